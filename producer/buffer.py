@@ -1,0 +1,121 @@
+"""The bounded buffer between the voice loops and the publisher's thread.
+
+`put` is the only thing a call ever waits for: one append, or one dictionary entry when the buffer
+is full. It takes no lock, does no I/O and never raises. When full, detail is lost before money:
+the newest reading of a meter replaces the older one, and a session's start and end are kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from producer.config import BufferLimits
+from producer.events import Event, MeterReading, SessionEnded
+
+_Key = tuple[str, ...]
+
+FOLD: Final = 200
+"""Events that one `fold` moves, so that it stays short."""
+
+
+class Buffer:
+    """Events on their way out. Many threads put, one takes.
+
+    `_detail` is first in, first out. `_newest` holds what came while `_detail` was full: per meter
+    the newest reading, and every start and end. Both are only changed by operations that are whole
+    under the interpreter's rules (append, popleft, item assignment, pop).
+    """
+
+    def __init__(self, limits: BufferLimits) -> None:
+        self.limits = limits
+        self.captured = 0
+        self.coalesced = 0
+        self.dropped = 0
+        self._detail: deque[Event] = deque()
+        self._newest: dict[_Key, Event] = {}
+        self._coalesced_of: dict[str, int] = {}
+        self._serial = count()
+
+    def __len__(self) -> int:
+        return len(self._detail) + len(self._newest)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Buffer {len(self._detail)} in detail, {len(self._newest)} newest, "
+            f"{self.coalesced} coalesced, {self.dropped} dropped>"
+        )
+
+    def put(self, event: Event) -> None:
+        """Accept an event; never waits and never raises."""
+        self.captured += 1
+        if len(self._detail) < self.limits.detail:
+            self._detail.append(event)
+        else:
+            self._keep_newest(event)
+
+    def coalesced_of(self, session_id: str) -> int:
+        """Return how many readings of a session were coalesced so far, and forget the count."""
+        return self._coalesced_of.pop(session_id, 0)
+
+    def take(self, most: int) -> list[Event]:
+        """Return up to `most` events and forget them here; the caller owns them now."""
+        taken: list[Event] = []
+        pop(self._detail.popleft, taken, most)
+        while self._newest and len(taken) < most:
+            try:
+                key = next(iter(self._newest))
+                taken.append(self._newest.pop(key))
+            except (StopIteration, KeyError, RuntimeError):
+                break  # a voice loop put something meanwhile; the next call goes on
+        return taken
+
+    def fold(self) -> None:
+        """Coalesce some of the oldest detail, to make room while nothing can be sent."""
+        if len(self._detail) < self.limits.detail:
+            return
+        oldest: list[Event] = []
+        pop(self._detail.popleft, oldest, FOLD)
+        for event in oldest:
+            self._keep_newest(event)
+
+    def _keep_newest(self, event: Event) -> None:
+        key = self._key(event)
+        older = self._newest.get(key)
+        if older is None:
+            is_reading = isinstance(event, MeterReading)
+            # A later reading or the session's end repairs a reading that is dropped here, so
+            # readings make way first.
+            if len(self._newest) >= self.limits.meters * (1 if is_reading else 2):
+                self.dropped += 1
+                return
+        elif isinstance(older, MeterReading) and isinstance(event, MeterReading):
+            self.coalesced += 1
+            session_id = event.session_id
+            self._coalesced_of[session_id] = self._coalesced_of.get(session_id, 0) + 1
+            event = max(older, event, key=lambda reading: reading.number)
+        self._newest[key] = event
+
+    def _key(self, event: Event) -> _Key:
+        if isinstance(event, MeterReading):
+            return (
+                event.session_id,
+                event.agent_label,
+                event.modality,
+                event.provider,
+                event.model,
+                "estimated" if event.estimated else "",
+            )
+        kind = "end" if isinstance(event, SessionEnded) else "other"
+        return (kind, str(next(self._serial)))
+
+
+def pop(popleft: Callable[[], Event], into: list[Event], most: int) -> None:
+    """Move up to `most` events from a deque that other threads append to."""
+    try:
+        for _ in range(most):
+            into.append(popleft())  # noqa: PERF401 - what came before an IndexError must stay
+    except IndexError:
+        return

@@ -1,0 +1,104 @@
+"""How an observer is configured: explicit arguments first, then the environment, read here only."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from producer.errors import ConfigError
+from producer.identity import MAX_NAME
+
+_USERINFO = re.compile(r"//[^/@]+@")
+_SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
+
+
+class BufferLimits(Struct, frozen=True, kw_only=True):
+    """How much a process holds in memory for events that are not acknowledged yet, in events.
+
+    Up to `detail` events are kept one by one; beyond that the newest reading of each meter replaces
+    the older one, for up to `meters` meters. Totals stay exact.
+    """
+
+    detail: int = 20_000
+    meters: int = 20_000
+
+
+class ProducerConfig(Struct, frozen=True, kw_only=True):
+    """Where and how a process publishes.
+
+    `credentials` is the path of a NATS `.creds` file or of a file with an nkey seed.
+    `linger_s` is how long events wait for company in a batch; `flush_timeout_s` is how long the end
+    of a session may wait for the acknowledgement of its last events.
+    """
+
+    project: str
+    servers: tuple[str, ...]
+    credentials: str | None = None
+    linger_s: float = 0.1
+    flush_timeout_s: float = 2.0
+    limits: BufferLimits = BufferLimits()
+
+    def __repr__(self) -> str:
+        servers = ", ".join(mask(server) for server in self.servers)
+        return f"ProducerConfig(project={self.project!r}, servers=({servers}))"
+
+
+def mask(server: str) -> str:
+    """Return a server URL without its user, password or token."""
+    return _USERINFO.sub("//***@", server)
+
+
+def resolve(
+    *,
+    project: str | None,
+    servers: str | Sequence[str] | None,
+    credentials: str | os.PathLike[str] | None,
+    environ: Mapping[str, str] | None = None,
+) -> ProducerConfig:
+    """Return the configuration from arguments, completed by `COSTS_*` variables.
+
+    Raises:
+        ConfigError: With all problems at once.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    project = (project if project is not None else environ.get("COSTS_PROJECT", "")).strip()
+    if not project:
+        problems.append("no project: pass project='…' or set COSTS_PROJECT")
+    elif len(project) > MAX_NAME:
+        problems.append(
+            f"the project has {len(project)} characters; at most {MAX_NAME} are carried"
+        )
+    urls = _urls(servers if servers is not None else environ.get("COSTS_SERVERS", ""))
+    if not urls:
+        problems.append(
+            "no NATS server: pass servers='nats://host:4222' or set COSTS_SERVERS "
+            "(`costs up` starts one on this machine and prints its address)"
+        )
+    problems += [
+        f"{mask(url)!r} is no NATS address: write nats://host:port"
+        for url in urls
+        if not url.startswith(_SCHEMES)
+    ]
+    path = str(credentials or environ.get("COSTS_CREDENTIALS") or "") or None
+    if path is not None and not Path(path).is_file():
+        problems.append(f"the credentials file {path!r} does not exist")
+    if problems:
+        raise ConfigError(problems)
+    return ProducerConfig(project=project, servers=urls, credentials=path)
+
+
+def with_limits(config: ProducerConfig, limits: BufferLimits | None) -> ProducerConfig:
+    """Return `config` with other buffer limits."""
+    return config if limits is None else replace(config, limits=limits)
+
+
+def _urls(servers: str | Sequence[str]) -> tuple[str, ...]:
+    parts = servers.split(",") if isinstance(servers, str) else servers
+    return tuple(part.strip() for part in parts if part.strip())

@@ -1,0 +1,1 @@
+"""Scripted calls: real `AgentSession`s with offline providers that keep their own count."""

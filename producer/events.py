@@ -1,0 +1,254 @@
+"""The event contract: what a worker tells the ledger about a session, and how it is encoded.
+
+A reading carries a meter's running totals, never an increment, so a repeated, reordered or lost
+reading cannot change what is booked in the end. Events are MessagePack maps: fields are known by
+name, new fields come with a default, and the type of a field never changes. There is no free text
+here on purpose: a transcript or a phone number has no field to travel in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+VERSION: Final = 1
+"""Version of the batch. Raised only by a change that an older ledger would misread."""
+
+MAX_EVENTS: Final = 200
+"""Events in one batch, at most."""
+
+MAX_BYTES: Final = 256_000
+"""Bytes of one encoded batch, at most (a single larger event travels alone)."""
+
+LARGE_REQUEST_TOKENS: Final = 128_000
+"""Above so many input tokens a request counts as large: some price lists charge it more."""
+
+SessionId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        description="UUIDv7 in lower case; its time is the session's start.",
+    ),
+]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Ordinal = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+Micros = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Microseconds since 1970, UTC.")]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Text = Annotated[str, Meta(max_length=256)]
+Label = Annotated[str, Meta(max_length=64)]
+Money = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$",
+        description="US dollars as a plain decimal, at most nine digits behind the point.",
+    ),
+]
+
+
+class Quantities(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a provider bills, in OpenTelemetry GenAI terms where they exist.
+
+    `input_tokens` includes cached ones and `output_tokens` includes reasoning. The text, audio and
+    image splits are parts of those totals and are zero where a provider does not report them.
+    Durations are whole microseconds.
+    """
+
+    requests: Count = 0
+    large_requests: Count = 0
+    input_tokens: Count = 0
+    cache_read_input_tokens: Count = 0
+    cache_creation_input_tokens: Count = 0
+    text_input_tokens: Count = 0
+    audio_input_tokens: Count = 0
+    image_input_tokens: Count = 0
+    text_cache_read_input_tokens: Count = 0
+    audio_cache_read_input_tokens: Count = 0
+    image_cache_read_input_tokens: Count = 0
+    output_tokens: Count = 0
+    reasoning_output_tokens: Count = 0
+    text_output_tokens: Count = 0
+    audio_output_tokens: Count = 0
+    image_output_tokens: Count = 0
+    characters: Count = 0
+    audio_us: Count = 0
+    session_us: Count = 0
+
+
+QUANTITIES: Final[tuple[str, ...]] = Quantities.__struct_fields__
+"""The names of all quantities, in the order of the contract and of the ledger's columns."""
+
+
+class RequestDetail(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The request that moved the meter. Detail only: it never decides what is booked.
+
+    `time_to_first_us` is the time to the first token (LLM, realtime) or byte (TTS).
+    """
+
+    request_id: Text = ""
+    speech_id: Text = ""
+    duration_us: Count = 0
+    time_to_first_us: Count | None = None
+    cancelled: bool = False
+
+
+class SessionStarted(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session_started"
+):
+    """A session was attached: who it belongs to and where it runs."""
+
+    session_id: SessionId
+    project: Name
+    agent_id: Name
+    tenant: Name | None = None
+    started_at: Micros
+    job_id: Text = ""
+    room_name: Text = ""
+    room_sid: Text = ""
+    worker_id: Text = ""
+    deployment: Text = ""
+    fake_job: bool = False
+    labels: Annotated[dict[Label, Text], Meta(max_length=16)] = {}
+
+
+class MeterReading(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="meter_reading"
+):
+    """The running totals of one meter at a moment, like the number on an electricity meter.
+
+    A meter is (session_id, agent_id, agent_label, modality, provider, model, estimated). `number`
+    rises with every reading of the session. `provider` is normalised, `provider_raw` is what the
+    plugin said. `reported_cost` is a running total too: what the provider itself says it charged.
+    """
+
+    session_id: SessionId
+    number: Ordinal
+    project: Name
+    agent_id: Name
+    agent_label: Name
+    tenant: Name | None = None
+    modality: Name
+    provider: Name
+    provider_raw: Text = ""
+    model: Name
+    estimated: bool = False
+    occurred_at: Micros
+    totals: Quantities
+    reported_cost: Money | None = None
+    last: RequestDetail | None = None
+
+
+class MeterTotals(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The final totals of one meter of a session that ended."""
+
+    agent_label: Name
+    modality: Name
+    provider: Name
+    provider_raw: Text = ""
+    model: Name
+    estimated: bool = False
+    totals: Quantities
+    reported_cost: Money | None = None
+
+
+class SessionEnded(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session_ended"
+):
+    """A session ended: its final totals, which repair whatever reading was lost before.
+
+    `number` is above every reading sent before it. `readings` counts those, so a ledger can tell a
+    session whose readings all arrived from one that was repaired.
+    """
+
+    session_id: SessionId
+    number: Ordinal
+    project: Name
+    agent_id: Name
+    tenant: Name | None = None
+    ended_at: Micros
+    status: Label
+    reason: Text = ""
+    meters: Annotated[list[MeterTotals], Meta(max_length=1000)]
+    readings: Count
+    coalesced: Count = 0
+
+
+class ProducerReport(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="producer_report"
+):
+    """What a producer lost or merged so far, as running totals of the process.
+
+    Sent when one of the counts has changed, and at the end. `dropped` are readings that no longer
+    fitted; a later reading of the same meter repairs them. `unattributed` are usage events of
+    shared providers that no session could claim; nothing repairs those.
+    """
+
+    producer_id: Name
+    number: Ordinal
+    project: Name
+    reported_at: Micros
+    captured: Count = 0
+    coalesced: Count = 0
+    dropped: Count = 0
+    unattributed: Count = 0
+    outbox_rows: Count = 0
+    outbox_bytes: Count = 0
+    oldest_age_us: Count = 0
+
+
+Event = SessionStarted | MeterReading | SessionEnded | ProducerReport
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """One NATS message: events of one subject from one producer."""
+
+    version: Ordinal = VERSION
+    producer_id: Name
+    number: Ordinal
+    events: list[Event]
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """A batch whose events are still encoded, so that one bad event does not hide the others."""
+
+    version: Ordinal = VERSION
+    producer_id: Name
+    number: Ordinal
+    events: list[msgspec.Raw]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_batch_decoder = msgspec.msgpack.Decoder(Batch)
+_envelope_decoder = msgspec.msgpack.Decoder(Envelope)
+_event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+
+
+def encode(batch: Batch) -> bytes:
+    """Return the MessagePack bytes of a batch."""
+    return _encoder.encode(batch)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the MessagePack bytes of one event, as it stands inside a batch."""
+    return _encoder.encode(event)
+
+
+def decode(data: bytes) -> Batch:
+    """Return the batch in `data`.
+
+    Raises:
+        msgspec.DecodeError: The bytes are not MessagePack (truncated, garbage).
+        msgspec.ValidationError: A field has the wrong type, a wrong range, or an unknown event tag.
+    """
+    return _batch_decoder.decode(data)
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Return the batch in `data` with its events undecoded; raises as `decode` does."""
+    return _envelope_decoder.decode(data)
+
+
+def decode_event(raw: bytes | msgspec.Raw) -> Event:
+    """Return one event of an envelope; raises as `decode` does."""
+    return _event_decoder.decode(raw)

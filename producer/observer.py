@@ -1,0 +1,213 @@
+"""`CostObserver`: attach the meter to live sessions, by OpenRTC's seam or by hand.
+
+It fits OpenRTC's `SessionObserver` by shape and does not import openrtc. It holds configuration
+only, so it pickles into job processes; the publisher it uses belongs to the process. None of its
+hooks raises into a call: a call that cannot be metered goes on, and the log says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from livekit.agents import AgentSession, get_job_context
+
+from producer.attachment import Attachment
+from producer.config import BufferLimits, ProducerConfig, resolve, with_limits
+from producer.identity import (
+    SessionIdentity,
+    job_fields,
+    name,
+    new_session_id,
+    now_us,
+    openrtc_tenant,
+    tenant_name,
+    text,
+)
+from producer.process import PROCESS
+from producer.publisher import Publisher, Stats
+from producer.router import ROUTER
+from producer.usage import UNKNOWN
+
+logger = logging.getLogger(__name__)
+
+
+class CostObserver:
+    """Meters every session it is given and publishes the readings to NATS JetStream.
+
+    `servers` is one NATS URL, several separated by commas, or a sequence; without it `COSTS_SERVERS`
+    is used. `project` falls back to `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file)
+    to `COSTS_CREDENTIALS`. `labels` travel with every session: short facts such as a region.
+
+    Raises:
+        ConfigError: At construction, naming everything that is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        project: str | None = None,
+        servers: str | Sequence[str] | None = None,
+        credentials: str | os.PathLike[str] | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        limits: BufferLimits | None = None,
+    ) -> None:
+        config = resolve(project=project, servers=servers, credentials=credentials)
+        self._config = with_limits(config, limits)
+        self._labels = dict(labels or {})
+
+    @property
+    def config(self) -> ProducerConfig:
+        """The configuration in use."""
+        return self._config
+
+    def __repr__(self) -> str:
+        return f"CostObserver({self._config!r})"
+
+    def attach(
+        self,
+        session: AgentSession[Any],
+        *,
+        agent_id: str,
+        tenant: str | None = None,
+        job: Any = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Attachment | None:
+        """Meter `session`, before `session.start()` so that nothing is missed.
+
+        `agent_id` is the registered agent the call was routed to, `job` the `JobContext` (found by
+        itself inside a job). Attaching a session again changes nothing. Returns the attachment,
+        whose `session_id` is the ledger's, or `None` if metering failed: the call goes on.
+        """
+        try:
+            return self._attach(
+                session,
+                agent_id=agent_id,
+                tenant=tenant_name(tenant),
+                job=job if job is not None else get_job_context(required=False),
+                labels={**self._labels, **(labels or {})},
+                deployment=None,
+            )
+        except Exception:
+            logger.exception("a session of agent %r is not metered; the call goes on", agent_id)
+            return None
+
+    async def on_session_start(self, info: Any, session: AgentSession[Any]) -> None:
+        """OpenRTC: a session went live; attribution is fixed here, from `info`."""
+        try:
+            job = get_job_context(required=False)
+            self._attach(
+                session,
+                agent_id=info.agent_name,
+                tenant=openrtc_tenant(info, job),
+                job=job,
+                labels=self._labels,
+                deployment=getattr(info, "deployment_version", None),
+                fallback={"job_id": text(info.job_id), "room_name": text(info.room_name)},
+            )
+        except Exception:
+            logger.exception("a session is not metered; the call goes on")
+
+    async def on_session_end(self, info: Any, outcome: Any) -> None:
+        """OpenRTC: a session ended, or only its entrypoint returned.
+
+        In OpenRTC's process mode this comes right after the greeting, so a live session is
+        finalised only where the executor says that this is the real end. Ends without a start are
+        ignored.
+        """
+        try:
+            job_id = text(info.job_id)
+            status = getattr(outcome.status, "value", str(outcome.status))
+            for attachment in list(PROCESS.attachments.values()):
+                if attachment.identity.job_id != job_id:
+                    continue
+                if attachment.closed.is_set() or _is_real_end():
+                    attachment.finalise(status=status, reason="session end hook")
+            await self.flush(self._config.flush_timeout_s)
+        except Exception:
+            logger.exception("finalising a session failed; its readings were published before")
+
+    async def flush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the public name
+        """Wait until everything captured so far is stored by JetStream, at most `timeout` seconds.
+
+        Returns whether it is. On a timeout nothing is lost: publishing goes on in its thread.
+        """
+        publisher = self._publisher()
+        publisher.unattributed = ROUTER.unattributed
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.wrap_future(publisher.flush())
+        except TimeoutError:
+            return False
+        return True
+
+    def stats(self) -> Stats:
+        """Return the counts of this process's publisher."""
+        return self._publisher().stats()
+
+    def _publisher(self) -> Publisher:
+        return PROCESS.publisher(self._config)
+
+    def _attach(
+        self,
+        session: AgentSession[Any],
+        *,
+        agent_id: str,
+        tenant: str | None,
+        job: Any,
+        labels: Mapping[str, str],
+        deployment: str | None,
+        fallback: Mapping[str, str] | None = None,
+    ) -> Attachment:
+        existing = PROCESS.attachments.get(id(session))
+        if existing is not None:
+            return existing
+        started_at = now_us()
+        facts = {**(fallback or {}), **job_fields(job)}
+        if deployment:
+            facts["deployment"] = text(deployment)
+        identity = SessionIdentity(
+            session_id=new_session_id(started_at),
+            project=self._config.project,
+            agent_id=name(agent_id, UNKNOWN),
+            tenant=tenant,
+            started_at=started_at,
+            labels={str(k)[:64]: text(v) for k, v in list(labels.items())[:16]},
+            **facts,
+        )
+        publisher = self._publisher()
+        attachment = Attachment(
+            session,
+            identity,
+            publisher,
+            job=job,
+            on_detached=partial(PROCESS.forget, session),
+        )
+        PROCESS.attachments[id(session)] = attachment
+        attachment.open()
+        if job is not None:
+            job.add_shutdown_callback(self._shutdown_callback(attachment))
+        return attachment
+
+    def _shutdown_callback(self, attachment: Attachment) -> Any:
+        """Return the job's last chance: finalise when the session has closed, and flush."""
+
+        async def flush_costs(reason: str) -> None:
+            try:
+                async with asyncio.timeout(self._config.flush_timeout_s):
+                    await attachment.closed.wait()
+            except TimeoutError:
+                attachment.finalise(status="cancelled", reason=f"job shutdown: {reason}")
+            await self.flush(self._config.flush_timeout_s)
+
+        return flush_costs
+
+
+def _is_real_end() -> bool:
+    """Whether OpenRTC's executor holds sessions open until their real end (coroutine mode)."""
+    job = get_job_context(required=False)
+    return bool(getattr(job, "_openrtc_defer_session_end", False))

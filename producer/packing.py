@@ -1,0 +1,74 @@
+"""Packing: many small events become few messages, one subject each.
+
+Packing costs the worker and the server 10 to 20 times less than one message per event, and it
+decides what the ledger's fetch costs too. Events keep their order within a message.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from itertools import count
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from producer.events import MAX_BYTES, MAX_EVENTS, Envelope, Event, encode_event
+from producer.subjects import subject
+
+REPORTS: Final = "_producer"
+"""The agent token of events that belong to the process, not to an agent."""
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Packed(Struct, frozen=True, kw_only=True):
+    """One message, ready to publish as often as it takes: its id makes a repeat harmless."""
+
+    subject: str
+    message_id: str
+    data: bytes
+    events: int
+    batch_number: int
+
+
+class Packer:
+    """Turns events into messages and numbers them. Used by one thread."""
+
+    def __init__(self, producer_id: str) -> None:
+        self.producer_id = producer_id
+        self._numbers = count(1)
+
+    def pack(self, events: Iterable[Event]) -> list[Packed]:
+        """Return messages of up to 200 events and 256 kB each; a larger event travels alone."""
+        by_subject: dict[str, list[Event]] = {}
+        for event in events:
+            agent = getattr(event, "agent_id", REPORTS)
+            key = subject(event.project, agent, self.producer_id)
+            by_subject.setdefault(key, []).append(event)
+        packed = []
+        for key, own in by_subject.items():
+            batch: list[msgspec.Raw] = []
+            size = 0
+            for event in own:
+                data = encode_event(event)
+                if batch and (len(batch) == MAX_EVENTS or size + len(data) > MAX_BYTES):
+                    packed.append(self._message(key, batch))
+                    batch, size = [], 0
+                batch.append(msgspec.Raw(data))
+                size += len(data)
+            packed.append(self._message(key, batch))
+        return packed
+
+    def _message(self, key: str, batch: list[msgspec.Raw]) -> Packed:
+        number = next(self._numbers)
+        envelope = Envelope(producer_id=self.producer_id, number=number, events=batch)
+        return Packed(
+            subject=key,
+            # Random, so that nobody who may publish can suppress a message by guessing its id.
+            message_id=secrets.token_hex(16),
+            data=_encoder.encode(envelope),
+            events=len(batch),
+            batch_number=number,
+        )

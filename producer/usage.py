@@ -1,0 +1,257 @@
+"""What LiveKit's metrics mean in quantities: the only file that knows LiveKit's metrics classes.
+
+Every class and every field of the installed version is listed here, either with the quantity it
+becomes or with the reason why it is not usage; a test compares the lists with livekit-agents.
+A class that is not listed is counted and reported by the tap, never guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from operator import attrgetter
+from typing import Any, Final
+
+from msgspec import Struct
+
+from producer.events import LARGE_REQUEST_TOKENS, RequestDetail
+
+UNKNOWN: Final = "unknown"
+"""Provider or model of a plugin that names neither."""
+
+_US: Final = 1_000_000
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """One metrics event as an increment: whole quantities, and durations in seconds.
+
+    Durations stay in seconds because they are rounded to microseconds once, on a meter's running
+    total, so that a thousand reports of a third of a second do not drift.
+    """
+
+    modality: str
+    provider_raw: str
+    model: str
+    occurred_at: int
+    quantities: dict[str, int]
+    audio_s: float = 0.0
+    session_s: float = 0.0
+    detail: RequestDetail | None = None
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """How the fields of one metrics class are read.
+
+    `quantities` maps a field (dotted where nested) to a quantity. `audio` and `session` name the
+    fields in seconds. `first` is the field with the time to the first token or byte.
+    """
+
+    modality: str
+    quantities: dict[str, str]
+    audio: str | None = None
+    session: str | None = None
+    first: str | None = None
+    requests: str | None = None  # a field that counts requests; otherwise one event is one request
+
+
+READINGS: Final[dict[str, Reading]] = {
+    "llm_metrics": Reading(
+        modality="llm",
+        quantities={
+            "prompt_tokens": "input_tokens",
+            "prompt_cached_tokens": "cache_read_input_tokens",
+            "cache_creation_tokens": "cache_creation_input_tokens",
+            "completion_tokens": "output_tokens",
+            "reasoning_tokens": "reasoning_output_tokens",
+        },
+        first="ttft",
+    ),
+    "stt_metrics": Reading(
+        modality="stt",
+        quantities={
+            "input_tokens": "input_tokens",
+            "input_audio_tokens": "audio_input_tokens",
+            "output_tokens": "output_tokens",
+        },
+        audio="audio_duration",
+    ),
+    "tts_metrics": Reading(
+        modality="tts",
+        quantities={
+            "characters_count": "characters",
+            "input_tokens": "input_tokens",
+            "output_tokens": "output_tokens",
+        },
+        audio="audio_duration",
+        first="ttfb",
+    ),
+    "realtime_model_metrics": Reading(
+        modality="realtime",
+        quantities={
+            "input_tokens": "input_tokens",
+            "input_token_details.cached_tokens": "cache_read_input_tokens",
+            "input_token_details.text_tokens": "text_input_tokens",
+            "input_token_details.audio_tokens": "audio_input_tokens",
+            "input_token_details.image_tokens": "image_input_tokens",
+            "input_token_details.cached_tokens_details.text_tokens": "text_cache_read_input_tokens",
+            "input_token_details.cached_tokens_details.audio_tokens": (
+                "audio_cache_read_input_tokens"
+            ),
+            "input_token_details.cached_tokens_details.image_tokens": (
+                "image_cache_read_input_tokens"
+            ),
+            "output_tokens": "output_tokens",
+            "output_token_details.text_tokens": "text_output_tokens",
+            "output_token_details.audio_tokens": "audio_output_tokens",
+            "output_token_details.image_tokens": "image_output_tokens",
+        },
+        session="session_duration",
+        first="ttft",
+    ),
+    "decision_metrics": Reading(
+        modality="decision",
+        quantities={"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
+    ),
+    "interruption_metrics": Reading(
+        modality="interruption", quantities={"num_requests": "requests"}, requests="num_requests"
+    ),
+    "eot_inference_metrics": Reading(
+        modality="turn_detector", quantities={"num_requests": "requests"}, requests="num_requests"
+    ),
+}
+"""The classes that carry usage, by their `type`."""
+
+NOT_USAGE: Final[dict[str, str]] = {
+    "vad_metrics": "voice activity is detected inside the worker; nobody bills it",
+    "eou_metrics": "delays of a turn, no quantity",
+    "avatar_metrics": "latency only; avatar minutes are not reported by the framework",
+}
+"""The classes without usage, with the reason."""
+
+DETAIL_FIELDS: Final = frozenset(
+    {
+        "type",
+        "label",
+        "request_id",
+        "speech_id",
+        "timestamp",
+        "duration",
+        "ttft",
+        "ttfb",
+        "cancelled",
+        "streamed",
+        "metadata",
+    }
+)
+"""Fields that identify or describe a request; read by `usage_of`, never summed."""
+
+NOT_QUANTITIES: Final[dict[str, str]] = {
+    "total_tokens": "the sum of fields that are mapped",
+    "tokens_per_second": "derived",
+    "segment_id": "detail below a request",
+    "acquire_time": "latency of the connection",
+    "connection_reused": "state of the connection",
+    "total_duration": "latency of inference requests",
+    "prediction_duration": "latency of inference requests",
+    "detection_delay": "latency of inference requests",
+    "num_interruptions": "an outcome, not a request",
+    "num_backchannels": "an outcome, not a request",
+}
+"""Fields of usage classes that are not usage themselves, with the reason."""
+
+_PATHS: Final = {
+    kind: tuple((attrgetter(field), field, name) for field, name in reading.quantities.items())
+    for kind, reading in READINGS.items()
+}
+
+
+class UnknownMetricsError(Exception):
+    """A metrics class that this version does not know: its usage cannot be counted."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"metrics of type {kind!r} are not mapped to quantities")
+        self.kind = kind
+
+
+def usage_of(metrics: Any, *, now_us: int) -> Usage | None:
+    """Return the usage in one LiveKit metrics object, `None` when it holds none.
+
+    `now_us` stands in where the event carries no time. Quantities that are absent, negative or not
+    finite count as nothing.
+
+    Raises:
+        UnknownMetricsError: The class is neither mapped nor known to be without usage.
+    """
+    kind = getattr(metrics, "type", type(metrics).__name__)
+    reading = READINGS.get(kind)
+    if reading is None:
+        if kind in NOT_USAGE:
+            return None
+        raise UnknownMetricsError(kind)
+    quantities = _quantities(kind, metrics)
+    audio_s = _seconds(metrics, reading.audio)
+    session_s = _seconds(metrics, reading.session)
+    if reading.requests is None and _is_request(kind, metrics, quantities, session_s):
+        quantities["requests"] = 1
+        if quantities.get("input_tokens", 0) > LARGE_REQUEST_TOKENS:
+            quantities["large_requests"] = 1
+    if not quantities and not audio_s and not session_s:
+        return None
+    metadata = metrics.metadata
+    at = metrics.timestamp
+    return Usage(
+        modality=reading.modality,
+        provider_raw=(metadata and metadata.model_provider) or getattr(metrics, "label", ""),
+        model=(metadata and metadata.model_name) or UNKNOWN,
+        occurred_at=int(at * _US) if at and at > 0 else now_us,
+        quantities=quantities,
+        audio_s=audio_s,
+        session_s=session_s,
+        detail=_detail(metrics, reading),
+    )
+
+
+def _quantities(kind: str, metrics: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for get, field, name in _PATHS[kind]:
+        try:
+            value = get(metrics)
+        except AttributeError:
+            # Only the nested details of a realtime response may be absent.
+            if "." not in field:
+                raise
+            continue
+        if value and value > 0:
+            found[name] = int(value)
+    return found
+
+
+def _seconds(metrics: Any, field: str | None) -> float:
+    if field is None:
+        return 0.0
+    value = getattr(metrics, field)
+    return float(value) if value and 0 < value < math.inf else 0.0
+
+
+def _is_request(kind: str, metrics: Any, quantities: dict[str, int], session_s: float) -> bool:
+    """Tell a request from a report about a connection.
+
+    A streaming STT reports seconds of one long connection, and a model billed by session time
+    reports the time since its last report: neither is a request.
+    """
+    if kind == "stt_metrics":
+        return not metrics.streamed
+    return bool(quantities) or not session_s
+
+
+def _detail(metrics: Any, reading: Reading) -> RequestDetail:
+    first = getattr(metrics, reading.first) if reading.first else None
+    duration = getattr(metrics, "duration", 0.0)
+    return RequestDetail(
+        request_id=(getattr(metrics, "request_id", None) or "")[:256],
+        speech_id=(getattr(metrics, "speech_id", None) or "")[:256],
+        duration_us=round(duration * _US) if duration and 0 < duration < math.inf else 0,
+        time_to_first_us=round(first * _US)
+        if first is not None and 0 <= first < math.inf
+        else None,
+        cancelled=bool(getattr(metrics, "cancelled", False)),
+    )

@@ -1,0 +1,24 @@
+"""Fixtures every test may use: real parts, started once and cheaply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker
+
+
+@pytest.fixture(scope="session")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One nats-server for the whole test session; use an own project name per test."""
+    with Broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A nats-server of this test alone, which it may kill and restart."""
+    with Broker(tmp_path / "broker") as broker:
+        yield broker

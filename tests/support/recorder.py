@@ -1,0 +1,48 @@
+"""An outlet that keeps the events, and a view of what a session's readings add up to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from producer.buffer import Buffer
+from producer.config import BufferLimits
+from producer.events import QUANTITIES, Event, MeterReading, SessionEnded
+
+
+class Recorder:
+    """Stands where the publisher stands."""
+
+    def __init__(self) -> None:
+        self.buffer = Buffer(BufferLimits())
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        """Keep an event."""
+        self.events.append(event)
+
+    def readings(self, session_id: str | None = None) -> list[MeterReading]:
+        """Return the readings, of one session or of all."""
+        return [
+            event
+            for event in self.events
+            if isinstance(event, MeterReading) and session_id in (None, event.session_id)
+        ]
+
+    def ends(self) -> list[SessionEnded]:
+        """Return the ends of sessions."""
+        return [event for event in self.events if isinstance(event, SessionEnded)]
+
+    def totals(self, session_id: str, *, estimated: bool = False) -> dict[str, dict[str, int]]:
+        """Return modality → quantity → total of a session, from the newest reading per meter."""
+        newest = {
+            (r.agent_label, r.modality, r.provider, r.model): r
+            for r in self.readings(session_id)
+            if r.estimated is estimated
+        }
+        summed: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for reading in newest.values():
+            for quantity in QUANTITIES:
+                amount = getattr(reading.totals, quantity)
+                if amount:
+                    summed[reading.modality][quantity] += amount
+        return {modality: dict(amounts) for modality, amounts in summed.items()}
