@@ -1,0 +1,123 @@
+"""The events behind the golden files: every field set, every value distinct where it can be.
+
+A golden file is written once and never again: it stands for the bytes of workers that are out in
+the field. A new field has a default and leaves these bytes alone; a new event type gets a file of
+its own. To change a file here is to break the contract.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from producer.events import (
+    QUANTITIES,
+    Batch,
+    Event,
+    MeterReading,
+    MeterTotals,
+    ProducerReport,
+    Quantities,
+    RequestDetail,
+    SessionEnded,
+    SessionStarted,
+)
+
+SESSION_ID: Final = "01890a5d-ac96-774b-bcce-b302099a8057"
+STARTED_AT: Final = 1_688_428_752_022_000
+
+EVERY_QUANTITY: Final = Quantities(
+    **{quantity: 1000 + place for place, quantity in enumerate(QUANTITIES)}
+)
+
+EVENTS: Final[dict[str, Event]] = {
+    "session_started": SessionStarted(
+        session_id=SESSION_ID,
+        project="prod",
+        agent_id="dental",
+        tenant="Zahnärzte Süd",
+        started_at=STARTED_AT,
+        job_id="AJ_1",
+        room_name="call-_+#_x",
+        room_sid="RM_1",
+        worker_id="AW_1",
+        deployment="v42",
+        fake_job=True,
+        labels={"region": "eu", "line": "main"},
+    ),
+    "meter_reading": MeterReading(
+        session_id=SESSION_ID,
+        number=7,
+        project="prod",
+        agent_id="dental",
+        agent_label="triage",
+        tenant="Zahnärzte Süd",
+        modality="realtime",
+        provider="openai",
+        provider_raw="api.openai.com",
+        model="gpt-realtime",
+        estimated=True,
+        occurred_at=STARTED_AT + 5_000_000,
+        totals=EVERY_QUANTITY,
+        reported_cost="0.001234567",
+        last=RequestDetail(
+            request_id="req_1",
+            speech_id="speech_1",
+            duration_us=1_500_000,
+            time_to_first_us=250_000,
+            cancelled=True,
+        ),
+    ),
+    "session_ended": SessionEnded(
+        session_id=SESSION_ID,
+        number=8,
+        project="prod",
+        agent_id="dental",
+        tenant="Zahnärzte Süd",
+        ended_at=STARTED_AT + 60_000_000,
+        status="success",
+        reason="user_initiated",
+        meters=[
+            MeterTotals(
+                agent_label="triage",
+                modality="realtime",
+                provider="openai",
+                provider_raw="api.openai.com",
+                model="gpt-realtime",
+                estimated=True,
+                totals=EVERY_QUANTITY,
+                reported_cost="0.001234567",
+            ),
+            MeterTotals(
+                agent_label="triage",
+                modality="stt",
+                provider="deepgram",
+                model="nova-3",
+                totals=Quantities(audio_us=61_333_333),
+            ),
+        ],
+        readings=7,
+        coalesced=2,
+    ),
+    "producer_report": ProducerReport(
+        producer_id="0123456789abcdef",
+        number=3,
+        project="prod",
+        reported_at=STARTED_AT + 61_000_000,
+        captured=11,
+        coalesced=12,
+        dropped=13,
+        unattributed=14,
+        outbox_rows=15,
+        outbox_bytes=16,
+        oldest_age_us=17,
+    ),
+}
+
+BATCH: Final = Batch(producer_id="0123456789abcdef", number=9, events=list(EVENTS.values()))
+
+
+def golden(name: str) -> bytes:
+    """Return the bytes in a golden file, which holds them as lines of hexadecimal digits."""
+    lines = (Path(__file__).parent / f"{name}.hex").read_text(encoding="ascii").split()
+    return bytes.fromhex("".join(lines))

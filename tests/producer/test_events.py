@@ -1,0 +1,181 @@
+"""The event contract: bytes that are out in the field stay readable, in both directions of age.
+
+What may change and what may not is in docs/events.md; each rule there has a test here. A failing
+test in this file means that workers and ledgers of two versions no longer agree.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import msgspec.inspect as mi
+import pytest
+from hypothesis import given, settings
+from msgspec import Struct
+
+from producer.events import (
+    QUANTITIES,
+    Batch,
+    Count,
+    Event,
+    MeterReading,
+    Micros,
+    Money,
+    Name,
+    Ordinal,
+    SessionId,
+    decode,
+    decode_envelope,
+    decode_event,
+    encode,
+    encode_event,
+)
+from tests.producer.golden.examples import BATCH, EVENTS, SESSION_ID, golden
+from tests.producer.golden.forms import (
+    BATCHES,
+    STRUCTS,
+    packed,
+    unpacked,
+    with_extras,
+    without_defaults,
+)
+
+
+class OldQuantities(Struct, kw_only=True):
+    """Quantities as a ledger of another age knows them."""
+
+    input_tokens: Count = 0
+    characters: Count = 0
+
+
+class OldReading(Struct, kw_only=True, tag_field="type", tag="meter_reading"):
+    """A reading as a ledger of another age knows it."""
+
+    session_id: SessionId
+    number: Ordinal
+    project: Name
+    model: Name
+    occurred_at: Micros
+    totals: OldQuantities
+    reported_cost: Money | None = None
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_encodes_to_its_golden_bytes_and_back(name: str) -> None:
+    """Every event type reads and writes the bytes that were fixed for it once."""
+    assert encode_event(EVENTS[name]) == golden(name)
+    assert decode_event(golden(name)) == EVENTS[name]
+
+
+def test_a_batch_encodes_to_its_golden_bytes_and_back() -> None:
+    """A batch with all event types reads and writes the bytes that were fixed for it once."""
+    assert encode(BATCH) == golden("batch")
+    assert decode(golden("batch")) == BATCH
+
+
+def test_every_event_type_has_a_golden_file() -> None:
+    """An event type joins the contract together with its bytes."""
+    assert {type(event) for event in EVENTS.values()} == set(Event.__args__)
+
+
+def test_the_quantities_keep_their_names_and_their_order() -> None:
+    """The ledger's columns follow this order: a new quantity goes to the end."""
+    assert QUANTITIES == (
+        "requests",
+        "large_requests",
+        "input_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "text_input_tokens",
+        "audio_input_tokens",
+        "image_input_tokens",
+        "text_cache_read_input_tokens",
+        "audio_cache_read_input_tokens",
+        "image_cache_read_input_tokens",
+        "output_tokens",
+        "reasoning_output_tokens",
+        "text_output_tokens",
+        "audio_output_tokens",
+        "image_output_tokens",
+        "characters",
+        "audio_us",
+        "session_us",
+    )
+
+
+@given(BATCHES)
+@settings(max_examples=60, deadline=None)
+def test_any_valid_batch_survives_the_round_trip(batch: Batch) -> None:
+    """What the contract allows arrives as it was sent, whole or event by event."""
+    data = encode(batch)
+    assert decode(data) == batch
+    envelope = decode_envelope(data)
+    assert (envelope.version, envelope.producer_id, envelope.number) == (
+        batch.version,
+        batch.producer_id,
+        batch.number,
+    )
+    assert [decode_event(raw) for raw in envelope.events] == batch.events
+
+
+@given(BATCHES)
+@settings(max_examples=30, deadline=None)
+def test_fields_of_a_newer_producer_are_ignored(batch: Batch) -> None:
+    """An older ledger reads a newer worker: unknown fields, in any struct, change nothing."""
+    data = packed(with_extras(unpacked(encode(batch))))
+    assert decode(data) == batch
+    assert [decode_event(raw) for raw in decode_envelope(data).events] == batch.events
+
+
+@given(BATCHES)
+@settings(max_examples=30, deadline=None)
+def test_fields_that_an_older_producer_lacks_take_their_defaults(batch: Batch) -> None:
+    """A newer ledger reads an older worker: every field with a default may be absent."""
+    bare = without_defaults(mi.type_info(Batch), unpacked(encode(batch)))
+    decoded = decode(packed(bare))
+    assert without_defaults(mi.type_info(Batch), unpacked(encode(decoded))) == bare
+    for event in decoded.events:
+        for field in msgspec.structs.fields(event):
+            if not field.required:
+                assert getattr(event, field.name) in (field.default, {})
+
+
+def test_an_older_reader_reads_todays_bytes() -> None:
+    """A ledger with fewer fields and events with fewer quantities still finds what it knows."""
+    reading = EVENTS["meter_reading"]
+    assert isinstance(reading, MeterReading)
+    old = msgspec.msgpack.decode(golden("meter_reading"), type=OldReading)
+    assert (old.session_id, old.number, old.project) == (SESSION_ID, reading.number, "prod")
+    assert (old.model, old.occurred_at) == (reading.model, reading.occurred_at)
+    assert old.totals.input_tokens == reading.totals.input_tokens
+    assert old.totals.characters == reading.totals.characters
+    assert old.reported_cost == reading.reported_cost
+
+
+def test_a_new_quantity_never_becomes_required() -> None:
+    """Only what was required in the first version is required: all else came with a default."""
+    required = {
+        s.__name__: {f.name for f in msgspec.structs.fields(s) if f.required} for s in STRUCTS
+    }
+    who = {"session_id", "project", "agent_id"}
+    meter = {"agent_label", "modality", "provider", "model", "totals"}
+    assert required == {
+        "Batch": {"producer_id", "number", "events"},
+        "SessionStarted": who | {"started_at"},
+        "MeterReading": who | meter | {"number", "occurred_at"},
+        "MeterTotals": meter,
+        "SessionEnded": who | {"number", "ended_at", "status", "meters", "readings"},
+        "ProducerReport": {"producer_id", "number", "project", "reported_at"},
+        "Quantities": set(),
+        "RequestDetail": set(),
+    }
+
+
+def test_one_bad_event_does_not_hide_the_others() -> None:
+    """An envelope opens although one of its events is invalid, and the others decode."""
+    raw = unpacked(golden("batch"))
+    raw["events"][1]["totals"]["requests"] = -1
+    with pytest.raises(msgspec.ValidationError):
+        decode(packed(raw))
+    envelope = decode_envelope(packed(raw))
+    good = [decode_event(event) for place, event in enumerate(envelope.events) if place != 1]
+    assert good == [BATCH.events[0], *BATCH.events[2:]]

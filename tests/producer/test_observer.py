@@ -1,0 +1,253 @@
+"""The observer: one attachment per session, and exactly one end, whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from livekit.agents import Agent, AgentSession, JobExecutorType
+from openrtc.observability.base_observer import SessionObserver
+
+from producer import ConfigError, CostObserver
+from producer.demo.providers import ScriptedLLM
+from producer.events import Event, MeterReading, SessionEnded, SessionStarted
+from producer.process import PROCESS
+from tests.support import stream
+from tests.support.broker import Broker
+from tests.support.jobs import job
+from tests.support.worker import TURNS, launch, worker
+
+
+@pytest.fixture
+async def bus(broker: Broker) -> AsyncIterator[Broker]:
+    """A broker with the stream."""
+    await stream.declare(broker.url)
+    yield broker
+    # The publisher of this process keeps its connection; it ends with the broker.
+    for publisher in PROCESS._publishers.values():
+        publisher.close(2.0)
+    PROCESS._publishers.clear()
+
+
+def text_session() -> AgentSession[Any]:
+    """Make a session that only writes."""
+    return AgentSession(llm=ScriptedLLM(), vad=None, turn_handling={"turn_detection": "manual"})
+
+
+def of(kind: type[Event], stored: list[Event]) -> list[Any]:
+    """Return the events of one kind."""
+    return [event for event in stored if isinstance(event, kind)]
+
+
+async def test_an_attached_call_is_published_from_start_to_end(bus: Broker) -> None:
+    """Start, readings and the end with the same totals reach the stream."""
+    observer = CostObserver(project="prod", servers=bus.url, labels={"region": "eu"})
+    with job("call-1") as context:
+        session = text_session()
+        attachment = observer.attach(session, agent_id="dental", tenant="acme", job=context)
+        assert attachment is not None
+        await session.start(Agent(instructions="x"))
+        await session.run(user_input="#1# hello")
+        await session.aclose()
+    assert await observer.flush()
+    stored = await stream.events(bus.url)
+    (started,), (end,) = of(SessionStarted, stored), of(SessionEnded, stored)
+    (reading,) = of(MeterReading, stored)
+    assert (started.project, started.agent_id, started.tenant) == ("prod", "dental", "acme")
+    assert (started.job_id, started.fake_job) == ("call-1", True)
+    assert started.labels == {"region": "eu"}
+    assert (end.status, end.reason) == ("success", "user_initiated")
+    assert [m.totals for m in end.meters] == [reading.totals]
+    assert end.number > reading.number
+    assert end.readings == 1
+
+
+async def test_attaching_twice_is_one_attachment(bus: Broker) -> None:
+    """By whichever way a session is attached again, it is counted once."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    other = CostObserver(project="other", servers=bus.url)
+    info = SimpleNamespace(agent_name="dental", tenant="acme", job_id="j", room_name="r")
+    session = text_session()
+    first = observer.attach(session, agent_id="dental")
+    assert observer.attach(session, agent_id="dental") is first
+    assert other.attach(session, agent_id="dental") is first
+    await observer.on_session_start(info, session)
+    await session.start(Agent(instructions="x"))
+    await session.run(user_input="#1# hello")
+    await session.aclose()
+    assert await observer.flush()
+    stored = await stream.events(bus.url)
+    assert len(of(SessionStarted, stored)) == 1
+    assert [e.totals.requests for e in of(MeterReading, stored)] == [1]
+
+
+async def test_a_session_that_starts_again_is_a_new_session(bus: Broker) -> None:
+    """LiveKit resets a session's usage at each start; so each attachment has an id of its own."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    session = text_session()
+    for _ in range(2):
+        attachment = observer.attach(session, agent_id="dental")
+        assert attachment is not None
+        await session.start(Agent(instructions="x"))
+        await session.run(user_input="#1# hello")
+        await session.aclose()
+        attachment.detach()
+    assert await observer.flush()
+    ends = of(SessionEnded, await stream.events(bus.url))
+    assert len({end.session_id for end in ends}) == 2
+    assert [end.meters[0].totals.requests for end in ends] == [1, 1]
+
+
+async def test_an_end_without_a_start_is_ignored(bus: Broker) -> None:
+    """OpenRTC reports an end when a session never went live; there is nothing to finalise."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    info = SimpleNamespace(agent_name="dental", tenant="acme", job_id="never", room_name="r")
+    await observer.on_session_end(info, SimpleNamespace(status=SimpleNamespace(value="failed")))
+    assert await stream.events(bus.url) == []
+
+
+async def test_the_early_end_hook_of_process_mode_does_not_end_a_live_session(bus: Broker) -> None:
+    """OpenRTC's process mode calls the end hook after the greeting; the call goes on."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    info = SimpleNamespace(agent_name="dental", tenant="acme", job_id="call-1", room_name="r")
+    outcome = SimpleNamespace(status=SimpleNamespace(value="success"))
+    with job("call-1"):
+        session = text_session()
+        await session.start(Agent(instructions="x"))
+        await observer.on_session_start(info, session)
+        await observer.on_session_end(info, outcome)  # right after the greeting
+        assert of(SessionEnded, await stream.events(bus.url)) == []
+        await session.run(user_input="#1# hello")
+        await session.aclose()
+        await observer.on_session_end(info, outcome)
+    ends = of(SessionEnded, await stream.events(bus.url))
+    assert [end.meters[0].totals.requests for end in ends] == [1]
+
+
+@pytest.mark.parametrize("executor", [JobExecutorType.THREAD, JobExecutorType.PROCESS])
+async def test_a_hang_up_finalises_once(bus: Broker, executor: JobExecutorType) -> None:
+    """A real job in a thread, or in a process with an unpickled observer, stores all with one end."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    async with worker(observer, executor) as server:
+        for call in (1, 2):
+            await launch(server, call)
+        await _stored(bus, SessionEnded, 2)
+    await _assert_whole(bus, calls=2)
+
+
+@pytest.mark.parametrize("executor", [JobExecutorType.THREAD, JobExecutorType.PROCESS])
+async def test_a_worker_that_closes_with_calls_in_flight_finalises_once(
+    bus: Broker, executor: JobExecutorType
+) -> None:
+    """Closing the worker ends its live calls; each has its totals and one end."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    async with worker(observer, executor, hang_up=False) as server:
+        for call in (1, 2):
+            await launch(server, call)
+        await _stored(bus, MeterReading, 2 * TURNS, modality="llm")
+        assert of(SessionEnded, await stream.events(bus.url)) == []
+    await _stored(bus, SessionEnded, 2)
+    await _assert_whole(bus, calls=2)
+
+
+async def _stored(
+    bus: Broker, kind: type[Event], count: int, *, modality: str | None = None
+) -> None:
+    """Wait until the stream holds so many events of a kind."""
+    async with asyncio.timeout(60):
+        while True:
+            found = of(kind, await stream.events(bus.url))
+            if len([e for e in found if modality in (None, getattr(e, "modality", None))]) >= count:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def _assert_whole(bus: Broker, *, calls: int) -> None:
+    stored = await stream.events(bus.url)
+    ends = of(SessionEnded, stored)
+    assert len(ends) == len({end.session_id for end in ends}) == calls
+    assert {end.tenant for end in ends} == {f"tenant-{n}" for n in range(1, calls + 1)}
+    for end in ends:
+        final = {meter.modality: meter.totals for meter in end.meters}
+        assert final["llm"].requests == final["tts"].requests == TURNS
+        # three times 1.5 s, and the 2 s of silence with which LiveKit flushes the recogniser
+        assert final["stt"].audio_us == 6_500_000
+
+
+def test_a_process_that_exits_without_closing_its_session_publishes_its_totals(
+    shared_broker: Broker,
+) -> None:
+    """At interpreter exit live sessions are finalised and published, for a bounded time."""
+    program = textwrap.dedent("""
+        import asyncio, sys
+        from livekit.agents import Agent, AgentSession
+        from producer import CostObserver
+        from producer.demo.providers import ScriptedLLM
+
+        async def main():
+            observer = CostObserver(project="exit", servers=sys.argv[1])
+            session = AgentSession(
+                llm=ScriptedLLM(), vad=None, turn_handling={"turn_detection": "manual"}
+            )
+            observer.attach(session, agent_id="dental")
+            await session.start(Agent(instructions="x"))
+            await session.run(user_input="#1# hello")
+
+        asyncio.run(main())
+    """)
+    asyncio.run(stream.declare(shared_broker.url))
+    subprocess.run([sys.executable, "-c", program, shared_broker.url], check=True, timeout=60)
+    stored = asyncio.run(stream.events(shared_broker.url, "costs.v1.exit."))
+    (end,) = of(SessionEnded, stored)
+    assert end.meters[0].totals.requests == 1
+    assert (end.status, end.reason) == ("cancelled", "process exit")
+
+
+async def test_a_flush_without_a_server_returns_after_its_deadline() -> None:
+    """The end of a call waits for the network no longer than it is told to."""
+    observer = CostObserver(project="prod", servers="nats://127.0.0.1:1")
+    session = text_session()
+    observer.attach(session, agent_id="dental")
+    assert await observer.flush(timeout=0.1) is False
+    assert observer.stats().waiting == 1
+    publisher = observer._publisher()
+    PROCESS._publishers.clear()
+    PROCESS.attachments.clear()
+    await asyncio.to_thread(publisher.close, 0.1)
+
+
+async def test_what_is_not_a_session_is_refused_with_a_log_line_only(
+    bus: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mistake in the worker's code costs the metering, never the call."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    assert observer.attach("no session", agent_id="dental") is None  # type: ignore[arg-type]  # the mistake under test
+    await observer.on_session_start(SimpleNamespace(), text_session())
+    await observer.on_session_end(None, None)
+    assert "the call goes on" in caplog.text
+
+
+def test_an_observer_without_a_server_says_what_to_do() -> None:
+    """The mistake is named where the observer is made, before any call."""
+    with pytest.raises(ConfigError, match="COSTS_SERVERS"):
+        CostObserver(project="prod")
+
+
+def test_an_observer_pickles_and_hides_its_token() -> None:
+    """It crosses into job processes, and its repr can go into a log."""
+    observer = CostObserver(project="prod", servers="nats://secret@127.0.0.1:4222")
+    copy = pickle.loads(pickle.dumps(observer))  # noqa: S301 - our own bytes
+    assert copy.config == observer.config
+    assert "secret" not in repr(observer)
+
+
+async def test_the_hooks_fit_openrtcs_protocol() -> None:
+    """OpenRTC accepts the observer by its shape."""
+    assert isinstance(CostObserver(project="p", servers="nats://h:1"), SessionObserver)
