@@ -130,7 +130,7 @@ class Attachment:
 
     def _speech_created(self, event: Any) -> None:
         handle = event.speech_handle
-        self._estimates.created(handle.id, self._tap.agent_label)
+        self._estimates.created(handle.id, self._tap.label())
         handle.add_done_callback(listener(self._speech_done))
 
     def _speech_done(self, handle: Any) -> None:

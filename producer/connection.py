@@ -90,8 +90,8 @@ class Connection:
 
     async def close(self) -> None:
         """End the connection; what is not acknowledged stays with the caller."""
-        await self._discard()
         self.state = "closed"
+        await self._discard()
 
     async def _open(self) -> JetStreamContext:
         async with self._opening:
@@ -133,7 +133,8 @@ class Connection:
         client, self._client, self._stream = self._client, None, None
         if client is None:
             return
-        self._say("connection lost", logging.WARNING)
+        if self.state != "closed":
+            self._say("connection lost", logging.WARNING)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await client.close()

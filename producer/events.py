@@ -47,7 +47,7 @@ Money = Annotated[
 ]
 
 
-class Quantities(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Quantities(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a provider bills, in OpenTelemetry GenAI terms where they exist.
 
     `input_tokens` includes cached ones and `output_tokens` includes reasoning. The text, audio and
@@ -80,7 +80,7 @@ QUANTITIES: Final[tuple[str, ...]] = Quantities.__struct_fields__
 """The names of all quantities, in the order of the contract and of the ledger's columns."""
 
 
-class RequestDetail(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RequestDetail(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The request that moved the meter. Detail only: it never decides what is booked.
 
     `time_to_first_us` is the time to the first token (LLM, realtime) or byte (TTS).
@@ -113,7 +113,13 @@ class SessionStarted(
 
 
 class MeterReading(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="meter_reading"
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="meter_reading",
+    gc=False,  # holds no cycle, and thousands may wait in a buffer
 ):
     """The running totals of one meter at a moment, like the number on an electricity meter.
 
@@ -139,7 +145,7 @@ class MeterReading(
     last: RequestDetail | None = None
 
 
-class MeterTotals(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MeterTotals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The final totals of one meter of a session that ended."""
 
     agent_label: Name

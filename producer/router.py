@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
@@ -29,7 +30,7 @@ except ImportError:  # pragma: no cover - a later livekit-agents
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED: Final = 8192
+REMEMBERED: Final = 1024
 """Metrics objects that are remembered as given away."""
 
 Listener = Callable[[Any], None]
@@ -91,7 +92,7 @@ class Router:
         key = id(component)
         self._users.setdefault(key, {})[id(tap)] = tap
         if key not in self._listeners:
-            on_metrics = listener(lambda metrics: self._heard_from(key, metrics))
+            on_metrics = listener(partial(self._heard_from, key))
             self._listeners[key] = on_metrics
             component.on("metrics_collected", on_metrics)
 
@@ -105,10 +106,12 @@ class Router:
             if on_metrics is not None:
                 component.off("metrics_collected", on_metrics)
 
-    def heard_by(self, tap: Tap, metrics: Any) -> None:
+    def heard_by(self, tap: Tap, event: Any) -> None:
         """A session heard an event: its own, or one of a component that it shares."""
+        metrics = event.metrics
         if id(metrics) in self._given or metrics.type in NOT_USAGE:
             return
+        tap.scan()  # no component of ours has told of it: there may be a new one
         known, owner, label = self._by_context(None)
         if known:
             if owner is tap:

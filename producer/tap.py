@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from livekit import rtc
@@ -22,9 +23,8 @@ from producer.router import ROUTER, Router
 logger = logging.getLogger(__name__)
 
 METRICS: Final = "metrics_collected"
-_COMPONENTS: Final = ("stt", "llm", "tts")
 _SIGNATURE: Final = inspect.Signature(
-    [inspect.Parameter("event", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    [inspect.Parameter("events", inspect.Parameter.VAR_POSITIONAL)]
 )
 
 _EMITTER: Final[Any] = rtc.EventEmitter
@@ -37,8 +37,9 @@ Sink = Callable[[Any, str], None]
 def listener(function: Callable[[Any], None]) -> Callable[[Any], None]:
     """Return `function` as a listener that an emitter calls cheaply and that never raises.
 
-    LiveKit's emitter inspects the signature of every listener at every event, and finds one that
-    is already there much faster. It re-raises a TypeError into the agent's turn.
+    LiveKit's emitter inspects the signature of every listener at every event; it finds one that is
+    already there, and takes any arguments, several times faster. It re-raises a TypeError into the
+    agent's turn.
     """
 
     def guarded(event: Any) -> None:
@@ -65,7 +66,8 @@ class Tap:
         self._sink = sink
         self._router = router
         self._components: dict[int, Any] = {}
-        self._on_metrics = listener(lambda event: router.heard_by(self, event.metrics))
+        self._used: tuple[Any, ...] = ()
+        self._on_metrics = listener(partial(router.heard_by, self))
         self._on_item = listener(lambda _item: self.scan())
 
     def __repr__(self) -> str:
@@ -96,14 +98,16 @@ class Tap:
         """Listen to components that came since the last scan (a hand-off, a live swap)."""
         if not self.is_open:
             return
-        agent = self.running_agent()
+        session, agent = self.session, self.running_agent()
+        used: tuple[Any, ...] = (session.stt, session.llm, session.tts)
         if agent is not None:
+            used += (agent.stt, agent.llm, agent.tts)
             self.agent_label = agent.label
-        for owner in (self.session, agent):
-            for role in _COMPONENTS:
-                component = getattr(owner, role, None)
-                if id(component) in self._components or not isinstance(component, rtc.EventEmitter):
-                    continue
+        if used == self._used:
+            return
+        self._used = used
+        for component in used:
+            if isinstance(component, rtc.EventEmitter) and id(component) not in self._components:
                 self._components[id(component)] = component
                 self._router.join(self, component, listener)
 
@@ -117,6 +121,13 @@ class Tap:
             return self.session.current_agent
         except RuntimeError:
             return None
+
+    def label(self) -> str:
+        """Return the label of the active agent; after the end, of the last one."""
+        agent = self.running_agent()
+        if agent is not None:
+            self.agent_label = agent.label
+        return self.agent_label
 
     def voice(self) -> Any:
         """Return the TTS in use, `None` when there is none."""
@@ -137,6 +148,5 @@ class Tap:
                 self._router.claim(self, event.metrics)
 
     def take(self, metrics: Any, label: str | None) -> None:
-        """Hand an event of this session to the sink."""
-        self.scan()
-        self._sink(metrics, label or self.agent_label)
+        """Hand an event of this session to the sink, under the agent that is active."""
+        self._sink(metrics, self.label() if label is None else label)

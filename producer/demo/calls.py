@@ -8,6 +8,7 @@ themselves.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,11 +21,12 @@ from producer.demo.cast import AGENTS, LINES, TENANTS, Providers, shared_provide
 from producer.demo.devices import Loudspeaker, session_io
 from producer.demo.providers import SAMPLE_RATE
 from producer.observer import CostObserver
+from producer.process import PROCESS
 
 AT_ONCE: Final = 10
 """Calls that run at the same time."""
 
-_INTERRUPTED_EVERY: Final = 8
+_INTERRUPTED_EVERY: Final = 7
 _CALL_TIMEOUT_S: Final = 40.0
 
 
@@ -112,7 +114,7 @@ async def _run(observer: CostObserver, call: Call, providers: Providers) -> None
 
 async def _interrupt(session: AgentSession[Any], number: int) -> None:
     """Begin to read something long, and be interrupted once it is heard."""
-    speech = session.say(f"#{number}# These are our terms and conditions. " * 60)
+    speech = session.say(f"#{number}# These are our terms and conditions. " * 8)
     loudspeaker = session.output.audio
     while isinstance(loudspeaker, Loudspeaker) and not loudspeaker.played_s():
         if speech.done():
@@ -144,3 +146,16 @@ def _billed(calls: list[Call], providers: dict[str, Providers]) -> list[Billed]:
         )
         for (tenant, agent_id, modality, provider, model), quantities in sums.items()
     ]
+
+
+def run(servers: str, calls: int, on_finished: Callable[[int], None]) -> list[Billed]:
+    """Run the script in this process as a worker would, and leave no thread behind.
+
+    LiveKit's own warnings about sessions without a room are not shown.
+    """
+    logging.getLogger("livekit").setLevel(logging.ERROR)
+    observer = CostObserver(project="demo", servers=servers)
+    try:
+        return asyncio.run(run_calls(observer, calls, on_finished=on_finished))
+    finally:
+        PROCESS.close()

@@ -15,6 +15,10 @@ TENANTS: Final = ("acme", "bistro-nord", "clinic-west", "delta-air")
 """The tenants of the demo's calls; one call has none."""
 
 
+_SPEAKS_S: Final = 0.005
+"""What a voice takes for a piece of text, so that there is something to interrupt."""
+
+
 class Restaurant(Agent):
     """Takes a reservation after looking at the book."""
 
@@ -101,17 +105,17 @@ def shared_providers() -> dict[str, Providers]:
         "restaurant": Providers(
             llm=ScriptedLLM(provider="api.openai.com", model="gpt-4.1-mini", plan=answer),
             stt=ScriptedSTT(provider="Deepgram", model="nova-3"),
-            tts=ScriptedTTS(provider="Cartesia", model="sonic-3"),
+            tts=ScriptedTTS(provider="Cartesia", model="sonic-3", pause_s=_SPEAKS_S),
         ),
         "dental": Providers(
             llm=ScriptedLLM(provider="api.anthropic.com", model="claude-haiku-4-5", plan=answer),
             stt=ScriptedSTT(provider="Deepgram", model="nova-3"),
-            tts=ScriptedTTS(provider="ElevenLabs", model="eleven_turbo_v2_5"),
+            tts=ScriptedTTS(provider="ElevenLabs", model="eleven_turbo_v2_5", pause_s=_SPEAKS_S),
         ),
         "support": Providers(
             llm=ScriptedLLM(provider="Meadow AI", model="meadow-7b", plan=answer),
             stt=ScriptedSTT(provider="Deepgram", model="nova-3"),
-            tts=ScriptedTTS(provider="Cartesia", model="sonic-3"),
+            tts=ScriptedTTS(provider="Cartesia", model="sonic-3", pause_s=_SPEAKS_S),
         ),
     }
 

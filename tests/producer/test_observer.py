@@ -19,10 +19,17 @@ from producer import ConfigError, CostObserver
 from producer.demo.providers import ScriptedLLM
 from producer.events import Event, MeterReading, SessionEnded, SessionStarted
 from producer.process import PROCESS
+from producer.router import ROUTER
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.jobs import job
 from tests.support.worker import TURNS, launch, worker
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unattributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests left unattributed in this process is not reported in these."""
+    monkeypatch.setattr(ROUTER, "unattributed", 0)
 
 
 @pytest.fixture
