@@ -1,0 +1,133 @@
+"""The command `costs query`: a thin skin over `analytics.query`.
+
+Standard output holds the answer and nothing else, so it can be piped; a CSV's warnings go to standard
+error. What cannot be asked or read is raised, and `exits` turns it into an exit code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from analytics.report import Report
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Format(StrEnum):
+    """How the answer is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+_EXAMPLES = """\b
+Examples:
+  costs query
+  costs query --by agent,model --since 7d --top 20
+  costs query --by day --where tenant=acme --since 2026-11-01 --until 2026-12-01
+  costs query --by session --where 'tenant=(none)' --format csv > unattributed.csv
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def query(
+    *,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN,…",
+            help="Group by tenant, agent, agent_label, project, provider, model, modality, session "
+            "or day: several with commas, or the option again.  [default: tenant]",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="From then on: 2026-11-21, 2026-11-21T14:03+01:00, 7d, 24h, 30m (minutes), today, "
+            "yesterday. UTC unless it has an offset.",
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Up to then, not included.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Only these. The same column again: either value; another column: both. "
+            "'tenant=(none)' is what has no tenant.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="Only the first N rows; the total is of all.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN[:asc|:desc]",
+            help="Order by a grouped column or by cost, estimated_cost, sessions, rows, "
+            "unpriced_rows, requests, input_tokens, output_tokens, characters, audio_seconds, "
+            "session_seconds.  [default: cost]",
+        ),
+    ] = None,
+    output: Annotated[
+        Format, typer.Option("--format", help="How to write it; JSON and CSV are stable.")
+    ] = Format.TABLE,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The ledger's data directory, or one snapshot file.  "
+            "[default: $COSTS_DATA_DIR, or the user's data folder]",
+        ),
+    ] = None,
+) -> None:
+    """Show what was spent, by tenant, agent, model, session or day.
+
+    Reads the ledger's newest snapshot and disturbs nothing. What has no price is shown as
+    unpriced, never as zero.
+    """
+    from analytics.ledger import require  # noqa: PLC0415 - `costs --help` must start fast
+    from analytics.usage import query as ask  # noqa: PLC0415 - same
+
+    for module in ("duckdb", "rich")[: 2 if output is Format.TABLE else 1]:
+        require(module, needed_by="costs query")
+    now = datetime.now(UTC)
+    report = ask(
+        by or ("tenant",),
+        since=since,
+        until=until,
+        where=where or (),
+        top=top,
+        sort=sort,
+        data_dir=data_dir,
+        now=now,
+    )
+    write(report, output, now=now)
+
+
+def write(report: Report, output: Format, *, now: datetime) -> None:
+    """Write the report to standard output: fitted to a terminal, whole and plain anywhere else."""
+    if output is Format.TABLE:
+        from analytics.table import as_table  # noqa: PLC0415 - only the table needs rich
+
+        # A pipe or a file has no width: everything goes there.
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        typer.echo(as_table(report, now=now, width=width), nl=False)
+        return
+    from analytics.render import as_csv, as_json  # noqa: PLC0415 - as above
+
+    typer.echo(as_json(report) if output is Format.JSON else as_csv(report), nl=False)
+    if output is Format.CSV:
+        for warning in report.warnings:
+            typer.echo(f"warning: {warning}", err=True)

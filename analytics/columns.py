@@ -1,0 +1,105 @@
+"""What may be asked for: the allow-list of groups and of measures, with the SQL of each.
+
+Every name that a user types is looked up here and nothing of it ever reaches a statement: the SQL is
+made of these constants and of parameters. Names here are public, as keys of JSON and CSV output.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from analytics.errors import BadFilter, BadQuestion, UnknownColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Group(StrEnum):
+    """What costs can be grouped and filtered by."""
+
+    TENANT = "tenant"
+    AGENT = "agent"
+    AGENT_LABEL = "agent_label"
+    PROJECT = "project"
+    PROVIDER = "provider"
+    MODEL = "model"
+    MODALITY = "modality"
+    SESSION = "session"
+    DAY = "day"
+
+
+COLUMN: Final[dict[Group, str]] = {
+    Group.TENANT: "tenant",
+    Group.AGENT: "agent_id",
+    Group.AGENT_LABEL: "agent_label",
+    Group.PROJECT: "project",
+    Group.PROVIDER: "provider",
+    Group.MODEL: "model",
+    Group.MODALITY: "modality",
+    Group.SESSION: "session_id",
+    Group.DAY: "day",
+}
+"""The column of the view `usage` behind each group."""
+
+MEASURES: Final[dict[str, str]] = {
+    "cost": "sum(cost)",
+    # The estimated part of the cost: NULL exactly when the cost is, zero when none of it is estimated.
+    "estimated_cost": (
+        "sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0::DECIMAL(18, 9) END)"
+    ),
+    "sessions": "count(DISTINCT session_id)",
+    "rows": "count(*)",
+    "unpriced_rows": "count(*) FILTER (unpriced_reason IS NOT NULL)",
+    "requests": "coalesce(sum(requests), 0)",
+    "input_tokens": "coalesce(sum(input_tokens), 0)",
+    "output_tokens": "coalesce(sum(output_tokens), 0)",
+    "characters": "coalesce(sum(characters), 0)",
+    "audio_seconds": "coalesce(sum(audio_us), 0)",
+    "session_seconds": "coalesce(sum(session_us), 0)",
+}
+"""What is summed, in the order of `Row`. Durations are added up in microseconds."""
+
+
+class Sort:
+    """The order of the rows: by one column, then by all groups, so that it never depends on luck."""
+
+    def __init__(self, text: str | None, by: tuple[Group, ...]) -> None:
+        name, _, direction = (text or "cost").partition(":")
+        allowed = (*by, *MEASURES)
+        if name not in allowed:
+            raise UnknownColumn(name, allowed, role="sort column")
+        if direction not in ("", "asc", "desc"):
+            raise BadFilter(f"sort {text}", "must end in :asc or :desc, or in neither")
+        # Money and amounts are wanted largest first, names and days in their own order.
+        self.descending = direction == "desc" or (not direction and name in MEASURES)
+        self.name = name
+        self.by = by
+
+    def sql(self) -> str:
+        """Return the ORDER BY list; what is NULL (unpriced, no tenant) comes last either way."""
+        first = f'"{self.name}" {"DESC" if self.descending else "ASC"} NULLS LAST'
+        return ", ".join([first, *(f'"{group}" NULLS LAST' for group in self.by)])
+
+
+def groups(names: str | Iterable[str]) -> tuple[Group, ...]:
+    """Return the groups that were named, each once, in the order they were named.
+
+    A name may hold several, separated by commas: `"tenant,agent"`.
+
+    Raises:
+        UnknownColumn: A name is not a group.
+    """
+    given = [names] if isinstance(names, str) else list(names)
+    found = [group(name.strip()) for part in given for name in part.split(",")]
+    if not found:
+        raise BadQuestion(f"nothing to group by: name at least one of {', '.join(Group)}")
+    return tuple(dict.fromkeys(found))
+
+
+def group(name: str) -> Group:
+    """Return the group called `name`; raises `UnknownColumn`."""
+    try:
+        return Group(name)
+    except ValueError:
+        raise UnknownColumn(name, list(Group), role="column to group or filter by") from None

@@ -1,0 +1,139 @@
+"""What can go wrong between a question and its answer. The CLI gives each branch its exit code.
+
+    AnalyticsError
+    ├── BadQuestion         the question itself cannot be asked
+    │   ├── UnknownColumn
+    │   ├── BadTime
+    │   ├── BadFilter
+    │   └── BadTop
+    ├── NoLedger            there is nothing to ask
+    │   ├── NoSnapshotYet
+    │   └── NotALedger
+    ├── LedgerNewer         this version cannot read what is there
+    ├── LedgerInUse         the file of the writer was named, not its snapshot
+    └── MissingExtra        a package that reading needs is not installed
+
+A message says what happened, with which value, and what to do next.
+"""
+# ruff: noqa: N818 - the names say what happened, `NoLedger` needs no suffix to be an error
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+TIME_FORMS = (
+    "2026-11-21, 2026-11-21T14:03, 2026-11-21T14:03:12+01:00, 7d, 24h, 30m, today or yesterday"
+)
+
+
+class AnalyticsError(Exception):
+    """Root of every error that reading the ledger raises on purpose."""
+
+
+class BadQuestion(AnalyticsError):
+    """The question cannot be asked as it stands; the ledger was not touched."""
+
+
+class UnknownColumn(BadQuestion):
+    """A name that is not on the list of what may be asked for."""
+
+    def __init__(self, name: str, allowed: Sequence[str], *, role: str = "column") -> None:
+        self.name = name
+        self.allowed = tuple(map(str, allowed))
+        close = get_close_matches(name.lower(), self.allowed, n=1)
+        self.suggestion = close[0] if close else None
+        meant = f", did you mean {self.suggestion!r}?" if self.suggestion else "."
+        super().__init__(f"unknown {role} {name!r}{meant} Choose from {', '.join(self.allowed)}")
+
+
+class BadTime(BadQuestion):
+    """A moment that cannot be read, or a period that holds no moment."""
+
+    def __init__(self, value: str, problem: str = "cannot be read as a time") -> None:
+        self.value = value
+        super().__init__(f"{value!r} {problem}: use {TIME_FORMS} (UTC unless an offset is given)")
+
+
+class BadFilter(BadQuestion):
+    """A condition that is not `name=value`, or whose value its column cannot have."""
+
+    def __init__(self, condition: str, problem: str) -> None:
+        self.condition = condition
+        super().__init__(f"filter {condition!r} {problem}")
+
+
+class BadTop(BadQuestion):
+    """A number of rows that shows nothing."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        super().__init__(f"top {value} shows nothing: ask for 1 row or more")
+
+
+class NoLedger(AnalyticsError):
+    """No ledger where one was looked for."""
+
+    def __init__(self, path: Path, message: str | None = None) -> None:
+        self.path = path
+        super().__init__(
+            message or f"no ledger at {path}: start one with `costs up` or name one with --data-dir"
+        )
+
+
+class NoSnapshotYet(NoLedger):
+    """A ledger is there and has not published anything to read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path, f"the ledger at {path} has published no snapshot yet: ask again in a few seconds"
+        )
+
+
+class NotALedger(NoLedger):
+    """A file is there and cannot be read as a ledger."""
+
+    def __init__(self, path: Path, detail: str) -> None:
+        self.detail = detail
+        super().__init__(
+            path, f"{path} cannot be read as a ledger ({detail}): name a data directory or snapshot"
+        )
+
+
+class LedgerNewer(AnalyticsError):
+    """The ledger was written by a newer version, whose columns we might misread."""
+
+    def __init__(self, path: Path, found: int, known: int) -> None:
+        self.path = path
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"the ledger at {path} has schema {found}, this version reads up to {known}: "
+            "upgrade with `pip install -U voicecosts`"
+        )
+
+
+class LedgerInUse(AnalyticsError):
+    """The file belongs to the one process that writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(
+            f"{path} is held by the ledger that writes it: name its data directory instead, "
+            "the snapshot there can be read at any time"
+        )
+
+
+class MissingExtra(AnalyticsError):
+    """A package of an extra is needed and not installed."""
+
+    def __init__(self, needed_by: str, extra: str) -> None:
+        self.needed_by = needed_by
+        self.extra = extra
+        super().__init__(
+            f"`{needed_by}` needs the extra '{extra}': pip install 'voicecosts[{extra}]'"
+        )

@@ -1,0 +1,118 @@
+"""From an error to an exit code and one line on standard error. The codes are public.
+
+Classes are listed by name, so that no package is loaded to explain a failure of another one: an error
+that was raised has loaded its own. A class that is not listed has the code of its nearest parent.
+`COSTS_DEBUG=1` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from typer.exceptions import TyperException
+
+from analytics.config import from_env
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NO_LEDGER: Final = 3
+LEDGER_NEWER: Final = 4
+UNREACHABLE: Final = 5
+MISSING_EXTRA: Final = 6
+IN_USE: Final = 7
+DRIFT: Final = 8
+INTERRUPTED: Final = 130
+CUT_OFF: Final = 141
+
+CODES: Final[dict[int, str]] = {
+    OK: "all is well",
+    FAILED: "a check failed, or something unexpected happened",
+    USAGE: "the command was used wrongly",
+    NO_LEDGER: "there is no ledger to read",
+    LEDGER_NEWER: "the ledger is newer than this version",
+    UNREACHABLE: "NATS cannot be reached",
+    MISSING_EXTRA: "an extra is not installed",
+    IN_USE: "the data directory or the ledger is in use",
+    DRIFT: "the stream is not configured as it must be",
+}
+"""What each code means; `costs --help` prints this."""
+
+EXIT_CODES: Final[dict[str, int]] = {
+    "analytics.errors.AnalyticsError": FAILED,
+    "analytics.errors.BadQuestion": USAGE,
+    "analytics.errors.NoLedger": NO_LEDGER,
+    "analytics.errors.LedgerNewer": LEDGER_NEWER,
+    "analytics.errors.LedgerInUse": IN_USE,
+    "analytics.errors.MissingExtra": MISSING_EXTRA,
+    "consumer.errors.LedgerError": FAILED,
+    "consumer.errors.InvalidConfig": USAGE,
+    "consumer.errors.LedgerNewer": LEDGER_NEWER,
+    "consumer.errors.LedgerInUse": IN_USE,
+    "consumer.errors.DataDirInUse": IN_USE,
+    "consumer.errors.MissingExtra": MISSING_EXTRA,
+    "consumer.errors.BrokerUnreachable": UNREACHABLE,
+    "consumer.errors.StreamDrift": DRIFT,
+    "producer.errors.ProducerError": FAILED,
+    "producer.errors.ConfigError": USAGE,
+    # Typer keeps its own classes in a private module and gives its usage errors this one.
+    "typer._click.exceptions.UsageError": USAGE,
+    "typer.exceptions.TyperException": FAILED,
+}
+
+
+_HELP_WANTED: Final = "NoArgsIsHelpError"
+"""Typer's error for a group of commands without a command: its text is the help page."""
+
+
+def run(command: Callable[[], int | None]) -> int:
+    """Run a command, flush what it wrote, and return the exit code of how it ended."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that an old terminal cannot show is spelled out; the answer does not fail for it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone, as `head` does. Python would complain again at its own exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
+    except Exception as error:  # noqa: BLE001 - the last line of defence of a command
+        return explain(error)
+    return code if isinstance(code, int) else OK
+
+
+def explain(error: Exception) -> int:
+    """Say what happened in one line on standard error and return its exit code."""
+    code = code_of(error)
+    debug = from_env().debug
+    if debug:
+        traceback.print_exception(error)
+    text = error.format_message() if isinstance(error, TyperException) else str(error)
+    if type(error).__name__ == _HELP_WANTED:
+        sys.stderr.write(f"{text}\n")
+        return USAGE
+    if code is None:
+        hint = "" if debug else " (COSTS_DEBUG=1 shows where)"
+        text = f"unexpected {type(error).__name__}: {text}{hint}"
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+    return FAILED if code is None else code
+
+
+def code_of(error: Exception) -> int | None:
+    """Return the exit code of an error that is raised on purpose, None for any other."""
+    for kind in type(error).__mro__:
+        code = EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
+        if code is not None:
+            return code
+    return None

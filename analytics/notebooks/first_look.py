@@ -1,0 +1,259 @@
+"""A first look at the ledger: cost by tenant, by day and by model, and a query of your own.
+
+Open it with `marimo edit`, or run it headless with `python` or `marimo export html`. It reads the data
+directory of `-- --data-dir DIR`, of `COSTS_DATA_DIR`, or of this user, and changes nothing.
+"""
+# mypy: ignore-errors
+# ruff: noqa: ANN001, ANN202, B018, F541, INP001, PLC0415, PLR1711 - the form that marimo writes
+
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(
+    width="medium",
+    app_title="What did the calls cost?",
+    sql_output="native",
+)
+
+
+@app.cell(hide_code=True)
+def _(data_dir, mo, query):
+    overall = query("modality", data_dir=data_dir)
+    cost = "unpriced" if overall.total.cost is None else f"{overall.total.cost:f}"
+    as_of = f"{overall.as_of:%Y-%m-%d %H:%M:%S}Z" if overall.as_of else "now: nothing received yet"
+    mo.md(f"""
+    # What did the calls cost?
+
+    **{cost} {overall.currency}** in **{overall.total.sessions:,}** sessions, as of {as_of}
+
+    Every cell below is SQL over the ledger's views `usage`, `sessions`, `cost_by_day` and `unpriced`:
+    change them. Money is exact, times are UTC. What has no price costs `NULL`, never zero, and
+    `unpriced_rows` counts what is missing from a sum.
+    """)
+    return (overall,)
+
+
+@app.cell(hide_code=True)
+def _(mo, overall):
+    notes = mo.plain_text("\n".join(overall.warnings) or "Nothing is missing from these numbers.")
+    mo.callout(notes, kind="warn" if overall.warnings else "success")
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## By tenant
+    """)
+    return
+
+
+@app.cell
+def _(ledger, mo):
+    by_tenant = mo.sql(
+        f"""
+        SELECT
+            tenant,
+            sum(cost) AS cost,
+            count(DISTINCT session_id) AS sessions,
+            count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows
+        FROM usage
+        GROUP BY tenant
+        ORDER BY cost DESC NULLS LAST, tenant
+        """,
+        output=False,
+        engine=ledger,
+    )
+    return (by_tenant,)
+
+
+@app.cell(hide_code=True)
+def _(by_tenant, show):
+    show(by_tenant)
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## By day
+    """)
+    return
+
+
+@app.cell
+def _(ledger, mo):
+    by_day = mo.sql(
+        f"""
+        SELECT day, modality, sum(cost) AS cost, sum(unpriced_rows)::BIGINT AS unpriced_rows
+        FROM cost_by_day
+        GROUP BY day, modality
+        ORDER BY day, modality
+        """,
+        output=False,
+        engine=ledger,
+    )
+    return (by_day,)
+
+
+@app.cell(hide_code=True)
+def _(alt, by_day, records):
+    # A bar is a picture of money, not money: only here is it a binary number.
+    bars = [
+        {"day": str(row["day"]), "modality": row["modality"], "cost": float(row["cost"])}
+        for row in records(by_day)
+        if row["cost"] is not None
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=bars), width="container", height=240)
+        .mark_bar()
+        .encode(
+            x=alt.X("day:O", title="UTC day"),
+            y=alt.Y("cost:Q", title="cost, USD"),
+            color=alt.Color("modality:N", title=None),
+            tooltip=["day:O", "modality:N", "cost:Q"],
+        )
+    )
+    chart
+    return
+
+
+@app.cell(hide_code=True)
+def _(by_day, show):
+    show(by_day)
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## By model
+    """)
+    return
+
+
+@app.cell
+def _(ledger, mo):
+    by_model = mo.sql(
+        f"""
+        SELECT
+            modality,
+            provider,
+            model,
+            sum(cost) AS cost,
+            sum(cost) FILTER (estimated) AS estimated_cost,
+            sum(input_tokens)::BIGINT AS input_tokens,
+            sum(output_tokens)::BIGINT AS output_tokens,
+            sum(characters)::BIGINT AS characters,
+            sum(audio_seconds) AS audio_seconds,
+            any_value(unpriced_reason) AS unpriced_reason
+        FROM usage
+        GROUP BY modality, provider, model
+        ORDER BY cost DESC NULLS LAST, modality, provider, model
+        """,
+        output=False,
+        engine=ledger,
+    )
+    return (by_model,)
+
+
+@app.cell(hide_code=True)
+def _(by_model, show):
+    show(by_model)
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## A query of your own
+
+    The connection is read-only: nothing you type here can change the ledger.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    example = """SELECT
+        agent_id,
+        agent_label,
+        count(*) AS sessions,
+        avg(cost)::DECIMAL(18, 9) AS average_cost,
+        max(cost) AS highest_cost
+    FROM (
+        SELECT session_id, agent_id, agent_label, sum(cost) AS cost
+        FROM usage
+        GROUP BY ALL
+    )
+    GROUP BY agent_id, agent_label
+    ORDER BY average_cost DESC NULLS LAST
+    LIMIT 20"""
+    own = mo.ui.code_editor(example, language="sql", min_height=160).form(submit_button_label="Run")
+    own
+    return example, own
+
+
+@app.cell(hide_code=True)
+def _(example, ledger, own, show):
+    show(ledger.sql(own.value or example))
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ---
+    How the cells above reach the ledger. `connect` follows the link to the newest snapshot; without
+    this package `duckdb.connect("…/costs.duckdb", read_only=True)` opens the same one.
+    """)
+    return
+
+
+@app.cell
+def _(connect, mo):
+    data_dir = mo.cli_args().get("data-dir")
+    ledger = connect(data_dir)
+    return data_dir, ledger
+
+
+@app.cell
+def _(mo):
+    def records(relation):
+        """Return the rows of a query as mappings; exact numbers stay exact."""
+        names = relation.columns
+        return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
+
+    def plain(number):
+        return None if number is None else f"{number:f}"
+
+    def show(relation):
+        """Show the rows of a query as a table, with neither pandas nor polars."""
+        rows = records(relation)
+        if not rows:
+            return mo.plain_text("no rows")
+        kinds = zip(relation.columns, relation.types, strict=True)
+        exact = [name for name, kind in kinds if str(kind).startswith("DECIMAL")]
+        return mo.ui.table(
+            rows,
+            selection=None,
+            page_size=20,
+            format_mapping=dict.fromkeys(exact, plain),
+            text_justify_columns=dict.fromkeys(exact, "right"),
+        )
+
+    return records, show
+
+
+@app.cell
+def _():
+    import altair as alt
+    import marimo as mo
+
+    from analytics import connect, query
+
+    return alt, connect, mo, query
+
+
+if __name__ == "__main__":
+    app.run()

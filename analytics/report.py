@@ -1,0 +1,92 @@
+"""The answer to one question: rows, their total, and how far both can be trusted.
+
+Money is Decimal and None when nothing of it has a price, never zero. The total is counted over all
+rows of the ledger that the question is about, so it is right when only the top rows are shown, and it
+counts a session once however many groups it falls into.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from msgspec import Struct
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One group and what it used. `group` gives its values by name, None where there is none.
+
+    `estimated_cost` is the part of `cost` that rests on estimated quantities. A row of the ledger is
+    one booking; for `unpriced_rows` of them a price is missing, for all of it or for a part.
+    """
+
+    group: dict[str, str | None] = {}
+    cost: Decimal | None
+    estimated_cost: Decimal | None
+    sessions: int
+    rows: int
+    unpriced_rows: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    characters: int
+    audio_seconds: Decimal
+    session_seconds: Decimal
+
+    def record(self) -> dict[str, object]:
+        """Return groups and measures as one flat mapping, groups first."""
+        measures = {name: getattr(self, name) for name in measure_names()}
+        return {**self.group, **measures}
+
+
+def measure_names() -> tuple[str, ...]:
+    """Return the names of what a row measures, in their order."""
+    return tuple(field for field in Row.__struct_fields__ if field != "group")
+
+
+class Unpriced(Struct, frozen=True, kw_only=True):
+    """One model that lacks a price, or a part of one, among the rows asked for, and why."""
+
+    modality: str
+    provider: str
+    model: str
+    reason: str
+    rows: int
+
+
+class Completeness(Struct, frozen=True, kw_only=True):
+    """What is missing from the numbers. All but `unpriced` speak of the whole ledger.
+
+    `waiting` (messages received and not yet booked) and `running` are None when nobody says.
+    """
+
+    unpriced: tuple[Unpriced, ...] = ()
+    dead_letters: int = 0
+    dropped: int = 0
+    unattributed: int = 0
+    waiting: int | None = None
+    running: bool | None = None
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """The rows of a question, their total, and the moment they speak of.
+
+    `groups` counts all groups there are; `rows` may hold only the top ones. `as_of` is None while the
+    ledger has received nothing. `warnings` are sentences for people, `completeness` is for programs.
+    """
+
+    by: tuple[str, ...]
+    rows: tuple[Row, ...]
+    total: Row
+    groups: int
+    since: datetime | None
+    until: datetime | None
+    currency: str
+    as_of: datetime | None
+    source: str
+    completeness: Completeness
+    warnings: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, object]]:
+        """Return the rows as flat mappings, for a table, a chart or a data frame."""
+        return [row.record() for row in self.rows]

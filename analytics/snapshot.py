@@ -1,0 +1,90 @@
+"""Which file to read, and what its ledger says about itself. No database is opened here.
+
+A data directory holds `costs.duckdb`, a link to the newest `costs-<n>.duckdb`, and `ledger.json`. The
+link is followed before anything is opened: DuckDB keeps one instance per path and process, so opening
+the link itself would show an old snapshot for as long as an older connection lives.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from analytics.config import from_env
+from analytics.errors import NoLedger, NoSnapshotYet, NotALedger
+
+LINK = "costs.duckdb"
+STATUS = "ledger.json"
+_NUMBERED = re.compile(r"costs-([0-9]+)\.duckdb")
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """What the ledger process last wrote about itself in `ledger.json`, and when it did."""
+
+    snapshot: int
+    as_of: datetime
+    waiting: int | None = None
+    running: bool = False
+    heard_at: datetime | None = None
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """One published file, with its number if it has one and the status that belongs to it."""
+
+    path: Path
+    number: int | None = None
+    status: Status | None = None
+
+    @property
+    def as_of(self) -> datetime | None:
+        """The moment the status gives for exactly this file; None when only the file can say."""
+        if self.status is None or self.status.snapshot != self.number:
+            return None
+        return self.status.as_of.astimezone(UTC)
+
+
+def locate(where: str | Path | None = None) -> Snapshot:
+    """Return the newest snapshot of a data directory, or the snapshot file that was named.
+
+    A file named by itself is believed over a status beside it that speaks of another snapshot.
+
+    Raises:
+        NoLedger: There is none; its subclasses say when something else is there.
+    """
+    root = from_env().data_dir if where is None else Path(where).expanduser()
+    try:
+        is_directory = root.is_dir()
+        path = (root / LINK if is_directory else root).resolve(strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        if (root / STATUS).is_file():
+            raise NoSnapshotYet(root) from None
+        raise NoLedger(root) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        raise NotALedger(root, str(error)) from error
+    if not path.is_file():
+        raise NotALedger(path, "it is not a file")
+    numbered = _NUMBERED.fullmatch(path.name)
+    number = int(numbered[1]) if numbered else None
+    status = read_status(path.parent / STATUS)
+    if not is_directory and status is not None and status.snapshot != number:
+        status = None
+    return Snapshot(path=path, number=number, status=status)
+
+
+def read_status(path: Path) -> Status | None:
+    """Return what the ledger says about itself, or None when it says nothing readable.
+
+    A status only ever adds to what the snapshot says, so a missing or broken one is no error.
+    """
+    try:
+        status = msgspec.json.decode(path.read_bytes(), type=Status)
+        heard_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if status.as_of.tzinfo is None:
+        return None
+    return structs.replace(status, heard_at=heard_at)

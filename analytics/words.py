@@ -1,0 +1,86 @@
+"""Numbers as people read them: money, amounts, shares and ages. Nothing is rounded to zero or to all.
+
+Money is shown with every digit it has and at least six, so that the lines of a table add up to its
+total to the last digit.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+
+_MIN_DIGITS: Final = 6
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+_DAY_S: Final = 86400
+
+
+def money_digits(amounts: Iterable[Decimal | None]) -> int:
+    """Return how many digits behind the point show all of `amounts` exactly, six at the least."""
+    needed = _MIN_DIGITS
+    for amount in amounts:
+        if amount:
+            exponent = amount.normalize().as_tuple().exponent
+            needed = max(needed, -int(exponent))
+    return needed
+
+
+def money(amount: Decimal, digits: int = _MIN_DIGITS) -> str:
+    """Return an amount in plain notation with so many digits behind the point."""
+    return f"{amount:,.{max(digits, money_digits([amount]))}f}"
+
+
+def seconds(amount: Decimal) -> str:
+    """Return a duration in seconds to a tenth; a shorter one is never shown as none."""
+    if 0 < amount < Decimal("0.1"):
+        return "<0.1"
+    return f"{amount:,.1f}"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun: `1 row`, `2 rows`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def share(part: Decimal | int, whole: Decimal | int) -> str:
+    """Return a part in percent; a small part is never `0.0 %`, a large one never `100.0 %`."""
+    if part == whole:
+        return "100 %"
+    percent = Decimal(100) * part / whole
+    if 0 < percent < Decimal("0.1"):
+        return "under 0.1 %"
+    if percent > Decimal("99.9"):
+        return "over 99.9 %"
+    return f"{percent:.1f} %"
+
+
+def age(span: timedelta) -> str:
+    """Return a span in its largest sensible unit: `2 s`, `5 min`, `3 h`, `12 days`."""
+    past = max(0, int(span.total_seconds()))
+    if past < 2 * _MINUTE_S:
+        return f"{past} s"
+    if past < 2 * _HOUR_S:
+        return f"{past // _MINUTE_S} min"
+    if past < 2 * _DAY_S:
+        return f"{past // _HOUR_S} h"
+    return f"{past // _DAY_S:,} days"
+
+
+def clock(moment: datetime) -> str:
+    """Return a UTC moment for people: `2026-11-21 14:03:12Z`."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Return a UTC moment and its distance: `14:03:12Z, 2 s ago`, with its date unless today."""
+    shown = f"{moment:%H:%M:%S}Z" if moment.date() == now.date() else clock(moment)
+    return f"{shown}, {age(now - moment)} ago"
+
+
+def stamp(moment: datetime) -> str:
+    """Return a UTC moment for programs: `2026-11-21T14:03:12Z`."""
+    return moment.replace(tzinfo=None).isoformat() + "Z"

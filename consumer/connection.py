@@ -1,0 +1,231 @@
+"""One connection to the broker with one pull at a time: used until the first doubt.
+
+The client library may close itself for good, stay silent or go deaf while it says it is
+connected, so a connection is judged by answers alone. A quiet stream answers every pull within a
+second; no answer means no connection. Nothing here retries: that is for `fetch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import logging
+from typing import Any, Final
+
+import nats.errors
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import APIError, NotFoundError
+
+from consumer.config import LedgerConfig, credentials_kind, mask
+from consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
+from consumer.message import Message
+from consumer.stream import DURABLE
+from producer.subjects import STREAM
+
+GROUP_MESSAGES: Final = 500
+GROUP_BYTES: Final = 64 * 2**20
+
+INBOX_PREFIX: Final = "_INBOX_c"
+"""Its own, so that a permission can keep other clients from reading what the ledger is sent."""
+
+UNUSABLE: Final = (OSError, TimeoutError, nats.errors.Error)
+"""What a connection raises when it is of no use any more."""
+
+_NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{DURABLE}"
+_PROBE = {"batch": 1, "no_wait": True}
+_OVER = ("404", "408")  # an empty or an expired pull: the ordinary end
+_FULL = ("Batch Completed", "Message Size Exceeds MaxBytes")
+
+_log = logging.getLogger(__name__)
+
+
+class Waits(Struct, frozen=True, kw_only=True):
+    """How long to wait: for a group to fill, for any answer, for a connection."""
+
+    group_s: float = 1.0
+    answer_s: float = 2.0
+    connect_s: float = 5.0
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """What one pull brought. `waiting` messages stand behind it; `None` while that is not known.
+
+    `replies` are the addresses that take the acknowledgements.
+    """
+
+    messages: tuple[Message, ...] = ()
+    replies: tuple[str, ...] = ()
+    waiting: int | None = None
+
+
+class Connection:
+    """One connection with one pull at a time. `doubt` is why it must not be used again."""
+
+    def __init__(self, stop: asyncio.Event, waits: Waits) -> None:
+        self.client = Client()
+        self.waits = waits
+        self.doubt = ""
+        self.last_error = ""
+        self._stop = stop
+        self._begun = False
+        self._inbox = ""
+        self._pull_number = 0
+        self._wanted = 0
+        self._arrived: list[Msg] = []
+        self._over = asyncio.Event()
+        self._last_delivery = 0
+
+    async def open(self, config: LedgerConfig) -> None:
+        """Connect; a server that is down, deaf or refuses us ends this within seconds."""
+        options: dict[str, Any] = {
+            "servers": list(config.servers),
+            "name": "voicecosts ledger",
+            "inbox_prefix": INBOX_PREFIX,
+            "error_cb": self._on_error,
+            "closed_cb": self._on_closed,
+            "allow_reconnect": False,  # it is replaced; it does not heal itself
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0.1,
+            "connect_timeout": 2,
+            "ping_interval": 10,
+            "max_outstanding_pings": 2,
+            "flush_timeout": 2,
+            "pending_size": 2**20,
+            **_secrets(config),
+        }
+        self._begun = True
+        async with asyncio.timeout(self.waits.connect_s):
+            await self.client.connect(**options)
+            self._inbox = self.client.new_inbox()
+            await self.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+
+    @property
+    def address(self) -> str:
+        """The server that answered, of those that were named."""
+        url = self.client.connected_url
+        return url.geturl() if url else ""
+
+    def reason(self, error: BaseException) -> str:
+        """Return why it failed: what the server said, where the error itself only says that."""
+        vague = isinstance(error, (TimeoutError, nats.errors.NoServersError))
+        return self.doubt or (vague and self.last_error) or words(error)
+
+    async def probe(self) -> None:
+        """Raise unless the consumer answers. A message that came is kept for the first pull."""
+        self.last_error = ""
+        await self._ask(_PROBE, wanted=1, answer_s=self.waits.answer_s)
+        if self.doubt:
+            raise nats.errors.Error(self.doubt)
+
+    async def pull(self) -> Group:
+        """Ask for one group and wait until it is full, its time is over, or we stop."""
+        group_s = self.waits.group_s
+        pull = {"batch": GROUP_MESSAGES, "max_bytes": GROUP_BYTES, "expires": int(group_s * 1e9)}
+        await self._ask(pull, wanted=GROUP_MESSAGES, answer_s=group_s + self.waits.answer_s)
+        arrived, self._arrived = self._arrived[:GROUP_MESSAGES], self._arrived[GROUP_MESSAGES:]
+        return self._group(arrived)
+
+    async def _ask(self, request: dict[str, int], *, wanted: int, answer_s: float) -> None:
+        self._pull_number += 1
+        self._wanted = wanted
+        self._over.clear()
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._over, self._stop)]
+        try:
+            reply = f"{self._inbox}.{self._pull_number}"
+            await self.client.publish(_NEXT, json.dumps(request).encode(), reply=reply)
+            await asyncio.wait(waits, timeout=answer_s, return_when=asyncio.FIRST_COMPLETED)
+        except UNUSABLE as error:
+            self._end(words(error))
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not self._over.is_set() and not self._stop.is_set():
+            self.doubt = self.last_error or f"no answer to a pull within {answer_s} s"
+
+    async def acknowledge(self, group: Group) -> None:
+        """Send the plain acknowledgement, an empty message to each reply address."""
+        async with asyncio.timeout(self.waits.answer_s):
+            for reply in group.replies:
+                await self.client.publish(reply)
+
+    async def close(self) -> None:
+        """Close whatever the state; what hangs is left to the operating system."""
+        if self._begun:  # nats-py asserts that there was a connect before
+            with contextlib.suppress(*UNUSABLE):
+                async with asyncio.timeout(self.waits.answer_s):
+                    await self.client.close()
+
+    def _group(self, arrived: list[Msg]) -> Group:
+        messages = []
+        waiting = 0 if self._over.is_set() and not self.doubt else None
+        for msg in arrived:
+            place = msg.metadata
+            messages.append(Message(msg.subject, place.sequence.stream, msg.data))
+            waiting = place.num_pending
+            missed = place.sequence.consumer - self._last_delivery - 1
+            if self._last_delivery and missed > 0:
+                _log.warning(
+                    "%d messages went elsewhere: if a second ledger reads consumer %s of stream "
+                    "%s, each has only half of the books; stop one of them",
+                    *(missed, DURABLE, STREAM),
+                )
+            self._last_delivery = place.sequence.consumer
+        replies = tuple(msg.reply for msg in arrived)
+        return Group(messages=tuple(messages), replies=replies, waiting=waiting)
+
+    def _end(self, doubt: str = "") -> None:
+        self.doubt = self.doubt or doubt
+        self._over.set()
+
+    async def _on_message(self, msg: Msg) -> None:
+        if msg.reply:  # where to acknowledge; what the server says of the pull has none
+            self._arrived.append(msg)
+            if len(self._arrived) >= self._wanted:
+                self._end()
+        elif msg.subject == f"{self._inbox}.{self._pull_number}":  # else of a pull long over
+            headers = msg.headers or {}
+            status, text = headers.get("Status", ""), headers.get("Description", "").strip()
+            usual = status in _OVER or text in _FULL
+            self._end("" if usual else f"the consumer answers {status} {text}".strip())
+
+    async def _on_error(self, error: Exception) -> None:
+        # Nothing may be raised here: the client would stop reading without a sign.
+        self.last_error = words(error)
+
+    async def _on_closed(self) -> None:
+        self._end(self.last_error or "the connection was closed")
+
+
+def failure(config: LedgerConfig, error: BaseException | None, reason: str) -> BrokerError:
+    """Return our error for a start that did not succeed: refused by the server, or no answer."""
+    if isinstance(error, APIError) and error.err_code:
+        return BrokerFailed(words(error), code=error.err_code)
+    return BrokerUnreachable([mask(url) for url in config.servers], reason)
+
+
+def words(error: BaseException) -> str:
+    """Return an error in words; timeouts of asyncio have none of their own."""
+    if isinstance(error, NotFoundError):
+        return "the stream or its consumer is missing, and these credentials may not create it"
+    if isinstance(error, APIError):
+        return error.description or "JetStream does not answer; is it enabled?"
+    return str(error).removeprefix("nats: ").strip("'") or type(error).__name__
+
+
+def _secrets(config: LedgerConfig) -> dict[str, str]:
+    """Return how to present the credentials file: read at each connect, so it may be renewed."""
+    path = config.credentials
+    if path is None:
+        return {}
+    try:
+        importlib.import_module("nkeys")  # nats-py needs it for both kinds
+    except ModuleNotFoundError as error:
+        raise MissingExtra("consumer", "Signing in with --credentials") from error
+    kind = credentials_kind(path.read_text("utf-8"))
+    if kind is None:  # nats-py would look for its end for ever
+        raise OSError(f"{path} holds no credentials any more")
+    return {"nkeys_seed" if kind == "seed" else "user_credentials": str(path)}

@@ -1,0 +1,181 @@
+"""The ledger's loop: fetch a group, book it, acknowledge it, tell the readers.
+
+A message is acknowledged after the commit that holds its effect, and never before, so a death at
+any line loses nothing; what comes twice books nothing. Whatever the ledger cannot write stops the
+loop loudly: its messages stay in the stream. The ledger works in a thread of its own, one piece of
+work at a time, so the event loop keeps answering the broker meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
+
+from consumer import pricing
+from consumer.booking import Meter, Rate, Rated
+from consumer.config import LedgerConfig
+from consumer.connection import Waits
+from consumer.errors import LedgerError, SnapshotFailed
+from consumer.fetch import START_DEADLINE_S, Feed
+from consumer.message import Applied
+from consumer.pricing import ListPrices, PriceBook
+from consumer.store.ledger import Ledger
+from consumer.store.pacing import Pacing
+from producer.events import Quantities
+
+SUMMARY_INTERVAL_S: Final = 30.0
+
+_WATCH_INTERVAL_S = 0.2
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+async def serve(
+    config: LedgerConfig,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    broker_ended: Callable[[], bool] | None = None,
+) -> None:
+    """Consume until SIGINT or SIGTERM, or until `broker_ended` is true. Raises as `consume`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    watcher = asyncio.create_task(_watch(broker_ended, stop)) if broker_ended else None
+    try:
+        await consume(config, stop, on_ready=on_ready)
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+
+
+async def consume(
+    config: LedgerConfig,
+    stop: asyncio.Event,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    waits: Waits | None = None,
+    start_deadline_s: float = START_DEADLINE_S,
+) -> None:
+    """Book the stream into the ledger of `config.data_dir` until `stop` is set.
+
+    The group in hand is finished, and the last snapshot published, before this returns.
+
+    Raises:
+        BrokerUnreachable: No usable broker within `start_deadline_s`.
+        StreamDrift: The stream is not what the ledger declares.
+        LedgerError: The ledger cannot be opened or written; what it did not commit stays in the
+            stream.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
+        pacing = Pacing(min_interval_s=config.snapshot_interval_s)
+        opening = partial(Ledger.open, config.data_dir, rate_by(ListPrices()), pacing=pacing)
+        ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
+        desk = _Desk(ledger, thread)
+        feed = Feed(config, lambda: ledger.booked_sequence, stop, waits=waits)
+        try:
+            await feed.open(deadline_s=start_deadline_s)
+            if not stop.is_set():
+                on_ready()
+            while not stop.is_set():
+                await desk.take_turn(feed)
+        except BaseException:
+            with contextlib.suppress(LedgerError):  # the first error is the one to report
+                await desk.do(ledger.close)
+            raise
+        else:
+            await desk.do(ledger.close)
+        finally:
+            await feed.close()
+        desk.summarise(at_once=True)
+
+
+def rate_by(book: PriceBook) -> Rate:
+    """Return how bookings are rated by `book`."""
+
+    def rate(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Rated:
+        return pricing.rate(
+            book,
+            modality=meter.modality,
+            provider=meter.provider,
+            provider_raw=provider_raw,
+            model=meter.model,
+            totals=totals,
+            at=at,
+        )
+
+    return rate
+
+
+class _Desk:
+    """The open ledger in its thread, and what there is to say about the work."""
+
+    def __init__(self, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
+        self._ledger = ledger
+        self._thread = thread
+        self._done: list[Applied] = []
+        self._next_summary = 0.0
+        self._waiting: int | None = None
+        self._trouble = ""
+
+    async def do(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do one piece of work in the ledger's thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
+
+    async def take_turn(self, feed: Feed) -> None:
+        """Take one group from the stream to the readers."""
+        # 1. A group in hand. If we die, the broker offers it again, to the next ledger at once.
+        group = await feed.next_group()
+        self._waiting = group.waiting
+        if group.messages:
+            # 2. One transaction. If we die inside, nothing of it is booked, nothing acknowledged.
+            self._done.append(await self.do(self._ledger.apply, group.messages))
+            # 3. Committed. If we die before every acknowledgement has arrived, those messages
+            #    come again and book nothing.
+            await feed.acknowledge(group)
+        # 4. The readers. If we die, they keep what they have, and the next ledger publishes.
+        await self.do(self._tell_readers)
+        self.summarise()
+
+    def summarise(self, *, at_once: bool = False) -> None:
+        """Log what was booked since the last time: seldom, and only when there was something."""
+        now = time.monotonic()
+        if not self._done or (now < self._next_summary and not at_once):
+            return
+        _log.info(
+            "booked %d readings from %d events in %d messages; %d dead letters; waiting: %s",
+            sum(applied.bookings for applied in self._done),
+            sum(applied.events for applied in self._done),
+            sum(applied.messages for applied in self._done),
+            sum(applied.dead_letters for applied in self._done),
+            "unknown" if self._waiting is None else self._waiting,
+        )
+        self._done.clear()
+        self._next_summary = now + SUMMARY_INTERVAL_S
+
+    def _tell_readers(self) -> None:
+        trouble = ""
+        try:
+            self._ledger.publish_if_due()
+            self._ledger.heartbeat(self._waiting)
+        except SnapshotFailed as error:  # the books are safe; readers stay with what they have
+            trouble = str(error)
+        if trouble != self._trouble:
+            _log.warning("%s", trouble or "snapshots are published again")
+        self._trouble = trouble
+
+
+async def _watch(ended: Callable[[], bool], stop: asyncio.Event) -> None:
+    while not ended():  # noqa: ASYNC110 - a child process cannot set an event
+        await asyncio.sleep(_WATCH_INTERVAL_S)
+    stop.set()

@@ -1,0 +1,199 @@
+"""Read a message: the events that can be booked, and dead letters for everything else.
+
+Whatever the bytes are, reading them never raises, and takes time and memory in proportion to
+their length. One bad event costs that event only: the good ones beside it survive.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason, shorten
+from producer.events import (
+    VERSION,
+    Event,
+    Ordinal,
+    ProducerReport,
+    decode,
+    decode_event,
+    encode_event,
+)
+from producer.subjects import project_token, token
+
+MAX_UNREADABLE_BATCH: Final = 10_000
+"""Events of a batch that is read one by one, at most: 50 times what a producer packs."""
+
+LAST_SESSION_ID: Final = "e677d21f-dbff-7fff-bfff-ffffffffffff"
+"""The highest session id whose time is a calendar date: prices are looked up at that time."""
+
+# msgspec passes the last two on from below its own errors: invalid UTF-8, bottomless nesting.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Delivery(Struct, frozen=True):
+    """The readable events of one message, each with its place in the batch."""
+
+    message: Message
+    producer_id: str
+    number: int
+    events: list[tuple[int, Event]]
+
+
+class Refused(Struct, frozen=True):
+    """An event that was read, and why it cannot be booked."""
+
+    index: int
+    event: Event
+    reason: Reason
+    detail: str
+
+
+class _Version(Struct):
+    """The one thing a batch of any version tells."""
+
+    version: Ordinal = VERSION
+
+
+class _Packed(Struct):
+    """A batch whose events are still encoded.
+
+    The length is checked before the first element is read: a message of ten million empty
+    elements must not become ten million objects.
+    """
+
+    producer_id: str
+    number: Ordinal
+    events: Annotated[list[msgspec.Raw], Meta(max_length=MAX_UNREADABLE_BATCH)]
+
+
+class _Tag(Struct):
+    type: str
+
+
+_version_decoder = msgspec.msgpack.Decoder(_Version)
+_packed_decoder = msgspec.msgpack.Decoder(_Packed)
+_tag_decoder = msgspec.msgpack.Decoder(_Tag)
+_tags: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Event))
+
+
+def read(message: Message) -> tuple[Delivery | None, list[DeadLetter]]:
+    """Return the events of `message` that can be booked, and what of it cannot."""
+    project = project_token(message.subject)
+    if project is None:
+        return None, [_letter(message, Reason.FOREIGN_SUBJECT, "not a subject of ours")]
+    try:
+        batch = decode(message.data)
+    except _UNREADABLE as error:
+        return _read_one_by_one(message, project, error)
+    if batch.version > VERSION:
+        return None, [_newer(message, batch.version)]
+    delivery = Delivery(message, batch.producer_id, batch.number, list(enumerate(batch.events)))
+    return _owned(delivery, project)
+
+
+def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
+    """Return dead letters for events that were read but cannot be booked.
+
+    Each keeps the bytes that came in, with fields that we do not know. Where they cannot be cut
+    out (a batch of many thousand events, nesting to the very limit), the event as we understood it
+    has to do.
+    """
+    if not refused:
+        return []
+    message = delivery.message
+    try:
+        raws = _packed_decoder.decode(message.data).events
+    except _UNREADABLE:
+        raws = []
+    return [
+        _letter(
+            message,
+            each.reason,
+            each.detail,
+            each.index,
+            bytes(raws[each.index]) if raws else encode_event(each.event),
+        )
+        for each in refused
+    ]
+
+
+def _read_one_by_one(
+    message: Message, project: str, error: Exception
+) -> tuple[Delivery | None, list[DeadLetter]]:
+    try:
+        version = _version_decoder.decode(message.data).version
+        if version > VERSION:
+            return None, [_newer(message, version)]
+        packed = _packed_decoder.decode(message.data)
+    except _UNREADABLE as deeper:
+        return None, [_letter(message, Reason.NOT_A_BATCH, f"{deeper} (batch: {error})")]
+    good: list[tuple[int, Event]] = []
+    bad: list[DeadLetter] = []
+    for index, raw in enumerate(packed.events):
+        try:
+            good.append((index, decode_event(raw)))
+        except _UNREADABLE as problem:
+            reason = _why_unreadable(raw)
+            bad.append(_letter(message, reason, str(problem), index, bytes(raw)))
+    delivery, foreign = _owned(Delivery(message, packed.producer_id, packed.number, good), project)
+    return delivery, bad + foreign
+
+
+def _why_unreadable(raw: msgspec.Raw) -> Reason:
+    try:
+        tag = _tag_decoder.decode(raw).type
+    except _UNREADABLE:
+        return Reason.INVALID_EVENT
+    return Reason.INVALID_EVENT if tag in _tags else Reason.UNKNOWN_EVENT
+
+
+def _owned(delivery: Delivery, project: str) -> tuple[Delivery, list[DeadLetter]]:
+    """Part the events that the subject's project may report from those it may not."""
+    names = {event.project for _, event in delivery.events}
+    ours = {name for name in names if token(name) == project}
+    good: list[tuple[int, Event]] = []
+    refused: list[Refused] = []
+    for index, event in delivery.events:
+        problem = _problem(event, ours)
+        if problem is None:
+            good.append((index, event))
+        else:
+            refused.append(Refused(index, event, *problem))
+    if not refused:
+        return delivery, []
+    return msgspec.structs.replace(delivery, events=good), refuse(delivery, refused)
+
+
+def _problem(event: Event, ours: set[str]) -> tuple[Reason, str] | None:
+    if event.project not in ours:
+        detail = f"the body says project {event.project!r}, the subject another one"
+        return Reason.PROJECT_MISMATCH, detail
+    if not isinstance(event, ProducerReport) and event.session_id > LAST_SESSION_ID:
+        return Reason.INVALID_EVENT, "the time inside session_id is no calendar date"
+    return None
+
+
+def _newer(message: Message, version: int) -> DeadLetter:
+    return _letter(
+        message, Reason.NEWER_VERSION, f"batch version {version}, this ledger reads {VERSION}"
+    )
+
+
+def _letter(
+    message: Message,
+    reason: Reason,
+    detail: str,
+    index: int = WHOLE_MESSAGE,
+    payload: bytes | None = None,
+) -> DeadLetter:
+    return DeadLetter(
+        message.subject.encode("utf-8", "backslashreplace").decode(),
+        message.sequence,
+        index,
+        reason,
+        shorten(detail),
+        message.data if payload is None else payload,
+    )

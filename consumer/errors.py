@@ -1,0 +1,183 @@
+"""Everything that can stop the consumer, as one tree.
+
+    LedgerError
+    ├── InvalidConfig           settings that cannot work, all of them at once
+    ├── MissingExtra            a part of the installation is missing
+    ├── DataDirInUse            another process owns the data directory's broker store
+    ├── LedgerInUse             another process holds the ledger file
+    ├── LedgerNewer             the ledger was written by a newer version
+    ├── LedgerDamaged           the ledger file cannot be read
+    ├── LedgerClosed            the ledger was closed, or failed before and must be opened anew
+    ├── LedgerWriteFailed       a transaction did not commit: its messages must not be acked
+    │   └── LedgerDiskFull      because there is no room
+    ├── SnapshotFailed          no new snapshot; what is booked is safe
+    └── BrokerError
+        ├── BrokerUnreachable   no connection
+        ├── BrokerFailed        the broker answered with an error, or died
+        └── StreamDrift         the stream is not configured as we need it
+
+Every error carries its facts as fields, and a message that says what happened and what to do.
+"""
+# ruff: noqa: N818 - the names say what happened, `LedgerInUse` needs no suffix to be an error
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class LedgerError(Exception):
+    """The root of all errors of the consumer."""
+
+
+class InvalidConfig(LedgerError):
+    """Settings that cannot work; `problems` lists every one of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("The settings cannot work: " + "; ".join(self.problems) + ".")
+
+
+class MissingExtra(LedgerError):
+    """A part of the installation that `purpose` needs is missing."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        self.extra = extra
+        self.purpose = purpose
+        super().__init__(
+            f"{purpose} needs the extra '{extra}', which is not installed. "
+            f"Install it with: pip install 'voicecosts[{extra}]'"
+        )
+
+
+class DataDirInUse(LedgerError):
+    """Another process runs its own broker on this data directory."""
+
+    def __init__(self, path: Path, pid: int | None = None) -> None:
+        self.path = path
+        self.pid = pid
+        super().__init__(
+            f"{path} is in use by {_holder(pid)}. Stop it, or choose another --data-dir."
+        )
+
+
+class LedgerInUse(LedgerError):
+    """Another process holds the ledger; there is one writer at a time."""
+
+    def __init__(self, path: Path, pid: int | None = None) -> None:
+        self.path = path
+        self.pid = pid
+        super().__init__(
+            f"The ledger {path} is in use by {_holder(pid)}. Stop it first, or read the snapshot "
+            "costs.duckdb, which any number of readers may open."
+        )
+
+
+class LedgerNewer(LedgerError):
+    """The ledger was written by a newer version; it was left untouched.
+
+    `found` and `known` are schema versions, or words where the file format itself is newer.
+    """
+
+    def __init__(self, path: Path, found: int | str, known: int | str) -> None:
+        self.path = path
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"The ledger {path} has version {found}, this installation knows {known}. "
+            "Nothing was changed. Upgrade voicecosts, or open another --data-dir."
+        )
+
+
+class LedgerDamaged(LedgerError):
+    """The ledger file cannot be read."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(
+            f"The ledger {path} cannot be read: {problem}. Keep the file, restore a snapshot "
+            "(costs-<n>.duckdb) in its place, or rebuild the ledger from the stream."
+        )
+
+
+class LedgerClosed(LedgerError):
+    """The ledger was closed, or failed before; open it anew."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"The ledger {path} takes no more work: {why}. Open it again.")
+
+
+class LedgerWriteFailed(LedgerError):
+    """A transaction did not commit. Its messages must not be acked; open the ledger anew."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(
+            f"The ledger {path} could not be written: {problem}. The messages stay in the stream; "
+            "solve the cause and start again."
+        )
+
+
+class LedgerDiskFull(LedgerWriteFailed):
+    """A transaction did not commit because there is no room for it."""
+
+
+class SnapshotFailed(LedgerError):
+    """No new snapshot could be published. What is booked is safe; readers keep the last one."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(
+            f"No snapshot could be published in {path}: {problem}. Everything booked is safe in "
+            "the ledger; make room or repair the permissions, the next publish tries again."
+        )
+
+
+class BrokerError(LedgerError):
+    """The root of what can go wrong between the ledger and the broker."""
+
+
+class BrokerUnreachable(BrokerError):
+    """No connection to the broker."""
+
+    def __init__(self, servers: Sequence[str], problem: str) -> None:
+        self.servers = tuple(servers)
+        self.problem = problem
+        super().__init__(
+            f"No NATS server answers at {', '.join(self.servers)}: {problem}. "
+            "Check COSTS_SERVERS and the network, or run `costs up` for a private one."
+        )
+
+
+class BrokerFailed(BrokerError):
+    """The broker answered with an error, or ended."""
+
+    def __init__(self, problem: str, *, code: int | None = None) -> None:
+        self.problem = problem
+        self.code = code
+        suffix = "" if code is None else f" (error {code})"
+        super().__init__(f"The NATS server failed: {problem}{suffix}. Its log says more.")
+
+
+class StreamDrift(BrokerError):
+    """The stream on the server is not configured as we need it; nothing was changed."""
+
+    def __init__(self, name: str, differences: Sequence[str]) -> None:
+        self.name = name
+        self.differences = tuple(differences)
+        super().__init__(
+            f"The stream {name} differs from what the ledger needs: {'; '.join(self.differences)}. "
+            "Nothing was changed. Correct the stream, or remove it if it holds nothing."
+        )
+
+
+def _holder(pid: int | None) -> str:
+    return "another process" if pid is None else f"process {pid}"

@@ -1,0 +1,147 @@
+"""Messages from the durable consumer, a group at a time, through every accident of the network.
+
+A connection is used until the first doubt and then replaced, with a pause that grows. At the start
+a broker that cannot be reached is an error; later an outage is waited out. Nothing here decides
+what is booked: a message lost on the way is offered again until it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from consumer.config import LedgerConfig, mask
+from consumer.connection import UNUSABLE, Connection, Group, Waits, failure, words
+from consumer.stream import declaration, ensure, rewind
+from producer.subjects import STREAM
+
+START_DEADLINE_S: Final = 30.0
+
+_BACKOFF_S = (0.1, 5.0)
+_log = logging.getLogger(__name__)
+
+
+class Feed:
+    """The durable consumer's messages for as long as the process lives; one task uses it.
+
+    `booked_sequence` tells up to which message the ledger has booked, when a connection opens.
+    """
+
+    def __init__(
+        self,
+        config: LedgerConfig,
+        booked_sequence: Callable[[], int],
+        stop: asyncio.Event,
+        *,
+        waits: Waits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._booked_sequence = booked_sequence
+        self._stop = stop
+        self._waits = waits or Waits()
+        self._clock = clock
+        self._jitter = jitter
+        self._link: Connection | None = None
+        self._error: BaseException | None = None
+        self._reason = ""
+        self._failures = 0
+
+    async def open(self, *, deadline_s: float = START_DEADLINE_S) -> None:
+        """Connect, and create or check the stream and the consumer.
+
+        Raises:
+            BrokerUnreachable: No usable broker until the deadline, with the last reason.
+            BrokerFailed: It refused until the deadline to create the stream or the consumer.
+            StreamDrift: The stream or the consumer is not what the ledger declares.
+            MissingExtra: The credentials are nkeys and the package for them is not installed.
+        """
+        until = self._clock() + deadline_s
+        while self._link is None and not self._stop.is_set():
+            if not await self._connect() and self._clock() >= until:
+                raise failure(self._config, self._error, self._reason)
+
+    async def next_group(self) -> Group:
+        """Return up to `GROUP_MESSAGES`, or what came within `GROUP_S`, or nothing.
+
+        An outage is waited out: it shows as empty groups whose `waiting` is not known.
+
+        Raises:
+            StreamDrift: After a reconnect the stream is no longer what the ledger declares.
+        """
+        link = self._link
+        if link is None:
+            await self._connect()
+            return Group()
+        group = await link.pull()
+        if link.doubt:
+            await self._drop(link.doubt)
+        return group
+
+    async def acknowledge(self, group: Group) -> None:
+        """Tell the broker that these messages are committed.
+
+        Failing is harmless: they come again, and book nothing.
+        """
+        if self._link is not None:
+            try:
+                await self._link.acknowledge(group)
+            except UNUSABLE as error:
+                await self._drop(words(error))
+
+    async def close(self) -> None:
+        """Close the connection; acknowledgements on their way are flushed first."""
+        if self._link is not None:
+            await self._link.close()
+            self._link = None
+
+    async def _connect(self) -> bool:
+        """Try once; after a failure, wait: each time longer, and never two ledgers in step."""
+        link = Connection(self._stop, self._waits)
+        try:
+            await link.open(self._config)
+            await self._check(link)
+        except BaseException as error:
+            reason = link.reason(error)
+            await link.close()
+            if not isinstance(error, UNUSABLE):
+                raise
+            self._error = error
+            self._note_outage(reason)
+        else:
+            self._link = link
+            self._failures, self._reason = 0, ""
+            _log.info("reading stream %s from %s", STREAM, mask(link.address))
+            return True
+        first_s, longest_s = _BACKOFF_S
+        pause_s = min(longest_s, first_s * 2**self._failures) * (0.5 + self._jitter() / 2)
+        self._failures = min(self._failures + 1, 16)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), pause_s)
+        return False
+
+    async def _check(self, link: Connection) -> None:
+        """Let the stream be as declared, and see one answer: a right to pull shows only so."""
+        js = link.client.jetstream(timeout=self._waits.answer_s)
+        info = await ensure(js, declaration(self._config))
+        if info is None:
+            _log.info("these credentials may not inspect stream %s: taking it as it is", STREAM)
+        elif done := await rewind(js, info, self._booked_sequence()):
+            _log.warning("%s", done)
+        await link.probe()
+
+    async def _drop(self, reason: str) -> None:
+        await self.close()
+        self._note_outage(reason)
+
+    def _note_outage(self, reason: str) -> None:
+        """One line per change of state: an outage of an hour is not an hour of lines."""
+        if reason != self._reason:
+            _log.warning("no messages from NATS: %s; trying again until it works", mask(reason))
+        self._reason = reason

@@ -1,0 +1,97 @@
+"""Open the ledger file and bring its tables and views up to the version that this code knows.
+
+A migration is a numbered file, applied in one transaction with its row in `schema_migrations`, so
+a kill leaves it done or not begun. A new ledger takes its place only when it is whole. A ledger of
+a newer version is not touched, not even to fold in its write-ahead log.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from consumer.errors import LedgerNewer
+from consumer.store import statements
+from consumer.store.faults import translated
+from consumer.store.files import sync_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from consumer.store.layout import Layout
+
+_FORMAT = "v1.5.0"  # the oldest format that has what we use: 1.5 and 2.0 both read and write it
+_NEVER = "1TB"  # only the publisher checkpoints: a copy must not meet a moving file
+
+
+def open_database(layout: Layout, *, memory_limit: str, now_us: int) -> duckdb.DuckDBPyConnection:
+    """Return a connection to the ledger, created or migrated if it must be."""
+    with translated(layout.ledger):
+        if layout.ledger.exists():
+            _refuse_newer(layout.ledger)
+        else:
+            _create(layout, memory_limit=memory_limit, now_us=now_us)
+        connection = _connect(layout.ledger, memory_limit)
+        try:
+            _migrate(connection, now_us)
+            connection.execute(statements.VIEWS)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _connect(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        path,
+        config={
+            "storage_compatibility_version": _FORMAT,
+            "wal_autocheckpoint": _NEVER,
+            "memory_limit": memory_limit,
+        },
+    )
+
+
+def _create(layout: Layout, *, memory_limit: str, now_us: int) -> None:
+    # 1. A ledger beside the ledger. If we die, the next open removes it and starts over.
+    connection = _connect(layout.unborn, memory_limit)
+    _migrate(connection, now_us)
+    connection.close()
+    # 2. All of it is in the one file, and on the disk.
+    with layout.unborn.open("rb") as file:
+        os.fsync(file.fileno())
+    # 3. Now it is the ledger: there is never half a one under this name.
+    layout.unborn.rename(layout.ledger)
+    sync_folder(layout.ledger_dir)
+
+
+def _refuse_newer(path: Path) -> None:
+    known = max(statements.migrations())
+    with duckdb.connect(path, read_only=True) as connection:
+        found = _version(connection)
+    if found > known:
+        raise LedgerNewer(path, found, known)
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> int:
+    has_history = connection.execute(statements.HAS_HISTORY).fetchone()
+    if has_history is None or not has_history[0]:
+        return 0
+    row = connection.execute(statements.LOAD_VERSION).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, now_us: int) -> None:
+    done = _version(connection)
+    for version, (name, text) in statements.migrations().items():
+        if version <= done:
+            continue
+        connection.begin()
+        connection.execute(statements.CREATE_HISTORY)
+        connection.execute(text)
+        connection.execute(
+            statements.MARK_MIGRATION, {"version": version, "name": name, "applied_at": now_us}
+        )
+        connection.commit()

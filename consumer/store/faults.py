@@ -1,0 +1,55 @@
+"""The border to DuckDB and the disk: their errors become ours here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from consumer.errors import (
+    LedgerDamaged,
+    LedgerDiskFull,
+    LedgerError,
+    LedgerInUse,
+    LedgerNewer,
+    LedgerWriteFailed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_HOLDER = re.compile(r"\(PID (\d+)\)")
+_NEWER = "created with a newer version of DuckDB"
+_DAMAGED = (
+    "Corrupt",
+    "not a valid DuckDB database",
+    "Could not read enough bytes",
+    "Failure while replaying WAL",
+)
+_FULL = ("No space left", "Disk quota exceeded", "File too large")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise what DuckDB or the disk says about the ledger at `path` as one of our errors."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        raise _translate(path, str(error)) from error
+
+
+def _translate(path: Path, text: str) -> LedgerError:
+    problem = text.partition("\n")[0].rstrip(".")
+    if "Could not set lock" in text:
+        holder = _HOLDER.search(text)
+        return LedgerInUse(path, int(holder[1]) if holder else None)
+    if _NEWER in text:
+        return LedgerNewer(path, "of a newer DuckDB", f"DuckDB {duckdb.__version__}")
+    if any(words in text for words in _DAMAGED):
+        return LedgerDamaged(path, problem)
+    if any(words in text for words in _FULL):
+        return LedgerDiskFull(path, problem)
+    return LedgerWriteFailed(path, problem)

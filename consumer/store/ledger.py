@@ -1,0 +1,268 @@
+"""The ledger: messages go in, every commit is whole, snapshots come out.
+
+What was applied is on the disk when `apply` returns, and applying it again changes nothing; so a
+message is acked after `apply` and never before. One process writes, from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+import duckdb
+
+from consumer.decode import read
+from consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
+from consumer.message import Applied
+from consumer.store import statements
+from consumer.store.database import open_database
+from consumer.store.entries import Entries
+from consumer.store.faults import translated
+from consumer.store.files import remove
+from consumer.store.layout import Layout
+from consumer.store.load import load_sessions
+from consumer.store.lock import WriterLock
+from consumer.store.pacing import Clock, Pacing, micros
+from consumer.store.publisher import Publisher
+from consumer.store.sessions import CACHED_SESSIONS, ActiveSessions
+from consumer.store.write import write_entries
+from producer.events import ProducerReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from consumer.booking import Rate
+    from consumer.decode import Delivery
+    from consumer.message import Message
+    from consumer.store.sessions import SessionState
+
+
+_CLOSED = "it was closed"
+
+
+class Ledger:
+    """The one writer of a data directory. Open it with `Ledger.open`, close it when done.
+
+    Its state beside the file is `_active`, which holds committed knowledge only and changes in
+    one place: after a commit. After a failed write the file decides what is true, so the ledger
+    takes no more work and must be opened anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        lock: WriterLock,
+        connection: duckdb.DuckDBPyConnection,
+        rate: Rate,
+        publisher: Publisher,
+        clock: Clock,
+        active: ActiveSessions,
+        sequence: int,
+    ) -> None:
+        self._layout = layout
+        self._lock = lock
+        self._connection = connection
+        self._rate = rate
+        self._publisher = publisher
+        self._clock = clock
+        self._active = active
+        self._sequence = sequence
+        self._stopped: str | None = None
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        rate: Rate,
+        *,
+        clock: Clock | None = None,
+        pacing: Pacing | None = None,
+        memory_limit: str = "1GB",
+        cached_sessions: int = CACHED_SESSIONS,
+    ) -> Self:
+        """Open the ledger of `data_dir`, creating it if need be, and publish a snapshot.
+
+        Raises:
+            LedgerInUse: Another process has it open.
+            LedgerNewer: A newer version wrote it; it was not touched.
+            LedgerDamaged: The file cannot be read.
+            InvalidConfig: The directory cannot be used.
+        """
+        clock = clock or Clock()
+        layout = Layout(data_dir)
+        with contextlib.ExitStack() as undo:
+            lock = _claim(layout)
+            undo.callback(lock.release)
+            now_us = micros(clock.now())
+            connection = open_database(layout, memory_limit=memory_limit, now_us=now_us)
+            undo.callback(connection.close)
+            sequence, number = _state(connection, layout)
+            publisher = Publisher(connection, layout, clock, pacing or Pacing(), number)
+            publisher.publish()
+            undo.pop_all()
+        return cls(
+            layout=layout,
+            lock=lock,
+            connection=connection,
+            rate=rate,
+            publisher=publisher,
+            clock=clock,
+            active=ActiveSessions(cached_sessions),
+            sequence=sequence,
+        )
+
+    @property
+    def booked_sequence(self) -> int:
+        """The highest place in the stream that was ever applied; 0 in a new ledger."""
+        return self._sequence
+
+    @property
+    def snapshot(self) -> int:
+        """The number of the published snapshot."""
+        return self._publisher.number
+
+    def apply(self, messages: Sequence[Message]) -> Applied:
+        """Book `messages` in one transaction; when this returns, they may be acked.
+
+        Raises:
+            LedgerWriteFailed: Nothing of it was booked for sure; the messages must not be acked.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._refuse_if_stopped()
+        now_us = micros(self._clock.now())
+        reads = [read(message) for message in messages]
+        deliveries = [delivery for delivery, _ in reads if delivery is not None]
+        entries = Entries(self._sessions(deliveries), self._rate)
+        for delivery, letters in reads:
+            entries.dead_letters += letters
+            if delivery is not None:
+                entries.add(delivery)
+        added = self._commit(entries, max((m.sequence for m in messages), default=0), now_us)
+        events = sum(len(delivery.events) for delivery in deliveries)
+        return Applied(messages=len(messages), events=events, **added)
+
+    def publish_snapshot(self) -> int:
+        """Publish everything booked so far, now, and return the number of the snapshot.
+
+        Raises:
+            SnapshotFailed: The disk said no. What is booked is safe, and the ledger goes on.
+        """
+        self._refuse_if_stopped()
+        with self._stopping():
+            return self._publisher.publish()
+
+    def publish_if_due(self) -> bool:
+        """Publish if something changed and enough time has passed; return whether it did."""
+        self._refuse_if_stopped()
+        if not self._publisher.due():
+            return False
+        self.publish_snapshot()
+        return True
+
+    def heartbeat(self, waiting: int | None = None, *, running: bool = True) -> None:
+        """Tell readers that the ledger lives. Cheap to call often: it writes once a second.
+
+        `waiting` is how many messages are in the stream and not yet fetched, if that is known.
+        """
+        self._publisher.beat(waiting, running=running, at_once=not running)
+
+    def close(self) -> None:
+        """Publish what is not published yet, say that nobody writes any more, and let go."""
+        if self._stopped == _CLOSED:
+            return
+        healthy, self._stopped = self._stopped is None, _CLOSED
+        with contextlib.ExitStack() as parting:  # from the last to the first, whatever fails
+            parting.callback(self._lock.release)
+            parting.enter_context(translated(self._layout.ledger))
+            parting.callback(self._connection.close)
+            parting.callback(self.heartbeat, running=False)
+            if healthy and self._publisher.changed:
+                self._publisher.publish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = self._stopped or f"{len(self._active)} sessions cached, snapshot {self.snapshot}"
+        return f"Ledger({str(self._layout.ledger)!r}: {state})"
+
+    def _sessions(self, deliveries: Sequence[Delivery]) -> dict[str, SessionState]:
+        wanted = {
+            event.session_id
+            for delivery in deliveries
+            for _, event in delivery.events
+            if not isinstance(event, ProducerReport)
+        }
+        known, unknown = self._active.copies(wanted)
+        with self._stopping(), translated(self._layout.ledger):
+            return known | load_sessions(self._connection, unknown)
+
+    def _commit(self, entries: Entries, sequence: int, now_us: int) -> dict[str, int]:
+        with self._stopping(), translated(self._layout.ledger):
+            self._connection.begin()
+            # 1. The rows, in a transaction. If we die, none is in, and the messages come again.
+            added = write_entries(self._connection, entries, now_us)
+            if not any(added.values()) and sequence <= self._sequence:
+                self._connection.rollback()
+            else:
+                values = {"as_of": now_us, "sequence": sequence}
+                self._connection.execute(statements.MARK_BOOKED, values)
+                self._publisher.changed = self._publisher.changed or any(added.values())
+                # 2. All or nothing. If we die here or later, the messages come again and find
+                #    either nothing of theirs booked or everything.
+                self._connection.commit()
+        # 3. Only what is on the disk is known.
+        self._active.keep(entries.sessions)
+        self._sequence = max(self._sequence, sequence)
+        return added
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Take no more work after a failure: only the file knows what of it was written."""
+        try:
+            yield
+        except SnapshotFailed:
+            raise
+        except BaseException as error:
+            self._stopped = f"it failed ({error})"
+            with contextlib.suppress(duckdb.Error):
+                self._connection.rollback()
+            raise
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped is not None:
+            raise LedgerClosed(self._layout.ledger, self._stopped)
+
+
+def _state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int]:
+    """Return the highest sequence applied and the highest snapshot number ever used."""
+    with translated(layout.ledger):
+        row = connection.execute(statements.LOAD_STATE).fetchone()
+    sequence, number = (0, 0) if row is None else row
+    return sequence, max(number, *layout.snapshots(), 0)
+
+
+def _claim(layout: Layout) -> WriterLock:
+    """Become the one writer of the data directory, and clear away what a killed one left."""
+    with contextlib.ExitStack() as undo:
+        try:
+            layout.ledger_dir.mkdir(parents=True, exist_ok=True)
+            lock = WriterLock.acquire(layout.lock)
+            undo.callback(lock.release)
+            for path in layout.leftovers():
+                remove(path)
+        except OSError as error:
+            raise InvalidConfig([f"{layout.data_dir} cannot be used ({error})"]) from error
+        undo.pop_all()
+        return lock

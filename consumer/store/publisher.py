@@ -1,0 +1,115 @@
+"""Decide when readers get a new snapshot, and tell them through the heartbeat how fresh it is.
+
+Everything here can fail without a booked row being at risk. The publisher is the only one who
+checkpoints: between two checkpoints the ledger file does not change, so a plain copy is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from consumer.errors import SnapshotFailed
+from consumer.store import statements
+from consumer.store.faults import translated
+from consumer.store.heartbeat import Heartbeat, utc_text, write_heartbeat
+from consumer.store.pacing import Clock, Pacing, micros
+from consumer.store.snapshot import publish_copy, remove_old
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import duckdb
+
+    from consumer.store.layout import Layout
+
+HEARTBEAT_INTERVAL_S: Final = 1.0
+
+
+class Publisher:
+    """The snapshots and the heartbeat of one open ledger.
+
+    `changed` says whether the ledger holds more than the published snapshot. It is set before a
+    commit and cleared after a publish, and nowhere else.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        layout: Layout,
+        clock: Clock,
+        pacing: Pacing,
+        number: int,
+    ) -> None:
+        self._connection = connection
+        self._layout = layout
+        self._clock = clock
+        self._pacing = pacing
+        self._as_of: datetime | None = None
+        self._next_beat: float | None = None
+        self._waiting: int | None = None
+        self.changed = True
+        self.number = number
+
+    def due(self) -> bool:
+        """Return whether there is something to publish and it is time to."""
+        return self.changed and self._pacing.due(self._clock.ticks())
+
+    def publish(self) -> int:
+        """Publish everything booked so far and return the number of the snapshot.
+
+        Raises:
+            SnapshotFailed: The disk said no. Everything is booked, readers keep what they have.
+            LedgerWriteFailed: The ledger itself could not be written.
+        """
+        number = self.number + 1
+        now = self._clock.now()
+        began = self._clock.ticks()
+        try:
+            with translated(self._layout.ledger):
+                # 1. The ledger says of which moment it speaks. If we die, a later one overwrites it.
+                values = {"as_of": micros(now), "snapshot": number}
+                self._connection.execute(statements.MARK_SNAPSHOT, values)
+                # 2. Every committed row is in the one file. If we die, the ledger opens as it is.
+                self._connection.execute("CHECKPOINT")
+            self._check_whole()
+            # 3. The copy appears under its number, then under the name that readers open.
+            publish_copy(self._layout, number)
+        finally:
+            ended = self._clock.ticks()
+            self._pacing.tried(ended, ended - began)
+        self.number = number
+        self.changed = False
+        self._as_of = now
+        self.beat(self._waiting, running=True, at_once=True)
+        remove_old(self._layout, now.timestamp())
+        return number
+
+    def beat(self, waiting: int | None, *, running: bool, at_once: bool = False) -> None:
+        """Tell readers that the ledger lives, once a second at most.
+
+        `as_of` moves on while the snapshot holds everything booked; else it waits for a publish.
+        """
+        tick = self._clock.ticks()
+        if not at_once and self._next_beat is not None and tick < self._next_beat:
+            return
+        now = self._clock.now()
+        if self._as_of is None or not self.changed:
+            self._as_of = now
+        write_heartbeat(
+            self._layout.heartbeat,
+            Heartbeat(
+                snapshot=self.number,
+                as_of=utc_text(self._as_of),
+                pid=os.getpid(),
+                waiting=waiting,
+                running=running,
+            ),
+        )
+        self._waiting = waiting
+        self._next_beat = tick + HEARTBEAT_INTERVAL_S
+
+    def _check_whole(self) -> None:
+        log = self._layout.ledger.with_name(self._layout.ledger.name + ".wal")
+        if log.exists() and log.stat().st_size > 0:
+            raise SnapshotFailed(self._layout.data_dir, f"the checkpoint left rows in {log.name}")

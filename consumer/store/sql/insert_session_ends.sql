@@ -1,0 +1,31 @@
+-- SessionEnded events, one JSON object a line, without the fields that have their default value.
+-- The caller has left out ends that a higher one has overtaken.
+INSERT INTO session_ends
+SELECT
+    entry.session_id,
+    entry.number,
+    entry.project,
+    entry.agent_id,
+    entry.tenant,
+    make_timestamp(entry.ended_at),
+    entry.status,
+    coalesce(entry.reason, ''),
+    len(entry.meters),
+    entry.readings,
+    coalesce(entry.coalesced, 0)
+FROM (
+    SELECT from_json(line, '{
+        "session_id": "UUID",
+        "number": "BIGINT",
+        "project": "VARCHAR",
+        "agent_id": "VARCHAR",
+        "tenant": "VARCHAR",
+        "ended_at": "BIGINT",
+        "status": "VARCHAR",
+        "reason": "VARCHAR",
+        "meters": ["JSON"],
+        "readings": "BIGINT",
+        "coalesced": "BIGINT"
+    }') AS entry
+    FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
+);

@@ -1,0 +1,56 @@
+"""Every statement of the store, read from the .sql files beside it and never put together."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Final
+
+_FOLDER = files("consumer.store")
+
+
+def _read(name: str) -> str:
+    return _FOLDER.joinpath("sql", f"{name}.sql").read_text("utf-8")
+
+
+INSERT_BOOKINGS: Final = _read("insert_bookings")
+INSERT_SESSION_STARTS: Final = _read("insert_session_starts")
+INSERT_SESSION_ENDS: Final = _read("insert_session_ends")
+INSERT_PRODUCER_REPORTS: Final = _read("insert_producer_reports")
+INSERT_DEAD_LETTERS: Final = _read("insert_dead_letters")
+LOAD_METERS: Final = _read("load_meters")
+LOAD_SESSIONS: Final = _read("load_sessions")
+
+LOAD_STATE: Final = "SELECT stream_sequence, snapshot FROM ledger_state"
+MARK_BOOKED: Final = """
+UPDATE ledger_state
+SET as_of = make_timestamp($as_of), stream_sequence = greatest(stream_sequence, $sequence)
+"""
+MARK_SNAPSHOT: Final = """
+UPDATE ledger_state SET as_of = make_timestamp($as_of), snapshot = $snapshot
+"""
+
+CREATE_HISTORY: Final = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version    INTEGER   NOT NULL,
+    name       VARCHAR   NOT NULL,
+    applied_at TIMESTAMP NOT NULL
+)
+"""
+HAS_HISTORY: Final = """
+SELECT count(*) > 0 FROM duckdb_tables() WHERE table_name = 'schema_migrations'
+"""
+LOAD_VERSION: Final = "SELECT coalesce(max(version), 0) FROM schema_migrations"
+MARK_MIGRATION: Final = """
+INSERT INTO schema_migrations VALUES ($version, $name, make_timestamp($applied_at))
+"""
+
+VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
+
+
+def migrations() -> dict[int, tuple[str, str]]:
+    """Return name and text of every migration, by version."""
+    found = (path for path in _FOLDER.joinpath("migrations").iterdir() if path.name[:4].isdigit())
+    return {
+        int(path.name[:4]): (path.name.removesuffix(".sql"), path.read_text("utf-8"))
+        for path in sorted(found, key=lambda path: path.name)
+    }

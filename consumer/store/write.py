@@ -1,0 +1,35 @@
+"""Write the entries of one transaction; the caller begins and commits it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumer.store import statements
+from consumer.store.rows import insert
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from consumer.store.entries import Entries
+
+
+def write_entries(
+    connection: duckdb.DuckDBPyConnection, entries: Entries, now_us: int
+) -> dict[str, int]:
+    """Insert all rows of `entries` and return how many of each kind were new."""
+    reports = list(entries.reports.values())
+    letters = entries.dead_letters
+    places = [letter.sequence for letter in letters] or [0]
+    received = {
+        "received_at": now_us,
+        "first_sequence": min(places),
+        "last_sequence": max(places),
+    }
+    booked = {"booked_at": now_us}
+    return {
+        "bookings": insert(connection, statements.INSERT_BOOKINGS, entries.bookings, booked),
+        "session_starts": insert(connection, statements.INSERT_SESSION_STARTS, entries.starts),
+        "session_ends": insert(connection, statements.INSERT_SESSION_ENDS, entries.ends),
+        "producer_reports": insert(connection, statements.INSERT_PRODUCER_REPORTS, reports),
+        "dead_letters": insert(connection, statements.INSERT_DEAD_LETTERS, letters, received),
+    }

@@ -1,0 +1,63 @@
+"""Write docs/cli.md from the help of the command itself; `--check` fails when it is stale."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from analytics.app import COMMANDS
+from analytics.exits import CODES
+
+PAGE = Path(__file__).with_name("cli.md")
+
+HEAD = """# The command `costs`
+
+Generated from `--help` by `python docs/generate_cli.py`. Every command that touches the ledger takes
+`--data-dir`; without it `COSTS_DATA_DIR` is used, and then the user's data folder
+(`~/.local/share/voicecosts`, on macOS `~/Library/Application Support/voicecosts`).
+
+Answers go to standard output, everything else to standard error. An error is one line that says
+what to do; `COSTS_DEBUG=1` adds the traceback.
+"""
+
+
+def help_of(*command: str) -> str:
+    """Return what `costs … --help` prints at 100 columns."""
+    environment = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
+    shown = subprocess.run(  # noqa: S603 - this project's own command
+        [sys.executable, "-m", "analytics.app", *command, "--help"],
+        capture_output=True,
+        check=True,
+        text=True,
+        env=environment,
+        cwd=PAGE.parents[1],
+    )
+    return "\n".join(line.rstrip() for line in shown.stdout.strip().splitlines())
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [HEAD, "## costs\n", f"```text\n{help_of()}\n```\n"]
+    for command in COMMANDS:
+        parts += [f"## costs {command}\n", f"```text\n{help_of(command)}\n```\n"]
+    parts += ["## Exit codes\n", "| code | meaning |\n| --- | --- |"]
+    parts += ["\n".join(f"| {code} | {text} |" for code, text in CODES.items()) + "\n"]
+    return "\n".join(parts)
+
+
+def main() -> int:
+    """Write the page, or compare it."""
+    wanted = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(wanted)
+        return 0
+    if PAGE.exists() and PAGE.read_text() == wanted:
+        return 0
+    sys.stderr.write("docs/cli.md is stale: run `python docs/generate_cli.py`\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""One sample ledger for all tests that only read, and the command as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.sample_ledger import write_ledger, write_status
+
+ROOT = Path(__file__).parents[2]
+
+Costs = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with the sample rows and a running ledger. Nobody may change it."""
+    directory = write_ledger(tmp_path_factory.mktemp("ledger"))
+    write_status(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def empty_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory whose ledger runs and holds nothing."""
+    directory = write_ledger(tmp_path_factory.mktemp("empty"), [])
+    write_status(directory)
+    return directory
+
+
+@pytest.fixture
+def costs(tmp_path: Path) -> Costs:
+    """Run `costs` in a process of its own, with none of this machine's settings."""
+
+    def run(*arguments: str, code: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        program = f"{code}\nfrom analytics.app import main; main()"
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error",
+            **variables,
+        }
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=env,
+            cwd=tmp_path,
+            timeout=60,
+        )
+
+    return run

@@ -1,0 +1,79 @@
+"""Tests of the first notebook: every cell runs on a real ledger and shows its numbers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from html import unescape
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.analytics.conftest import ROOT
+
+NOTEBOOK = ROOT / "analytics" / "notebooks" / "first_look.py"
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:marimo.*")
+
+
+def run_cells() -> tuple[list[str], Any]:
+    """Run the notebook in this process; return what its cells show as text, and its variables."""
+    spec = spec_from_file_location("first_look", NOTEBOOK)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    outputs, variables = module.app.run()
+    return [unescape(str(getattr(it, "text", it))) for it in outputs], variables
+
+
+def test_every_cell_shows_the_numbers_of_the_ledger(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The total in the heading, the tenants, the days and the models are those of the ledger."""
+    monkeypatch.setenv("COSTS_DATA_DIR", str(data_dir))
+    shown, variables = run_cells()
+    page = "\n".join(shown)
+    for expected in ("4.032000003 USD", "2.500000000", "1.132000003", "sonic-2", "unknown_model"):
+        assert expected in page
+    with duckdb.connect(data_dir / "costs.duckdb", read_only=True) as plain:
+        days = plain.execute("SELECT day, modality, sum(cost) FROM usage GROUP BY ALL").fetchall()
+    rows = variables["records"](variables["by_day"])
+    assert {(row["day"], row["modality"], row["cost"]) for row in rows} == set(days)
+    bars = variables["chart"].to_dict()["data"]["values"]
+    assert {(bar["day"], bar["cost"]) for bar in bars} == {
+        (str(day), float(cost)) for day, _, cost in days if cost is not None
+    }
+
+
+def test_an_empty_ledger_shows_a_page_without_rows(
+    empty_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new installation opens the notebook too."""
+    monkeypatch.setenv("COSTS_DATA_DIR", str(empty_dir))
+    shown, _ = run_cells()
+    page = "\n".join(shown)
+    assert "the ledger holds no usage yet" in page
+    assert "no rows" in page
+
+
+@pytest.mark.parametrize("how", ["python", "export"])
+def test_it_runs_headless(data_dir: Path, tmp_path: Path, how: str) -> None:
+    """As a script and as an exported page, with the data directory as an argument."""
+    page = tmp_path / "page.html"
+    commands = {
+        "python": [sys.executable, str(NOTEBOOK), "--data-dir", str(data_dir)],
+        "export": [
+            *(sys.executable, "-m", "marimo", "export", "html", str(NOTEBOOK), "-o", str(page)),
+            *("--", "--data-dir", str(data_dir)),
+        ],
+    }
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        commands[how], check=True, capture_output=True, env=env, cwd=tmp_path, timeout=100
+    )
+    if how == "export":
+        assert "4.032000003" in page.read_text()

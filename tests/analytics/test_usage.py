@@ -1,0 +1,238 @@
+"""Tests of the question itself: groups, filters, periods, order, totals."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from analytics import query
+from analytics.errors import BadTop, UnknownColumn
+from tests.support.sample_ledger import (
+    ACME,
+    ACME_OLD,
+    NOW,
+    Booking,
+    day,
+    write_ledger,
+    write_snapshot,
+)
+
+Costs = dict[str | None, str | None]
+
+
+def costs_by(data_dir: Path, by: str, **asked: object) -> Costs:
+    """Return the cost of each group as text, in the order of the rows."""
+    report = query(by, data_dir=data_dir, now=NOW, **asked)  # type: ignore[arg-type]  # cases of one table
+    return {
+        row.group[by]: None if row.cost is None else format(row.cost, "f") for row in report.rows
+    }
+
+
+def test_cost_comes_by_tenant_largest_first_and_unpriced_last(data_dir: Path) -> None:
+    """No tenant is a group of its own, and a tenant without any price has no cost, not zero."""
+    costs = costs_by(data_dir, "tenant")
+    assert list(costs.items()) == [
+        ("globex", "2.500000000"),
+        ("acme", "1.132000003"),
+        (None, "0.400000000"),
+        ("[red]sh\x1b[31my[/red]", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "first"),
+    [
+        ("tenant", "globex"),
+        ("agent", "sales"),
+        ("agent_label", "Greeter"),
+        ("project", "prod"),
+        ("provider", "openai"),
+        ("model", "gpt-4.1-mini"),
+        ("modality", "llm"),
+        ("session", "019a9a00-0000-7000-8000-000000000003"),
+        ("day", "2026-11-20"),
+    ],
+)
+def test_every_group_can_be_asked_for(data_dir: Path, by: str, first: str) -> None:
+    """Each name on the list works, sums to the same total, and gives its values as text."""
+    report = query(by, data_dir=data_dir, now=NOW)
+    assert report.rows[0].group == {by: first}
+    assert sum(row.cost for row in report.rows if row.cost) == Decimal("4.032000003")
+    assert report.total.cost == Decimal("4.032000003")
+
+
+def test_a_hand_off_splits_the_cost_of_a_call(data_dir: Path) -> None:
+    """Two agents of one call have their own rows, and the call counts once in the total."""
+    report = query(("session", "agent_label"), where=f"session={ACME}", data_dir=data_dir, now=NOW)
+    assert [(row.group["agent_label"], str(row.cost)) for row in report.rows] == [
+        ("Greeter", "1.000000002"),
+        ("Booker", "0.032000000"),
+    ]
+    assert report.total.sessions == 1
+
+
+def test_a_session_counts_once_in_the_total_whatever_the_groups(data_dir: Path) -> None:
+    """The total counts distinct sessions; it is not the sum of the groups."""
+    report = query("modality", data_dir=data_dir, now=NOW)
+    assert sum(row.sessions for row in report.rows) == 8
+    assert report.total.sessions == 5
+
+
+def test_quantities_add_up_exactly(data_dir: Path) -> None:
+    """Tokens, characters and requests are sums, durations come in seconds without rounding."""
+    [row] = query("tenant", where="tenant=acme", data_dir=data_dir, now=NOW).rows
+    assert (row.rows, row.requests, row.sessions, row.unpriced_rows) == (5, 5, 2, 0)
+    assert (row.input_tokens, row.output_tokens, row.characters) == (3000, 300, 320)
+    assert row.audio_seconds == Decimal("12.5")
+    assert row.session_seconds == 0
+
+
+def test_the_estimated_part_is_told_apart(data_dir: Path) -> None:
+    """It is part of the cost: zero when nothing is estimated, unknown when the cost is."""
+    parts = {
+        row.group["tenant"]: row.estimated_cost
+        for row in query("tenant", data_dir=data_dir, now=NOW).rows
+    }
+    assert parts["acme"] == Decimal("0.002")
+    assert parts["globex"] == 0
+    assert parts["[red]sh\x1b[31my[/red]"] is None
+
+
+def test_a_price_for_a_part_counts_as_far_as_it_goes(tmp_path: Path) -> None:
+    """What a partly priced booking cost is in the cost, and the booking is still told as unpriced."""
+    part = Booking(
+        occurred_at=day(20), session_id=ACME, cost="0.300000000", unpriced_reason="no_unit"
+    )
+    report = query(data_dir=write_ledger(tmp_path, [part]), now=NOW)
+    assert (report.total.cost, report.total.unpriced_rows) == (Decimal("0.3"), 1)
+    assert report.warnings[0].startswith("1 booking is not priced, or not all of it")
+
+
+def test_a_period_holds_its_start_and_not_its_end(data_dir: Path) -> None:
+    """Two periods that touch give each row to exactly one of them."""
+    before = query("tenant", until="2026-11-21", data_dir=data_dir, now=NOW)
+    after = query("tenant", since="2026-11-21", data_dir=data_dir, now=NOW)
+    assert (before.total.rows, after.total.rows) == (6, 4)
+    assert costs_by(data_dir, "tenant", since="2026-11-20", until="2026-11-21") == {
+        "globex": "2.500000000",
+        "acme": "1.032000002",
+    }
+
+
+def test_a_period_with_an_offset_is_that_of_another_place(data_dir: Path) -> None:
+    """Midnight in India is half past six in the evening before, UTC."""
+    report = query("tenant", since="2026-11-21T05:30+05:30", data_dir=data_dir, now=NOW)
+    assert report.since == datetime(2026, 11, 21, tzinfo=UTC)
+    assert report.total.rows == 4
+
+
+def test_days_are_utc_days(data_dir: Path) -> None:
+    """A booking an hour before midnight belongs to its own day, in the order of days."""
+    days = query("day", sort="day", data_dir=data_dir, now=NOW)
+    assert [(row.group["day"], row.rows) for row in days.rows] == [
+        ("2026-11-18", 1),
+        ("2026-11-20", 5),
+        ("2026-11-21", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        (["tenant=acme"], 5),
+        (["tenant=acme", "tenant=globex"], 7),
+        (["tenant=acme", "modality=tts"], 2),
+        (["tenant=(none)"], 1),
+        (["tenant=", "tenant=acme"], 6),
+        (["agent=sales", "model=gpt-4.1-mini"], 2),
+        ([f"session={ACME}", f"session={ACME_OLD}"], 5),
+        (["day=2026-11-18", "day=2026-11-21"], 5),
+        (["tenant=ACME"], 0),
+        (["tenant=acme' OR '1'='1"], 0),
+        (["tenant=%"], 0),
+        (["tenant=?"], 0),
+    ],
+)
+def test_conditions_choose_rows(data_dir: Path, where: list[str], rows: int) -> None:
+    """The same column means either, other columns mean both, and values are only values."""
+    assert query("tenant", where=where, data_dir=data_dir, now=NOW).total.rows == rows
+
+
+def test_top_keeps_the_first_rows_and_the_total_of_all(data_dir: Path) -> None:
+    """What is not shown is still counted, and the report knows how much that is."""
+    report = query("tenant", top=1, data_dir=data_dir, now=NOW)
+    assert [row.group["tenant"] for row in report.rows] == ["globex"]
+    assert report.groups == 4
+    assert report.total.cost == Decimal("4.032000003")
+    with pytest.raises(BadTop):
+        query("tenant", top=0, data_dir=data_dir)
+
+
+def test_rows_of_equal_cost_have_a_fixed_order(tmp_path: Path) -> None:
+    """Ties are ordered by their groups, those without a tenant last."""
+    tenants = ["delta", None, "alpha", "charlie", "bravo"]
+    rows = [
+        Booking(occurred_at=day(20), session_id=ACME, tenant=it, cost="1.000000000")
+        for it in tenants
+    ]
+    path = write_snapshot(tmp_path / "ties.duckdb", rows)
+    assert list(costs_by(path, "tenant")) == ["alpha", "bravo", "charlie", "delta", None]
+
+
+def test_another_order_can_be_asked_for(data_dir: Path) -> None:
+    """By a group in its own order, by a measure largest first, or the other way round."""
+    assert list(costs_by(data_dir, "agent", sort="agent")) == ["dental", "sales"]
+    assert list(costs_by(data_dir, "agent", sort="agent:desc")) == ["sales", "dental"]
+    assert list(costs_by(data_dir, "tenant", sort="cost:asc"))[:2] == [None, "acme"]
+
+
+def test_a_total_far_above_one_booking_is_exact(tmp_path: Path) -> None:
+    """Sums keep all nine digits above the largest single amount."""
+    large = [
+        Booking(occurred_at=day(20), session_id=ACME, cost="999999999.999999999") for _ in range(3)
+    ]
+    report = query(data_dir=write_ledger(tmp_path, large), now=NOW)
+    assert report.total.cost == Decimal("2999999999.999999997")
+
+
+def test_an_empty_ledger_has_a_total_of_nothing(empty_dir: Path) -> None:
+    """No rows, no cost, and a sentence that says what to do."""
+    report = query(data_dir=empty_dir, now=NOW)
+    assert (report.rows, report.groups) == ((), 0)
+    assert (report.total.cost, report.total.rows, report.total.sessions) == (None, 0, 0)
+    assert "attach a CostObserver" in report.warnings[0]
+
+
+def test_a_question_that_matches_nothing_says_what_there_is(data_dir: Path) -> None:
+    """A mistyped tenant looks different from a ledger without usage."""
+    report = query(where="tenant=acmee", data_dir=data_dir, now=NOW)
+    assert report.warnings[0] == (
+        "no usage matches: the ledger holds usage from 2026-11-18 12:00:00Z to 2026-11-21 13:00:00Z"
+    )
+
+
+def test_a_wrong_question_never_opens_the_ledger(tmp_path: Path) -> None:
+    """The question is checked first, so its own error is the one that is told."""
+    with pytest.raises(UnknownColumn):
+        query("tenat", data_dir=tmp_path / "nowhere")
+
+
+def test_records_feed_tables_and_data_frames(data_dir: Path) -> None:
+    """A record is flat: the groups by name, then the measures."""
+    record = query(("agent", "tenant"), data_dir=data_dir, now=NOW).records()[0]
+    assert list(record)[:3] == ["agent", "tenant", "cost"]
+    assert record["agent"] == "sales"
+
+
+def test_the_total_agrees_with_plain_sql(data_dir: Path) -> None:
+    """What the report says is what anybody gets from the views."""
+    with duckdb.connect(data_dir / "costs.duckdb", read_only=True) as ledger:
+        plain = ledger.execute(
+            "SELECT tenant, sum(cost) FROM usage GROUP BY tenant ORDER BY tenant NULLS LAST"
+        ).fetchall()
+    report = query("tenant", sort="tenant", data_dir=data_dir, now=NOW)
+    assert [(row.group["tenant"], row.cost) for row in report.rows] == plain

@@ -1,0 +1,72 @@
+"""Asking the price list as the ledger does, and writing expected money as sums of legs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import HealthCheck, settings
+
+from consumer.pricing import ListPrices, Rated, rate
+from producer.events import Quantities
+from producer.providers import normalise_provider
+
+if TYPE_CHECKING:
+    from consumer.pricing import PriceBook
+
+START: Final = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+BOOK: Final = ListPrices()
+PATIENT: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For properties: a busy machine is not a failure."""
+
+
+def rated(
+    modality: str,
+    label: str,
+    model: str,
+    totals: Quantities,
+    *,
+    at: datetime = START,
+    book: PriceBook = BOOK,
+) -> Rated:
+    """Rate totals under a provider label as the producer sends it."""
+    return rate(
+        book,
+        modality=modality,
+        provider=normalise_provider(label),
+        provider_raw=label,
+        model=model,
+        totals=totals,
+        at=at,
+    )
+
+
+def mtok(dollars: str, tokens: int) -> Decimal:
+    """One leg: dollars per million tokens."""
+    return Decimal(dollars) * tokens / Decimal(1_000_000)
+
+
+def kchar(dollars: str, characters: int) -> Decimal:
+    """One leg: dollars per thousand characters."""
+    return Decimal(dollars) * characters / Decimal(1_000)
+
+
+def ksec(dollars: str, seconds: int) -> Decimal:
+    """One leg: dollars per thousand seconds."""
+    return Decimal(dollars) * seconds / Decimal(1_000)
+
+
+def kmin(dollars: str, minutes: int) -> Decimal:
+    """One leg: dollars per thousand minutes."""
+    return Decimal(dollars) * minutes / Decimal(1_000)
+
+
+def krequest(dollars: str, requests: int) -> Decimal:
+    """One leg: dollars per thousand requests."""
+    return Decimal(dollars) * requests / Decimal(1_000)
+
+
+def seconds(count: int) -> int:
+    """Return seconds as the contract's microseconds."""
+    return count * 1_000_000

@@ -1,0 +1,193 @@
+"""Disjoint parts: the special is subtracted from the general, and contradictions are named."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.pricing.units import INPUT, OUTPUT, PER, TOKENS, Fault, input_parts, output_parts
+from producer.events import QUANTITIES, Quantities
+from tests.consumer.pricing.asking import PATIENT
+
+COUNTS = st.integers(min_value=0, max_value=2**53 - 1)
+SMALL = st.integers(min_value=0, max_value=20)
+MODALITIES = st.sampled_from(["llm", "stt", "tts", "realtime"])
+
+
+def nonzero(parts: dict[str, int] | Fault) -> dict[str, int]:
+    """Return the parts that hold something."""
+    assert not isinstance(parts, Fault), parts
+    return {name: amount for name, amount in parts.items() if amount}
+
+
+def test_cached_and_created_tokens_are_taken_out_of_the_input() -> None:
+    """A pipeline LLM reports no split: the rest of the input is uncached text."""
+    totals = Quantities(
+        input_tokens=1000, cache_read_input_tokens=600, cache_creation_input_tokens=150
+    )
+    assert nonzero(input_parts("llm", totals)) == {
+        "input_tokens": 250,
+        "cache_read_input_tokens": 600,
+        "cache_creation_input_tokens": 150,
+    }
+
+
+def test_a_realtime_split_gives_every_kind_cached_and_uncached() -> None:
+    """Text, audio and image are each split once more by what was cached."""
+    totals = Quantities(
+        input_tokens=100,
+        text_input_tokens=40,
+        audio_input_tokens=50,
+        image_input_tokens=10,
+        cache_read_input_tokens=33,
+        text_cache_read_input_tokens=20,
+        audio_cache_read_input_tokens=9,
+        image_cache_read_input_tokens=4,
+    )
+    assert nonzero(input_parts("realtime", totals)) == {
+        "input_tokens": 20,
+        "audio_input_tokens": 41,
+        "image_input_tokens": 6,
+        "cache_read_input_tokens": 20,
+        "audio_cache_read_input_tokens": 9,
+        "image_cache_read_input_tokens": 4,
+    }
+
+
+def test_reasoning_is_inside_the_output() -> None:
+    """Reasoning tokens are not added to the output that contains them."""
+    totals = Quantities(output_tokens=100, reasoning_output_tokens=80)
+    assert nonzero(output_parts("llm", totals)) == {"output_tokens": 100}
+
+
+def test_what_a_partial_split_leaves_open_is_text() -> None:
+    """A transcription that reports its audio tokens has its prompt in the rest."""
+    totals = Quantities(input_tokens=120, audio_input_tokens=100)
+    assert nonzero(input_parts("stt", totals)) == {"input_tokens": 20, "audio_input_tokens": 100}
+
+
+def test_a_transcription_without_a_split_heard_audio() -> None:
+    """LiveKit's OpenAI plugin reports one sum for what a transcription took in."""
+    assert nonzero(input_parts("stt", Quantities(input_tokens=120))) == {"audio_input_tokens": 120}
+    assert nonzero(output_parts("stt", Quantities(output_tokens=30))) == {"output_tokens": 30}
+
+
+def test_a_voice_without_a_split_spoke_audio() -> None:
+    """A voice reads text and makes audio."""
+    assert nonzero(input_parts("tts", Quantities(input_tokens=12))) == {"input_tokens": 12}
+    assert nonzero(output_parts("tts", Quantities(output_tokens=30))) == {"audio_output_tokens": 30}
+
+
+def test_a_realtime_model_without_a_split_is_a_fault() -> None:
+    """Text and audio differ tenfold in price there, so an unsplit sum has no right price."""
+    totals = Quantities(input_tokens=10, output_tokens=7)
+    assert input_parts("realtime", totals) == Fault(
+        "input_tokens 10 are not split into text and audio"
+    )
+    assert output_parts("realtime", totals) == Fault(
+        "output_tokens 7 are not split into text and audio"
+    )
+
+
+def test_unsplit_cached_tokens_belong_to_the_only_kind_of_input() -> None:
+    """Where all input was audio, all that was cached was audio."""
+    totals = Quantities(input_tokens=50, audio_input_tokens=50, cache_read_input_tokens=20)
+    assert nonzero(input_parts("realtime", totals)) == {
+        "audio_input_tokens": 30,
+        "audio_cache_read_input_tokens": 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("modality", "totals", "reason"),
+    [
+        (
+            "realtime",
+            Quantities(input_tokens=10, text_input_tokens=5, audio_input_tokens=7),
+            "text+audio input tokens 12 exceed input_tokens 10",
+        ),
+        (
+            "realtime",
+            Quantities(
+                input_tokens=10,
+                audio_input_tokens=10,
+                cache_read_input_tokens=3,
+                audio_cache_read_input_tokens=4,
+            ),
+            "audio cached input tokens 4 exceed cache_read_input_tokens 3",
+        ),
+        (
+            "realtime",
+            Quantities(
+                input_tokens=10,
+                text_input_tokens=8,
+                audio_input_tokens=2,
+                cache_read_input_tokens=3,
+                audio_cache_read_input_tokens=3,
+            ),
+            "cache_read+cache_creation audio tokens 3 exceed audio input tokens 2",
+        ),
+        (
+            "realtime",
+            Quantities(
+                input_tokens=10,
+                text_input_tokens=5,
+                audio_input_tokens=5,
+                cache_read_input_tokens=3,
+            ),
+            "cache_read_input_tokens 3 are not split into text and audio",
+        ),
+        (
+            "llm",
+            Quantities(input_tokens=10, cache_read_input_tokens=8, cache_creation_input_tokens=5),
+            "cache_read+cache_creation text tokens 13 exceed text input tokens 10",
+        ),
+    ],
+)
+def test_input_that_contradicts_itself_is_a_fault_with_its_values(
+    modality: str, totals: Quantities, reason: str
+) -> None:
+    """A remainder below zero names both quantities and what they hold."""
+    assert input_parts(modality, totals) == Fault(reason)
+
+
+@pytest.mark.parametrize(
+    ("totals", "reason"),
+    [
+        (
+            Quantities(output_tokens=10, text_output_tokens=6, audio_output_tokens=6),
+            "text+audio output tokens 12 exceed output_tokens 10",
+        ),
+        (
+            Quantities(output_tokens=10, reasoning_output_tokens=12),
+            "reasoning_output_tokens 12 exceed output_tokens 10",
+        ),
+    ],
+)
+def test_output_that_contradicts_itself_is_a_fault_with_its_values(
+    totals: Quantities, reason: str
+) -> None:
+    """Reasoning above the output means that it was counted beside it."""
+    assert output_parts("llm", totals) == Fault(reason)
+
+
+@PATIENT
+@given(MODALITIES, st.fixed_dictionaries(dict.fromkeys(QUANTITIES, COUNTS | SMALL)))
+def test_parts_add_up_to_the_totals_and_none_is_negative(
+    modality: str, amounts: dict[str, int]
+) -> None:
+    """Whatever a producer sends, it is split without loss or refused as a fault."""
+    totals = Quantities(**amounts)
+    for split, total in ((input_parts, "input_tokens"), (output_parts, "output_tokens")):
+        parts = split(modality, totals)
+        if not isinstance(parts, Fault):
+            assert sum(parts.values()) == amounts[total]
+            assert min(parts.values()) >= 0
+
+
+def test_every_part_has_a_denominator_and_is_a_quantity() -> None:
+    """Rates and parts speak of the same units, under the contract's names."""
+    assert set(TOKENS) == {*INPUT, *OUTPUT}
+    assert set(PER) == {*TOKENS, "characters", "requests", "audio_us", "session_us"}
+    assert set(PER) <= set(QUANTITIES)

@@ -1,0 +1,146 @@
+"""Accidents: a ledger that is killed, that has no room, and readers that never wait for it."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Final
+
+import duckdb
+import pytest
+
+from consumer.errors import LedgerClosed, LedgerWriteFailed
+from consumer.store.ledger import Ledger
+from tests.support.audit import booked, count
+from tests.support.fleet import expected, rate
+from tests.support.traffic import Traffic, traffic
+
+ROOT: Final = Path(__file__).parents[3]
+GROUP: Final = 3
+
+
+def start(folder: Path, seed: int, *options: object) -> subprocess.Popen[str]:
+    """Start a ledger that applies the traffic of a seed."""
+    command = [sys.executable, "-m", "tests.support.ledger_process", folder, seed, *options]
+    return subprocess.Popen([str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def lines(process: subprocess.Popen[str]) -> IO[str]:
+    """Return what the ledger says."""
+    assert process.stdout is not None
+    return process.stdout
+
+
+def acked(said: str, before: int) -> int:
+    """Return up to which message everything is acknowledged after a line of output."""
+    word, _, number = said.strip().partition(" ")
+    return int(number) if word == "acked" else before
+
+
+def apply_with_kills(folder: Path, seed: int, kills: int, calls: int) -> Traffic:
+    """Apply a day's traffic with a ledger that is killed again and again.
+
+    Each successor starts at the first message that was not acknowledged. A kill hits any moment:
+    while a ledger opens, commits, checkpoints, copies or says that it has committed.
+    """
+    day = traffic(seed, calls=calls)
+    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    options = ["--calls", calls, "--group", GROUP]
+    done = killed = 0
+    for _ in range(kills):
+        with start(folder, seed, "--start", done, *options) as process:
+            for _ in range(chance.randint(1, len(day.messages) // GROUP // kills)):
+                done = acked(lines(process).readline(), done)
+            try:
+                process.wait(chance.uniform(0, 0.03))
+            except subprocess.TimeoutExpired:
+                process.kill()
+            for rest in lines(process):
+                done = acked(rest, done)
+            killed += process.wait() == -signal.SIGKILL
+    assert killed >= kills - 1, "the kills must hit a ledger at work"
+    with start(folder, seed, "--start", done, *options) as process:
+        assert process.wait(60) == 0
+    return day
+
+
+def check_whole(folder: Path, day: Traffic) -> None:
+    """Compare a ledger with the traffic that it was given: nothing twice, nothing missing."""
+    snapshot = folder / "costs.duckdb"
+    assert booked(snapshot) == expected(day.events)
+    assert count(snapshot, "session_starts") == day.calls
+    assert count(snapshot, "dead_letters") == day.dead_letters
+    assert count(snapshot, "producer_reports") == 5
+
+
+def test_a_killed_ledger_loses_nothing_and_books_nothing_twice(tmp_path: Path) -> None:
+    """After any kill the unacknowledged messages come again, and every sum is exact."""
+    check_whole(tmp_path, apply_with_kills(tmp_path, seed=11, kills=5, calls=25))
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [21, 22])
+def test_a_ledger_killed_all_day_is_still_exact(tmp_path: Path, seed: int) -> None:
+    """The same, for a very bad day."""
+    check_whole(tmp_path, apply_with_kills(tmp_path, seed, kills=25, calls=150))
+
+
+@pytest.mark.parametrize("interval_s", [0, 1000], ids=["while publishing", "while booking"])
+def test_a_full_disk_stops_the_ledger_loudly_and_costs_nothing(
+    tmp_path: Path, interval_s: int
+) -> None:
+    """Without room the ledger stops before it acknowledges; with room again it goes on exactly."""
+    day = traffic(5)
+    options = ["--group", GROUP, "--max-file-bytes", 60_000, "--interval-s", interval_s]
+    with start(tmp_path, 5, *options) as process:
+        said = lines(process).read().splitlines()
+        assert process.wait(60) == 3
+    assert said[-1] in ("failed LedgerDiskFull", "failed SnapshotFailed")
+    done = acked(said[-2], 0)
+    assert 0 < done < len(day.messages)
+
+    with Ledger.open(tmp_path, rate) as ledger:
+        for place in range(done, len(day.messages), 50):
+            ledger.apply(day.messages[place : place + 50])
+    check_whole(tmp_path, day)
+
+
+def test_after_a_failed_write_the_ledger_must_be_opened_anew(tmp_path: Path) -> None:
+    """Only the file knows what of a failed write is in it, so nothing is booked on a guess."""
+    day = traffic(6, calls=3)
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger._connection.execute("ALTER TABLE bookings RENAME TO hidden")
+        with pytest.raises(LedgerWriteFailed, match="messages stay in the stream"):
+            ledger.apply(day.messages)
+        ledger._connection.execute("ALTER TABLE hidden RENAME TO bookings")
+        with pytest.raises(LedgerClosed, match="it failed"):
+            ledger.apply(day.messages)
+        with pytest.raises(LedgerClosed, match="it failed"):
+            ledger.publish_if_due()
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply(day.messages)
+    check_whole(tmp_path, day)
+
+
+def test_readers_never_fail_while_the_ledger_writes(tmp_path: Path) -> None:
+    """Opening the newest snapshot works at every moment, and an open one stays what it was."""
+    link = tmp_path / "costs.duckdb"
+    with start(tmp_path, 9, "--group", 1, "--rounds", 20) as process:
+        assert lines(process).readline() == "open\n"
+        with duckdb.connect(link.resolve(), read_only=True) as held:
+            first = held.execute("SELECT snapshot FROM ledger_state").fetchone()
+            seen = set()
+            while len(seen) < 12:
+                with duckdb.connect(link, read_only=True) as connection:
+                    seen.add(connection.execute("SELECT snapshot FROM ledger_state").fetchone())
+                    bookings = connection.execute("SELECT count(*), sum(cost) FROM usage").fetchall()
+                assert bookings
+                assert held.execute("SELECT snapshot FROM ledger_state").fetchone() == first
+        assert process.poll() is None, "the ledger must have been writing all the while"
+        process.terminate()
+    assert first is not None
+    assert max(seen) > first  # type: ignore[type-var]  # tuples of one number

@@ -1,0 +1,206 @@
+"""Opening a ledger: who may, what is refused untouched, and what a killed writer leaves behind."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from consumer.errors import InvalidConfig, LedgerDamaged, LedgerError, LedgerInUse, LedgerNewer
+from consumer.store import statements
+from consumer.store.faults import translated
+from consumer.store.ledger import Ledger
+from tests.support.audit import booked
+from tests.support.fleet import expected, message, rate, reading
+
+HOLDER = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A data directory whose ledger holds one booking."""
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply([message(1, reading(1, input_tokens=10))])
+    return tmp_path
+
+
+@pytest.fixture
+def other_holder(filled: Path) -> Iterator[int]:
+    """The pid of a process that has opened the ledger file as if it were its own."""
+    command = [sys.executable, "-c", HOLDER, filled / "ledger" / "ledger.duckdb"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        yield process.pid
+        process.kill()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file of the ledger's folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
+
+
+class TestOneWriter:
+    def test_a_second_ledger_is_refused_and_told_who_is_first(self, tmp_path: Path) -> None:
+        """There is one writer; whoever comes second learns its pid and changes nothing."""
+        with Ledger.open(tmp_path, rate):
+            with pytest.raises(LedgerInUse, match=f"process {os.getpid()}") as refusal:
+                Ledger.open(tmp_path, rate)
+            assert refusal.value.pid == os.getpid()
+
+    def test_a_closed_ledger_can_be_opened_again(self, filled: Path) -> None:
+        """The lock goes with its holder."""
+        with Ledger.open(filled, rate) as ledger:
+            assert ledger.apply([message(1, reading(1, input_tokens=10))]).rows == 0
+
+    def test_a_stranger_with_the_ledger_file_is_named(self, filled: Path, other_holder: int) -> None:
+        """Somebody who opened the file itself, past our lock, is found out as well."""
+        with pytest.raises(LedgerInUse) as refusal:
+            Ledger.open(filled, rate)
+        assert refusal.value.pid == other_holder
+
+    def test_an_unusable_directory_is_a_problem_of_the_settings(self, tmp_path: Path) -> None:
+        """A path that can never hold a ledger is told as such."""
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InvalidConfig, match="cannot be used"):
+            Ledger.open(tmp_path / "file", rate)
+
+    def test_a_refused_opening_lets_go_of_the_lock(self, filled: Path) -> None:
+        """After a failed start the next one fails for its own reasons only."""
+        file = filled / "ledger" / "ledger.duckdb"
+        good = file.read_bytes()
+        file.write_bytes(b"")
+        with pytest.raises(LedgerDamaged):
+            Ledger.open(filled, rate)
+        file.write_bytes(good)
+        Ledger.open(filled, rate).close()
+
+
+class TestMigrations:
+    def test_versions_count_from_one_without_gaps(self) -> None:
+        """Migrations are applied by number, so a gap or a double would lose one."""
+        assert list(statements.migrations()) == list(range(1, len(statements.migrations()) + 1))
+
+    def test_each_is_recorded_once(self, filled: Path) -> None:
+        """The file itself says which migrations it has had, however often it was opened."""
+        Ledger.open(filled, rate).close()
+        with duckdb.connect(filled / "costs.duckdb", read_only=True) as connection:
+            found = connection.execute("SELECT version, name FROM schema_migrations").fetchall()
+        assert found == [(1, "0001_ledger")]
+
+    def test_views_are_renewed_on_every_opening(self, filled: Path) -> None:
+        """A view is code: the one of this version replaces whatever the file holds."""
+        with duckdb.connect(filled / "ledger" / "ledger.duckdb") as connection:
+            connection.execute("CREATE OR REPLACE VIEW usage AS SELECT 1 AS gone")
+        Ledger.open(filled, rate).close()
+        with duckdb.connect(filled / "costs.duckdb", read_only=True) as connection:
+            assert "cost" in connection.table("usage").columns
+
+
+class TestNewer:
+    def test_a_newer_schema_is_refused_untouched(self, filled: Path) -> None:
+        """A ledger of a later version keeps every byte, even an unfolded write-ahead log."""
+        folder = filled / "ledger"
+        with duckdb.connect(folder / "ledger.duckdb") as connection:
+            connection.execute("SET checkpoint_threshold = '1TB'")
+            connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+            connection.execute(
+                statements.MARK_MIGRATION, {"version": 7, "name": "0007_x", "applied_at": 0}
+            )
+        before = contents(folder)
+        assert "ledger.duckdb.wal" in before
+        with pytest.raises(LedgerNewer, match="has version 7, this installation knows 1") as refusal:
+            Ledger.open(filled, rate)
+        assert (refusal.value.found, refusal.value.known) == (7, 1)
+        assert contents(folder) == before
+
+    def test_a_newer_file_format_is_refused_untouched(self, filled: Path) -> None:
+        """A file that only a later DuckDB can read is told apart from a damaged one."""
+        folder = filled / "ledger"
+        file = folder / "ledger.duckdb"
+        file.write_bytes(of_a_later_duckdb(file.read_bytes()))
+        before = contents(folder)
+        with pytest.raises(LedgerNewer, match="of a newer DuckDB"):
+            Ledger.open(filled, rate)
+        assert contents(folder) == before
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "flipped"])
+    def test_a_damaged_file_is_refused(self, filled: Path, damage: str) -> None:
+        """Nothing is booked on top of a file that cannot be trusted."""
+        file = filled / "ledger" / "ledger.duckdb"
+        good = file.read_bytes()
+        flipped = bytearray(good)
+        flipped[8200] ^= 0xFF
+        file.write_bytes(
+            {
+                "empty": b"",
+                "garbage": b"hello" * 5000,
+                "cut": good[: len(good) // 3],
+                "flipped": bytes(flipped),
+            }[damage]
+        )
+        with pytest.raises(LedgerDamaged, match="restore a snapshot"):
+            Ledger.open(filled, rate)
+
+    def test_every_error_of_duckdb_is_translated(self, tmp_path: Path) -> None:
+        """No foreign exception leaves the store, whichever the library raises."""
+        kinds = [
+            kind
+            for kind in vars(duckdb).values()
+            if isinstance(kind, type)
+            and issubclass(kind, Exception)
+            and kind is not duckdb.Warning  # of the DB-API, never raised
+        ]
+        assert len(kinds) > 10
+        for kind in kinds:
+            with pytest.raises(LedgerError), translated(tmp_path):
+                raise kind("whatever it was")
+
+
+class TestLeftovers:
+    def test_what_a_killed_writer_left_half_done_is_removed(self, filled: Path) -> None:
+        """Drafts of snapshots, of a heartbeat, of a ledger and spilled data go at the next open."""
+        drafts = [
+            filled / "costs-99.duckdb.tmp",
+            filled / "costs.duckdb.tmp",
+            filled / "ledger.json.tmp",
+            filled / "ledger" / "unborn.tmp",
+            filled / "ledger" / "unborn.tmp.wal",
+            filled / "ledger" / "ledger.duckdb.tmp" / "block",
+        ]
+        drafts[-1].parent.mkdir()
+        for draft in drafts:
+            draft.write_bytes(b"half")
+        Ledger.open(filled, rate).close()
+        assert [path for path in filled.rglob("*") if "tmp" in path.name] == []
+        assert booked(filled / "costs.duckdb") == expected([reading(1, input_tokens=10)])
+
+    def test_a_ledger_that_was_never_born_is_begun_again(self, tmp_path: Path) -> None:
+        """A kill while the first ledger is created leaves a draft, never half a ledger."""
+        (tmp_path / "ledger").mkdir()
+        (tmp_path / "ledger" / "unborn.tmp").write_bytes(b"")
+        Ledger.open(tmp_path, rate).close()
+
+
+def of_a_later_duckdb(file: bytes) -> bytes:
+    """Return a database file with a storage version that no DuckDB writes yet, and its checksum."""
+    header = bytearray(file[:4096])
+    header[12:20] = struct.pack("<Q", 9999)
+    checksum = 5381
+    for (word,) in struct.iter_unpack("<Q", header[8:]):
+        checksum ^= word * 0xBF58476D1CE4E5B9 % 2**64
+    header[:8] = struct.pack("<Q", checksum)
+    return bytes(header) + file[4096:]

@@ -1,0 +1,214 @@
+"""The views are the contract with everybody who reads: their columns, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pytest
+
+from consumer.store import statements
+from consumer.store.ledger import Ledger
+from producer.events import (
+    QUANTITIES,
+    MeterTotals,
+    ProducerReport,
+    Quantities,
+    SessionEnded,
+    SessionStarted,
+)
+from tests.support.fleet import (
+    AGENT,
+    PRODUCER,
+    PROJECT,
+    START_US,
+    SUBJECT,
+    message,
+    rate,
+    reading,
+    session_id,
+)
+from consumer.message import Message
+
+CONTRACT: Final = {
+    "usage": """
+        occurred_at TIMESTAMP, day DATE, booked_at TIMESTAMP, session_id UUID, project VARCHAR,
+        agent_id VARCHAR, agent_label VARCHAR, tenant VARCHAR, modality VARCHAR, provider VARCHAR,
+        provider_raw VARCHAR, model VARCHAR, estimated BOOLEAN, cost DECIMAL(18,9),
+        currency VARCHAR, unpriced_reason VARCHAR, reported_cost DECIMAL(18,9), requests BIGINT,
+        large_requests BIGINT, input_tokens BIGINT, cache_read_input_tokens BIGINT,
+        cache_creation_input_tokens BIGINT, text_input_tokens BIGINT, audio_input_tokens BIGINT,
+        image_input_tokens BIGINT, text_cache_read_input_tokens BIGINT,
+        audio_cache_read_input_tokens BIGINT, image_cache_read_input_tokens BIGINT,
+        output_tokens BIGINT, reasoning_output_tokens BIGINT, text_output_tokens BIGINT,
+        audio_output_tokens BIGINT, image_output_tokens BIGINT, characters BIGINT, audio_us BIGINT,
+        audio_seconds DECIMAL(18,6), session_us BIGINT, session_seconds DECIMAL(18,6),
+        request_id VARCHAR, speech_id VARCHAR, duration_us BIGINT, time_to_first_us BIGINT,
+        cancelled BOOLEAN, price_source VARCHAR, price_version VARCHAR, price_model VARCHAR,
+        number BIGINT, producer_id VARCHAR, batch_number BIGINT, stream_sequence BIGINT
+    """,
+    "sessions": """
+        session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, started_at TIMESTAMP,
+        ended_at TIMESTAMP, duration_us BIGINT, status VARCHAR, reason VARCHAR,
+        first_usage_at TIMESTAMP, last_usage_at TIMESTAMP, cost DECIMAL(38,9),
+        stt_cost DECIMAL(38,9), llm_cost DECIMAL(38,9), tts_cost DECIMAL(38,9),
+        realtime_cost DECIMAL(38,9), estimated_cost DECIMAL(38,9), unpriced_rows BIGINT,
+        rows BIGINT, job_id VARCHAR, room_name VARCHAR, room_sid VARCHAR, worker_id VARCHAR,
+        deployment VARCHAR, fake_job BOOLEAN, labels JSON
+    """,
+    "cost_by_day": """
+        day DATE, project VARCHAR, tenant VARCHAR, agent_id VARCHAR, modality VARCHAR,
+        provider VARCHAR, model VARCHAR, cost DECIMAL(38,9), sessions BIGINT, unpriced_rows BIGINT
+    """,
+    "unpriced": """
+        reason VARCHAR, modality VARCHAR, provider VARCHAR, provider_raw VARCHAR, model VARCHAR,
+        rows BIGINT, sessions BIGINT, first_at TIMESTAMP, last_at TIMESTAMP, requests BIGINT,
+        input_tokens BIGINT, output_tokens BIGINT, characters BIGINT, audio_us BIGINT,
+        session_us BIGINT
+    """,
+    "completeness": """
+        dead_letters BIGINT, unpriced_rows BIGINT, producers BIGINT, captured BIGINT,
+        coalesced BIGINT, dropped BIGINT, unattributed BIGINT
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A reader of a ledger with a finished call, a running one, and one that only used something."""
+    folder: Path = tmp_path_factory.mktemp("views")
+    finished, running, unknown = session_id(1), session_id(2), session_id(3)
+    day_us = 86_400_000_000
+    final = MeterTotals(
+        agent_label="Greeter",
+        modality="stt",
+        provider="p",
+        model="priced",
+        estimated=True,
+        totals=Quantities(audio_us=2_500_000),
+    )
+    with Ledger.open(folder, rate) as ledger:
+        ledger.apply(
+            [
+                message(
+                    1,
+                    SessionStarted(
+                        session_id=finished,
+                        project=PROJECT,
+                        agent_id=AGENT,
+                        tenant="acme",
+                        started_at=START_US,
+                    ),
+                    SessionStarted(
+                        session_id=running, project=PROJECT, agent_id=AGENT, started_at=START_US
+                    ),
+                    reading(1, session=finished, input_tokens=1000),
+                    reading(
+                        2, session=finished, input_tokens=3000, occurred_at=START_US + day_us
+                    ),
+                    reading(1, session=unknown, model="unknown", characters=5, tenant="globex"),
+                    SessionEnded(
+                        session_id=finished,
+                        number=3,
+                        project=PROJECT,
+                        agent_id=AGENT,
+                        tenant="acme",
+                        ended_at=START_US + day_us,
+                        status="closed",
+                        meters=[final],
+                        readings=2,
+                    ),
+                    *(
+                        ProducerReport(
+                            producer_id=producer,
+                            number=number,
+                            project=PROJECT,
+                            reported_at=START_US,
+                            dropped=10 * number,
+                        )
+                        for producer, number in ((PRODUCER, 1), (PRODUCER, 3), ("worker-2", 1))
+                    ),
+                ),
+                Message(SUBJECT, 2, b"?"),
+            ]
+        )
+    with duckdb.connect(folder / "costs.duckdb", read_only=True) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("view", CONTRACT)
+def test_columns_are_as_promised(reader: duckdb.DuckDBPyConnection, view: str) -> None:
+    """Columns of a view are added at need, never renamed, retyped or removed."""
+    promised = [tuple(each.split(" ", 1)) for each in CONTRACT[view].replace("\n", " ").split(", ")]
+    promised = [tuple(word.strip() for word in " ".join(pair).split()) for pair in promised]
+    relation = reader.table(view)
+    found = list(zip(relation.columns, map(str, relation.types), strict=True))
+    assert found == promised
+
+
+def test_there_is_no_view_without_a_promise(reader: duckdb.DuckDBPyConnection) -> None:
+    """Whatever readers can find by name is in the contract above."""
+    found = reader.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    assert {name for (name,) in found} == set(CONTRACT)
+
+
+def test_quantities_are_those_of_the_events(reader: duckdb.DuckDBPyConnection) -> None:
+    """The ledger's columns, the statements and the event contract name the same quantities."""
+    columns = reader.table("usage").columns
+    assert [name for name in columns if name in QUANTITIES] == list(QUANTITIES)
+    for statement in (statements.INSERT_BOOKINGS, statements.LOAD_METERS):
+        places = [statement.index(f"{name}") for name in QUANTITIES]
+        assert places == sorted(places)
+
+
+def test_seconds_are_exact(reader: duckdb.DuckDBPyConnection) -> None:
+    """Durations are shown as decimal seconds, to the microsecond."""
+    query = "SELECT audio_seconds, session_seconds FROM usage WHERE modality = 'stt'"
+    assert reader.execute(query).fetchall() == [(Decimal("2.500000"), Decimal("0.000000"))]
+
+
+def test_a_session_adds_up(reader: duckdb.DuckDBPyConnection) -> None:
+    """A session's row has its money by modality, its times and how it ended."""
+    found = reader.execute(
+        "SELECT tenant, duration_us, status, cost, llm_cost, stt_cost, estimated_cost, tts_cost, "
+        f"rows, unpriced_rows FROM sessions WHERE session_id = '{session_id(1)}'"  # noqa: S608 - our own id
+    ).fetchall()
+    llm, stt = Decimal("0.000370200"), Decimal("0.000179250")
+    assert found == [("acme", 86_400_000_000, "closed", llm + stt, llm, stt, stt, None, 3, 0)]
+
+
+def test_a_session_known_by_halves_is_there(reader: duckdb.DuckDBPyConnection) -> None:
+    """A call that runs has no end, one whose start was lost has no start; neither is hidden."""
+    found = reader.execute(
+        "SELECT tenant, started_at IS NULL, ended_at IS NULL, rows, unpriced_rows, cost "
+        "FROM sessions ORDER BY session_id"
+    ).fetchall()[1:]
+    assert found == [(None, False, True, 0, 0, None), ("globex", True, True, 1, 1, None)]
+
+
+def test_days_are_utc_days(reader: duckdb.DuckDBPyConnection) -> None:
+    """Cost counts on the day when it arose, in UTC; an unpriced day is NULL and counted."""
+    found = reader.execute(
+        "SELECT day::VARCHAR, model, cost, sessions, unpriced_rows FROM cost_by_day ORDER BY ALL"
+    ).fetchall()
+    assert found == [
+        ("2026-11-18", "gpt-4.1-mini", Decimal("0.000123400"), 1, 0),
+        ("2026-11-18", "unknown", None, 1, 1),
+        ("2026-11-19", "gpt-4.1-mini", Decimal("0.000246800"), 1, 0),
+        ("2026-11-19", "priced", Decimal("0.000179250"), 1, 0),
+    ]
+
+
+def test_unpriced_says_what_and_why(reader: duckdb.DuckDBPyConnection) -> None:
+    """Whoever keeps the price list sees what is missing from it, and how much hangs on it."""
+    found = reader.execute("SELECT reason, model, rows, sessions, characters FROM unpriced")
+    assert found.fetchall() == [("unknown_model", "unknown", 1, 1, 5)]
+
+
+def test_completeness_counts_what_is_missing(reader: duckdb.DuckDBPyConnection) -> None:
+    """A producer's reports are running totals: its highest one counts, producers add up."""
+    found = reader.execute("SELECT dead_letters, unpriced_rows, producers, dropped FROM completeness")
+    assert found.fetchall() == [(1, 1, 2, 40)]

@@ -1,0 +1,252 @@
+"""The rule of booking, one sentence at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from consumer.booking import (
+    NO_PRICE,
+    Booking,
+    Meter,
+    MeterState,
+    Reading,
+    Refusal,
+    book,
+    readings,
+    session_time,
+)
+from consumer.message import Reason
+from producer.events import MeterTotals, Quantities, RequestDetail, SessionEnded
+from tests.support.fleet import START_MS, Priced, rate, reading, session_id
+
+
+def one(number: int, **more: object) -> Reading:
+    """Return what a meter reading with these fields reads."""
+    [read] = readings(reading(number, **more))
+    return read
+
+
+def row_of(read: Reading, state: MeterState, priced: Priced | None = None) -> Booking:
+    """Book a reading that must add a row, at a given price."""
+
+    def fixed(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Priced:
+        return priced if priced is not None else rate(meter, totals, at)
+
+    result = book(read, state, fixed)
+    assert not isinstance(result, Refusal)
+    row, _ = result
+    assert row is not None
+    return row
+
+
+def refusal_of(read: Reading, state: MeterState, priced: Priced | None = None) -> Refusal:
+    """Book a reading that must be refused."""
+    result = book(read, state, lambda *_, **__: priced or Priced(Decimal(0)))
+    assert isinstance(result, Refusal)
+    return result
+
+
+class TestDifference:
+    def test_a_first_reading_books_its_totals(self) -> None:
+        """A meter that the ledger has not seen starts from zero."""
+        row = row_of(one(1, input_tokens=10), MeterState())
+        assert row.added == Quantities(input_tokens=10)
+
+    def test_a_later_reading_books_what_moved(self) -> None:
+        """A higher number books totals less what is booked."""
+        state = MeterState(1, Quantities(input_tokens=10, requests=1))
+        row = row_of(one(2, input_tokens=25, requests=1), state)
+        assert row.added == Quantities(input_tokens=15)
+
+    @pytest.mark.parametrize("number", [3, 2])
+    def test_an_equal_or_lower_number_books_nothing(self, number: int) -> None:
+        """What was read before the last booking is part of it already."""
+        state = MeterState(3, Quantities(input_tokens=10))
+        assert book(one(number, input_tokens=99), state, rate) == (None, state)
+
+    def test_a_reading_that_moved_nothing_is_remembered_without_a_row(self) -> None:
+        """The number rises, so that an older reading which comes later stays out."""
+        state = MeterState(1, Quantities(input_tokens=10), Decimal(1), Decimal(2))
+        row, after = book(one(5, input_tokens=10), state, rate)  # type: ignore[misc]  # not refused
+        assert row is None
+        assert after == MeterState(5, Quantities(input_tokens=10), Decimal(1), Decimal(2))
+
+    def test_an_end_reads_every_meter_under_its_own_number(self) -> None:
+        """The final totals in a session's end are readings like any other."""
+        final = [
+            MeterTotals(
+                agent_label=label,
+                modality="llm",
+                provider="openai",
+                model="m",
+                totals=Quantities(requests=n),
+            )
+            for n, label in enumerate(["Greeter", "Booker"], 1)
+        ]
+        end = SessionEnded(
+            session_id=session_id(1),
+            number=7,
+            project="prod",
+            agent_id="dental",
+            tenant="acme",
+            ended_at=99,
+            status="closed",
+            meters=final,
+            readings=6,
+        )
+        read = readings(end)
+        assert [(r.meter.agent_label, r.totals.requests) for r in read] == [
+            ("Greeter", 1),
+            ("Booker", 2),
+        ]
+        assert {(r.number, r.tenant, r.occurred_at, r.last) for r in read} == {
+            (7, "acme", 99, None)
+        }
+
+    def test_tenant_and_project_are_what_the_reading_says(self) -> None:
+        """They are no part of the meter: a reading that names others moves the same count."""
+        first, second = one(1, input_tokens=5), one(2, input_tokens=8, tenant="globex", project="x")
+        assert first.meter == second.meter
+        row = row_of(second, MeterState(1, Quantities(input_tokens=5)))
+        assert (row.reading.tenant, row.reading.project) == ("globex", "x")
+        assert row.added == Quantities(input_tokens=3)
+
+    def test_the_request_detail_travels_with_the_row(self) -> None:
+        """Detail is kept as it came and decides nothing."""
+        last = RequestDetail(request_id="r-1", cancelled=True)
+        assert row_of(one(1, input_tokens=1, last=last), MeterState()).reading.last == last
+
+
+class TestBackwards:
+    def test_a_quantity_that_ran_back_is_refused_with_its_values(self) -> None:
+        """A negative booking does not exist: the refusal names the quantity and both values."""
+        refusal = refusal_of(one(2, input_tokens=9), MeterState(1, Quantities(input_tokens=10)))
+        assert refusal.reason is Reason.BACKWARDS
+        assert "input_tokens went back from 10 (booked) to 9 in reading 2" in refusal.detail
+
+    def test_a_reported_cost_that_ran_back_is_refused(self) -> None:
+        """What the provider says it charged is a running total as well."""
+        state = MeterState(1, Quantities(input_tokens=1), reported_cost=Decimal("0.5"))
+        refusal = refusal_of(one(2, input_tokens=2, reported_cost="0.4"), state)
+        assert "reported_cost went back from 0.5 (booked) to 0.4" in refusal.detail
+
+    def test_one_quantity_back_refuses_the_whole_reading(self) -> None:
+        """Half a reading cannot be trusted: nothing of it is booked."""
+        state = MeterState(1, Quantities(input_tokens=10, output_tokens=10))
+        refusal = refusal_of(one(2, input_tokens=99, output_tokens=9), state)
+        assert refusal.detail.startswith("output_tokens")
+
+
+class TestMoney:
+    def test_money_is_the_cost_of_the_totals_less_the_cost_booked(self) -> None:
+        """Two readings below a nano-dollar each cost what their sum costs, not twice nothing."""
+        half = Decimal("0.0000000005")
+        costs = []
+        state = MeterState()
+        for number in range(1, 5):
+
+            def exact(
+                meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
+            ) -> Priced:
+                return Priced(totals.characters * half)
+
+            row, state = book(one(number, characters=number), state, exact)  # type: ignore[misc]  # not refused
+            assert row is not None
+            costs.append(row.cost)
+        assert sum(filter(None, costs)) == Decimal("0.000000002")
+        assert costs == [Decimal(c).scaleb(-9) for c in (0, 1, 1, 0)]
+
+    def test_prices_are_those_of_the_session_start(self) -> None:
+        """A meter has one price for its life: the moment inside its session id."""
+        asked: list[tuple[datetime, str]] = []
+
+        def asking(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Priced:
+            asked.append((at, provider_raw))
+            return Priced(Decimal(0))
+
+        book(one(1, input_tokens=1, provider_raw="OpenAI"), MeterState(), asking)
+        assert asked == [(datetime.fromtimestamp(START_MS / 1000, UTC), "OpenAI")]
+        assert session_time(session_id(1, after_ms=1)) > session_time(session_id(1))
+
+    def test_a_free_row_costs_zero(self) -> None:
+        """Zero is a price: only a row that is priced in full may have it."""
+        row = row_of(one(1, input_tokens=5), MeterState(), Priced(Decimal(0)))
+        assert (row.cost, row.unpriced_reason) == (Decimal(0), None)
+
+    def test_without_any_price_the_cost_is_missing_with_a_reason(self) -> None:
+        """Unpriced is NULL and why, never zero."""
+        row = row_of(one(1, input_tokens=5), MeterState(), Priced(None, reason="unknown_model"))
+        assert (row.cost, row.unpriced_reason) == (None, "unknown_model")
+
+    def test_a_rating_without_a_reason_gets_one(self) -> None:
+        """No row is without both a cost and a reason."""
+        row = row_of(one(1, input_tokens=5), MeterState(), Priced(None))
+        assert row.unpriced_reason == NO_PRICE
+
+    def test_the_priced_part_of_a_reading_is_booked_and_the_rest_named(self) -> None:
+        """A quantity without a price does not hide the cost of its neighbours."""
+        priced = Priced(Decimal("0.7"), ("output_tokens",), "no_rate")
+        row = row_of(one(1, input_tokens=5, output_tokens=5), MeterState(), priced)
+        assert (row.cost, row.unpriced_reason) == (Decimal("0.7"), "no_rate")
+
+    def test_a_row_that_moved_only_unpriced_quantities_has_no_cost(self) -> None:
+        """The money did not move and something unpriced did: that is unknown, not zero."""
+        state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
+        priced = Priced(Decimal("0.7"), ("output_tokens",), "no_rate")
+        row = row_of(one(2, input_tokens=5, output_tokens=5), state, priced)
+        assert (row.cost, row.unpriced_reason) == (None, "no_rate")
+
+    def test_a_row_that_moved_only_priced_quantities_has_no_reason(self) -> None:
+        """What is unpriced elsewhere in the meter was said on the row that moved it."""
+        state = MeterState(1, Quantities(input_tokens=5, output_tokens=5), Decimal("0.7"))
+        priced = Priced(Decimal("0.9"), ("output_tokens",), "no_rate")
+        row = row_of(one(2, input_tokens=6, output_tokens=5), state, priced)
+        assert (row.cost, row.unpriced_reason) == (Decimal("0.2"), None)
+
+    def test_a_lower_price_book_corrects_the_meter_down(self) -> None:
+        """Money follows the prices known at the last reading, even when they fell since."""
+        state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
+        row = row_of(one(2, input_tokens=6), state, Priced(Decimal("0.6")))
+        assert row.cost == Decimal("-0.1")
+
+    def test_a_price_that_vanished_leaves_what_is_booked(self) -> None:
+        """A meter whose price is gone books usage without a cost and keeps its money."""
+        state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
+        result = book(
+            one(2, input_tokens=6), state, lambda *_, **__: Priced(None, reason="unknown_model")
+        )
+        assert not isinstance(result, Refusal)
+        assert result[1].cost == Decimal("0.7")
+
+    @pytest.mark.parametrize("cost", ["1000000000", "999999999.9999999999", "1e30", "Infinity"])
+    def test_more_money_than_a_row_can_hold_is_refused(self, cost: str) -> None:
+        """A cost that would break the database's column is a dead letter, not a stopped ledger."""
+        refusal = refusal_of(one(1, input_tokens=5), MeterState(), Priced(Decimal(cost)))
+        assert refusal.reason is Reason.OUT_OF_RANGE
+
+
+class TestReportedCost:
+    def test_it_is_booked_by_difference(self) -> None:
+        """What the provider reports is kept beside our money, by the same rule."""
+        state = MeterState(1, Quantities(input_tokens=5), reported_cost=Decimal("0.5"))
+        row = row_of(one(2, input_tokens=6, reported_cost="0.75"), state)
+        assert row.reported_cost == Decimal("0.25")
+
+    def test_a_silent_reading_reports_nothing_and_changes_nothing(self) -> None:
+        """A provider that says nothing has not said zero."""
+        state = MeterState(1, Quantities(input_tokens=5), reported_cost=Decimal("0.5"))
+        result = book(one(2, input_tokens=6), state, rate)
+        assert not isinstance(result, Refusal)
+        row, after = result
+        assert row is not None
+        assert row.reported_cost is None
+        assert after.reported_cost == Decimal("0.5")
+
+    def test_it_makes_a_row_alone(self) -> None:
+        """A charge without usage is still a charge."""
+        state = MeterState(1, Quantities(input_tokens=5), reported_cost=Decimal("0.5"))
+        row = row_of(one(2, input_tokens=5, reported_cost="0.6"), state)
+        assert (row.added, row.reported_cost) == (Quantities(), Decimal("0.1"))

@@ -1,0 +1,332 @@
+"""The loop from the broker to the snapshot: nothing lost, nothing doubled, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import nats
+import pytest
+from nats.js import api
+
+from consumer.booking import Meter
+from consumer.config import LedgerConfig
+from consumer.connection import Waits
+from consumer.consume import consume, rate_by
+from consumer.errors import BrokerUnreachable, LedgerInUse, LedgerWriteFailed, StreamDrift
+from consumer.pricing import ListPrices
+from consumer.store.ledger import Ledger
+from consumer.stream import DURABLE, declaration, stream_config
+from producer.subjects import STREAM
+from tests.support.broker import Broker
+from tests.support.costs_process import (
+    Call,
+    CostsProcess,
+    batches,
+    booked,
+    calls,
+    cost,
+    publish,
+    totals,
+)
+from tests.support.waiting import until
+
+QUICK = Waits(group_s=0.1, answer_s=1.0)
+
+
+def config_of(broker: Broker, data_dir: Path) -> LedgerConfig:
+    """A ledger that publishes as soon as it may."""
+    return LedgerConfig(
+        data_dir=data_dir,
+        servers=(broker.url,),
+        stream_max_bytes=64 * 2**20,
+        snapshot_interval_s=0.05,
+    )
+
+
+@asynccontextmanager
+async def consuming(config: LedgerConfig) -> AsyncIterator[None]:
+    """A ledger in this process, stopped in order at the end."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(consume(config, stop, on_ready=ready.set, waits=QUICK))
+    try:
+        await asyncio.wait(
+            (task, asyncio.ensure_future(ready.wait())),
+            timeout=30,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        assert ready.is_set() or task.exception() is None
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+def expected_cost(made: list[Call]) -> Decimal:
+    """Rate the final totals of every meter once: what all the bookings must add up to."""
+    rate = rate_by(ListPrices())
+    money = Decimal(0)
+    for call in made:
+        at = datetime.fromtimestamp(call.started.started_at / 1e6, UTC)
+        for end in call.ended.meters:
+            meter = Meter(
+                session_id=call.ended.session_id,
+                agent_id="dental",
+                agent_label=end.agent_label,
+                modality=end.modality,
+                provider=end.provider,
+                model=end.model,
+                estimated=False,
+            )
+            money += rate(meter, end.totals, at, provider_raw="").cost or 0
+    return money
+
+
+class TestBooking:
+    async def test_events_come_out_as_booked_totals_and_money(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """What was published is in the snapshot to the last token and the last nano-dollar."""
+        made = calls(1, 8)
+        async with consuming(config_of(broker, tmp_path / "d")):
+            await publish(broker.url, batches(made, seed=1))
+            await until(lambda: booked(tmp_path / "d") == totals(made))
+        assert booked(tmp_path / "d") == totals(made)
+        assert cost(tmp_path / "d") == expected_cost(made) > 0
+
+    async def test_a_restart_goes_on_where_it_was(self, broker: Broker, tmp_path: Path) -> None:
+        """Stopping finishes the group in hand and publishes; starting again books the rest."""
+        made = calls(2, 6)
+        config = config_of(broker, tmp_path / "d")
+        parts = list(batches(made, seed=2))
+        async with consuming(config):
+            await publish(broker.url, iter(parts[:7]))
+        between = booked(tmp_path / "d")
+        async with consuming(config):
+            await publish(broker.url, iter(parts[7:]))
+            await until(lambda: booked(tmp_path / "d") == totals(made))
+        assert between != totals(made)
+
+    async def test_a_repeated_stream_books_nothing(self, broker: Broker, tmp_path: Path) -> None:
+        """A consumer that starts again from the first message changes no total and adds no row."""
+        made = calls(3, 4)
+        config = config_of(broker, tmp_path / "d")
+        async with consuming(config):
+            await publish(broker.url, batches(made, seed=3))
+            await until(lambda: booked(tmp_path / "d") == totals(made))
+        client = await nats.connect(broker.url)
+        await client.jetstream().delete_consumer(STREAM, DURABLE)
+        await client.close()
+        async with consuming(config):
+            await until(lambda: heartbeat(tmp_path / "d")["waiting"] == 0)
+        assert (await consumer_info(broker)).num_pending == 0
+        assert booked(tmp_path / "d") == totals(made)
+        assert cost(tmp_path / "d") == expected_cost(made)
+
+    async def test_an_empty_folder_is_filled_from_the_stream(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """A ledger that lost its disk reads what the stream still holds and has the same totals."""
+        made = calls(4, 4)
+        async with consuming(config_of(broker, tmp_path / "lost")):
+            await publish(broker.url, batches(made, seed=4))
+            await until(lambda: booked(tmp_path / "lost") == totals(made))
+        async with consuming(config_of(broker, tmp_path / "new")):
+            await until(lambda: booked(tmp_path / "new") == totals(made))
+        assert cost(tmp_path / "new") == cost(tmp_path / "lost")
+
+    async def test_garbage_beside_good_batches_does_not_stop_it(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """What cannot be read becomes a dead letter and is acknowledged like everything else."""
+        made = calls(5, 2)
+        async with consuming(config_of(broker, tmp_path / "d")):
+            client = await nats.connect(broker.url)
+            await client.jetstream().publish("costs.v1.test.dental.00", b"\xc1 garbage")
+            await client.close()
+            await publish(broker.url, batches(made, seed=5))
+            await until(lambda: booked(tmp_path / "d") == totals(made))
+        async with asyncio.timeout(20):  # acknowledgements take effect a moment later
+            while (await consumer_info(broker)).num_ack_pending:  # noqa: ASYNC110 - of the broker
+                await asyncio.sleep(0.02)
+
+    async def test_the_heartbeat_tells_that_nothing_waits(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """A quiet ledger says that it lives and that it has everything."""
+        async with consuming(config_of(broker, tmp_path / "d")):
+            await until(lambda: heartbeat(tmp_path / "d")["waiting"] == 0)
+            assert heartbeat(tmp_path / "d")["running"] is True
+        assert heartbeat(tmp_path / "d")["running"] is False
+
+    async def test_work_is_summed_up_in_the_log(
+        self, broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The log says how much was booked: once in a while and at the end, not per message."""
+        caplog.set_level(logging.INFO, "consumer")
+        made = calls(6, 5)
+        async with consuming(config_of(broker, tmp_path / "d")):
+            await publish(broker.url, batches(made, seed=6))
+            await until(lambda: booked(tmp_path / "d") == totals(made))
+        lines = [line for line in caplog.messages if line.startswith("booked ")]
+        numbers = [int(line.split()[1]) for line in lines]
+        assert len(lines) in (1, 2)
+        assert sum(numbers) == sum(len(call.readings) for call in made)
+
+
+class TestAccidents:
+    async def test_a_broker_killed_in_mid_stream_costs_nothing(
+        self, broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The ledger and the producers wait for the broker; totals and money end exact."""
+        made = calls(7, 120)
+        async with consuming(config_of(broker, tmp_path / "d")):
+            publishing = asyncio.create_task(publish(broker.url, batches(made, seed=7, size=1)))
+            for _ in range(2):
+                before = booked_requests(tmp_path / "d")
+                await until(partial(books_more_than, tmp_path / "d", before))
+                broker.kill()
+                broker.start()
+            await publishing
+            await until(lambda: booked(tmp_path / "d") == totals(made), deadline_s=40)
+        assert cost(tmp_path / "d") == expected_cost(made)
+        assert "went elsewhere" not in caplog.text
+
+    async def test_a_consumer_deleted_in_mid_stream_costs_nothing(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """It is made again, reads the stream from its start, and books only what is new."""
+        made = calls(8, 10)
+        parts = list(batches(made, seed=8))
+        async with consuming(config_of(broker, tmp_path / "d")):
+            await publish(broker.url, iter(parts[:10]))
+            await until(lambda: bool(booked(tmp_path / "d")))
+            client = await nats.connect(broker.url)
+            await client.jetstream().delete_consumer(STREAM, DURABLE)
+            await client.close()
+            await publish(broker.url, iter(parts[10:]))
+            await until(lambda: booked(tmp_path / "d") == totals(made))
+
+    async def test_a_failed_write_stops_loudly_and_acknowledges_nothing(
+        self, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A ledger that cannot write must not tell the broker that it has."""
+        made = calls(9, 3)
+        config = config_of(broker, tmp_path / "d")
+
+        def refuse(ledger: Ledger, messages: object) -> None:
+            raise LedgerWriteFailed(tmp_path, "no room")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Ledger, "apply", refuse)
+            running = asyncio.create_task(consume(config, asyncio.Event(), waits=QUICK))
+            await publish(broker.url, batches(made, seed=9))
+            with pytest.raises(LedgerWriteFailed, match="no room"):
+                await asyncio.wait_for(running, 20)
+        assert (await consumer_info(broker)).num_ack_pending
+        async with consuming(config):
+            await until(lambda: booked(tmp_path / "d") == totals(made))
+
+    async def test_two_ledgers_do_not_share_a_folder(self, broker: Broker, tmp_path: Path) -> None:
+        """The second one says who has it, before it takes a message from the stream."""
+        config = config_of(broker, tmp_path / "d")
+        async with consuming(config):
+            with pytest.raises(LedgerInUse):
+                await consume(config, asyncio.Event(), waits=QUICK)
+
+    async def test_no_broker_lets_go_of_the_ledger(self, broker: Broker, tmp_path: Path) -> None:
+        """A start that fails leaves nothing locked behind."""
+        broker.stop()
+        config = config_of(broker, tmp_path / "d")
+        for _ in range(2):
+            with pytest.raises(BrokerUnreachable):
+                await consume(config, asyncio.Event(), waits=QUICK, start_deadline_s=0.1)
+
+    async def test_drift_is_refused_before_anything_is_read(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """A stream with another limit stops the ledger at its start."""
+        config = config_of(broker, tmp_path / "d")
+        client = await nats.connect(broker.url)
+        stream = stream_config(declaration(config)).evolve(max_age=3600.0)
+        await client.jetstream().add_stream(stream)
+        await client.close()
+        with pytest.raises(StreamDrift, match="max_age"):
+            await consume(config, asyncio.Event(), waits=QUICK)
+
+
+async def kill_again_and_again(broker: Broker, folder: Path, kills: int, seed: int) -> None:
+    """SIGKILL a ledger process at random moments while calls come in; then let it finish."""
+    chance = random.Random(seed)  # noqa: S311 - the same for the same seed
+    made = calls(seed, 60 * kills)  # more than the ledger can book between two kills
+    arguments = ["consume", "--servers", broker.url, "--data-dir", str(folder / "d")]
+    ledger = CostsProcess([*arguments, "--snapshot-interval", "0.2"], folder / "run")
+    publishing = asyncio.create_task(publish(broker.url, batches(made, seed=seed, size=1)))
+    caught_at_work = 0
+    for _ in range(kills):
+        with ledger:
+            if chance.random() < 0.75:  # else: killed while it starts
+                await asyncio.to_thread(ledger.wait_ready)
+            with pytest.raises(subprocess.TimeoutExpired):
+                await asyncio.to_thread(ledger.wait, deadline_s=chance.random() / 2)
+        caught_at_work += bool((await consumer_info(broker)).num_ack_pending)
+    with ledger:
+        await asyncio.to_thread(ledger.wait_ready)
+        await publishing
+        await until(lambda: booked(folder / "d") == totals(made), deadline_s=60)
+        assert await asyncio.to_thread(ledger.stop) == 0, ledger.log
+    assert "went elsewhere" not in ledger.log
+    assert caught_at_work > 0  # else the kills proved nothing
+    assert booked(folder / "d") == totals(made)
+    assert cost(folder / "d") == expected_cost(made)
+
+
+class TestKills:
+    async def test_a_killed_ledger_loses_and_doubles_nothing(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """Killed a few times anywhere in its work, the ledger ends with the exact totals."""
+        await kill_again_and_again(broker, tmp_path, 4, seed=11)
+
+    @pytest.mark.faults
+    @pytest.mark.timeout(300)
+    async def test_a_ledger_killed_many_times_loses_and_doubles_nothing(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """The same with two dozen kills."""
+        await kill_again_and_again(broker, tmp_path, 24, seed=12)
+
+
+def books_more_than(data_dir: Path, requests: int) -> bool:
+    """Tell whether readers see more requests than that."""
+    return booked_requests(data_dir) > requests
+
+
+def booked_requests(data_dir: Path) -> int:
+    """Return how many requests readers see by now."""
+    return sum(requests for requests, _, _ in booked(data_dir).values())
+
+
+def heartbeat(data_dir: Path) -> dict[str, object]:
+    """Return what the ledger says of itself."""
+    path = data_dir / "ledger.json"
+    return json.loads(path.read_text()) if path.exists() else {"waiting": None}
+
+
+async def consumer_info(broker: Broker) -> api.ConsumerInfo:
+    """Ask the broker where the durable consumer stands."""
+    client = await nats.connect(broker.url)
+    try:
+        info: api.ConsumerInfo = await client.jetstream().consumer_info(STREAM, DURABLE)
+    finally:
+        await client.close()
+    return info

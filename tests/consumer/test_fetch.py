@@ -1,0 +1,328 @@
+"""Groups of messages from a real broker, through everything that can happen to a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats
+import pytest
+from nats.js import JetStreamContext
+
+from consumer.config import LedgerConfig
+from consumer.connection import GROUP_MESSAGES, Group, Waits
+from consumer.errors import BrokerFailed, BrokerUnreachable, MissingExtra, StreamDrift
+from consumer.fetch import Feed
+from consumer.stream import DURABLE, declaration, ensure
+from producer.subjects import STREAM
+from tests.support.broker import Broker
+from tests.support.waiting import until
+
+SUBJECT = "costs.v1.p.a.00"
+QUICK = Waits(group_s=0.1, answer_s=1.0)
+
+
+def config_of(broker: Broker, *, user: str = "") -> LedgerConfig:
+    """What a ledger of this broker is told."""
+    url = broker.url.replace("//", f"//{user}@") if user else broker.url
+    return LedgerConfig(data_dir=Path("unused"), servers=(url,), stream_max_bytes=64 * 2**20)
+
+
+@asynccontextmanager
+async def feeding(config: LedgerConfig, *, booked: int = 0) -> AsyncIterator[Feed]:
+    """An open feed for the time of a block; it says it has booked so many messages."""
+    feed = Feed(config, lambda: booked, asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
+    try:
+        await feed.open(deadline_s=10)
+        yield feed
+    finally:
+        await feed.close()
+
+
+@asynccontextmanager
+async def jetstream(broker: Broker, *, user: str = "") -> AsyncIterator[JetStreamContext]:
+    """A client of the broker's JetStream, for the time of a block."""
+    client = await nats.connect(config_of(broker, user=user).servers[0], allow_reconnect=False)
+    try:
+        yield client.jetstream(timeout=5)
+    finally:
+        await client.close()
+
+
+async def group_with(feed: Feed, wanted: Callable[[Group], bool]) -> Group:
+    """Take groups until one is as wanted."""
+    async with asyncio.timeout(30):
+        while True:
+            if wanted(group := await feed.next_group()):
+                return group
+
+
+async def bodies(feed: Feed, count: int) -> list[bytes]:
+    """Take and acknowledge until `count` different messages came."""
+    seen: list[bytes] = []
+    async with asyncio.timeout(40):
+        while len(set(seen)) < count:
+            group = await feed.next_group()
+            seen += [message.data for message in group.messages]
+            await feed.acknowledge(group)
+    return seen
+
+
+class TestGroups:
+    async def test_a_quiet_stream_answers_with_an_empty_group(self, broker: Broker) -> None:
+        """Nothing to read is an answer too: it proves that nothing waits."""
+        async with feeding(config_of(broker)) as feed:
+            assert await feed.next_group() == Group(waiting=0)
+
+    async def test_what_comes_within_a_second_is_one_group(self, broker: Broker) -> None:
+        """Messages that trickle in are committed together: one transaction, not one each."""
+        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+            taken = asyncio.create_task(feed.next_group())
+            for number in range(10):
+                await js.publish(SUBJECT, b"%d" % number)
+            group = await taken
+        assert [message.sequence for message in group.messages] == list(range(1, 11))
+        assert group.messages[3].data == b"3"
+        assert group.messages[3].subject == SUBJECT
+        assert group.waiting == 0
+
+    async def test_a_backlog_comes_in_full_groups_and_says_what_waits(self, broker: Broker) -> None:
+        """A ledger that is behind takes big groups and knows how far behind it is."""
+        async with jetstream(broker) as js:
+            await ensure(js, declaration(config_of(broker)))
+            await asyncio.gather(*(js.publish(SUBJECT, b"x") for _ in range(GROUP_MESSAGES + 100)))
+            async with feeding(config_of(broker)) as feed:
+                first = await feed.next_group()
+                await feed.acknowledge(first)
+                second = await feed.next_group()
+        assert (len(first.messages), first.waiting) == (GROUP_MESSAGES, 100)
+        assert (len(second.messages), second.waiting) == (100, 0)
+
+    async def test_what_was_acknowledged_does_not_come_again(self, broker: Broker) -> None:
+        """After a restart the stream goes on behind the last acknowledged message."""
+        async with jetstream(broker) as js:
+            async with feeding(config_of(broker)) as feed:
+                await js.publish(SUBJECT, b"1")
+                assert await bodies(feed, 1) == [b"1"]
+            await js.publish(SUBJECT, b"2")
+            async with feeding(config_of(broker), booked=1) as feed:
+                assert await bodies(feed, 1) == [b"2"]
+
+    async def test_what_was_not_acknowledged_comes_again_at_once(self, broker: Broker) -> None:
+        """A ledger that died with a group in hand has a successor that gets this group."""
+        async with jetstream(broker) as js:
+            async with feeding(config_of(broker)) as feed:
+                await js.publish(SUBJECT, b"1")
+                await group_with(feed, lambda group: bool(group.messages))
+            async with feeding(config_of(broker)) as feed:
+                assert await bodies(feed, 1) == [b"1"]
+
+    async def test_stopping_ends_the_wait_and_keeps_what_came(self, broker: Broker) -> None:
+        """A ledger that is told to stop books what it holds and asks for nothing more."""
+        stop = asyncio.Event()
+        feed = Feed(config_of(broker), lambda: 0, stop, waits=Waits(group_s=30))
+        await feed.open(deadline_s=10)
+        try:
+            async with jetstream(broker) as js:
+                await js.publish(SUBJECT, b"1")
+                taken = asyncio.create_task(feed.next_group())
+                await until(lambda: feed._link is not None and bool(feed._link._arrived))
+                stop.set()
+                group = await taken
+        finally:
+            await feed.close()
+        assert [message.data for message in group.messages] == [b"1"]
+
+
+class TestAccidents:
+    async def test_a_deleted_consumer_is_made_again(self, broker: Broker) -> None:
+        """Somebody removes the durable consumer: the ledger makes it again and misses nothing."""
+        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+            await js.publish(SUBJECT, b"1")
+            await bodies(feed, 1)
+            taken = asyncio.create_task(feed.next_group())
+            await js.delete_consumer(STREAM, DURABLE)
+            await js.publish(SUBJECT, b"2")
+            await taken
+            assert set(await bodies(feed, 2)) == {b"1", b"2"}
+
+    async def test_a_deleted_stream_is_made_again(self, broker: Broker) -> None:
+        """Even an emptied broker is taken into use again, without a restart of the ledger."""
+        async with feeding(config_of(broker), booked=7) as feed, jetstream(broker) as js:
+            await js.delete_stream(STREAM)
+            await group_with(feed, lambda group: group.waiting == 0)
+            await js.publish(SUBJECT, b"1")
+            assert await bodies(feed, 1) == [b"1"]
+
+    async def test_a_killed_broker_is_waited_for(self, broker: Broker) -> None:
+        """An outage shows as groups whose waiting count is unknown, and ends by itself."""
+        async with feeding(config_of(broker)) as feed:
+            async with jetstream(broker) as js:
+                await js.publish(SUBJECT, b"1")
+            await bodies(feed, 1)
+            broker.kill()
+            outage = await group_with(feed, lambda group: group.waiting is None)
+            assert outage == Group()
+            broker.start()
+            async with jetstream(broker) as js:
+                await js.publish(SUBJECT, b"2")
+            back = await group_with(feed, lambda group: bool(group.messages))
+            assert back.messages[-1].data == b"2"
+
+    async def test_an_acknowledgement_that_cannot_be_sent_is_harmless(self, broker: Broker) -> None:
+        """A commit whose acknowledgement is lost is offered again, which books nothing."""
+        async with feeding(config_of(broker)) as feed:
+            async with jetstream(broker) as js:
+                await js.publish(SUBJECT, b"1")
+            group = await group_with(feed, lambda group: bool(group.messages))
+            broker.kill()
+            await feed.acknowledge(group)
+            broker.start()
+            assert await bodies(feed, 1) == [b"1"]
+
+    async def test_an_outage_is_one_line_in_the_log(
+        self, broker: Broker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One line when it starts and one when it ends, however long it lasts."""
+        caplog.set_level(logging.INFO, "consumer.fetch")
+        async with feeding(config_of(broker)) as feed:
+            broker.kill()
+            for _ in range(4):
+                await feed.next_group()
+            broker.start()
+            await group_with(feed, lambda group: group.waiting == 0)
+        lines = [record.getMessage() for record in caplog.records]
+        assert [line.partition(" ")[0] for line in lines] in (
+            ["reading", "no", "reading"],
+            ["reading", "no", "no", "reading"],  # first the lost connection, then the refused one
+        )
+
+    async def test_drift_during_an_outage_stops_the_ledger(self, broker: Broker) -> None:
+        """Somebody who changed the limits meanwhile is told, not ignored."""
+        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+            config = (await js.stream_info(STREAM)).config
+            await js.update_stream(config.evolve(max_age=3600.0))
+            await js.delete_consumer(STREAM, DURABLE)
+            with pytest.raises(StreamDrift, match=r"max_age=3600\.0"):
+                await group_with(feed, lambda group: False)
+
+    async def test_a_second_ledger_on_the_same_consumer_is_reported(
+        self, broker: Broker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Two ledgers would share the messages out between them, and both books would be wrong."""
+        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+            await js.publish(SUBJECT, b"1")
+            await bodies(feed, 1)
+            other = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
+            await js.publish(SUBJECT, b"2")
+            await (await other.fetch(1, timeout=5))[0].ack()
+            await js.publish(SUBJECT, b"3")
+            await bodies(feed, 1)
+        assert "1 messages went elsewhere" in caplog.text
+
+    @pytest.mark.faults
+    async def test_a_stalled_broker_is_noticed_and_waited_for(self, broker: Broker) -> None:
+        """A broker that keeps the connection but does not answer is an outage like any other."""
+        async with feeding(config_of(broker)) as feed:
+            broker.send(signal.SIGSTOP)
+            await group_with(feed, lambda group: group.waiting is None)
+            broker.send(signal.SIGCONT)
+            async with jetstream(broker) as js:
+                await js.publish(SUBJECT, b"1")
+            assert await bodies(feed, 1) == [b"1"]
+
+
+class TestStart:
+    async def test_no_broker_is_an_error_after_the_deadline(self, broker: Broker) -> None:
+        """A wrong address shows at the start, with the address but never with its password."""
+        broker.stop()
+        feed = Feed(
+            config_of(broker, user="ledger:s3cret"), lambda: 0, asyncio.Event(), waits=QUICK
+        )
+        with pytest.raises(BrokerUnreachable) as caught:
+            await feed.open(deadline_s=0.2)
+        assert f"nats://***@127.0.0.1:{broker.port}" in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+
+    async def test_a_broker_that_comes_up_in_time_is_used(self, broker: Broker) -> None:
+        """Containers start in any order: a broker may come up after its ledger."""
+        broker.stop()
+        feed = Feed(config_of(broker), lambda: 0, asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
+        opened = asyncio.create_task(feed.open(deadline_s=30))
+        await until(lambda: feed._failures > 0)
+        broker.start()
+        await opened
+        assert (await feed.next_group()).waiting == 0
+        await feed.close()
+
+    @pytest.mark.parametrize(
+        ("extra", "user", "reason"),
+        [
+            ("authorization { user: u, password: p }", "u:wrong", "Authorization"),
+            (
+                'authorization { users = [{ user: u, password: p, permissions: { publish: "x" } }] }',
+                "u:p",
+                "permissions violation",
+            ),
+        ],
+    )
+    async def test_a_refusal_is_named(
+        self, broker: Broker, extra: str, user: str, reason: str
+    ) -> None:
+        """A wrong password and a missing right look different from a dead host."""
+        broker.stop()
+        broker.extra = extra
+        broker.start()
+        feed = Feed(config_of(broker, user=user), lambda: 0, asyncio.Event(), waits=QUICK)
+        with pytest.raises(BrokerUnreachable, match=reason):
+            await feed.open(deadline_s=0.1)
+
+    async def test_a_server_without_jetstream_is_named(self, tmp_path: Path) -> None:
+        """A plain NATS server answers, but it cannot keep a stream."""
+        extra = "accounts { A { users: [{ user: u, password: p }] } }"  # no JetStream in here
+        with Broker(tmp_path, extra=extra) as plain:
+            feed = Feed(config_of(plain, user="u:p"), lambda: 0, asyncio.Event(), waits=QUICK)
+            with pytest.raises(BrokerFailed, match="JetStream not enabled"):
+                await feed.open(deadline_s=0.1)
+
+    async def test_a_broker_with_too_little_room_is_named(self, tmp_path: Path) -> None:
+        """The stream reserves its limit; a broker that cannot hold it says so at the start."""
+        extra = "jetstream { max_file_store: 1MB }"
+        with Broker(tmp_path, extra=extra) as small:
+            feed = Feed(config_of(small), lambda: 0, asyncio.Event(), waits=QUICK)
+            with pytest.raises(BrokerFailed, match="insufficient storage"):
+                await feed.open(deadline_s=0.1)
+
+    async def test_credentials_that_may_only_pull_are_enough(self, broker: Broker) -> None:
+        """Least privilege: pulling and acknowledging are the only rights a ledger needs."""
+        broker.stop()
+        broker.extra = """authorization { users = [
+          { user: all, password: all }
+          { user: ledger, password: ledger, permissions: {
+              publish: ["$JS.API.CONSUMER.MSG.NEXT.COSTS.ledger", "$JS.ACK.COSTS.ledger.>"]
+              subscribe: ["_INBOX_c.>"] } } ] }"""
+        broker.start()
+        async with jetstream(broker, user="all:all") as js:
+            await ensure(js, declaration(config_of(broker)))
+            await js.publish(SUBJECT, b"1")
+            async with feeding(config_of(broker, user="ledger:ledger")) as feed:
+                assert await bodies(feed, 1) == [b"1"]
+                async with asyncio.timeout(10):  # acknowledgements take effect a moment later
+                    while (await js.consumer_info(STREAM, DURABLE)).num_ack_pending:  # noqa: ASYNC110 - of the broker
+                        await asyncio.sleep(0.01)
+
+    async def test_credentials_without_the_library_for_them_name_the_extra(
+        self, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Signing with nkeys needs a library; without it the ledger says what to install."""
+        monkeypatch.setitem(sys.modules, "nkeys", None)
+        seed = tmp_path / "ledger.nk"
+        seed.write_text("SU" + "A" * 56)
+        config = LedgerConfig(data_dir=tmp_path, servers=(broker.url,), credentials=seed)
+        with pytest.raises(MissingExtra, match="consumer"):
+            await Feed(config, lambda: 0, asyncio.Event(), waits=QUICK).open(deadline_s=1)

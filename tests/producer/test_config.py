@@ -1,0 +1,156 @@
+"""Configuration: all problems at once, no secret in any text, and the same in a child process."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from producer.config import BufferLimits, ProducerConfig, mask, resolve, with_limits
+from producer.errors import ConfigError, ProducerError
+
+SERVER = "nats://bus:4222"
+
+
+def problems_of(
+    project: str | None = None,
+    servers: str | tuple[str, ...] | None = None,
+    credentials: str | None = None,
+    **environ: str,
+) -> list[str]:
+    """Return the problems that a configuration is refused for."""
+    with pytest.raises(ConfigError) as caught:
+        resolve(project=project, servers=servers, credentials=credentials, environ=environ)
+    assert str(caught.value) == "; ".join(caught.value.problems)
+    assert isinstance(caught.value, ProducerError)
+    return caught.value.problems
+
+
+def test_arguments_are_enough() -> None:
+    """What is passed needs no environment."""
+    config = resolve(project=" prod ", servers=SERVER, credentials=None, environ={})
+    assert config == ProducerConfig(project="prod", servers=(SERVER,))
+
+
+def test_the_environment_fills_in_what_is_not_passed(tmp_path: Path) -> None:
+    """A worker can be configured by its deployment alone."""
+    seed = tmp_path / "seed"
+    seed.touch()
+    environ = {
+        "COSTS_PROJECT": "prod",
+        "COSTS_SERVERS": f"{SERVER}, tls://other:4222 ,",
+        "COSTS_CREDENTIALS": str(seed),
+    }
+    config = resolve(project=None, servers=None, credentials=None, environ=environ)
+    assert config == ProducerConfig(
+        project="prod", servers=(SERVER, "tls://other:4222"), credentials=str(seed)
+    )
+
+
+def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
+    """What the program says is not changed by where it runs."""
+    seed = tmp_path / "seed"
+    seed.touch()
+    environ = {
+        "COSTS_PROJECT": "other",
+        "COSTS_SERVERS": "nats://other:4222",
+        "COSTS_CREDENTIALS": "/nowhere",
+    }
+    config = resolve(project="prod", servers=[SERVER], credentials=seed, environ=environ)
+    assert config == ProducerConfig(project="prod", servers=(SERVER,), credentials=str(seed))
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a given environment the one of the process is read."""
+    monkeypatch.setenv("COSTS_PROJECT", "prod")
+    monkeypatch.setenv("COSTS_SERVERS", SERVER)
+    monkeypatch.delenv("COSTS_CREDENTIALS", raising=False)
+    config = resolve(project=None, servers=None, credentials=None)
+    assert config == ProducerConfig(project="prod", servers=(SERVER,))
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    """Nobody corrects one problem only to be told of the next."""
+    problems = problems_of(None, ("http://bus", "bus:4222", SERVER), "/nowhere/seed")
+    assert len(problems) == 4
+    assert "COSTS_PROJECT" in problems[0]
+    assert "'http://bus'" in problems[1]
+    assert "'bus:4222'" in problems[2]
+    assert "/nowhere/seed" in problems[3]
+
+
+@pytest.mark.parametrize("project", [None, "", "  "])
+def test_a_project_is_needed(project: str | None) -> None:
+    """Costs without a project belong to nobody; the message says where to name one."""
+    assert problems_of(project, SERVER) == ["no project: pass project='…' or set COSTS_PROJECT"]
+
+
+def test_a_project_is_never_shortened() -> None:
+    """A project is what credentials are bound to, so a long one is refused, not cut."""
+    config = resolve(project="p" * 128, servers=SERVER, credentials=None, environ={})
+    assert config.project == "p" * 128
+    (problem,) = problems_of("p" * 129, SERVER)
+    assert "129" in problem
+    assert "128" in problem
+
+
+@pytest.mark.parametrize("server", ["nats://h:1", "tls://h:1", "ws://h", "wss://h"])
+def test_every_scheme_that_nats_speaks_is_an_address(server: str) -> None:
+    """Plain, TLS and both web sockets are accepted."""
+    assert resolve(project="p", servers=server, credentials=None, environ={}).servers == (server,)
+
+
+def test_an_empty_credentials_variable_is_no_credentials() -> None:
+    """A variable that is set to nothing is as good as not set."""
+    environ = {"COSTS_CREDENTIALS": ""}
+    config = resolve(project="p", servers=SERVER, credentials=None, environ=environ)
+    assert config.credentials is None
+
+
+@pytest.mark.parametrize(
+    ("server", "shown"),
+    [
+        ("nats://user:secret@bus:4222", "nats://***@bus:4222"),
+        ("tls://token-secret@bus", "tls://***@bus"),
+        ("nats://bus:4222", "nats://bus:4222"),
+    ],
+)
+def test_a_servers_user_password_and_token_are_masked(server: str, shown: str) -> None:
+    """What may be logged tells where, not with which secret."""
+    assert mask(server) == shown
+    config = resolve(project="prod", servers=server, credentials=None, environ={})
+    assert "secret" not in repr(config)
+    assert "secret" not in str(config)
+    assert repr(config) == f"ProducerConfig(project='prod', servers=({shown}))"
+    assert config.servers == (server,)
+
+
+def test_a_refused_address_does_not_show_its_secret() -> None:
+    """An error ends in a log, so its text is masked as well."""
+    (problem,) = problems_of("p", "http://user:secret@bus")
+    assert "secret" not in problem
+    assert "'http://***@bus'" in problem
+
+
+def test_a_configuration_travels_into_a_child_process() -> None:
+    """Job processes get the observer by pickling; nothing of it is lost on the way."""
+    config = ProducerConfig(
+        project="prod",
+        servers=(SERVER,),
+        credentials="/seed",
+        linger_s=0.5,
+        flush_timeout_s=1.5,
+        limits=BufferLimits(detail=3, meters=4),
+    )
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own bytes
+
+
+def test_limits_replace_only_the_limits() -> None:
+    """Other buffer limits leave the rest of the configuration alone; none leave all of it."""
+    config = ProducerConfig(project="prod", servers=(SERVER,), linger_s=0.5)
+    limits = BufferLimits(detail=3, meters=4)
+    assert with_limits(config, None) is config
+    assert with_limits(config, limits) == ProducerConfig(
+        project="prod", servers=(SERVER,), linger_s=0.5, limits=limits
+    )

@@ -1,0 +1,89 @@
+"""Imports: a worker's process, and a reader of the contract, load only what they use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import producer
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"analytics", "consumer", "duckdb", "livekit", "nats", "openrtc", "typer", "voice_prices"}
+
+CONTRACT = {"producer", "msgspec", "typing_extensions"}
+"""What the contract may load: msgspec itself looks for typing_extensions."""
+
+LOADED = """
+import json, sys
+before = set(sys.modules)
+import {module}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def loaded_by(module: str) -> set[str]:
+    """Return the modules that importing `module` loads into a fresh interpreter."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED.format(module=module)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    return set(json.loads(ran.stdout))
+
+
+def packages(modules: set[str]) -> set[str]:
+    """Return the top-level packages of modules."""
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """`import producer` alone starts neither LiveKit nor NATS nor a database nor a command line."""
+    loaded = loaded_by("producer")
+    assert "producer" in loaded
+    assert not HEAVY & packages(loaded)
+
+
+@pytest.mark.parametrize("module", ["producer.events", "producer.subjects"])
+def test_the_contract_needs_only_msgspec(module: str) -> None:
+    """The ledger reads these two modules, so they bring nothing of the worker with them."""
+    loaded = loaded_by(module)
+    assert packages(loaded) - sys.stdlib_module_names <= CONTRACT
+    assert {name for name in loaded if name.startswith("producer.")} == {module}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "producer.buffer",
+        "producer.config",
+        "producer.errors",
+        "producer.estimates",
+        "producer.identity",
+        "producer.meters",
+        "producer.packing",
+        "producer.providers",
+        "producer.usage",
+    ],
+)
+def test_the_pure_part_needs_neither_livekit_nor_nats(module: str) -> None:
+    """The rules of the producer work without the frameworks at its two ends."""
+    assert packages(loaded_by(module)) - sys.stdlib_module_names <= CONTRACT
+
+
+def test_every_public_name_can_be_used() -> None:
+    """Each name in `__all__` is found in its module when it is asked for."""
+    for name in producer.__all__:
+        assert getattr(producer, name).__name__ == name
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    """A misspelt name fails as it does in any module."""
+    with pytest.raises(AttributeError, match="NoSuchName"):
+        _ = producer.NoSuchName
