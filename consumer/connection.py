@@ -75,7 +75,7 @@ class Connection:
         self._inbox = ""
         self._pull_number = 0
         self._wanted = 0
-        self._arrived: list[Msg] = []
+        self._arrived: list[tuple[Msg, Msg.Metadata]] = []
         self._over = asyncio.Event()
         self._last_delivery = 0
 
@@ -116,7 +116,6 @@ class Connection:
 
     async def probe(self) -> None:
         """Raise unless the consumer answers. A message that came is kept for the first pull."""
-        self.last_error = ""
         await self._ask(_PROBE, wanted=1, answer_s=self.waits.answer_s)
         if self.doubt:
             raise nats.errors.Error(self.doubt)
@@ -132,6 +131,7 @@ class Connection:
     async def _ask(self, request: dict[str, int], *, wanted: int, answer_s: float) -> None:
         self._pull_number += 1
         self._wanted = wanted
+        self.last_error = ""
         self._over.clear()
         waits = [asyncio.ensure_future(event.wait()) for event in (self._over, self._stop)]
         try:
@@ -159,12 +159,9 @@ class Connection:
                 async with asyncio.timeout(self.waits.answer_s):
                     await self.client.close()
 
-    def _group(self, arrived: list[Msg]) -> Group:
-        messages = []
+    def _group(self, arrived: list[tuple[Msg, Msg.Metadata]]) -> Group:
         waiting = 0 if self._over.is_set() and not self.doubt else None
-        for msg in arrived:
-            place = msg.metadata
-            messages.append(Message(msg.subject, place.sequence.stream, msg.data))
+        for _, place in arrived:
             waiting = place.num_pending
             missed = place.sequence.consumer - self._last_delivery - 1
             if self._last_delivery and missed > 0:
@@ -174,8 +171,11 @@ class Connection:
                     *(missed, DURABLE, STREAM),
                 )
             self._last_delivery = place.sequence.consumer
-        replies = tuple(msg.reply for msg in arrived)
-        return Group(messages=tuple(messages), replies=replies, waiting=waiting)
+        return Group(
+            messages=tuple(Message(m.subject, at.sequence.stream, m.data) for m, at in arrived),
+            replies=tuple(message.reply for message, _ in arrived),
+            waiting=waiting,
+        )
 
     def _end(self, doubt: str = "") -> None:
         self.doubt = self.doubt or doubt
@@ -183,7 +183,7 @@ class Connection:
 
     async def _on_message(self, msg: Msg) -> None:
         if msg.reply:  # where to acknowledge; what the server says of the pull has none
-            self._arrived.append(msg)
+            self._arrived.append((msg, msg.metadata))  # raises, and is ignored, if not of a stream
             if len(self._arrived) >= self._wanted:
                 self._end()
         elif msg.subject == f"{self._inbox}.{self._pull_number}":  # else of a pull long over

@@ -97,6 +97,7 @@ async def consume(
         finally:
             await feed.close()
         desk.summarise(at_once=True)
+        _log.info("stopped; snapshot %d holds everything booked", ledger.snapshot)
 
 
 def rate_by(book: PriceBook) -> Rate:

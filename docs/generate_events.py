@@ -3,7 +3,7 @@
 `python docs/generate_events.py` writes the page; with `--check` nothing is written and the exit
 status is 1 when the page is stale. Names, types, defaults and schemas come from the structs; what
 a field means is said here, and a field without a meaning is an error.
-"""  # noqa: INP001 - a program, not a package
+"""
 
 from __future__ import annotations
 

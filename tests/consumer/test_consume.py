@@ -16,7 +16,6 @@ from pathlib import Path
 
 import nats
 import pytest
-from nats.js import api
 
 from consumer.booking import Meter
 from consumer.config import LedgerConfig
@@ -36,6 +35,8 @@ from tests.support.costs_process import (
     calls,
     cost,
     publish,
+    settled,
+    standing,
     totals,
 )
 from tests.support.waiting import until
@@ -127,8 +128,7 @@ class TestBooking:
         await client.jetstream().delete_consumer(STREAM, DURABLE)
         await client.close()
         async with consuming(config):
-            await until(lambda: heartbeat(tmp_path / "d")["waiting"] == 0)
-        assert (await consumer_info(broker)).num_pending == 0
+            await settled(broker.url)
         assert booked(tmp_path / "d") == totals(made)
         assert cost(tmp_path / "d") == expected_cost(made)
 
@@ -155,9 +155,7 @@ class TestBooking:
             await client.close()
             await publish(broker.url, batches(made, seed=5))
             await until(lambda: booked(tmp_path / "d") == totals(made))
-        async with asyncio.timeout(20):  # acknowledgements take effect a moment later
-            while (await consumer_info(broker)).num_ack_pending:  # noqa: ASYNC110 - of the broker
-                await asyncio.sleep(0.02)
+        await settled(broker.url)
 
     async def test_the_heartbeat_tells_that_nothing_waits(
         self, broker: Broker, tmp_path: Path
@@ -232,7 +230,7 @@ class TestAccidents:
             await publish(broker.url, batches(made, seed=9))
             with pytest.raises(LedgerWriteFailed, match="no room"):
                 await asyncio.wait_for(running, 20)
-        assert (await consumer_info(broker)).num_ack_pending
+        assert (await standing(broker.url)).num_ack_pending
         async with consuming(config):
             await until(lambda: booked(tmp_path / "d") == totals(made))
 
@@ -278,7 +276,7 @@ async def kill_again_and_again(broker: Broker, folder: Path, kills: int, seed: i
                 await asyncio.to_thread(ledger.wait_ready)
             with pytest.raises(subprocess.TimeoutExpired):
                 await asyncio.to_thread(ledger.wait, deadline_s=chance.random() / 2)
-        caught_at_work += bool((await consumer_info(broker)).num_ack_pending)
+        caught_at_work += bool((await standing(broker.url)).num_ack_pending)
     with ledger:
         await asyncio.to_thread(ledger.wait_ready)
         await publishing
@@ -320,13 +318,3 @@ def heartbeat(data_dir: Path) -> dict[str, object]:
     """Return what the ledger says of itself."""
     path = data_dir / "ledger.json"
     return json.loads(path.read_text()) if path.exists() else {"waiting": None}
-
-
-async def consumer_info(broker: Broker) -> api.ConsumerInfo:
-    """Ask the broker where the durable consumer stands."""
-    client = await nats.connect(broker.url)
-    try:
-        info: api.ConsumerInfo = await client.jetstream().consumer_info(STREAM, DURABLE)
-    finally:
-        await client.close()
-    return info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import nats
 import pytest
+from msgspec.structs import replace
 from nats.js import JetStreamContext
 
 from consumer.config import LedgerConfig
@@ -34,9 +36,16 @@ def config_of(broker: Broker, *, user: str = "") -> LedgerConfig:
 
 
 @asynccontextmanager
-async def feeding(config: LedgerConfig, *, booked: int = 0) -> AsyncIterator[Feed]:
+async def feeding(
+    config: LedgerConfig,
+    *,
+    booked: int = 0,
+    waits: Waits = QUICK,
+    stop: asyncio.Event | None = None,
+) -> AsyncIterator[Feed]:
     """An open feed for the time of a block; it says it has booked so many messages."""
-    feed = Feed(config, lambda: booked, asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
+    stop = stop or asyncio.Event()
+    feed = Feed(config, lambda: booked, stop, waits=waits, jitter=lambda: 0.0)
     try:
         await feed.open(deadline_s=10)
         yield feed
@@ -79,16 +88,22 @@ class TestGroups:
         async with feeding(config_of(broker)) as feed:
             assert await feed.next_group() == Group(waiting=0)
 
-    async def test_what_comes_within_a_second_is_one_group(self, broker: Broker) -> None:
-        """Messages that trickle in are committed together: one transaction, not one each."""
-        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+    async def test_what_trickles_in_is_one_group(self, broker: Broker) -> None:
+        """Messages that come while a pull is open are committed together, in one transaction."""
+        stop = asyncio.Event()
+        long = Waits(group_s=60)
+        async with (
+            feeding(config_of(broker), waits=long, stop=stop) as feed,
+            jetstream(broker) as js,
+        ):
             taken = asyncio.create_task(feed.next_group())
             for number in range(10):
                 await js.publish(SUBJECT, b"%d" % number)
+            await until(lambda: feed._link is not None and len(feed._link._arrived) == 10)
+            stop.set()
             group = await taken
         assert [message.sequence for message in group.messages] == list(range(1, 11))
-        assert group.messages[3].data == b"3"
-        assert group.messages[3].subject == SUBJECT
+        assert (group.messages[3].subject, group.messages[3].data) == (SUBJECT, b"3")
         assert group.waiting == 0
 
     async def test_a_backlog_comes_in_full_groups_and_says_what_waits(self, broker: Broker) -> None:
@@ -122,21 +137,15 @@ class TestGroups:
             async with feeding(config_of(broker)) as feed:
                 assert await bodies(feed, 1) == [b"1"]
 
-    async def test_stopping_ends_the_wait_and_keeps_what_came(self, broker: Broker) -> None:
-        """A ledger that is told to stop books what it holds and asks for nothing more."""
+    async def test_stopping_ends_the_wait(self, broker: Broker) -> None:
+        """A ledger that is told to stop does not sit out the time of its pull."""
         stop = asyncio.Event()
-        feed = Feed(config_of(broker), lambda: 0, stop, waits=Waits(group_s=30))
-        await feed.open(deadline_s=10)
-        try:
-            async with jetstream(broker) as js:
-                await js.publish(SUBJECT, b"1")
-                taken = asyncio.create_task(feed.next_group())
-                await until(lambda: feed._link is not None and bool(feed._link._arrived))
-                stop.set()
-                group = await taken
-        finally:
-            await feed.close()
-        assert [message.data for message in group.messages] == [b"1"]
+        long = Waits(group_s=60)
+        async with feeding(config_of(broker), waits=long, stop=stop) as feed:
+            taken = asyncio.create_task(feed.next_group())
+            await asyncio.sleep(0)
+            stop.set()
+            assert await asyncio.wait_for(taken, 20) == Group()
 
 
 class TestAccidents:
@@ -326,3 +335,27 @@ class TestStart:
         config = LedgerConfig(data_dir=tmp_path, servers=(broker.url,), credentials=seed)
         with pytest.raises(MissingExtra, match="consumer"):
             await Feed(config, lambda: 0, asyncio.Event(), waits=QUICK).open(deadline_s=1)
+
+    async def test_an_nkey_signs_in(self, broker: Broker, tmp_path: Path) -> None:
+        """A seed file proves who the ledger is without sending a secret."""
+        nkeys = pytest.importorskip("nkeys", reason="nkeys comes with an extra of nats-py")
+        seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+        public = nkeys.from_seed(bytearray(seed)).public_key.decode()
+        broker.stop()
+        broker.extra = f"authorization {{ users = [{{ nkey: {public} }}] }}"
+        broker.start()
+        (tmp_path / "ledger.nk").write_bytes(seed)
+        config = replace(config_of(broker), credentials=tmp_path / "ledger.nk")
+        async with feeding(config) as feed:
+            assert (await feed.next_group()).waiting == 0
+
+    async def test_a_stranger_in_the_inbox_is_ignored(self, broker: Broker) -> None:
+        """What did not come from the stream is no message, even with somewhere to reply to."""
+        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+            assert feed._link is not None
+            client = js._nc
+            for reply in ("somewhere", "$JS.ACK.COSTS.ledger.a.b.c.d.e"):
+                await client.publish(f"{feed._link._inbox}.x", b"junk", reply=reply)
+            await client.flush()
+            await js.publish(SUBJECT, b"1")
+            assert await bodies(feed, 1) == [b"1"]

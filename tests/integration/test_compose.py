@@ -22,8 +22,17 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # it has no stubs
 
 from tests.support.broker import BINARY, free_port
-from tests.support.costs_process import ROOT, CostsProcess, batches, booked, calls, publish, totals
-from tests.support.waiting import until, wait_until
+from tests.support.costs_process import (
+    ROOT,
+    CostsProcess,
+    batches,
+    booked,
+    calls,
+    publish,
+    settled,
+    totals,
+)
+from tests.support.waiting import wait_until
 
 TOKEN = "0123456789"  # noqa: S105 - digits only: what an unquoted setting would misread
 CONFIG = ROOT / "docker" / "nats.conf"
@@ -128,11 +137,12 @@ class TestLedger:
             with CostsProcess(ledger["command"], tmp_path / "run", environ) as process:
                 process.wait_ready()
                 await publish(url, batches(made, seed=31))
-                await until(lambda: booked(data) == totals(made))
+                await settled(url)
                 assert healthy(ledger, data)
                 answer = await asyncio.to_thread(get, f"http://{broker['monitor']}{health_path()}")
                 assert json.loads(answer) == {"status": "ok"}
                 assert process.stop() == 0
+        assert booked(data) == totals(made)
 
     def test_a_ledger_that_stopped_beating_is_unhealthy(self, tmp_path: Path) -> None:
         """The health check looks at the heartbeat, so a loop that hangs is found."""

@@ -2,77 +2,75 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from analytics import connect
+from analytics.table import as_table
 from producer import CostObserver
-from producer.events import MeterReading, SessionEnded, SessionStarted
 from producer.process import PROCESS
-from tests.support import openrtc_pool, stream
+from tests.support import openrtc_pool
+from tests.support.booked import ledger, until_ended
 from tests.support.broker import Broker
 from tests.support.waiting import until
 
 
 @pytest.fixture
-async def bus(broker: Broker) -> AsyncIterator[Broker]:
-    """A broker with the stream, and no publisher left behind."""
-    await stream.declare(broker.url)
-    yield broker
-    for publisher in PROCESS._publishers.values():
-        publisher.close(2.0)
-    PROCESS._publishers.clear()
-
-
-async def ended(bus: Broker, count: int) -> list[SessionEnded]:
-    """Wait until so many sessions have ended, and return their ends."""
-    async with asyncio.timeout(30):
-        while True:
-            ends = [e for e in await stream.events(bus.url) if isinstance(e, SessionEnded)]
-            if len(ends) >= count:
-                return ends
-            await asyncio.sleep(0.05)
-
-
-def requests_of(ends: list[SessionEnded], modality: str) -> dict[str | None, int]:
-    """Return tenant → requests of a modality, from the final totals."""
-    return {
-        end.tenant: sum(m.totals.requests for m in end.meters if m.modality == modality)
-        for end in ends
-    }
+async def books(broker: Broker, tmp_path: Path) -> AsyncIterator[Path]:
+    """A ledger that books the test's broker; no publisher is left behind."""
+    async with ledger(broker.url, tmp_path / "data") as data_dir:
+        yield data_dir
+        PROCESS.close()
 
 
 async def test_concurrent_tenants_on_shared_providers_each_get_their_own(
-    bus: Broker, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, books: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two tenants and a call without one: each has its own usage, and absent stays absent."""
+    """`costs query --by tenant,agent` gives each tenant its own, and absent stays absent."""
     openrtc_pool.stand_in(monkeypatch)
     driver = openrtc_pool.Driver({"AJ-1": 3, "AJ-2": 5, "AJ-3": 2}, hang_up=True)
-    observer = CostObserver(project="prod", servers=bus.url)
+    observer = CostObserver(project="prod", servers=broker.url)
     async with openrtc_pool.running_pool([observer, driver]) as server:
         await openrtc_pool.launch(server, 1, '{"agent": "dental", "tenant": "acme"}')
         await openrtc_pool.launch(server, 2, '{"agent": "dental", "tenant": "default"}')
         await openrtc_pool.launch(server, 3, '{"agent": "dental"}')
-        ends = await ended(bus, 3)
-    assert requests_of(ends, "llm") == {"acme": 3, "default": 5, None: 2}
-    stored = await stream.events(bus.url)
-    assert {e.agent_id for e in stored if isinstance(e, MeterReading)} == {"dental"}
-    starts = [e for e in stored if isinstance(e, SessionStarted)]
-    assert {e.room_name for e in starts} == {"dental-1", "dental-2", "dental-3"}
+        report = await until_ended(books, 3, modality="llm")
+    rows = {(row.group["tenant"], row.group["agent"]): row for row in report.rows}
+    assert {key: row.requests for key, row in rows.items()} == {
+        ("acme", "dental"): 3,
+        ("default", "dental"): 5,
+        (None, "dental"): 2,
+    }
+    assert all(row.sessions == 1 for row in rows.values())
+    billed = openrtc_pool.shared_llm().billed
+    assert rows["acme", "dental"].input_tokens == billed[1]["input_tokens"]
+    assert rows["default", "dental"].input_tokens == billed[2]["input_tokens"]
+    assert rows[None, "dental"].input_tokens == billed[3]["input_tokens"]
+    assert "(none)" in as_table(report, now=report.as_of)  # type: ignore[arg-type]  # it has one
+    with connect(books) as reader:
+        unnamed = reader.execute(
+            "SELECT count(*) FROM usage WHERE tenant IS NULL AND modality = 'llm'"
+        ).fetchone()
+        rooms = reader.execute("SELECT room_name, job_id FROM sessions ORDER BY 1").fetchall()
+    assert unnamed == (2,)
+    assert rooms == [("dental-1", "AJ-1"), ("dental-2", "AJ-2"), ("dental-3", "AJ-3")]
 
 
 async def test_a_pool_that_closes_with_calls_in_flight_finalises_each_once(
-    bus: Broker, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, books: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenRTC then runs neither the close event nor the shutdown callbacks, only the end hook."""
     openrtc_pool.stand_in(monkeypatch)
     driver = openrtc_pool.Driver({"AJ-1": 3, "AJ-2": 5}, hang_up=False)
-    observer = CostObserver(project="prod", servers=bus.url)
+    observer = CostObserver(project="prod", servers=broker.url)
     async with openrtc_pool.running_pool([observer, driver]) as server:
         await openrtc_pool.launch(server, 1, '{"agent": "dental", "tenant": "acme"}')
         await openrtc_pool.launch(server, 2, '{"agent": "dental", "tenant": "beta"}')
         await until(lambda: driver.talked == {"AJ-1", "AJ-2"})
-    ends = await ended(bus, 2)
-    assert len(ends) == 2
-    assert requests_of(ends, "llm") == {"acme": 3, "beta": 5}
+    report = await until_ended(books, 2, modality="llm")
+    assert {row.group["tenant"]: row.requests for row in report.rows} == {"acme": 3, "beta": 5}
+    with connect(books) as reader:
+        ends = reader.execute("SELECT count(*), count(DISTINCT session_id) FROM session_ends")
+        assert ends.fetchone() == (2, 2)

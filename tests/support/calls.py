@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from hypothesis import strategies as st
 
 from producer.events import Event
 from tests.support.fleet import Call, session_id
 
+Piece = TypeVar("Piece")
+
 METERS = st.sampled_from(
     [
-        ("Greeter", "llm", "priced"),
-        ("Greeter", "llm", "unknown"),
-        ("Booker", "llm", "priced"),
-        ("Greeter", "stt", "reporting"),
+        ("Greeter", "llm", "priced", False),
+        ("Greeter", "llm", "priced", True),
+        ("Greeter", "llm", "unknown", False),
+        ("Booker", "llm", "priced", False),
+        ("Greeter", "stt", "reporting", False),
     ]
 )
 ADDED = st.dictionaries(
@@ -62,9 +67,9 @@ def deliveries(draw: st.DrawFn, made: list[Call]) -> list[Event]:
     return sent if order == "kept" else sent[::-1]
 
 
-def pieces(sizes: list[int], whole: list[Event]) -> list[list[Event]]:
+def pieces(sizes: list[int], whole: list[Piece]) -> list[list[Piece]]:
     """Cut a list into pieces of the given sizes, over and over."""
-    cut: list[list[Event]] = []
+    cut: list[list[Piece]] = []
     rest = list(whole)
     while rest:
         size = sizes[len(cut) % len(sizes)]

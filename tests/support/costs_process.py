@@ -25,6 +25,7 @@ import duckdb
 import nats
 from msgspec import Struct
 from msgspec.structs import replace
+from nats.js import api
 
 from producer.events import (
     Batch,
@@ -36,7 +37,7 @@ from producer.events import (
     SessionStarted,
     encode,
 )
-from producer.subjects import subject
+from producer.subjects import STREAM, subject
 from tests.support.waiting import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -204,6 +205,25 @@ async def publish(url: str, wanted: Iterator[Batch], *, project: str = "test") -
     while waiting:
         with contextlib.suppress(OSError, TimeoutError, nats.errors.Error):
             await _publish_some(url, waiting, project)
+
+
+async def standing(url: str) -> api.ConsumerInfo:
+    """Ask the broker where the ledger's durable consumer stands."""
+    client = await nats.connect(url)
+    try:
+        info: api.ConsumerInfo = await client.jetstream().consumer_info(STREAM, "ledger")
+    finally:
+        await client.close()
+    return info
+
+
+async def settled(url: str, *, deadline_s: float = 30) -> None:
+    """Return when everything is booked and acknowledged."""
+    async with asyncio.timeout(deadline_s):
+        info = await standing(url)
+        while info.num_pending or info.num_ack_pending:
+            await asyncio.sleep(0.02)
+            info = await standing(url)
 
 
 async def _publish_some(url: str, waiting: list[Batch], project: str) -> None:

@@ -72,11 +72,11 @@ def session_id(number: int, *, after_ms: int = 0) -> str:
     return f"{time[:8]}-{time[8:]}-7abc-8abc-{number:012x}"
 
 
-def reading(number: int, *, session: str | None = None, **more: object) -> MeterReading:
+def reading(number: int, **more: object) -> MeterReading:
     """Return a reading of an LLM meter; every field may be given, quantities by their names."""
     totals = {name: more.pop(name) for name in Quantities.__struct_fields__ if name in more}
     fields: dict[str, object] = {
-        "session_id": session or session_id(1),
+        "session_id": session_id(1),
         "number": number,
         "project": PROJECT,
         "agent_id": AGENT,
@@ -86,7 +86,7 @@ def reading(number: int, *, session: str | None = None, **more: object) -> Meter
         "provider": "openai",
         "model": "gpt-4.1-mini",
         "occurred_at": START_US + number,
-        "totals": Quantities(**totals),
+        "totals": totals,
     }
     return msgspec.convert(fields | more, MeterReading)
 
@@ -146,10 +146,14 @@ def _said(event: Event) -> list[tuple[Meter, int, Quantities, str | None]]:
     ]
 
 
+MeterName = tuple[str, str, str, bool]
+"""Agent label, modality, model, estimated."""
+
+
 class Call:
     """One session that produces readings: it counts as a producer does."""
 
-    def __init__(self, session: str, meters: Sequence[tuple[str, str, str]]) -> None:
+    def __init__(self, session: str, meters: Sequence[MeterName]) -> None:
         self.session = session
         self.meters = [
             MeterTotals(
@@ -157,10 +161,11 @@ class Call:
                 modality=modality,
                 provider="p",
                 model=model,
+                estimated=estimated,
                 totals=Quantities(),
                 reported_cost="0" if model == "reporting" else None,
             )
-            for label, modality, model in meters
+            for label, modality, model, estimated in meters
         ]
         self.number = 0
         self.events: list[Event] = []
@@ -196,6 +201,7 @@ class Call:
                 modality=meter.modality,
                 provider=meter.provider,
                 model=meter.model,
+                estimated=meter.estimated,
                 occurred_at=START_US + self.number,
                 totals=meter.totals,
                 reported_cost=meter.reported_cost,

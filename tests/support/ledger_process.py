@@ -20,13 +20,15 @@ from tests.support.fleet import rate
 from tests.support.traffic import traffic
 
 
-def main(
+def main(  # noqa: PLR0917 - the two arguments and the options of a command
     data_dir: Path,
     seed: int,
     start: int = 0,
     group: int = 5,
     calls: int = 30,
-    max_file_bytes: Annotated[int, typer.Option(help="Files may not grow beyond; 0: they may.")] = 0,
+    max_file_bytes: Annotated[
+        int, typer.Option(help="Files may not grow beyond; 0: they may.")
+    ] = 0,
     interval_s: Annotated[float, typer.Option(help="Between two snapshots.")] = 0.0,
     rounds: Annotated[int, typer.Option(help="How often to apply everything.")] = 1,
 ) -> None:

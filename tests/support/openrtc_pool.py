@@ -21,6 +21,14 @@ from producer.demo.providers import ScriptedLLM, ScriptedTTS
 _TURN_DETECTOR = "livekit.plugins.turn_detector.multilingual"
 
 
+_SHARED: dict[str, ScriptedLLM] = {}
+
+
+def shared_llm() -> ScriptedLLM:
+    """Return the one model object that all calls of the last pool shared, with its own books."""
+    return _SHARED["llm"]
+
+
 class Front(Agent):
     """The agent that every test call is routed to."""
 
@@ -78,11 +86,12 @@ async def running_pool(observers: list[Any], **options: Any) -> AsyncIterator[An
     from openrtc import AgentPool  # noqa: PLC0415 - after the stand-in
 
     pool = AgentPool(observers=observers, **options)
+    _SHARED["llm"] = ScriptedLLM()
     pool.add(
         "dental",
         Front,
         stt=None,
-        llm=ScriptedLLM(),
+        llm=shared_llm(),
         tts=ScriptedTTS(),
         session_kwargs={"turn_handling": {"turn_detection": "manual"}},
     )

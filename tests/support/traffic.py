@@ -13,9 +13,10 @@ from producer.events import Event, ProducerReport
 from tests.support.fleet import PRODUCER, PROJECT, START_US, SUBJECT, Call, message, session_id
 
 METERS: Final = (
-    ("Greeter", "llm", "priced"),
-    ("Greeter", "stt", "reporting"),
-    ("Booker", "llm", "unknown"),
+    ("Greeter", "llm", "priced", False),
+        ("Greeter", "llm", "priced", True),
+    ("Greeter", "stt", "reporting", False),
+    ("Booker", "llm", "unknown", False),
 )
 MADE_UP: Final = b"\x81\xa4type\xa7made_up"
 """An event of a kind that nobody knows."""

@@ -34,8 +34,10 @@ SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 @settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> None:
-    """However events are lost, repeated, mixed, packed and grouped, and wherever the ledger is
-    opened anew, every meter ends with the same quantities and the same nano-dollars.
+    """Events may be lost, repeated, mixed, packed and grouped in any way: the sums stand.
+
+    So they do wherever the ledger is opened anew: every meter ends with the same quantities and
+    the same nano-dollars.
     """
     check_delivery(data)
 
@@ -83,9 +85,9 @@ LABEL = st.text(CHARACTERS, max_size=64)
 TENANT = st.none() | NAME
 SESSION = st.one_of(
     st.just(session_id(1)),
-    st.integers(0, 0xE677D21FDBFF).map(lambda ms: f"{ms:012x}").map(
-        lambda time: f"{time[:8]}-{time[8:]}-7abc-8abc-00000000c15c"
-    ),
+    st.integers(0, 0xE677D21FDBFF)
+    .map(lambda ms: f"{ms:012x}")
+    .map(lambda time: f"{time[:8]}-{time[8:]}-7abc-8abc-00000000c15c"),
 )
 MONEY = st.none() | st.decimals(0, Decimal("999999999.999999999"), places=9).map("{:f}".format)
 QUANTITY = st.dictionaries(st.sampled_from(QUANTITIES), COUNT).map(lambda some: Quantities(**some))
@@ -153,8 +155,10 @@ EVENT: st.SearchStrategy[Event] = st.one_of(
 @settings(max_examples=12, deadline=None)
 @given(st.lists(EVENT, min_size=5, max_size=30))
 def test_no_valid_event_can_stop_the_ledger(events: list[Event]) -> None:
-    """The largest numbers, the strangest texts and the furthest dates are rows or dead letters,
-    never an error that would come back with every redelivery; and every view can show them.
+    """The largest numbers, strangest texts and furthest dates are rows or dead letters.
+
+    They are never an error that would come back with every redelivery, and every view can show
+    them.
     """
     check_events(events)
 

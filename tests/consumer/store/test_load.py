@@ -47,8 +47,8 @@ def test_every_session_is_in_exactly_one_range(times: list[int]) -> None:
 def test_sessions_from_many_days_are_all_found_again(tmp_path: Path) -> None:
     """Readings of old and new sessions in one group continue where each of them was."""
     sessions = [session_id(n, after_ms=n * 5 * HOUR_MS) for n in range(60)]
-    first = [reading(1, session=each, input_tokens=10) for each in sessions]
-    second = [reading(2, session=each, input_tokens=25) for each in sessions]
+    first = [reading(1, session_id=each, input_tokens=10) for each in sessions]
+    second = [reading(2, session_id=each, input_tokens=25) for each in sessions]
     with Ledger.open(tmp_path, rate) as ledger:
         ledger.apply([message(1, *first)])
     with Ledger.open(tmp_path, rate) as ledger:

@@ -38,7 +38,7 @@ def filled(tmp_path: Path) -> Path:
 @pytest.fixture
 def other_holder(filled: Path) -> Iterator[int]:
     """The pid of a process that has opened the ledger file as if it were its own."""
-    command = [sys.executable, "-c", HOLDER, filled / "ledger" / "ledger.duckdb"]
+    command = [sys.executable, "-c", HOLDER, str(filled / "ledger" / "ledger.duckdb")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"open\n"
@@ -64,7 +64,9 @@ class TestOneWriter:
         with Ledger.open(filled, rate) as ledger:
             assert ledger.apply([message(1, reading(1, input_tokens=10))]).rows == 0
 
-    def test_a_stranger_with_the_ledger_file_is_named(self, filled: Path, other_holder: int) -> None:
+    def test_a_stranger_with_the_ledger_file_is_named(
+        self, filled: Path, other_holder: int
+    ) -> None:
         """Somebody who opened the file itself, past our lock, is found out as well."""
         with pytest.raises(LedgerInUse) as refusal:
             Ledger.open(filled, rate)
@@ -120,7 +122,9 @@ class TestNewer:
             )
         before = contents(folder)
         assert "ledger.duckdb.wal" in before
-        with pytest.raises(LedgerNewer, match="has version 7, this installation knows 1") as refusal:
+        with pytest.raises(
+            LedgerNewer, match="has version 7, this installation knows 1"
+        ) as refusal:
             Ledger.open(filled, rate)
         assert (refusal.value.found, refusal.value.known) == (7, 1)
         assert contents(folder) == before

@@ -192,9 +192,7 @@ class TestPacing:
 
 
 class TestHeartbeat:
-    def test_it_tells_of_snapshot_moment_and_process(
-        self, ledger: Ledger, tmp_path: Path
-    ) -> None:
+    def test_it_tells_of_snapshot_moment_and_process(self, ledger: Ledger, tmp_path: Path) -> None:
         """A reader learns what is published, until when it is complete, and who writes."""
         assert heartbeat(tmp_path) == {
             "snapshot": 1,

@@ -1,0 +1,211 @@
+"""Events per second from JetStream to committed rows, beside the floors of the same run.
+
+A private nats-server holds packed batches of meter readings: sessions of several meters, in arrival
+order. Then, one after the other: fetch and decode only; DuckDB insert and commit only, of the rows
+that those events become; and the whole ledger, from the stream to committed rows (fetch, decode,
+book, rate, one transaction per group, acknowledge, snapshots).
+
+    python benchmarks/ingest.py [--events 100000] [--batch 50]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nats
+
+from consumer.broker import STREAM_MAX_BYTES, PrivateBroker
+from consumer.config import LedgerConfig, from_env
+from consumer.connection import Connection, Waits
+from consumer.consume import consume, rate_by
+from consumer.decode import read
+from consumer.message import Message
+from consumer.pricing import ListPrices
+from consumer.store.database import open_database
+from consumer.store.entries import Entries
+from consumer.store.layout import Layout
+from consumer.store.ledger import Ledger
+from consumer.store.sessions import SessionState
+from consumer.store.write import write_entries
+from consumer.stream import declaration, ensure
+from producer.events import Batch, MeterReading, Quantities, encode
+from producer.identity import new_session_id
+from producer.subjects import subject
+
+PRODUCER = "0123456789abcdef"
+MODELS = (
+    ("llm", "openai", "api.openai.com", "gpt-4.1-mini"),
+    ("stt", "deepgram", "Deepgram", "nova-3"),
+    ("tts", "cartesia", "Cartesia", "sonic-3"),
+)
+
+
+def readings(count: int, per_session: int = 24) -> Iterator[MeterReading]:
+    """Return readings of sessions that follow one another, three meters each."""
+    for session in itertools.count():
+        started = 1_790_000_000_000_000 + session * 50_000
+        session_id = new_session_id(started)
+        for number in range(1, per_session + 1):
+            at = session * per_session + number
+            if at > count:
+                return
+            modality, provider, raw, model = MODELS[number % len(MODELS)]
+            yield MeterReading(
+                session_id=session_id,
+                number=number,
+                project="bench",
+                agent_id=f"agent-{session % 20}",
+                agent_label="front",
+                tenant=f"tenant-{session % 200}",
+                modality=modality,
+                provider=provider,
+                provider_raw=raw,
+                model=model,
+                occurred_at=started + number * 1_000_000,
+                totals=Quantities(
+                    requests=number,
+                    input_tokens=900 * number if modality == "llm" else 0,
+                    cache_read_input_tokens=500 * number if modality == "llm" else 0,
+                    output_tokens=40 * number if modality == "llm" else 0,
+                    characters=120 * number if modality == "tts" else 0,
+                    audio_us=2_400_000 * number if modality != "llm" else 0,
+                ),
+            )
+
+
+@contextmanager
+def measured(what: str, events: int) -> Iterator[None]:
+    """Print what a block took, per event."""
+    before, began = _cpu_s(), time.perf_counter()
+    yield
+    took, cpu = time.perf_counter() - began, _cpu_s() - before
+    print(f"{what:<42} {events / took:>10,.0f} events/s {cpu / events * 1e6:>8.1f} µs CPU/event")
+    sys.stdout.flush()
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def publish(config: LedgerConfig, events: int, batch: int) -> int:
+    """Fill the stream; return how many messages it holds."""
+    client = await nats.connect(list(config.servers))
+    stream = client.jetstream()
+    await ensure(stream, declaration(config))
+    every = readings(events)
+    numbers = itertools.count(1)
+    gate = asyncio.Semaphore(64)
+
+    async def send(part: list[MeterReading]) -> None:
+        data = encode(Batch(producer_id=PRODUCER, number=next(numbers), events=list(part)))
+        async with gate:
+            await stream.publish(subject("bench", part[0].agent_id, PRODUCER), data, timeout=30)
+
+    async with asyncio.TaskGroup() as group:
+        while part := list(itertools.islice(every, batch)):
+            group.create_task(send(part))
+    await client.close()
+    return next(numbers) - 1
+
+
+async def fetch(config: LedgerConfig, messages: int) -> list[Message]:
+    """Fetch the whole stream and decode it, without acknowledging anything."""
+    link = Connection(asyncio.Event(), Waits())
+    await link.open(config)
+    fetched: list[Message] = []
+    while len(fetched) < messages:
+        group = await link.pull()
+        fetched += group.messages
+        for message in group.messages:
+            assert read(message)[0] is not None
+        await link.acknowledge(group)
+    await link.close()
+    return fetched
+
+
+def insert_only(messages: list[Message], folder: Path, group: int = 500) -> int:
+    """Write the rows of all messages, group by group; return how many. Only this is timed."""
+    rate = rate_by(ListPrices())
+    prepared = []
+    sessions: dict[str, SessionState] = {}
+    for start in range(0, len(messages), group):
+        entries = Entries(sessions, rate)
+        for message in messages[start : start + group]:
+            delivery = read(message)[0]
+            assert delivery is not None
+            for _, event in delivery.events:
+                sessions.setdefault(event.session_id, SessionState())  # type: ignore[union-attr]  # readings only
+            entries.add(delivery)
+        prepared.append(entries)
+    layout = Layout(folder)
+    layout.ledger_dir.mkdir(parents=True)
+    connection = open_database(layout, memory_limit="1GB", now_us=0)
+    rows = sum(len(entries.bookings) for entries in prepared)
+    with measured("floor: DuckDB insert and commit only", rows):
+        for entries in prepared:
+            connection.begin()
+            write_entries(connection, entries, 0)
+            connection.commit()
+    connection.close()
+    return rows
+
+
+async def whole(config: LedgerConfig, messages: int) -> None:
+    """Run the ledger until everything is booked."""
+    stop = asyncio.Event()
+    applied = 0
+    original = Ledger.apply
+
+    def counting(self: Ledger, group: list[Message]) -> object:
+        nonlocal applied
+        result = original(self, group)
+        applied += len(group)
+        if applied >= messages:
+            loop.call_soon_threadsafe(stop.set)
+        return result
+
+    loop = asyncio.get_running_loop()
+    Ledger.apply = counting  # type: ignore[assignment,method-assign]  # to know when all is booked
+    try:
+        await consume(config, stop)
+    finally:
+        Ledger.apply = original  # type: ignore[method-assign]  # as above
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=50, help="events per message")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="voicecosts-bench-") as folder:
+        data = Path(folder)
+        with PrivateBroker(data / "broker") as broker:
+            config = from_env(
+                servers=broker.url,
+                data_dir=data / "ledger",
+                stream_max_bytes=STREAM_MAX_BYTES,
+                environ={},
+            )
+            messages = asyncio.run(publish(config, chosen.events, chosen.batch))
+            print(f"{chosen.events:,} events in {messages:,} messages of {chosen.batch}")
+            with measured("floor: fetch and decode only", chosen.events):
+                fetched = asyncio.run(fetch(config, messages))
+            insert_only(fetched, data / "insert")
+            # The new ledger is behind what was acknowledged, so it reads all of it again.
+            with measured("from JetStream to committed rows", chosen.events):
+                asyncio.run(whole(config, messages))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The errors of the consumer: one tree, and messages that say what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from consumer import errors
+from consumer.errors import LedgerError
+
+EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
+    (errors.InvalidConfig(["a", "b"]), {"problems": ("a", "b")}, "a; b"),
+    (errors.MissingExtra("local", "`costs up`"), {"extra": "local"}, "voicecosts[local]"),
+    (errors.DataDirInUse(Path("d"), 7), {"path": Path("d"), "pid": 7}, "process 7"),
+    (errors.LedgerInUse(Path("l")), {"pid": None}, "another process"),
+    (errors.LedgerNewer(Path("l"), 3, 1), {"found": 3, "known": 1}, "Upgrade voicecosts"),
+    (errors.LedgerDamaged(Path("l"), "torn"), {"problem": "torn"}, "restore a snapshot"),
+    (errors.LedgerClosed(Path("l"), "it failed"), {"why": "it failed"}, "Open it again"),
+    (errors.LedgerWriteFailed(Path("l"), "no"), {"problem": "no"}, "stay in the stream"),
+    (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),
+    (errors.SnapshotFailed(Path("d"), "no"), {"problem": "no"}, "Everything booked is safe"),
+    (errors.BrokerUnreachable(["nats://x"], "refused"), {"servers": ("nats://x",)}, "nats://x"),
+    (errors.BrokerFailed("it broke", code=10077), {"code": 10077}, "it broke (error 10077)"),
+    (errors.StreamDrift("COSTS", ["a", "b"]), {"differences": ("a", "b")}, "a; b"),
+]
+
+
+@pytest.mark.parametrize(("error", "fields", "words"), EXAMPLES)
+def test_an_error_has_its_facts_as_fields_and_says_what_to_do(
+    error: LedgerError, fields: dict[str, object], words: str
+) -> None:
+    """Programs read fields, people read a sentence with the value and the next step."""
+    assert {name: getattr(error, name) for name in fields} == fields
+    assert words in str(error)
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    """The module's docstring names every error once, and nothing that does not exist."""
+    drawn = re.findall(r"^\s*[│├└─ ]*([A-Z]\w+Error|[A-Z]\w+)(?:  |$)", str(errors.__doc__), re.M)
+    kinds = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, LedgerError)
+    }
+    assert sorted(drawn) == sorted(kinds)
+
+
+def test_every_error_has_an_example() -> None:
+    """An error that is added gets its sentence checked above."""
+    roots = {errors.LedgerError, errors.BrokerError}
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type)} - roots
+    assert {type(error) for error, _, _ in EXAMPLES} == {
+        kind for kind in kinds if issubclass(kind, LedgerError)
+    }

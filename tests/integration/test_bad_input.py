@@ -1,0 +1,110 @@
+"""Bad input over a real broker: dead letters with reasons, good events booked, and on it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import pytest
+from nats.js.errors import APIError
+
+from analytics import connect, query
+from producer.events import Batch, MeterReading, Quantities, encode, encode_event
+from producer.identity import new_session_id, now_us
+from producer.subjects import subject
+from tests.support.booked import ledger
+from tests.support.broker import Broker
+from tests.support.waiting import until
+
+PRODUCER = "0123456789abcdef"
+SUBJECT = subject("prod", "dental", PRODUCER)
+
+
+def reading(**changes: Any) -> MeterReading:
+    """Return a good reading of a session of its own, with changes."""
+    good = MeterReading(
+        session_id=new_session_id(now_us()),
+        number=1,
+        project="prod",
+        agent_id="dental",
+        agent_label="dental",
+        tenant="acme",
+        modality="llm",
+        provider="openai",
+        provider_raw="api.openai.com",
+        model="gpt-4.1-mini",
+        occurred_at=now_us(),
+        totals=Quantities(requests=1, input_tokens=100, output_tokens=10),
+    )
+    return msgspec.structs.replace(good, **changes)
+
+
+def with_event(event: object, *, version: int = 1) -> bytes:
+    """Return a batch of a good reading and something else."""
+    other = event if isinstance(event, msgspec.Raw) else msgspec.Raw(msgspec.msgpack.encode(event))
+    return msgspec.msgpack.encode(
+        {
+            "version": version,
+            "producer_id": PRODUCER,
+            "number": 1,
+            "events": [msgspec.Raw(encode_event(reading())), other],
+        }
+    )
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Return a reading as a plain map, with fields that no `MeterReading` would take."""
+    return {**msgspec.msgpack.decode(encode_event(reading())), **fields}
+
+
+WHOLE = encode(Batch(producer_id=PRODUCER, number=1, events=[reading()]))
+HUGE = "x" * 900_000
+
+CASES: dict[str, tuple[bytes, str, int]] = {
+    "a truncated batch": (WHOLE[:-7], "not_a_batch", 0),
+    "garbage": (b"\xc1 nonsense", "not_a_batch", 0),
+    "a wrong type": (with_event(changed(number="seven")), "invalid_event", 1),
+    "an unknown event": (with_event({"type": "wire_transfer", "amount": 7}), "unknown_event", 1),
+    "a newer version": (with_event(changed(), version=2), "newer_version", 0),
+    "negative totals": (with_event(changed(totals={"input_tokens": -5})), "invalid_event", 1),
+    "a string of 900 kB": (with_event(changed(model=HUGE)), "invalid_event", 1),
+    "a foreign project": (
+        with_event(changed(project="somebody-else")),
+        "project_mismatch",
+        1,
+    ),
+}
+"""What is published, the reason it gets, and how many good readings stand beside it."""
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_bad_input_is_a_dead_letter_and_good_events_are_booked(
+    case: str, broker: Broker, tmp_path: Path
+) -> None:
+    """Nothing is thrown away, nothing good is held up, and the ledger keeps running."""
+    data, reason, beside = CASES[case]
+    async with ledger(broker.url, tmp_path / "data") as data_dir:
+        client = await nats.connect(broker.url)
+        await client.jetstream().publish(SUBJECT, data)
+        await client.jetstream().publish(SUBJECT, WHOLE)  # what comes after the bad one
+        await client.close()
+        await until(lambda: query(data_dir=data_dir).total.sessions == beside + 1)
+        with connect(data_dir) as reader:
+            letters = reader.execute("SELECT reason, payload, detail FROM dead_letters").fetchall()
+        assert query(data_dir=data_dir).completeness.dead_letters == 1
+    (letter,) = letters
+    assert letter[0] == reason
+    assert letter[1] in data
+    assert letter[2]
+
+
+async def test_a_message_of_10_mb_never_gets_into_the_stream(tmp_path: Path) -> None:
+    """The stream refuses it at the door, with an error that says so."""
+    with Broker(tmp_path / "broker", max_payload="32MB") as broker:
+        async with ledger(broker.url, tmp_path / "data"):
+            client = await nats.connect(broker.url)
+            with pytest.raises(APIError, match="message size exceeds maximum allowed"):
+                await client.jetstream().publish(SUBJECT, with_event(changed(model="x" * 10**7)))
+            await client.close()

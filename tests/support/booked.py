@@ -1,0 +1,51 @@
+"""The ledger beside a test: it books the broker's stream while the body runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from analytics import connect, query
+from analytics.report import Report
+from consumer.config import from_env
+from consumer.consume import consume
+
+
+@contextlib.asynccontextmanager
+async def ledger(url: str, data_dir: Path) -> AsyncIterator[Path]:
+    """Run the ledger in this process; it has declared the stream when the body begins.
+
+    When the body ends, what was fetched is booked and the last snapshot is published.
+    """
+    config = from_env(servers=url, data_dir=data_dir, snapshot_interval_s=0.05, environ={})
+    stop, ready = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(consume(config, stop, on_ready=ready.set))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=40)
+    try:
+        assert ready.is_set(), running
+        yield data_dir
+    finally:
+        stop.set()
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def until_ended(
+    data_dir: Path, sessions: int, *, modality: str, deadline_s: float = 40.0
+) -> Report:
+    """Wait until so many sessions have ended; return a modality's usage by tenant and agent."""
+    async with asyncio.timeout(deadline_s):
+        while True:
+            with connect(data_dir) as reader:
+                row = reader.execute(
+                    "SELECT count(*) FROM sessions WHERE ended_at IS NOT NULL"
+                ).fetchone()
+            if row is not None and row[0] >= sessions:
+                return query(
+                    ("tenant", "agent"), where=(f"modality={modality}",), data_dir=data_dir
+                )
+            await asyncio.sleep(0.05)
