@@ -180,8 +180,8 @@ def _check(folder: Path, billed: Sequence[Billed]) -> None:
         differences, compared = compare(ledger, billed)
     if not differences:
         typer.echo(
-            f"\nThe ledger agrees with the providers' own books: {compared} quantities of "
-            f"{len(billed)} groups (tenant, agent, provider, model), to the token and microsecond."
+            "\nThe ledger agrees with the providers' own books, to the token and the microsecond\n"
+            f"({compared} quantities of {len(billed)} groups by tenant, agent, provider and model)."
         )
         return
     lines = "".join(f"{os.linesep}  {difference}" for difference in differences)

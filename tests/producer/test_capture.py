@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +40,7 @@ class Shared:
     llm: Any = field(default_factory=ScriptedLLM)
     stt: ScriptedSTT = field(default_factory=ScriptedSTT)
     tts: ScriptedTTS = field(default_factory=ScriptedTTS)
-    recorder: Recorder = field(default_factory=Recorder)
+    recorder: Any = field(default_factory=Recorder)
 
 
 def attach(session: AgentSession[Any], outlet: Any, agent_id: str = "front") -> Attachment:
@@ -363,6 +364,33 @@ async def test_a_sink_that_raises_never_reaches_the_session(
         assert result.events  # the turn was answered
         await session.aclose()
     assert "a usage listener failed" in caplog.text
+
+
+class Slow(Recorder):
+    """An outlet whose consumer takes a second for every event, in a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.put = self.buffer.put  # type: ignore[method-assign]  # what the voice loop calls
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._consume, daemon=True)
+        self.thread.start()
+
+    def _consume(self) -> None:
+        while not self.done.wait(1.0):
+            self.events += self.buffer.take(1)
+
+
+async def test_a_slow_sink_never_reaches_the_session() -> None:
+    """Whoever takes the events may be as slow as it likes: the call is over long before it."""
+    shared = Shared(recorder=Slow())
+    attachment = await run_call(shared, 1)
+    waiting = len(shared.recorder.buffer)
+    assert waiting > len(shared.recorder.events)  # the call did not wait for the sink
+    shared.recorder.done.set()
+    shared.recorder.thread.join(5)
+    shared.recorder.events += shared.recorder.buffer.take(1000)
+    assert_exact(shared, 1, attachment)
 
 
 async def test_a_full_buffer_never_reaches_the_session() -> None:
