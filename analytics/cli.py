@@ -81,7 +81,10 @@ def query(
         ),
     ] = None,
     output: Annotated[
-        Format, typer.Option("--format", help="How to write it; JSON and CSV are stable.")
+        Format,
+        typer.Option(
+            "--format", metavar="FORMAT", help="table, json or csv; JSON and CSV are stable."
+        ),
     ] = Format.TABLE,
     data_dir: Annotated[
         Path | None,
@@ -92,7 +95,7 @@ def query(
         ),
     ] = None,
 ) -> None:
-    """Show what was spent, by tenant, agent, model, session or day.
+    """Show what was spent, by tenant, agent or model.
 
     Reads the ledger's newest snapshot and disturbs nothing. What has no price is shown as
     unpriced, never as zero.

@@ -49,17 +49,19 @@ def demo_app(run_calls: RunCalls) -> typer.Typer:
     @app.command()
     def demo(
         *,
-        calls: Annotated[int, typer.Option(min=4, max=500, help="How many calls to run.")] = CALLS,
+        calls: Annotated[
+            int, typer.Option(min=4, max=500, metavar="N", help="How many calls to run.")
+        ] = CALLS,
         keep: Annotated[
             Path | None,
             typer.Option(metavar="DIR", help="Keep the data there, to query and to open it."),
         ] = None,
     ) -> None:
-        """Meter scripted calls on this machine, offline, and check the ledger against them.
+        """Meter scripted calls and check the ledger.
 
         Starts a private broker and a ledger, runs real LiveKit sessions of three agents for four
         tenants on scripted providers, shows what they cost, and compares the ledger with what the
-        providers counted. A difference is a failure. Takes about half a minute.
+        providers counted. A difference is a failure. Offline; takes about a quarter of a minute.
         """
         for module, extra in (("rich", "analytics"), ("duckdb", "analytics"), ("nats", "producer")):
             require(module, needed_by="costs demo", extra=extra)

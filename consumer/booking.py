@@ -238,18 +238,18 @@ def _money(
 ) -> tuple[Decimal | None, str | None] | Refusal:
     """Return the cost of a row and the reason why (part of) it has none.
 
-    What has a price in the totals is always booked, so money does not depend on how usage was
-    split into readings. A row without a reason is priced in full: only there is zero a price. A
-    difference below zero is a correction: the price book was, since the last reading.
+    The rows of a meter always add up to the cost of its totals, so money does not depend on how
+    usage was split into readings. A row without a reason is priced in full: only there is zero a
+    price. A difference below zero is a correction: what was priced before has another price now,
+    or none (a price list that changed, a first request of a size that it charges differently).
     """
-    if rated.cost is None:
-        return None, rated.reason or NO_PRICE
-    if not abs(rated.cost) < _LIMIT:
-        return _out_of_range(rated.cost)
-    difference = rated.cost.quantize(_NANO, ROUND_HALF_EVEN) - state.cost
+    running = ZERO if rated.cost is None else rated.cost
+    if not abs(running) < _LIMIT:
+        return _out_of_range(running)
+    difference = running.quantize(_NANO, ROUND_HALF_EVEN) - state.cost
     if not abs(difference) < _LIMIT:
-        return _out_of_range(rated.cost)
-    if added.keys().isdisjoint(rated.unpriced):
+        return _out_of_range(running)
+    if rated.cost is not None and added.keys().isdisjoint(rated.unpriced):
         return difference, None
     return difference or None, rated.reason or NO_PRICE
 

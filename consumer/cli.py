@@ -10,6 +10,7 @@ import asyncio
 import logging
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,9 @@ app = typer.Typer(
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Where the ledger and its snapshots live. [env: COSTS_DATA_DIR]"),
+    typer.Option(
+        metavar="DIR", help="Where the ledger and its snapshots live.  [env: COSTS_DATA_DIR]"
+    ),
 ]
 SnapshotInterval = Annotated[
     float | None,
@@ -47,12 +50,18 @@ def up(
         typer.Option(
             min=1,
             max=65535,
+            metavar="N",
             help="Port on loopback; without it, the one used before or a free one.",
         ),
     ] = None,
     snapshot_interval: SnapshotInterval = None,
 ) -> None:
-    """Run a private broker and the ledger on this machine, until Ctrl-C."""
+    """Run a private NATS server and the ledger here.
+
+    In the foreground until Ctrl-C, which stops both in order. Prints where workers connect. Port
+    and token stay the same, so workers find it again; a second one on the same data directory is
+    refused.
+    """
     from consumer.broker import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - see above
     from consumer.config import from_env  # noqa: PLC0415 - see above
 
@@ -75,22 +84,32 @@ def consume(
     *,
     servers: Annotated[
         str | None,
-        typer.Option(help="NATS servers, separated by commas. [env: COSTS_SERVERS]"),
+        typer.Option(
+            metavar="URL,…", help="NATS servers, separated by commas.  [env: COSTS_SERVERS]"
+        ),
     ] = None,
     credentials: Annotated[
         Path | None,
-        typer.Option(help="A NATS .creds file or an nkey seed file. [env: COSTS_CREDENTIALS]"),
+        typer.Option(
+            metavar="FILE", help="A NATS .creds or nkey seed file.  [env: COSTS_CREDENTIALS]"
+        ),
     ] = None,
     data_dir: DataDir = None,
     replicas: Annotated[
-        int | None, typer.Option(help="Copies of the stream that the cluster keeps: 1, 3 or 5.")
+        int | None,
+        typer.Option(metavar="N", help="Copies of the stream that the cluster keeps: 1, 3 or 5."),
     ] = None,
     stream_max_bytes: Annotated[
-        int | None, typer.Option(help="What the stream may take of the broker's disk.")
+        int | None,
+        typer.Option(metavar="BYTES", help="What the stream may take of the broker's disk."),
     ] = None,
     snapshot_interval: SnapshotInterval = None,
 ) -> None:
-    """Run the ledger alone, against a NATS server that is there already."""
+    """Run the ledger alone, against a NATS of yours.
+
+    Creates the stream COSTS and its consumer, or checks them and refuses to run on a difference.
+    SIGINT and SIGTERM stop it in order; it goes on where it was when it is started again.
+    """
     from consumer.config import from_env  # noqa: PLC0415 - see above
 
     config = from_env(
@@ -129,13 +148,9 @@ def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
 
 
 def _require_ledger(command: str) -> None:
-    """Import what a ledger needs, and name the extra when a part is not installed."""
-    try:
-        import duckdb  # noqa: F401, PLC0415 - see above
-        import nats  # noqa: F401, PLC0415 - see above
-        import voice_prices  # noqa: F401, PLC0415 - see above
-    except ModuleNotFoundError as error:
-        raise MissingExtra("consumer", f"`{command}`") from error
+    """Look for what a ledger needs, and name the extra when a part is not installed."""
+    if not all(find_spec(name) for name in ("duckdb", "nats", "voice_prices")):
+        raise MissingExtra("consumer", f"`{command}`")
 
 
 def _log_to_stderr() -> None:

@@ -116,7 +116,7 @@ class Feed:
             self._note_outage(reason)
         else:
             self._link = link
-            self._failures, self._reason = 0, ""
+            self._failures, self._reason, self._error = 0, "", None
             _log.info("reading stream %s from %s", STREAM, mask(link.address))
             return True
         first_s, longest_s = _BACKOFF_S

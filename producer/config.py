@@ -15,6 +15,8 @@ from producer.errors import ConfigError
 from producer.identity import MAX_NAME
 
 _USERINFO = re.compile(r"//[^/@]+@")
+_SEED = re.compile(r"SU[A-Z2-7]{56}")
+_CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
 _SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
 
 
@@ -87,11 +89,27 @@ def resolve(
         if not url.startswith(_SCHEMES)
     ]
     path = str(credentials or environ.get("COSTS_CREDENTIALS") or "") or None
-    if path is not None and not Path(path).is_file():
-        problems.append(f"the credentials file {path!r} does not exist")
+    if path is not None and (problem := _credentials_problem(path)):
+        problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return ProducerConfig(project=project, servers=urls, credentials=path)
+
+
+def is_seed(text: str) -> bool:
+    """Whether the text of a credentials file is an nkey seed of a user."""
+    return _SEED.fullmatch(text.strip()) is not None
+
+
+def _credentials_problem(path: str) -> str | None:
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"the credentials file {path!r} cannot be read ({error.strerror})"
+    # nats-py reads a file without these markers for ever.
+    if is_seed(text) or all(marker in text for marker in _CREDS):
+        return None
+    return f"{path!r} is neither a NATS .creds file nor an nkey seed of a user (SU…)"
 
 
 def with_limits(config: ProducerConfig, limits: BufferLimits | None) -> ProducerConfig:

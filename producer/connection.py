@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from producer.config import ProducerConfig, mask
+from producer.config import ProducerConfig, is_seed, mask
 from producer.errors import NeverAccepted, NotNow
 from producer.packing import Packed
 from producer.subjects import STREAM
@@ -153,12 +152,9 @@ def credential_options(path: str | None) -> dict[str, Any]:
     """Return the nats-py options for a credentials file: an nkey seed, or a `.creds` file."""
     if path is None:
         return {}
-    is_seed = Path(path).read_text(encoding="ascii", errors="replace").lstrip().startswith("S")
-    return {"nkeys_seed" if is_seed else "user_credentials": path}
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    return {"nkeys_seed_str": text.strip()} if is_seed(text) else {"user_credentials": path}
 
 
 async def _ignore(_error: Exception) -> None:
     """Take errors that nats-py reports on the side; an exception here would end its read loop."""
-
-
-Connect = Callable[[ProducerConfig], Connection]

@@ -15,6 +15,7 @@ from consumer.errors import (
     LedgerInUse,
     LedgerNewer,
     LedgerWriteFailed,
+    SnapshotFailed,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def _translate(path: Path, text: str) -> LedgerError:
     if "Could not set lock" in text:
         holder = _HOLDER.search(text)
         return LedgerInUse(path, int(holder[1]) if holder else None)
+    if "Cannot CHECKPOINT" in text:
+        return SnapshotFailed(path.parent, problem)
     if _NEWER in text:
         return LedgerNewer(path, "of a newer DuckDB", f"DuckDB {duckdb.__version__}")
     if any(words in text for words in _DAMAGED):

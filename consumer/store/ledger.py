@@ -25,7 +25,7 @@ from consumer.store.lock import WriterLock
 from consumer.store.pacing import Clock, Pacing, micros
 from consumer.store.publisher import Publisher
 from consumer.store.sessions import CACHED_SESSIONS, ActiveSessions
-from consumer.store.write import write_entries
+from consumer.store.write import write_entries, write_state
 from producer.events import ProducerReport
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Ledger:
             undo.callback(connection.close)
             sequence, number = _state(connection, layout)
             publisher = Publisher(connection, layout, clock, pacing or Pacing(), number)
-            publisher.publish()
+            publisher.publish(sequence)
             undo.pop_all()
         return cls(
             layout=layout,
@@ -152,7 +152,7 @@ class Ledger:
         """
         self._refuse_if_stopped()
         with self._stopping():
-            return self._publisher.publish()
+            return self._publisher.publish(self._sequence)
 
     def publish_if_due(self) -> bool:
         """Publish if something changed and enough time has passed; return whether it did."""
@@ -166,6 +166,9 @@ class Ledger:
         """Tell readers that the ledger lives. Cheap to call often: it writes once a second.
 
         `waiting` is how many messages are in the stream and not yet fetched, if that is known.
+
+        Raises:
+            SnapshotFailed: The disk said no. What is booked is safe, and the ledger goes on.
         """
         self._publisher.beat(waiting, running=running, at_once=not running)
 
@@ -180,7 +183,7 @@ class Ledger:
             parting.callback(self._connection.close)
             parting.callback(self.heartbeat, running=False)
             if healthy and self._publisher.changed:
-                self._publisher.publish()
+                self._publisher.publish(self._sequence)
 
     def __enter__(self) -> Self:
         return self
@@ -216,8 +219,12 @@ class Ledger:
             if not any(added.values()) and sequence <= self._sequence:
                 self._connection.rollback()
             else:
-                values = {"as_of": now_us, "sequence": sequence}
-                self._connection.execute(statements.MARK_BOOKED, values)
+                write_state(
+                    self._connection,
+                    as_of_us=now_us,
+                    sequence=max(self._sequence, sequence),
+                    snapshot=self._publisher.number,
+                )
                 self._publisher.changed = self._publisher.changed or any(added.values())
                 # 2. All or nothing. If we die here or later, the messages come again and find
                 #    either nothing of theirs booked or everything.

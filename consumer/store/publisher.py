@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from consumer.errors import SnapshotFailed
-from consumer.store import statements
 from consumer.store.faults import translated
 from consumer.store.heartbeat import Heartbeat, utc_text, write_heartbeat
 from consumer.store.pacing import Clock, Pacing, micros
 from consumer.store.snapshot import publish_copy, remove_old
+from consumer.store.write import write_state
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,8 +55,10 @@ class Publisher:
         """Return whether there is something to publish and it is time to."""
         return self.changed and self._pacing.due(self._clock.ticks())
 
-    def publish(self) -> int:
+    def publish(self, sequence: int) -> int:
         """Publish everything booked so far and return the number of the snapshot.
+
+        `sequence` is the highest place in the stream that was applied.
 
         Raises:
             SnapshotFailed: The disk said no. Everything is booked, readers keep what they have.
@@ -68,8 +70,11 @@ class Publisher:
         try:
             with translated(self._layout.ledger):
                 # 1. The ledger says of which moment it speaks. If we die, a later one overwrites it.
-                values = {"as_of": micros(now), "snapshot": number}
-                self._connection.execute(statements.MARK_SNAPSHOT, values)
+                self._connection.begin()
+                write_state(
+                    self._connection, as_of_us=micros(now), sequence=sequence, snapshot=number
+                )
+                self._connection.commit()
                 # 2. Every committed row is in the one file. If we die, the ledger opens as it is.
                 self._connection.execute("CHECKPOINT")
             self._check_whole()

@@ -21,12 +21,9 @@ LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
 
 LOAD_STATE: Final = "SELECT stream_sequence, snapshot FROM ledger_state"
-MARK_BOOKED: Final = """
-UPDATE ledger_state
-SET as_of = make_timestamp($as_of), stream_sequence = greatest(stream_sequence, $sequence)
-"""
-MARK_SNAPSHOT: Final = """
-UPDATE ledger_state SET as_of = make_timestamp($as_of), snapshot = $snapshot
+CLEAR_STATE: Final = "DELETE FROM ledger_state"
+WRITE_STATE: Final = """
+INSERT INTO ledger_state VALUES (make_timestamp($as_of), $sequence, $snapshot)
 """
 
 CREATE_HISTORY: Final = """

@@ -1,4 +1,4 @@
-"""Write the entries of one transaction; the caller begins and commits it."""
+"""What one transaction writes; the caller begins and commits it."""
 
 from __future__ import annotations
 
@@ -33,3 +33,17 @@ def write_entries(
         "producer_reports": insert(connection, statements.INSERT_PRODUCER_REPORTS, reports),
         "dead_letters": insert(connection, statements.INSERT_DEAD_LETTERS, letters, received),
     }
+
+
+def write_state(
+    connection: duckdb.DuckDBPyConnection, *, as_of_us: int, sequence: int, snapshot: int
+) -> None:
+    """Replace the one row of `ledger_state`.
+
+    Not by UPDATE: DuckDB refuses a checkpoint after one for as long as a reader of the ledger is
+    in the middle of a transaction, and with it every snapshot.
+    """
+    connection.execute(statements.CLEAR_STATE)
+    connection.execute(
+        statements.WRITE_STATE, {"as_of": as_of_us, "sequence": sequence, "snapshot": snapshot}
+    )

@@ -12,13 +12,16 @@ from consumer.booking import (
     Booking,
     Meter,
     MeterState,
+    Rate,
     Reading,
     Refusal,
     book,
     readings,
     session_time,
 )
+from consumer.consume import rate_by
 from consumer.message import Reason
+from consumer.pricing import ListPrices
 from producer.events import MeterTotals, Quantities, RequestDetail, SessionEnded
 from tests.support.fleet import START_MS, Priced, rate, reading, session_id
 
@@ -40,6 +43,15 @@ def row_of(read: Reading, state: MeterState, priced: Priced | None = None) -> Bo
     row, _ = result
     assert row is not None
     return row
+
+
+def booked(read: Reading, state: MeterState, by: Rate) -> tuple[Booking, MeterState]:
+    """Book a reading that must add a row; return it and the state after it."""
+    result = book(read, state, by)
+    assert not isinstance(result, Refusal)
+    row, after = result
+    assert row is not None
+    return row, after
 
 
 def refusal_of(read: Reading, state: MeterState, priced: Priced | None = None) -> Refusal:
@@ -212,14 +224,27 @@ class TestMoney:
         row = row_of(one(2, input_tokens=6), state, Priced(Decimal("0.6")))
         assert row.cost == Decimal("-0.1")
 
-    def test_a_price_that_vanished_leaves_what_is_booked(self) -> None:
-        """A meter whose price is gone books usage without a cost and keeps its money."""
+    def test_a_price_that_vanished_takes_back_what_was_booked(self) -> None:
+        """Else the same totals would cost more when they came in two readings than in one."""
         state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
-        result = book(
-            one(2, input_tokens=6), state, lambda *_, **__: Priced(None, reason="unknown_model")
+        row = row_of(one(2, input_tokens=6), state, Priced(None, reason="unknown_model"))
+        assert (row.cost, row.unpriced_reason) == (Decimal("-0.7"), "unknown_model")
+
+    def test_a_first_large_request_costs_the_same_in_one_reading_or_in_two(self) -> None:
+        """A list that charges large requests more makes the whole meter unpriced, whenever."""
+        list_rate = rate_by(ListPrices())
+        meter = {"modality": "llm", "provider": "gcp.gemini", "model": "gemini-2.5-pro"}
+        small = one(1, input_tokens=1000, output_tokens=10, requests=1, **meter)
+        large = one(
+            2, input_tokens=151_000, output_tokens=20, requests=2, large_requests=1, **meter
         )
-        assert not isinstance(result, Refusal)
-        assert result[1].cost == Decimal("0.7")
+        first, after = booked(small, MeterState(), list_rate)
+        second, _ = booked(large, after, list_rate)
+        alone, _ = booked(large, MeterState(), list_rate)
+        assert first.cost is not None
+        assert second.cost == -first.cost
+        assert alone.cost is None
+        assert second.unpriced_reason == alone.unpriced_reason
 
     @pytest.mark.parametrize("cost", ["1000000000", "999999999.9999999999", "1e30", "Infinity"])
     def test_more_money_than_a_row_can_hold_is_refused(self, cost: str) -> None:

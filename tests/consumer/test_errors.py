@@ -39,7 +39,9 @@ def test_an_error_has_its_facts_as_fields_and_says_what_to_do(
 
 def test_the_drawn_tree_is_the_real_one() -> None:
     """The module's docstring names every error once, and nothing that does not exist."""
-    drawn = re.findall(r"^\s*[│├└─ ]*([A-Z]\w+Error|[A-Z]\w+)(?:  |$)", str(errors.__doc__), re.M)
+    drawn = re.findall(
+        r"^\s*[│├└─ ]*([A-Z]\w+Error|[A-Z]\w+)(?:  |$)", str(errors.__doc__), re.MULTILINE
+    )
     kinds = {
         name
         for name, kind in vars(errors).items()

@@ -36,7 +36,7 @@ def test_arguments_are_enough() -> None:
 def test_the_environment_fills_in_what_is_not_passed(tmp_path: Path) -> None:
     """A worker can be configured by its deployment alone."""
     seed = tmp_path / "seed"
-    seed.touch()
+    seed.write_text("SU" + "A" * 56)
     environ = {
         "COSTS_PROJECT": "prod",
         "COSTS_SERVERS": f"{SERVER}, tls://other:4222 ,",
@@ -51,7 +51,7 @@ def test_the_environment_fills_in_what_is_not_passed(tmp_path: Path) -> None:
 def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
     """What the program says is not changed by where it runs."""
     seed = tmp_path / "seed"
-    seed.touch()
+    seed.write_text("SU" + "A" * 56)
     environ = {
         "COSTS_PROJECT": "other",
         "COSTS_SERVERS": "nats://other:4222",
@@ -93,6 +93,14 @@ def test_a_project_is_never_shortened() -> None:
     (problem,) = problems_of("p" * 129, SERVER)
     assert "129" in problem
     assert "128" in problem
+
+
+@pytest.mark.parametrize("servers", [None, "", " , ", ()])
+def test_a_server_is_needed(servers: str | tuple[str, ...] | None) -> None:
+    """An observer that could publish nowhere is refused; the message says how to get a server."""
+    (problem,) = problems_of("prod", servers)
+    assert "COSTS_SERVERS" in problem
+    assert "costs up" in problem
 
 
 @pytest.mark.parametrize("server", ["nats://h:1", "tls://h:1", "ws://h", "wss://h"])

@@ -13,7 +13,11 @@ from hypothesis import given, settings
 from msgspec import Struct
 
 from producer.events import (
+    LARGE_REQUEST_TOKENS,
+    MAX_BYTES,
+    MAX_EVENTS,
     QUANTITIES,
+    VERSION,
     Batch,
     Count,
     Event,
@@ -149,6 +153,24 @@ def test_an_older_reader_reads_todays_bytes() -> None:
     assert old.totals.input_tokens == reading.totals.input_tokens
     assert old.totals.characters == reading.totals.characters
     assert old.reported_cost == reading.reported_cost
+
+
+def test_an_absent_field_means_nothing_used_and_nothing_known() -> None:
+    """Every default is zero, empty, false or none, and stays so: producers leave defaults out."""
+    for struct in STRUCTS:
+        for field in msgspec.structs.fields(struct):
+            if field.required or field.name == "version":
+                continue
+            default = (
+                field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            )
+            assert default in (0, "", None, {}), (struct.__name__, field.name)
+
+
+def test_the_numbers_that_ledgers_are_built_for_stay() -> None:
+    """Version, batch limits and the boundary of a large request are the same in every release."""
+    assert Batch(producer_id="p", number=1, events=[]).version == VERSION == 1
+    assert (MAX_EVENTS, MAX_BYTES, LARGE_REQUEST_TOKENS) == (200, 256_000, 128_000)
 
 
 def test_a_new_quantity_never_becomes_required() -> None:

@@ -13,7 +13,7 @@ import msgspec.inspect as mi
 import pytest
 
 from producer import events
-from producer.events import QUANTITIES, MeterReading, decode_envelope, decode_event
+from producer.events import QUANTITIES, MeterReading, SessionEnded, decode_envelope, decode_event
 from tests.producer.golden.examples import EVENTS, SESSION_ID, golden
 from tests.producer.golden.forms import STRUCTS, packed, unpacked
 
@@ -192,6 +192,46 @@ def test_the_bounds_cover_every_struct_of_the_contract() -> None:
         if isinstance(value, type) and issubclass(value, msgspec.Struct)
     }
     assert declared - {msgspec.Struct, events.Envelope} == set(STRUCTS)
+
+
+def test_every_number_of_the_contract_has_the_same_two_bounds() -> None:
+    """Counts begin at zero and ordinals at one; both end where a double stops being exact."""
+    for struct in STRUCTS:
+        for field in msgspec.structs.fields(struct):
+            kinds = [mi.type_info(field.type)]
+            while kinds:
+                kind = kinds.pop()
+                if isinstance(kind, mi.Metadata):
+                    kinds.append(kind.type)
+                elif isinstance(kind, mi.UnionType):
+                    kinds.extend(kind.types)
+                elif isinstance(kind, mi.IntType):
+                    least = 1 if field.name in ("number", "version") else 0
+                    assert (kind.ge, kind.le) == (least, 2**53 - 1), field.name
+                else:
+                    assert not isinstance(kind, mi.FloatType), field.name
+
+
+@pytest.mark.parametrize(("meters", "passes"), [(1000, True), (1001, False)])
+def test_an_end_carries_at_most_a_thousand_meters(meters: int, passes: bool) -> None:  # noqa: FBT001 - a case of the table
+    """The end of a session is one event of one message, so its meters are bounded."""
+    raw = unpacked(golden("session_ended"))
+    raw["meters"] = raw["meters"][1:] * meters
+    if passes:
+        event = decode_event(packed(raw))
+        assert isinstance(event, SessionEnded)
+        assert len(event.meters) == meters
+    else:
+        with pytest.raises(msgspec.ValidationError):
+            decode_event(packed(raw))
+
+
+def test_a_name_may_be_one_character() -> None:
+    """Short names are names."""
+    raw = unpacked(golden("meter_reading")) | {"tenant": "a", "project": "p", "model": "m"}
+    event = decode_event(packed(raw))
+    assert isinstance(event, MeterReading)
+    assert (event.tenant, event.project, event.model) == ("a", "p", "m")
 
 
 def test_lengths_count_characters_not_bytes() -> None:

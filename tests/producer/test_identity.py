@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from typing import Any
 
@@ -143,8 +144,14 @@ def test_phone_numbers_do_not_leave_the_worker(room: str, expected: str) -> None
     assert text(room) == expected
 
 
+def test_the_clock_counts_microseconds_since_1970() -> None:
+    """The wall clock of the producer is the computer's own, in the contract's unit."""
+    assert abs(now_us() / 1_000_000 - time.time()) < 60
+
+
 @given(TEXTS)
 @example("x" * 250 + "+15551234567")
+@example("x" * 257)
 @example("+15551234567" * 60)
 def test_a_text_always_fits_the_contract(value: str) -> None:
     """An identifying text has at most 256 characters, and no number is cut out of sight first."""

@@ -85,3 +85,8 @@ def test_what_is_not_known_keeps_its_own_name_in_one_spelling() -> None:
 def test_a_normalised_name_always_fits_the_contract(raw: str) -> None:
     """Whatever a plugin calls itself, the name has 1 to 128 characters."""
     assert 1 <= len(normalise_provider(raw)) <= 128
+
+
+def test_a_long_name_is_cut_at_the_contracts_length() -> None:
+    """A name keeps as much of itself as the contract carries."""
+    assert normalise_provider("p" * 129) == "p" * 128

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import nkeys
 import pytest
 from nats.js import api
 
@@ -237,3 +240,19 @@ def test_the_end_of_a_session_is_kept_when_the_buffer_is_full() -> None:
         buffer.put(event)
     assert end in buffer.take(100)
     assert buffer.dropped > 0
+
+
+async def test_a_worker_signs_in_with_an_nkey(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """The seed file that `COSTS_CREDENTIALS` names opens a server that knows its public key."""
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    public = nkeys.from_seed(seed).public_key.decode()
+    (tmp_path / "user.nk").write_bytes(seed + b"\n")
+    users = f"authorization {{ users: [ {{ nkey: {public} }}, {{ user: test, password: test }} ] }}"
+    with Broker(tmp_path_factory.mktemp("nkey"), extra=users) as guarded:
+        await stream.declare(guarded.url.replace("//", "//test:test@"))
+        with publishing(guarded.url, credentials=str(tmp_path / "user.nk")) as publisher:
+            publisher.put(reading(1))
+            await flushed(publisher)
+        assert publisher.stats().published == 1

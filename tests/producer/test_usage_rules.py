@@ -102,11 +102,34 @@ def test_an_absent_or_impossible_amount_counts_as_nothing(nothing: Any) -> None:
     assert usage.detail.duration_us == 0
 
 
+@pytest.mark.parametrize("nothing", [None, 0, -1, -5.0, math.nan])
+def test_an_absent_or_impossible_nested_amount_counts_as_nothing(nothing: Any) -> None:
+    """The details of a realtime response follow the same rule as the totals beside them."""
+    details = realtime().output_token_details.model_copy(update={"audio_tokens": nothing})
+    quantities = found(realtime(output_token_details=details)).quantities
+    assert "audio_output_tokens" not in quantities
+    assert quantities["text_output_tokens"] == 50
+
+
 @pytest.mark.parametrize("nothing", [None, 0.0, -1.0, math.nan, math.inf, -math.inf])
 def test_an_impossible_duration_counts_as_nothing(nothing: Any) -> None:
     """Seconds that are absent, negative or not finite are no audio and no session time."""
     assert found(stt(audio_duration=nothing)).audio_s == 0.0
     assert found(realtime(session_duration=nothing)).session_s == 0.0
+    detail = found(tts(duration=nothing)).detail
+    assert detail is not None
+    assert detail.duration_us == 0
+
+
+def test_the_smallest_amounts_count() -> None:
+    """One token, one character and a millisecond are usage like any other."""
+    details = realtime().output_token_details.model_copy(update={"audio_tokens": 1})
+    quantities = found(realtime(input_tokens=1, output_token_details=details)).quantities
+    assert (quantities["input_tokens"], quantities["audio_output_tokens"]) == (1, 1)
+    usage = found(tts(characters_count=1, audio_duration=0.001, duration=0.001))
+    assert (usage.quantities["characters"], usage.audio_s) == (1, 0.001)
+    assert usage.detail is not None
+    assert usage.detail.duration_us == 1000
 
 
 @pytest.mark.parametrize("nothing", [None, -1, -1.0, math.nan, math.inf])

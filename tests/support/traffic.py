@@ -14,7 +14,7 @@ from tests.support.fleet import PRODUCER, PROJECT, START_US, SUBJECT, Call, mess
 
 METERS: Final = (
     ("Greeter", "llm", "priced", False),
-        ("Greeter", "llm", "priced", True),
+    ("Greeter", "llm", "priced", True),
     ("Greeter", "stt", "reporting", False),
     ("Booker", "llm", "unknown", False),
 )

@@ -358,10 +358,8 @@ class TestCache:
             return rate(meter, totals, at)
 
         with Ledger.open(tmp_path, moody) as ledger:
-            sent = [
-                message(1, reading(1, input_tokens=10)),
-                message(2, reading(2, input_tokens=20)),
-            ]
+            ledger.apply([message(1, reading(1, input_tokens=5))])
+            sent = [message(2, reading(2, input_tokens=10), reading(3, input_tokens=20))]
             with pytest.raises(RuntimeError, match="on fire"):
                 ledger.apply(sent)
             broken = False

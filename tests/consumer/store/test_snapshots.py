@@ -94,6 +94,35 @@ class TestPublishing:
             assert len(notebook.table("usage")) == 1
             assert readings_in((tmp_path / "costs.duckdb").resolve()) == 2
 
+    def test_a_question_to_the_ledger_itself_does_not_hold_up_a_snapshot(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        """A second cursor in the middle of reading sees its moment; publishing goes on beside it."""
+        book(ledger, 1)
+        with ledger._connection.cursor() as live:
+            live.execute("BEGIN TRANSACTION READ ONLY")
+            assert len(live.table("usage")) == 1
+            book(ledger, 2)
+            ledger.publish_snapshot()
+            assert readings_in(tmp_path / "costs.duckdb") == 2
+            assert len(live.table("usage")) == 1
+            live.execute("ROLLBACK")
+
+    def test_a_checkpoint_that_has_to_wait_costs_a_snapshot_only(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        """Should the database refuse for now, the ledger goes on and the next publish works."""
+        with ledger._connection.cursor() as live:
+            live.execute("BEGIN TRANSACTION READ ONLY")
+            live.table("usage").fetchall()
+            ledger._connection.execute("UPDATE ledger_state SET snapshot = 5")
+            with pytest.raises(SnapshotFailed, match="Cannot CHECKPOINT"):
+                ledger.publish_snapshot()
+            live.execute("ROLLBACK")
+        book(ledger, 1)
+        ledger.publish_snapshot()
+        assert readings_in(tmp_path / "costs.duckdb") == 1
+
     def test_a_snapshot_knows_its_number_and_moment(
         self, ledger: Ledger, tmp_path: Path, hands: Hands
     ) -> None:
