@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final
 
 from producer.config import BufferLimits
-from producer.events import Event, MeterReading, SessionEnded
+from producer.events import Event, MeterReading
 
 _Key = tuple[str, ...]
 
@@ -22,11 +22,12 @@ FOLD: Final = 200
 
 
 class Buffer:
-    """Events on their way out. Many threads put, one takes.
+    """Events on their way out. Many threads put, one takes and folds.
 
     `_detail` is first in, first out. `_newest` holds what came while `_detail` was full: per meter
-    the newest reading, and every start and end. Both are only changed by operations that are whole
-    under the interpreter's rules (append, popleft, item assignment, pop).
+    the newest reading, and every start and end; a session's own thread is the only one to write its
+    keys. `_folded` is what the taking thread made of the oldest detail, and nobody else touches it.
+    All change only by operations that are whole under the interpreter's rules.
     """
 
     def __init__(self, limits: BufferLimits) -> None:
@@ -36,16 +37,17 @@ class Buffer:
         self.dropped = 0
         self._detail: deque[Event] = deque()
         self._newest: dict[_Key, Event] = {}
+        self._folded: dict[_Key, Event] = {}
         self._coalesced_of: dict[str, int] = {}
         self._serial = count()
 
     def __len__(self) -> int:
-        return len(self._detail) + len(self._newest)
+        return len(self._detail) + len(self._newest) + len(self._folded)
 
     def __repr__(self) -> str:
         return (
-            f"<Buffer {len(self._detail)} in detail, {len(self._newest)} newest, "
-            f"{self.coalesced} coalesced, {self.dropped} dropped>"
+            f"<Buffer {len(self._detail)} in detail, {len(self._newest) + len(self._folded)} "
+            f"newest, {self.coalesced} coalesced, {self.dropped} dropped>"
         )
 
     def put(self, event: Event) -> None:
@@ -54,7 +56,7 @@ class Buffer:
         if len(self._detail) < self.limits.detail:
             self._detail.append(event)
         else:
-            self._keep_newest(event)
+            self._keep_newest(self._newest, event)
 
     def coalesced_of(self, session_id: str) -> int:
         """Return how many readings of a session were coalesced so far, and forget the count."""
@@ -63,13 +65,13 @@ class Buffer:
     def take(self, most: int) -> list[Event]:
         """Return up to `most` events and forget them here; the caller owns them now."""
         taken: list[Event] = []
-        pop(self._detail.popleft, taken, most)
-        while self._newest and len(taken) < most:
-            try:
-                key = next(iter(self._newest))
-                taken.append(self._newest.pop(key))
-            except (StopIteration, KeyError, RuntimeError):
-                break  # a voice loop put something meanwhile; the next call goes on
+        _pop(self._detail.popleft, taken, most)
+        for kept in (self._folded, self._newest):
+            while kept and len(taken) < most:
+                try:
+                    taken.append(kept.pop(next(iter(kept))))
+                except RuntimeError:
+                    break  # a voice loop put something meanwhile; the next call goes on
         return taken
 
     def fold(self) -> None:
@@ -77,26 +79,25 @@ class Buffer:
         if len(self._detail) < self.limits.detail:
             return
         oldest: list[Event] = []
-        pop(self._detail.popleft, oldest, FOLD)
+        _pop(self._detail.popleft, oldest, FOLD)
         for event in oldest:
-            self._keep_newest(event)
+            self._keep_newest(self._folded, event)
 
-    def _keep_newest(self, event: Event) -> None:
+    def _keep_newest(self, kept: dict[_Key, Event], event: Event) -> None:
         key = self._key(event)
-        older = self._newest.get(key)
+        older = kept.get(key)
         if older is None:
-            is_reading = isinstance(event, MeterReading)
             # A later reading or the session's end repairs a reading that is dropped here, so
             # readings make way first.
-            if len(self._newest) >= self.limits.meters * (1 if is_reading else 2):
+            if len(kept) >= self.limits.meters * (1 if isinstance(event, MeterReading) else 2):
                 self.dropped += 1
                 return
         elif isinstance(older, MeterReading) and isinstance(event, MeterReading):
             self.coalesced += 1
             session_id = event.session_id
             self._coalesced_of[session_id] = self._coalesced_of.get(session_id, 0) + 1
-            event = max(older, event, key=lambda reading: reading.number)
-        self._newest[key] = event
+            event = max(older, event, key=_number)
+        kept[key] = event
 
     def _key(self, event: Event) -> _Key:
         if isinstance(event, MeterReading):
@@ -108,11 +109,14 @@ class Buffer:
                 event.model,
                 "estimated" if event.estimated else "",
             )
-        kind = "end" if isinstance(event, SessionEnded) else "other"
-        return (kind, str(next(self._serial)))
+        return (str(next(self._serial)),)
 
 
-def pop(popleft: Callable[[], Event], into: list[Event], most: int) -> None:
+def _number(reading: MeterReading) -> int:
+    return reading.number
+
+
+def _pop(popleft: Callable[[], Event], into: list[Event], most: int) -> None:
     """Move up to `most` events from a deque that other threads append to."""
     try:
         for _ in range(most):

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from producer.errors import ConfigError
 from producer.identity import MAX_NAME
 
-_USERINFO = re.compile(r"//[^/@]+@")
+_USERINFO = re.compile(r"^((?:[a-z]+://)?).*@")
 _SEED = re.compile(r"SU[A-Z2-7]{56}")
 _CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
 _SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
@@ -53,7 +53,7 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
 
 def mask(server: str) -> str:
     """Return a server URL without its user, password or token."""
-    return _USERINFO.sub("//***@", server)
+    return _USERINFO.sub(r"\1***@", server)
 
 
 def resolve(

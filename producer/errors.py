@@ -1,16 +1,37 @@
 """What can go wrong in a worker, outside of a call.
 
 ProducerError
-├── ConfigError        the observer was configured with something it cannot use
-└── PublishError       a batch was not acknowledged
-    ├── NotNow         the server, the stream or the network is not ready: keep and retry
-    └── NeverAccepted  the server will refuse this message every time
+├── ConfigError          the observer was configured with something it cannot use
+├── PublishError         a batch was not acknowledged
+│   ├── NotNow           the server, the stream or the network is not ready: keep and retry
+│   └── NeverAccepted    the server will refuse this message every time
+├── PoolError
+│   ├── InvalidRegistration  an agent, an observer or a cap cannot be registered (ValueError)
+│   │   └── NotPicklable     it could not go into a job process
+│   ├── NoSuchAgent          no agent of this name is registered (KeyError)
+│   ├── DiscoveryFailed      a directory of agents cannot be loaded (RuntimeError)
+│   │   ├── NoAgentsDirectory, AgentsPathIsAFile, EmptyAgentsDirectory
+│   │   └── BrokenAgentModule
+│   └── Refused              a call is not handled, and its job ends with this error
+│       ├── UnknownAgent     its metadata or the router names an agent that is not here (ValueError)
+│       ├── RouterFailed     the custom router raised (ValueError)
+│       ├── InvalidTenant    its metadata names a tenant that is no tenant's name (ValueError)
+│       └── NoAgents         the pool is empty (RuntimeError)
+└── MissingExtra         a command needs a package that is not installed
 
-Nothing here is ever raised into a call: a `ConfigError` appears where the observer is made, at the
-start of the worker; the others live and end in the publisher's thread.
+Nothing here is ever raised into a running call: what concerns configuration appears at the start of
+the worker, publishing errors live and end in the publisher's thread, and a call is refused before
+its room is connected.
 """
 
+# ruff: noqa: N818 - the names say what happened, `UnknownAgent` needs no suffix to be an error
+
 from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+_SHOWN = 80
 
 
 class ProducerError(Exception):
@@ -24,6 +45,9 @@ class ConfigError(ProducerError):
         super().__init__("; ".join(problems))
         self.problems = problems
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        return ConfigError, (self.problems,)
+
 
 class PublishError(ProducerError):
     """A batch was not acknowledged."""
@@ -33,9 +57,138 @@ class PublishError(ProducerError):
         self.reason = reason
 
 
-class NotNow(PublishError):  # noqa: N818 - it reads as what it means at the place of use
+class NotNow(PublishError):
     """The batch was not accepted this time; a later try may be."""
 
 
-class NeverAccepted(PublishError):  # noqa: N818 - as NotNow
+class NeverAccepted(PublishError):
     """No retry can make the server accept this batch."""
+
+
+class PoolError(ProducerError):
+    """Root of what an `AgentPool` raises on purpose."""
+
+
+class InvalidRegistration(PoolError, ValueError):
+    """Something cannot be registered in a pool."""
+
+
+class NotPicklable(InvalidRegistration):
+    """A part of a pool could not go into a job process, where LiveKit runs calls."""
+
+    def __init__(self, part: str, reason: str, way_out: str) -> None:
+        super().__init__(f"{part} cannot be pickled into a job process ({reason}): {way_out}")
+        self.part = part
+        self.reason = reason
+
+
+class NoSuchAgent(PoolError, KeyError):
+    """No agent of this name is registered."""
+
+    def __init__(self, name: str, names: Iterable[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.names = tuple(names)
+
+    def __str__(self) -> str:
+        return f"no agent {shown(self.name)} in the pool; {_registered(self.names)}"
+
+
+class DiscoveryFailed(PoolError, RuntimeError):
+    """A directory of agents, or a module in it, cannot be loaded."""
+
+
+class NoAgentsDirectory(DiscoveryFailed, FileNotFoundError):
+    """There is no such directory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"agents directory {path} does not exist: name a folder with .py files")
+
+
+class AgentsPathIsAFile(DiscoveryFailed, NotADirectoryError):
+    """There is something else in its place."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"agents path {path} is not a directory: name the folder of the file")
+
+
+class EmptyAgentsDirectory(DiscoveryFailed):
+    """There is no agent to show."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} holds no agent: put one into a .py file without leading underscore"
+        )
+
+
+class BrokenAgentModule(DiscoveryFailed):
+    """A module of the directory cannot be imported, or holds no agent."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"agent module {path.name!r} in {path.parent}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class Refused(PoolError):
+    """A call is not handled; its job ends with this error."""
+
+
+class UnknownAgent(Refused, ValueError):
+    """A call asks for an agent that is not registered. There is no silent fallback."""
+
+    def __init__(self, name: str, source: str, names: Iterable[str]) -> None:
+        self.name = name
+        self.source = source
+        self.names = tuple(names)
+        super().__init__(
+            f"Unknown agent {shown(name)} requested via {source}. {_registered(self.names)}"
+        )
+
+
+class RouterFailed(Refused, ValueError):
+    """The custom router raised; the cause is attached."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"The router raised for job {shown(job_id or 'unknown')}.")
+        self.job_id = job_id
+
+
+class InvalidTenant(Refused, ValueError):
+    """Dispatch metadata names a tenant that cannot be one."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"Invalid tenant {shown(tenant)} in the dispatch metadata: a tenant is 1 to 128 ASCII "
+            "letters, digits, dashes and underscores."
+        )
+        self.tenant = tenant
+
+
+class NoAgents(Refused, RuntimeError):
+    """The pool is empty."""
+
+    def __init__(self) -> None:
+        super().__init__("No agents are registered in the pool.")
+
+
+class MissingExtra(ProducerError):
+    """A command needs a package that is not installed."""
+
+    def __init__(self, needed_by: str, extra: str) -> None:
+        super().__init__(
+            f"`{needed_by}` needs the extra '{extra}': pip install 'voicecosts[{extra}]'"
+        )
+        self.needed_by = needed_by
+        self.extra = extra
+
+
+def shown(value: str) -> str:
+    """Return foreign text as one short quoted line: it goes into logs and onto terminals."""
+    text = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+    plain = "".join(mark if mark.isprintable() else ascii(mark).strip("'\"") for mark in text)
+    return f"'{plain}'"
+
+
+def _registered(names: tuple[str, ...]) -> str:
+    return f"Registered: {', '.join(names) or 'none'}."

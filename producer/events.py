@@ -8,7 +8,7 @@ here on purpose: a transcript or a phone number has no field to travel in.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,7 +28,7 @@ LARGE_REQUEST_TOKENS: Final = 128_000
 SessionId = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$(?!\n)",
         description="UUIDv7 in lower case; its time is the session's start.",
     ),
 ]
@@ -41,7 +41,7 @@ Label = Annotated[str, Meta(max_length=64)]
 Money = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$",
+        pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$(?!\n)",
         description="US dollars as a plain decimal, at most nine digits behind the point.",
     ),
 ]
@@ -244,17 +244,27 @@ def decode(data: bytes) -> Batch:
     """Return the batch in `data`.
 
     Raises:
-        msgspec.DecodeError: The bytes are not MessagePack (truncated, garbage).
+        msgspec.DecodeError: The bytes are not MessagePack (truncated, garbage, nested without end).
         msgspec.ValidationError: A field has the wrong type, a wrong range, or an unknown event tag.
     """
-    return _batch_decoder.decode(data)
+    return _read(_batch_decoder, data)
 
 
 def decode_envelope(data: bytes) -> Envelope:
     """Return the batch in `data` with its events undecoded; raises as `decode` does."""
-    return _envelope_decoder.decode(data)
+    return _read(_envelope_decoder, data)
 
 
 def decode_event(raw: bytes | msgspec.Raw) -> Event:
     """Return one event of an envelope; raises as `decode` does."""
-    return _event_decoder.decode(raw)
+    return _read(_event_decoder, raw)
+
+
+_T = TypeVar("_T")
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_T], data: bytes | msgspec.Raw) -> _T:
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"{type(error).__name__}: {error}") from error

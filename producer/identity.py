@@ -16,10 +16,13 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
+from producer.errors import InvalidTenant
+
 MAX_NAME: Final = 128
 _MAX_TEXT: Final = 256
 _OPENRTC_DEFAULT_TENANT: Final = "default"
-_PHONE_NUMBER = re.compile(r"\+\d{7,15}")
+_PHONE_NUMBER = re.compile(r"(?:\+|(?<!\d)00)\d[\d ().-]{5,20}\d|\d{9,}")
+_TENANT = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class SessionIdentity(Struct, frozen=True, kw_only=True):
@@ -60,13 +63,19 @@ def name(value: Any, default: str) -> str:
     A longer one keeps its head and ends in a hash of the whole, so that two long names do not
     become one; blank or absent gives `default`.
     """
-    text = str(value).strip() if value is not None else ""
+    text = plain(value).strip() if value is not None else ""
     if not text:
         return default
     if len(text) <= MAX_NAME:
         return text
     digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
     return f"{text[: MAX_NAME - 17]}~{digest}"
+
+
+def plain(value: Any) -> str:
+    """Return `value` as text that can be encoded: JSON may bring half a surrogate pair."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def tenant_name(value: Any) -> str | None:
@@ -77,10 +86,10 @@ def tenant_name(value: Any) -> str | None:
 def text(value: Any) -> str:
     """Return an identifying text, cut to what the contract carries, without phone numbers.
 
-    LiveKit names the rooms of telephone calls after the caller's number (`call-_+15551234567_x`);
-    such a number is replaced by `+#`.
+    LiveKit names the rooms of telephone calls after the caller's number (`call-_+15551234567_x`).
+    What begins like an international number, and any run of nine digits or more, becomes `#`.
     """
-    return _PHONE_NUMBER.sub("+#", str(value or ""))[:_MAX_TEXT]
+    return _PHONE_NUMBER.sub("#", plain(value or ""))[:_MAX_TEXT]
 
 
 def job_fields(job: Any) -> dict[str, Any]:
@@ -101,11 +110,46 @@ def job_fields(job: Any) -> dict[str, Any]:
     }
 
 
+def metadata_object(value: Any) -> Mapping[str, Any] | None:
+    """Return dispatch metadata as a mapping, `None` when it is none.
+
+    A mapping is taken as it is and the text of a JSON object is parsed; text that is no JSON, a
+    scalar, a list, blank and absent are no metadata, however they are nested.
+    """
+    if isinstance(value, Mapping):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        return None
+    try:
+        decoded = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    return decoded if isinstance(decoded, dict) else None
+
+
+def overlaid(room_metadata: Any, job_metadata: Any) -> dict[str, Any]:
+    """Return the room's metadata overlaid with the job's: the job wins, key by key."""
+    return {**(metadata_object(room_metadata) or {}), **(metadata_object(job_metadata) or {})}
+
+
 def dispatch_metadata(job: Any) -> Mapping[str, Any]:
-    """Return the room's metadata overlaid with the job's (the job wins), as far as they are JSON."""
-    if job is None:
-        return {}
-    return {**_json_object(job.job.room.metadata), **_json_object(job.job.metadata)}
+    """Return the metadata that a `JobContext` was dispatched with, the room's under the job's."""
+    return {} if job is None else overlaid(job.job.room.metadata, job.job.metadata)
+
+
+def valid_tenant(value: Any) -> str | None:
+    """Return the tenant that dispatch metadata names; blank or absent stays absent.
+
+    Raises:
+        InvalidTenant: It is not 1 to 128 ASCII letters, digits, dashes and underscores. Such a name
+            is refused rather than changed, because it could become another tenant's.
+    """
+    tenant = "" if value is None else str(value).strip()
+    if not tenant:
+        return None
+    if not _TENANT.fullmatch(tenant):
+        raise InvalidTenant(tenant)
+    return tenant
 
 
 def openrtc_tenant(info: Any, job: Any) -> str | None:
@@ -118,13 +162,3 @@ def openrtc_tenant(info: Any, job: Any) -> str | None:
     if tenant == _OPENRTC_DEFAULT_TENANT and job is not None:
         return tenant_name(dispatch_metadata(job).get("tenant"))
     return tenant
-
-
-def _json_object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, str) or not value.strip():
-        return {}
-    try:
-        decoded = json.loads(value)
-    except ValueError:
-        return {}
-    return decoded if isinstance(decoded, dict) else {}

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 from producer.events import MeterReading, MeterTotals, Quantities, SessionEnded, SessionStarted
-from producer.identity import SessionIdentity, name
+from producer.identity import SessionIdentity, name, plain
 from producer.providers import normalise_provider
 from producer.usage import UNKNOWN, Usage
 
-MAX_METERS: Final = 900
-"""Meters of one session before further ones are merged; the contract carries 1,000."""
+MAX_METERS: Final = 250
+"""Meters of one session before further ones are merged: with the longest names that the contract
+carries, the event that ends the session stays below a broker's `max_payload` of 1 MB."""
 
 _MORE: Final = "(more)"
 _US: Final = 1_000_000
@@ -132,17 +133,17 @@ class Meters:
     def _meter(self, shortcut: _Key) -> _Meter:
         """Open a meter, or find the one that another spelling of the same names opened.
 
-        Past 900 of them all further ones of a modality share one, so that a model name that
+        Past 250 of them all further ones of a modality share one, so that a model name that
         changes with every request can neither grow the worker nor the event that ends the session.
         """
         label, modality, provider_raw, model, estimated = shortcut
-        provider = normalise_provider(provider_raw)
+        provider = name(normalise_provider(provider_raw), UNKNOWN)
         key = (name(label, UNKNOWN), modality, provider, name(model, UNKNOWN), estimated)
         if key not in self._meters and len(self._meters) >= MAX_METERS:
             key = (_MORE, modality, _MORE, _MORE, estimated)
         meter = self._meters.get(key)
         if meter is None:
-            meter = self._meters[key] = _Meter(key, provider_raw[:256])
+            meter = self._meters[key] = _Meter(key, plain(provider_raw)[:128])
         if len(self._shortcuts) < 2 * MAX_METERS:
             self._shortcuts[shortcut] = meter
         return meter

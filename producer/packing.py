@@ -6,6 +6,7 @@ decides what the ledger's fetch costs too. Events keep their order within a mess
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable
 from itertools import count
@@ -20,6 +21,10 @@ from producer.subjects import subject
 REPORTS: Final = "_producer"
 """The agent token of events that belong to the process, not to an agent."""
 
+_ENVELOPE_BYTES: Final = 128
+"""More than what a batch adds to its events: field names, version, ids, numbers."""
+
+logger = logging.getLogger(__name__)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -38,6 +43,7 @@ class Packer:
 
     def __init__(self, producer_id: str) -> None:
         self.producer_id = producer_id
+        self.refused = 0
         self._numbers = count(1)
 
     def pack(self, events: Iterable[Event]) -> list[Packed]:
@@ -50,16 +56,28 @@ class Packer:
         packed = []
         for key, own in by_subject.items():
             batch: list[msgspec.Raw] = []
-            size = 0
+            size = _ENVELOPE_BYTES
             for event in own:
-                data = encode_event(event)
+                data = self._encoded(event)
+                if data is None:
+                    continue
                 if batch and (len(batch) == MAX_EVENTS or size + len(data) > MAX_BYTES):
                     packed.append(self._message(key, batch))
-                    batch, size = [], 0
+                    batch, size = [], _ENVELOPE_BYTES
                 batch.append(msgspec.Raw(data))
                 size += len(data)
-            packed.append(self._message(key, batch))
+            if batch:
+                packed.append(self._message(key, batch))
         return packed
+
+    def _encoded(self, event: Event) -> bytes | None:
+        """Return the bytes of an event; one that has none must not take the others with it."""
+        try:
+            return encode_event(event)
+        except (UnicodeEncodeError, OverflowError) as error:
+            self.refused += 1
+            logger.error("an event cannot be encoded and is lost: %s", error)  # noqa: TRY400 - the trace says no more
+            return None
 
     def _message(self, key: str, batch: list[msgspec.Raw]) -> Packed:
         number = next(self._numbers)

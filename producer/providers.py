@@ -13,6 +13,7 @@ from typing import Final
 
 _BY_NAME: Final = {
     "awsbedrock": "aws.bedrock",
+    "bedrock": "aws.bedrock",
     "amazonbedrock": "aws.bedrock",
     "amazonpolly": "aws.polly",
     "amazontranscribe": "aws.transcribe",
@@ -22,6 +23,7 @@ _BY_NAME: Final = {
     "gemini": "gcp.gemini",
     "azureopenai": "azure.ai.openai",
     "azurespeech": "azure.speech",
+    "watsonx": "ibm.watsonx.ai",
     "xai": "x_ai",
     "mistral": "mistral_ai",
     "mistralai": "mistral_ai",
@@ -35,7 +37,10 @@ _BY_HOST: Final = (
     (re.compile(r"^bedrock[a-z-]*\..*\.amazonaws\.com$"), "aws.bedrock"),
     (re.compile(r"(^|\.)groq\.com$"), "groq"),
     (re.compile(r"(^|\.)x\.ai$"), "x_ai"),
+    (re.compile(r"(^|\.)services\.ai\.azure\.com$"), "azure.ai.inference"),
     (re.compile(r"(^|\.)mistral\.ai$"), "mistral_ai"),
+    (re.compile(r"(^|\.)cohere\.(ai|com)$"), "cohere"),
+    (re.compile(r"(^|\.)moonshot\.(ai|cn)$"), "moonshot_ai"),
     (re.compile(r"(^|\.)deepseek\.com$"), "deepseek"),
     (re.compile(r"(^|\.)cerebras\.ai$"), "cerebras"),
     (re.compile(r"(^|\.)together\.(xyz|ai)$"), "together"),
@@ -43,6 +48,7 @@ _BY_HOST: Final = (
     (re.compile(r"(^|\.)openrouter\.ai$"), "openrouter"),
     (re.compile(r"(^|\.)perplexity\.ai$"), "perplexity"),
 )
+_PORT = re.compile(r"(?<=[a-z]):\d{1,5}$")
 _PLUGIN = re.compile(r"^livekit\.plugins\.([a-z0-9_]+)(\.|$)")
 
 
@@ -54,7 +60,7 @@ def normalise_provider(raw: str) -> str:
     `azure.ai.openai`, `x_ai`, `mistral_ai`); what the registry does not know keeps its own name in
     lower case with spaces as underscores. A plugin's class label gives the plugin's name.
     """
-    value = raw.strip().lower()
+    value = _PORT.sub("", raw.strip().lower())
     if not value:
         return "unknown"
     if plugin := _PLUGIN.match(value):

@@ -79,6 +79,11 @@ class Publisher:
     def __repr__(self) -> str:
         return f"<Publisher {self.producer_id}: {self._connection!r}, {self.buffer!r}>"
 
+    @property
+    def lost(self) -> int:
+        """Events that no server will ever take: refused for good, or not to be encoded."""
+        return self.refused + self._packer.refused
+
     def put(self, event: Event) -> None:
         """Take an event; never waits and never raises."""
         self.buffer.put(event)
@@ -117,7 +122,7 @@ class Publisher:
             retried=self.retried,
             coalesced=self.buffer.coalesced,
             dropped=self.buffer.dropped,
-            refused=self.refused,
+            refused=self.lost,
             unattributed=self.unattributed,
             waiting=len(self.buffer) + sum(packed.events for packed in self._pending),
             connection=self._connection.state if self._connection else "not connected",
@@ -186,7 +191,7 @@ class Publisher:
 
     def _report(self) -> ProducerReport | None:
         """Return a report when something was lost or merged since the last one."""
-        losses = (self.buffer.coalesced, self.buffer.dropped + self.refused, self.unattributed)
+        losses = (self.buffer.coalesced, self.buffer.dropped + self.lost, self.unattributed)
         if losses == self._reported:
             return None
         self._reported = losses

@@ -14,11 +14,14 @@ from typing import Any, Final
 from msgspec import Struct
 
 from producer.events import LARGE_REQUEST_TOKENS, RequestDetail
+from producer.identity import plain
 
 UNKNOWN: Final = "unknown"
 """Provider or model of a plugin that names neither."""
 
 _US: Final = 1_000_000
+_YEAR_2200: Final = 7_258_118_400
+"""Seconds; a timestamp above is in another unit."""
 
 
 class Usage(Struct, frozen=True, kw_only=True, gc=False):
@@ -207,9 +210,9 @@ def usage_of(metrics: Any, *, now_us: int) -> Usage | None:
     at = fields["timestamp"]
     return Usage(
         modality=reading.modality,
-        provider_raw=(metadata and metadata.model_provider) or fields.get("label", ""),
+        provider_raw=_provider(metadata) or fields.get("label", ""),
         model=(metadata and metadata.model_name) or UNKNOWN,
-        occurred_at=int(at * _US) if at and at > 0 else now_us,
+        occurred_at=int(at * _US) if at and 0 < at < _YEAR_2200 else now_us,
         quantities=quantities,
         audio_s=audio_s,
         session_s=session_s,
@@ -221,16 +224,22 @@ def _quantities(kind: str, metrics: Any, fields: dict[str, Any]) -> dict[str, in
     found: dict[str, int] = {}
     for field, name in _PLAIN[kind]:
         value = fields[field]
-        if value and value > 0:
+        if value and 0 < value < math.inf:
             found[name] = int(value)
     for get, name in _NESTED[kind]:
         try:
             value = get(metrics)
         except AttributeError:
             continue  # the nested details of a realtime response may be absent
-        if value and value > 0:
+        if value and 0 < value < math.inf:
             found[name] = int(value)
     return found
+
+
+def _provider(metadata: Any) -> str:
+    """Return the provider that the plugin names; LiveKit's base classes say "unknown"."""
+    named = metadata.model_provider if metadata else None
+    return "" if named is None or named == UNKNOWN else str(named)
 
 
 def _seconds(value: float | None) -> float:
@@ -254,8 +263,8 @@ def _detail(fields: dict[str, Any], reading: Reading) -> RequestDetail:
     first = fields[reading.first] if reading.first else None
     duration = fields.get("duration")
     return RequestDetail(
-        request_id=(fields.get("request_id") or "")[:256],
-        speech_id=(fields.get("speech_id") or "")[:256],
+        request_id=plain(fields.get("request_id") or "")[:256],
+        speech_id=plain(fields.get("speech_id") or "")[:256],
         duration_us=round(duration * _US) if duration and 0 < duration < math.inf else 0,
         time_to_first_us=round(first * _US)
         if first is not None and 0 <= first < math.inf

@@ -185,7 +185,29 @@ def test_folding_does_not_replace_a_newer_reading_by_an_older_one() -> None:
     """Old detail never takes the place of what came while the detail was full."""
     buffer = filled([reading(1), reading(2), reading(3)], detail=2, meters=9)
     buffer.fold()
-    assert drained(buffer) == [reading(3)]
+    assert drained(buffer) == [reading(2), reading(3)]
+
+
+def test_a_reading_that_comes_during_a_fold_is_not_replaced_by_an_older_one() -> None:
+    """A voice loop may put between any two steps of a fold; the newest total stays."""
+    buffer = Buffer(BufferLimits(detail=1, meters=9))
+    buffer.put(reading(1))
+
+    class Interrupted(dict):  # type: ignore[type-arg]  # a dictionary that is interrupted
+        busy = False
+
+        def get(self, key: object, default: object = None) -> object:
+            older = super().get(key, default)
+            if not self.busy:
+                self.busy = True
+                buffer.put(reading(1, of=5))  # fills the detail again
+                buffer.put(reading(2))  # is kept as the newest
+            return older
+
+    buffer._folded = Interrupted()
+    buffer.fold()
+    kept = [event for event in drained(buffer) if isinstance(event, MeterReading)]
+    assert max(event.number for event in kept if event.session_id == session(0)) == 2
 
 
 def test_a_buffer_with_room_is_not_folded() -> None:
@@ -200,7 +222,7 @@ def test_one_fold_moves_a_bounded_number_of_events() -> None:
     detail = 2 * FOLD
     buffer = filled([started(n) for n in range(detail)], detail=detail, meters=detail)
     buffer.fold()
-    assert len(buffer._newest) == FOLD
+    assert len(buffer._folded) == FOLD
 
 
 def test_the_state_of_a_buffer_can_be_read() -> None:

@@ -162,3 +162,18 @@ def test_limits_replace_only_the_limits() -> None:
     assert with_limits(config, limits) == ProducerConfig(
         project="prod", servers=(SERVER,), linger_s=0.5, limits=limits
     )
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["nats://user:se@secret@bus", "nats://user:p/secret@bus", "user:secret@bus:4222"],
+)
+def test_no_form_of_a_server_shows_its_secret(server: str) -> None:
+    """Whatever stands before the last at sign stays out of logs and errors."""
+    assert "secret" not in mask(server)
+
+
+def test_a_configuration_error_crosses_processes_whole() -> None:
+    """A job process reports it to the worker by pickle."""
+    error = pickle.loads(pickle.dumps(ConfigError(["a", "b"])))  # noqa: S301 - our own bytes
+    assert (error.problems, str(error)) == (["a", "b"], "a; b")

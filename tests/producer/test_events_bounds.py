@@ -17,8 +17,8 @@ from producer.events import QUANTITIES, MeterReading, SessionEnded, decode_envel
 from tests.producer.golden.examples import EVENTS, SESSION_ID, golden
 from tests.producer.golden.forms import STRUCTS, packed, unpacked
 
-_SESSION_ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-_MONEY = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
+_SESSION_ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$(?!\n)"
+_MONEY = r"^[0-9]{1,9}(\.[0-9]{1,9})?$(?!\n)"
 
 REFUSED: list[tuple[str, str, Any]] = [
     *(("meter_reading", f"totals.{quantity}", -1) for quantity in QUANTITIES),
@@ -240,3 +240,26 @@ def test_lengths_count_characters_not_bytes() -> None:
     event = decode_event(packed(raw))
     assert isinstance(event, MeterReading)
     assert event.tenant == "ü" * 128
+
+
+def test_bytes_that_are_no_text_are_a_decode_error() -> None:
+    """Whoever reads events has one error for what is no event."""
+    with pytest.raises(msgspec.DecodeError):
+        decode_event(golden("session_started").replace(b"dental", b"den\xff\xfel"))
+
+
+def test_endless_nesting_is_a_decode_error() -> None:
+    """A message of brackets ends in the same error, not in the interpreter's."""
+    data = golden("session_started")
+    nested = b"\xa3new" + b"\x91" * 5000 + b"\xc0"
+    with pytest.raises(msgspec.DecodeError):
+        decode_event(bytes([data[0] + 1]) + nested + data[1:])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("session_id", f"{SESSION_ID}\n"), ("reported_cost", "1.5\n")]
+)
+def test_a_line_end_is_no_part_of_a_value(field: str, value: str) -> None:
+    """It would be a second session with the same looks."""
+    with pytest.raises(msgspec.ValidationError):
+        decode_event(packed(unpacked(golden("meter_reading")) | {field: value}))

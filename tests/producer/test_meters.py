@@ -292,3 +292,22 @@ def test_the_last_reading_of_a_meter_is_the_sum_of_its_increments(
     assert {key: reading.totals for key, reading in last.items()} == {
         key: Quantities(**sums[key]) for key in last
     }
+
+
+def test_names_of_plugins_that_are_no_text_can_still_be_sent() -> None:
+    """Half a surrogate pair in a label, a provider or a model is replaced."""
+    usage = used(model="m\ud800", provider="p\ud800", requests=1)
+    reading = Meters(IDENTITY).take(usage, "l\ud800")
+    assert decode_event(encode_event(reading)) == reading
+
+
+def test_the_end_of_a_session_fits_a_message_with_the_longest_names() -> None:
+    """However many models a session went through, its final totals can be published."""
+    meters = Meters(IDENTITY)
+    totals = {name: 10**6 for name in Quantities.__struct_fields__ if not name.endswith("_us")}
+    for number in range(1000):
+        provider, model = f"p{number}".ljust(300, "語"), f"m{number}".ljust(128, "語")
+        meters.take(
+            used("realtime", provider=provider, model=model, **totals), "l".ljust(128, "語")
+        )
+    assert len(encode_event(end(meters))) < 1_000_000

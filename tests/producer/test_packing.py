@@ -164,3 +164,23 @@ def test_no_event_is_lost_doubled_or_moved_within_its_subject(
                 for event in events
                 if (event.project, getattr(event, "agent_id", "")) == (project, agent_id)
             ]
+
+
+def test_a_message_stays_within_its_bytes_with_all_that_is_around_the_events() -> None:
+    """The bound holds for the whole message."""
+    event = replace(started(1), labels={str(n): "l" * 250 for n in range(10, 19)})
+    padded = (replace(event, worker_id="z" * n) for n in range(256))
+    exact = next(each for each in padded if len(encode_event(each)) == 2560)
+    messages = Packer("0123456789abcdef").pack([exact] * 100)
+    assert max(len(message.data) for message in messages) <= MAX_BYTES
+    assert len(unpacked(messages)) == 100
+
+
+def test_an_event_that_cannot_be_encoded_does_not_take_the_others_with_it() -> None:
+    """It is refused and counted; its neighbours travel on."""
+    bad = replace(EVENTS["meter_reading"], model="\ud800")
+    packer = Packer("0123456789abcdef")
+    messages = packer.pack([EVENTS["session_started"], bad, EVENTS["session_ended"]])
+    assert unpacked(messages) == [EVENTS["session_started"], EVENTS["session_ended"]]
+    assert packer.refused == 1
+    assert packer.pack([bad]) == []

@@ -90,3 +90,18 @@ def test_a_normalised_name_always_fits_the_contract(raw: str) -> None:
 def test_a_long_name_is_cut_at_the_contracts_length() -> None:
     """A name keeps as much of itself as the contract carries."""
     assert normalise_provider("p" * 129) == "p" * 128
+
+
+@pytest.mark.parametrize(
+    ("raw", "normalised"),
+    [
+        ("api.openai.com:443", "openai"),
+        ("bedrock", "aws.bedrock"),
+        ("api.cohere.com", "cohere"),
+        ("api.moonshot.cn", "moonshot_ai"),
+        ("hub.services.ai.azure.com", "azure.ai.inference"),
+    ],
+)
+def test_hosts_and_products_have_the_registrys_names(raw: str, normalised: str) -> None:
+    """Ports do not matter, and a product is named as the registry names it."""
+    assert normalise_provider(raw) == normalised

@@ -223,3 +223,22 @@ def test_ids_are_cut_to_what_the_contract_carries() -> None:
     assert detail == RequestDetail(
         request_id="r" * 256, speech_id="s" * 256, duration_us=1_250_000, time_to_first_us=500_000
     )
+
+
+def test_an_endless_quantity_counts_as_nothing() -> None:
+    """Infinity is no number of tokens."""
+    assert "input_tokens" not in found(llm(prompt_tokens=math.inf)).quantities
+
+
+@pytest.mark.parametrize("time", [math.inf, 1.7e12], ids=["endless", "in milliseconds"])
+def test_a_time_that_cannot_be_one_is_replaced_by_now(time: float) -> None:
+    """The ledger would refuse the whole reading for it."""
+    usage = usage_of(llm(timestamp=time), now_us=7)
+    assert usage is not None
+    assert usage.occurred_at == 7
+
+
+def test_a_provider_called_unknown_is_named_by_the_plugins_label() -> None:
+    """LiveKit's base classes say so where a plugin does not say its provider."""
+    usage = found(llm(metadata=Metadata(model_name="m", model_provider="unknown")))
+    assert usage.provider_raw == llm().label
