@@ -113,9 +113,9 @@ class Attachment:
         self.session.off("close", self._on_close)
         self._on_detached()
 
-    def _measured(self, metrics: Any, label: str) -> None:
+    def _measured(self, metrics: Any, label: str, speech_id: str) -> None:
         try:
-            usage = usage_of(metrics, now_us=now_us())
+            usage = usage_of(metrics, now_us=now_us(), speech_id=speech_id)
         except UnknownMetricsError as error:
             if error.kind not in self.unknown_metrics:
                 self.unknown_metrics.add(error.kind)

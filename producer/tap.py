@@ -20,6 +20,11 @@ from livekit.agents import AgentSession, get_job_context
 
 from producer.router import ROUTER, Router
 
+try:  # private: it tells interrupted speeches apart, and a test watches that it is still there
+    from livekit.agents.voice.agent_activity import _SpeechHandleContextVar as _SPEECH
+except ImportError:  # pragma: no cover - a later livekit-agents
+    _SPEECH = None  # type: ignore[assignment]  # absent in another version
+
 logger = logging.getLogger(__name__)
 
 METRICS: Final = "metrics_collected"
@@ -30,8 +35,8 @@ _SIGNATURE: Final = inspect.Signature(
 _EMITTER: Final[Any] = rtc.EventEmitter
 """`AgentSession.on` warns about the metrics event; the emitter below it does not."""
 
-Sink = Callable[[Any, str], None]
-"""Receives a metrics object and the label of the agent that was active."""
+Sink = Callable[[Any, str, str], None]
+"""Receives a metrics object, the label of the agent that was active, and the speech's id or ""."""
 
 
 def listener(function: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -148,5 +153,12 @@ class Tap:
                 self._router.claim(self, event.metrics)
 
     def take(self, metrics: Any, label: str | None) -> None:
-        """Hand an event of this session to the sink, under the agent that is active."""
-        self._sink(metrics, self.label() if label is None else label)
+        """Hand an event of this session to the sink, under the agent that is active.
+
+        LiveKit writes the speech's id into an event only when it reaches the session, which is
+        after a component's own listeners have heard it; its context tells it at once.
+        """
+        speech = _SPEECH.get(None) if _SPEECH is not None else None  # type: ignore[redundant-expr]  # None in another version
+        self._sink(
+            metrics, self.label() if label is None else label, "" if speech is None else speech.id
+        )

@@ -179,10 +179,10 @@ class UnknownMetricsError(Exception):
         self.kind = kind
 
 
-def usage_of(metrics: Any, *, now_us: int) -> Usage | None:
+def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
     """Return the usage in one LiveKit metrics object, `None` when it holds none.
 
-    `now_us` stands in where the event carries no time. Quantities that are absent, negative or not
+    `now_us` and `speech_id` stand in where the event carries no time or no speech. Quantities that are absent, negative or not
     finite count as nothing.
 
     Raises:
@@ -216,7 +216,7 @@ def usage_of(metrics: Any, *, now_us: int) -> Usage | None:
         quantities=quantities,
         audio_s=audio_s,
         session_s=session_s,
-        detail=_detail(fields, reading),
+        detail=_detail(fields, reading, speech_id),
     )
 
 
@@ -259,12 +259,12 @@ def _is_request(
     return bool(quantities) or not session_s
 
 
-def _detail(fields: dict[str, Any], reading: Reading) -> RequestDetail:
+def _detail(fields: dict[str, Any], reading: Reading, speech_id: str) -> RequestDetail:
     first = fields[reading.first] if reading.first else None
     duration = fields.get("duration")
     return RequestDetail(
         request_id=plain(fields.get("request_id") or "")[:256],
-        speech_id=plain(fields.get("speech_id") or "")[:256],
+        speech_id=plain(fields.get("speech_id") or speech_id)[:256],
         duration_us=round(duration * _US) if duration and 0 < duration < math.inf else 0,
         time_to_first_us=round(first * _US)
         if first is not None and 0 <= first < math.inf

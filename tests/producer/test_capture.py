@@ -240,7 +240,8 @@ async def test_a_tool_call_is_two_requests_of_one_speech() -> None:
     attachment = await run_call(shared, 1, script=script, agent=Desk())
     readings = [r for r in shared.recorder.readings(attachment.session_id) if r.modality == "llm"]
     assert [r.totals.requests for r in readings] == [1, 2]
-    assert len({r.last.speech_id for r in readings if r.last}) == 1
+    (speech,) = {r.last.speech_id for r in readings if r.last}
+    assert speech.startswith("speech_")
 
 
 async def test_the_keyterm_model_that_is_also_the_session_model_counts_once() -> None:
@@ -339,6 +340,23 @@ async def test_an_interrupted_speech_is_estimated_on_a_meter_of_its_own() -> Non
     assert measured["characters"] == shared.tts.billed[1]["characters"]
     estimated = shared.recorder.totals(attachment.session_id, estimated=True)
     assert 0 < estimated["tts"]["characters"] <= shared.tts.cut_off[1]
+
+
+async def test_a_speech_that_is_interrupted_after_its_synthesis_is_not_estimated() -> None:
+    """Then LiveKit reports all of it, and an estimate would count it a second time."""
+    shared = Shared(tts=ScriptedTTS(samples_per_character=1600))
+
+    async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        handle = session.say(f"#{call}# short words, long in the speaking of them")
+        heard = session.output.audio
+        await until(lambda: shared.tts.billed[call]["requests"] == 1 and heard.played_s() > 0)
+        handle.interrupt(force=True)
+        await handle.wait_for_playout()
+
+    attachment = await run_call(shared, 1, script=script)
+    measured = shared.recorder.totals(attachment.session_id)["tts"]
+    assert measured["characters"] == shared.tts.billed[1]["characters"]
+    assert shared.recorder.totals(attachment.session_id, estimated=True) == {}
 
 
 class Broken(Recorder):
@@ -448,6 +466,7 @@ async def test_the_components_of_a_closed_session_are_let_go() -> None:
 
 
 async def test_the_private_parts_of_livekit_that_sharpen_attribution_are_there() -> None:
-    """Attribution uses two private names of livekit-agents; a version without them must be seen."""
+    """Attribution uses three private names of livekit-agents; a version without them must be seen."""
     assert hasattr(agent_activity, "_AgentActivityContextVar")
+    assert hasattr(agent_activity, "_SpeechHandleContextVar")
     assert hasattr(AgentSession(vad=None), "_recorded_events")
