@@ -62,6 +62,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "consumer.errors.StreamDrift": DRIFT,
     "producer.errors.ProducerError": FAILED,
     "producer.errors.ConfigError": USAGE,
+    "producer.errors.MissingExtra": MISSING_EXTRA,
     # Typer keeps its own classes in a private module and gives its usage errors this one.
     "typer._click.exceptions.UsageError": USAGE,
     "typer.exceptions.TyperException": FAILED,

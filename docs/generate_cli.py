@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.main import get_group
+
 from analytics.app import COMMANDS
 from analytics.exits import CODES
 
@@ -42,6 +44,9 @@ def page() -> str:
     parts = [HEAD, "## costs\n", f"```text\n{help_of()}\n```\n"]
     for command in COMMANDS:
         parts += [f"## costs {command}\n", f"```text\n{help_of(command)}\n```\n"]
+        whole = get_group(COMMANDS[command]()).commands[command]
+        for sub in getattr(whole, "commands", {}):
+            parts += [f"## costs {command} {sub}\n", f"```text\n{help_of(command, sub)}\n```\n"]
     parts += ["## Exit codes\n", "| code | meaning |\n| --- | --- |"]
     parts += ["\n".join(f"| {code} | {text} |" for code, text in CODES.items()) + "\n"]
     return "\n".join(parts)

@@ -4,7 +4,9 @@ ProducerError
 ├── ConfigError          the observer was configured with something it cannot use
 ├── PublishError         a batch was not acknowledged
 │   ├── NotNow           the server, the stream or the network is not ready: keep and retry
+│   │   └── NotAllowed   the credentials may not publish on this message's subject
 │   └── NeverAccepted    the server will refuse this message every time
+│       └── TooLarge     as it is; its events may be accepted in smaller messages
 ├── PoolError
 │   ├── InvalidRegistration  an agent, an observer or a cap cannot be registered (ValueError)
 │   │   └── NotPicklable     it could not go into a job process
@@ -63,6 +65,14 @@ class NotNow(PublishError):
 
 class NeverAccepted(PublishError):
     """No retry can make the server accept this batch."""
+
+
+class NotAllowed(NotNow):
+    """The server does not let these credentials publish on the subject of the batch."""
+
+
+class TooLarge(NeverAccepted):
+    """The batch is larger than the server or the stream takes."""
 
 
 class PoolError(ProducerError):

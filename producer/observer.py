@@ -47,6 +47,9 @@ class CostObserver:
         ConfigError: At construction, naming everything that is missing or wrong.
     """
 
+    attaches_before_start = True
+    """Our own pool hands a session over before it starts; OpenRTC, which knows no such wish, after."""
+
     def __init__(
         self,
         project: str | None = None,
@@ -97,7 +100,7 @@ class CostObserver:
             return None
 
     async def on_session_start(self, info: Any, session: AgentSession[Any]) -> None:
-        """OpenRTC: a session went live; attribution is fixed here, from `info`."""
+        """A pool: a session goes live; attribution is fixed here, from `info`."""
         try:
             job = get_job_context(required=False)
             self._attach(
@@ -113,19 +116,20 @@ class CostObserver:
             logger.exception("a session is not metered; the call goes on")
 
     async def on_session_end(self, info: Any, outcome: Any) -> None:
-        """OpenRTC: a session ended, or only its entrypoint returned.
+        """A pool: a session ended, or only its entrypoint returned.
 
         In OpenRTC's process mode this comes right after the greeting, so a live session is
-        finalised only where the executor says that this is the real end. Ends without a start are
-        ignored.
+        finalised only where the pool or the executor says that this is the real end. Ends without
+        a start are ignored.
         """
         try:
             job_id = text(info.job_id)
             status = getattr(outcome.status, "value", str(outcome.status))
+            is_over = getattr(outcome, "is_final", False) or _is_held_open()
             for attachment in list(PROCESS.attachments.values()):
                 if attachment.identity.job_id != job_id:
                     continue
-                if attachment.closed.is_set() or _is_real_end():
+                if attachment.closed.is_set() or is_over:
                     attachment.finalise(status=status, reason="session end hook")
             await self.flush(self._config.flush_timeout_s)
         except Exception:
@@ -166,6 +170,7 @@ class CostObserver:
         existing = PROCESS.attachments.get(id(session))
         if existing is not None:
             return existing
+        _let_go_of_ended_loops()
         started_at = now_us()
         facts = {**(fallback or {}), **job_fields(job)}
         if deployment:
@@ -199,7 +204,8 @@ class CostObserver:
         async def flush_costs(reason: str) -> None:
             try:
                 async with asyncio.timeout(self._config.flush_timeout_s):
-                    await attachment.closed.wait()
+                    if not attachment.finalised:
+                        await attachment.closed.wait()
             except TimeoutError:
                 attachment.finalise(status="cancelled", reason=f"job shutdown: {reason}")
             await self.flush(self._config.flush_timeout_s)
@@ -207,7 +213,18 @@ class CostObserver:
         return flush_costs
 
 
-def _is_real_end() -> bool:
+def _let_go_of_ended_loops() -> None:
+    """Detach from sessions whose loop is gone: it took the delayed end of listening with it.
+
+    A worker that runs its calls in threads would otherwise keep every session it ever had.
+    """
+    for attachment in list(PROCESS.attachments.values()):
+        loop = getattr(attachment.session, "_loop", None)
+        if attachment.finalised and loop is not None and loop.is_closed():
+            attachment.detach()
+
+
+def _is_held_open() -> bool:
     """Whether OpenRTC's executor holds sessions open until their real end (coroutine mode)."""
     job = get_job_context(required=False)
     return bool(getattr(job, "_openrtc_defer_session_end", False))

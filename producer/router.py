@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -52,7 +53,8 @@ _OPENED: ContextVar[_Opened | None] = ContextVar("voicecosts_opened_tap", defaul
 class Router:
     """Knows the open taps of a process and the components they listen to.
 
-    Its state changes on the threads of voice loops by single dictionary operations. The metrics
+    Its state is read and changed on the threads of voice loops by single dictionary operations; only
+    coming to a component and leaving it take several, under a lock. The metrics
     objects that were given away are held, so that their identity is not used again meanwhile.
     """
 
@@ -62,6 +64,9 @@ class Router:
         self._listeners: dict[int, Listener] = {}
         self._users: dict[int, dict[int, Tap]] = {}
         self._given: OrderedDict[int, Any] = OrderedDict()
+        # Jobs in threads may come to and leave a shared component at the same moment. Held for a
+        # few dictionary operations at a session's start and end, never while an event is heard.
+        self._joining = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Router {len(self._taps)} taps, {len(self._users)} components>"
@@ -90,21 +95,23 @@ class Router:
     def join(self, tap: Tap, component: Any, listener: Callable[[Listener], Listener]) -> None:
         """`tap`'s session uses `component`; one listener serves all sessions that do."""
         key = id(component)
-        self._users.setdefault(key, {})[id(tap)] = tap
-        if key not in self._listeners:
-            on_metrics = listener(partial(self._heard_from, key))
-            self._listeners[key] = on_metrics
-            component.on("metrics_collected", on_metrics)
+        with self._joining:
+            self._users.setdefault(key, {})[id(tap)] = tap
+            if key not in self._listeners:
+                on_metrics = listener(partial(self._heard_from, key))
+                self._listeners[key] = on_metrics
+                component.on("metrics_collected", on_metrics)
 
     def leave(self, tap: Tap, component: Any) -> None:
         """`tap`'s session uses `component` no more; the last one takes the listener away."""
-        users = self._users.get(id(component), {})
-        users.pop(id(tap), None)
-        if not users:
-            self._users.pop(id(component), None)
-            on_metrics = self._listeners.pop(id(component), None)
-            if on_metrics is not None:
-                component.off("metrics_collected", on_metrics)
+        with self._joining:
+            users = self._users.get(id(component), {})
+            users.pop(id(tap), None)
+            if not users:
+                self._users.pop(id(component), None)
+                on_metrics = self._listeners.pop(id(component), None)
+                if on_metrics is not None:
+                    component.off("metrics_collected", on_metrics)
 
     def heard_by(self, tap: Tap, event: Any) -> None:
         """A session heard an event: its own, or one of a component that it shares."""

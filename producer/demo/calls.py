@@ -1,26 +1,29 @@
-"""The demo's calls: real sessions on shared providers, observed like any other worker's calls.
+"""The demo's calls: dispatched to a pool of three agents and observed like any other worker's calls.
 
 The calls differ in agent, tenant and length; some use a tool, some are handed over, some callers
-interrupt. What the providers billed for each is returned beside it, counted by the providers
-themselves.
+interrupt. All calls of an agent share its providers, as pools share them. What the providers billed
+for each is returned beside it, counted by the providers themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
 from livekit.agents import AgentSession
+from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 from msgspec import Struct
 
 from producer.demo.cast import AGENTS, LINES, TENANTS, Providers, shared_providers
-from producer.demo.devices import Loudspeaker, session_io
+from producer.demo.devices import Handset, Loudspeaker, Microphone
 from producer.demo.providers import SAMPLE_RATE
 from producer.observer import CostObserver
+from producer.pool.agent_pool import AgentPool
 from producer.process import PROCESS
 
 AT_ONCE: Final = 10
@@ -36,6 +39,11 @@ class Call(Struct, frozen=True):
     number: int
     agent_id: str
     tenant: str | None
+
+    def metadata(self) -> str:
+        """Return what the call is dispatched with: all that the pool knows of it."""
+        wish = {"agent": self.agent_id, "tenant": self.tenant}
+        return json.dumps({key: value for key, value in wish.items() if value is not None})
 
 
 class Billed(Struct, frozen=True, kw_only=True):
@@ -73,13 +81,14 @@ async def run_calls(
         TimeoutError: A call did not end in 40 s, or the events were not stored in 30 s.
     """
     providers = shared_providers()
+    pool = pool_of(observer, providers)
     gate = asyncio.Semaphore(AT_ONCE)
     finished = 0
 
     async def one(call: Call) -> None:
         nonlocal finished
         async with gate, asyncio.timeout(_CALL_TIMEOUT_S):
-            await _run(observer, call, providers[call.agent_id])
+            await _run(pool, call)
         finished += 1
         on_finished(finished)
 
@@ -92,24 +101,34 @@ async def run_calls(
     return _billed(planned, providers)
 
 
-async def _run(observer: CostObserver, call: Call, providers: Providers) -> None:
-    with fake_job_context(job_id=f"demo-{call.number}") as job:
-        session: AgentSession[Any] = AgentSession(
-            llm=providers.llm,
-            stt=providers.stt,
-            tts=providers.tts,
-            vad=None,
-            turn_handling={"turn_detection": "manual"},
+def pool_of(observer: CostObserver, providers: dict[str, Providers]) -> AgentPool:
+    """Return the pool of the demo's agents; each caller brings a handset."""
+    pool = AgentPool(observers=[observer, Handset()])
+    for name, agent in AGENTS.items():
+        shared = providers[name]
+        pool.add(
+            name,
+            agent,
+            llm=shared.llm,
+            stt=shared.stt,
+            tts=shared.tts,
+            session_kwargs={"vad": None, "turn_handling": {"turn_detection": "manual"}},
         )
-        microphone = session_io(session, call.number)
-        observer.attach(session, agent_id=call.agent_id, tenant=call.tenant, job=job)
-        await session.start(AGENTS[call.agent_id]())
-        for turn, line in enumerate(LINES[call.agent_id]):
-            microphone.say(0.8 + 0.1 * ((call.number + turn) % 5))
-            await session.run(user_input=f"#{call.number}# {line}")
-        if call.number % _INTERRUPTED_EVERY == 0:
-            await _interrupt(session, call.number)
-        await session.aclose()
+    return pool
+
+
+async def _run(pool: AgentPool, call: Call) -> None:
+    with fake_job_context(
+        job_id=f"demo-{call.number}", job_metadata=call.metadata(), room=create_mock_room()
+    ) as job:
+        async with pool.session(job) as session:
+            for turn, line in enumerate(LINES[call.agent_id]):
+                microphone = session.input.audio
+                if isinstance(microphone, Microphone):
+                    microphone.say(0.8 + 0.1 * ((call.number + turn) % 5))
+                await session.run(user_input=f"#{call.number}# {line}")
+            if call.number % _INTERRUPTED_EVERY == 0:
+                await _interrupt(session, call.number)
 
 
 async def _interrupt(session: AgentSession[Any], number: int) -> None:
@@ -151,7 +170,7 @@ def _billed(calls: list[Call], providers: dict[str, Providers]) -> list[Billed]:
 def run(servers: str, calls: int, on_finished: Callable[[int], None]) -> list[Billed]:
     """Run the script in this process as a worker would, and leave no thread behind.
 
-    LiveKit's own warnings about sessions without a room are not shown.
+    LiveKit's own warnings about a room that is none are not shown.
     """
     logging.getLogger("livekit").setLevel(logging.ERROR)
     observer = CostObserver(project="demo", servers=servers)

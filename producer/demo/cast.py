@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from livekit.agents import Agent, function_tool
@@ -57,7 +56,7 @@ class Support(Agent):
         return Specialist()
 
 
-AGENTS: Final[dict[str, Callable[[], Agent]]] = {
+AGENTS: Final[dict[str, type[Agent]]] = {
     "restaurant": Restaurant,
     "dental": Dental,
     "support": Support,

@@ -1,4 +1,4 @@
-"""A microphone and a loudspeaker for a session without a room."""
+"""A microphone, a loudspeaker and a screen for a session that nobody calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from livekit import rtc
 from livekit.agents import utils
-from livekit.agents.voice.io import AudioInput, AudioOutput, AudioOutputCapabilities
+from livekit.agents.voice.io import AudioInput, AudioOutput, AudioOutputCapabilities, TextOutput
 
 from producer.demo.providers import SAMPLE_RATE
 
@@ -93,6 +93,36 @@ class Loudspeaker(AudioOutput):
         played_s = self.played_s() if interrupted else self._queued_s
         self._queued_s = 0.0
         self.on_playback_finished(playback_position=played_s, interrupted=interrupted)
+
+
+class Screen(TextOutput):
+    """Takes the transcript and shows it to nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(label="scripted screen", next_in_chain=None)
+
+    async def capture_text(self, text: str) -> None:
+        """Take a piece of text."""
+
+    def flush(self) -> None:
+        """No more text of this segment will come."""
+
+
+class Handset:
+    """An observer that gives each session its devices before it starts.
+
+    The number of a call stands at the end of its job's id.
+    """
+
+    attaches_before_start = True
+
+    async def on_session_start(self, info: Any, session: Any) -> None:
+        """Connect microphone, loudspeaker and screen, so that the room's are not used."""
+        session_io(session, int(info.job_id.rpartition("-")[2]))
+        session.output.transcription = Screen()
+
+    async def on_session_end(self, info: Any, outcome: Any) -> None:
+        """Hang up: nothing is to be done."""
 
 
 def session_io(session: Any, call: int, *, speed: float = 50.0) -> Microphone:

@@ -1,0 +1,42 @@
+"""A plain LiveKit worker. Two lines make it say what its calls cost.
+
+Start it as any other: `python examples/plain_worker.py dev`. It publishes to the NATS server that
+COSTS_SERVERS names; `costs up` starts one and prints its address.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli
+from models import LLM, STT, TTS
+
+from producer import CostObserver, dispatch_metadata
+
+server = AgentServer()
+observer = CostObserver(project="examples")
+
+
+class Dental(Agent):
+    """Answers for a dental practice."""
+
+    def __init__(self) -> None:
+        super().__init__(instructions="You answer the telephone of a dental practice. Be brief.")
+
+
+@server.rtc_session()
+async def entrypoint(ctx: JobContext) -> None:
+    """Handle one call."""
+    session: AgentSession[Any] = AgentSession(stt=STT, llm=LLM, tts=TTS)
+
+    # Before the start, so that nothing is missed. The dispatch says whose call it is, for example
+    # by the metadata {"tenant": "acme"}; a call that has no tenant is nobody's.
+    tenant = dispatch_metadata(ctx).get("tenant")
+    observer.attach(session, agent_id="dental", tenant=tenant, job=ctx)
+
+    await session.start(Dental(), room=ctx.room)
+    session.generate_reply(instructions="Greet the caller and offer your help.")
+
+
+if __name__ == "__main__":
+    cli.run_app(server)

@@ -1,0 +1,29 @@
+"""Three agents in one worker: each call is routed to one of them, and its cost to that one.
+
+Start it as any other worker: `python examples/pool_worker.py dev`, with COSTS_SERVERS as `costs up`
+prints it. A call reaches the agent that its dispatch names, by {"agent": "support"} in the metadata of
+the job or the room, or the one whose name its room's name begins with: support-4711. Any other call
+reaches the first one. `costs agents route --agents-dir examples/agents --room support-4711` says which.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models import LLM, STT, TTS
+
+from producer import AgentPool, CostObserver
+
+pool = AgentPool(
+    observers=[CostObserver(project="examples")],
+    default_stt=STT,
+    default_llm=LLM,
+    default_tts=TTS,
+    default_greeting="Greet the caller and offer your help.",
+)
+pool.discover(Path(__file__).with_name("agents"))  # or pool.add("dental", Dental), one by one
+
+server = pool.server  # where `python -m livekit.agents start` and `lk agent` look for it
+
+if __name__ == "__main__":
+    pool.run()

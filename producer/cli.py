@@ -1,0 +1,207 @@
+"""`costs agents`: what a directory of agents holds, and which of them a call would reach.
+
+Both answer without a server and without a call, with the pool's own discovery and routing. Whatever
+a module prints while it is imported goes to standard error, so that the answer can be piped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from producer.errors import EmptyAgentsDirectory, MissingExtra, Refused
+
+if TYPE_CHECKING:
+    from producer.pool.agent_pool import AgentPool
+    from producer.pool.config import AgentConfig
+    from producer.pool.routing import JobView
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+agents = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look at a directory of agents."
+)
+app.add_typer(agents, name="agents")
+
+
+@app.callback()
+def _producer() -> None:
+    """Keep `agents` a group of commands, although it is the only one."""
+
+
+AgentsDir = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="The folder with one agent in each .py file, as `AgentPool.discover` reads it.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+_ROLES = ("stt", "llm", "tts", "greeting")
+_CELL = 36
+
+
+@agents.command("list")
+def list_agents(
+    *,
+    agents_dir: AgentsDir,
+    as_json: AsJson = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Write one line per agent.")] = False,
+) -> None:
+    """Show the agents of a directory.
+
+    In the order in which a pool registers them. The first one is the default: it gets the calls
+    that name no agent.
+    """
+    if as_json and plain:
+        raise typer.BadParameter("--json and --plain cannot both be had")
+    pool = _pool(agents_dir, "costs agents list")
+    rows = [_row(pool.get(name)) for name in pool.list_agents()]
+    rows[0]["default"] = True
+    if as_json:
+        typer.echo(json.dumps({"agents": rows}, indent=2))
+    elif plain:
+        for row in rows:
+            facts = ", ".join(f"{key}={row[key]!r}" for key in ("class", *_ROLES, "default"))
+            typer.echo(f"{row['name']}: {facts}")
+    else:
+        _table(rows)
+
+
+@agents.command()
+def route(
+    *,
+    agents_dir: AgentsDir,
+    room: Annotated[str, typer.Option(metavar="NAME", help="The name of the room.")] = "",
+    job_metadata: Annotated[
+        str, typer.Option(metavar="TEXT", help="The metadata of the dispatch.")
+    ] = "",
+    room_metadata: Annotated[
+        str, typer.Option(metavar="TEXT", help="The metadata of the room.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show which agent a call would reach, and why.
+
+    Asks the rules of the routing in their order, as the pool does before a room connects. A custom
+    router, which is the worker's own code, would be asked before them. A call that would be refused
+    is an error.
+    """
+    pool = _pool(agents_dir, "costs agents route")
+    from producer.pool.routing import JobView  # noqa: PLC0415 - needs livekit by now anyway
+
+    view = JobView(room_name=room, job_metadata=job_metadata, room_metadata=room_metadata)
+    answer, refusal = _answer(view, pool.list_agents())
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        _explain(answer)
+    if refusal is not None:
+        raise refusal
+
+
+def _pool(agents_dir: Path, command: str) -> AgentPool:
+    """Return a pool of the directory's agents, found as a worker beside the directory finds them."""
+    try:
+        import livekit.agents  # noqa: F401, PLC0415 - loaded when a command needs it
+    except ModuleNotFoundError as error:
+        raise MissingExtra(command, "agents") from error
+    from producer.pool.agent_pool import AgentPool  # noqa: PLC0415 - same
+
+    # An agent may import what lies beside the worker: `python worker.py` would find it there.
+    sys.path[:0] = [str(agents_dir.absolute().parent), str(Path.cwd())]
+    pool = AgentPool()
+    with contextlib.redirect_stdout(sys.stderr):
+        pool.discover(agents_dir)
+    if not pool.list_agents():
+        raise EmptyAgentsDirectory(agents_dir.absolute())
+    return pool
+
+
+def _row(config: AgentConfig) -> dict[str, Any]:
+    from producer.pool.config import type_name  # noqa: PLC0415 - needs livekit
+
+    return {
+        "name": config.name,
+        "class": type_name(config.agent_class).rpartition(".")[2],
+        "stt": _told(config.stt),
+        "llm": _told(config.llm),
+        "tts": _told(config.tts),
+        "greeting": config.greeting,
+        "default": False,
+        "file": str(config.source_path),
+    }
+
+
+def _told(provider: object) -> str | None:
+    """Return a provider as one word; what is in an object is not shown, it may be a key."""
+    from producer.pool.config import type_name  # noqa: PLC0415 - needs livekit
+
+    if provider is None or isinstance(provider, str):
+        return provider
+    made_by = getattr(provider, "func", provider)  # functools.partial
+    word = type_name(made_by).rpartition(".")[2]
+    return f"{word}()" if callable(provider) else word
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    titles = ("Name", "Class", "STT", "LLM", "TTS", "Greeting")
+    cells = [
+        [
+            row["name"] + (" (default)" if row["default"] else ""),
+            row["class"],
+            *(_cut(row[role] or "-") for role in _ROLES),
+        ]
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    for line in (titles, *cells):
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(padded).rstrip())
+
+
+def _cut(text: str) -> str:
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= _CELL else f"{one_line[: _CELL - 1]}…"
+
+
+def _answer(view: JobView, names: list[str]) -> tuple[dict[str, Any], Refused | None]:
+    """Return what each rule of the chain says, the route, and the error of a refused call."""
+    from producer.identity import valid_tenant  # noqa: PLC0415 - as above
+    from producer.pool.routing import resolve, steps, strategies  # noqa: PLC0415 - as above
+
+    asked = list(steps(view, names))
+    answer: dict[str, Any] = {"agent": None, "source": None, "tenant": None, "refused": None}
+    refusal: Refused | None = None
+    try:
+        found = resolve(view, names)
+        answer.update(agent=found.agent, source=found.source)
+        answer["tenant"] = valid_tenant(view.metadata().get("tenant"))
+    except Refused as error:
+        refusal = error
+        answer.update(agent=None, source=None, refused=str(error))
+    said: list[tuple[str, str | None, str | None]]
+    said = [(step.strategy.asks, step.finding.agent, step.finding.why) for step in asked]
+    said += [(left.asks, None, None) for left in strategies()[len(asked) :]]
+    answer["rules"] = [{"asks": asks, "agent": agent, "says": why} for asks, agent, why in said]
+    return answer, refusal
+
+
+def _explain(answer: dict[str, Any]) -> None:
+    if answer["refused"] is None:
+        typer.echo(
+            f"{answer['agent']}, via {answer['source']}; tenant {answer['tenant'] or '(none)'}"
+        )
+    else:
+        typer.echo("refused")
+    typer.echo()
+    width = max(len(rule["asks"]) for rule in answer["rules"])
+    for rule in answer["rules"]:
+        says = rule["says"] or "not asked"
+        decides = " <- decides" if rule["agent"] is not None else ""
+        typer.echo(f"  {rule['asks'].ljust(width)}  {says}{decides}")

@@ -1,0 +1,223 @@
+"""`AgentPool`: many LiveKit agents in one worker, each call routed to one and given to the observers.
+
+It stands on livekit-agents' own `AgentServer`, so processes and threads, load, draining and LiveKit's
+commands are LiveKit's. Agents stay plain `Agent` subclasses. Whatever is registered must pickle,
+because calls run in processes of their own: register everything before `run()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli
+
+from producer.errors import InvalidRegistration, NoAgents, NoSuchAgent
+from producer.pool.admission import Admission, RequestFilter, checked_caps
+from producer.pool.config import (
+    AgentConfig,
+    Defaults,
+    Provider,
+    SessionOptions,
+    checked,
+    require_picklable,
+    type_name,
+)
+from producer.pool.discovery import discover
+from producer.pool.observers import HookLimits, SessionObserver
+from producer.pool.routing import Router
+from producer.pool.session import PoolState, end_session, run_session, session_here
+
+
+class AgentPool:
+    """Hosts agents in one worker; `server` is the LiveKit server that it registers itself with.
+
+    A call goes to the first of: the custom `router`; `agent`, then `demo` in the job's metadata; the
+    same in the room's; the agent whose `<name>-` the room name begins with; the first registered. An
+    unknown name refuses the call. `default_*` fill what an agent leaves open.
+
+    `request_filter` is LiveKit's request hook; `accept_only_registered_rooms` takes only jobs that
+    name an agent of this pool. Caps come first, and `"default"` caps calls without a tenant.
+    `agent_name` makes the worker one for explicit dispatch. `server` is a LiveKit `AgentServer` with
+    settings of your own, such as its executor.
+
+    Raises:
+        NotPicklable: An observer or the router cannot go into a job process.
+        InvalidRegistration: Two options contradict each other, or a cap cannot hold.
+    """
+
+    def __init__(
+        self,
+        *,
+        observers: Sequence[SessionObserver] = (),
+        default_stt: Provider | None = None,
+        default_llm: Provider | None = None,
+        default_tts: Provider | None = None,
+        default_greeting: str | None = None,
+        router: Router | None = None,
+        request_filter: RequestFilter | None = None,
+        accept_only_registered_rooms: bool = False,
+        max_sessions_per_agent: Mapping[str, int] | None = None,
+        max_sessions_per_tenant: Mapping[str, int] | None = None,
+        hook_limits: HookLimits | None = None,
+        agent_name: str = "",
+        server: AgentServer | None = None,
+    ) -> None:
+        if request_filter is not None and accept_only_registered_rooms:
+            raise InvalidRegistration(
+                "a request_filter decides about every room: leave accept_only_registered_rooms out"
+            )
+        require_picklable("the router", router, "pass a function of a module")
+        self._defaults = Defaults(default_stt, default_llm, default_tts, default_greeting)
+        self._state = PoolState(router=router, limits=hook_limits or HookLimits())
+        for observer in observers:
+            self.add_observer(observer)
+        self._server = AgentServer() if server is None else server
+        admission = Admission(
+            self._state.agents,
+            lambda: self._server.active_jobs,
+            caps=checked_caps(max_sessions_per_agent, max_sessions_per_tenant),
+            router=router,
+            own_rooms_only=accept_only_registered_rooms,
+            then=request_filter,
+        )
+        self._server.rtc_session(
+            partial(run_session, self._state),
+            agent_name=agent_name,
+            on_request=admission,
+            on_session_end=end_session,
+        )
+
+    def __repr__(self) -> str:
+        names, observers = ", ".join(self._state.agents), len(self._state.observers)
+        return f"<AgentPool of {names or 'no agents'}, {observers} observers>"
+
+    @property
+    def server(self) -> AgentServer:
+        """LiveKit's server: bind it to a module's name for `python -m livekit.agents start`."""
+        return self._server
+
+    def add(
+        self,
+        name: str,
+        agent_class: type[Agent],
+        *,
+        stt: Provider | None = None,
+        llm: Provider | None = None,
+        tts: Provider | None = None,
+        greeting: str | None = None,
+        session_kwargs: SessionOptions | None = None,
+        source_path: str | Path | None = None,
+    ) -> AgentConfig:
+        """Register an agent; the first one gets the calls that name none.
+
+        A provider is a LiveKit model string, a value that pickles, or a factory that is called for
+        each session, so that calls share nothing. `session_kwargs` are further arguments of
+        `AgentSession`, or a factory of them.
+
+        Raises:
+            InvalidRegistration: The name is no name, or taken.
+            NotPicklable: A part cannot go into a job process; the message says what to do.
+            TypeError: The class is no `livekit.agents.Agent`.
+        """
+        defaults = self._defaults
+        config = AgentConfig(
+            name=name.strip(),
+            agent_class=agent_class,
+            stt=defaults.stt if stt is None else stt,
+            llm=defaults.llm if llm is None else llm,
+            tts=defaults.tts if tts is None else tts,
+            greeting=defaults.greeting if greeting is None else greeting,
+            session_kwargs=session_kwargs,
+            source_path=None if source_path is None else Path(source_path).resolve(),
+        )
+        other = self._state.agents.get(config.name)
+        if other is not None:
+            where = other.source_path or type_name(other.agent_class)
+            raise InvalidRegistration(
+                f"agent '{config.name}' is registered already, from {where}: names must differ"
+            )
+        self._state.agents[config.name] = checked(config)
+        return config
+
+    def discover(self, directory: str | Path) -> list[AgentConfig]:
+        """Register the agent of each `.py` file of a directory, in the order of the file names.
+
+        Raises:
+            DiscoveryFailed: The directory or a file in it cannot be loaded; the message names it.
+            InvalidRegistration: As `add`.
+        """
+        return [
+            self.add(
+                found.name,
+                found.agent_class,
+                stt=found.mark.stt,
+                llm=found.mark.llm,
+                tts=found.mark.tts,
+                greeting=found.mark.greeting,
+                session_kwargs=found.mark.session_kwargs,
+                source_path=found.path,
+            )
+            for found in discover(directory)
+        ]
+
+    def remove(self, name: str) -> AgentConfig:
+        """Take an agent out and return it; job processes that wait already still know it.
+
+        Raises:
+            NoSuchAgent: There is none of this name.
+        """
+        config = self.get(name)
+        del self._state.agents[name]
+        return config
+
+    def get(self, name: str) -> AgentConfig:
+        """Return a registered agent.
+
+        Raises:
+            NoSuchAgent: There is none of this name.
+        """
+        if name not in self._state.agents:
+            raise NoSuchAgent(name, self._state.agents)
+        return self._state.agents[name]
+
+    def list_agents(self) -> list[str]:
+        """Return the names in the order of registration."""
+        return list(self._state.agents)
+
+    def add_observer(self, observer: SessionObserver) -> None:
+        """Have an observer told of every call.
+
+        Raises:
+            TypeError: It lacks a hook.
+            NotPicklable: It holds more than configuration.
+        """
+        if not isinstance(observer, SessionObserver):
+            raise TypeError(f"{observer!r} has not both hooks, on_session_start and on_session_end")
+        way_out = "hold configuration only, and open the rest at the first on_session_start"
+        require_picklable(f"observer {type_name(observer)}", observer, way_out)
+        self._state.observers.append(observer)
+
+    def session(self, job: JobContext) -> AbstractAsyncContextManager[AgentSession[Any]]:
+        """Run one call in this process, as LiveKit would run it: for tests and trials.
+
+        The job, `livekit.agents.testing.fake_job_context` makes one, is routed, its session is
+        observed and started; when the body ends, the session is closed and its end is reported.
+
+        Raises:
+            Refused: The job cannot be routed.
+        """
+        return session_here(self._state, job)
+
+    def run(self) -> None:
+        """Run LiveKit's commands (`dev`, `start`, `console`, `connect`) with this pool.
+
+        Raises:
+            NoAgents: Nothing is registered.
+        """
+        if not self._state.agents:
+            raise NoAgents
+        cli.run_app(self._server)

@@ -1,0 +1,158 @@
+"""Who is told about a call: the observers' protocol, what they are told, and how they are called.
+
+The shapes are OpenRTC's, so an observer written for one fits the other. A hook runs in a task of its
+own: one that raises, never ends or cancels itself is logged and left behind, and the call, its
+siblings and the next observer go on. Only a real cancellation of the call itself goes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from producer.identity import valid_tenant
+from producer.pool.routing import JobView
+
+logger = logging.getLogger(__name__)
+
+
+class SessionStatus(Enum):
+    """How a call ended."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """Whose call it is, from before its start until after its end.
+
+    `metadata` is the room's overlaid with the job's, as text. A tenant that nobody named is absent:
+    `None` here, and no key there. `started_at` is in seconds since 1970.
+    """
+
+    agent_name: str
+    room_name: str
+    job_id: str
+    metadata: Mapping[str, str]
+    started_at: float
+    tenant: str | None = None
+    deployment_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOutcome:
+    """How a call ended. `error` is what ended it, when it did not end well.
+
+    `is_final` says that the call is over, as it always is here. OpenRTC's outcome lacks it: in its
+    process mode the end is announced when the entrypoint returns, with the call still going on.
+    """
+
+    status: SessionStatus
+    error: BaseException | None
+    ended_at: float
+    duration_seconds: float
+    is_final: bool = True
+
+
+@runtime_checkable
+class SessionObserver(Protocol):
+    """Whoever wants to know of every call of a pool.
+
+    `on_session_start` is handed the running session, before its greeting, as OpenRTC does it. With
+    the class attribute `attaches_before_start = True` it is handed the session before it starts, so
+    that an observer which only listens misses nothing. An end may come without a start. Where calls
+    run in threads one observer serves them all; in a process each call has a copy of its own.
+    """
+
+    async def on_session_start(self, info: Any, session: Any) -> None:
+        """A session goes live."""
+
+    async def on_session_end(self, info: Any, outcome: Any) -> None:
+        """The call is over, however it ended."""
+
+
+class HookLimits(Struct, frozen=True, kw_only=True):
+    """How long a call waits for one hook of one observer, in seconds."""
+
+    start_s: float = 5.0
+    end_s: float = 30.0
+
+
+def attaches_before_start(observer: SessionObserver) -> bool:
+    """Whether an observer wants the session before it starts."""
+    return bool(getattr(observer, "attaches_before_start", False))
+
+
+def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> SessionInfo:
+    """Return whose call it is.
+
+    Raises:
+        InvalidTenant: The metadata names a tenant that cannot be one.
+    """
+    metadata = view.metadata()
+    tenant = valid_tenant(metadata.pop("tenant", None))
+    texts = {str(key): str(value) for key, value in metadata.items()}
+    return SessionInfo(
+        agent_name=agent,
+        room_name=view.room_name,
+        job_id=view.job_id,
+        metadata=texts if tenant is None else {**texts, "tenant": tenant},
+        started_at=time.time(),
+        tenant=tenant,
+        deployment_version=deployment,
+    )
+
+
+def outcome_of(info: SessionInfo, error: BaseException | None) -> SessionOutcome:
+    """Return how a call ended, judged by the error that ended it."""
+    if error is None:
+        status = SessionStatus.SUCCESS
+    elif isinstance(error, asyncio.CancelledError):
+        status = SessionStatus.CANCELLED
+    else:
+        status = SessionStatus.FAILED
+    ended_at = time.time()
+    return SessionOutcome(
+        status=status,
+        error=error,
+        ended_at=ended_at,
+        duration_seconds=max(0.0, ended_at - info.started_at),
+    )
+
+
+async def run_hook(observer: object, name: str, *arguments: Any, limit_s: float) -> None:
+    """Call one hook and wait for it, at most so long, whatever it does."""
+
+    async def call() -> None:
+        await getattr(observer, name)(*arguments)
+
+    task = asyncio.create_task(call(), name=f"{name} of {type(observer).__name__}")
+    try:
+        done, _ = await asyncio.wait({task}, timeout=limit_s)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        # It is not waited for any more, not even to see how it takes the cancellation.
+        task.cancel()
+        task.add_done_callback(_forget)
+        logger.warning("%s of observer %r took longer than %s s", name, observer, limit_s)
+    elif task.cancelled():
+        logger.warning("%s of observer %r cancelled itself", name, observer)
+    elif (error := task.exception()) is not None:
+        logger.warning("%s of observer %r failed", name, observer, exc_info=error)
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    """Look at how a task ended that nobody waits for, so that nothing complains about it."""
+    if not task.cancelled():
+        task.exception()

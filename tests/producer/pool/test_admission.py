@@ -1,0 +1,257 @@
+"""Admission: which jobs a worker takes, asked with LiveKit's own request object."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from livekit.agents import JobRequest
+from livekit.protocol import agent, models
+
+from producer.errors import InvalidRegistration
+from producer.pool.admission import Admission, Caps, checked_caps
+
+_numbers = itertools.count(1)
+
+
+class Worker:
+    """What LiveKit's server is to an admission: it asks, and it knows which jobs run."""
+
+    def __init__(self, names: Iterable[str] = ("restaurant", "dental"), **options: Any) -> None:
+        self.names = dict.fromkeys(names)
+        self.running: dict[str, agent.Job] = {}
+        options.setdefault("caps", Caps())
+        self.admission = Admission(self.names, self._active, **options)
+        self.terminated: list[bool] = []
+        self.launching = asyncio.Event()
+        self.launching.set()
+
+    def _active(self) -> list[Any]:
+        return [SimpleNamespace(job=job) for job in self.running.values()]
+
+    async def offer(self, *, room: str = "", job: str = "", of_room: str = "") -> bool:
+        """Offer a job; tell whether it was accepted. It runs until it is removed."""
+        room_info = models.Room(name=room, metadata=of_room)
+        offered = agent.Job(id=f"AJ-{next(_numbers)}", metadata=job, room=room_info)
+        answers: list[bool] = []
+
+        async def accept(_: object) -> None:
+            answers.append(True)
+            await self.launching.wait()
+            self.running[offered.id] = offered
+
+        async def reject(terminate: bool) -> None:  # noqa: FBT001 - LiveKit's signature
+            answers.append(False)
+            self.terminated.append(terminate)
+
+        await self.admission(JobRequest(job=offered, on_accept=accept, on_reject=reject))
+        return answers == [True]
+
+
+def capped(*, agents: Mapping[str, int] | None = None, **tenants: int) -> Caps:
+    """Return caps by agent and by tenant."""
+    return checked_caps(agents, tenants)
+
+
+async def test_without_a_filter_every_job_is_accepted() -> None:
+    """Even one that the routing will refuse: it must be refused loudly, not go missing."""
+    worker = Worker()
+    assert await worker.offer(room="any")
+    assert await worker.offer(job='{"agent": "unknown"}')
+
+
+@pytest.mark.parametrize(
+    "dispatched",
+    [
+        {"room": "dental-7"},
+        {"job": '{"agent": "dental"}'},
+        {"job": '{"demo": "restaurant"}', "room": "any"},
+        {"of_room": '{"agent": "dental"}', "room": "sales-7"},
+    ],
+)
+async def test_a_room_that_names_a_registered_agent_is_owned(dispatched: dict[str, str]) -> None:
+    """By the beginning of its name, or by either metadata."""
+    assert await Worker(own_rooms_only=True).offer(**dispatched)
+
+
+@pytest.mark.parametrize(
+    "dispatched",
+    [
+        {"room": "sales-7"},
+        {"room": ""},
+        {"room": "dental"},
+        {"job": '{"agent": "sales"}'},
+        {"job": '{"agent": "sales"}', "room": "dental-7"},
+        {"of_room": "no JSON"},
+    ],
+)
+async def test_a_foreign_room_is_left_to_other_workers(dispatched: dict[str, str]) -> None:
+    """A foreign prefix, no name, an agent that is not here: rejected, and not for everybody."""
+    worker = Worker(own_rooms_only=True)
+    assert not await worker.offer(**dispatched)
+    assert worker.terminated == [False]
+
+
+async def test_an_empty_pool_owns_nothing() -> None:
+    """There is nobody who could take the call."""
+    assert not await Worker((), own_rooms_only=True).offer(room="dental-7")
+
+
+async def test_agents_that_are_added_and_removed_later_count() -> None:
+    """The registry is alive: a pool is filled after it was made."""
+    worker = Worker((), own_rooms_only=True)
+    worker.names["dental"] = None
+    assert await worker.offer(room="dental-7")
+    del worker.names["dental"]
+    assert not await worker.offer(room="dental-8")
+
+
+async def test_a_routers_choice_is_owned_as_well() -> None:
+    """What the router names is as good as metadata; what it leaves open is asked of the chain."""
+    worker = Worker(own_rooms_only=True, router=lambda metadata: (metadata or {}).get("to"))
+    assert await worker.offer(job='{"to": "dental"}')
+    assert await worker.offer(room="dental-7")
+    assert not await worker.offer(job='{"to": "sales"}', room="dental-7")
+
+
+async def test_a_full_agent_rejects_only_its_own_calls() -> None:
+    """Its sibling still takes calls, and it does too once a call is over."""
+    worker = Worker(caps=capped(agents={"dental": 2}))
+    assert await worker.offer(room="dental-1")
+    assert await worker.offer(job='{"agent": "dental"}')
+    assert not await worker.offer(room="dental-3")
+    assert await worker.offer(room="restaurant-1")
+    worker.running.popitem()
+    worker.running.popitem()
+    assert await worker.offer(room="dental-4")
+    assert worker.terminated == [False]
+
+
+async def test_the_default_agents_cap_covers_the_calls_that_name_none() -> None:
+    """A call is counted where it will go."""
+    worker = Worker(caps=capped(agents={"restaurant": 1}))
+    assert await worker.offer(room="any")
+    assert not await worker.offer(room="other")
+
+
+async def test_a_full_tenant_rejects_only_its_own_calls() -> None:
+    """Whatever agent they go to."""
+    worker = Worker(caps=capped(acme=1))
+    assert await worker.offer(job='{"tenant": "acme"}')
+    assert not await worker.offer(job='{"tenant": "acme", "agent": "dental"}')
+    assert await worker.offer(job='{"tenant": "globex"}')
+    assert await worker.offer()
+
+
+async def test_the_jobs_tenant_wins_over_the_rooms() -> None:
+    """As everywhere."""
+    worker = Worker(caps=capped(acme=1))
+    assert await worker.offer(job='{"tenant": "acme"}', of_room='{"tenant": "globex"}')
+    assert await worker.offer(job='{"tenant": "globex"}', of_room='{"tenant": "acme"}')
+    assert not await worker.offer(of_room='{"tenant": "acme"}')
+
+
+async def test_the_default_tenants_cap_covers_the_calls_without_a_tenant() -> None:
+    """`"default"` is how a cap names them, as OpenRTC does."""
+    worker = Worker(caps=capped(default=1))
+    assert await worker.offer()
+    assert not await worker.offer(job='{"tenant": " "}')
+    assert await worker.offer(job='{"tenant": "acme"}')
+
+
+async def test_caps_of_agents_and_tenants_must_both_have_room() -> None:
+    """A call needs a place in each."""
+    worker = Worker(caps=capped(agents={"dental": 2}, acme=1))
+    assert await worker.offer(job='{"agent": "dental", "tenant": "acme"}')
+    assert not await worker.offer(job='{"agent": "restaurant", "tenant": "acme"}')
+    assert await worker.offer(job='{"agent": "dental", "tenant": "globex"}')
+    assert not await worker.offer(job='{"agent": "dental", "tenant": "globex"}')
+    assert await worker.offer(job='{"agent": "restaurant", "tenant": "globex"}')
+
+
+async def test_a_burst_of_requests_does_not_exceed_a_cap() -> None:
+    """A place is taken when it is promised, not when the call has begun."""
+    worker = Worker(caps=capped(agents={"dental": 3}))
+    worker.launching.clear()
+    burst = asyncio.gather(*(worker.offer(room=f"dental-{n}") for n in range(10)))
+    await asyncio.sleep(0)
+    worker.launching.set()
+    assert sorted(await burst) == [False] * 7 + [True] * 3
+
+
+@pytest.mark.parametrize("job", ['{"agent": "sales"}', '{"tenant": "a b"}'])
+async def test_a_call_that_will_be_refused_takes_nobodys_place(job: str) -> None:
+    """An unknown agent or an invalid tenant is refused by the routing, at no account."""
+    worker = Worker(caps=capped(agents={"restaurant": 1}, default=1))
+    assert await worker.offer(job=job)
+    assert await worker.offer()
+
+
+async def test_jobs_that_were_taken_over_are_counted() -> None:
+    """A worker that was reloaded runs calls that it never admitted itself."""
+    worker = Worker(caps=capped(agents={"dental": 1}))
+    worker.running["old"] = agent.Job(id="old", room=models.Room(name="dental-1"))
+    assert not await worker.offer(room="dental-2")
+
+
+async def test_a_filter_of_the_users_own_decides_after_the_caps() -> None:
+    """It gets LiveKit's request, and what it rejects takes no place."""
+    asked: list[str] = []
+
+    async def own_filter(request: JobRequest) -> None:
+        asked.append(request.room.name)
+        await (request.reject() if request.room.name == "dental-0" else request.accept())
+
+    worker = Worker(caps=capped(agents={"dental": 1}), then=own_filter)
+    assert not await worker.offer(room="dental-0")
+    assert await worker.offer(room="dental-1")
+    assert not await worker.offer(room="dental-2")
+    assert asked == ["dental-0", "dental-1"]
+
+
+async def test_a_filter_that_raises_is_logged_and_nothing_is_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """LiveKit then rejects the job, which nobody has answered; the place is free again."""
+
+    async def broken(request: JobRequest) -> None:
+        raise ZeroDivisionError(request.id)
+
+    worker = Worker(caps=capped(agents={"restaurant": 1}), then=broken)
+    assert not await worker.offer()
+    assert not await worker.offer()
+    assert caplog.text.count("could not be answered") == 2
+    assert "has its 1 calls" not in caplog.text
+
+
+async def test_a_router_that_raises_does_not_break_the_admission() -> None:
+    """The call is accepted and refused with the cause when it is routed; or it is not ours."""
+
+    def broken(_: object) -> str:
+        raise ZeroDivisionError
+
+    assert await Worker(router=broken, caps=capped(agents={"dental": 1})).offer(room="dental-1")
+    assert not await Worker(router=broken, own_rooms_only=True).offer(room="dental-1")
+
+
+async def test_a_phone_number_in_a_room_name_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """LiveKit names the rooms of telephone calls after their callers."""
+    with caplog.at_level("INFO"):
+        await Worker(own_rooms_only=True).offer(room="call-_+15551234567_x")
+    assert "left to other workers" in caplog.text
+    assert "15551234567" not in caplog.text
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "2", None])
+@pytest.mark.parametrize("of", ["agent", "tenant"])
+def test_a_cap_that_cannot_hold_is_refused(limit: Any, of: str) -> None:
+    """Zero would be an agent that takes no call at all, which is not what a cap is for."""
+    caps = {"dental": 1, "er": limit}
+    with pytest.raises(InvalidRegistration, match=f"cap of {of} 'er' is"):
+        checked_caps(*((caps, None) if of == "agent" else (None, caps)))

@@ -1,0 +1,148 @@
+"""The pool itself: what is registered, what LiveKit's server gets, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from livekit.agents import AgentServer, JobRequest, cli
+
+from producer import AgentPool, HookLimits
+from producer.errors import InvalidRegistration, NoSuchAgent
+from producer.pool.routing import JobView, resolve
+from tests.support.pool_agents import Dental, Restaurant, Silent, make_llm
+
+ROOT = Path(__file__).parents[3]
+
+
+async def take_all(request: JobRequest) -> None:
+    """A request filter."""
+    await request.accept()
+
+
+def pool_of(*names: str, **options: Any) -> AgentPool:
+    """Return a pool with agents of these names."""
+    pool = AgentPool(**options)
+    for name in names:
+        pool.add(name, Dental)
+    return pool
+
+
+def test_agents_are_listed_in_the_order_of_registration() -> None:
+    """Which is the order that routing asks them in."""
+    pool = pool_of("b", "a", "c")
+    assert pool.list_agents() == ["b", "a", "c"]
+    assert repr(pool) == "<AgentPool of b, a, c, 0 observers>"
+    assert repr(AgentPool(observers=[Silent()])) == "<AgentPool of no agents, 1 observers>"
+
+
+def test_add_returns_what_get_returns() -> None:
+    """The registration, with the pool's defaults in it."""
+    pool = AgentPool(default_llm=make_llm, default_tts="x/y", default_greeting="Hello")
+    added = pool.add(" dental ", Dental, tts="cartesia/sonic-3")
+    assert pool.get("dental") is added
+    assert (added.name, added.agent_class) == ("dental", Dental)
+    assert (added.stt, added.llm, added.tts) == (None, make_llm, "cartesia/sonic-3")
+    assert added.greeting == "Hello"
+
+
+def test_a_name_is_had_once() -> None:
+    """The first registration stays."""
+    pool = pool_of("dental")
+    with pytest.raises(InvalidRegistration, match=r"'dental' is registered already, from .*Dental"):
+        pool.add("dental", Restaurant)
+    assert pool.get("dental").agent_class is Dental
+
+
+def test_removing_the_first_agent_changes_the_default() -> None:
+    """The next one gets the calls that name none."""
+    pool = pool_of("dental", "restaurant")
+    assert resolve(JobView(), pool.list_agents()).agent == "dental"
+    removed = pool.remove("dental")
+    assert removed.name == "dental"
+    assert resolve(JobView(), pool.list_agents()).agent == "restaurant"
+
+
+@pytest.mark.parametrize("method", ["get", "remove"])
+def test_an_agent_that_is_not_there_is_a_key_error(method: str) -> None:
+    """The message names it, and what there is."""
+    with pytest.raises(KeyError) as missing:
+        getattr(pool_of("dental"), method)("sales")
+    assert str(missing.value) == "no agent 'sales' in the pool; Registered: dental."
+    assert isinstance(missing.value, NoSuchAgent)
+
+
+def test_what_is_no_observer_is_refused() -> None:
+    """Both hooks are needed, though a class may leave one empty."""
+    with pytest.raises(TypeError, match="has not both hooks"):
+        AgentPool(observers=[object()])  # type: ignore[list-item]  # the mistake under test
+    with pytest.raises(TypeError, match="has not both hooks"):
+        AgentPool().add_observer(type("Half", (), {"on_session_start": None})())
+
+
+def test_an_empty_pool_does_not_run() -> None:
+    """LiveKit's commands are not even offered."""
+    with pytest.raises(RuntimeError, match=r"^No agents are registered in the pool\.$"):
+        AgentPool().run()
+
+
+def test_a_filter_and_the_own_rooms_contradict_each_other() -> None:
+    """One of them decides about a room."""
+    with pytest.raises(InvalidRegistration, match="leave accept_only_registered_rooms out"):
+        AgentPool(request_filter=take_all, accept_only_registered_rooms=True)
+
+
+def test_caps_are_checked_where_they_are_given() -> None:
+    """A cap of nothing is a mistake."""
+    with pytest.raises(ValueError, match="cap of agent 'dental' is 0"):
+        AgentPool(max_sessions_per_agent={"dental": 0})
+    with pytest.raises(ValueError, match="cap of tenant 'acme' is -1"):
+        AgentPool(max_sessions_per_tenant={"acme": -1})
+
+
+def test_a_server_of_ones_own_is_used() -> None:
+    """Executor, ports and load are LiveKit's settings, so they are set on LiveKit's object."""
+    server = AgentServer(port=0)
+    pool = pool_of("dental", server=server, agent_name="desk", hook_limits=HookLimits(start_s=1))
+    assert pool.server is server
+    assert server._agent_name == "desk"
+    assert pool._state.limits == HookLimits(start_s=1, end_s=30.0)
+
+
+def test_a_server_that_has_an_entrypoint_already_is_refused_by_livekit() -> None:
+    """LiveKit's server serves one entrypoint."""
+    with pytest.raises(RuntimeError, match="only one rtc_session"):
+        AgentPool(server=pool_of("dental").server)
+
+
+def test_run_is_livekits_own_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the pool's server."""
+    ran: list[object] = []
+    monkeypatch.setattr(cli, "run_app", ran.append)
+    pool = pool_of("dental")
+    pool.run()
+    assert ran == [pool.server]
+
+
+def test_livekits_commands_are_there() -> None:
+    """`dev`, `start`, `console` and `connect` of a program that ends in `pool.run()`."""
+    program = (
+        "from producer import AgentPool\n"
+        "from tests.support.pool_agents import Dental\n"
+        "pool = AgentPool()\n"
+        "pool.add('dental', Dental)\n"
+        "pool.run()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    for command in ("dev", "start", "console", "connect"):
+        assert f" {command} " in ran.stdout

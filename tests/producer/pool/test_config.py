@@ -1,0 +1,189 @@
+"""What is registered goes into job processes, or is refused with the way out where it is given."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from livekit.agents import Agent
+
+from producer import AgentConfig, AgentPool
+from producer.demo.providers import ScriptedLLM
+from producer.errors import InvalidRegistration, NotPicklable, PoolError, ProducerError
+from producer.pool.config import checked, made
+from producer.pool.session import PoolState
+from tests.support.pool_agents import (
+    QUIET,
+    Dental,
+    Silent,
+    first_word,
+    make_llm,
+    make_stt,
+    make_tts,
+    quiet_options,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+def copied(value: Any) -> Any:
+    """Return a value as a job process would receive it."""
+    return pickle.loads(pickle.dumps(value))  # noqa: S301 - our own bytes
+
+
+def config(**options: Any) -> AgentConfig:
+    """Return a valid registration of the agent `dental`."""
+    return checked(AgentConfig(**{"name": "dental", "agent_class": Dental, **options}))
+
+
+@pytest.mark.parametrize("name", ["dental", "Dental-ER_2", "x" * 64, "-", "_"])
+def test_a_name_is_letters_digits_dashes_and_underscores(name: str) -> None:
+    """Up to 64 of them: a name is part of room names, subjects and metadata."""
+    assert config(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "dentäl", "a.b", "x" * 65, "a\nb", "a/b"])
+def test_any_other_name_is_refused(name: str) -> None:
+    """With the rule and the name."""
+    with pytest.raises(InvalidRegistration, match="1 to 64 ASCII letters") as refused:
+        config(name=name)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("kind", [object, "Dental", Dental(), None, make_llm])
+def test_what_is_no_agent_class_is_refused(kind: Any) -> None:
+    """An instance would be shared by all calls."""
+    with pytest.raises(TypeError, match="is no subclass of livekit"):
+        config(agent_class=kind)
+
+
+def test_a_factory_makes_a_provider_for_each_session() -> None:
+    """Functions, partials and classes are called; calls share nothing."""
+    llm = partial(ScriptedLLM, model="m-1")
+    registered = config(llm=llm, stt=make_stt, tts=make_tts, session_kwargs=quiet_options)
+    first, second = registered.session_arguments(), registered.session_arguments()
+    assert first["llm"].model == "m-1"
+    for role in ("stt", "llm", "tts"):
+        assert first[role] is not second[role]
+    assert first["turn_handling"] == second["turn_handling"] == {"turn_detection": "manual"}
+    assert isinstance(made(ScriptedLLM), ScriptedLLM)
+
+
+def test_a_value_is_given_to_every_session_as_it_is() -> None:
+    """Strings are LiveKit's own model names; an object is shared by the calls of one process."""
+    llm = ScriptedLLM()
+    registered = config(llm=llm, stt="deepgram/nova-3")
+    assert registered.session_arguments()["llm"] is llm
+    assert registered.session_arguments()["stt"] == "deepgram/nova-3"
+
+
+def test_what_is_not_configured_is_left_to_livekit() -> None:
+    """No argument is passed for it, so LiveKit's defaults apply."""
+    assert config().session_arguments() == {}
+    assert config(session_kwargs=QUIET).session_arguments() == QUIET
+
+
+def test_a_registration_arrives_in_a_job_process_as_it_was() -> None:
+    """Class, providers, factories and options."""
+    registered = config(llm=make_llm, stt="deepgram/nova-3", greeting="Hi", session_kwargs=QUIET)
+    assert copied(registered) == registered
+
+
+def test_a_pools_state_with_observers_and_router_pickles() -> None:
+    """It is all that a job process gets."""
+    state = PoolState({"dental": config(llm=make_llm)}, [Silent()], first_word)
+    arrived = copied(state)
+    assert arrived.agents == state.agents
+    assert arrived.router is first_word
+    assert isinstance(arrived.observers[0], Silent)
+
+
+def test_what_livekit_runs_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entrypoint and the end hook of a pool with everything that it can hold."""
+    pool = AgentPool(observers=[Silent()], router=first_word, default_llm=make_llm)
+    pool.add("dental", Dental, tts=ScriptedLLM(), session_kwargs=quiet_options)
+    entrypoint = copied(pool.server._entrypoint_fnc)
+    assert entrypoint.args[0].agents["dental"].llm is make_llm
+    assert copied(pool.server._session_end_fnc) is pool.server._session_end_fnc
+
+
+def test_what_a_provider_holds_is_not_in_the_repr() -> None:
+    """A registration may be logged; the key of a provider may not."""
+    llm = partial(ScriptedLLM, model="sk-secret")
+    registered = config(llm=llm, session_kwargs={"userdata": "sk-secret"}, greeting="Hi")
+    assert "sk-secret" not in repr(registered)
+    assert "greeting='Hi'" in repr(registered)
+
+
+@pytest.mark.parametrize("role", ["stt", "llm", "tts"])
+def test_a_provider_that_cannot_pickle_is_refused_with_the_way_out(role: str) -> None:
+    """The message names the agent, the role and the type, and says what to pass instead."""
+    provider = ScriptedLLM()
+    provider.plan = lambda text, context: ("", [])
+    with pytest.raises(NotPicklable) as refused:
+        config(**{role: provider})
+    message = str(refused.value)
+    assert message.startswith(
+        f"agent 'dental': its {role}, producer.demo.providers.ScriptedLLM, cannot be pickled"
+    )
+    assert "a function of a module, or functools.partial(Plugin, model='…')" in message
+    assert isinstance(refused.value, ValueError | PoolError | ProducerError)
+
+
+def test_a_lambda_is_refused_as_a_factory() -> None:
+    """It has no name under which another process could find it."""
+    with pytest.raises(NotPicklable, match="<lambda>, cannot be pickled"):
+        config(llm=lambda: ScriptedLLM())  # noqa: PLW0108 - the mistake under test
+
+
+def test_session_options_that_cannot_pickle_are_refused() -> None:
+    """A detector with a lock in it is made per session instead."""
+    with pytest.raises(NotPicklable, match=r"its session_kwargs cannot be pickled .* per session"):
+        config(session_kwargs={"userdata": threading.Lock()})
+
+
+def test_a_class_inside_a_function_is_refused() -> None:
+    """Another process could not import it."""
+
+    class Local(Agent):
+        pass
+
+    with pytest.raises(NotPicklable, match=r"its class .*Local cannot be pickled .* top level"):
+        config(agent_class=Local)
+
+
+@pytest.mark.parametrize("part", ["observer", "router"])
+def test_an_observer_or_router_that_cannot_pickle_is_refused(part: str) -> None:
+    """A lock, a connection or a lambda is told where it is given, not at the first call."""
+    observer = Silent()
+    observer.connection = threading.Lock()  # type: ignore[attr-defined]  # the mistake under test
+    options = {"observers": [observer]} if part == "observer" else {"router": lambda _: None}
+    with pytest.raises(NotPicklable, match=f"{part}.* cannot be pickled into a job process"):
+        AgentPool(**options)
+
+
+def test_a_class_that_comes_from_no_file_is_refused() -> None:
+    """`__main__` of a terminal exists in no other process."""
+    program = (
+        "from livekit.agents import Agent\n"
+        "from producer import AgentPool\n"
+        "class Typed(Agent): pass\n"
+        "try: AgentPool().add('typed', Typed)\n"
+        "except ValueError as error: print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert "its class Typed cannot be pickled into a job process (it was not read" in ran.stdout

@@ -1,0 +1,124 @@
+"""Our own observer in our own pool: what a call cost is published, however the call goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from livekit.agents import JobExecutorType
+from livekit.agents.ipc import job_proc_lazy_main
+from livekit.agents.ipc.mock_room import create_mock_room
+
+from producer import AgentPool, CostObserver, HookLimits
+from producer.events import Event, SessionEnded, SessionStarted
+from producer.process import PROCESS
+from producer.router import ROUTER
+from tests.support import stream
+from tests.support.broker import Broker
+from tests.support.dispatch import stand_in_room
+from tests.support.jobs import job
+from tests.support.pool_agents import QUIET, Broken, Greeter, make_llm, make_tts
+from tests.support.pool_calls import Caller, Running, Scribe, loopback_server
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def bus(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
+    """A broker with the stream; no publisher and no session is left behind."""
+    monkeypatch.setattr(ROUTER, "unattributed", 0)
+    await stream.declare(broker.url)
+    yield broker
+    await asyncio.to_thread(PROCESS.close)
+
+
+async def published(bus: Broker, kind: type[Event]) -> list[Any]:
+    """Return the events of one kind."""
+    return [event for event in await stream.events(bus.url) if isinstance(event, kind)]
+
+
+async def test_a_call_is_metered_from_its_first_word_to_its_end(bus: Broker) -> None:
+    """Also what the agent says on entering, before its session has quite started."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    pool = AgentPool(observers=[observer], default_llm=make_llm, default_tts=make_tts)
+    pool.add("greeter", Greeter, session_kwargs=QUIET)
+    metadata = '{"tenant": "acme"}'
+    with job("AJ-1", job_metadata=metadata, room=create_mock_room()) as context:
+        async with pool.session(context) as session:
+            await until(lambda: len(session.history.messages()) == 1)
+            await session.run(user_input="#1# hello")
+    (started,), (ended,) = await published(bus, SessionStarted), await published(bus, SessionEnded)
+    assert (started.agent_id, started.tenant, started.job_id) == ("greeter", "acme", "AJ-1")
+    assert ended.status == "success"
+    assert {meter.modality: meter.totals.requests for meter in ended.meters} == {"llm": 2, "tts": 2}
+
+
+async def test_a_call_whose_agent_cannot_be_made_has_an_end(bus: Broker) -> None:
+    """Its session never closes, because it never opened: the pool says that it is over."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    pool = AgentPool(observers=[observer], default_llm=make_llm)
+    pool.add("broken", Broken, session_kwargs=QUIET)
+    with job("AJ-1", room=create_mock_room()) as context, pytest.raises(ZeroDivisionError):
+        async with pool.session(context):
+            raise AssertionError("it has not started")
+    (ended,) = await published(bus, SessionEnded)
+    assert (ended.status, ended.reason, ended.meters) == ("failed", "session end hook", [])
+
+
+async def test_a_refused_call_costs_nothing_and_is_not_in_the_ledger(bus: Broker) -> None:
+    """It reached no agent, so there is nobody whose cost it could be."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    pool = AgentPool(observers=[observer], default_llm=make_llm)
+    pool.add("greeter", Greeter, session_kwargs=QUIET)
+    with job("AJ-1", job_metadata='{"agent": "sales"}') as context, pytest.raises(ValueError):  # noqa: PT011 - routing's own tests look closer
+        async with pool.session(context):
+            raise AssertionError("it was not refused")
+    assert await observer.flush()
+    assert await stream.events(bus.url) == []
+
+
+async def test_a_broker_that_is_gone_for_the_whole_call_delays_its_end_by_the_limit_only() -> None:
+    """What the call used waits for the broker; the call does not."""
+    observer = CostObserver(project="prod", servers="nats://127.0.0.1:1")
+    pool = AgentPool(
+        observers=[observer],
+        default_llm=make_llm,
+        default_tts=make_tts,
+        hook_limits=HookLimits(end_s=0.05),
+    )
+    pool.add("greeter", Greeter, session_kwargs=QUIET)
+    with job("AJ-1", room=create_mock_room()) as context:
+        async with pool.session(context) as session:
+            assert (await session.run(user_input="#1# hello")).events
+    assert observer.stats().waiting > 0
+    publisher = observer._publisher()
+    PROCESS._publishers.clear()
+    PROCESS.attachments.clear()
+    await asyncio.to_thread(publisher.close, 0.1)
+
+
+async def test_a_worker_with_threads_lets_go_of_the_sessions_that_are_over(
+    bus: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A job's loop ends with the job; the next call takes away what still listened on it."""
+    monkeypatch.setattr(job_proc_lazy_main, "rtc", None)
+    stand_in_room()
+    observer = CostObserver(project="prod", servers=bus.url)
+    caller = Caller({f"AJ-{number}": 1 for number in range(1, 4)})
+    scribe = Scribe(tmp_path / "told")
+    pool = AgentPool(
+        observers=[observer, caller, scribe],
+        default_llm=make_llm(),
+        default_tts=make_tts(),
+        server=loopback_server(JobExecutorType.THREAD),
+    )
+    pool.add("greeter", Greeter, session_kwargs=QUIET)
+    async with Running.worker(pool.server) as worker:
+        for calls in range(1, 4):
+            await worker.dispatcher.dispatch()
+            await until(lambda calls=calls: len(scribe.told("end")) == calls)  # type: ignore[misc]  # bound now
+            await until(lambda: worker.active() == [])
+            assert len(PROCESS.attachments) <= 1
+    assert len(await published(bus, SessionEnded)) == 3

@@ -1,0 +1,184 @@
+"""Discovery: one agent in each file of a directory, as it arrives in a job process as well."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from producer import AgentPool
+from producer.errors import BrokenAgentModule, DiscoveryFailed
+from producer.pool.modules import is_discovered, module_name
+
+AGENT = """
+from livekit.agents import Agent
+from producer import agent_config
+from tests.support.pool_agents import Dental as Imported, make_llm
+
+{mark}
+class {name}(Agent):
+    def __init__(self):
+        super().__init__(instructions="x")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _unloaded() -> Iterator[None]:
+    """Every test loads its own modules."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if is_discovered(name):
+            del sys.modules[name]
+
+
+def write(folder: Path, file: str, mark: str = "", name: str = "Found") -> Path:
+    """Write an agent module."""
+    path = folder / file
+    path.write_text(AGENT.format(mark=mark, name=name))
+    return path
+
+
+def test_each_file_is_an_agent_in_the_order_of_the_file_names(tmp_path: Path) -> None:
+    """An undecorated class is called as its file; the first one is the default."""
+    for file in ("support.py", "dental.py", "restaurant_2.py"):
+        write(tmp_path, file)
+    pool = AgentPool()
+    found = pool.discover(tmp_path)
+    assert [config.name for config in found] == ["dental", "restaurant_2", "support"]
+    assert pool.list_agents() == ["dental", "restaurant_2", "support"]
+    assert found[0].source_path == tmp_path.resolve() / "dental.py"
+
+
+def test_the_decorators_name_beats_the_files(tmp_path: Path) -> None:
+    """So a file may be called as its author likes."""
+    write(tmp_path, "a.py", "@agent_config(name='dental', greeting='Hello')")
+    (found,) = AgentPool(default_greeting="Hi").discover(str(tmp_path))
+    assert (found.name, found.greeting) == ("dental", "Hello")
+
+
+def test_the_decorator_leaves_the_class_as_it_is(tmp_path: Path) -> None:
+    """It stays a plain agent, which can be used anywhere else."""
+    write(tmp_path, "a.py", "@agent_config(stt='deepgram/nova-3')", name="Plain")
+    (found,) = AgentPool().discover(tmp_path)
+    assert found.agent_class().instructions == "x"
+    assert found.agent_class.__name__ == "Plain"
+
+
+def test_the_pools_defaults_fill_what_the_decorator_leaves_open(tmp_path: Path) -> None:
+    """Key by key."""
+    write(tmp_path, "a.py", "@agent_config(stt='deepgram/nova-3')")
+    pool = AgentPool(default_stt="x/y", default_llm="openai/gpt-4.1-mini", default_greeting="Hi")
+    (found,) = pool.discover(tmp_path)
+    assert (found.stt, found.llm, found.tts) == ("deepgram/nova-3", "openai/gpt-4.1-mini", None)
+    assert found.greeting == "Hi"
+
+
+def test_files_with_a_leading_underscore_are_left_alone(tmp_path: Path) -> None:
+    """Neither `__init__.py` nor what agents share is executed."""
+    for file in ("__init__.py", "_shared.py"):
+        (tmp_path / file).write_text("raise RuntimeError('executed')")
+    write(tmp_path, "dental.py")
+    assert [it.name for it in AgentPool().discover(tmp_path)] == ["dental"]
+
+
+def test_imported_agents_are_not_a_modules_own(tmp_path: Path) -> None:
+    """A base class or a hand-off target from elsewhere is no agent of this file."""
+    (tmp_path / "only_imports.py").write_text("from tests.support.pool_agents import Dental")
+    with pytest.raises(BrokenAgentModule, match=r"only_imports.py.*defines no subclass"):
+        AgentPool().discover(tmp_path)
+
+
+def test_of_several_agents_in_a_file_the_marked_one_is_meant(tmp_path: Path) -> None:
+    """Without a mark it is the first; a subclass does not inherit the mark."""
+    path = write(tmp_path, "support.py", name="Specialist")
+    more = "\n@agent_config(name='desk')\nclass Desk(Agent): pass\nclass Night(Desk): pass\n"
+    path.write_text(path.read_text() + more)
+    (found,) = AgentPool().discover(tmp_path)
+    assert (found.name, found.agent_class.__name__) == ("desk", "Desk")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def broken(:", "SyntaxError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_error(
+    tmp_path: Path, text: str, error: str
+) -> None:
+    """The worker does not start without it; nothing half-loaded stays behind."""
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(RuntimeError, match=r"'broken.py' in .*cannot be imported") as failed:
+        AgentPool().discover(tmp_path)
+    assert error in str(failed.value)
+    assert isinstance(failed.value, DiscoveryFailed)
+    assert failed.value.__cause__ is not None
+    assert module_name(path) not in sys.modules
+
+
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    """As Python's own for a missing file."""
+    with pytest.raises(FileNotFoundError, match="does not exist: name a folder"):
+        AgentPool().discover(tmp_path / "nowhere")
+
+
+def test_a_file_in_the_directorys_place_is_an_error(tmp_path: Path) -> None:
+    """As Python's own for a path that is no directory."""
+    with pytest.raises(NotADirectoryError, match="is not a directory: name the folder"):
+        AgentPool().discover(write(tmp_path, "dental.py"))
+
+
+def test_two_files_with_one_name_are_an_error_that_names_the_other(tmp_path: Path) -> None:
+    """A name decides where calls go, so it is had once."""
+    write(tmp_path, "a.py", "@agent_config(name='dental')")
+    write(tmp_path, "b.py", "@agent_config(name='dental')")
+    with pytest.raises(ValueError, match=r"'dental' is registered already, from .*a\.py"):
+        AgentPool().discover(tmp_path)
+
+
+def test_a_discovered_agent_survives_a_pickle_after_its_module_is_unloaded(tmp_path: Path) -> None:
+    """A job process has never seen the file: class and factories come from it again."""
+    path = tmp_path / "dental.py"
+    path.write_text(
+        dedent("""
+        from livekit.agents import Agent
+        from producer import agent_config
+        from producer.demo.providers import ScriptedLLM
+
+        def own_factory():
+            return ScriptedLLM(model="made in the module")
+
+        @agent_config(llm=own_factory, session_kwargs={"vad": None})
+        class Dental(Agent):
+            def __init__(self):
+                super().__init__(instructions="from the file")
+        """)
+    )
+    (found,) = AgentPool().discover(tmp_path)
+    sent = pickle.dumps({"dental": found})
+    del sys.modules[module_name(path)]
+    arrived = pickle.loads(sent)["dental"]  # noqa: S301 - our own bytes
+    assert arrived.agent_class is not found.agent_class
+    assert arrived.agent_class().instructions == "from the file"
+    assert arrived.session_arguments()["llm"].model == "made in the module"
+    assert (arrived.name, arrived.session_kwargs) == ("dental", {"vad": None})
+
+
+def test_files_of_one_name_in_two_directories_are_two_modules(tmp_path: Path) -> None:
+    """The module's name is made from the whole path."""
+    for folder, name in (("a", "First"), ("b", "Second")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, "agent.py", f"@agent_config(name='{folder}')", name)
+    pool = AgentPool()
+    pool.discover(tmp_path / "a")
+    pool.discover(tmp_path / "b")
+    names = [pool.get(it).agent_class.__name__ for it in pool.list_agents()]
+    assert names == ["First", "Second"]

@@ -1,0 +1,232 @@
+"""Observers: what they are told about a call, and that none of them can hurt it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import pickle
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from openrtc.observability import base_observer as openrtc
+
+from producer import CostObserver, HookLimits, SessionInfo, SessionObserver, SessionStatus
+from producer.errors import InvalidTenant
+from producer.pool.observers import attaches_before_start, info_of, outcome_of, run_hook
+from producer.pool.routing import JobView, view_of
+
+
+def info(**dispatched: Any) -> SessionInfo:
+    """Return what observers are told about a call."""
+    return info_of("dental", JobView(job_id="AJ_1", room_name="dental-1", **dispatched))
+
+
+def test_the_info_is_frozen_and_pickles() -> None:
+    """It may be kept, compared and sent anywhere."""
+    told = info(job_metadata='{"tenant": "acme"}')
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        told.tenant = "globex"  # type: ignore[misc]  # what must not work
+    assert pickle.loads(pickle.dumps(told)) == told  # noqa: S301 - our own bytes
+
+
+def test_info_and_outcome_have_every_field_of_openrtcs() -> None:
+    """An observer that was written for OpenRTC finds what it reads there."""
+    theirs = {field.name for field in dataclasses.fields(openrtc.SessionInfo)}
+    assert theirs <= {field.name for field in dataclasses.fields(SessionInfo)}
+    outcome = outcome_of(info(), None)
+    theirs = {field.name for field in dataclasses.fields(openrtc.SessionOutcome)}
+    assert theirs <= {field.name for field in dataclasses.fields(outcome)}
+    assert {it.value for it in SessionStatus} == {it.value for it in openrtc.SessionStatus}
+
+
+def test_an_observer_of_one_is_an_observer_of_the_other() -> None:
+    """The protocols accept the same shape; ours can also ask to be attached before the start."""
+    observer = CostObserver(project="p", servers="nats://h:1")
+    assert isinstance(observer, SessionObserver)
+    assert isinstance(observer, openrtc.SessionObserver)
+    assert attaches_before_start(observer)
+    assert not attaches_before_start(Quiet())
+
+
+def test_a_job_without_room_or_id_is_no_problem() -> None:
+    """What is missing is empty text."""
+    told = info_of("dental", view_of(SimpleNamespace()))
+    assert (told.room_name, told.job_id, dict(told.metadata)) == ("", "", {})
+
+
+def test_the_jobs_metadata_lies_over_the_rooms() -> None:
+    """Key by key, the job wins, and every value is text."""
+    told = info(
+        room_metadata='{"tenant": "room", "lang": "de", "n": 1}',
+        job_metadata={"tenant": "job", "n": 2},
+    )
+    assert told.metadata == {"tenant": "job", "lang": "de", "n": "2"}
+    assert told.tenant == "job"
+
+
+@pytest.mark.parametrize("tenant", ["acme", " acme\n", "A-1_b", "x" * 128, 42])
+def test_a_tenant_is_taken_from_the_metadata(tenant: object) -> None:
+    """Without the space around it, in the field and in the map."""
+    told = info(job_metadata=json.dumps({"tenant": tenant}))
+    assert told.tenant == told.metadata["tenant"] == str(tenant).strip()
+
+
+@pytest.mark.parametrize("job", ["", "{}", '{"tenant": null}', '{"tenant": " "}', "no JSON"])
+def test_an_absent_tenant_stays_absent(job: str) -> None:
+    """Nothing is invented: no field, no key."""
+    told = info(job_metadata=job)
+    assert told.tenant is None
+    assert "tenant" not in told.metadata
+
+
+@pytest.mark.parametrize("tenant", ["a b", "a/b", "ä", "x" * 129, "a\nb", ["a"], {"a": 1}])
+def test_a_malformed_tenant_refuses_the_call(tenant: object) -> None:
+    """Changed into a valid one it could become another tenant's."""
+    with pytest.raises(InvalidTenant, match="Invalid tenant") as refused:
+        info(job_metadata=json.dumps({"tenant": tenant}))
+    assert isinstance(refused.value, ValueError)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, SessionStatus.SUCCESS),
+        (RuntimeError("x"), SessionStatus.FAILED),
+        (asyncio.CancelledError(), SessionStatus.CANCELLED),
+        (KeyboardInterrupt(), SessionStatus.FAILED),
+    ],
+)
+def test_the_outcome_is_judged_by_the_error(
+    error: BaseException | None, status: SessionStatus
+) -> None:
+    """No error, a cancellation, any other; the error itself is handed on, and it is the end."""
+    outcome = outcome_of(info(), error)
+    assert (outcome.status, outcome.error, outcome.is_final) == (status, error, True)
+
+
+def test_a_call_never_lasts_less_than_nothing() -> None:
+    """A clock that was set back is no negative duration."""
+    later = dataclasses.replace(info(), started_at=outcome_of(info(), None).ended_at + 60)
+    assert outcome_of(later, None).duration_seconds == 0.0
+
+
+class Quiet:
+    """An observer that does what it is told with each hook."""
+
+    def __init__(self, do: Any = None) -> None:
+        self.do = do
+        self.asked: list[str] = []
+
+    async def on_session_start(self, info: Any, session: Any) -> None:
+        """Do it."""
+        self.asked.append(info)
+        if self.do is not None:
+            await self.do()
+
+    async def on_session_end(self, info: Any, outcome: Any) -> None:
+        """Do it here as well."""
+        await self.on_session_start(info, outcome)
+
+
+async def hook(observer: object, limit_s: float = 5.0) -> None:
+    """Run one hook as a call does."""
+    await run_hook(observer, "on_session_start", "info", "session", limit_s=limit_s)
+
+
+async def test_a_hook_that_raises_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    """The error stands in the log, with its traceback."""
+
+    async def fail() -> None:
+        raise ZeroDivisionError("of an observer")
+
+    await hook(Quiet(fail))
+    assert "on_session_start of observer" in caplog.text
+    assert "ZeroDivisionError: of an observer" in caplog.text
+
+
+async def test_a_hook_that_is_no_coroutine_is_logged_and_skipped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A forgotten `async` costs the observer, never the call."""
+    await hook(SimpleNamespace(on_session_start=lambda info, session: None))
+    assert "TypeError" in caplog.text
+
+
+async def test_a_slow_hook_is_left_after_its_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """The call goes on."""
+    await hook(Quiet(asyncio.Event().wait), limit_s=0.01)
+    assert "took longer than 0.01 s" in caplog.text
+
+
+async def test_a_hook_that_does_not_let_itself_be_cancelled_is_left_too() -> None:
+    """Its cancellation is not waited for; what becomes of it bothers nobody."""
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            await release.wait()
+            ended.set()
+            raise ZeroDivisionError from None
+
+    await hook(Quiet(stubborn), limit_s=0.01)
+    assert not ended.is_set()
+    release.set()
+    async with asyncio.timeout(5):
+        await ended.wait()
+
+
+async def test_a_hook_that_cancels_itself_is_logged_and_skipped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its cancellation is not the call's."""
+
+    async def cancel() -> None:
+        raise asyncio.CancelledError
+
+    await hook(Quiet(cancel))
+    assert "cancelled itself" in caplog.text
+
+
+async def test_a_cancellation_of_the_call_goes_through() -> None:
+    """A worker that ends a call must not be stopped by an observer, which ends as well."""
+    entered, left = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    call = asyncio.create_task(hook(Quiet(wait)))
+    async with asyncio.timeout(5):
+        await entered.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await left.wait()
+
+
+def test_the_start_is_waited_for_shorter_than_the_end() -> None:
+    """At the start a caller listens; at the end nobody does."""
+    assert HookLimits().start_s == 5.0
+    assert HookLimits().end_s == 30.0
+
+
+async def test_hooks_log_the_observer_and_no_personal_data(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is logged is the observer's own repr, not what it was told."""
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    with caplog.at_level(logging.DEBUG, logger="producer"):
+        await run_hook(Quiet(fail), "on_session_start", "+15551234567", "session", limit_s=1)
+    assert "15551234567" not in caplog.text
