@@ -13,9 +13,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -69,7 +67,6 @@ class Publisher:
         self._reported = (0, 0, 0)
         self._reports = 0
         self._closing = False
-        self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._connection: Connection | None = None
@@ -91,8 +88,9 @@ class Publisher:
     def flush(self) -> Future[None]:
         """Return a future that is done when everything put before was acknowledged."""
         done: Future[None] = Future()
-        self._ready.wait(1.0)
-        self._in_thread(partial(self._flushes.append, done))
+        # Appended here rather than in the thread, which may not be up yet: nobody waits for it.
+        self._flushes.append(done)
+        self._wake_up()
         return done
 
     def close(self, timeout_s: float) -> bool:
@@ -110,7 +108,7 @@ class Publisher:
                 len(self._pending),
             )
         self._closing = True
-        self._in_thread()
+        self._wake_up()
         self._thread.join(timeout_s)
         return done.done()
 
@@ -128,14 +126,12 @@ class Publisher:
             connection=self._connection.state if self._connection else "not connected",
         )
 
-    def _in_thread(self, call: Callable[[], None] | None = None) -> None:
-        """Run `call` in the publisher's thread and wake it."""
+    def _wake_up(self) -> None:
+        """Wake the publisher's thread."""
         loop, wake = self._loop, self._wake
         if loop is None or wake is None:
             return
         try:
-            if call is not None:
-                loop.call_soon_threadsafe(call)
             loop.call_soon_threadsafe(wake.set)
         except RuntimeError:
             logger.debug("the publisher's loop has ended already")
@@ -152,7 +148,6 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._connection = Connection(self.config)
-        self._ready.set()
         backoff_s = _FIRST_BACKOFF_S
         while not self._closing:
             # 1. Whatever is asked to be flushed from here on is taken in this round or a later one.
