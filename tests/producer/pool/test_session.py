@@ -161,7 +161,7 @@ async def test_what_an_agent_says_on_entering_is_not_missed() -> None:
     pool.add("greeter", Greeter, session_kwargs=QUIET)
     async with dispatched() as context, pool.session(context) as session:
         await until(lambda: "tts_metrics" in [name for name, _ in LOG])
-        assert len(session.history.messages()) == 1
+        await until(lambda: len(session.history.messages()) == 1)
     assert [name for name, _ in LOG if name == "llm_metrics"] == ["llm_metrics"]
 
 
