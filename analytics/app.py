@@ -35,6 +35,12 @@ def _analytics() -> typer.Typer:
     return commands
 
 
+def _audit() -> typer.Typer:
+    from analytics.audit_cli import app as commands  # noqa: PLC0415 - same
+
+    return commands
+
+
 def _producer() -> typer.Typer:
     from producer.cli import app as commands  # noqa: PLC0415 - same
 
@@ -59,6 +65,7 @@ COMMANDS: Final[dict[str, Callable[[], typer.Typer]]] = {
     "up": _consumer,
     "consume": _consumer,
     "query": _analytics,
+    "audit": _audit,
     "agents": _producer,
 }
 """Which sub-app holds which command, in the order of the help page."""

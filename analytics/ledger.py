@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3
@@ -45,7 +45,7 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
 
     `data_dir` is a data directory or a snapshot file; without it `COSTS_DATA_DIR` and then the
     user's data folder are used. Connect again to see a newer snapshot. Money is DECIMAL, times are
-    TIMESTAMP in UTC; consumer/store/views.sql describes the views.
+    TIMESTAMP in UTC; docs/views.md describes the views.
 
     Raises:
         NoLedger: There is no snapshot there.

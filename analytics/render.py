@@ -33,12 +33,14 @@ def as_json(report: Report) -> bytes:
         "total": _plain(report.total),
         "groups": report.groups,
         "currency": report.currency,
-        "since": _moment(report.since),
-        "until": _moment(report.until),
-        "as_of": _moment(report.as_of),
+        "since": plain_moment(report.since),
+        "until": plain_moment(report.until),
+        "as_of": plain_moment(report.as_of),
         "source": report.source,
-        "completeness": msgspec.to_builtins(report.completeness),
+        "completeness": msgspec.to_builtins(report.completeness)
+        | {"short_at_most": plain_money(report.completeness.short_at_most)},
         "warnings": list(report.warnings),
+        "notes": list(report.notes),
     }
     return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
 
@@ -52,14 +54,20 @@ def as_csv(report: Report) -> bytes:
     return out.getvalue().encode()
 
 
+def plain_money(amount: Decimal | None) -> str | None:
+    """Return money without an exponent, with nine digits behind the point."""
+    return None if amount is None else f"{amount:.9f}"
+
+
+def plain_moment(moment: datetime | None) -> str | None:
+    """Return a UTC moment for programs."""
+    return None if moment is None else stamp(moment)
+
+
 def _plain(row: Row) -> dict[str, object]:
     """Return a row of values that JSON and CSV can hold without loss."""
     record = row.record()
     for name, value in record.items():
         if isinstance(value, Decimal):
-            record[name] = f"{value:.9f}" if name in _MONEY else float(value)
+            record[name] = plain_money(value) if name in _MONEY else float(value)
     return record
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else stamp(moment)

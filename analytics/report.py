@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from msgspec import Struct
+
+CURRENCY: Final = "USD"
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -55,9 +58,12 @@ class Unpriced(Struct, frozen=True, kw_only=True):
 
 
 class Completeness(Struct, frozen=True, kw_only=True):
-    """What is missing from the numbers. All but `unpriced` speak of the whole ledger.
+    """What is missing from the numbers.
 
-    `waiting` (messages received and not yet booked) and `running` are None when nobody says.
+    `unpriced` and the sessions are those of the question, the rest speaks of the whole ledger.
+    `waiting` (messages received and not yet booked) and `running` are None when nobody says; the
+    sessions are None when the snapshot was written by a version that did not say. `short_at_most`
+    is what the short sessions may lack, None when nobody can say how much.
     """
 
     unpriced: tuple[Unpriced, ...] = ()
@@ -66,13 +72,18 @@ class Completeness(Struct, frozen=True, kw_only=True):
     unattributed: int = 0
     waiting: int | None = None
     running: bool | None = None
+    open_sessions: int | None = None
+    abandoned_sessions: int | None = None
+    short_sessions: int | None = None
+    short_at_most: Decimal | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True):
     """The rows of a question, their total, and the moment they speak of.
 
     `groups` counts all groups there are; `rows` may hold only the top ones. `as_of` is None while the
-    ledger has received nothing. `warnings` are sentences for people, `completeness` is for programs.
+    ledger has received nothing. `warnings` are sentences for people, `completeness` is for programs;
+    `notes` are sentences as well, of what is as it should be.
     """
 
     by: tuple[str, ...]
@@ -86,6 +97,7 @@ class Report(Struct, frozen=True, kw_only=True):
     source: str
     completeness: Completeness
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def records(self) -> list[dict[str, object]]:
         """Return the rows as flat mappings, for a table, a chart or a data frame."""

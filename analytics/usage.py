@@ -18,8 +18,9 @@ from analytics.completeness import as_of, completeness, nothing_found, warnings
 from analytics.errors import BadTop
 from analytics.filters import Selection, select
 from analytics.ledger import open_newest, read, require
-from analytics.report import Report, Row
+from analytics.report import CURRENCY, Report, Row
 from analytics.times import Moment, Period, period
+from analytics.unsettled import mention, say, unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from analytics.snapshot import Snapshot
 
-CURRENCY: Final = "USD"
 _MICROS: Final = Decimal(1_000_000)
 
 
@@ -99,8 +99,9 @@ def answer(question: Question, data_dir: str | Path | None, *, now: datetime) ->
     connection, snapshot = open_newest(data_dir)
     with connection:
         total, rows, in_all = _measure(connection, snapshot, question)
-        missing = completeness(connection, snapshot, question.selection)
         moment = as_of(connection, snapshot)
+        sessions = unsettled(connection, snapshot, question.selection, moment)
+        missing = completeness(connection, snapshot, question.selection, sessions)
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
         by=tuple(map(str, question.by)),
@@ -113,7 +114,12 @@ def answer(question: Question, data_dir: str | Path | None, *, now: datetime) ->
         as_of=moment,
         source="snapshot",
         completeness=missing,
-        warnings=(*empty, *warnings(missing, total, snapshot, now=now)),
+        warnings=(
+            *empty,
+            *(say(sessions) if sessions else ()),
+            *warnings(missing, total, snapshot, now=now),
+        ),
+        notes=mention(sessions) if sessions else (),
     )
 
 

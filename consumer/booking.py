@@ -222,6 +222,31 @@ def book(
     return row, MeterState(reading.number, reading.totals, state.cost + (cost or ZERO), reported)
 
 
+def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
+    """Return what a refused reading may have been worth at most: all that its totals cost.
+
+    `None` when not all of it has a price that a row can hold: then nobody can say. A meter that
+    ran backwards may have begun to count anew, so what is booked of it is not taken off.
+    """
+    rated = rate(
+        reading.meter,
+        reading.totals,
+        session_time(reading.meter.session_id),
+        provider_raw=reading.provider_raw,
+    )
+    if rated.cost is None or rated.unpriced or not ZERO <= rated.cost < _LIMIT:
+        return None
+    return rated.cost.quantize(_NANO, ROUND_HALF_EVEN)
+
+
+def holds(state: MeterState, reading: Reading) -> bool:
+    """Whether the ledger has all that a reading says, or more because a later one came first."""
+    pairs = zip(astuple(state.totals), astuple(reading.totals), strict=True)
+    return _reported(reading, state) <= state.reported_cost and all(
+        held >= read for held, read in pairs
+    )
+
+
 def _added(totals: Quantities, booked: Quantities) -> dict[str, int]:
     """Return what moved, by name; most readings move three of nineteen quantities."""
     pairs = zip(QUANTITIES, astuple(totals), astuple(booked), strict=True)

@@ -6,7 +6,7 @@ their length. One bad event costs that event only: the good ones beside it survi
 
 from __future__ import annotations
 
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,8 +15,10 @@ from consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason, shorten
 from producer.events import (
     VERSION,
     Event,
+    Name,
     Ordinal,
     ProducerReport,
+    SessionId,
     decode,
     decode_event,
     encode_event,
@@ -73,9 +75,25 @@ class _Tag(Struct):
     type: str
 
 
+class _Whose(Struct):
+    """As much of an unreadable event as names its session."""
+
+    type: Literal["meter_reading", "session_ended"]
+    session_id: SessionId
+    project: Name
+
+
+class _Numbered(_Whose):
+    number: Ordinal
+
+
 _version_decoder = msgspec.msgpack.Decoder(_Version)
 _packed_decoder = msgspec.msgpack.Decoder(_Packed)
 _tag_decoder = msgspec.msgpack.Decoder(_Tag)
+_whose_decoders: Final = (
+    msgspec.msgpack.Decoder(_Numbered),
+    msgspec.msgpack.Decoder(_Whose),
+)
 _tags: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Event))
 
 
@@ -137,7 +155,8 @@ def _read_one_by_one(
             good.append((index, decode_event(raw)))
         except _UNREADABLE as problem:
             reason = _why_unreadable(raw)
-            bad.append(_letter(message, reason, str(problem), index, bytes(raw)))
+            letter = _letter(message, reason, str(problem), index, bytes(raw))
+            bad.append(_attributed(letter, raw, project))
     delivery, foreign = _owned(Delivery(message, packed.producer_id, packed.number, good), project)
     return delivery, bad + foreign
 
@@ -148,6 +167,20 @@ def _why_unreadable(raw: msgspec.Raw) -> Reason:
     except _UNREADABLE:
         return Reason.INVALID_EVENT
     return Reason.INVALID_EVENT if tag in _tags else Reason.UNKNOWN_EVENT
+
+
+def _attributed(letter: DeadLetter, raw: msgspec.Raw, project: str) -> DeadLetter:
+    """Name the session of an unreadable reading or end, if it is one of the subject's project."""
+    for decoder in _whose_decoders:
+        try:
+            found = decoder.decode(raw)
+        except _UNREADABLE:
+            continue
+        if token(found.project) != project or found.session_id > LAST_SESSION_ID:
+            break
+        number = found.number if isinstance(found, _Numbered) else 0
+        return msgspec.structs.replace(letter, session_id=found.session_id, number=number)
+    return letter
 
 
 def _owned(delivery: Delivery, project: str) -> tuple[Delivery, list[DeadLetter]]:

@@ -39,7 +39,11 @@ class Reason(StrEnum):
 
 
 class DeadLetter(Struct, frozen=True):
-    """Something that could not be booked: `index` is its place in the batch of the message."""
+    """Something that could not be booked: `index` is its place in the batch of the message.
+
+    `session_id` is given when an unreadable reading or end can be read so far, and then `number`,
+    unless that is unreadable too (0).
+    """
 
     subject: str
     sequence: int
@@ -47,6 +51,8 @@ class DeadLetter(Struct, frozen=True):
     reason: Reason
     detail: str
     payload: bytes
+    session_id: str | None = None
+    number: int = 0
 
 
 class Applied(Struct, frozen=True, kw_only=True):
@@ -60,14 +66,15 @@ class Applied(Struct, frozen=True, kw_only=True):
     bookings: int = 0
     session_starts: int = 0
     session_ends: int = 0
+    session_notes: int = 0
     producer_reports: int = 0
     dead_letters: int = 0
 
     @property
     def rows(self) -> int:
         """All rows added."""
-        facts = self.session_starts + self.session_ends + self.producer_reports
-        return self.bookings + facts + self.dead_letters
+        sessions = self.session_starts + self.session_ends + self.session_notes
+        return self.bookings + sessions + self.producer_reports + self.dead_letters
 
 
 def shorten(detail: str) -> str:

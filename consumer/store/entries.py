@@ -1,17 +1,19 @@
 """Everything that one transaction is going to add, collected event by event. It writes nothing.
 
 Each kind of event has its rule against repetition: a reading books only what its meter moved, a
-session starts once, an end counts if its number is higher than the last one's. Reports and dead
-letters are compared with the rows when they are inserted.
+session starts once, an end counts if its number is higher than the last one's. Reports, notes and
+dead letters are compared with the rows when they are inserted.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumer.booking import MeterState, Rate, Refusal, book, readings
+from consumer.booking import MeterState, Rate, Refusal, book, readings, worst_case
 from consumer.decode import Delivery, Refused, refuse
-from consumer.store.rows import BookingRow, booking_row
+from consumer.store import notes
+from consumer.store.notes import Doubt, Note
+from consumer.store.rows import BookingRow, StartRow, booking_row
 from producer.events import Event, MeterReading, ProducerReport, SessionEnded, SessionStarted
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ class Entries:
     def __init__(self, sessions: dict[str, SessionState], rate: Rate) -> None:
         self.sessions = sessions
         self.bookings: list[BookingRow] = []
-        self.starts: list[SessionStarted] = []
+        self.starts: list[StartRow] = []
         self.ends: list[SessionEnded] = []
+        self.notes: list[Note] = []
         self.reports: dict[tuple[str, int], ProducerReport] = {}
         self.dead_letters: list[DeadLetter] = []
         self._rate = rate
@@ -46,6 +49,16 @@ class Entries:
                 refused.append(Refused(index, event, refusal.reason, refusal.detail))
         self.dead_letters += refuse(delivery, refused)
 
+    def refuse(self, letters: list[DeadLetter], delivery: Delivery | None) -> None:
+        """Add what of a message could not be read, and note whose it is where that is known."""
+        self.dead_letters += letters
+        producer_id = "" if delivery is None else delivery.producer_id
+        self.notes += [
+            Note(letter.session_id, letter.number, letter.reason, None, None, producer_id)
+            for letter in letters
+            if letter.session_id is not None
+        ]
+
     def _add_event(self, delivery: Delivery, event: Event) -> Refusal | None:
         if isinstance(event, ProducerReport):
             self.reports.setdefault((event.producer_id, event.number), event)
@@ -54,26 +67,74 @@ class Entries:
         if isinstance(event, SessionStarted):
             if not session.started:
                 session.started = True
-                self.starts.append(event)
+                self.starts.append(StartRow(event, delivery.producer_id))
             return None
-        if isinstance(event, SessionEnded) and event.number > session.ended:
-            session.ended = event.number
-            self.ends.append(event)
-        return self._book(delivery, event, session)
+        if isinstance(event, MeterReading):
+            if not (session.started or session.ended or session.missed):
+                session.missed = True
+                self._note(delivery, event, notes.NO_START, number=0)
+            return self._book(delivery, event, session)
+        if event.number <= session.ended:
+            return self._book(delivery, event, session)
+        session.ended = event.number
+        self.ends.append(event)
+        refusal = self._book(delivery, event, session, final=True)
+        if notes.overtaken(session):
+            self._note(delivery, event, notes.AFTER_END)
+        return refusal
 
     def _book(
-        self, delivery: Delivery, event: MeterReading | SessionEnded, session: SessionState
+        self,
+        delivery: Delivery,
+        event: MeterReading | SessionEnded,
+        session: SessionState,
+        *,
+        final: bool = False,
     ) -> Refusal | None:
         """Book what can be booked. An end may have refusals of several meters: they become one."""
         refusals: list[Refusal] = []
-        for reading in readings(event):
+        doubts: list[Doubt] = []
+        read = readings(event)
+        for reading in read:
             result = book(reading, session.meters.get(reading.meter, _UNSEEN), self._rate)
             if isinstance(result, Refusal):
                 refusals.append(result)
+                doubts.append(Doubt(result.reason, worst_case(reading, self._rate), reading.meter))
                 continue
             booking, session.meters[reading.meter] = result
             if booking is not None:
                 self.bookings.append(booking_row(booking, delivery))
+                if session.ended and not final:
+                    later = reading.number > session.ended
+                    reason = notes.AFTER_END if later else notes.CONTRADICTS_END
+                    self._note(delivery, event, reason, number=session.ended)
+            elif isinstance(event, MeterReading):
+                self._note(delivery, event, notes.NOTHING_NEW)
+        if final:
+            refused = {doubt.meter for doubt in doubts}
+            doubts += notes.disagreements(read, session, refused, self._rate)
+        for reason, at_most in notes.summed(doubts):
+            self._note(delivery, event, reason, at_most=at_most)
         if not refusals:
             return None
         return Refusal(refusals[0].reason, "; ".join(each.detail for each in refusals))
+
+    def _note(
+        self,
+        delivery: Delivery,
+        event: MeterReading | SessionEnded,
+        reason: str,
+        *,
+        number: int | None = None,
+        at_most: str | None = None,
+    ) -> None:
+        self.notes.append(
+            Note(
+                event.session_id,
+                event.number if number is None else number,
+                reason,
+                event.occurred_at if isinstance(event, MeterReading) else event.ended_at,
+                at_most,
+                delivery.producer_id,
+            )
+        )

@@ -137,9 +137,9 @@ class Ledger:
         deliveries = [delivery for delivery, _ in reads if delivery is not None]
         entries = Entries(self._sessions(deliveries), self._rate)
         for delivery, letters in reads:
-            entries.dead_letters += letters
             if delivery is not None:
                 entries.add(delivery)
+            entries.refuse(letters, delivery)
         added = self._commit(entries, max((m.sequence for m in messages), default=0), now_us)
         events = sum(len(delivery.events) for delivery in deliveries)
         return Applied(messages=len(messages), events=events, **added)

@@ -12,10 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from consumer.booking import Booking, Meter
-from producer.events import Quantities, RequestDetail
+from producer.events import Quantities, RequestDetail, SessionStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from decimal import Decimal
 
     import duckdb
@@ -50,6 +50,13 @@ class BookingRow(Struct, frozen=True):
     stream_sequence: int
 
 
+class StartRow(Struct, frozen=True):
+    """A session's start, and the producer that told of it."""
+
+    start: SessionStarted
+    producer_id: str
+
+
 def booking_row(booking: Booking, delivery: Delivery) -> BookingRow:
     """Return `booking` as a row."""
     reading = booking.reading
@@ -78,7 +85,7 @@ def insert(
     connection: duckdb.DuckDBPyConnection,
     statement: str,
     rows: Sequence[Struct],
-    values: dict[str, int] | None = None,
+    values: Mapping[str, int | str] | None = None,
 ) -> int:
     """Insert `rows` with `statement` and return how many it added."""
     added = 0

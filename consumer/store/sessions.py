@@ -20,15 +20,19 @@ CACHED_SESSIONS: Final = 10_000
 
 
 class SessionState(Struct):
-    """One session: its meters, whether its start is known, and the number of its latest end."""
+    """One session: its meters, whether its start is known, and the number of its latest end.
+
+    `missed` says that the absence of its start was noted.
+    """
 
     meters: dict[Meter, MeterState] = field(default_factory=dict)
     started: bool = False
     ended: int = 0
+    missed: bool = False
 
     def copy(self) -> SessionState:
         """Return an independent copy; meters and their states never change in place."""
-        return SessionState(dict(self.meters), self.started, self.ended)
+        return SessionState(dict(self.meters), self.started, self.ended, self.missed)
 
 
 class ActiveSessions:

@@ -15,6 +15,7 @@ def _read(name: str) -> str:
 INSERT_BOOKINGS: Final = _read("insert_bookings")
 INSERT_SESSION_STARTS: Final = _read("insert_session_starts")
 INSERT_SESSION_ENDS: Final = _read("insert_session_ends")
+INSERT_SESSION_NOTES: Final = _read("insert_session_notes")
 INSERT_PRODUCER_REPORTS: Final = _read("insert_producer_reports")
 INSERT_DEAD_LETTERS: Final = _read("insert_dead_letters")
 LOAD_METERS: Final = _read("load_meters")

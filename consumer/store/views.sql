@@ -160,9 +160,185 @@ FROM bookings
 WHERE unpriced_reason IS NOT NULL
 GROUP BY ALL;
 
--- One row: what the ledger knows to be missing from the numbers. A producer reports running totals,
--- so its highest ones count.
+-- The sessions whose numbers may still change or lack something, as of a moment: open, abandoned or
+-- short. A session is open for as long as it was last seen no longer than `quiet` ago.
+CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
+WITH ended AS (
+    SELECT session_id, max(number) AS number FROM session_ends GROUP BY session_id
+),
+endless AS (
+    -- whatever was booked of a session, it has started, or was noted, or has ended
+    SELECT session_id, max(last_at) AS last_at, list(DISTINCT producer_id) AS producers
+    FROM (
+        SELECT session_id, started_at AS last_at, producer_id FROM session_starts
+        UNION ALL
+        SELECT session_id, occurred_at, producer_id FROM session_notes
+    )
+    ANTI JOIN ended USING (session_id)
+    GROUP BY session_id
+),
+recent AS (
+    -- rows are in the order of time, so the old ones are not even looked at
+    SELECT session_id
+    FROM bookings
+    SEMI JOIN endless USING (session_id)
+    WHERE occurred_at BETWEEN moment - quiet AND moment + quiet
+    UNION
+    SELECT session_id FROM endless WHERE last_at BETWEEN moment - quiet AND moment + quiet
+),
+dropped AS (
+    -- a producer says how much it dropped, but not of whom: of any session that has not ended
+    SELECT session_id
+    FROM (SELECT session_id, unnest(producers) AS producer_id FROM endless)
+    SEMI JOIN (
+        SELECT producer_id FROM producer_reports GROUP BY producer_id HAVING max(dropped) > 0
+    ) AS lossy USING (producer_id)
+    GROUP BY session_id
+),
+refused AS (
+    -- what an end has not made good: an unreadable number may belong to anything
+    SELECT
+        n.session_id,
+        string_agg(DISTINCT n.reason, ', ' ORDER BY n.reason) AS cause,
+        CASE WHEN count(n.at_most) = count(*) THEN sum(n.at_most) END AS missing_at_most
+    FROM session_notes AS n
+    LEFT JOIN ended USING (session_id)
+    WHERE n.reason NOT IN ('nothing_new', 'after_end', 'no_start')
+        AND (n.number = 0 OR n.number >= coalesce(ended.number, 0))
+    GROUP BY n.session_id
+),
+late AS (
+    -- readings after the end are in no final totals, so each of them must have come
+    SELECT DISTINCT n.session_id, ended.number AS ended
+    FROM session_notes AS n
+    INNER JOIN ended USING (session_id)
+    WHERE (n.reason = 'after_end' AND n.number = ended.number)
+        OR (n.reason = 'nothing_new' AND n.number > ended.number)
+),
+gaps AS (
+    SELECT late.session_id
+    FROM late
+    INNER JOIN (
+        SELECT session_id, number FROM bookings
+        UNION ALL
+        SELECT session_id, number FROM session_notes WHERE reason = 'nothing_new'
+    ) AS came ON came.session_id = late.session_id AND came.number > late.ended
+    GROUP BY late.session_id, late.ended
+    HAVING count(DISTINCT came.number) < max(came.number) - late.ended
+)
+SELECT
+    session_id,
+    CASE
+        WHEN recent.session_id IS NOT NULL THEN 'open'
+        WHEN refused.session_id IS NOT NULL OR dropped.session_id IS NOT NULL THEN 'short'
+        ELSE 'abandoned'
+    END AS state,
+    CASE
+        WHEN recent.session_id IS NOT NULL THEN NULL  -- its end may yet make everything good
+        WHEN refused.session_id IS NOT NULL THEN refused.cause
+        WHEN dropped.session_id IS NOT NULL THEN 'producer_dropped'
+    END AS cause,
+    NULL::DECIMAL(38, 9) AS missing_at_most  -- nobody knows what came after it was last seen
+FROM endless
+LEFT JOIN recent USING (session_id)
+LEFT JOIN dropped USING (session_id)
+LEFT JOIN refused USING (session_id)
+UNION ALL
+SELECT
+    session_id,
+    'short' AS state,
+    concat_ws(', ', refused.cause, CASE WHEN gaps.session_id IS NOT NULL THEN 'gap_after_end' END),
+    CASE WHEN gaps.session_id IS NULL THEN refused.missing_at_most END
+FROM (SELECT session_id FROM refused UNION SELECT session_id FROM gaps)
+SEMI JOIN ended USING (session_id)
+LEFT JOIN refused USING (session_id)
+LEFT JOIN gaps USING (session_id);
+
+-- Every session and whether it is whole, as of a moment. One that has ended and is not short holds
+-- what its end says: complete when every reading came by itself, repaired when the end made some
+-- of them good.
+CREATE OR REPLACE MACRO completeness_at(moment, quiet) AS TABLE
+WITH ended AS (
+    SELECT *
+    FROM session_ends
+    QUALIFY row_number() OVER (PARTITION BY session_id ORDER BY number DESC) = 1
+),
+used AS (
+    SELECT
+        session_id,
+        any_value(project) AS project,
+        any_value(agent_id) AS agent_id,
+        any_value(tenant) AS tenant,
+        max(occurred_at) AS last_at,
+        sum(cost) AS cost
+    FROM bookings
+    GROUP BY session_id
+),
+noted AS (
+    SELECT session_id, max(occurred_at) AS last_at FROM session_notes GROUP BY session_id
+),
+came AS (
+    SELECT session_id, count(DISTINCT reading.number) AS arrived
+    FROM (
+        SELECT session_id, number FROM bookings
+        UNION ALL
+        SELECT session_id, number FROM session_notes WHERE reason = 'nothing_new'
+    ) AS reading
+    LEFT JOIN ended USING (session_id)
+    ANTI JOIN session_ends AS e
+        ON e.session_id = reading.session_id AND e.number = reading.number
+    WHERE reading.number < ended.number OR ended.number IS NULL
+    GROUP BY session_id
+),
+known AS (
+    SELECT session_id FROM used
+    UNION
+    SELECT session_id FROM session_starts
+    UNION
+    SELECT session_id FROM session_ends
+    UNION
+    SELECT session_id FROM session_notes
+)
+SELECT
+    known.session_id,
+    coalesce(s.project, e.project, used.project) AS project,
+    coalesce(s.agent_id, e.agent_id, used.agent_id) AS agent_id,
+    coalesce(s.tenant, e.tenant, used.tenant) AS tenant,
+    coalesce(
+        unsettled.state,
+        CASE
+            WHEN e.session_id IS NULL THEN 'abandoned'
+            WHEN coalesce(came.arrived, 0) >= e.readings THEN 'complete'
+            ELSE 'repaired'
+        END
+    ) AS state,
+    unsettled.cause,
+    greatest(s.started_at, used.last_at, noted.last_at, e.ended_at) AS last_seen_at,
+    e.ended_at,
+    e.readings AS readings_made,
+    coalesce(came.arrived, 0) AS readings_arrived,
+    e.coalesced AS readings_coalesced,
+    used.cost,
+    CASE
+        WHEN unsettled.state IS NULL THEN 0::DECIMAL(38, 9)
+        ELSE unsettled.missing_at_most
+    END AS missing_at_most
+FROM known
+LEFT JOIN used USING (session_id)
+LEFT JOIN session_starts AS s USING (session_id)
+LEFT JOIN ended AS e USING (session_id)
+LEFT JOIN came USING (session_id)
+LEFT JOIN noted USING (session_id)
+LEFT JOIN unsettled_sessions(moment, quiet) AS unsettled USING (session_id);
+
+-- The same as of the moment of the ledger, where a session is open until an hour after it was last
+-- seen.
 CREATE OR REPLACE VIEW completeness AS
+SELECT * FROM completeness_at((SELECT as_of FROM ledger_state), INTERVAL 1 HOUR);
+
+-- One row: what was lost or could not be booked, over the whole ledger. A producer reports running totals,
+-- so its highest ones count.
+CREATE OR REPLACE VIEW losses AS
 WITH producers AS (
     SELECT
         producer_id,

@@ -26,10 +26,16 @@ def write_entries(
         "last_sequence": max(places),
     }
     booked = {"booked_at": now_us}
+    noted = sorted(note.session_id for note in entries.notes) or [""]
+    spoken_of = {"first_id": noted[0], "last_id": noted[-1]}
     return {
         "bookings": insert(connection, statements.INSERT_BOOKINGS, entries.bookings, booked),
         "session_starts": insert(connection, statements.INSERT_SESSION_STARTS, entries.starts),
         "session_ends": insert(connection, statements.INSERT_SESSION_ENDS, entries.ends),
+        # After the bookings: a note of a reading that is among them is left out.
+        "session_notes": insert(
+            connection, statements.INSERT_SESSION_NOTES, entries.notes, spoken_of
+        ),
         "producer_reports": insert(connection, statements.INSERT_PRODUCER_REPORTS, reports),
         "dead_letters": insert(connection, statements.INSERT_DEAD_LETTERS, letters, received),
     }

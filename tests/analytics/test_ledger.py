@@ -45,7 +45,7 @@ def test_plain_duckdb_opens_the_same_snapshot(data_dir: Path) -> None:
 def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     """Columns that this version does not know may change what the known ones mean."""
     path = write_snapshot(tmp_path / "newer.duckdb", version=SCHEMA_VERSION + 1)
-    with pytest.raises(LedgerNewer, match="schema 2, this version reads up to 1") as caught:
+    with pytest.raises(LedgerNewer, match="schema 3, this version reads up to 2") as caught:
         connect(path)
     assert (caught.value.found, caught.value.known) == (SCHEMA_VERSION + 1, SCHEMA_VERSION)
 

@@ -23,6 +23,7 @@ TABLES = (
     "bookings",
     "session_starts",
     "session_ends",
+    "session_notes",
     "producer_reports",
     "dead_letters",
     "ledger_state",

@@ -2,13 +2,15 @@
 
 It is what a ledger process publishes: `costs-<n>.duckdb`, the link to it, and `ledger.json`. The rows
 hold what a reader must get right: no tenant, no price, estimates, several days, a call in two agents.
+Every call has ended and is complete, unless a test says otherwise.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,8 @@ import duckdb
 from msgspec import Struct, structs
 
 STORE: Final = Path(__file__).parents[2] / "consumer" / "store"
+MIGRATIONS: Final = sorted((STORE / "migrations").glob("*.sql"))
+VERSION: Final = len(MIGRATIONS)
 AS_OF: Final = datetime(2026, 11, 21, 14, 3, 12, tzinfo=UTC)
 NOW: Final = datetime(2026, 11, 21, 14, 3, 14, tzinfo=UTC)
 
@@ -93,18 +97,20 @@ def write_snapshot(
     bookings: Sequence[Booking] = SAMPLE,
     *,
     as_of: datetime = AS_OF,
-    version: int = 1,
+    version: int = VERSION,
     dead_letters: int = 0,
     reports: Sequence[tuple[str, int, int, int]] = (),
+    endless: Collection[UUID] = (),
 ) -> Path:
     """Write one database file as the ledger writes it.
 
-    `reports` are (producer, number, dropped, unattributed).
+    `reports` are (producer, number, dropped, unattributed), `endless` the sessions without an end.
     """
     moment = as_of.astimezone(UTC).replace(tzinfo=None)
     with duckdb.connect(path, config={"storage_compatibility_version": "v1.5.0"}) as ledger:
         ledger.begin()
-        ledger.execute((STORE / "migrations" / "0001_ledger.sql").read_text())
+        for migration in MIGRATIONS:
+            ledger.execute(migration.read_text())
         ledger.execute((STORE / "views.sql").read_text())
         ledger.execute(
             "CREATE TABLE schema_migrations (version INTEGER NOT NULL, name VARCHAR NOT NULL, "
@@ -113,6 +119,10 @@ def write_snapshot(
         ledger.execute("INSERT INTO schema_migrations VALUES (?, 'ledger', ?)", [version, moment])
         for number, booking in enumerate(bookings, 1):
             _insert(ledger, "bookings", _whole(booking, number))
+        for end in _ends(bookings, endless):
+            _insert(ledger, "session_ends", end)
+        for session in endless:
+            _insert(ledger, "session_notes", _no_start(session))
         for _ in range(dead_letters):
             ledger.execute(
                 "INSERT INTO dead_letters VALUES (?, 'costs.v1.x', 1, 0, 'bad', 'bad', ''::BLOB)",
@@ -137,12 +147,18 @@ def write_ledger(
     as_of: datetime = AS_OF,
     dead_letters: int = 0,
     reports: Sequence[tuple[str, int, int, int]] = (),
+    endless: Collection[UUID] = (),
 ) -> Path:
     """Publish a snapshot in a data directory, with the link to it and no status; return the directory."""
     data_dir.mkdir(parents=True, exist_ok=True)
     name = f"costs-{number}.duckdb"
     write_snapshot(
-        data_dir / name, bookings, as_of=as_of, dead_letters=dead_letters, reports=reports
+        data_dir / name,
+        bookings,
+        as_of=as_of,
+        dead_letters=dead_letters,
+        reports=reports,
+        endless=endless,
     )
     link = data_dir / "costs.duckdb"
     link.unlink(missing_ok=True)
@@ -185,13 +201,36 @@ def _whole(booking: Booking, number: int) -> dict[str, object]:
     }
 
 
+def _ends(bookings: Sequence[Booking], endless: Collection[UUID]) -> list[dict[str, object]]:
+    """Return an end for every session but some: it says what is booked, and that it all came."""
+    readings = Counter(booking.session_id for booking in bookings)
+    last = {booking.session_id: (number, booking) for number, booking in enumerate(bookings, 2)}
+    return [
+        {
+            **structs.asdict(booking),
+            "number": number,
+            "ended_at": booking.occurred_at,
+            "status": "closed",
+            "reason": "",
+            "readings": readings[session],
+        }
+        for session, (number, booking) in last.items()
+        if session not in endless
+    ]
+
+
+def _no_start(session: UUID) -> dict[str, object]:
+    """Return what a ledger notes of a session whose start it has not seen."""
+    return {"session_id": session, "reason": "no_start", "producer_id": "worker-1"}
+
+
 def _insert(ledger: duckdb.DuckDBPyConnection, table: str, given: dict[str, object]) -> None:
     """Insert one row; a number that was not given is zero, as in a booking."""
     columns = ledger.execute(
         "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [table]
     ).fetchall()
     zero = {"BIGINT": 0, "BOOLEAN": False}
-    nullable = {"duration_us", "time_to_first_us", "cancelled"}
+    nullable = {"duration_us", "time_to_first_us", "cancelled"}  # and whatever is no number
     values = [
         given.get(name, None if name in nullable else zero.get(kind)) for name, kind in columns
     ]

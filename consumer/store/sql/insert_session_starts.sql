@@ -1,4 +1,5 @@
--- SessionStarted events, one JSON object a line, without the fields that have their default value.
+-- SessionStarted events with their producer, one JSON object a line, without the fields that have
+-- their default value.
 -- The caller has left out sessions that are known.
 INSERT INTO session_starts
 SELECT
@@ -13,21 +14,25 @@ SELECT
     coalesce(entry.worker_id, ''),
     coalesce(entry.deployment, ''),
     coalesce(entry.fake_job, FALSE),
-    coalesce(entry.labels, '{}')
+    coalesce(entry.labels, '{}'),
+    producer_id
 FROM (
-    SELECT from_json(line, '{
-        "session_id": "UUID",
-        "project": "VARCHAR",
-        "agent_id": "VARCHAR",
-        "tenant": "VARCHAR",
-        "started_at": "BIGINT",
-        "job_id": "VARCHAR",
-        "room_name": "VARCHAR",
-        "room_sid": "VARCHAR",
-        "worker_id": "VARCHAR",
-        "deployment": "VARCHAR",
-        "fake_job": "BOOLEAN",
-        "labels": "JSON"
-    }') AS entry
-    FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
+    SELECT row.start AS entry, row.producer_id AS producer_id
+    FROM (
+        SELECT from_json(line, '{"producer_id": "VARCHAR", "start": {
+            "session_id": "UUID",
+            "project": "VARCHAR",
+            "agent_id": "VARCHAR",
+            "tenant": "VARCHAR",
+            "started_at": "BIGINT",
+            "job_id": "VARCHAR",
+            "room_name": "VARCHAR",
+            "room_sid": "VARCHAR",
+            "worker_id": "VARCHAR",
+            "deployment": "VARCHAR",
+            "fake_job": "BOOLEAN",
+            "labels": "JSON"
+        }}') AS row
+        FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
+    )
 );

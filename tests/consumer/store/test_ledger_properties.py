@@ -183,9 +183,16 @@ def check_events(events: list[Event]) -> None:
         with duckdb.connect(Path(folder) / "costs.duckdb", read_only=True) as connection:
             seen = {
                 name: connection.table(name).fetchall()
-                for name in ("usage", "sessions", "cost_by_day", "unpriced", "completeness")
+                for name in (
+                    "usage",
+                    "sessions",
+                    "cost_by_day",
+                    "unpriced",
+                    "completeness",
+                    "losses",
+                )
             }
             labels = connection.table("session_starts").fetchall()
         assert len(seen["usage"]) == first.bookings
         started = [event.labels for event in events if isinstance(event, SessionStarted)]
-        assert all(msgspec.json.decode(row[-1]) in started for row in labels)
+        assert all(msgspec.json.decode(row[11]) in started for row in labels)

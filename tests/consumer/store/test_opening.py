@@ -99,7 +99,7 @@ class TestMigrations:
         Ledger.open(filled, rate).close()
         with duckdb.connect(filled / "costs.duckdb", read_only=True) as connection:
             found = connection.execute("SELECT version, name FROM schema_migrations").fetchall()
-        assert found == [(1, "0001_ledger")]
+        assert found == [(1, "0001_ledger"), (2, "0002_session_notes")]
 
     def test_views_are_renewed_on_every_opening(self, filled: Path) -> None:
         """A view is code: the one of this version replaces whatever the file holds."""
@@ -123,10 +123,10 @@ class TestNewer:
         before = contents(folder)
         assert "ledger.duckdb.wal" in before
         with pytest.raises(
-            LedgerNewer, match="has version 7, this installation knows 1"
+            LedgerNewer, match="has version 7, this installation knows 2"
         ) as refusal:
             Ledger.open(filled, rate)
-        assert (refusal.value.found, refusal.value.known) == (7, 1)
+        assert (refusal.value.found, refusal.value.known) == (7, 2)
         assert contents(folder) == before
 
     def test_a_newer_file_format_is_refused_untouched(self, filled: Path) -> None:

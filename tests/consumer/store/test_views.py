@@ -70,6 +70,12 @@ CONTRACT: Final = {
         session_us BIGINT
     """,
     "completeness": """
+        session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, state VARCHAR,
+        cause VARCHAR, last_seen_at TIMESTAMP, ended_at TIMESTAMP, readings_made BIGINT,
+        readings_arrived BIGINT, readings_coalesced BIGINT, cost DECIMAL(38,9),
+        missing_at_most DECIMAL(38,9)
+    """,
+    "losses": """
         dead_letters BIGINT, unpriced_rows BIGINT, producers BIGINT, captured BIGINT,
         coalesced BIGINT, dropped BIGINT, unattributed BIGINT
     """,
@@ -207,9 +213,7 @@ def test_unpriced_says_what_and_why(reader: duckdb.DuckDBPyConnection) -> None:
     assert found.fetchall() == [("unknown_model", "unknown", 1, 1, 5)]
 
 
-def test_completeness_counts_what_is_missing(reader: duckdb.DuckDBPyConnection) -> None:
+def test_losses_count_what_is_missing(reader: duckdb.DuckDBPyConnection) -> None:
     """A producer's reports are running totals: its highest one counts, producers add up."""
-    found = reader.execute(
-        "SELECT dead_letters, unpriced_rows, producers, dropped FROM completeness"
-    )
+    found = reader.execute("SELECT dead_letters, unpriced_rows, producers, dropped FROM losses")
     assert found.fetchall() == [(1, 1, 2, 40)]

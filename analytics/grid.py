@@ -1,0 +1,112 @@
+"""Columns of text as lines, fitted to a width. Plain text, no control codes.
+
+What does not fit is left out as whole columns, and named to the caller; a cell is never cut. Text of
+the ledger is shown as text: the name of a tenant can neither colour nor control the terminal.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from textwrap import wrap
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+from rich.cells import cell_len, chop_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_GAP: Final = "  "
+_WIDE_NAME: Final = 36
+"""A column of names keeps this width (a session id) before numbers are left out for it."""
+_NARROW_NAME: Final = 8
+"""A column of names is folded no narrower than this; rather is the table wider than asked for."""
+
+
+class Column(Struct, frozen=True):
+    """One column as text: its head, and its cells from top to bottom."""
+
+    head: str
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        """How many cells of a terminal the column takes."""
+        return max(map(cell_len, (self.head, *self.cells)))
+
+
+def lines(
+    names: list[Column], numbers: list[Column], *, width: int | None, total: bool = False
+) -> Iterator[str]:
+    """Yield head and rows with a rule between them, and one above the last row if it is a total.
+
+    Names stand on the left and are folded to fit the width, numbers on the right and are not.
+    """
+    left = _folded(names, numbers, width)
+    right = [number.width for number in numbers]
+    rule = "─" * (sum(left) + sum(right) + len(_GAP) * (len(left) + len(right) - 1))
+    yield from _row([it.head for it in names], [it.head for it in numbers], left, right)
+    yield rule
+    rows = len(names[0].cells)
+    for at in range(rows):
+        if total and at == rows - 1:
+            yield rule
+        yield from _row(
+            [it.cells[at] for it in names], [it.cells[at] for it in numbers], left, right
+        )
+
+
+def fit(
+    names: list[Column], numbers: list[Column], width: int | None
+) -> tuple[list[Column], list[str]]:
+    """Return the numbers that fit beside the names, and the heads of those that do not."""
+    if width is None:
+        return numbers, []
+    taken = sum(min(_WIDE_NAME, name.width) for name in names) + len(_GAP) * (len(names) - 1)
+    for shown, column in enumerate(numbers):
+        taken += column.width + len(_GAP)
+        if taken > width and shown:  # the first one is the cost, which is always shown
+            return numbers[:shown], [it.head for it in numbers[shown:]]
+    return numbers, []
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything that a terminal would act on spelled out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Return a sentence as printable lines."""
+    plain = printable(text)
+    if width is None:
+        return [plain]
+    return wrap(
+        plain, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _row(
+    names: list[str], numbers: list[str], widths: list[int], right: list[int]
+) -> Iterator[str]:
+    """Yield one row, on several lines where a name had to be folded."""
+    folded = [chop_cells(name, width) for name, width in zip(names, widths, strict=True)]
+    aligned = [[number.rjust(width)] for number, width in zip(numbers, right, strict=True)]
+    for parts in zip_longest(*folded, *aligned, fillvalue=""):
+        cells = [
+            part + " " * (width - cell_len(part))
+            for part, width in zip(parts, [*widths, *right], strict=True)
+        ]
+        yield _GAP.join(cells).rstrip()
+
+
+def _folded(names: list[Column], numbers: list[Column], width: int | None) -> list[int]:
+    """Return the widths of the names: the widest is narrowed until the row fits."""
+    widths = [name.width for name in names]
+    if width is not None:
+        taken = sum(number.width for number in numbers)
+        room = width - taken - len(_GAP) * (len(names) + len(numbers) - 1)
+        while sum(widths) > room and max(widths) > _NARROW_NAME:
+            widths[widths.index(max(widths))] -= 1
+    return widths

@@ -1,0 +1,76 @@
+"""What is noted of a session beside its bookings, so that nobody takes it for whole when it is not.
+
+A note is made only where something is out of the ordinary. Readings and ends come in any order and
+any number of times: the same event makes the same notes, and the ledger keeps each of them once.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from consumer.booking import Meter, Rate, Reading, holds, worst_case
+from producer.events import Quantities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consumer.store.sessions import SessionState
+
+NO_START: Final = "no_start"
+NOTHING_NEW: Final = "nothing_new"
+AFTER_END: Final = "after_end"
+CONTRADICTS_END: Final = "contradicts_end"
+
+_NOTHING = Quantities()
+
+
+class Note(Struct, frozen=True):
+    """A note as `insert_session_notes.sql` reads it. `at_most` is money that may be missing."""
+
+    session_id: str
+    number: int
+    reason: str
+    occurred_at: int | None
+    at_most: str | None
+    producer_id: str
+
+
+class Doubt(Struct, frozen=True):
+    """Why a meter is not in the ledger as an event says, and what that is worth at most."""
+
+    reason: str
+    at_most: Decimal | None
+    meter: Meter
+
+
+def overtaken(session: SessionState) -> bool:
+    """Whether readings that were made after the end of a session came before it."""
+    return any(state.number > session.ended for state in session.meters.values())
+
+
+def disagreements(
+    finals: list[Reading], session: SessionState, refused: set[Meter], rate: Rate
+) -> Iterator[Doubt]:
+    """Yield a doubt for each meter that the ledger holds otherwise than a booked end says.
+
+    More is no disagreement where a later reading came first; a meter that the end does not name is.
+    """
+    for final in finals:
+        if final.meter not in refused and not holds(session.meters[final.meter], final):
+            yield Doubt(CONTRADICTS_END, worst_case(final, rate), final.meter)
+    named = {final.meter for final in finals}
+    for meter, state in session.meters.items():
+        if meter not in named and state.number < session.ended and state.totals != _NOTHING:
+            yield Doubt(CONTRADICTS_END, None, meter)
+
+
+def summed(doubts: list[Doubt]) -> Iterator[tuple[str, str | None]]:
+    """Yield each reason once, with what its doubts are worth together, if all of them say so."""
+    for reason in dict.fromkeys(doubt.reason for doubt in doubts):
+        amounts = [doubt.at_most for doubt in doubts if doubt.reason == reason]
+        known = [amount for amount in amounts if amount is not None]
+        total = sum(known, Decimal(0))
+        yield reason, f"{total:f}" if len(known) == len(amounts) and total < 10**9 else None
