@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import logging
 import statistics
+import tempfile
 import time
 from typing import Any
 
@@ -92,8 +93,10 @@ async def main() -> None:
     chosen = parser.parse_args()
     logging.getLogger("livekit").setLevel(logging.ERROR)
     logging.getLogger("producer").setLevel(logging.ERROR)
-    observer = CostObserver(project="bench", servers="nats://127.0.0.1:1")
-    rounds = [await round_us(chosen.events, observer) for _ in range(chosen.rounds)]
+    with tempfile.TemporaryDirectory(prefix="voicecosts-bench-") as outbox:
+        observer = CostObserver(project="bench", servers="nats://127.0.0.1:1", outbox_dir=outbox)
+        rounds = [await round_us(chosen.events, observer) for _ in range(chosen.rounds)]
+        await asyncio.to_thread(PROCESS.close)
     ours, livekits = (statistics.median(column) for column in zip(*rounds, strict=True))
     best = min(rounds)[0]
     print(f"added by metering, per event   {ours:6.1f} µs median, {best:.1f} µs best round")
@@ -101,7 +104,6 @@ async def main() -> None:
         f"LiveKit's own handling         {livekits:6.1f} µs median; metering adds {ours / livekits:.0%}"
     )
     print(f"aim                            {AIM_US:6.1f} µs")
-    PROCESS.close()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,11 @@ _USERINFO = re.compile(r"^((?:[a-z]+://)?).*@")
 _SEED = re.compile(r"SU[A-Z2-7]{56}")
 _CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
 _SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
+
+OUTBOX_MAX_BYTES: Final = 256 * 2**20
+"""What the outboxes of one host may hold together, if nothing else is said."""
+
+_LEAST_OUTBOX_BYTES: Final = 2**20
 
 
 class BufferLimits(Struct, frozen=True, kw_only=True):
@@ -36,7 +42,9 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
 
     `credentials` is the path of a NATS `.creds` file or of a file with an nkey seed.
     `linger_s` is how long events wait for company in a batch; `flush_timeout_s` is how long the end
-    of a session may wait for the acknowledgement of its last events.
+    of a session may wait for the acknowledgement of its last events. `outbox_dir` is the folder in
+    which the processes of a host keep what is not acknowledged, together at most `outbox_max_bytes`
+    bytes of messages; without a folder it is kept in memory only, and lost with the process.
     """
 
     project: str
@@ -45,6 +53,8 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
     linger_s: float = 0.1
     flush_timeout_s: float = 2.0
     limits: BufferLimits = BufferLimits()
+    outbox_dir: Path | None = None
+    outbox_max_bytes: int = OUTBOX_MAX_BYTES
 
     def __repr__(self) -> str:
         servers = ", ".join(mask(server) for server in self.servers)
@@ -61,6 +71,8 @@ def resolve(
     project: str | None,
     servers: str | Sequence[str] | None,
     credentials: str | os.PathLike[str] | None,
+    outbox_dir: str | os.PathLike[str] | None = None,
+    outbox_max_bytes: int | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ProducerConfig:
     """Return the configuration from arguments, completed by `COSTS_*` variables.
@@ -91,9 +103,27 @@ def resolve(
     path = str(credentials or environ.get("COSTS_CREDENTIALS") or "") or None
     if path is not None and (problem := _credentials_problem(path)):
         problems.append(problem)
+    folder = outbox_dir or environ.get("COSTS_OUTBOX_DIR", "").strip() or default_outbox(environ)
+    max_bytes = _max_bytes(outbox_max_bytes, environ.get("COSTS_OUTBOX_MAX_BYTES", ""), problems)
     if problems:
         raise ConfigError(problems)
-    return ProducerConfig(project=project, servers=urls, credentials=path)
+    return ProducerConfig(
+        project=project,
+        servers=urls,
+        credentials=path,
+        outbox_dir=Path(folder).expanduser().absolute(),
+        outbox_max_bytes=max_bytes,
+    )
+
+
+def default_outbox(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path:
+    """Return the outbox in the user's own data folder, whether or not it exists."""
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "voicecosts" / "outbox"
+    share = Path(environ.get("XDG_DATA_HOME", ""))
+    # The XDG rules say to ignore a path that is not absolute.
+    base = share if share.is_absolute() else Path.home() / ".local" / "share"
+    return base / "voicecosts" / "outbox"
 
 
 def is_seed(text: str) -> bool:
@@ -101,15 +131,32 @@ def is_seed(text: str) -> bool:
     return _SEED.fullmatch(text.strip()) is not None
 
 
+def is_creds(text: str) -> bool:
+    """Whether the text of a credentials file is that of a NATS `.creds` file."""
+    return all(marker in text for marker in _CREDS)
+
+
 def _credentials_problem(path: str) -> str | None:
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return f"the credentials file {path!r} cannot be read ({error.strerror})"
-    # nats-py reads a file without these markers for ever.
-    if is_seed(text) or all(marker in text for marker in _CREDS):
+    if is_seed(text) or is_creds(text):
         return None
     return f"{path!r} is neither a NATS .creds file nor an nkey seed of a user (SU…)"
+
+
+def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:
+    if given is None and not text.strip():
+        return OUTBOX_MAX_BYTES
+    try:
+        value = int(text) if given is None else given
+    except ValueError:
+        problems.append(f"COSTS_OUTBOX_MAX_BYTES is {text!r}: give a whole number of bytes")
+        return OUTBOX_MAX_BYTES
+    if value < _LEAST_OUTBOX_BYTES:
+        problems.append(f"the outbox may hold {value} bytes: give at least one mebibyte")
+    return value
 
 
 def with_limits(config: ProducerConfig, limits: BufferLimits | None) -> ProducerConfig:

@@ -7,6 +7,9 @@ ProducerError
 │   │   └── NotAllowed   the credentials may not publish on this message's subject
 │   └── NeverAccepted    the server will refuse this message every time
 │       └── TooLarge     as it is; its events may be accepted in smaller messages
+├── OutboxError          the outbox on disk cannot be used
+│   ├── OutboxUnavailable  the disk is full or not writable, or another process has the file
+│   └── OutboxDamaged    a file is not as it was written
 ├── PoolError
 │   ├── InvalidRegistration  an agent, an observer or a cap cannot be registered (ValueError)
 │   │   └── NotPicklable     it could not go into a job process
@@ -73,6 +76,23 @@ class NotAllowed(NotNow):
 
 class TooLarge(NeverAccepted):
     """The batch is larger than the server or the stream takes."""
+
+
+class OutboxError(ProducerError):
+    """The outbox on disk cannot be used; the reason says why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class OutboxUnavailable(OutboxError):
+    """A file of the outbox cannot be read or written now."""
+
+
+class OutboxDamaged(OutboxError):
+    """A file of the outbox is not as it was written."""
 
 
 class PoolError(ProducerError):

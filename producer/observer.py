@@ -41,7 +41,8 @@ class CostObserver:
 
     `servers` is one NATS URL, several separated by commas, or a sequence; without it `COSTS_SERVERS`
     is used. `project` falls back to `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file)
-    to `COSTS_CREDENTIALS`. `labels` travel with every session: short facts such as a region.
+    to `COSTS_CREDENTIALS`. `labels` travel with every session: short facts such as a region. What
+    is not acknowledged waits in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's data folder.
 
     Raises:
         ConfigError: At construction, naming everything that is missing or wrong.
@@ -58,8 +59,11 @@ class CostObserver:
         *,
         labels: Mapping[str, str] | None = None,
         limits: BufferLimits | None = None,
+        outbox_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        config = resolve(project=project, servers=servers, credentials=credentials)
+        config = resolve(
+            project=project, servers=servers, credentials=credentials, outbox_dir=outbox_dir
+        )
         self._config = with_limits(config, limits)
         self._labels = dict(labels or {})
 
@@ -138,7 +142,8 @@ class CostObserver:
     async def flush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the public name
         """Wait until everything captured so far is stored by JetStream, at most `timeout` seconds.
 
-        Returns whether it is. On a timeout nothing is lost: publishing goes on in its thread.
+        Returns whether it is. On a timeout nothing is lost: what was captured is in the outbox,
+        from where this process goes on publishing it, or a later one.
         """
         publisher = self._publisher()
         publisher.unattributed = ROUTER.unattributed

@@ -15,7 +15,14 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from producer.events import MAX_BYTES, MAX_EVENTS, Envelope, Event, encode_event
+from producer.events import (
+    MAX_BYTES,
+    MAX_EVENTS,
+    Envelope,
+    Event,
+    decode_envelope,
+    encode_event,
+)
 from producer.subjects import subject
 
 REPORTS: Final = "_producer"
@@ -44,6 +51,7 @@ class Packer:
     def __init__(self, producer_id: str) -> None:
         self.producer_id = producer_id
         self.refused = 0
+        self.last = 0
         self._numbers = count(1)
 
     def pack(self, events: Iterable[Event]) -> list[Packed]:
@@ -80,7 +88,7 @@ class Packer:
             return None
 
     def _message(self, key: str, batch: list[msgspec.Raw]) -> Packed:
-        number = next(self._numbers)
+        number = self.last = next(self._numbers)
         envelope = Envelope(producer_id=self.producer_id, number=number, events=batch)
         return Packed(
             subject=key,
@@ -90,3 +98,27 @@ class Packer:
             events=len(batch),
             batch_number=number,
         )
+
+
+def halves(message: Packed) -> list[Packed]:
+    """Return a message as two smaller ones; nothing when it holds one event, or is not readable.
+
+    Their ids follow from the message's own, so that doing it again is as harmless as a repeat.
+    """
+    try:
+        envelope = decode_envelope(message.data)
+    except msgspec.DecodeError:
+        return []
+    middle = len(envelope.events) // 2
+    if middle == 0:
+        return []
+    return [
+        Packed(
+            subject=message.subject,
+            message_id=f"{message.message_id}.{place}",
+            data=_encoder.encode(msgspec.structs.replace(envelope, events=events)),
+            events=len(events),
+            batch_number=message.batch_number,
+        )
+        for place, events in enumerate((envelope.events[:middle], envelope.events[middle:]))
+    ]

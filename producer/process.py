@@ -10,9 +10,11 @@ import logging
 import os
 import threading
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from producer.config import ProducerConfig
+from producer.metrics import register
 from producer.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[tuple[str, ...], str | None]
+_Key = tuple[tuple[str, ...], str | None, Path | None]
 
 
 class Process:
@@ -29,26 +31,34 @@ class Process:
     def __init__(self) -> None:
         self.attachments: dict[int, Attachment] = {}
         self._publishers: dict[_Key, Publisher] = {}
+        self._parents: list[Publisher] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._at_exit: Finalize | None = None
 
     def publisher(self, config: ProducerConfig) -> Publisher:
         """Return the publisher for these servers, started at the first call."""
-        key = (config.servers, config.credentials)
+        key = (config.servers, config.credentials, config.outbox_dir)
         with self._lock:
             if self._pid != os.getpid():
-                # Forked: the parent's threads are not here, and its sessions are not ours.
+                # Forked: the parent's threads are not here, and its sessions are not ours. Its
+                # publishers are kept, so that the collector does not close their files.
+                self._parents += self._publishers.values()
                 self._pid = os.getpid()
                 self.attachments, self._publishers, self._at_exit = {}, {}, None
             publisher = self._publishers.get(key)
             if publisher is None:
                 publisher = self._publishers[key] = Publisher(config)
+                register(self.publishers)
             if self._at_exit is None:
                 # Unlike atexit this also runs in the children of multiprocessing, which is what
                 # LiveKit's job processes are.
                 self._at_exit = Finalize(None, self.close, exitpriority=100)
             return publisher
+
+    def publishers(self) -> list[Publisher]:
+        """Return the publishers that run."""
+        return list(self._publishers.values())
 
     def forget(self, session: object) -> None:
         """A session is over and no longer listened to."""

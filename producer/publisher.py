@@ -1,8 +1,9 @@
 """One daemon thread per process that carries events from the buffer to JetStream.
 
-It owns its event loop and its connection, so that no call ever waits for the network. A message is
-forgotten only when JetStream has acknowledged it; until then it is sent again under the same id.
-While nothing is accepted, events stay in the buffer, which is bounded.
+It owns its event loop, its connection and its outbox, so that no call ever waits for the network or
+the disk. At every linger events leave the buffer, into messages that are on disk before they are
+sent; a message is forgotten only when JetStream has acknowledged it, and until then it is sent
+again under the same id. What a killed process loses is what came since its last linger.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import random
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-from msgspec import Struct
-
+from producer.backlog import Backlog, Held
 from producer.buffer import Buffer
 from producer.config import ProducerConfig
 from producer.connection import Connection
-from producer.errors import NeverAccepted, NotNow
-from producer.events import Event, ProducerReport
+from producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
+from producer.events import Event
 from producer.identity import now_us
-from producer.packing import Packed, Packer
+from producer.packing import Packed, Packer, halves
+from producer.reporting import Reports, Stats
+
+__all__ = ["Publisher", "Stats"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,20 +38,8 @@ WINDOW: Final = 8
 _TAKE: Final = 1600
 _FIRST_BACKOFF_S: Final = 0.1
 _LAST_BACKOFF_S: Final = 5.0
-
-
-class Stats(Struct, frozen=True, kw_only=True):
-    """Counts of one process since its start; `waiting` and `connection` are of this moment."""
-
-    captured: int
-    published: int
-    retried: int
-    coalesced: int
-    dropped: int
-    refused: int
-    unattributed: int
-    waiting: int
-    connection: str
+_ASIDE_S: Final = 30.0
+_IDLE_S: Final = 1.0
 
 
 class Publisher:
@@ -57,29 +49,29 @@ class Publisher:
         self.config = config
         self.producer_id = secrets.token_hex(8)
         self.buffer = Buffer(config.limits)
+        self.backlog = Backlog(config, self.producer_id, monotonic=time.monotonic, now_us=now_us)
         self.published = 0
         self.retried = 0
-        self.refused = 0
         self.unattributed = 0
         self._packer = Packer(self.producer_id)
-        self._pending: list[Packed] = []
+        self._reports = Reports(
+            self.producer_id, config.project, monotonic=time.monotonic, now_us=now_us
+        )
         self._flushes: list[Future[None]] = []
-        self._reported = (0, 0, 0)
-        self._reports = 0
+        self._awaited: list[tuple[int, Future[None]]] = []
+        self._aside: dict[str, float] = {}
         self._closing = False
+        self._ready = threading.Event()
+        self._wake: asyncio.Event  # these three belong to the loop of the thread
+        self._stored: asyncio.Event
+        self._hurry: asyncio.Event
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake: asyncio.Event | None = None
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._main, name="voicecosts-publisher", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<Publisher {self.producer_id}: {self._connection!r}, {self.buffer!r}>"
-
-    @property
-    def lost(self) -> int:
-        """Events that no server will ever take: refused for good, or not to be encoded."""
-        return self.refused + self._packer.refused
+        return f"<Publisher {self.producer_id}: {self._connection!r}, {self.buffer!r}, {self.backlog!r}>"
 
     def put(self, event: Event) -> None:
         """Take an event; never waits and never raises."""
@@ -88,51 +80,54 @@ class Publisher:
     def flush(self) -> Future[None]:
         """Return a future that is done when everything put before was acknowledged."""
         done: Future[None] = Future()
-        # Appended here rather than in the thread, which may not be up yet: nobody waits for it.
-        self._flushes.append(done)
-        self._wake_up()
+        self._ready.wait(1.0)
+        self._in_thread(lambda: self._flushes.append(done))
         return done
 
     def close(self, timeout_s: float) -> bool:
         """Publish what is left for at most `timeout_s` seconds, then end the thread.
 
-        Returns whether everything was acknowledged. Blocks: not for a voice loop.
+        Returns whether everything was acknowledged; what was not is in the outbox, if there is one.
+        Blocks: not for a voice loop.
         """
         done = self.flush()
         try:
             done.result(timeout_s)
         except TimeoutError:
-            logger.warning(
-                "closed with %d events and %d messages not acknowledged: they are lost",
-                len(self.buffer),
-                len(self._pending),
-            )
+            logger.debug("closing before everything was acknowledged")
         self._closing = True
-        self._wake_up()
+        self._in_thread(lambda: None)
         self._thread.join(timeout_s)
         return done.done()
 
     def stats(self) -> Stats:
         """Return the counts of this process."""
+        backlog = self.backlog
         return Stats(
             captured=self.buffer.captured,
             published=self.published,
             retried=self.retried,
-            coalesced=self.buffer.coalesced,
-            dropped=self.buffer.dropped,
-            refused=self.lost,
+            coalesced=self.buffer.coalesced + backlog.bound.coalesced,
+            dropped=self.buffer.dropped + backlog.dropped,
+            refused=backlog.refused + self._packer.refused,
+            quarantined=backlog.quarantined,
             unattributed=self.unattributed,
-            waiting=len(self.buffer) + sum(packed.events for packed in self._pending),
+            waiting=len(self.buffer) + backlog.events,
+            outbox_rows=backlog.rows,
+            outbox_bytes=backlog.bytes,
+            oldest_age_us=backlog.oldest_age_us(),
+            outbox=backlog.state,
             connection=self._connection.state if self._connection else "not connected",
         )
 
-    def _wake_up(self) -> None:
-        """Wake the publisher's thread."""
-        loop, wake = self._loop, self._wake
-        if loop is None or wake is None:
+    def _in_thread(self, call: Callable[[], None]) -> None:
+        """Run `call` in the publisher's thread and wake it."""
+        loop = self._loop
+        if loop is None:
             return
         try:
-            loop.call_soon_threadsafe(wake.set)
+            loop.call_soon_threadsafe(call)
+            loop.call_soon_threadsafe(self._wake.set)
         except RuntimeError:
             logger.debug("the publisher's loop has ended already")
 
@@ -142,97 +137,148 @@ class Publisher:
                 asyncio.run(self._run())
             except Exception:
                 logger.exception("the publisher failed; it starts again with what it held")
-                time.sleep(_LAST_BACKOFF_S)
+                time.sleep(_IDLE_S)
 
     async def _run(self) -> None:
+        self._wake, self._stored, self._hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
         self._connection = Connection(self.config)
-        backoff_s = _FIRST_BACKOFF_S
-        while not self._closing:
-            # 1. Whatever is asked to be flushed from here on is taken in this round or a later one.
-            flushes = self._flushes
-            self._flushes = []
-            # 2. Events leave the buffer only into messages that this thread holds until acked.
-            #    If we die here, what was taken is lost with the process, as the buffer is.
-            drained = self._fill()
-            # 3. Send. A message that was not acknowledged stays pending under the same id.
-            accepted = await self._send(self._connection)
-            if drained and not self._pending:
-                for done in flushes:
-                    done.set_result(None)
+        self._ready.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(self._send_all(self._connection))
+                await self._keep_all()
+                sending.cancel()
+        finally:
+            if self._closing:
+                self._end()
+            await self._connection.close()
+
+    async def _keep_all(self) -> None:
+        """Move events from the buffer into messages, and those to disk, until the end."""
+        while True:
+            # 1. Whatever is asked to be flushed from here on is taken in a later round.
+            is_last = self._closing
+            flushes, self._flushes = self._flushes, []
+            # 2. Events leave the buffer into messages that are on disk before anything is sent.
+            #    If we die in here, the events of this round are lost, as the buffer is.
+            drained = await self._fill(urgent=bool(flushes), is_last=is_last)
+            # 3. From here on they survive us: if we die, another process adopts the outbox and
+            #    sends them under their own ids.
+            if drained:
+                self._awaited += [(self._packer.last, done) for done in flushes]
             else:
                 self._flushes += flushes
+                self.buffer.fold()
+            self._resolve()
+            self._stored.set()
+            if flushes:
+                self._hurry.set()
+            if is_last:
+                return
+            self.backlog.tend()
+            await _pause(self._wake, self.config.linger_s)
+
+    async def _fill(self, *, urgent: bool, is_last: bool) -> bool:
+        """Pack what is in the buffer while there is room; tell whether it was emptied."""
+        while self.backlog.has_room(is_last=is_last):
+            events = self.buffer.take(_TAKE)
+            report = self._reports.due(self.stats(), urgent=urgent or is_last)
+            if report is not None:
+                events.append(report)
+            self.backlog.keep(self._packer.pack(events))
+            if not len(self.buffer):
+                return True
+            await asyncio.sleep(0)
+        return False
+
+    async def _send_all(self, connection: Connection) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            self._stored.clear()
+            now = time.monotonic()
+            self._aside = {subject: end for subject, end in self._aside.items() if end > now}
+            window = self.backlog.window(WINDOW, self._aside)
+            if not window:
+                await _pause(self._stored, _IDLE_S)
+                continue
+            # 1. Send. If we die here, JetStream may have what the outbox still holds: it is sent
+            #    again under the same id, and booking a reading twice books nothing.
+            accepted = await self._send(connection, window)
+            # 2. Only what was acknowledged, or put away, leaves the disk.
+            self.backlog.settle()
+            self._resolve()
             if accepted:
                 backoff_s = _FIRST_BACKOFF_S
-                if drained:
-                    await self._sleep(self.config.linger_s)
             else:
-                self.buffer.fold()
-                await self._sleep(backoff_s * random.uniform(1.0, 1.5))  # noqa: S311 - jitter
+                await _pause(self._hurry, backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
-        await self._connection.close()
 
-    def _fill(self) -> bool:
-        """Pack events into the free places of the window; tell whether the buffer was emptied."""
-        if len(self._pending) >= WINDOW:
-            return False
-        events = self.buffer.take(_TAKE)
-        report = self._report()
-        if report is not None:
-            events.append(report)
-        self._pending += self._packer.pack(events)
-        return len(self.buffer) == 0
-
-    def _report(self) -> ProducerReport | None:
-        """Return a report when something was lost or merged since the last one."""
-        losses = (self.buffer.coalesced, self.buffer.dropped + self.lost, self.unattributed)
-        if losses == self._reported:
-            return None
-        self._reported = losses
-        self._reports += 1
-        coalesced, dropped, unattributed = losses
-        return ProducerReport(
-            producer_id=self.producer_id,
-            number=self._reports,
-            project=self.config.project,
-            reported_at=now_us(),
-            captured=self.buffer.captured,
-            coalesced=coalesced,
-            dropped=dropped,
-            unattributed=unattributed,
-        )
-
-    async def _send(self, connection: Connection) -> bool:
-        """Send what is pending; tell whether the server accepted all of it."""
-        window = self._pending[:WINDOW]
+    async def _send(self, connection: Connection, window: list[Held]) -> bool:
+        """Send messages; tell whether the server answered all of them."""
         results = await asyncio.gather(
-            *(connection.publish(message) for message in window), return_exceptions=True
+            *(self._deliver(connection, held.message) for held in window), return_exceptions=True
         )
-        left: list[Packed] = []
-        for message, result in zip(window, results, strict=True):
-            if result is None:
-                self.published += message.events
-            elif isinstance(result, NeverAccepted):
-                self.refused += message.events
-                logger.error("%d events were refused for good: %s", message.events, result.reason)
-            elif isinstance(result, NotNow):
-                self.retried += 1
-                left.append(message)
-            else:
-                left.append(message)
+        accepted = True
+        for held, result in zip(window, results, strict=True):
+            if isinstance(result, list):
+                for message, reason in result:
+                    self.backlog.refuse(message, reason)
+                self.published += held.message.events - sum(m.events for m, _ in result)
+                self.backlog.done(held)
+                continue
+            self.retried += 1
+            if isinstance(result, NotAllowed):
+                # The other subjects must not wait for one that nobody lets us publish on.
+                self._aside[held.message.subject] = time.monotonic() + _ASIDE_S
+                continue
+            accepted = False
+            if not isinstance(result, NotNow):
                 logger.error("publishing failed unexpectedly; it is tried again", exc_info=result)
-        self._pending = left + self._pending[WINDOW:]
-        return not left
+        return accepted
 
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, or less when a flush or the end is asked for."""
-        wake = self._wake
-        if wake is None:
-            return
+    async def _deliver(self, connection: Connection, message: Packed) -> list[tuple[Packed, str]]:
+        """Publish a message, in parts where it is too large; return what can never be accepted."""
         try:
-            async with asyncio.timeout(seconds):
-                await wake.wait()
-        except TimeoutError:
+            await connection.publish(message)
+        except TooLarge as error:
+            smaller = halves(message)
+            refused = [] if smaller else [(message, error.reason)]
+            for half in smaller:
+                refused += await self._deliver(connection, half)
+            return refused
+        except NeverAccepted as error:
+            return [(message, error.reason)]
+        return []
+
+    def _resolve(self) -> None:
+        """Fulfil the flushes whose messages are all acknowledged."""
+        if not self._awaited:
             return
-        wake.clear()
+        lowest = self.backlog.lowest()
+        for entry in list(self._awaited):
+            number, done = entry
+            if lowest is None or lowest > number:
+                self._awaited.remove(entry)
+                if not done.done():
+                    done.set_result(None)
+
+    def _end(self) -> None:
+        """Say what is left, and let go of the outbox."""
+        backlog = self.backlog
+        lost = len(self.buffer) + backlog.events_in_memory
+        if lost:
+            logger.warning("closed with %d events not acknowledged: they are lost", lost)
+        if backlog.rows:
+            logger.info("closed with %r: a later process publishes what is on disk", backlog)
+        backlog.close()
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    """Sleep, or less when the event is set; it is cleared then."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+    event.clear()

@@ -10,6 +10,14 @@ import pytest
 from tests.support.broker import Broker
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _outbox_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process that a test starts, leaves anything in the user's own outbox."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COSTS_OUTBOX_DIR", str(tmp_path_factory.mktemp("outbox")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One nats-server for the whole test session; use an own project name per test."""

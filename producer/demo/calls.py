@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -173,8 +174,9 @@ def run(servers: str, calls: int, on_finished: Callable[[int], None]) -> list[Bi
     LiveKit's own warnings about a room that is none are not shown.
     """
     logging.getLogger("livekit").setLevel(logging.ERROR)
-    observer = CostObserver(project="demo", servers=servers)
-    try:
-        return asyncio.run(run_calls(observer, calls, on_finished=on_finished))
-    finally:
-        PROCESS.close()
+    with tempfile.TemporaryDirectory(prefix="voicecosts-demo-") as outbox:
+        observer = CostObserver(project="demo", servers=servers, outbox_dir=outbox)
+        try:
+            return asyncio.run(run_calls(observer, calls, on_finished=on_finished))
+        finally:
+            PROCESS.close()

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from producer.config import BufferLimits, ProducerConfig, mask, resolve, with_limits
+from producer.config import (
+    OUTBOX_MAX_BYTES,
+    BufferLimits,
+    ProducerConfig,
+    default_outbox,
+    mask,
+    resolve,
+    with_limits,
+)
 from producer.errors import ConfigError, ProducerError
 
 SERVER = "nats://bus:4222"
+OUTBOX = default_outbox({})
 
 
 def problems_of(
@@ -30,7 +39,8 @@ def problems_of(
 def test_arguments_are_enough() -> None:
     """What is passed needs no environment."""
     config = resolve(project=" prod ", servers=SERVER, credentials=None, environ={})
-    assert config == ProducerConfig(project="prod", servers=(SERVER,))
+    assert config == ProducerConfig(project="prod", servers=(SERVER,), outbox_dir=OUTBOX)
+    assert config.outbox_max_bytes == OUTBOX_MAX_BYTES == 256 * 2**20
 
 
 def test_the_environment_fills_in_what_is_not_passed(tmp_path: Path) -> None:
@@ -41,10 +51,16 @@ def test_the_environment_fills_in_what_is_not_passed(tmp_path: Path) -> None:
         "COSTS_PROJECT": "prod",
         "COSTS_SERVERS": f"{SERVER}, tls://other:4222 ,",
         "COSTS_CREDENTIALS": str(seed),
+        "COSTS_OUTBOX_DIR": str(tmp_path / "outbox"),
+        "COSTS_OUTBOX_MAX_BYTES": "1048576",
     }
     config = resolve(project=None, servers=None, credentials=None, environ=environ)
     assert config == ProducerConfig(
-        project="prod", servers=(SERVER, "tls://other:4222"), credentials=str(seed)
+        project="prod",
+        servers=(SERVER, "tls://other:4222"),
+        credentials=str(seed),
+        outbox_dir=tmp_path / "outbox",
+        outbox_max_bytes=2**20,
     )
 
 
@@ -56,9 +72,24 @@ def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
         "COSTS_PROJECT": "other",
         "COSTS_SERVERS": "nats://other:4222",
         "COSTS_CREDENTIALS": "/nowhere",
+        "COSTS_OUTBOX_DIR": "/nowhere",
+        "COSTS_OUTBOX_MAX_BYTES": "not looked at",
     }
-    config = resolve(project="prod", servers=[SERVER], credentials=seed, environ=environ)
-    assert config == ProducerConfig(project="prod", servers=(SERVER,), credentials=str(seed))
+    config = resolve(
+        project="prod",
+        servers=[SERVER],
+        credentials=seed,
+        outbox_dir=tmp_path,
+        outbox_max_bytes=2**21,
+        environ=environ,
+    )
+    assert config == ProducerConfig(
+        project="prod",
+        servers=(SERVER,),
+        credentials=str(seed),
+        outbox_dir=tmp_path,
+        outbox_max_bytes=2**21,
+    )
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,8 +97,43 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("COSTS_PROJECT", "prod")
     monkeypatch.setenv("COSTS_SERVERS", SERVER)
     monkeypatch.delenv("COSTS_CREDENTIALS", raising=False)
+    monkeypatch.setenv("COSTS_OUTBOX_DIR", "/var/spool/costs")
     config = resolve(project=None, servers=None, credentials=None)
-    assert config == ProducerConfig(project="prod", servers=(SERVER,))
+    assert config == ProducerConfig(
+        project="prod", servers=(SERVER,), outbox_dir=Path("/var/spool/costs")
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "expected"),
+    [
+        ({"XDG_DATA_HOME": "/data"}, "linux", Path("/data/voicecosts/outbox")),
+        ({"XDG_DATA_HOME": "data"}, "linux", Path.home() / ".local/share/voicecosts/outbox"),
+        ({}, "linux", Path.home() / ".local/share/voicecosts/outbox"),
+        ({}, "darwin", Path.home() / "Library/Application Support/voicecosts/outbox"),
+    ],
+)
+def test_the_outbox_is_in_the_users_data_folder(
+    environ: dict[str, str], platform: str, expected: Path
+) -> None:
+    """Without a named folder the platform decides, by the rule that the ledger follows too."""
+    assert default_outbox(environ, platform=platform) == expected
+
+
+def test_a_home_and_a_relative_folder_are_resolved_where_they_are_read() -> None:
+    """A job process may run elsewhere, so the folder that it is told of is a full path."""
+    environ = {"COSTS_OUTBOX_DIR": "~/box"}
+    config = resolve(project="p", servers=SERVER, credentials=None, environ=environ)
+    assert config.outbox_dir == Path.home() / "box"
+    config = resolve(project="p", servers=SERVER, credentials=None, outbox_dir="box", environ={})
+    assert config.outbox_dir == Path.cwd() / "box"
+
+
+@pytest.mark.parametrize(("text", "shown"), [("256 MB", "256 MB"), ("1000", "1000"), ("-1", "-1")])
+def test_a_bound_that_is_no_number_or_too_small_is_refused(text: str, shown: str) -> None:
+    """The bound is whole bytes, and large enough for some batches."""
+    (problem,) = problems_of("p", SERVER, COSTS_OUTBOX_MAX_BYTES=text)
+    assert shown in problem
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -150,6 +216,8 @@ def test_a_configuration_travels_into_a_child_process() -> None:
         linger_s=0.5,
         flush_timeout_s=1.5,
         limits=BufferLimits(detail=3, meters=4),
+        outbox_dir=Path("/var/spool/costs"),
+        outbox_max_bytes=2**20,
     )
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own bytes
 

@@ -1,0 +1,308 @@
+"""What is packed and not acknowledged yet: on disk, or in memory while the disk says no.
+
+The publisher's thread keeps messages here before it sends them and says when JetStream has them.
+Beside the process's own outbox this holds at most one adopted one. A disk that is full or not
+writable never stops anything: messages stay in memory, this is said once, and they go to disk as
+soon as that works again. The bound is kept in `Bound`; errors of the outbox end here.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from producer.adoption import absorb, adopt, destination, rescue
+from producer.bound import Bound
+from producer.config import ProducerConfig
+from producer.errors import OutboxDamaged, OutboxError
+from producer.outbox import Outbox
+from producer.outbox_file import file_of
+from producer.packing import Packed
+from producer.quarantine import NAME, put_away
+
+logger = logging.getLogger(__name__)
+
+IN_MEMORY: Final = 8
+"""Messages that are held in memory before events are left in the buffer, which coalesces them."""
+
+_RETRY_S: Final = 1.0
+_LOOK_S: Final = 30.0
+_ORPHANS_AT_ONCE: Final = 16
+_SMALL_BYTES: Final = 4 * 2**20
+
+
+class Held(Struct, frozen=True):
+    """A message to send, and the file it came from: none for the process's own."""
+
+    message: Packed
+    adopted: Outbox | None = None
+
+
+class Backlog:
+    """Used by the publisher's thread only; the numbers may be read from any."""
+
+    def __init__(
+        self,
+        config: ProducerConfig,
+        producer_id: str,
+        *,
+        monotonic: Callable[[], float],
+        now_us: Callable[[], int],
+    ) -> None:
+        self.folder = config.outbox_dir
+        self.bound = Bound(config.outbox_max_bytes, monotonic)
+        self.refused = 0
+        self.quarantined = 0
+        self._damaged = 0
+        self.state = "in memory only"
+        self._place = destination(config)
+        self._path = file_of(self.folder or Path(), self._place, producer_id)
+        self._monotonic = monotonic
+        self._now_us = now_us
+        self._own: Outbox | None = None
+        self._adopted: Outbox | None = None
+        self._memory: dict[int, Packed] = {}
+        self._memory_since: int | None = None
+        self._done: dict[str, Held] = {}  # acknowledged, and not removed from disk yet
+        self._flying: set[str] = set()
+        self._retry_at = 0.0
+        self._look_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Backlog {self.state}: {self.rows} on disk, {len(self._memory)} in memory>"
+
+    @property
+    def rows(self) -> int:
+        """Messages on disk, with those of an adopted outbox."""
+        return sum(outbox.rows for outbox in self._outboxes())
+
+    @property
+    def bytes(self) -> int:
+        """What they count for in the bound."""
+        return sum(outbox.bytes for outbox in self._outboxes())
+
+    @property
+    def events(self) -> int:
+        """Events of this process that are not acknowledged, on disk and in memory."""
+        own = self._own
+        return (own.events if own else 0) + self.events_in_memory
+
+    @property
+    def events_in_memory(self) -> int:
+        """Events that would be lost if the process ended now."""
+        return sum(message.events for message in list(self._memory.values()))
+
+    @property
+    def dropped(self) -> int:
+        """Events that were given up because nothing else could make room, or were damaged."""
+        return self.bound.dropped + self._damaged
+
+    def oldest_age_us(self) -> int:
+        """Return for how long the oldest message has waited; a clock set back never makes it less than 0."""
+        since = [at for outbox in self._outboxes() if (at := outbox.oldest_at) is not None]
+        if self._memory_since is not None:
+            since.append(self._memory_since)
+        return max(0, self._now_us() - min(since)) if since else 0
+
+    def has_room(self, *, is_last: bool = False) -> bool:
+        """Whether more events may be packed now; makes room where that is due.
+
+        The last round of a process goes past the bound rather than into nothing.
+        """
+        if len(self._memory) >= IN_MEMORY:
+            self._store()
+        outboxes = self._outboxes()
+        if outboxes and not is_last:
+            try:
+                if not self.bound.keep(outboxes, self._flying):
+                    return False
+            except OutboxError as error:
+                self._trouble(error)
+        return len(self._memory) < IN_MEMORY
+
+    def keep(self, messages: Sequence[Packed]) -> None:
+        """Hold messages until they are acknowledged: on disk when this returns, if the disk allows."""
+        if messages and self._memory_since is None:
+            self._memory_since = self._now_us()
+        self._memory.update((message.batch_number, message) for message in messages)
+        self._store()
+
+    def tend(self) -> None:
+        """Do what is due: try a disk that said no, take over what dead processes left."""
+        self._store()
+        if self.folder is None:
+            return
+        if self._adopted is not None and self._adopted.rows == 0:
+            self._adopted.close()
+            self._adopted, self._look_at = None, 0.0
+        if self._monotonic() >= self._look_at:
+            self._look_at = self._monotonic() + _LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all look at once
+            try:
+                self._adopt(self.folder)
+            except OutboxError as error:
+                self._trouble(error)
+            except OSError as error:
+                logger.debug("the outbox cannot be looked through now: %s", error)
+
+    def _adopt(self, folder: Path) -> None:
+        """Take over one orphan, and move further small ones into it."""
+        for _ in range(_ORPHANS_AT_ONCE):
+            # A large one waits for its turn: that is when the first one is empty.
+            most_bytes = None if self._adopted is None else _SMALL_BYTES
+            orphan = adopt(folder, self._place, now_us=self._now_us(), most_bytes=most_bytes)
+            if orphan is None:
+                return
+            if self._adopted is None:
+                self._adopted = orphan
+                logger.info("adopted %r of a process that is gone", orphan)
+            else:
+                absorb(self._adopted, orphan)
+        self._look_at = 0.0  # there may be more
+
+    def window(self, most: int, without: Collection[str] = ()) -> list[Held]:
+        """Return the next messages to send, the oldest of this process first.
+
+        Messages on the subjects in `without` are passed over.
+        """
+        found: list[Held] = []
+        for outbox in (self._own, self._adopted):
+            if outbox is not None and len(found) < most:
+                adopted = outbox if outbox is self._adopted else None
+                found += self._read(outbox, adopted, most - len(found), without)
+        found += [
+            Held(message)
+            for message in list(self._memory.values())[: most - len(found)]
+            if message.subject not in without and message.message_id not in self._done
+        ]
+        self._flying = {held.message.message_id for held in found}
+        return found
+
+    def done(self, held: Held) -> None:
+        """JetStream has a message, or it is put away: forget it."""
+        self._done[held.message.message_id] = held
+        if held.adopted is None:
+            self._memory.pop(held.message.batch_number, None)
+
+    def settle(self) -> None:
+        """Remove from disk what is done.
+
+        If we die before, the next process sends it again under the same id, which changes nothing.
+        """
+        self._flying = set()
+        for outbox in self._outboxes():
+            adopted = outbox if outbox is self._adopted else None
+            ours = [held for held in self._done.values() if held.adopted is adopted]
+            try:
+                outbox.remove([held.message for held in ours])
+            except OutboxError as error:
+                self._trouble(error)
+                continue
+            for held in ours:
+                del self._done[held.message.message_id]
+        # What was in memory, or in a file that is closed, has nothing left to be removed.
+        self._done = {key: held for key, held in self._done.items() if self._is_open(held)}
+        if not self._memory:
+            self._memory_since = None
+
+    def _is_open(self, held: Held) -> bool:
+        if held.adopted is None:
+            return self._own is not None
+        return held.adopted is self._adopted
+
+    def refuse(self, message: Packed, reason: str) -> None:
+        """Put a message away that no server will ever take, with the reason."""
+        self.refused += message.events
+        where = "lost: there is no outbox to keep them in"
+        if self.folder is not None:
+            try:
+                put_away(self.folder, message, reason, now_us=self._now_us())
+                self.quarantined += message.events
+                where = f"kept in {self.folder / NAME}"
+            except OutboxError as error:
+                where = f"lost: {error}"
+        logger.error("%d events were refused for good (%s); %s", message.events, reason, where)
+
+    def lowest(self) -> int | None:
+        """Return the number of the first own message that is not acknowledged, `None` for none."""
+        numbers = list(self._memory)
+        if self._own is not None:
+            done = {h.message.batch_number for h in self._done.values() if h.adopted is None}
+            try:
+                stored = self._own.lowest(done)
+            except OutboxError as error:
+                self._trouble(error)
+                return 0
+            if stored is not None:
+                numbers.append(stored)
+        return min(numbers, default=None)
+
+    def close(self) -> None:
+        """Let go of the files; what is in them waits for the next process."""
+        self.settle()
+        for outbox in self._outboxes():
+            outbox.close()
+        self._own = self._adopted = None
+
+    def _outboxes(self) -> list[Outbox]:
+        return [outbox for outbox in (self._adopted, self._own) if outbox is not None]
+
+    def _store(self) -> None:
+        """Move what is in memory to the disk."""
+        if self.folder is None or self._monotonic() < self._retry_at:
+            return
+        if not self._memory:
+            return
+        try:
+            if self._own is None:
+                self._own = Outbox.create(self._path)
+            self._own.add(list(self._memory.values()), now_us=self._now_us())
+        except OutboxError as error:
+            self._trouble(error)
+            return
+        self._memory.clear()
+        self._memory_since = None
+        self._say("on disk", f"events wait in {self.folder} until they are acknowledged")
+
+    def _read(
+        self, outbox: Outbox, adopted: Outbox | None, most: int, without: Collection[str]
+    ) -> list[Held]:
+        try:
+            messages, damaged = outbox.oldest(most + len(self._done), without=without)
+            if damaged:
+                # Its checksum is wrong: to send it could book a wrong sum.
+                logger.error("%d messages in %r are damaged and are left out", len(damaged), outbox)
+                outbox.discard(damaged)
+                self._damaged += len(damaged)
+        except OutboxError as error:
+            self._trouble(error)
+            return []
+        return [Held(m, adopted) for m in messages if m.message_id not in self._done][:most]
+
+    def _trouble(self, error: OutboxError) -> None:
+        """Go on from memory when the disk says no, and set a damaged file aside."""
+        if not isinstance(error, OutboxDamaged):
+            self._retry_at = self._monotonic() + _RETRY_S
+            self._say("in memory", f"the outbox cannot be used ({error}): events wait in memory")
+            return
+        for outbox in self._outboxes():
+            if outbox.path == error.path:
+                outbox.close(keep=True)
+                if outbox is self._own:
+                    self._own = None
+                else:
+                    self._adopted = None
+        rescued = rescue(error, now_us=self._now_us())
+        if self._adopted is None:
+            self._adopted = rescued
+        elif rescued is not None:
+            rescued.close()  # not empty, so it waits until it is adopted
+
+    def _say(self, state: str, text: str) -> None:
+        if state != self.state:
+            self.state = state
+            logger.log(logging.INFO if state == "on disk" else logging.WARNING, "%s", text)

@@ -1,0 +1,88 @@
+"""What a publisher says about itself: to its process as `Stats`, to the ledger as reports.
+
+A report is due when something was lost or merged since the last one, or when messages wait for
+long; at most one a second, so that an outage does not fill the outbox with reports of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from producer.events import ProducerReport
+
+_PACE_S: Final = 1.0
+_LONG_WAIT_US: Final = 10_000_000
+_LONG_WAIT_PACE_S: Final = 60.0
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """Counts of one process since its start, in events; the last six are of this moment.
+
+    `refused` is what no server will ever take; `quarantined` of that is kept on disk to look at.
+    `waiting` is what was captured and not acknowledged, `oldest_age_us` for how long already. The
+    outbox's numbers include an outbox that was adopted from a dead process.
+    """
+
+    captured: int
+    published: int
+    retried: int
+    coalesced: int
+    dropped: int
+    refused: int
+    quarantined: int
+    unattributed: int
+    waiting: int
+    outbox_rows: int
+    outbox_bytes: int
+    oldest_age_us: int
+    outbox: str
+    connection: str
+
+
+class Reports:
+    """Decides when the ledger is told, and numbers what it is told."""
+
+    def __init__(
+        self,
+        producer_id: str,
+        project: str,
+        *,
+        monotonic: Callable[[], float],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._producer_id = producer_id
+        self._project = project
+        self._monotonic = monotonic
+        self._now_us = now_us
+        self._told = (0, 0, 0)
+        self._number = 0
+        self._last_at = -_LONG_WAIT_PACE_S
+
+    def due(self, stats: Stats, *, urgent: bool) -> ProducerReport | None:
+        """Return a report when it is time for one; `urgent` waits for no pace."""
+        losses = (stats.coalesced, stats.dropped + stats.refused, stats.unattributed)
+        now = self._monotonic()
+        since_s = now - self._last_at
+        has_news = losses != self._told and (urgent or since_s >= _PACE_S)
+        waits_long = stats.oldest_age_us > _LONG_WAIT_US and since_s >= _LONG_WAIT_PACE_S
+        if not has_news and not waits_long:
+            return None
+        self._told, self._last_at = losses, now
+        self._number += 1
+        coalesced, dropped, unattributed = losses
+        return ProducerReport(
+            producer_id=self._producer_id,
+            number=self._number,
+            project=self._project,
+            reported_at=self._now_us(),
+            captured=stats.captured,
+            coalesced=coalesced,
+            dropped=dropped,
+            unattributed=unattributed,
+            outbox_rows=stats.outbox_rows,
+            outbox_bytes=stats.outbox_bytes,
+            oldest_age_us=stats.oldest_age_us,
+        )

@@ -1,0 +1,138 @@
+"""What a publisher says about itself: reports at their pace, and metrics where they are wanted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
+
+from producer import metrics
+from producer.reporting import Reports, Stats
+
+ROOT = Path(__file__).parents[2]
+
+QUIET = Stats(
+    captured=10,
+    published=10,
+    retried=0,
+    coalesced=0,
+    dropped=0,
+    refused=0,
+    quarantined=0,
+    unattributed=0,
+    waiting=0,
+    outbox_rows=0,
+    outbox_bytes=0,
+    oldest_age_us=0,
+    outbox="on disk",
+    connection="connected",
+)
+
+
+class Time:
+    """Seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.at
+
+
+def reports(time: Time) -> Reports:
+    """Return the reports of one producer."""
+    return Reports("producer", "tests", monotonic=time, now_us=lambda: 7)
+
+
+def test_nothing_is_reported_while_nothing_is_lost() -> None:
+    """A healthy producer costs the ledger no row."""
+    time = Time()
+    told = reports(time)
+    for second in range(100):
+        time.at = second
+        assert told.due(QUIET, urgent=second % 2 == 0) is None
+
+
+def test_a_loss_is_reported_once_with_running_totals() -> None:
+    """Every report replaces the ones before; what is refused is lost as well."""
+    time = Time()
+    told = reports(time)
+    lossy = replace(QUIET, coalesced=3, dropped=2, refused=1, unattributed=4, outbox_rows=5)
+    report = told.due(lossy, urgent=False)
+    assert report is not None
+    assert (report.number, report.coalesced, report.dropped, report.unattributed) == (1, 3, 3, 4)
+    assert (report.outbox_rows, report.reported_at, report.captured) == (5, 7, 10)
+    assert told.due(lossy, urgent=True) is None
+
+
+def test_reports_keep_a_pace_unless_it_is_urgent() -> None:
+    """An outage does not fill the outbox with reports of itself."""
+    time = Time()
+    told = reports(time)
+    given = 0
+    for step in range(100):
+        time.at = step / 10
+        given += told.due(replace(QUIET, dropped=step + 1), urgent=False) is not None
+    assert given == 10
+    assert told.due(replace(QUIET, dropped=1000), urgent=True) is not None
+
+
+def test_a_long_wait_is_reported_about_once_a_minute() -> None:
+    """The ledger hears that a worker holds old messages as soon as it hears anything."""
+    time = Time()
+    told = reports(time)
+    old = replace(QUIET, oldest_age_us=11_000_000, outbox_rows=3, outbox_bytes=900)
+    given = []
+    for second in range(180):
+        time.at = second
+        report = told.due(old, urgent=False)
+        if report is not None:
+            given.append((second, report.outbox_bytes, report.oldest_age_us))
+    assert given == [(second, 900, 11_000_000) for second in (0, 60, 120)]
+
+
+class Publishing:
+    """Stands for a publisher: what a scrape asks it for."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def stats(self) -> Stats:
+        """Return its counts."""
+        return self._stats
+
+
+def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
+    """A scrape sees the sums, and one that is not connected."""
+    stale = replace(
+        QUIET, connection="not connected", waiting=4, oldest_age_us=2_500_000, outbox_bytes=50
+    )
+    both = [Publishing(QUIET), Publishing(stale)]
+    registry = CollectorRegistry()
+    registry.register(metrics._Collector(lambda: both))  # type: ignore[arg-type,return-value]  # by their shapes
+    value = registry.get_sample_value
+    assert value("voicecosts_producer_captured_total") == 20
+    assert value("voicecosts_producer_waiting") == 4
+    assert value("voicecosts_producer_outbox_bytes") == 50
+    assert value("voicecosts_producer_oldest_age_seconds") == 2.5
+    assert value("voicecosts_producer_connected") == 0
+    assert value("voicecosts_producer_outbox_on_disk") == 1
+
+
+def test_without_prometheus_nothing_is_imported_and_nothing_fails() -> None:
+    """The package is not ours to require."""
+    program = """
+import sys
+sys.modules["prometheus_client"] = None
+from importlib import util
+real = util.find_spec
+util.find_spec = lambda name: None if name == "prometheus_client" else real(name)
+from producer import metrics
+metrics.register(lambda: [])
+assert not metrics._registered
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
