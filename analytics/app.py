@@ -1,19 +1,25 @@
 """The command `costs`: the one place where the three packages come together.
 
 Each package brings its own commands; here they only get their place in the list. A package is loaded
-when one of its commands is used or listed, so `costs query` starts without the broker client.
+when one of its commands is used or listed, so `costs query` starts without the broker client. What
+one package needs of another is handed to it here: the outbox of this host, which the producer keeps
+and the consumer books.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from analytics.before import Booked
+from analytics.config import from_env
 from analytics.exits import CODES, run
 
 if TYPE_CHECKING:
@@ -60,12 +66,47 @@ def _run_calls(servers: str, calls: int, on_finished: Callable[[int], None]) -> 
     return run(servers, calls, on_finished)
 
 
+def _outbox() -> typer.Typer:
+    from producer.outbox_cli import app as commands  # noqa: PLC0415 - same
+
+    return commands
+
+
+class ThisHost:
+    """The outbox of this host, for the commands that book or empty it."""
+
+    def book(self, data_dir: Path | None, folder: Path | None = None) -> Booked:
+        """Book what waits into the ledger of `data_dir`, or of the environment's.
+
+        The outbox is `folder`, or the one that belongs to the data directory. Whatever stands in the way is in the answer and not raised: what waits goes on waiting.
+        """
+        root = (from_env().data_dir if data_dir is None else data_dir.expanduser()).absolute()
+        if root.is_file():  # a snapshot: it is what it is
+            return Booked()
+        from analytics.embedded import book  # noqa: PLC0415 - loads the outbox
+
+        return book(root, folder)
+
+    def open_log(self, data_dir: Path) -> Callable[[], object | None]:
+        """Return what opens the log of this host, for the ledger that runs on `data_dir`."""
+        from analytics.embedded import opener  # noqa: PLC0415 - as above
+
+        return opener(data_dir.absolute())
+
+    def adopting(self, servers: tuple[str, ...]) -> AbstractContextManager[object]:
+        """Return what publishes the outboxes of dead processes while it is entered."""
+        from analytics.embedded import adopting  # noqa: PLC0415 - as above
+
+        return adopting(servers)
+
+
 COMMANDS: Final[dict[str, Callable[[], typer.Typer]]] = {
     "demo": _demo,
     "up": _consumer,
     "consume": _consumer,
     "query": _analytics,
     "audit": _audit,
+    "outbox": _outbox,
     "agents": _producer,
 }
 """Which sub-app holds which command, in the order of the help page."""
@@ -113,12 +154,14 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - the shape of a Typer callb
 
 @app.callback()
 def costs(
+    ctx: typer.Context,
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback has acted on it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """What every call of every LiveKit voice agent costs, per project, agent and tenant."""
+    ctx.obj = ThisHost()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

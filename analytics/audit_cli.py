@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
+from analytics.before import booked_first
 from analytics.cli import Format
 from analytics.exits import FAILED
 
@@ -39,6 +41,7 @@ Examples:
 
 @app.command(epilog=_EXAMPLES)
 def audit(
+    ctx: typer.Context,
     *,
     since: Annotated[
         str | None,
@@ -88,22 +91,19 @@ def audit(
     ] = None,
 ) -> None:
     """Show which calls are whole in the ledger, and what the others may lack."""
-    from analytics.audit import audit as ask  # noqa: PLC0415 - `costs --help` must start fast
+    from analytics.audit import answer, inquire  # noqa: PLC0415 - `costs --help` must start fast
     from analytics.ledger import require  # noqa: PLC0415 - same
 
     for module in ("duckdb", "rich")[: 2 if output is Format.TABLE else 1]:
         require(module, needed_by="costs audit")
     now = datetime.now(UTC)
-    found = ask(
-        since=since,
-        until=until,
-        where=where or (),
-        state=state or (),
-        top=top,
-        open_for=open_for,
-        data_dir=data_dir,
-        now=now,
+    asked = inquire(
+        since, until, where or (), state=state or (), top=top, open_for=open_for, now=now
     )
+    with booked_first(ctx.obj, data_dir) as warnings:
+        now = datetime.now(UTC)
+        found = answer(asked, data_dir, now=now)
+    found = replace(found, warnings=(*warnings, *found.warnings))
     write(found, output, now=now)
     if strict and found.faulty:
         raise typer.Exit(FAILED)

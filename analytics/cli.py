@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
+
+from analytics.before import booked_first
 
 if TYPE_CHECKING:
     from analytics.report import Report
@@ -40,6 +43,7 @@ Examples:
 
 @app.command(epilog=_EXAMPLES)
 def query(
+    ctx: typer.Context,
     *,
     by: Annotated[
         list[str] | None,
@@ -97,25 +101,22 @@ def query(
 ) -> None:
     """Show what was spent, by tenant, agent or model.
 
-    Reads the ledger's newest snapshot and disturbs nothing. What has no price is shown as
-    unpriced, never as zero.
+    Reads the ledger's newest snapshot and disturbs nothing; what workers without a server have left
+    on this host is booked before. What has no price is shown as unpriced, never as zero.
     """
     from analytics.ledger import require  # noqa: PLC0415 - `costs --help` must start fast
-    from analytics.usage import query as ask  # noqa: PLC0415 - same
+    from analytics.usage import answer, ask  # noqa: PLC0415 - same
 
     for module in ("duckdb", "rich")[: 2 if output is Format.TABLE else 1]:
         require(module, needed_by="costs query")
     now = datetime.now(UTC)
-    report = ask(
-        by or ("tenant",),
-        since=since,
-        until=until,
-        where=where or (),
-        top=top,
-        sort=sort,
-        data_dir=data_dir,
-        now=now,
+    question = ask(
+        by or ("tenant",), since=since, until=until, where=where or (), top=top, sort=sort, now=now
     )
+    with booked_first(ctx.obj, data_dir) as warnings:
+        now = datetime.now(UTC)
+        report = answer(question, data_dir, now=now)
+    report = replace(report, warnings=(*warnings, *report.warnings))
     write(report, output, now=now)
 
 

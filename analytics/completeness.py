@@ -176,6 +176,8 @@ def _say_stopped(snapshot: Snapshot, now: datetime) -> list[str]:
     if status is None:
         return []
     if not status.running:
+        if status.embedded:
+            return []
         return ["the ledger is not running, nothing new is booked: start it with `costs up`"]
     if status.heard_at is not None and now - status.heard_at > _SILENT:
         silence = age(now - status.heard_at)

@@ -23,12 +23,16 @@ _NUMBERED = re.compile(r"costs-([0-9]+)\.duckdb")
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """What the ledger process last wrote about itself in `ledger.json`, and when it did."""
+    """What the ledger process last wrote about itself in `ledger.json`, and when it did.
+
+    `embedded` says that the ledger is opened only to book what waits, so nobody needs to run it.
+    """
 
     snapshot: int
     as_of: datetime
     waiting: int | None = None
     running: bool = False
+    embedded: bool = False
     heard_at: datetime | None = None
 
 

@@ -26,10 +26,11 @@ import nats
 from consumer.broker import STREAM_MAX_BYTES, PrivateBroker
 from consumer.config import LedgerConfig, from_env
 from consumer.connection import Connection, Waits
-from consumer.consume import consume, rate_by
+from consumer.consume import consume
 from consumer.decode import read
 from consumer.message import Message
 from consumer.pricing import ListPrices
+from consumer.rating import rate_by
 from consumer.store.database import open_database
 from consumer.store.entries import Entries
 from consumer.store.layout import Layout

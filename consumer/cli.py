@@ -1,12 +1,14 @@
 """`costs up` and `costs consume`: the ledger with a broker of its own, or against one that is there.
 
 Both stay in the foreground, log to stderr, one line per change of state, and end cleanly on Ctrl-C
-or SIGTERM. Everything heavy is imported when a command runs, so that `costs --help` stays quick.
+or SIGTERM. Everything heavy is imported when a command runs, so that `costs --help` stays quick. The
+outbox of this host, which is the producer's, is handed in as the context's object.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shlex
 import sys
@@ -21,6 +23,7 @@ from consumer.errors import BrokerFailed, MissingExtra
 if TYPE_CHECKING:
     from consumer.broker import PrivateBroker
     from consumer.config import LedgerConfig
+    from consumer.local import OpenLog
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +46,7 @@ SnapshotInterval = Annotated[
 
 @app.command()
 def up(
+    ctx: typer.Context,
     *,
     data_dir: DataDir = None,
     port: Annotated[
@@ -60,7 +64,8 @@ def up(
 
     In the foreground until Ctrl-C, which stops both in order. Prints where workers connect. Port
     and token stay the same, so workers find it again; a second one on the same data directory is
-    refused.
+    refused. What workers without a server leave on this host is booked too, and what workers of
+    this server left when they died is published.
     """
     from consumer.broker import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - see above
     from consumer.config import from_env  # noqa: PLC0415 - see above
@@ -74,13 +79,17 @@ def up(
     _require_ledger("costs up")
     _log_to_stderr()
     with PrivateBroker(config.data_dir, port=port) as broker:
-        _run_with(broker, config)
+        with contextlib.ExitStack() as beside:
+            if ctx.obj is not None:
+                beside.enter_context(ctx.obj.adopting((broker.url,)))
+            _run_with(broker, config, _log_of(ctx, config))
         if broker.exited():
             raise BrokerFailed(f"it ended by itself; {broker.last_words()}")
 
 
 @app.command()
 def consume(
+    ctx: typer.Context,
     *,
     servers: Annotated[
         str | None,
@@ -108,7 +117,8 @@ def consume(
     """Run the ledger alone, against a NATS of yours.
 
     Creates the stream COSTS and its consumer, or checks them and refuses to run on a difference.
-    SIGINT and SIGTERM stop it in order; it goes on where it was when it is started again.
+    SIGINT and SIGTERM stop it in order; it goes on where it was when it is started again. What
+    workers without a server leave on this host is booked too.
     """
     from consumer.config import from_env  # noqa: PLC0415 - see above
 
@@ -124,10 +134,15 @@ def consume(
     _log_to_stderr()
     from consumer.consume import serve  # noqa: PLC0415 - see above
 
-    asyncio.run(serve(config))
+    asyncio.run(serve(config, open_log=_log_of(ctx, config)))
 
 
-def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
+def _log_of(ctx: typer.Context, config: LedgerConfig) -> OpenLog | None:
+    """Return what opens the outbox of this host, where the command was given one."""
+    return None if ctx.obj is None else ctx.obj.open_log(config.data_dir)
+
+
+def _run_with(broker: PrivateBroker, config: LedgerConfig, open_log: OpenLog | None) -> None:
     from msgspec.structs import replace  # noqa: PLC0415 - see above
 
     from consumer.consume import serve  # noqa: PLC0415 - see above
@@ -144,7 +159,7 @@ def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
         sys.stdout.flush()
 
     served = replace(config, servers=(broker.url,))
-    asyncio.run(serve(served, on_ready=announce, broker_ended=broker.exited))
+    asyncio.run(serve(served, on_ready=announce, broker_ended=broker.exited, open_log=open_log))
 
 
 def _require_ledger(command: str) -> None:
@@ -157,4 +172,5 @@ def _log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
-    logging.getLogger("consumer").setLevel(logging.INFO)
+    for name in ("consumer", "producer"):
+        logging.getLogger(name).setLevel(logging.INFO)

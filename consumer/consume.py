@@ -3,7 +3,8 @@
 A message is acknowledged after the commit that holds its effect, and never before, so a death at
 any line loses nothing; what comes twice books nothing. Whatever the ledger cannot write stops the
 loop loudly: its messages stay in the stream. The ledger works in a thread of its own, one piece of
-work at a time, so the event loop keeps answering the broker meanwhile.
+work at a time, so the event loop keeps answering the broker meanwhile. What workers without a
+server have left on this host is booked in between.
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
-from consumer import pricing
-from consumer.booking import Meter, Rate, Rated
 from consumer.config import LedgerConfig
 from consumer.connection import Waits
 from consumer.errors import LedgerError, SnapshotFailed
 from consumer.fetch import START_DEADLINE_S, Feed
+from consumer.local import OpenLog, book_waiting
 from consumer.message import Applied
-from consumer.pricing import ListPrices, PriceBook
+from consumer.pricing import ListPrices
+from consumer.rating import rate_by
 from consumer.store.ledger import Ledger
 from consumer.store.pacing import Pacing
-from producer.events import Quantities
 
 SUMMARY_INTERVAL_S: Final = 30.0
+
+LOOK_INTERVAL_S: Final = 1.0
+"""How often it is seen whether something waits on this host."""
 
 _WATCH_INTERVAL_S = 0.2
 _P = ParamSpec("_P")
@@ -44,15 +46,16 @@ async def serve(
     *,
     on_ready: Callable[[], None] = lambda: None,
     broker_ended: Callable[[], bool] | None = None,
+    open_log: OpenLog | None = None,
 ) -> None:
-    """Consume until SIGINT or SIGTERM, or until `broker_ended` is true. Raises as `consume`."""
+    """Consume until SIGINT or SIGTERM, or until `broker_ended` is true. As `consume`."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     watcher = asyncio.create_task(_watch(broker_ended, stop)) if broker_ended else None
     try:
-        await consume(config, stop, on_ready=on_ready)
+        await consume(config, stop, on_ready=on_ready, open_log=open_log)
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -65,10 +68,11 @@ async def consume(
     on_ready: Callable[[], None] = lambda: None,
     waits: Waits | None = None,
     start_deadline_s: float = START_DEADLINE_S,
+    open_log: OpenLog | None = None,
 ) -> None:
     """Book the stream into the ledger of `config.data_dir` until `stop` is set.
 
-    The group in hand is finished, and the last snapshot published, before this returns.
+    With `open_log` it also books what workers without a server have left on this host. The group in hand is finished, and the last snapshot published, before this returns.
 
     Raises:
         BrokerUnreachable: No usable broker within `start_deadline_s`.
@@ -80,7 +84,7 @@ async def consume(
         pacing = Pacing(min_interval_s=config.snapshot_interval_s)
         opening = partial(Ledger.open, config.data_dir, rate_by(ListPrices()), pacing=pacing)
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
-        desk = _Desk(ledger, thread)
+        desk = _Desk(ledger, thread, open_log)
         feed = Feed(config, lambda: ledger.booked_sequence, stop, waits=waits)
         try:
             await feed.open(deadline_s=start_deadline_s)
@@ -100,29 +104,16 @@ async def consume(
         _log.info("stopped; snapshot %d holds everything booked", ledger.snapshot)
 
 
-def rate_by(book: PriceBook) -> Rate:
-    """Return how bookings are rated by `book`."""
-
-    def rate(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Rated:
-        return pricing.rate(
-            book,
-            modality=meter.modality,
-            provider=meter.provider,
-            provider_raw=provider_raw,
-            model=meter.model,
-            totals=totals,
-            at=at,
-        )
-
-    return rate
-
-
 class _Desk:
     """The open ledger in its thread, and what there is to say about the work."""
 
-    def __init__(self, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, ledger: Ledger, thread: ThreadPoolExecutor, open_log: OpenLog | None
+    ) -> None:
         self._ledger = ledger
         self._thread = thread
+        self._open_log = open_log
+        self._next_look = 0.0
         self._done: list[Applied] = []
         self._next_summary = 0.0
         self._waiting: int | None = None
@@ -144,7 +135,9 @@ class _Desk:
             # 3. Committed. If we die before every acknowledgement has arrived, those messages
             #    come again and book nothing.
             await feed.acknowledge(group)
-        # 4. The readers. If we die, they keep what they have, and the next ledger publishes.
+        # 4. What waits on this host, by the same rules.
+        await self.do(self._book_local)
+        # 5. The readers. If we die, they keep what they have, and the next ledger publishes.
         await self.do(self._tell_readers)
         self.summarise()
 
@@ -163,6 +156,15 @@ class _Desk:
         )
         self._done.clear()
         self._next_summary = now + SUMMARY_INTERVAL_S
+
+    def _book_local(self) -> None:
+        if self._open_log is None or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_INTERVAL_S
+        log = self._open_log()
+        if log is not None:
+            with contextlib.closing(log):
+                self._done += book_waiting(self._ledger, log)
 
     def _tell_readers(self) -> None:
         trouble = ""

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from producer.budget import DATABASE, LOCK, Claim
+from producer.budget import DATABASE, LOCK, Claim, label
 from producer.config import ProducerConfig, mask
 from producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
 from producer.outbox import Outbox
@@ -26,6 +26,12 @@ from producer.outbox_file import COLUMNS, as_text, border, file_of, remove, whol
 from producer.packing import Packed
 
 DAMAGED: Final = ".damaged"
+EMBEDDED: Final = "local"
+"""The destination of a configuration without servers: a ledger of this host."""
+
+EVERYWHERE: Final = "*"
+"""Any destination."""
+
 _PIECE: Final = 64
 _PASSWORD = re.compile(r"(//[^:@/]+):[^@]*@")
 
@@ -37,6 +43,8 @@ def destination(config: ProducerConfig) -> str:
 
     The same after a password or a token changed: what waits is then sent with the new one.
     """
+    if config.is_embedded:
+        return EMBEDDED
     servers = sorted(
         _PASSWORD.sub(r"\1@", url) if _PASSWORD.search(url) else mask(url) for url in config.servers
     )
@@ -108,7 +116,8 @@ def rescue(damage: OutboxError, *, now_us: int) -> Outbox | None:
         # 1. Everything readable is committed to a new file, which we hold. If we die here, both
         #    files are found again; a message that is in both has the same id in both.
         place = path.name.partition("-")[0]
-        fresh = Outbox.create(file_of(path.parent, place, secrets.token_hex(8)))
+        file = file_of(path.parent, place, secrets.token_hex(8))
+        fresh = Outbox.create(file, target=label(path).target)
         for piece in _readable(path):
             fresh.add(piece, now_us=now_us)
         # 2. Only now the damaged file leaves the place where it would be looked for.

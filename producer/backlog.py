@@ -9,17 +9,17 @@ soon as that works again. The bound is kept in `Bound`; errors of the outbox end
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from producer.adoption import absorb, adopt, destination, rescue
+from producer.adoption import EVERYWHERE, destination, rescue
 from producer.bound import Bound
 from producer.config import ProducerConfig
 from producer.errors import OutboxDamaged, OutboxError
+from producer.orphans import Orphans
 from producer.outbox import Outbox
 from producer.outbox_file import file_of
 from producer.packing import Packed
@@ -31,9 +31,7 @@ IN_MEMORY: Final = 8
 """Messages that are held in memory before events are left in the buffer, which coalesces them."""
 
 _RETRY_S: Final = 1.0
-_LOOK_S: Final = 30.0
-_ORPHANS_AT_ONCE: Final = 16
-_SMALL_BYTES: Final = 4 * 2**20
+_PIECE: Final = 64
 
 
 class Held(Struct, frozen=True):
@@ -60,18 +58,24 @@ class Backlog:
         self.quarantined = 0
         self._damaged = 0
         self.state = "in memory only"
-        self._place = destination(config)
-        self._path = file_of(self.folder or Path(), self._place, producer_id)
+        place = destination(config)
+        self._config = config
+        self._path = file_of(self.folder or Path(), place, producer_id)
+        self.orphans = Orphans(
+            self.folder,
+            EVERYWHERE if config.adopts_all else place,
+            monotonic=monotonic,
+            now_us=now_us,
+        )
         self._monotonic = monotonic
         self._now_us = now_us
         self._own: Outbox | None = None
-        self._adopted: Outbox | None = None
         self._memory: dict[int, Packed] = {}
         self._memory_since: int | None = None
         self._done: dict[str, Held] = {}  # acknowledged, and not removed from disk yet
         self._flying: set[str] = set()
+        self._forgotten: dict[Path, int] = {}  # up to which number, in embedded mode
         self._retry_at = 0.0
-        self._look_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Backlog {self.state}: {self.rows} on disk, {len(self._memory)} in memory>"
@@ -104,7 +108,14 @@ class Backlog:
 
     def oldest_age_us(self) -> int:
         """Return for how long the oldest message has waited; a clock set back never makes it less than 0."""
-        since = [at for outbox in self._outboxes() if (at := outbox.oldest_at) is not None]
+        return self._age_us(self._outboxes())
+
+    def own_age_us(self) -> int:
+        """As `oldest_age_us`, of this process's own messages."""
+        return self._age_us([self._own] if self._own else [])
+
+    def _age_us(self, outboxes: Sequence[Outbox]) -> int:
+        since = [at for outbox in outboxes if (at := outbox.oldest_at) is not None]
         if self._memory_since is not None:
             since.append(self._memory_since)
         return max(0, self._now_us() - min(since)) if since else 0
@@ -135,34 +146,12 @@ class Backlog:
     def tend(self) -> None:
         """Do what is due: try a disk that said no, take over what dead processes left."""
         self._store()
-        if self.folder is None:
-            return
-        if self._adopted is not None and self._adopted.rows == 0:
-            self._adopted.close()
-            self._adopted, self._look_at = None, 0.0
-        if self._monotonic() >= self._look_at:
-            self._look_at = self._monotonic() + _LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all look at once
-            try:
-                self._adopt(self.folder)
-            except OutboxError as error:
-                self._trouble(error)
-            except OSError as error:
-                logger.debug("the outbox cannot be looked through now: %s", error)
-
-    def _adopt(self, folder: Path) -> None:
-        """Take over one orphan, and move further small ones into it."""
-        for _ in range(_ORPHANS_AT_ONCE):
-            # A large one waits for its turn: that is when the first one is empty.
-            most_bytes = None if self._adopted is None else _SMALL_BYTES
-            orphan = adopt(folder, self._place, now_us=self._now_us(), most_bytes=most_bytes)
-            if orphan is None:
-                return
-            if self._adopted is None:
-                self._adopted = orphan
-                logger.info("adopted %r of a process that is gone", orphan)
-            else:
-                absorb(self._adopted, orphan)
-        self._look_at = 0.0  # there may be more
+        try:
+            self.orphans.tend()
+        except OutboxError as error:
+            self._trouble(error)
+        except OSError as error:
+            logger.debug("the outbox cannot be looked through now: %s", error)
 
     def window(self, most: int, without: Collection[str] = ()) -> list[Held]:
         """Return the next messages to send, the oldest of this process first.
@@ -170,10 +159,9 @@ class Backlog:
         Messages on the subjects in `without` are passed over.
         """
         found: list[Held] = []
-        for outbox in (self._own, self._adopted):
-            if outbox is not None and len(found) < most:
-                adopted = outbox if outbox is self._adopted else None
-                found += self._read(outbox, adopted, most - len(found), without)
+        for outbox in reversed(self._outboxes()):
+            if len(found) < most:
+                found += self._read(outbox, most - len(found), without)
         found += [
             Held(message)
             for message in list(self._memory.values())[: most - len(found)]
@@ -195,7 +183,7 @@ class Backlog:
         """
         self._flying = set()
         for outbox in self._outboxes():
-            adopted = outbox if outbox is self._adopted else None
+            adopted = self._if_adopted(outbox)
             ours = [held for held in self._done.values() if held.adopted is adopted]
             try:
                 outbox.remove([held.message for held in ours])
@@ -212,7 +200,28 @@ class Backlog:
     def _is_open(self, held: Held) -> bool:
         if held.adopted is None:
             return self._own is not None
-        return held.adopted is self._adopted
+        return held.adopted is self.orphans.held
+
+    def forget_booked(self) -> int:
+        """Forget what a ledger of this host has booked, and return how many events that was.
+
+        Each message is read once more, because one that is damaged was not booked and has to be
+        counted as dropped.
+        """
+        events = 0
+        for outbox in self._outboxes():
+            booked = outbox.claim.booked()
+            if booked <= self._forgotten.get(outbox.path, 0):
+                continue
+            while held := [
+                held for held in self._read(outbox, _PIECE) if held.message.batch_number <= booked
+            ]:
+                for each in held:
+                    self.done(each)
+                    events += each.message.events
+                self.settle()
+            self._forgotten[outbox.path] = booked
+        return events
 
     def refuse(self, message: Packed, reason: str) -> None:
         """Put a message away that no server will ever take, with the reason."""
@@ -228,9 +237,12 @@ class Backlog:
         logger.error("%d events were refused for good (%s); %s", message.events, reason, where)
 
     def lowest(self) -> int | None:
-        """Return the number of the first own message that is not acknowledged, `None` for none."""
+        """Return the number of the first own message that is not safe yet, `None` for none.
+
+        Safe is what JetStream has acknowledged, or, where the outbox is the log, what is in it.
+        """
         numbers = list(self._memory)
-        if self._own is not None:
+        if self._own is not None and not self._config.is_embedded:
             done = {h.message.batch_number for h in self._done.values() if h.adopted is None}
             try:
                 stored = self._own.lowest(done)
@@ -246,10 +258,13 @@ class Backlog:
         self.settle()
         for outbox in self._outboxes():
             outbox.close()
-        self._own = self._adopted = None
+        self._own = self.orphans.held = None
 
     def _outboxes(self) -> list[Outbox]:
-        return [outbox for outbox in (self._adopted, self._own) if outbox is not None]
+        return [outbox for outbox in (self.orphans.held, self._own) if outbox is not None]
+
+    def _if_adopted(self, outbox: Outbox) -> Outbox | None:
+        return outbox if outbox is self.orphans.held else None
 
     def _store(self) -> None:
         """Move what is in memory to the disk."""
@@ -259,18 +274,17 @@ class Backlog:
             return
         try:
             if self._own is None:
-                self._own = Outbox.create(self._path)
+                self._own = Outbox.create(self._path, target=self._config.target)
             self._own.add(list(self._memory.values()), now_us=self._now_us())
         except OutboxError as error:
             self._trouble(error)
             return
         self._memory.clear()
         self._memory_since = None
-        self._say("on disk", f"events wait in {self.folder} until they are acknowledged")
+        until = "a ledger books them" if self._config.is_embedded else "they are acknowledged"
+        self._say("on disk", f"events wait in {self.folder} until {until}")
 
-    def _read(
-        self, outbox: Outbox, adopted: Outbox | None, most: int, without: Collection[str]
-    ) -> list[Held]:
+    def _read(self, outbox: Outbox, most: int, without: Collection[str] = ()) -> list[Held]:
         try:
             messages, damaged = outbox.oldest(most + len(self._done), without=without)
             if damaged:
@@ -281,6 +295,7 @@ class Backlog:
         except OutboxError as error:
             self._trouble(error)
             return []
+        adopted = self._if_adopted(outbox)
         return [Held(m, adopted) for m in messages if m.message_id not in self._done][:most]
 
     def _trouble(self, error: OutboxError) -> None:
@@ -295,10 +310,10 @@ class Backlog:
                 if outbox is self._own:
                     self._own = None
                 else:
-                    self._adopted = None
+                    self.orphans.held = None
         rescued = rescue(error, now_us=self._now_us())
-        if self._adopted is None:
-            self._adopted = rescued
+        if self.orphans.held is None:
+            self.orphans.held = rescued
         elif rescued is not None:
             rescued.close()  # not empty, so it waits until it is adopted
 

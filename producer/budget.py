@@ -1,9 +1,10 @@
 """Who holds an outbox file, and how many bytes all processes of a host hold together.
 
 Beside each outbox file lies a lock file. Its flock is the right to the file: it lives exactly as
-long as the process that took it, however that ends. Its content is one number, the bytes of the
+long as the process that took it, however that ends. Its content is a label: the bytes of the
 messages in the outbox, so that every process can add up what its neighbours hold without opening
-their databases. Nothing here refuses to keep a message; it only counts.
+their databases; up to which message a ledger of this host has booked them; whose the file is and
+where its messages go. Nothing here refuses to keep a message; it only counts.
 """
 
 from __future__ import annotations
@@ -15,31 +16,55 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from producer.errors import OutboxUnavailable
+from msgspec import Struct
+
+from producer.errors import OutboxHeld, OutboxUnavailable
 
 DATABASE: Final = ".sqlite3"
 LOCK: Final = ".lock"
 _NUMBER: Final = struct.Struct("<q")
+_BOOKED_AT: Final = 8
+_LABEL: Final = struct.Struct("<qqq")
+_LONGEST_LABEL: Final = 4096
 
 _inherited: set[int] = set()
 """The descriptors of all locks of this process; changed by `Claim` only."""
+
+
+class Label(Struct, frozen=True):
+    """What a lock file tells of its outbox.
+
+    `booked` is the number of the last message that a ledger of this host has booked, `pid` that of
+    the last holder, and `target` says where the messages go, for people.
+    """
+
+    held_bytes: int
+    booked: int
+    pid: int
+    target: str
 
 
 class Claim:
     """The right to one outbox file.
 
     Raises:
-        OutboxUnavailable: Another process has it, or the lock file cannot be made.
+        OutboxHeld: Another process has it.
+        OutboxUnavailable: The lock file cannot be made.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, *, target: str = "") -> None:
         self.path = database.with_suffix(LOCK)
         try:
             self._descriptor = self._lock()
+        except BlockingIOError:
+            raise OutboxHeld(self.path) from None
         except OSError as error:
-            reason = "another process has it" if isinstance(error, BlockingIOError) else str(error)
-            raise OutboxUnavailable(self.path, reason) from error
+            raise OutboxUnavailable(self.path, str(error)) from error
         _inherited.add(self._descriptor)
+        with contextlib.suppress(OSError):  # a label is for others to read, the lock is the right
+            os.pwrite(self._descriptor, _NUMBER.pack(os.getpid()), _LABEL.size - _NUMBER.size)
+            if target:
+                os.pwrite(self._descriptor, target.encode()[:_LONGEST_LABEL], _LABEL.size)
 
     def __repr__(self) -> str:
         return f"<Claim {self.path.name}>"
@@ -48,6 +73,13 @@ class Claim:
         """Tell the other processes how many bytes are held here."""
         with contextlib.suppress(OSError):  # a number that is a little old does no harm
             os.pwrite(self._descriptor, _NUMBER.pack(held_bytes), 0)
+
+    def booked(self) -> int:
+        """Return up to which message a ledger of this host says that it has booked them."""
+        try:
+            return int(_NUMBER.unpack(os.pread(self._descriptor, _NUMBER.size, _BOOKED_AT))[0])
+        except (OSError, struct.error):
+            return 0
 
     def release(self, *, remove: bool) -> None:
         """Give the file up to whoever comes first, or remove the lock with what it locked."""
@@ -87,6 +119,46 @@ def held_elsewhere(folder: Path, own: set[Path]) -> int:
             with contextlib.suppress(OSError, struct.error):
                 total += max(0, _NUMBER.unpack(path.read_bytes()[: _NUMBER.size])[0])
     return total
+
+
+def label(database: Path) -> Label:
+    """Return what is known of an outbox without opening it; a label that is not there is empty."""
+    raw = b""
+    with contextlib.suppress(OSError), database.with_suffix(LOCK).open("rb") as file:
+        raw = file.read(_LABEL.size + _LONGEST_LABEL)
+    held_bytes, booked, pid = _LABEL.unpack(raw[: _LABEL.size].ljust(_LABEL.size, b"\0"))
+    return Label(held_bytes, booked, pid, raw[_LABEL.size :].decode("utf-8", "replace"))
+
+
+def mark_booked(database: Path, number: int) -> None:
+    """Tell the holder of an outbox that a ledger has booked its messages up to `number`.
+
+    Raises:
+        OutboxUnavailable: The lock file is gone or cannot be written.
+    """
+    try:
+        descriptor = os.open(database.with_suffix(LOCK), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, _NUMBER.pack(number), _BOOKED_AT)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutboxUnavailable(database, error.strerror or str(error)) from error
+
+
+def is_held(database: Path) -> bool:
+    """Whether a living process has the right to an outbox file."""
+    try:
+        descriptor = os.open(database.with_suffix(LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _let_go() -> None:

@@ -23,6 +23,9 @@ _SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
 OUTBOX_MAX_BYTES: Final = 256 * 2**20
 """What the outboxes of one host may hold together, if nothing else is said."""
 
+LOCAL_LEDGER: Final = "the ledger of this host"
+"""Where messages go when there is no server."""
+
 _LEAST_OUTBOX_BYTES: Final = 2**20
 
 
@@ -40,11 +43,14 @@ class BufferLimits(Struct, frozen=True, kw_only=True):
 class ProducerConfig(Struct, frozen=True, kw_only=True):
     """Where and how a process publishes.
 
-    `credentials` is the path of a NATS `.creds` file or of a file with an nkey seed.
+    Without `servers` nothing is published: the outbox is the log, and a ledger of this host books
+    what is in it. `credentials` is the path of a NATS `.creds` file or of a file with an nkey seed.
     `linger_s` is how long events wait for company in a batch; `flush_timeout_s` is how long the end
     of a session may wait for the acknowledgement of its last events. `outbox_dir` is the folder in
     which the processes of a host keep what is not acknowledged, together at most `outbox_max_bytes`
-    bytes of messages; without a folder it is kept in memory only, and lost with the process.
+    bytes of messages; without a folder it is kept in memory only, and lost with the process. What
+    dead processes left there is published too, if it was meant for the same servers, or in any case
+    with `adopts_all`.
     """
 
     project: str
@@ -55,10 +61,20 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
     limits: BufferLimits = BufferLimits()
     outbox_dir: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
+    adopts_all: bool = False
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether a ledger of this host reads the outbox itself, with no server in between."""
+        return not self.servers
+
+    @property
+    def target(self) -> str:
+        """Where messages go, in words and without secrets."""
+        return ", ".join(map(mask, self.servers)) or LOCAL_LEDGER
 
     def __repr__(self) -> str:
-        servers = ", ".join(mask(server) for server in self.servers)
-        return f"ProducerConfig(project={self.project!r}, servers=({servers}))"
+        return f"ProducerConfig(project={self.project!r}, servers=({self.target}))"
 
 
 def mask(server: str) -> str:
@@ -77,6 +93,8 @@ def resolve(
 ) -> ProducerConfig:
     """Return the configuration from arguments, completed by `COSTS_*` variables.
 
+    Without any server the configuration is that of embedded mode.
+
     Raises:
         ConfigError: With all problems at once.
     """
@@ -90,11 +108,6 @@ def resolve(
             f"the project has {len(project)} characters; at most {MAX_NAME} are carried"
         )
     urls = _urls(servers if servers is not None else environ.get("COSTS_SERVERS", ""))
-    if not urls:
-        problems.append(
-            "no NATS server: pass servers='nats://host:4222' or set COSTS_SERVERS "
-            "(`costs up` starts one on this machine and prints its address)"
-        )
     problems += [
         f"{mask(url)!r} is no NATS address: write nats://host:port"
         for url in urls
@@ -103,7 +116,12 @@ def resolve(
     path = str(credentials or environ.get("COSTS_CREDENTIALS") or "") or None
     if path is not None and (problem := _credentials_problem(path)):
         problems.append(problem)
-    folder = outbox_dir or environ.get("COSTS_OUTBOX_DIR", "").strip() or default_outbox(environ)
+    if path is not None and not urls:
+        problems.append(
+            f"the credentials {path!r} are for no server: pass servers='nats://host:4222' or set "
+            "COSTS_SERVERS (or leave the credentials out, to keep everything on this host)"
+        )
+    folder = Path(outbox_dir).expanduser() if outbox_dir else outbox_folder(environ)
     max_bytes = _max_bytes(outbox_max_bytes, environ.get("COSTS_OUTBOX_MAX_BYTES", ""), problems)
     if problems:
         raise ConfigError(problems)
@@ -111,19 +129,36 @@ def resolve(
         project=project,
         servers=urls,
         credentials=path,
-        outbox_dir=Path(folder).expanduser().absolute(),
+        outbox_dir=folder.absolute(),
         outbox_max_bytes=max_bytes,
     )
 
 
-def default_outbox(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path:
-    """Return the outbox in the user's own data folder, whether or not it exists."""
+def outbox_folder(
+    environ: Mapping[str, str],
+    *,
+    data_dir: Path | None = None,
+    platform: str = sys.platform,
+) -> Path:
+    """Return the folder of the outboxes, whether or not it exists.
+
+    `COSTS_OUTBOX_DIR`, or else `outbox` in the data directory: `data_dir`, `COSTS_DATA_DIR`, or the
+    user's own data folder. So a worker and a ledger that name the same data directory meet.
+    """
+    if named := environ.get("COSTS_OUTBOX_DIR", "").strip():
+        return Path(named).expanduser()
+    if data_dir is None and (home := environ.get("COSTS_DATA_DIR", "").strip()):
+        data_dir = Path(home).expanduser()
+    return (data_dir or _user_data(environ, platform)) / "outbox"
+
+
+def _user_data(environ: Mapping[str, str], platform: str) -> Path:
     if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "voicecosts" / "outbox"
+        return Path.home() / "Library" / "Application Support" / "voicecosts"
     share = Path(environ.get("XDG_DATA_HOME", ""))
     # The XDG rules say to ignore a path that is not absolute.
     base = share if share.is_absolute() else Path.home() / ".local" / "share"
-    return base / "voicecosts" / "outbox"
+    return base / "voicecosts"
 
 
 def is_seed(text: str) -> bool:

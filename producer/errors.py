@@ -8,7 +8,8 @@ ProducerError
 │   └── NeverAccepted    the server will refuse this message every time
 │       └── TooLarge     as it is; its events may be accepted in smaller messages
 ├── OutboxError          the outbox on disk cannot be used
-│   ├── OutboxUnavailable  the disk is full or not writable, or another process has the file
+│   ├── OutboxUnavailable  the disk is full or not writable
+│   │   └── OutboxHeld   another process has the file
 │   └── OutboxDamaged    a file is not as it was written
 ├── PoolError
 │   ├── InvalidRegistration  an agent, an observer or a cap cannot be registered (ValueError)
@@ -22,6 +23,7 @@ ProducerError
 │       ├── RouterFailed     the custom router raised (ValueError)
 │       ├── InvalidTenant    its metadata names a tenant that is no tenant's name (ValueError)
 │       └── NoAgents         the pool is empty (RuntimeError)
+├── DrainIncomplete      `costs outbox drain` could not move everything
 └── MissingExtra         a command needs a package that is not installed
 
 Nothing here is ever raised into a running call: what concerns configuration appears at the start of
@@ -89,6 +91,16 @@ class OutboxError(ProducerError):
 
 class OutboxUnavailable(OutboxError):
     """A file of the outbox cannot be read or written now."""
+
+
+class OutboxHeld(OutboxUnavailable):
+    """Another process has the file, and lives."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "another process has it")
+
+    def __reduce__(self) -> tuple[type[OutboxHeld], tuple[Path]]:
+        return OutboxHeld, (self.path,)
 
 
 class OutboxDamaged(OutboxError):
@@ -200,6 +212,14 @@ class NoAgents(Refused, RuntimeError):
 
     def __init__(self) -> None:
         super().__init__("No agents are registered in the pool.")
+
+
+class DrainIncomplete(ProducerError):
+    """Something that waits on this host could not be moved; it goes on waiting."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(f"{'; '.join(problems)}: nothing is lost, try again")
+        self.problems = problems
 
 
 class MissingExtra(ProducerError):

@@ -40,7 +40,8 @@ class CostObserver:
     """Meters every session it is given and publishes the readings to NATS JetStream.
 
     `servers` is one NATS URL, several separated by commas, or a sequence; without it `COSTS_SERVERS`
-    is used. `project` falls back to `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file)
+    is used. With neither, the readings stay in the outbox until `costs query` or `costs up` on this
+    host books them. `project` falls back to `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file)
     to `COSTS_CREDENTIALS`. `labels` travel with every session: short facts such as a region. What
     is not acknowledged waits in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's data folder.
 
@@ -142,7 +143,7 @@ class CostObserver:
     async def flush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the public name
         """Wait until everything captured so far is stored by JetStream, at most `timeout` seconds.
 
-        Returns whether it is. On a timeout nothing is lost: what was captured is in the outbox,
+        Without servers, until it is in the outbox. Returns whether it is. On a timeout nothing is lost: what was captured is in the outbox,
         from where this process goes on publishing it, or a later one.
         """
         publisher = self._publisher()

@@ -56,15 +56,15 @@ class Outbox:
             raise
 
     @classmethod
-    def create(cls, path: Path) -> Self:
-        """Make a file and hold it.
+    def create(cls, path: Path, *, target: str = "") -> Self:
+        """Make a file and hold it; `target` says where its messages go.
 
         Raises:
             OutboxUnavailable: The disk does not allow it.
         """
         with border(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        claim = Claim(path)
+        claim = Claim(path, target=target)
         try:
             return cls(path, claim)
         except BaseException:

@@ -1,11 +1,13 @@
 """What the writer says of itself in `ledger.json`, so that a reader can trust an old snapshot.
 
 A quiet night publishes no snapshot. The heartbeat tells that this is silence and not death: `as_of`
-is the moment until which the published snapshot holds everything that the ledger received.
+is the moment until which the published snapshot holds everything that the ledger received. A ledger
+that is opened only to book what waits on its host says so: nobody needs to run it.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,23 +16,48 @@ from msgspec import Struct
 from consumer.errors import SnapshotFailed
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
 
 class Heartbeat(Struct, frozen=True):
-    """One beat. `waiting` counts messages not yet fetched, if the writer knows."""
+    """One beat. `waiting` counts messages not yet fetched, if the writer knows.
+
+    `embedded` is true when the writer was opened to book what waited, and closed again. `whole` says
+    that the snapshot holds everything that the ledger does, as far as the writer knows.
+    """
 
     snapshot: int
     as_of: str
     pid: int
     waiting: int | None
     running: bool
+    embedded: bool = False
+    whole: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the writer has left, and nothing of its work is missing in the snapshot."""
+        return self.whole and not self.running
+
+    @property
+    def moment(self) -> datetime:
+        """`as_of` as a time in UTC."""
+        return datetime.fromisoformat(self.as_of)
 
 
 def utc_text(moment: datetime) -> str:
     """Return `moment` (UTC) as ISO text with microseconds and a Z."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def read_heartbeat(path: Path) -> Heartbeat | None:
+    """Return the last beat, or None when there is none that can be read."""
+    try:
+        beat = msgspec.json.decode(path.read_bytes(), type=Heartbeat)
+        has_zone = beat.moment.tzinfo is not None
+    except (OSError, ValueError):  # msgspec's own errors are ValueErrors
+        return None
+    return beat if has_zone else None
 
 
 def write_heartbeat(path: Path, beat: Heartbeat) -> None:

@@ -82,8 +82,12 @@ class Ledger:
         pacing: Pacing | None = None,
         memory_limit: str = "1GB",
         cached_sessions: int = CACHED_SESSIONS,
+        embedded: bool = False,
     ) -> Self:
         """Open the ledger of `data_dir`, creating it if need be, and publish a snapshot.
+
+        With `embedded` it is opened to book what waits and to be closed again: what changed is
+        published when it is closed, and readers are told that nobody needs to run.
 
         Raises:
             LedgerInUse: Another process has it open.
@@ -100,8 +104,13 @@ class Ledger:
             connection = open_database(layout, memory_limit=memory_limit, now_us=now_us)
             undo.callback(connection.close)
             sequence, number = _state(connection, layout)
-            publisher = Publisher(connection, layout, clock, pacing or Pacing(), number)
-            publisher.publish(sequence)
+            publisher = Publisher(
+                connection, layout, clock, pacing or Pacing(), number, embedded=embedded
+            )
+            if embedded:
+                publisher.resume()
+            else:
+                publisher.publish(sequence)
             undo.pop_all()
         return cls(
             layout=layout,
@@ -177,6 +186,7 @@ class Ledger:
         if self._stopped == _CLOSED:
             return
         healthy, self._stopped = self._stopped is None, _CLOSED
+        self._publisher.changed = self._publisher.changed or not healthy
         with contextlib.ExitStack() as parting:  # from the last to the first, whatever fails
             parting.callback(self._lock.release)
             parting.enter_context(translated(self._layout.ledger))

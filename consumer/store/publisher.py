@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.errors import SnapshotFailed
 from consumer.store.faults import translated
-from consumer.store.heartbeat import Heartbeat, utc_text, write_heartbeat
+from consumer.store.heartbeat import Heartbeat, read_heartbeat, utc_text, write_heartbeat
 from consumer.store.pacing import Clock, Pacing, micros
 from consumer.store.snapshot import publish_copy, remove_old
 from consumer.store.write import write_state
@@ -29,8 +29,8 @@ HEARTBEAT_INTERVAL_S: Final = 1.0
 class Publisher:
     """The snapshots and the heartbeat of one open ledger.
 
-    `changed` says whether the ledger holds more than the published snapshot. It is set before a
-    commit and cleared after a publish, and nowhere else.
+    `changed` says whether the ledger may hold more than the published snapshot. It is set before a
+    commit and when the ledger failed, and cleared after a publish, and nowhere else.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class Publisher:
         clock: Clock,
         pacing: Pacing,
         number: int,
+        *,
+        embedded: bool = False,
     ) -> None:
         self._connection = connection
         self._layout = layout
@@ -48,8 +50,23 @@ class Publisher:
         self._as_of: datetime | None = None
         self._next_beat: float | None = None
         self._waiting: int | None = None
+        self._embedded = embedded
         self.changed = True
         self.number = number
+
+    def resume(self) -> None:
+        """Go on from the snapshot of a writer that left in order: it holds everything.
+
+        From here until the next publish a reader can see that a writer is at work, so that its
+        death would not go unnoticed. After a death, or without a snapshot, there is something to
+        publish.
+        """
+        last = read_heartbeat(self._layout.heartbeat)
+        if last is None or not last.is_settled or last.snapshot != self.number:
+            return
+        if self._layout.snapshot(last.snapshot).exists():
+            self._as_of, self._waiting, self.changed = last.moment, last.waiting, False
+            self._write(self._as_of, running=True)
 
     def due(self) -> bool:
         """Return whether there is something to publish and it is time to."""
@@ -98,21 +115,25 @@ class Publisher:
         tick = self._clock.ticks()
         if not at_once and self._next_beat is not None and tick < self._next_beat:
             return
-        now = self._clock.now()
-        if self._as_of is None or not self.changed:
-            self._as_of = now
-        write_heartbeat(
-            self._layout.heartbeat,
-            Heartbeat(
-                snapshot=self.number,
-                as_of=utc_text(self._as_of),
-                pid=os.getpid(),
-                waiting=waiting,
-                running=running,
-            ),
-        )
+        if self._as_of is None:
+            return  # no snapshot of ours to speak of yet
+        if not self.changed:
+            self._as_of = self._clock.now()
         self._waiting = waiting
+        self._write(self._as_of, running=running)
         self._next_beat = tick + HEARTBEAT_INTERVAL_S
+
+    def _write(self, as_of: datetime, *, running: bool) -> None:
+        beat = Heartbeat(
+            snapshot=self.number,
+            as_of=utc_text(as_of),
+            pid=os.getpid(),
+            waiting=self._waiting,
+            running=running,
+            embedded=self._embedded,
+            whole=not self.changed,
+        )
+        write_heartbeat(self._layout.heartbeat, beat)
 
     def _check_whole(self) -> None:
         log = self._layout.ledger.with_name(self._layout.ledger.name + ".wal")

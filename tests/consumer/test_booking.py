@@ -19,9 +19,9 @@ from consumer.booking import (
     readings,
     session_time,
 )
-from consumer.consume import rate_by
 from consumer.message import Reason
 from consumer.pricing import ListPrices
+from consumer.rating import rate_by
 from producer.events import MeterTotals, Quantities, RequestDetail, SessionEnded
 from tests.support.fleet import START_MS, Priced, rate, reading, session_id
 

@@ -20,9 +20,10 @@ import pytest
 from consumer.booking import Meter
 from consumer.config import LedgerConfig
 from consumer.connection import Waits
-from consumer.consume import consume, rate_by
+from consumer.consume import consume
 from consumer.errors import BrokerUnreachable, LedgerInUse, LedgerWriteFailed, StreamDrift
 from consumer.pricing import ListPrices
+from consumer.rating import rate_by
 from consumer.store.ledger import Ledger
 from consumer.stream import DURABLE, declaration, stream_config
 from producer.subjects import STREAM

@@ -108,9 +108,9 @@ async def test_a_broker_that_is_killed_twice_loses_nothing(broker: Broker, outbo
         for _ in range(2):
             await load.offer_for(1000)
             broker.kill()
-            retried = publisher.retried
+            retried = publisher.stats().retried
             await load.offer_for(200)
-            await until(lambda before=retried: publisher.retried > before)  # type: ignore[misc]  # a lambda in a loop
+            await until(lambda before=retried: publisher.stats().retried > before)  # type: ignore[misc]  # a lambda in a loop
             broker.start()
         load.end()
         await flushed(publisher)
@@ -227,11 +227,11 @@ async def test_one_forbidden_subject_does_not_hold_up_the_others(
             allowed = {
                 key: value for key, value in load.expected.items() if "1" in load.agent(key[0])
             }
-            await until(lambda: publisher.published >= len(allowed) // 2 * 52, deadline_s=40)
+            await until(lambda: publisher.stats().published >= len(allowed) // 2 * 52, deadline_s=40)
             assert totals(await stream.events(admin)) == allowed
             assert publisher.stats().waiting > 0
             reload(broker, users(admin="secret", worker="word"))
-            publisher._aside.clear()  # as half a minute does
+            publisher._sending._aside.clear()  # as half a minute does
             await flushed(publisher)
             await assert_exact(admin, load)
 
@@ -511,7 +511,7 @@ def test_one_orphan_is_adopted_by_exactly_one_of_two(broker: Broker, outbox: Pat
             publishing(broker.url, outbox) as second,
         ):
             await until(lambda: not list(outbox.glob("*.sqlite3")))
-            sent = sorted([first.published, second.published])
+            sent = sorted([first.stats().published, second.stats().published])
             assert sent == [0, load.offered + 2 * len(load.sessions)]
             assert len(await stream.batches(broker.url)) == rows
             await assert_exact(broker.url, load)

@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from producer.config import (
+    LOCAL_LEDGER,
     OUTBOX_MAX_BYTES,
     BufferLimits,
     ProducerConfig,
-    default_outbox,
     mask,
+    outbox_folder,
     resolve,
     with_limits,
 )
 from producer.errors import ConfigError, ProducerError
 
 SERVER = "nats://bus:4222"
-OUTBOX = default_outbox({})
+OUTBOX = outbox_folder({})
 
 
 def problems_of(
@@ -117,7 +118,16 @@ def test_the_outbox_is_in_the_users_data_folder(
     environ: dict[str, str], platform: str, expected: Path
 ) -> None:
     """Without a named folder the platform decides, by the rule that the ledger follows too."""
-    assert default_outbox(environ, platform=platform) == expected
+    assert outbox_folder(environ, platform=platform) == expected
+
+
+def test_the_outbox_follows_the_data_directory() -> None:
+    """A worker and a ledger that name the same data directory meet without more settings."""
+    home = {"COSTS_DATA_DIR": "~/costs"}
+    assert outbox_folder(home) == Path.home() / "costs/outbox"
+    assert outbox_folder(home, data_dir=Path("/other")) == Path("/other/outbox")
+    named = {**home, "COSTS_OUTBOX_DIR": "/spool"}
+    assert outbox_folder(named, data_dir=Path("/other")) == Path("/spool")
 
 
 def test_a_home_and_a_relative_folder_are_resolved_where_they_are_read() -> None:
@@ -162,11 +172,23 @@ def test_a_project_is_never_shortened() -> None:
 
 
 @pytest.mark.parametrize("servers", [None, "", " , ", ()])
-def test_a_server_is_needed(servers: str | tuple[str, ...] | None) -> None:
-    """An observer that could publish nowhere is refused; the message says how to get a server."""
-    (problem,) = problems_of("prod", servers)
+def test_without_a_server_everything_stays_on_this_host(
+    servers: str | tuple[str, ...] | None,
+) -> None:
+    """Embedded mode is what is left when nothing is configured: the outbox is the log."""
+    config = resolve(project="prod", servers=servers, credentials=None, environ={})
+    assert config.is_embedded
+    assert config.target == LOCAL_LEDGER
+    assert config.outbox_dir == OUTBOX
+    assert not resolve(project="p", servers=SERVER, credentials=None, environ={}).is_embedded
+
+
+def test_credentials_without_a_server_are_a_mistake(tmp_path: Path) -> None:
+    """Who has credentials meant to publish somewhere: to keep it here silently would be wrong."""
+    seed = tmp_path / "seed"
+    seed.write_text("SU" + "A" * 56)
+    (problem,) = problems_of("prod", None, str(seed))
     assert "COSTS_SERVERS" in problem
-    assert "costs up" in problem
 
 
 @pytest.mark.parametrize("server", ["nats://h:1", "tls://h:1", "ws://h", "wss://h"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +17,10 @@ import pytest
 from livekit.agents import Agent, AgentSession, JobExecutorType
 from openrtc.observability.base_observer import SessionObserver
 
-from producer import ConfigError, CostObserver
+from producer import CostObserver
 from producer.demo.providers import ScriptedLLM
-from producer.events import Event, MeterReading, SessionEnded, SessionStarted
+from producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
+from producer.local_log import LocalLog
 from producer.process import PROCESS
 from producer.router import ROUTER
 from tests.support import stream
@@ -241,10 +244,28 @@ async def test_what_is_not_a_session_is_refused_with_a_log_line_only(
     assert "the call goes on" in caplog.text
 
 
-def test_an_observer_without_a_server_says_what_to_do() -> None:
-    """The mistake is named where the observer is made, before any call."""
-    with pytest.raises(ConfigError, match="COSTS_SERVERS"):
-        CostObserver(project="prod")
+async def test_an_observer_without_a_server_keeps_everything_in_the_outbox(
+    outbox_dir: Path,
+) -> None:
+    """A single host needs nothing else: a call is on disk when its end was flushed."""
+    observer = CostObserver(project="prod")
+    assert observer.config.is_embedded
+    try:
+        session = text_session()
+        observer.attach(session, agent_id="dental", tenant="acme")
+        await session.start(Agent(instructions="x"))
+        await session.run(user_input="#1# hello")
+        await session.aclose()
+        assert await observer.flush()
+        with contextlib.closing(LocalLog(outbox_dir, outbox_dir.parent, now_us=lambda: 0)) as log:
+            events = [event for _, data in log.next_group() for event in decode(data).events]
+    finally:
+        for publisher in PROCESS._publishers.values():
+            publisher.close(2.0)
+        PROCESS._publishers.clear()
+    (started,), (end,) = of(SessionStarted, events), of(SessionEnded, events)
+    assert (started.project, started.agent_id, started.tenant) == ("prod", "dental", "acme")
+    assert [m.totals.requests for m in end.meters] == [1]
 
 
 def test_an_observer_pickles_and_hides_its_token() -> None:

@@ -20,7 +20,7 @@ from producer.events import (
     decode,
 )
 from producer.packing import Packer
-from producer.publisher import WINDOW
+from producer.sending import WINDOW
 from tests.producer.test_buffer import ended, newest, reading, started
 from tests.producer.test_outbox import Clock, backlog
 
@@ -70,7 +70,7 @@ class Host:
         self._producers += 1
         self.backlog: Backlog = backlog(self.folder, self.clock, self.max_bytes)
         self.backlog._path = self.backlog._path.with_name(
-            f"{self.backlog._place}-{self._producers}.sqlite3"
+            f"{self.backlog.orphans._place}-{self._producers}.sqlite3"
         )
         self.packer = Packer(f"producer-{self._producers}")
 

@@ -54,7 +54,7 @@ def test_nothing_is_reported_while_nothing_is_lost() -> None:
     told = reports(time)
     for second in range(100):
         time.at = second
-        assert told.due(QUIET, urgent=second % 2 == 0) is None
+        assert told.due(QUIET, own_age_us=0, urgent=second % 2 == 0) is None
 
 
 def test_a_loss_is_reported_once_with_running_totals() -> None:
@@ -62,11 +62,11 @@ def test_a_loss_is_reported_once_with_running_totals() -> None:
     time = Time()
     told = reports(time)
     lossy = replace(QUIET, coalesced=3, dropped=2, refused=1, unattributed=4, outbox_rows=5)
-    report = told.due(lossy, urgent=False)
+    report = told.due(lossy, own_age_us=0, urgent=False)
     assert report is not None
     assert (report.number, report.coalesced, report.dropped, report.unattributed) == (1, 3, 3, 4)
     assert (report.outbox_rows, report.reported_at, report.captured) == (5, 7, 10)
-    assert told.due(lossy, urgent=True) is None
+    assert told.due(lossy, own_age_us=0, urgent=True) is None
 
 
 def test_reports_keep_a_pace_unless_it_is_urgent() -> None:
@@ -76,9 +76,9 @@ def test_reports_keep_a_pace_unless_it_is_urgent() -> None:
     given = 0
     for step in range(100):
         time.at = step / 10
-        given += told.due(replace(QUIET, dropped=step + 1), urgent=False) is not None
+        given += told.due(replace(QUIET, dropped=step + 1), own_age_us=0, urgent=False) is not None
     assert given == 10
-    assert told.due(replace(QUIET, dropped=1000), urgent=True) is not None
+    assert told.due(replace(QUIET, dropped=1000), own_age_us=0, urgent=True) is not None
 
 
 def test_a_long_wait_is_reported_about_once_a_minute() -> None:
@@ -89,10 +89,27 @@ def test_a_long_wait_is_reported_about_once_a_minute() -> None:
     given = []
     for second in range(180):
         time.at = second
-        report = told.due(old, urgent=False)
+        report = told.due(old, own_age_us=11_000_000, urgent=False)
         if report is not None:
             given.append((second, report.outbox_bytes, report.oldest_age_us))
     assert given == [(second, 900, 11_000_000) for second in (0, 60, 120)]
+
+
+def test_what_was_adopted_may_be_old() -> None:
+    """Messages of a dead process waited for it to be found; that is no news of this one."""
+    time = Time()
+    told = reports(time)
+    old = replace(QUIET, oldest_age_us=11_000_000, outbox_rows=3, outbox_bytes=900)
+    assert told.due(old, own_age_us=0, urgent=True) is None
+
+
+def test_where_the_outbox_is_the_log_waiting_is_no_news() -> None:
+    """Without servers everything waits until somebody asks, and is not reported for that."""
+    told = Reports(
+        "producer", "tests", monotonic=Time(), now_us=lambda: 7, tells_of_long_waits=False
+    )
+    assert told.due(QUIET, own_age_us=3_600_000_000, urgent=True) is None
+    assert told.due(replace(QUIET, dropped=1), own_age_us=0, urgent=True) is not None
 
 
 class Publishing:

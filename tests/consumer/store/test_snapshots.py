@@ -229,6 +229,8 @@ class TestHeartbeat:
             "pid": os.getpid(),
             "waiting": None,
             "running": True,
+            "embedded": False,
+            "whole": True,
         }
 
     def test_it_moves_on_while_nothing_happens(

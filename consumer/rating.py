@@ -1,0 +1,27 @@
+"""Rating for the booking: a meter's totals at the prices of a book."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from consumer import pricing
+from consumer.booking import Meter, Rate, Rated
+from consumer.pricing import PriceBook
+from producer.events import Quantities
+
+
+def rate_by(book: PriceBook) -> Rate:
+    """Return how bookings are rated by `book`."""
+
+    def rate(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Rated:
+        return pricing.rate(
+            book,
+            modality=meter.modality,
+            provider=meter.provider,
+            provider_raw=provider_raw,
+            model=meter.model,
+            totals=totals,
+            at=at,
+        )
+
+    return rate

@@ -1,0 +1,185 @@
+"""Booking without a broker: the same ledger as from a stream, whatever is interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from consumer.errors import LedgerInUse
+from consumer.local import NO_SEQUENCE, book_waiting, open_and_book
+from consumer.message import Message
+from consumer.pricing import ListPrices
+from consumer.rating import rate_by
+from consumer.store.ledger import Ledger
+from producer.events import encode
+from producer.subjects import subject
+from tests.support.costs_process import PRODUCER, batches, booked, calls, cost, totals
+
+CALLS = calls(5, 20)
+
+
+class Log:
+    """A log of the messages it was given, two at a time; what is not booked comes again."""
+
+    def __init__(self, waiting: Iterable[tuple[str, bytes]]) -> None:
+        self.waiting = list(waiting)
+        self._read = 0
+
+    def next_group(self) -> Sequence[tuple[str, bytes]]:
+        """Return the next two."""
+        group = self.waiting[:2]
+        self._read = len(group)
+        return group
+
+    def booked(self) -> None:
+        """Take them out."""
+        del self.waiting[: self._read]
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class Interrupted(Log):
+    """A log whose reader dies after a commit, before the messages are taken out."""
+
+    def booked(self) -> None:
+        """Take them out, until there are few left."""
+        if len(self.waiting) < 12:
+            raise KeyboardInterrupt
+        super().booked()
+
+
+def offered(seed: int = 1) -> list[tuple[str, bytes]]:
+    """Return the messages of all calls."""
+    where = subject("test", "dental", PRODUCER)
+    return [(where, encode(batch)) for batch in batches(CALLS, seed=seed)]
+
+
+def heartbeat(data_dir: Path) -> dict[str, object]:
+    """Return what the ledger says of itself."""
+    found: dict[str, object] = json.loads((data_dir / "ledger.json").read_text())
+    return found
+
+
+def from_a_stream(data_dir: Path) -> None:
+    """Book the same messages as a stream brings them."""
+    with Ledger.open(data_dir, rate_by(ListPrices())) as ledger:
+        for place, (where, data) in enumerate(offered(), start=1):
+            ledger.apply([Message(where, place, data)])
+
+
+def test_what_waits_is_booked_as_a_stream_is(tmp_path: Path) -> None:
+    """Totals and money are the same to the last digit."""
+    log = Log(offered())
+    assert open_and_book(tmp_path / "local", log) == len(offered())
+    assert log.waiting == []
+    assert booked(tmp_path / "local") == totals(CALLS)
+    from_a_stream(tmp_path / "stream")
+    assert cost(tmp_path / "local") == cost(tmp_path / "stream") > 0
+
+
+def test_what_comes_both_ways_is_booked_once(tmp_path: Path) -> None:
+    """A host that changes from one way to the other may have messages in both."""
+    from_a_stream(tmp_path)
+    money = cost(tmp_path)
+    open_and_book(tmp_path, Log(offered(seed=2)))
+    assert booked(tmp_path) == totals(CALLS)
+    assert cost(tmp_path) == money
+    with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
+        assert ledger.booked_sequence == len(offered())  # the place in the stream is not touched
+
+
+def test_a_reader_that_dies_after_the_commit_costs_nothing(tmp_path: Path) -> None:
+    """Its messages come again and book nothing; what it did not reach is booked by the next."""
+    log = Interrupted(offered())
+    with pytest.raises(KeyboardInterrupt):
+        open_and_book(tmp_path, log)
+    left = log.waiting
+    assert 0 < len(left) < len(offered())
+    assert open_and_book(tmp_path, Log(left)) == len(left)
+    assert booked(tmp_path) == totals(CALLS)
+
+
+def test_bad_messages_are_dead_letters_once(tmp_path: Path) -> None:
+    """They are taken out of the outbox, kept in the ledger, and not doubled by a repetition."""
+    where = subject("test", "dental", PRODUCER)
+    bad = [(where, b"garbage"), (where, b"other garbage"), ("costs.v1.x", b"garbage")]
+    for _ in range(2):
+        log = Log(bad)
+        open_and_book(tmp_path, log)
+        assert log.waiting == []
+    with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
+        found = ledger._connection.execute(
+            "SELECT stream_sequence, count(*) FROM dead_letters GROUP BY ALL"
+        ).fetchall()
+    assert found == [(NO_SEQUENCE, len(bad))]
+
+
+def test_a_ledger_that_runs_books_what_waits_too(tmp_path: Path) -> None:
+    """Beside a stream the same booking is used."""
+    log = Log(offered())
+    with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
+        done = book_waiting(ledger, log)
+    assert sum(applied.events for applied in done) == 20 * 14
+    assert booked(tmp_path) == totals(CALLS)
+
+
+def test_a_ledger_that_is_open_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    """There is one writer; what waits goes on waiting."""
+    log = Log(offered())
+    with (
+        Ledger.open(tmp_path, rate_by(ListPrices())),
+        pytest.raises(LedgerInUse),
+    ):
+        open_and_book(tmp_path, log)
+    assert len(log.waiting) == len(offered())
+
+
+class TestReaders:
+    def test_an_embedded_ledger_says_that_nobody_needs_to_run(self, tmp_path: Path) -> None:
+        """Readers must not be told to start something."""
+        open_and_book(tmp_path, Log(offered()))
+        told = heartbeat(tmp_path)
+        assert (told["running"], told["embedded"], told["whole"]) == (False, True, True)
+
+    def test_when_nothing_waits_the_answer_is_as_fresh_as_now(self, tmp_path: Path) -> None:
+        """The snapshot stays, and the moment it speaks of moves on."""
+        open_and_book(tmp_path, Log(offered()))
+        before = heartbeat(tmp_path)
+        assert open_and_book(tmp_path, Log([])) == 0
+        assert open_and_book(tmp_path, None) == 0
+        after = heartbeat(tmp_path)
+        assert after["snapshot"] == before["snapshot"]
+        moments = [datetime.fromisoformat(str(told["as_of"])) for told in (before, after)]
+        assert moments[0] < moments[1]
+
+    def test_nothing_new_publishes_nothing_new(self, tmp_path: Path) -> None:
+        """What comes again needs no other snapshot."""
+        open_and_book(tmp_path, Log(offered()))
+        before = heartbeat(tmp_path)
+        open_and_book(tmp_path, Log(offered()))
+        assert heartbeat(tmp_path)["snapshot"] == before["snapshot"]
+
+    def test_after_a_death_the_next_one_publishes_what_was_booked(self, tmp_path: Path) -> None:
+        """Between commit and snapshot nobody may believe the old snapshot to be whole."""
+        open_and_book(tmp_path, Log(offered()[:10]))
+        ledger = Ledger.open(tmp_path, rate_by(ListPrices()), embedded=True)
+        for where, data in offered():
+            ledger.apply([Message(where, NO_SEQUENCE, data)])
+        # As a kill does: locks and files are let go of, and nothing is published or said.
+        ledger._connection.close()
+        ledger._lock.release()
+        assert booked(tmp_path) != totals(CALLS)
+        assert open_and_book(tmp_path, Log([])) == 0
+        assert booked(tmp_path) == totals(CALLS)
+
+    def test_a_ledger_that_a_service_runs_is_not_spoken_for(self, tmp_path: Path) -> None:
+        """That `costs up` has ended stays visible: its workers may have published meanwhile."""
+        from_a_stream(tmp_path)
+        before = heartbeat(tmp_path)
+        assert open_and_book(tmp_path, None) == 0
+        assert heartbeat(tmp_path) == before

@@ -1,0 +1,302 @@
+"""One host and no server: workers write, `costs query` books and answers, whatever else happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from consumer.message import Message
+from consumer.pricing import ListPrices
+from consumer.rating import rate_by
+from consumer.store.ledger import Ledger
+from producer.events import encode
+from producer.subjects import subject
+from tests.support.costs_process import (
+    PRODUCER,
+    READY,
+    ROOT,
+    Call,
+    CostsProcess,
+    batches,
+    booked,
+    calls,
+    cost,
+    totals,
+)
+from tests.support.waiting import wait_until
+
+
+class Worker:
+    """A worker process without a server, and what it says."""
+
+    def __init__(self, folder: Path, seed: int, count: int, pace_s: float = 0.0) -> None:
+        self.made = calls(seed, count)
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.support.embedded_worker"),
+                *map(str, (folder, seed, count, pace_s)),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_stored(self, number: int) -> None:
+        """Return when that call is in the outbox."""
+        self._wait(f"stored {number}\n")
+
+    def wait_done(self) -> None:
+        """Return when every call is in the outbox."""
+        self._wait("done\n")
+
+    def kill(self) -> None:
+        """End it at once, wherever it is."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def end(self) -> None:
+        """Let it end in order."""
+        if self.process.poll() is None:
+            self.process.communicate(timeout=30)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _wait(self, wanted: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line == wanted:
+                return
+        raise AssertionError(f"the worker ended before it said {wanted!r}")
+
+
+@contextlib.contextmanager
+def working(*arguments: object, **options: object) -> Iterator[Worker]:
+    """A worker that has ended when the body has."""
+    worker = Worker(*arguments, **options)  # type: ignore[arg-type]  # passed on as they are
+    try:
+        yield worker
+    finally:
+        worker.end()
+
+
+def costs(data_dir: Path, *arguments: str, code: int = 0) -> str:
+    """Run a command on a data directory and return what it answers."""
+    command = CostsProcess(arguments, data_dir.parent / "run", environ_of(data_dir)).start()
+    assert command.wait(deadline_s=60) == code, command.log
+    return command.output
+
+
+def environ_of(data_dir: Path) -> dict[str, str]:
+    """Return the environment that a worker and a person on one host share."""
+    return {"COSTS_DATA_DIR": str(data_dir)}
+
+
+def asked(data_dir: Path) -> dict[str, object]:
+    """Return the answer of `costs query`, as a program reads it."""
+    found: dict[str, object] = json.loads(costs(data_dir, "query", "--format", "json"))
+    return found
+
+
+def waiting(data_dir: Path) -> int:
+    """Return how many messages wait, as `costs outbox status` says."""
+    found = json.loads(costs(data_dir, "outbox", "status", "--json"))
+    return sum(outbox["messages"] for outbox in found["outboxes"])
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return the data directory of this host."""
+    return tmp_path / "home"
+
+
+def test_a_question_books_what_a_living_worker_has_captured(home: Path) -> None:
+    """Nothing has to run beside the worker; the answer holds all that was stored before it."""
+    with working(home / "outbox", 1, 4) as worker:
+        worker.wait_done()
+        answer = asked(home)
+        assert booked(home) == totals(worker.made)
+        assert answer["total"]["sessions"] == 4  # type: ignore[index]  # JSON
+        (unpriced,) = answer["warnings"]  # type: ignore[misc]  # JSON
+        assert "are not priced" in unpriced  # and nothing of a ledger that should be running
+        assert answer["source"] == "snapshot"
+        again = asked(home)
+        assert again["total"] == answer["total"]
+        assert str(again["as_of"]) > str(answer["as_of"])
+    assert waiting(home) == 0
+
+
+def test_a_killed_worker_has_lost_nothing_that_it_had_stored(home: Path) -> None:
+    """Its outbox is taken over by the question; the call that was cut off shows as open."""
+    with working(home / "outbox", 2, 50, 0.01) as worker:
+        worker.wait_stored(3)
+        worker.kill()
+    assert waiting(home) > 0
+    audit = json.loads(costs(home, "audit", "--format", "json"))
+    states = {state["state"]: state["sessions"] for state in audit["states"]}
+    assert states["complete"] >= 4
+    whole = totals(worker.made[:4])
+    assert {key: value for key, value in booked(home).items() if key in whole} == whole
+    assert list((home / "outbox").glob("*.sqlite3")) == []
+
+
+def test_many_questions_at_once_book_everything_once(home: Path) -> None:
+    """Two workers write while processes ask at the same time: each answers, and no sum is doubled."""
+    with (
+        working(home / "outbox", 3, 6, 0.01) as one,
+        working(home / "outbox", 4, 6, 0.01) as two,
+    ):
+        one.wait_stored(0)
+        asking = [
+            CostsProcess(["query"], home.parent / f"ask-{number}", environ_of(home)).start()
+            for number in range(4)
+        ]
+        for question in asking:
+            assert question.wait(deadline_s=60) == 0, question.log
+            assert "not in these numbers" not in question.output
+        one.wait_done()
+        two.wait_done()
+        asked(home)
+        assert booked(home) == totals(one.made) | totals(two.made)
+
+
+def test_a_ledger_that_runs_books_what_workers_without_a_server_leave(home: Path) -> None:
+    """`costs up` and workers of both kinds on one host end in one ledger."""
+    with CostsProcess(["up"], home.parent / "up", environ_of(home)) as up:
+        up.wait_ready()
+        with working(home / "outbox", 5, 3) as worker:
+            worker.wait_done()
+            wait_until(lambda: booked(home) == totals(worker.made), deadline_s=30)
+        assert up.stop(signal.SIGINT) == 0
+    assert READY in up.log
+
+
+def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(home: Path) -> None:
+    """No other worker has to be started for them; `costs up` is enough."""
+    with CostsProcess(["up"], home.parent / "up", environ_of(home)) as up:
+        up.wait_ready()
+        servers = json.loads((home / "up.json").read_text())["servers"]
+        assert up.stop(signal.SIGINT) == 0
+    left = calls(6, 3)
+    ran = subprocess.run(
+        [sys.executable, "-c", _LEAVE_BEHIND, servers, str(home / "outbox")],
+        cwd=ROOT,
+        check=True,
+        timeout=60,
+        env={**os.environ, "COSTS_OUTBOX_DIR": str(home / "outbox")},
+        stderr=subprocess.DEVNULL,
+    )
+    assert ran.returncode == 0
+    assert waiting(home) > 0
+    with CostsProcess(["up"], home.parent / "up", environ_of(home)) as up:
+        up.wait_ready()
+        wait_until(lambda: booked(home) == totals(left), deadline_s=30)
+        assert waiting(home) == 0
+
+
+_LEAVE_BEHIND = """
+import sys
+from pathlib import Path
+from producer.config import ProducerConfig
+from producer.publisher import Publisher
+from tests.support.costs_process import calls
+from tests.support.waiting import wait_until
+config = ProducerConfig(project="test", servers=(sys.argv[1],), outbox_dir=Path(sys.argv[2]))
+publisher = Publisher(config)
+for call in calls(6, 3):
+    for event in (call.started, *call.readings, call.ended):
+        publisher.put(event)
+wait_until(lambda: publisher.stats().outbox_rows > 0 and not len(publisher.buffer))
+publisher.close(0.1)
+"""
+
+
+def test_an_outbox_is_booked_by_one_ledger_alone(tmp_path: Path, home: Path) -> None:
+    """Asking another ledger about the same outbox answers from that ledger, and says why."""
+    spool = tmp_path / "spool"
+    with working(spool, 7, 2) as worker:
+        worker.wait_done()
+    environ = {"COSTS_OUTBOX_DIR": str(spool)}
+
+    def ask(data_dir: Path) -> CostsProcess:
+        process = CostsProcess(["query", "--data-dir", str(data_dir)], tmp_path / "run", environ)
+        process.start().wait(deadline_s=60)
+        return process
+
+    assert ask(home).process.returncode == 0  # type: ignore[union-attr]  # it was started
+    assert booked(home) == totals(worker.made)
+    with working(spool, 8, 1) as worker:
+        worker.wait_done()
+    other = ask(tmp_path / "other")
+    assert other.wait() == 3
+    assert "belongs to the ledger in" in other.log
+    assert "no ledger at" in other.log
+
+
+def test_drain_books_without_asking(home: Path) -> None:
+    """The same booking, for a script; the second time nothing is left."""
+    with working(home / "outbox", 9, 2) as worker:
+        worker.wait_done()
+    assert costs(home, "outbox", "drain").startswith("booked ")
+    assert booked(home) == totals(worker.made)
+    assert costs(home, "outbox", "drain") == "nothing waits for the ledger of this host\n"
+
+
+def kill_questions(home: Path, kills: int, *, seed: int) -> None:
+    """Ask and kill the question anywhere in its work, while two workers write; one of them dies."""
+    chance = random.Random(seed)  # noqa: S311 - the same for the same seed
+    killed = 0
+    with (
+        working(home / "outbox", seed, 40, 0.004) as one,
+        working(home / "outbox", seed + 1, 40, 0.004) as two,
+    ):
+        one.wait_stored(0)
+        while killed < kills:
+            question = CostsProcess(["query"], home.parent / "run", environ_of(home)).start()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                question.wait(deadline_s=chance.uniform(0.1, 0.8))  # type: ignore[arg-type]  # any time
+            if not question.ended():
+                killed += 1
+                question.kill()
+        one.wait_done()
+        two.wait_done()
+        one.kill()
+        asked(home)
+        assert booked(home) == totals(one.made) | totals(two.made)
+        print(f"{killed} questions killed; 80 calls stored, 80 booked, none twice")  # noqa: T201 - the outcome
+    assert cost(home) == expected_cost([*one.made, *two.made], home)
+    assert waiting(home) == 0
+
+
+def expected_cost(made: Sequence[Call], home: Path) -> Decimal:
+    """Return the money of the same calls in a ledger that nobody disturbed."""
+    quiet = home.parent / "quiet"
+    with Ledger.open(quiet, rate_by(ListPrices())) as ledger:
+        for batch in batches(made, seed=1):
+            where = subject("test", "dental", PRODUCER)
+            ledger.apply([Message(where, batch.number, encode(batch))])
+    return cost(quiet)
+
+
+def test_a_question_that_is_killed_loses_and_doubles_nothing(home: Path) -> None:
+    """Killed a few times anywhere in its work, the next one ends with the exact totals."""
+    kill_questions(home, 3, seed=21)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_questions_that_are_killed_many_times_lose_and_double_nothing(home: Path) -> None:
+    """The same with two dozen kills."""
+    kill_questions(home, 24, seed=31)
