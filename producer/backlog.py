@@ -76,6 +76,8 @@ class Backlog:
         self._flying: set[str] = set()
         self._forgotten: dict[Path, int] = {}  # up to which number, in embedded mode
         self._retry_at = 0.0
+        self._is_full = False
+        self._given_up = (0, 0)
 
     def __repr__(self) -> str:
         return f"<Backlog {self.state}: {self.rows} on disk, {len(self._memory)} in memory>"
@@ -134,6 +136,8 @@ class Backlog:
                     return False
             except OutboxError as error:
                 self._trouble(error)
+            finally:
+                self._tell_of_bound()
         return len(self._memory) < IN_MEMORY
 
     def keep(self, messages: Sequence[Packed]) -> None:
@@ -316,6 +320,22 @@ class Backlog:
             self.orphans.held = rescued
         elif rescued is not None:
             rescued.close()  # not empty, so it waits until it is adopted
+
+    def _tell_of_bound(self) -> None:
+        """Say once that the bound is reached, and once that there is plenty of room again."""
+        bound = self.bound
+        if not self._is_full and (bound.coalesced, bound.dropped) != self._given_up:
+            self._is_full = True
+            logger.warning(
+                "the outbox in %s is at its bound of %d bytes: only the newest reading of each "
+                "meter is kept, and the oldest events are dropped when even that is too much",
+                self.folder,
+                bound.max_bytes,
+            )
+        elif self._is_full and self.bytes < bound.max_bytes // 2:
+            self._is_full = False
+            logger.info("the outbox in %s is well below its bound again", self.folder)
+        self._given_up = (bound.coalesced, bound.dropped)
 
     def _say(self, state: str, text: str) -> None:
         if state != self.state:

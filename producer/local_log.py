@@ -36,21 +36,30 @@ _LEDGER: Final = "ledger"
 class LocalLog:
     """What no ledger has booked yet, group by group. Used by one thread; close it when done.
 
-    `data_dir` is the ledger's. `problems` says of each file that could not be read why, in the last
-    pass over all of them.
+    `data_dir` is the ledger's. An outbox outside of it that no ledger has read yet is taken for it
+    only with `may_claim`. `problems` says of each file that could not be read why, in the last pass
+    over all of them.
 
     Raises:
-        OutboxUnavailable: Another process reads it, or it belongs to another ledger.
+        OutboxHeld: Another process reads it.
+        OutboxUnavailable: It belongs to another ledger, or to none yet.
     """
 
-    def __init__(self, folder: Path, data_dir: Path, *, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data_dir: Path,
+        *,
+        now_us: Callable[[], int],
+        may_claim: bool = True,
+    ) -> None:
         self.folder = folder
         self.problems: list[str] = []
         self._data_dir = data_dir
         self._now_us = now_us
         self._files: deque[Path] | None = None
         self._file: _File | None = None
-        self._refuse_another_ledger()
+        self._refuse_another_ledger(may_claim=may_claim)
         self._claim = Claim(folder / _READER)
 
     def __repr__(self) -> str:
@@ -99,8 +108,14 @@ class LocalLog:
             self._file.close()
             self._file = None
 
-    def _refuse_another_ledger(self) -> None:
+    def _refuse_another_ledger(self, *, may_claim: bool) -> None:
         owner = _text(self.folder / _LEDGER)
+        if not owner and not may_claim and not self._is_inside():
+            raise OutboxUnavailable(
+                self.folder,
+                "what waits there belongs to no ledger yet, and to whose it is given, it stays: "
+                f"`costs outbox drain --data-dir {self._data_dir}` gives it to this one",
+            )
         if owner not in ("", str(self._data_dir)):
             raise OutboxUnavailable(
                 self.folder,
@@ -108,10 +123,14 @@ class LocalLog:
                 f"{self.folder / _LEDGER} to give it to the one in {self._data_dir}",
             )
 
+    def _is_inside(self) -> bool:
+        """Whether the outbox lies in the ledger's own folder, and so is its own."""
+        return self.folder.parent == self._data_dir
+
     def _belong(self) -> None:
-        """Note which ledger has read it; not where one lies in the other's folder."""
+        """Note which ledger has read it, where that is not plain."""
         note = self.folder / _LEDGER
-        if self.folder.parent != self._data_dir and not note.exists():
+        if not self._is_inside() and not note.exists():
             with contextlib.suppress(OSError):
                 note.write_text(f"{self._data_dir}\n", "utf-8")
 

@@ -230,19 +230,25 @@ def test_an_outbox_is_booked_by_one_ledger_alone(tmp_path: Path, home: Path) -> 
         worker.wait_done()
     environ = {"COSTS_OUTBOX_DIR": str(spool)}
 
-    def ask(data_dir: Path) -> CostsProcess:
-        process = CostsProcess(["query", "--data-dir", str(data_dir)], tmp_path / "run", environ)
+    def ask(data_dir: Path, *command: str) -> CostsProcess:
+        arguments = [*command, "--data-dir", str(data_dir)]
+        process = CostsProcess(arguments, tmp_path / "run", environ)
         process.start().wait(deadline_s=60)
         return process
 
-    assert ask(home).process.returncode == 0  # type: ignore[union-attr]  # it was started
+    mere_look = ask(tmp_path / "other", "query")
+    assert mere_look.wait() == 3
+    assert "belongs to no ledger yet" in mere_look.log
+    assert ask(home, "outbox", "drain").wait() == 0
     assert booked(home) == totals(worker.made)
     with working(spool, 8, 1) as worker:
         worker.wait_done()
-    other = ask(tmp_path / "other")
+    other = ask(tmp_path / "other", "query")
     assert other.wait() == 3
     assert "belongs to the ledger in" in other.log
     assert "no ledger at" in other.log
+    assert ask(home, "query").wait() == 0
+    assert len(booked(home)) > len(totals(worker.made))
 
 
 def test_drain_books_without_asking(home: Path) -> None:

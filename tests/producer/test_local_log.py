@@ -174,6 +174,17 @@ def test_an_outbox_belongs_to_the_ledger_that_read_it_first(tmp_path: Path) -> N
         pass
 
 
+def test_a_look_at_another_ledger_takes_no_outbox(tmp_path: Path) -> None:
+    """Whose it is nobody has said, so it waits until somebody does."""
+    folder = tmp_path / "spool"
+    orphan(folder, "dead", messages(1), place=EMBEDDED)
+    with pytest.raises(OutboxUnavailable, match="belongs to no ledger yet"):
+        LocalLog(folder, tmp_path / "one", now_us=lambda: NOW, may_claim=False)
+    own = LocalLog(folder, tmp_path, now_us=lambda: NOW, may_claim=False)
+    assert len(read_all(own)) == 1
+    own.close()
+
+
 def test_a_damaged_message_of_a_living_worker_is_counted_by_it(tmp_path: Path) -> None:
     """It is not booked, the others are, and the worker reports it as dropped."""
     folder = tmp_path / "outbox"

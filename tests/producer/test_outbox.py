@@ -307,6 +307,28 @@ def test_a_disk_that_says_no_is_tried_again(
     held.close()
 
 
+def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator learns that detail goes, not event by event, and that it no longer does."""
+    caplog.set_level("INFO", logger="producer.backlog")
+    clock = Clock()
+    held = backlog(tmp_path, clock, max_bytes=20_000)
+    packer = Packer("p")
+    for number in range(1, 400):
+        held.keep(packer.pack([reading(number)]))
+        held.has_room()
+        clock.at += 1
+    assert held.bound.coalesced > 100
+    for entry in held.window(1000):
+        held.done(entry)
+    held.settle()
+    assert held.has_room()
+    said = [it.getMessage() for it in caplog.records if "its bound" in it.getMessage()]
+    assert ["at its bound of 20000 bytes" in it for it in said] == [True, False]
+    held.close()
+
+
 def test_what_can_never_be_sent_is_kept_apart_with_the_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
