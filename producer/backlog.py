@@ -1,9 +1,8 @@
 """What is packed and not acknowledged yet: on disk, or in memory while the disk says no.
 
 The publisher's thread keeps messages here before it sends them and says when JetStream has them.
-Beside the process's own outbox this holds at most one adopted one. A disk that is full or not
-writable never stops anything: messages stay in memory, this is said once, and they go to disk as
-soon as that works again. The bound is kept in `Bound`; errors of the outbox end here.
+Beside the process's own messages, on the `Shelf`, this holds at most one adopted outbox. The bound
+is kept in `Bound`; errors of the outbox end here.
 """
 
 from __future__ import annotations
@@ -18,19 +17,18 @@ from msgspec import Struct
 from producer.adoption import EVERYWHERE, destination, rescue
 from producer.bound import Bound
 from producer.config import ProducerConfig
-from producer.errors import OutboxDamaged, OutboxError
+from producer.errors import OutboxError, OutboxUnavailable
 from producer.orphans import Orphans
 from producer.outbox import Outbox
-from producer.outbox_file import file_of
 from producer.packing import Packed
-from producer.quarantine import NAME, put_away
+from producer.quarantine import Quarantine
+from producer.shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
 IN_MEMORY: Final = 8
 """Messages that are held in memory before events are left in the buffer, which coalesces them."""
 
-_RETRY_S: Final = 1.0
 _PIECE: Final = 64
 
 
@@ -52,35 +50,24 @@ class Backlog:
         monotonic: Callable[[], float],
         now_us: Callable[[], int],
     ) -> None:
-        self.folder = config.outbox_dir
         self.bound = Bound(config.outbox_max_bytes, monotonic)
-        self.refused = 0
-        self.quarantined = 0
-        self._damaged = 0
-        self.state = "in memory only"
-        place = destination(config)
-        self._config = config
-        self._path = file_of(self.folder or Path(), place, producer_id)
+        self.quarantine = Quarantine(config.outbox_dir, now_us)
         self.orphans = Orphans(
-            self.folder,
-            EVERYWHERE if config.adopts_all else place,
+            config.outbox_dir,
+            EVERYWHERE if config.adopts_all else destination(config),
             monotonic=monotonic,
             now_us=now_us,
         )
-        self._monotonic = monotonic
+        self._is_log = config.is_embedded
         self._now_us = now_us
-        self._own: Outbox | None = None
-        self._memory: dict[int, Packed] = {}
-        self._memory_since: int | None = None
+        self._shelf = Shelf(config, producer_id, monotonic=monotonic, now_us=now_us)
+        self._damaged = 0
         self._done: dict[str, Held] = {}  # acknowledged, and not removed from disk yet
         self._flying: set[str] = set()
         self._forgotten: dict[Path, int] = {}  # up to which number, in embedded mode
-        self._retry_at = 0.0
-        self._is_full = False
-        self._given_up = (0, 0)
 
     def __repr__(self) -> str:
-        return f"<Backlog {self.state}: {self.rows} on disk, {len(self._memory)} in memory>"
+        return f"<Backlog {self.state}: {self.rows} on disk, {len(self._shelf.memory)} in memory>"
 
     @property
     def rows(self) -> int:
@@ -95,13 +82,18 @@ class Backlog:
     @property
     def events(self) -> int:
         """Events of this process that are not acknowledged, on disk and in memory."""
-        own = self._own
+        own = self._shelf.own
         return (own.events if own else 0) + self.events_in_memory
 
     @property
     def events_in_memory(self) -> int:
         """Events that would be lost if the process ended now."""
-        return sum(message.events for message in list(self._memory.values()))
+        return self._shelf.events_in_memory
+
+    @property
+    def state(self) -> str:
+        """Where messages are kept at present."""
+        return self._shelf.state
 
     @property
     def dropped(self) -> int:
@@ -114,12 +106,12 @@ class Backlog:
 
     def own_age_us(self) -> int:
         """As `oldest_age_us`, of this process's own messages."""
-        return self._age_us([self._own] if self._own else [])
+        return self._age_us([self._shelf.own] if self._shelf.own else [])
 
     def _age_us(self, outboxes: Sequence[Outbox]) -> int:
         since = [at for outbox in outboxes if (at := outbox.oldest_at) is not None]
-        if self._memory_since is not None:
-            since.append(self._memory_since)
+        if self._shelf.memory_since is not None:
+            since.append(self._shelf.memory_since)
         return max(0, self._now_us() - min(since)) if since else 0
 
     def has_room(self, *, is_last: bool = False) -> bool:
@@ -127,7 +119,7 @@ class Backlog:
 
         The last round of a process goes past the bound rather than into nothing.
         """
-        if len(self._memory) >= IN_MEMORY:
+        if len(self._shelf.memory) >= IN_MEMORY:
             self._store()
         outboxes = self._outboxes()
         if outboxes and not is_last:
@@ -136,15 +128,11 @@ class Backlog:
                     return False
             except OutboxError as error:
                 self._trouble(error)
-            finally:
-                self._tell_of_bound()
-        return len(self._memory) < IN_MEMORY
+        return len(self._shelf.memory) < IN_MEMORY
 
     def keep(self, messages: Sequence[Packed]) -> None:
         """Hold messages until they are acknowledged: on disk when this returns, if the disk allows."""
-        if messages and self._memory_since is None:
-            self._memory_since = self._now_us()
-        self._memory.update((message.batch_number, message) for message in messages)
+        self._shelf.take(messages)
         self._store()
 
     def tend(self) -> None:
@@ -168,7 +156,7 @@ class Backlog:
                 found += self._read(outbox, most - len(found), without)
         found += [
             Held(message)
-            for message in list(self._memory.values())[: most - len(found)]
+            for message in list(self._shelf.memory.values())[: most - len(found)]
             if message.subject not in without and message.message_id not in self._done
         ]
         self._flying = {held.message.message_id for held in found}
@@ -178,7 +166,7 @@ class Backlog:
         """JetStream has a message, or it is put away: forget it."""
         self._done[held.message.message_id] = held
         if held.adopted is None:
-            self._memory.pop(held.message.batch_number, None)
+            self._shelf.memory.pop(held.message.batch_number, None)
 
     def settle(self) -> None:
         """Remove from disk what is done.
@@ -198,12 +186,12 @@ class Backlog:
                 del self._done[held.message.message_id]
         # What was in memory, or in a file that is closed, has nothing left to be removed.
         self._done = {key: held for key, held in self._done.items() if self._is_open(held)}
-        if not self._memory:
-            self._memory_since = None
+        if not self._shelf.memory:
+            self._shelf.memory_since = None
 
     def _is_open(self, held: Held) -> bool:
         if held.adopted is None:
-            return self._own is not None
+            return self._shelf.own is not None
         return held.adopted is self.orphans.held
 
     def forget_booked(self) -> int:
@@ -227,29 +215,16 @@ class Backlog:
             self._forgotten[outbox.path] = booked
         return events
 
-    def refuse(self, message: Packed, reason: str) -> None:
-        """Put a message away that no server will ever take, with the reason."""
-        self.refused += message.events
-        where = "lost: there is no outbox to keep them in"
-        if self.folder is not None:
-            try:
-                put_away(self.folder, message, reason, now_us=self._now_us())
-                self.quarantined += message.events
-                where = f"kept in {self.folder / NAME}"
-            except OutboxError as error:
-                where = f"lost: {error}"
-        logger.error("%d events were refused for good (%s); %s", message.events, reason, where)
-
     def lowest(self) -> int | None:
         """Return the number of the first own message that is not safe yet, `None` for none.
 
         Safe is what JetStream has acknowledged, or, where the outbox is the log, what is in it.
         """
-        numbers = list(self._memory)
-        if self._own is not None and not self._config.is_embedded:
+        numbers = list(self._shelf.memory)
+        if self._shelf.own is not None and not self._is_log:
             done = {h.message.batch_number for h in self._done.values() if h.adopted is None}
             try:
-                stored = self._own.lowest(done)
+                stored = self._shelf.own.lowest(done)
             except OutboxError as error:
                 self._trouble(error)
                 return 0
@@ -262,31 +237,19 @@ class Backlog:
         self.settle()
         for outbox in self._outboxes():
             outbox.close()
-        self._own = self.orphans.held = None
+        self._shelf.own = self.orphans.held = None
 
     def _outboxes(self) -> list[Outbox]:
-        return [outbox for outbox in (self.orphans.held, self._own) if outbox is not None]
+        return [outbox for outbox in (self.orphans.held, self._shelf.own) if outbox is not None]
 
     def _if_adopted(self, outbox: Outbox) -> Outbox | None:
         return outbox if outbox is self.orphans.held else None
 
     def _store(self) -> None:
-        """Move what is in memory to the disk."""
-        if self.folder is None or self._monotonic() < self._retry_at:
-            return
-        if not self._memory:
-            return
         try:
-            if self._own is None:
-                self._own = Outbox.create(self._path, target=self._config.target)
-            self._own.add(list(self._memory.values()), now_us=self._now_us())
+            self._shelf.store()
         except OutboxError as error:
             self._trouble(error)
-            return
-        self._memory.clear()
-        self._memory_since = None
-        until = "a ledger books them" if self._config.is_embedded else "they are acknowledged"
-        self._say("on disk", f"events wait in {self.folder} until {until}")
 
     def _read(self, outbox: Outbox, most: int, without: Collection[str] = ()) -> list[Held]:
         try:
@@ -304,15 +267,14 @@ class Backlog:
 
     def _trouble(self, error: OutboxError) -> None:
         """Go on from memory when the disk says no, and set a damaged file aside."""
-        if not isinstance(error, OutboxDamaged):
-            self._retry_at = self._monotonic() + _RETRY_S
-            self._say("in memory", f"the outbox cannot be used ({error}): events wait in memory")
+        if isinstance(error, OutboxUnavailable):
+            self._shelf.unavailable(error)
             return
         for outbox in self._outboxes():
             if outbox.path == error.path:
                 outbox.close(keep=True)
-                if outbox is self._own:
-                    self._own = None
+                if outbox is self._shelf.own:
+                    self._shelf.own = None
                 else:
                     self.orphans.held = None
         rescued = rescue(error, now_us=self._now_us())
@@ -320,24 +282,3 @@ class Backlog:
             self.orphans.held = rescued
         elif rescued is not None:
             rescued.close()  # not empty, so it waits until it is adopted
-
-    def _tell_of_bound(self) -> None:
-        """Say once that the bound is reached, and once that there is plenty of room again."""
-        bound = self.bound
-        if not self._is_full and (bound.coalesced, bound.dropped) != self._given_up:
-            self._is_full = True
-            logger.warning(
-                "the outbox in %s is at its bound of %d bytes: only the newest reading of each "
-                "meter is kept, and the oldest events are dropped when even that is too much",
-                self.folder,
-                bound.max_bytes,
-            )
-        elif self._is_full and self.bytes < bound.max_bytes // 2:
-            self._is_full = False
-            logger.info("the outbox in %s is well below its bound again", self.folder)
-        self._given_up = (bound.coalesced, bound.dropped)
-
-    def _say(self, state: str, text: str) -> None:
-        if state != self.state:
-            self.state = state
-            logger.log(logging.INFO if state == "on disk" else logging.WARNING, "%s", text)

@@ -9,6 +9,7 @@ nothing from disk for what its neighbours hold: its events wait in memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,12 +20,15 @@ from producer.outbox import Outbox
 from producer.outbox_file import ROW_BYTES
 from producer.packing import Packed
 
+logger = logging.getLogger(__name__)
+
 _PIECE: Final = 16
 _PIECES_AT_ONCE: Final = 4
 _LAST: Final = 2**63 - 1
 _ENOUGH: Final = 0.75
 """A pass that has freed so much that this share of the bound is left has done its work."""
 
+_PLENTY: Final = 0.5
 _FAIR_SHARE: Final = 1 / 16
 _COUNT_EVERY_S: Final = 1.0
 _REST: Final = 20
@@ -46,6 +50,7 @@ class Bound:
         self._pass: _Pass | None = None
         self._spent_s = 0.0
         self._next_pass_at = 0.0
+        self._is_reached = False
 
     def __repr__(self) -> str:
         return f"<Bound {self.max_bytes} bytes: {self.coalesced} coalesced, {self.dropped} dropped>"
@@ -60,11 +65,13 @@ class Bound:
         """
         if self._over(outboxes) <= 0:
             self._pass = None
+            self._relieved(outboxes)
             return True
         started = self._monotonic()
         if self._pass is None:
             if started < self._next_pass_at:
                 return False
+            self._reached(outboxes)
             self._pass, self._spent_s = _Pass(outboxes, self), 0.0
         pieces = 0
         while self._pass.step(flying) and self._over(outboxes, _ENOUGH) > 0:
@@ -98,6 +105,23 @@ class Bound:
             self._count_at = now + _COUNT_EVERY_S
         held = self._elsewhere + sum(outbox.bytes for outbox in outboxes)
         return held - int(self.max_bytes * share)
+
+    def _reached(self, outboxes: Sequence[Outbox]) -> None:
+        """Say once that there is no room, not at every pass."""
+        if not self._is_reached:
+            self._is_reached = True
+            logger.warning(
+                "the outbox in %s is at its bound of %d bytes: only the newest reading of each "
+                "meter is kept, and the oldest events are dropped when even that is too much",
+                outboxes[0].path.parent,
+                self.max_bytes,
+            )
+
+    def _relieved(self, outboxes: Sequence[Outbox]) -> None:
+        """Say once that there is plenty of room again."""
+        if self._is_reached and self._over(outboxes, _PLENTY) <= 0:
+            self._is_reached = False
+            logger.info("the outbox in %s is well below its bound", outboxes[0].path.parent)
 
     def _drop(self, outbox: Outbox, kind: type, need: int, flying: set[str]) -> int:
         freed = after = 0

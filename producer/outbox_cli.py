@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -20,7 +19,6 @@ from producer.errors import ConfigError, DrainIncomplete, MissingExtra
 
 if TYPE_CHECKING:
     from producer.config import ProducerConfig
-    from producer.survey import PutAway, Waiting
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 outbox = typer.Typer(
@@ -47,9 +45,6 @@ DataDir = Annotated[
 ]
 
 _LOOK_S: Final = 0.05
-_MINUTE_S: Final = 60
-_HOUR_S: Final = 3600
-_DAY_S: Final = 86400
 
 
 @app.callback()
@@ -69,22 +64,24 @@ def status(
     Only looks. A process that lives sends on what it holds by itself; what a dead one left is taken
     over by the next worker, by `costs up`, or by `costs outbox drain`.
     """
+    from producer.outbox_text import counted, record, remarks, table  # noqa: PLC0415 - `--help` is quick
     from producer.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
 
     folder = _folder(outbox_dir, data_dir)
     waiting, put_away, broken = outboxes(folder), quarantine(folder), damaged(folder)
     if as_json:
-        typer.echo(json.dumps(_record(folder, waiting, put_away, broken), indent=2))
+        typer.echo(json.dumps(record(folder, waiting, put_away, broken), indent=2))
         return
     messages = sum(found.messages for found in waiting)
     events = sum(found.events for found in waiting)
     if messages:
-        typer.echo(f"{_counted(messages, 'message')} with {_counted(events, 'event')} in {folder}")
+        typer.echo(f"{counted(messages, 'message')} with {counted(events, 'event')} in {folder}")
         typer.echo()
-        _table(waiting)
+        for line in table(waiting, now_us=time.time_ns() // 1000):
+            typer.echo(line)
     else:
         typer.echo(f"nothing waits in {folder}")
-    for line in _remarks(waiting, put_away, broken):
+    for line in remarks(waiting, put_away, broken):
         typer.echo(f"! {line}")
 
 
@@ -122,6 +119,7 @@ def drain(
     these servers is published to them. Exits with 1 when something that could be moved was not.
     """
     from producer.config import resolve  # noqa: PLC0415 - `--help` is quick
+    from producer.outbox_text import counted, remarks  # noqa: PLC0415 - same
     from producer.survey import outboxes  # noqa: PLC0415 - same
 
     folder = _folder(outbox_dir, data_dir)
@@ -136,17 +134,17 @@ def drain(
     said, failed = [], []
     if not everything and any(found.is_embedded for found in outboxes(folder)):
         booked = ctx.obj.book(data_dir, folder)
-        said.append(f"booked {_counted(booked.messages, 'message')} in the ledger")
+        said.append(f"booked {counted(booked.messages, 'message')} in the ledger")
         if booked.why is not None:
-            failed.append(f"{_counted(booked.left, 'message')} could not be booked ({booked.why})")
+            failed.append(f"{counted(booked.left, 'message')} could not be booked ({booked.why})")
     if not config.is_embedded:
         published, left = _publish(config, everything=everything, timeout_s=timeout)
-        said.append(f"published {_counted(published, 'event')} to {config.target}")
+        said.append(f"published {counted(published, 'event')} to {config.target}")
         failed += left
     for line in said or ["nothing waits for the ledger of this host"]:
         typer.echo(line)
     others = [found for found in outboxes(folder) if found.target != config.target]
-    for line in _remarks(others, None, []):
+    for line in remarks(others):
         typer.echo(f"! {line}")
     if failed:
         raise DrainIncomplete(failed)
@@ -160,6 +158,7 @@ def _publish(
         raise MissingExtra("costs outbox drain", "producer")
     from msgspec.structs import replace  # noqa: PLC0415 - `--help` is quick
 
+    from producer.outbox_text import counted  # noqa: PLC0415 - same
     from producer.publisher import Publisher  # noqa: PLC0415 - loads the broker client
 
     publisher = Publisher(replace(config, adopts_all=everything))
@@ -170,7 +169,7 @@ def _publish(
         stats = publisher.stats()
         if publisher.backlog.orphans.is_done:
             return stats.published, []
-        left = _counted(stats.outbox_rows, "message")
+        left = counted(stats.outbox_rows, "message")
         return stats.published, [f"{left} could not be published in time (NATS {stats.connection})"]
     finally:
         publisher.close(1.0)
@@ -181,103 +180,3 @@ def _folder(outbox_dir: Path | None, data_dir: Path | None) -> Path:
 
     named = outbox_dir or outbox_folder(os.environ, data_dir=data_dir)
     return named.expanduser().absolute()
-
-
-def _table(waiting: list[Waiting]) -> None:
-    titles = ("For", "Held by", "Messages", "Events", "Size", "Oldest")
-    now_us = time.time_ns() // 1000
-    cells = [
-        (
-            found.target,
-            f"process {found.pid}" if found.is_held else "nobody (its process is gone)",
-            f"{found.messages:,}",
-            f"{found.events:,}",
-            _size(found.bytes),
-            _ago(now_us - found.oldest_at) if found.oldest_at else "-",
-        )
-        for found in waiting
-    ]
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    for line in (titles, *cells):
-        sides = zip(line, widths, "<<>>>>", strict=True)
-        typer.echo("  ".join(f"{cell:{side}{width}}" for cell, width, side in sides).rstrip())
-
-
-def _remarks(waiting: list[Waiting], put_away: PutAway | None, broken: list[Path]) -> list[str]:
-    """Return what a person should know, with what to do."""
-    said = [
-        f"{found.path.name} cannot be read ({found.problem})" for found in waiting if found.problem
-    ]
-    for target in dict.fromkeys(it.target for it in waiting if not it.is_embedded):
-        theirs = [it for it in waiting if it.target == target and not it.is_held]
-        if messages := sum(it.messages for it in theirs):
-            said.append(
-                f"{_counted(messages, 'message')} of dead processes for {target}: start a worker or "
-                "`costs outbox drain --servers …` with its address (--all for another address)"
-            )
-    if put_away is not None:
-        said.append(
-            f"{_counted(put_away.events, 'event')} that no server takes in {put_away.path}: "
-            f"{'; '.join(put_away.reasons)}"
-        )
-    if broken:
-        said.append(
-            f"{_counted(len(broken), 'damaged file')} kept for inspection: "
-            f"{', '.join(path.name for path in broken)}"
-        )
-    return said
-
-
-def _record(
-    folder: Path, waiting: list[Waiting], put_away: PutAway | None, broken: list[Path]
-) -> dict[str, Any]:
-    return {
-        "folder": str(folder),
-        "outboxes": [
-            {
-                "file": found.path.name,
-                "target": found.target,
-                "embedded": found.is_embedded,
-                "held": found.is_held,
-                "pid": found.pid,
-                "messages": found.messages,
-                "events": found.events,
-                "bytes": found.bytes,
-                "oldest_at": _utc(found.oldest_at) if found.oldest_at else None,
-                "problem": found.problem,
-            }
-            for found in waiting
-        ],
-        "quarantine": put_away
-        and {
-            "file": put_away.path.name,
-            "messages": put_away.messages,
-            "events": put_away.events,
-            "reasons": list(put_away.reasons),
-        },
-        "damaged": [path.name for path in broken],
-    }
-
-
-def _utc(micros: int) -> str:
-    moment = datetime.fromtimestamp(micros / 1_000_000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _size(count: int) -> str:
-    for unit, size in (("MB", 1_000_000), ("kB", 1_000)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
-
-
-def _ago(micros: int) -> str:
-    seconds = max(0, micros) // 1_000_000
-    for unit, size in (("d", _DAY_S), ("h", _HOUR_S), ("min", _MINUTE_S)):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"

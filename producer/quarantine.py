@@ -7,12 +7,17 @@ messages and 16 MB, the oldest make way. Nothing reads it back by itself.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from producer.errors import OutboxError
 from producer.outbox_file import border
 from producer.packing import Packed
+
+logger = logging.getLogger(__name__)
 
 NAME: Final = "quarantine.db"
 _MOST_MESSAGES: Final = 1000
@@ -40,6 +45,35 @@ DELETE FROM messages WHERE id IN (
     WHERE place > ? OR bytes > ?
 )
 """
+
+
+class Quarantine:
+    """The quarantine of one process's folder; without a folder what is refused is lost.
+
+    `refused` counts the events that came here, `quarantined` those of them that are kept.
+    """
+
+    def __init__(self, folder: Path | None, now_us: Callable[[], int]) -> None:
+        self.folder = folder
+        self.refused = 0
+        self.quarantined = 0
+        self._now_us = now_us
+
+    def __repr__(self) -> str:
+        return f"<Quarantine {self.quarantined} of {self.refused} events kept>"
+
+    def take(self, message: Packed, reason: str) -> None:
+        """Put a message away that no server will ever take, and say so."""
+        self.refused += message.events
+        where = "lost: there is no outbox to keep them in"
+        if self.folder is not None:
+            try:
+                put_away(self.folder, message, reason, now_us=self._now_us())
+                self.quarantined += message.events
+                where = f"kept in {self.folder / NAME}"
+            except OutboxError as error:
+                where = f"lost: {error}"
+        logger.error("%d events were refused for good (%s); %s", message.events, reason, where)
 
 
 def put_away(folder: Path, message: Packed, reason: str, *, now_us: int) -> None:

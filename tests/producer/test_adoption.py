@@ -182,12 +182,12 @@ def test_an_outbox_that_breaks_in_use_is_replaced(tmp_path: Path) -> None:
     clock = Clock()
     held = backlog(tmp_path, clock)
     held.keep(messages(200, size=3000))
-    assert held._own is not None
-    held._own._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with held._own.path.open("r+b") as file:
+    assert held._shelf.own is not None
+    held._shelf.own._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with held._shelf.own.path.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096 * 60))
-    held._own._db.execute("PRAGMA shrink_memory")
+    held._shelf.own._db.execute("PRAGMA shrink_memory")
     held.window(200)
     held.keep(messages(1, first=1000))
     assert held.state == "on disk"

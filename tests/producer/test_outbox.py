@@ -311,7 +311,7 @@ def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operator learns that detail goes, not event by event, and that it no longer does."""
-    caplog.set_level("INFO", logger="producer.backlog")
+    caplog.set_level("INFO", logger="producer.bound")
     clock = Clock()
     held = backlog(tmp_path, clock, max_bytes=20_000)
     packer = Packer("p")
@@ -324,7 +324,7 @@ def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
         held.done(entry)
     held.settle()
     assert held.has_room()
-    said = [it.getMessage() for it in caplog.records if "its bound" in it.getMessage()]
+    said = [it.getMessage() for it in caplog.records if it.name == "producer.bound"]
     assert ["at its bound of 20000 bytes" in it for it in said] == [True, False]
     held.close()
 
@@ -334,13 +334,13 @@ def test_what_can_never_be_sent_is_kept_apart_with_the_reason(
 ) -> None:
     """It no longer stands in the way, and a person can look at it."""
     held = backlog(tmp_path, Clock())
-    held.refuse(messages(1)[0], "too large")
-    held.refuse(messages(1)[0], "too large")
+    held.quarantine.take(messages(1)[0], "too large")
+    held.quarantine.take(messages(1)[0], "too large")
     with sqlite3.connect(tmp_path / NAME) as db:
         rows = db.execute("SELECT id, events, reason, data FROM messages").fetchall()
     db.close()
     assert rows == [("id-1", 2, "too large", messages(1)[0].data)]
-    assert (held.refused, held.quarantined) == (4, 4)
+    assert (held.quarantine.refused, held.quarantine.quarantined) == (4, 4)
     assert "refused for good (too large)" in caplog.text
 
 

@@ -69,7 +69,7 @@ class Host:
     def _begin(self) -> None:
         self._producers += 1
         self.backlog: Backlog = backlog(self.folder, self.clock, self.max_bytes)
-        self.backlog._path = self.backlog._path.with_name(
+        self.backlog._shelf._path = self.backlog._shelf._path.with_name(
             f"{self.backlog.orphans._place}-{self._producers}.sqlite3"
         )
         self.packer = Packer(f"producer-{self._producers}")
