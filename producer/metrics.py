@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from producer.reporting import NO_SERVER, ON_DISK, UNUSED
+
 if TYPE_CHECKING:
     from producer.publisher import Publisher
 
@@ -18,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _COUNTERS: Final = {
     "captured": "Events taken from sessions.",
-    "published": "Events that JetStream has acknowledged.",
+    "published": "Events that JetStream has acknowledged, or a ledger of the host booked.",
     "retried": "Messages that were not accepted and are sent again.",
     "coalesced": "Readings that a newer one of their meter replaced.",
     "dropped": "Events given up for lack of room.",
@@ -31,8 +33,8 @@ _GAUGES: Final = {
     "outbox_rows": "Messages on disk.",
     "outbox_bytes": "Bytes of messages on disk.",
     "oldest_age_seconds": "For how long the oldest message has waited.",
-    "connected": "1 while JetStream accepts what is published.",
-    "outbox_on_disk": "1 while the outbox is on disk, 0 while events wait in memory.",
+    "connected": "1 while JetStream accepts what is published, 0 before the first message.",
+    "outbox_on_disk": "1 while events can wait on disk, 0 while they wait in memory.",
 }
 
 _registered = False
@@ -79,8 +81,8 @@ class _Collector:
             "outbox_rows": sum(stats.outbox_rows for stats in every),
             "outbox_bytes": sum(stats.outbox_bytes for stats in every),
             "oldest_age_seconds": max((stats.oldest_age_us for stats in every), default=0) / 1e6,
-            "connected": int(all(stats.connection == "connected" for stats in every)),
-            "outbox_on_disk": int(all(stats.outbox == "on disk" for stats in every)),
+            "connected": int(all(stats.connection in ("connected", NO_SERVER) for stats in every)),
+            "outbox_on_disk": int(all(stats.outbox in (UNUSED, ON_DISK) for stats in every)),
         }
         for name, text in _GAUGES.items():
             gauge = GaugeMetricFamily(f"voicecosts_producer_{name}", text)

@@ -25,7 +25,7 @@ from producer.connection import Connection
 from producer.events import Event
 from producer.identity import now_us
 from producer.packing import Packer
-from producer.reporting import Reports, Stats
+from producer.reporting import NO_SERVER, Reports, Stats
 from producer.sending import Sending, Tally, pause
 
 __all__ = ["Publisher", "Stats"]
@@ -121,7 +121,7 @@ class Publisher:
 
     def _connected(self) -> str:
         if self.config.is_embedded:
-            return "none: a ledger of this host reads the outbox"
+            return NO_SERVER
         return self._sending.connection.state if self._sending else "not connected"
 
     def _wake_up(self) -> None:

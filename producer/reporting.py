@@ -14,6 +14,15 @@ from msgspec import Struct
 
 from producer.events import ProducerReport
 
+NO_SERVER: Final = "none: a ledger of this host reads the outbox"
+"""The connection's state in embedded mode."""
+
+UNUSED: Final = "not used yet"
+ON_DISK: Final = "on disk"
+NO_DISK: Final = "in memory"
+MEMORY_ONLY: Final = "in memory only"
+"""The states of an outbox: the third is trouble, the last was asked for."""
+
 _PACE_S: Final = 1.0
 _LONG_WAIT_US: Final = 10_000_000
 _LONG_WAIT_PACE_S: Final = 60.0

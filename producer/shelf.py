@@ -17,6 +17,7 @@ from producer.errors import OutboxUnavailable
 from producer.outbox import Outbox
 from producer.outbox_file import file_of
 from producer.packing import Packed
+from producer.reporting import MEMORY_ONLY, NO_DISK, ON_DISK, UNUSED
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Shelf:
         self.own: Outbox | None = None
         self.memory: dict[int, Packed] = {}
         self.memory_since: int | None = None
-        self.state = "in memory only"
+        self.state = MEMORY_ONLY if config.outbox_dir is None else UNUSED
         self._config = config
         self._path = file_of(self.folder or Path(), destination(config), producer_id)
         self._monotonic = monotonic
@@ -77,13 +78,13 @@ class Shelf:
         self.memory.clear()
         self.memory_since = None
         until = "a ledger books them" if self._config.is_embedded else "they are acknowledged"
-        self._say("on disk", logging.INFO, f"events wait in {self.folder} until {until}")
+        self._say(ON_DISK, logging.INFO, f"events wait in {self.folder} until {until}")
 
     def unavailable(self, error: OutboxUnavailable) -> None:
         """The disk said no: go on from memory, and try again soon."""
         self._retry_at = self._monotonic() + _RETRY_S
         text = f"the outbox cannot be used ({error}): events wait in memory"
-        self._say("in memory", logging.WARNING, text)
+        self._say(NO_DISK, logging.WARNING, text)
 
     def _say(self, state: str, level: int, text: str) -> None:
         if state != self.state:

@@ -6,11 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from producer import metrics
-from producer.reporting import Reports, Stats
+from producer.reporting import (
+    MEMORY_ONLY,
+    NO_DISK,
+    NO_SERVER,
+    ON_DISK,
+    UNUSED,
+    Reports,
+    Stats,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +147,26 @@ def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
     assert value("voicecosts_producer_oldest_age_seconds") == 2.5
     assert value("voicecosts_producer_connected") == 0
     assert value("voicecosts_producer_outbox_on_disk") == 1
+
+
+@pytest.mark.parametrize(
+    ("connection", "outbox", "connected", "on_disk"),
+    [
+        ("connected", UNUSED, 1, 1),
+        (NO_SERVER, ON_DISK, 1, 1),
+        ("connected", NO_DISK, 1, 0),
+        ("connected", MEMORY_ONLY, 1, 0),
+    ],
+)
+def test_a_gauge_falls_when_something_is_wrong_and_not_before(
+    connection: str, outbox: str, connected: int, on_disk: int
+) -> None:
+    """A worker without a server, or that had nothing to store yet, must wake nobody."""
+    one = Publishing(replace(QUIET, connection=connection, outbox=outbox))
+    registry = CollectorRegistry()
+    registry.register(metrics._Collector(lambda: [one]))  # type: ignore[arg-type,return-value]  # by its shape
+    assert registry.get_sample_value("voicecosts_producer_connected") == connected
+    assert registry.get_sample_value("voicecosts_producer_outbox_on_disk") == on_disk
 
 
 def test_without_prometheus_nothing_is_imported_and_nothing_fails() -> None:
