@@ -100,10 +100,10 @@ def audit(
     asked = inquire(
         since, until, where or (), state=state or (), top=top, open_for=open_for, now=now
     )
-    with booked_first(ctx.obj, data_dir) as warnings:
+    with booked_first(ctx.obj, data_dir) as booked:
         now = datetime.now(UTC)
         found = answer(asked, data_dir, now=now)
-    found = replace(found, warnings=(*warnings, *found.warnings))
+    found = replace(found, warnings=(*booked.warnings, *found.warnings))
     write(found, output, now=now)
     if strict and found.faulty:
         raise typer.Exit(FAILED)

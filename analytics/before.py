@@ -42,15 +42,15 @@ class Outbox(Protocol):
 
 
 @contextmanager
-def booked_first(outbox: Outbox | None, data_dir: Path | None) -> Iterator[tuple[str, ...]]:
-    """Book what waits and yield what the answer has to say about it.
+def booked_first(outbox: Outbox | None, data_dir: Path | None) -> Iterator[Booked]:
+    """Book what waits and yield what became of it, for the answer to say.
 
     Where there is nothing to answer from, that may be the reason, so it is said then too.
     """
-    warnings = () if outbox is None else outbox.book(data_dir).warnings
+    booked = Booked() if outbox is None else outbox.book(data_dir)
     try:
-        yield warnings
+        yield booked
     except NoLedger:
-        for warning in warnings:
+        for warning in booked.warnings:
             typer.echo(f"warning: {warning}", err=True)
         raise

@@ -113,10 +113,13 @@ def query(
     question = ask(
         by or ("tenant",), since=since, until=until, where=where or (), top=top, sort=sort, now=now
     )
-    with booked_first(ctx.obj, data_dir) as warnings:
+    with booked_first(ctx.obj, data_dir) as booked:
         now = datetime.now(UTC)
         report = answer(question, data_dir, now=now)
-    report = replace(report, warnings=(*warnings, *report.warnings))
+    report = replace(report, warnings=(*booked.warnings, *report.warnings))
+    if booked.left:
+        waiting = (report.completeness.waiting or 0) + booked.left
+        report = replace(report, completeness=replace(report.completeness, waiting=waiting))
     write(report, output, now=now)
 
 

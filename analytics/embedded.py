@@ -64,7 +64,7 @@ def _book(folder: Path, data_dir: Path, *, may_claim: bool) -> Booked:
         messages = open_and_book(data_dir, log)
     except LedgerInUse as error:
         holder = "another process" if error.pid is None else f"process {error.pid}"
-        raise _NotNow(f"{holder} has the ledger open and books it") from error
+        raise _NotNow(f"{holder} has the ledger open, and books what waits") from error
     except LedgerError as error:
         raise _NotNow(str(error).rstrip(".")) from error
     finally:

@@ -35,6 +35,8 @@ from tests.support.costs_process import (
 )
 from tests.support.waiting import wait_until
 
+UP = ("up", "--snapshot-interval", "0.1")
+
 
 class Worker:
     """A worker process without a server, and what it says."""
@@ -174,7 +176,7 @@ def test_many_questions_at_once_book_everything_once(home: Path) -> None:
 
 def test_a_ledger_that_runs_books_what_workers_without_a_server_leave(home: Path) -> None:
     """`costs up` and workers of both kinds on one host end in one ledger."""
-    with CostsProcess(["up"], home.parent / "up", environ_of(home)) as up:
+    with CostsProcess(UP, home.parent / "up", environ_of(home)) as up:
         up.wait_ready()
         with working(home / "outbox", 5, 3) as worker:
             worker.wait_done()
@@ -185,7 +187,7 @@ def test_a_ledger_that_runs_books_what_workers_without_a_server_leave(home: Path
 
 def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(home: Path) -> None:
     """No other worker has to be started for them; `costs up` is enough."""
-    with CostsProcess(["up"], home.parent / "up", environ_of(home)) as up:
+    with CostsProcess(UP, home.parent / "up", environ_of(home)) as up:
         up.wait_ready()
         servers = json.loads((home / "up.json").read_text())["servers"]
         assert up.stop(signal.SIGINT) == 0
@@ -200,7 +202,7 @@ def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(home:
     )
     assert ran.returncode == 0
     assert waiting(home) > 0
-    with CostsProcess(["up"], home.parent / "up", environ_of(home)) as up:
+    with CostsProcess(UP, home.parent / "up", environ_of(home)) as up:
         up.wait_ready()
         wait_until(lambda: booked(home) == totals(left), deadline_s=30)
         assert waiting(home) == 0
@@ -249,6 +251,25 @@ def test_an_outbox_is_booked_by_one_ledger_alone(tmp_path: Path, home: Path) -> 
     assert "no ledger at" in other.log
     assert ask(home, "query").wait() == 0
     assert len(booked(home)) > len(totals(worker.made))
+
+
+def test_an_answer_says_what_it_does_not_hold(home: Path) -> None:
+    """While another process has the ledger, the answer comes at once, and counts what waits."""
+    with working(home / "outbox", 10, 1) as worker:
+        worker.wait_done()
+    asked(home)
+    with working(home / "outbox", 11, 1) as worker:
+        worker.wait_done()
+    waits = waiting(home)
+    assert waits > 0
+    with Ledger.open(home, rate_by(ListPrices())):
+        answer = asked(home)
+    assert answer["total"]["sessions"] == 1  # type: ignore[index]  # JSON
+    assert answer["completeness"]["waiting"] == waits  # type: ignore[index]  # JSON
+    first = answer["warnings"][0]  # type: ignore[index]  # JSON
+    assert first.startswith("not in these numbers: ")
+    assert f"process {os.getpid()} has the ledger open" in first
+    assert asked(home)["total"]["sessions"] == 2  # type: ignore[index]  # JSON
 
 
 def test_drain_books_without_asking(home: Path) -> None:
