@@ -77,28 +77,44 @@ def adopt(folder: Path, place: str, *, now_us: int, most_bytes: int | None = Non
     return None
 
 
-def absorb(outbox: Outbox, orphan: Outbox) -> None:
+def absorb(outbox: Outbox, orphan: Outbox) -> int:
     """Move the messages of one orphan into another, so that many small files become one.
+
+    Returns how many events were damaged and left out.
 
     Raises:
         OutboxError: One of the two cannot be read or written; nothing is lost.
     """
     logger.debug("absorbing %r", orphan)
     oldest_at = orphan.oldest_at or 0
+    lost = 0
     try:
         while True:
             messages, damaged = orphan.oldest(_PIECE)
             if not messages and not damaged:
-                return
+                return lost
             # 1. Committed here, under their own ids and new row numbers. If we die now they are
             #    in both files, and sent twice under one id.
             outbox.add(outbox.renumbered(messages), now_us=oldest_at)
             # 2. Only now they leave the other file.
             orphan.remove(messages)
-            if damaged:
-                orphan.discard(damaged)
+            lost += left_out(orphan, damaged)
     finally:
         orphan.close()
+
+
+def left_out(outbox: Outbox, damaged: list[int]) -> int:
+    """Remove damaged messages, say so, and return how many events that costs.
+
+    A checksum that is wrong could be a wrong sum.
+    """
+    if not damaged:
+        return 0
+    lost = outbox.discard(damaged)
+    logger.error(
+        "%d messages with %d events in %r are damaged and left out", len(damaged), lost, outbox
+    )
+    return lost
 
 
 def rescue(damage: OutboxError, *, now_us: int) -> Outbox | None:
@@ -159,8 +175,11 @@ def _readable(path: Path) -> Iterator[list[Packed]]:
             edge = rows[-1][0] if rows else low
             if not low < edge < high:
                 break  # nothing is left, or a damaged tree that turns in circles
+            bounds = low, high
             low, high = (edge, high) if order == "ASC" else (low, edge)
-            yield [message for row in rows if (message := whole(row)) is not None]
+            # A damaged tree may return rows that were not asked for.
+            asked = [row for row in rows if bounds[0] < row[0] < bounds[1]]
+            yield [message for row in asked if (message := whole(row)) is not None]
 
 
 def _rows(path: Path, query: str, parameters: tuple[int, ...]) -> list[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from producer.adoption import EVERYWHERE, destination, rescue
+from producer.adoption import EVERYWHERE, destination, left_out, rescue
 from producer.bound import Bound
 from producer.config import ProducerConfig
 from producer.errors import OutboxError, OutboxUnavailable
@@ -98,7 +98,7 @@ class Backlog:
     @property
     def dropped(self) -> int:
         """Events that were given up because nothing else could make room, or were damaged."""
-        return self.bound.dropped + self._damaged
+        return self.bound.dropped + self._damaged + self.orphans.damaged
 
     def oldest_age_us(self) -> int:
         """Return for how long the oldest message has waited; a clock set back never makes it less than 0."""
@@ -254,11 +254,7 @@ class Backlog:
     def _read(self, outbox: Outbox, most: int, without: Collection[str] = ()) -> list[Held]:
         try:
             messages, damaged = outbox.oldest(most + len(self._done), without=without)
-            if damaged:
-                # Its checksum is wrong: to send it could book a wrong sum.
-                logger.error("%d messages in %r are damaged and are left out", len(damaged), outbox)
-                outbox.discard(damaged)
-                self._damaged += len(damaged)
+            self._damaged += left_out(outbox, damaged)
         except OutboxError as error:
             self._trouble(error)
             return []

@@ -3,8 +3,8 @@
 Beside each outbox file lies a lock file. Its flock is the right to the file: it lives exactly as
 long as the process that took it, however that ends. Its content is a label: the bytes of the
 messages in the outbox, so that every process can add up what its neighbours hold without opening
-their databases; up to which message a ledger of this host has booked them; whose the file is and
-where its messages go. Nothing here refuses to keep a message; it only counts.
+their databases; up to which message it was filled, so that a loss is noticed; up to which one a
+ledger of this host has booked it; whose the file is and where its messages go. Nothing here refuses to keep a message; it only counts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from producer.errors import OutboxHeld, OutboxUnavailable
 DATABASE: Final = ".sqlite3"
 LOCK: Final = ".lock"
 _NUMBER: Final = struct.Struct("<q")
-_BOOKED_AT: Final = 8
-_LABEL: Final = struct.Struct("<qqq")
+_LABEL: Final = struct.Struct("<qqqq")  # as the fields of `Label`
+_HELD_AT, _, _BOOKED_AT, _PID_AT = (place * _NUMBER.size for place in range(4))
 _LONGEST_LABEL: Final = 4096
 
 _inherited: set[int] = set()
@@ -34,18 +34,20 @@ _inherited: set[int] = set()
 class Label(Struct, frozen=True):
     """What a lock file tells of its outbox.
 
-    `booked` is the number of the last message that a ledger of this host has booked, `pid` that of
-    the last holder, and `target` says where the messages go, for people.
+    `last` is the number of the last message that was stored, `booked` of the last one that a ledger
+    of this host has booked, `pid` the last holder's, and `target` says where the messages go, for
+    people.
     """
 
     held_bytes: int
+    last: int
     booked: int
     pid: int
     target: str
 
 
 class Claim:
-    """The right to one outbox file.
+    """The right to one outbox file. `last` is the number of the last message it was ever said to hold.
 
     Raises:
         OutboxHeld: Another process has it.
@@ -61,18 +63,24 @@ class Claim:
         except OSError as error:
             raise OutboxUnavailable(self.path, str(error)) from error
         _inherited.add(self._descriptor)
+        self.last = label(database).last
         with contextlib.suppress(OSError):  # a label is for others to read, the lock is the right
-            os.pwrite(self._descriptor, _NUMBER.pack(os.getpid()), _LABEL.size - _NUMBER.size)
+            os.pwrite(self._descriptor, _NUMBER.pack(os.getpid()), _PID_AT)
             if target:
                 os.pwrite(self._descriptor, target.encode()[:_LONGEST_LABEL], _LABEL.size)
 
     def __repr__(self) -> str:
         return f"<Claim {self.path.name}>"
 
-    def say(self, held_bytes: int) -> None:
-        """Tell the other processes how many bytes are held here."""
+    def say(self, held_bytes: int, last: int) -> None:
+        """Tell the other processes how many bytes are held here, and up to which message.
+
+        What was told of the last message is not taken back: a file that has less has lost it.
+        """
+        self.last = max(self.last, last)
+        told = _NUMBER.pack(held_bytes) + _NUMBER.pack(self.last)
         with contextlib.suppress(OSError):  # a number that is a little old does no harm
-            os.pwrite(self._descriptor, _NUMBER.pack(held_bytes), 0)
+            os.pwrite(self._descriptor, told, _HELD_AT)
 
     def booked(self) -> int:
         """Return up to which message a ledger of this host says that it has booked them."""
@@ -126,8 +134,8 @@ def label(database: Path) -> Label:
     raw = b""
     with contextlib.suppress(OSError), database.with_suffix(LOCK).open("rb") as file:
         raw = file.read(_LABEL.size + _LONGEST_LABEL)
-    held_bytes, booked, pid = _LABEL.unpack(raw[: _LABEL.size].ljust(_LABEL.size, b"\0"))
-    return Label(held_bytes, booked, pid, raw[_LABEL.size :].decode("utf-8", "replace"))
+    held_bytes, last, booked, pid = _LABEL.unpack(raw[: _LABEL.size].ljust(_LABEL.size, b"\0"))
+    return Label(held_bytes, last, booked, pid, raw[_LABEL.size :].decode("utf-8", "replace"))
 
 
 def mark_booked(database: Path, number: int) -> None:

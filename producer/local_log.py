@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from producer.adoption import EMBEDDED, rescue
+from producer.adoption import EMBEDDED, left_out, rescue
 from producer.budget import DATABASE, Claim, label, mark_booked
 from producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
-from producer.outbox import Outbox
+from producer.outbox import BEFORE_ALL, Outbox
 from producer.outbox_file import COLUMNS, as_text, border, whole
 from producer.packing import Packed
 
@@ -178,7 +178,7 @@ class _Orphan:
     def __init__(self, outbox: Outbox) -> None:
         self.path = outbox.path
         self._outbox = outbox
-        self._after = 0
+        self._after = BEFORE_ALL
         self._read: list[Packed] = []
 
     def next_group(self) -> list[Packed]:
@@ -187,9 +187,7 @@ class _Orphan:
             if not damaged:
                 self._after = self._read[-1].batch_number if self._read else self._after
                 return self._read
-            # Its checksum is wrong: to book it could book a wrong sum.
-            logger.error("%d messages in %s are damaged and left out", len(damaged), self.path)
-            self._outbox.discard(damaged)
+            left_out(self._outbox, damaged)
 
     def booked(self) -> None:
         self._outbox.remove(self._read)

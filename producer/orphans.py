@@ -27,7 +27,7 @@ class Orphans:
     """Used by the publisher's thread; `held` and `is_done` may be read from any.
 
     `place` is the destination whose files are taken. `is_done` says that nothing is held and that
-    the last look found nothing.
+    the last look found nothing, `damaged` how many events were left out when files were moved.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Orphans:
         self.folder = folder
         self.held: Outbox | None = None
         self.is_done = folder is None
+        self.damaged = 0
         self._place = place
         self._monotonic = monotonic
         self._now_us = now_us
@@ -79,5 +80,5 @@ class Orphans:
                 self.held = orphan
                 logger.info("adopted %r of a process that is gone", orphan)
             else:
-                absorb(self.held, orphan)
+                self.damaged += absorb(self.held, orphan)
         self._look_at = 0.0  # there may be more

@@ -19,13 +19,17 @@ from msgspec.structs import replace
 
 from producer.budget import Claim
 from producer.errors import OutboxDamaged, OutboxUnavailable
+from producer.events import MAX_EVENTS
 from producer.outbox_file import COLUMNS, ROW_BYTES, as_text, border, checksum, cost, remove, whole
 from producer.packing import Packed
+
+BEFORE_ALL: Final = -(2**63)
+"""Below every number, also one that is damaged."""
 
 _FREE_PAGES: Final = 256
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS messages (
-    number    INTEGER PRIMARY KEY,  -- the batch's number: rising, never used twice
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,  -- the batch's: rising, never used twice
     id        TEXT    NOT NULL,     -- Nats-Msg-Id, the same at every try
     subject   TEXT    NOT NULL,
     events    INTEGER NOT NULL,
@@ -33,6 +37,12 @@ CREATE TABLE IF NOT EXISTS messages (
     checksum  INTEGER NOT NULL,
     data      BLOB    NOT NULL
 )
+"""
+
+_EVENTS_OF: Final = """
+SELECT coalesce(sum(CASE WHEN events BETWEEN 1 AND ? THEN events ELSE 1 END), 0)
+FROM messages
+WHERE number IN (SELECT value FROM json_each(?))
 """
 
 
@@ -44,6 +54,7 @@ class Outbox:
         self.rows = 0
         self.events = 0
         self.bytes = 0
+        self.last = 0
         self.oldest_at: int | None = None
         self.claim = claim
         with border(path):
@@ -114,10 +125,11 @@ class Outbox:
                     for m in messages
                 ],
             )
+        self.last = max(self.last, *(message.batch_number for message in messages))
         self._count(messages, 1, self._db.total_changes - before)
 
     def oldest(
-        self, most: int, *, after: int = 0, without: Iterable[str] = ()
+        self, most: int, *, after: int = BEFORE_ALL, without: Iterable[str] = ()
     ) -> tuple[list[Packed], list[int]]:
         """Return the first messages above a number, and the numbers of rows that are damaged.
 
@@ -146,11 +158,9 @@ class Outbox:
 
     def renumbered(self, messages: Iterable[Packed]) -> list[Packed]:
         """Return messages with row numbers that are free here, after all others."""
-        with border(self.path):
-            (last,) = self._db.execute("SELECT coalesce(max(number), 0) FROM messages").fetchone()
         return [
             replace(message, batch_number=number)
-            for number, message in enumerate(messages, start=last + 1)
+            for number, message in enumerate(messages, start=self.last + 1)
         ]
 
     def shrink(self, changes: Sequence[tuple[Packed, Packed | None]]) -> None:
@@ -171,11 +181,14 @@ class Outbox:
             self.bytes += sign * sum(cost(message) for message in those)
         self._after_change()
 
-    def discard(self, numbers: Iterable[int]) -> None:
-        """Remove rows that are damaged."""
+    def discard(self, numbers: Iterable[int]) -> int:
+        """Remove rows that are damaged, and return how many events they held, as far as they say."""
+        gone = list(numbers)
         with self._transaction():
-            self._db.executemany("DELETE FROM messages WHERE number = ?", [(n,) for n in numbers])
+            (events,) = self._db.execute(_EVENTS_OF, (MAX_EVENTS, json.dumps(gone))).fetchone()
+            self._db.executemany("DELETE FROM messages WHERE number = ?", [(n,) for n in gone])
         self._measure()
+        return int(events)
 
     def remove(self, messages: Sequence[Packed]) -> None:
         """Forget messages that JetStream has acknowledged."""
@@ -189,15 +202,20 @@ class Outbox:
         self._count(messages, -1, self._db.total_changes - before)
 
     def check(self) -> None:
-        """Read the whole file once.
+        """Read the whole file once, and compare it with what was said of it.
+
+        SQLite takes a damaged frame of its log for the end of it, and goes on without the rest.
 
         Raises:
-            OutboxDamaged: It does not hang together.
+            OutboxDamaged: It does not hang together, or messages that had been stored are gone.
         """
         with border(self.path):
             (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise OutboxDamaged(self.path, str(found).splitlines()[0])
+        if self.last < self.claim.last:
+            text = f"it was filled up to message {self.claim.last} and ends at {self.last}"
+            raise OutboxDamaged(self.path, text)
 
     def close(self, *, keep: bool = False) -> None:
         """Close the file: an empty one is removed, any other waits for whoever adopts it."""
@@ -257,6 +275,8 @@ class Outbox:
                 "coalesce(sum(length(data) + ?), 0) FROM messages",
                 (ROW_BYTES,),
             ).fetchone()
+            row = self._db.execute("SELECT max(seq) FROM sqlite_sequence").fetchone()
+            self.last = int(row[0] or 0)
         self._after_change()
 
     def _after_change(self) -> None:
@@ -269,4 +289,4 @@ class Outbox:
                 (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
                 if free > _FREE_PAGES:  # after an outage: give the disk back what it took
                     self._db.execute("PRAGMA incremental_vacuum").fetchall()
-        self.claim.say(self.bytes)
+        self.claim.say(self.bytes, self.last)

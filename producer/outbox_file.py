@@ -8,6 +8,7 @@ file system end at `border`: they become `OutboxUnavailable` (the disk says no) 
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ ROW_BYTES: Final = 200
 COLUMNS: Final = "number, id, subject, events, checksum, data"
 """What `whole` reads, in its order."""
 
+_MISSING: Final = re.compile(r"no such (table|column)")
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -43,6 +45,8 @@ def checksum(message: Packed) -> int:
 def whole(row: Sequence[Any]) -> Packed | None:
     """Return the message in a row, `None` when the row is not as it was written."""
     number, message_id, subject, events, said, data = row
+    if number < 1:
+        return None
     try:
         message = convert(
             {
@@ -83,7 +87,7 @@ def border(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGE:
+        if code in _DAMAGE or _MISSING.match(str(error)):
             raise OutboxDamaged(path, str(error)) from error
         raise OutboxUnavailable(path, str(error)) from error
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Damage to an outbox that is handled badly: what ought to hold, each with what happens instead.
+"""Damage that SQLite does not see, or not for what it is: it is noticed, counted and got over.
 
-None of it books a wrong number; `test_corruption` sees to that.
+That no damage books a wrong number is for `test_corruption` to see.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.faults
 
 READINGS: Final = 400
-DEADLINE_S: Final = 5.0
+DEADLINE_S: Final = 20.0
 
 
 def change(path: Path, statement: str) -> None:
@@ -41,7 +41,6 @@ async def published(url: str, folder: Path, is_done: Callable[[Publisher], bool]
     return await stored(url)
 
 
-@pytest.mark.xfail(reason="SQLite says that there is no such table, which is not taken for damage")
 async def test_an_outbox_without_its_table_is_set_aside(broker: Broker, outbox: Path) -> None:
     """However much of a file is gone, it leaves the place where it would be looked for again."""
     path, _ = orphan(outbox, broker.url, is_killed=False)
@@ -50,7 +49,6 @@ async def test_an_outbox_without_its_table_is_set_aside(broker: Broker, outbox: 
     assert path.with_name(path.name + ".damaged").exists()
 
 
-@pytest.mark.xfail(reason="messages are read from number 1 on, so the file is never empty")
 async def test_a_message_whose_number_is_damaged_does_not_stay_for_ever(
     broker: Broker, outbox: Path
 ) -> None:
@@ -60,7 +58,6 @@ async def test_a_message_whose_number_is_damaged_does_not_stay_for_ever(
     await published(broker.url, outbox, lambda _: not path.exists())
 
 
-@pytest.mark.xfail(reason="counted by messages, and not at all where one orphan absorbs another")
 async def test_what_is_left_out_by_its_checksum_is_counted_as_dropped(
     broker: Broker, outbox: Path
 ) -> None:
@@ -84,7 +81,6 @@ async def test_what_is_left_out_by_its_checksum_is_counted_as_dropped(
     assert dropped == lost
 
 
-@pytest.mark.xfail(reason="SQLite takes a damaged frame of its log for the end of it")
 async def test_a_damaged_log_of_a_killed_process_is_said_and_kept(
     broker: Broker, outbox: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

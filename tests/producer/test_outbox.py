@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -419,3 +420,40 @@ def test_nothing_of_a_killed_writer_is_torn(path: Path) -> None:
     adopted = Outbox.adopt(path)
     assert adopted.oldest(9) == (messages(3), [])
     adopted.close()
+
+
+def test_messages_that_vanished_from_the_end_are_damage(path: Path) -> None:
+    """SQLite ends a damaged log at the damage, without a word; the label knows what was there."""
+    outbox = Outbox.create(path)
+    outbox.add(messages(5), now_us=NOW)
+    outbox.remove(messages(5))
+    outbox.add(messages(1, first=6), now_us=NOW)
+    outbox.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM messages")
+        db.execute("UPDATE sqlite_sequence SET seq = 5")
+        db.commit()
+    with pytest.raises(OutboxDamaged, match="filled up to message 6 and ends at 5"):
+        Outbox.adopt(path)
+
+
+def test_a_number_is_never_used_twice_in_a_file(outbox: Outbox) -> None:
+    """A mark of what is booked must not cover what comes later, however empty the file was."""
+    outbox.add(messages(7), now_us=NOW)
+    outbox.remove(messages(7))
+    assert [m.batch_number for m in outbox.renumbered(messages(2))] == [8, 9]
+
+
+def test_a_damaged_row_counts_for_the_events_it_held(outbox: Outbox, path: Path) -> None:
+    """What it says itself counts, if that can be; a row holds one event at least."""
+    outbox.add(messages(4), now_us=NOW)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE messages SET data = x'00'")
+        db.execute("UPDATE messages SET events = 'many' WHERE number = 1")
+        db.execute("UPDATE messages SET events = 1000000 WHERE number = 2")
+        db.execute("UPDATE messages SET number = -3 WHERE number = 4")
+        db.commit()
+    found, damaged = outbox.oldest(9)
+    assert (found, damaged) == ([], [-3, 1, 2, 3])
+    assert outbox.discard(damaged) == 1 + 1 + 2 + 2
+    assert (outbox.rows, outbox.events) == (0, 0)

@@ -80,9 +80,9 @@ def orphan(
     if not is_killed:
         outbox.close(keep=True)
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix in ("-wal", ""):  # the log first: without its file nobody looks at it
+    log = outbox.path.with_name(outbox.path.name + "-wal")
+    for path in (outbox.claim.path, log, outbox.path):  # at last the one that is looked for
         with contextlib.suppress(FileNotFoundError):
-            path = outbox.path.with_name(outbox.path.name + suffix)
             shutil.copyfile(path, folder / path.name)
     if is_killed:
         outbox.close(keep=True)
