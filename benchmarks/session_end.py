@@ -45,6 +45,7 @@ from producer.pool.agent_pool import AgentPool
 from producer.process import PROCESS
 from tests.support import stream
 from tests.support.broker import Broker
+from tests.support.waiting import until
 from tests.support.worker import launch
 
 TURNS: Final = 2
@@ -130,7 +131,7 @@ def server_of(way: str, observer: CostObserver | None, folder: Path, executor: s
 
 
 @contextlib.asynccontextmanager
-async def running(server: AgentServer) -> AsyncIterator[Any]:
+async def running(server: Any) -> AsyncIterator[Any]:
     """Run a worker; it is closed at the end."""
     started = asyncio.Event()
     server.once("worker_started", started.set)
@@ -141,6 +142,8 @@ async def running(server: AgentServer) -> AsyncIterator[Any]:
         # There is no LiveKit server to read them, and a full channel would keep the worker open.
         reports = asyncio.create_task(_read(server._msg_chan))
         yield server
+        # LiveKit may be starting one thread more than it needs; closed meanwhile, it never ends.
+        await until(lambda: not server._proc_pool._spawn_tasks)
         async with asyncio.timeout(DEADLINE_S):
             await server.aclose()
         reports.cancel()

@@ -220,7 +220,8 @@ class Backlog:
 
         Safe is what JetStream has acknowledged, or, where the outbox is the log, what is in it.
         """
-        numbers = list(self._shelf.memory)
+        in_memory = self.lowest_in_memory()
+        numbers = [] if in_memory is None else [in_memory]
         if self._shelf.own is not None and not self._is_log:
             done = {h.message.batch_number for h in self._done.values() if h.adopted is None}
             try:
@@ -231,6 +232,10 @@ class Backlog:
             if stored is not None:
                 numbers.append(stored)
         return min(numbers, default=None)
+
+    def lowest_in_memory(self) -> int | None:
+        """Return the number of the first message that would be lost with the process, or `None`."""
+        return min(list(self._shelf.memory), default=None)
 
     def close(self) -> None:
         """Let go of the files; what is in them waits for the next process."""

@@ -29,6 +29,9 @@ from producer.subjects import PREFIX, STREAM
 
 logger = logging.getLogger(__name__)
 
+UNTRIED: Final = "not connected"
+CONNECTED: Final = "connected"
+
 ACK_TIMEOUT_S: Final = 5.0
 _CONNECT_TIMEOUT_S: Final = 5.0
 _CLOSE_TIMEOUT_S: Final = 1.0
@@ -55,7 +58,7 @@ class Connection:
 
     def __init__(self, config: ProducerConfig) -> None:
         self.config = config
-        self.state = "not connected"
+        self.state = UNTRIED
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
         self._opening = asyncio.Lock()
@@ -66,6 +69,11 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection {self.state}: {', '.join(map(mask, self.config.servers))}>"
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether nothing speaks against an acknowledgement coming soon."""
+        return self.state in (UNTRIED, CONNECTED)
 
     async def publish(self, message: Packed) -> None:
         """Return when JetStream has stored the message, now or at an earlier try.
@@ -87,7 +95,7 @@ class Connection:
             raise
         self._timeouts = 0
         self._denied.discard(message.subject)
-        self._say("connected", logging.INFO)
+        self._say(CONNECTED, logging.INFO)
 
     async def close(self) -> None:
         """End the connection; what is not acknowledged stays with the caller."""
@@ -137,7 +145,7 @@ class Connection:
                 self._client = await self._connect()
                 self._stream = self._client.jetstream(timeout=ACK_TIMEOUT_S)
                 self._timeouts = 0
-                self._say("connected", logging.INFO)
+                self._say(CONNECTED, logging.INFO)
             return self._client, self._stream
 
     async def _connect(self) -> Client:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -136,7 +137,7 @@ class CostObserver:
                     continue
                 if attachment.closed.is_set() or is_over:
                     attachment.finalise(status=status, reason="session end hook")
-            await self.flush(self._config.flush_timeout_s)
+            await self._settle(self._config.flush_timeout_s)
         except Exception:
             logger.exception("finalising a session failed; its readings were published before")
 
@@ -208,15 +209,30 @@ class CostObserver:
         """Return the job's last chance: finalise when the session has closed, and flush."""
 
         async def flush_costs(reason: str) -> None:
+            until = time.monotonic() + self._config.flush_timeout_s
             try:
                 async with asyncio.timeout(self._config.flush_timeout_s):
                     if not attachment.finalised:
                         await attachment.closed.wait()
             except TimeoutError:
                 attachment.finalise(status="cancelled", reason=f"job shutdown: {reason}")
-            await self.flush(self._config.flush_timeout_s)
+            await self._settle(until - time.monotonic())
 
         return flush_costs
+
+    async def _settle(self, timeout_s: float) -> None:
+        """At the end of a session: wait until its events are safe, for so long at most.
+
+        A server that is away, or has let somebody wait in vain, is not waited for: the outbox is
+        enough, and several ends of one session cost the deadline once.
+        """
+        publisher = self._publisher()
+        publisher.unattributed = ROUTER.unattributed
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                await asyncio.wrap_future(publisher.flush(patient=False))
+        except TimeoutError:
+            publisher.gave_up()
 
 
 def _let_go_of_ended_loops() -> None:

@@ -16,12 +16,12 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, NamedTuple
 
 from producer.backlog import Backlog
 from producer.buffer import Buffer
 from producer.config import ProducerConfig
-from producer.connection import Connection
+from producer.connection import UNTRIED, Connection
 from producer.events import Event
 from producer.identity import now_us
 from producer.packing import Packer
@@ -34,6 +34,13 @@ logger = logging.getLogger(__name__)
 
 _TAKE: Final = 1600
 _IDLE_S: Final = 1.0
+
+
+class _Flush(NamedTuple):
+    """Somebody who waits until everything put so far is safe."""
+
+    done: Future[None]
+    patient: bool
 
 
 class Publisher:
@@ -54,8 +61,10 @@ class Publisher:
             now_us=now_us,
             tells_of_long_waits=not config.is_embedded,
         )
-        self._flushes: deque[Future[None]] = deque()
-        self._awaited: list[tuple[int, Future[None]]] = []
+        self._flushes: deque[_Flush] = deque()
+        self._awaited: list[tuple[int, _Flush]] = []
+        self._unanswered_since = -1
+        self._next_round_at = 0.0
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -72,16 +81,22 @@ class Publisher:
         """Take an event; never waits and never raises."""
         self.buffer.put(event)
 
-    def flush(self) -> Future[None]:
+    def flush(self, *, patient: bool = True) -> Future[None]:
         """Return a future that is done when everything put before is safe.
 
-        That is when JetStream has acknowledged it; without servers, when it is in the outbox.
+        That is when JetStream has acknowledged it; without servers, when it is in the outbox. Not
+        `patient`: the outbox is enough, too, while no server answers.
         """
-        done: Future[None] = Future()
+        flush = _Flush(Future(), patient)
         # Appended here rather than in the thread, which may not be up yet: nobody waits for it.
-        self._flushes.append(done)
+        self._flushes.append(flush)
         self._wake_up()
-        return done
+        return flush.done
+
+    def gave_up(self) -> None:
+        """Somebody has waited for an acknowledgement in vain: once is enough, until one comes."""
+        self._unanswered_since = self._tally.published
+        self._wake_up()
 
     def close(self, timeout_s: float) -> bool:
         """Publish what is left for at most `timeout_s` seconds, then end the thread.
@@ -89,11 +104,11 @@ class Publisher:
         Returns whether everything is safe; what is not acknowledged is in the outbox, if there is one.
         Blocks: not for a voice loop.
         """
-        done = self.flush()
+        done = self.flush(patient=False)
         try:
             done.result(timeout_s)
         except TimeoutError:
-            logger.debug("closing before everything was acknowledged")
+            logger.debug("closing before everything was safe")
         self._closing = True
         self._wake_up()
         self._thread.join(timeout_s)
@@ -122,7 +137,7 @@ class Publisher:
     def _connected(self) -> str:
         if self.config.is_embedded:
             return NO_SERVER
-        return self._sending.connection.state if self._sending else "not connected"
+        return self._sending.connection.state if self._sending else UNTRIED
 
     def _wake_up(self) -> None:
         """Wake the publisher's thread."""
@@ -171,25 +186,34 @@ class Publisher:
             flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
             # 2. Events leave the buffer into messages that are on disk before anything is sent.
             #    If we die in here, the events of this round are lost, as the buffer is.
-            drained = await self._fill(urgent=bool(flushes), is_last=is_last)
+            is_quiet = self._is_quiet(flushes, is_last=is_last)
+            drained = is_quiet or await self._fill(urgent=bool(flushes), is_last=is_last)
             # 3. From here on they survive us: if we die, another process adopts the outbox and
             #    sends them under their own ids.
             if drained:
-                self._awaited += [(self._packer.last, done) for done in flushes]
+                self._awaited += [(self._packer.last, flush) for flush in flushes]
             else:
                 self._flushes.extendleft(reversed(flushes))
                 self.buffer.fold()
             self._resolve()
             if self._sending is None:
                 self._tally.published += self.backlog.forget_booked()
-            else:
+            elif not is_quiet:
                 self._sending.stored.set()
-                if flushes:
-                    self._sending.hurry.set()
+            if self._sending is not None and flushes:
+                self._sending.hurry.set()
             if is_last:
                 return
             self.backlog.tend()
             await pause(wake, self.config.linger_s)
+
+    def _is_quiet(self, flushes: list[_Flush], *, is_last: bool) -> bool:
+        """Whether this round can be left out: nothing has come, and nobody waits."""
+        now = time.monotonic()
+        if flushes or is_last or len(self.buffer) or now >= self._next_round_at:
+            self._next_round_at = now + _IDLE_S  # room is made, and long waits told of, even so
+            return False
+        return True
 
     async def _fill(self, *, urgent: bool, is_last: bool) -> bool:
         """Pack what is in the buffer while there is room; tell whether it was emptied."""
@@ -210,13 +234,20 @@ class Publisher:
         """Fulfil the flushes whose messages are all safe."""
         if not self._awaited:
             return
-        lowest = self.backlog.lowest()
+        unsafe = self.backlog.lowest()
+        stored = unsafe if self._answers() else self.backlog.lowest_in_memory()
         for entry in list(self._awaited):
-            number, done = entry
+            number, flush = entry
+            lowest = unsafe if flush.patient else stored
             if lowest is None or lowest > number:
                 self._awaited.remove(entry)
-                if not done.done():
-                    done.set_result(None)
+                if not flush.done.done():
+                    flush.done.set_result(None)
+
+    def _answers(self) -> bool:
+        """Whether the server can be expected to acknowledge something soon."""
+        is_hopeful = self._sending is not None and self._sending.connection.is_hopeful
+        return is_hopeful and self._unanswered_since != self._tally.published
 
     def _end(self) -> None:
         """Say what is left, and let go of the outbox."""

@@ -422,6 +422,17 @@ def test_nothing_of_a_killed_writer_is_torn(path: Path) -> None:
     adopted.close()
 
 
+def test_after_an_outage_the_disk_gets_back_what_it_gave(outbox: Outbox, path: Path) -> None:
+    """A file that was large for an hour does not stay so."""
+    many = messages(400, size=20_000)
+    outbox.add(many, now_us=NOW)
+    outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert path.stat().st_size > 8_000_000
+    outbox.remove(many)
+    outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert path.stat().st_size < 100_000
+
+
 def test_messages_that_vanished_from_the_end_are_damage(path: Path) -> None:
     """SQLite ends a damaged log at the damage, without a word; the label knows what was there."""
     outbox = Outbox.create(path)

@@ -256,3 +256,39 @@ async def test_a_worker_signs_in_with_an_nkey(
             publisher.put(reading(1))
             await flushed(publisher)
         assert publisher.stats().published == 1
+
+
+async def test_the_end_of_a_session_does_not_wait_for_a_server_that_is_away(
+    tmp_path: Path,
+) -> None:
+    """The outbox is as safe as it gets then; whoever wants the acknowledgement goes on waiting."""
+    with publishing("nats://127.0.0.1:1", close_s=0.1, outbox_dir=tmp_path) as publisher:
+        publisher.put(reading(1))
+        await asyncio.wait_for(asyncio.wrap_future(publisher.flush(patient=False)), 30)
+        assert publisher.stats().outbox_rows == 1
+        assert not publisher.flush().done()
+
+
+async def test_a_server_that_let_somebody_wait_in_vain_is_not_waited_for_again(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """Until it answers again: then an acknowledgement is worth waiting for."""
+    await stream.declare(broker.url)
+    with publishing(broker.url, outbox_dir=tmp_path) as publisher:
+        publisher.put(reading(1))
+        await flushed(publisher)
+        broker.send(signal.SIGSTOP)
+        publisher.put(reading(2))
+        in_vain = publisher.flush(patient=False)
+        await until(lambda: publisher.stats().outbox_rows == 1)
+        assert not in_vain.done()
+        publisher.gave_up()
+        await asyncio.wait_for(asyncio.wrap_future(in_vain), 10)
+        publisher.put(reading(3))
+        await asyncio.wait_for(asyncio.wrap_future(publisher.flush(patient=False)), 10)
+        assert publisher.stats().published == 1
+        broker.send(signal.SIGCONT)
+        await flushed(publisher, 40)
+        publisher.put(reading(4))
+        await asyncio.wait_for(asyncio.wrap_future(publisher.flush(patient=False)), 20)
+        assert publisher.stats().published == 4
