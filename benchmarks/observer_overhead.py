@@ -3,8 +3,9 @@
 A real session runs on scripted providers and is metered. Its LLM emits the same kind of metrics
 event twice over: once with only our listeners in place (the component's and the session's, called
 by LiveKit's emitter, through tap, meters and buffer), once with only LiveKit's own handling. The
-first is what metering adds; the second is the floor it is added to. The publisher's thread runs
-meanwhile, with no server to reach.
+first is what metering adds; the second is what it is added to. A third time the listeners are empty:
+what LiveKit's emitter takes to call any two listeners. The publisher's thread runs meanwhile, with
+no server to reach.
 
     python benchmarks/observer_overhead.py [--events 2000] [--rounds 15]
 """
@@ -27,6 +28,7 @@ from livekit.agents.metrics.base import Metadata
 from producer import CostObserver
 from producer.demo.providers import ScriptedLLM
 from producer.process import PROCESS
+from producer.tap import listener
 
 AIM_US = 10.0
 
@@ -52,8 +54,8 @@ def events(count: int) -> list[LLMMetrics]:
     ]
 
 
-async def round_us(count: int, observer: CostObserver) -> tuple[float, float]:
-    """Return CPU microseconds per event: ours, and LiveKit's own."""
+async def round_us(count: int, observer: CostObserver) -> tuple[float, float, float]:
+    """Return CPU microseconds per event: ours, LiveKit's own, and of two empty listeners."""
     llm = ScriptedLLM()
     session: AgentSession[Any] = AgentSession(
         llm=llm, vad=None, turn_handling={"turn_detection": "manual"}
@@ -68,10 +70,16 @@ async def round_us(count: int, observer: CostObserver) -> tuple[float, float]:
     ours = spent_us(llm, session, events(count))
     assert attachment.meters.readings == count + 1, "every event must have been metered"
     attachment.detach()
+    empty = listener(lambda _event: None)
+    llm.on("metrics_collected", empty)
+    rtc.EventEmitter.on(session, "metrics_collected", empty)
+    calling = spent_us(llm, session, events(count))
+    llm.off("metrics_collected", empty)
+    rtc.EventEmitter.off(session, "metrics_collected", empty)
     llm.on("metrics_collected", activity._on_metrics_collected)
     livekits = spent_us(llm, None, events(count))
     await session.aclose()
-    return ours, livekits
+    return ours, livekits, calling
 
 
 def spent_us(llm: Any, session: Any, batch: list[LLMMetrics]) -> float:
@@ -97,9 +105,10 @@ async def main() -> None:
         observer = CostObserver(project="bench", servers="nats://127.0.0.1:1", outbox_dir=outbox)
         rounds = [await round_us(chosen.events, observer) for _ in range(chosen.rounds)]
         await asyncio.to_thread(PROCESS.close)
-    ours, livekits = (statistics.median(column) for column in zip(*rounds, strict=True))
+    ours, livekits, calling = (statistics.median(column) for column in zip(*rounds, strict=True))
     best = min(rounds)[0]
     print(f"added by metering, per event   {ours:6.1f} µs median, {best:.1f} µs best round")
+    print(f"  of it, calling two listeners {calling:6.1f} µs median, whatever they do")
     print(
         f"LiveKit's own handling         {livekits:6.1f} µs median; metering adds {ours / livekits:.0%}"
     )

@@ -263,11 +263,16 @@ def _detail(fields: dict[str, Any], reading: Reading, speech_id: str) -> Request
     first = fields[reading.first] if reading.first else None
     duration = fields.get("duration")
     return RequestDetail(
-        request_id=plain(fields.get("request_id") or "")[:256],
-        speech_id=plain(fields.get("speech_id") or speech_id)[:256],
+        request_id=_name(fields.get("request_id")),
+        speech_id=_name(fields.get("speech_id") or speech_id),
         duration_us=round(duration * _US) if duration and 0 < duration < math.inf else 0,
         time_to_first_us=round(first * _US)
         if first is not None and 0 <= first < math.inf
         else None,
         cancelled=fields.get("cancelled", False),
     )
+
+
+def _name(value: Any) -> str:
+    """Return an id as the contract carries it; most are short and plain, many are absent."""
+    return plain(value)[:256] if value else ""

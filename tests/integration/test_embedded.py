@@ -317,13 +317,8 @@ def expected_cost(made: Sequence[Call], home: Path) -> Decimal:
     return cost(quiet)
 
 
-def test_a_question_that_is_killed_loses_and_doubles_nothing(home: Path) -> None:
-    """Killed a few times anywhere in its work, the next one ends with the exact totals."""
-    kill_questions(home, 3, seed=21)
-
-
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 def test_questions_that_are_killed_many_times_lose_and_double_nothing(home: Path) -> None:
-    """The same with two dozen kills."""
+    """Killed two dozen times anywhere in its work, the next one ends with the exact totals."""
     kill_questions(home, 24, seed=31)

@@ -117,8 +117,17 @@ def assert_exact(shared: Shared, call: int, attachment: Attachment) -> None:
     assert final == totals["llm"]["input_tokens"]
 
 
-@pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
-@pytest.mark.parametrize("calls", [1, 10, 60])
+@pytest.mark.parametrize(
+    ("calls", "in_job"),
+    [
+        pytest.param(1, True, id="1-in jobs"),
+        pytest.param(1, False, id="1-without jobs"),
+        pytest.param(10, True, id="10-in jobs"),
+        pytest.param(10, False, id="10-without jobs"),
+        pytest.param(60, True, id="60-in jobs"),
+        pytest.param(60, False, id="60-without jobs", marks=pytest.mark.slow),
+    ],
+)
 async def test_concurrent_sessions_on_shared_providers_each_get_their_own_share(
     calls: int,
     in_job: bool,  # noqa: FBT001 - a parameter of the test

@@ -194,6 +194,7 @@ async def test_a_message_over_max_payload_is_refused_once_and_does_not_block(
     assert "refused for good" in caplog.text
 
 
+@pytest.mark.faults
 async def test_a_stalled_broker_is_noticed_and_nothing_is_lost(broker: Broker) -> None:
     """A server that stops answering while its socket stays open is given up and tried anew."""
     await stream.declare(broker.url)

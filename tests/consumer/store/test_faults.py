@@ -78,6 +78,7 @@ def check_whole(folder: Path, day: Traffic) -> None:
     assert count(snapshot, "producer_reports") == 5
 
 
+@pytest.mark.slow
 def test_a_killed_ledger_loses_nothing_and_books_nothing_twice(tmp_path: Path) -> None:
     """After any kill the unacknowledged messages come again, and every sum is exact."""
     check_whole(tmp_path, apply_with_kills(tmp_path, seed=11, kills=5, calls=25))

@@ -123,6 +123,7 @@ def expected_usage() -> dict[tuple[str | None, str, str], int]:
     return usage
 
 
+@pytest.mark.slow
 async def test_the_rows_are_the_same_in_every_pool_and_executor(
     broker: Broker, books: Path
 ) -> None:
