@@ -78,7 +78,8 @@ class ThisHost:
     def book(self, data_dir: Path | None, folder: Path | None = None) -> Booked:
         """Book what waits into the ledger of `data_dir`, or of the environment's.
 
-        The outbox is `folder`, or the one that belongs to the data directory. Whatever stands in the way is in the answer and not raised: what waits goes on waiting.
+        The outbox is `folder`, or the one that belongs to the data directory. Whatever stands in
+        the way is in the answer and not raised: what waits goes on waiting.
         """
         root = (from_env().data_dir if data_dir is None else data_dir.expanduser()).absolute()
         if root.is_file():  # a snapshot: it is what it is

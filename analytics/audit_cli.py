@@ -9,14 +9,13 @@ from __future__ import annotations
 import shutil
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec.structs import replace
 
 from analytics.before import booked_first
-from analytics.cli import Format
+from analytics.cli import DataDir, Format, Output, require_for
 from analytics.exits import FAILED
 
 if TYPE_CHECKING:
@@ -75,27 +74,13 @@ def audit(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 when a call is short or abandoned.")
     ] = False,
-    output: Annotated[
-        Format,
-        typer.Option(
-            "--format", metavar="FORMAT", help="table, json or csv; JSON and CSV are stable."
-        ),
-    ] = Format.TABLE,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The ledger's data directory, or one snapshot file.  "
-            "[default: $COSTS_DATA_DIR, or the user's data folder]",
-        ),
-    ] = None,
+    output: Output = Format.TABLE,
+    data_dir: DataDir = None,
 ) -> None:
     """Show which calls are whole in the ledger, and what the others may lack."""
     from analytics.audit import answer, inquire  # noqa: PLC0415 - `costs --help` must start fast
-    from analytics.ledger import require  # noqa: PLC0415 - same
 
-    for module in ("duckdb", "rich")[: 2 if output is Format.TABLE else 1]:
-        require(module, needed_by="costs audit")
+    require_for(output, needed_by="costs audit")
     now = datetime.now(UTC)
     asked = inquire(
         since, until, where or (), state=state or (), top=top, open_for=open_for, now=now

@@ -32,6 +32,19 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+Output = Annotated[
+    Format,
+    typer.Option("--format", metavar="FORMAT", help="table, json or csv; JSON and CSV are stable."),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The ledger's data directory, or one snapshot file.  "
+        "[default: $COSTS_DATA_DIR, or the user's data folder]",
+    ),
+]
+
 _EXAMPLES = """\b
 Examples:
   costs query
@@ -84,31 +97,17 @@ def query(
             "session_seconds.  [default: cost]",
         ),
     ] = None,
-    output: Annotated[
-        Format,
-        typer.Option(
-            "--format", metavar="FORMAT", help="table, json or csv; JSON and CSV are stable."
-        ),
-    ] = Format.TABLE,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The ledger's data directory, or one snapshot file.  "
-            "[default: $COSTS_DATA_DIR, or the user's data folder]",
-        ),
-    ] = None,
+    output: Output = Format.TABLE,
+    data_dir: DataDir = None,
 ) -> None:
     """Show what was spent, by tenant, agent or model.
 
     Reads the ledger's newest snapshot and disturbs nothing; what workers without a server have left
     on this host is booked before. What has no price is shown as unpriced, never as zero.
     """
-    from analytics.ledger import require  # noqa: PLC0415 - `costs --help` must start fast
-    from analytics.usage import answer, ask  # noqa: PLC0415 - same
+    from analytics.usage import answer, ask  # noqa: PLC0415 - `costs --help` must start fast
 
-    for module in ("duckdb", "rich")[: 2 if output is Format.TABLE else 1]:
-        require(module, needed_by="costs query")
+    require_for(output, needed_by="costs query")
     now = datetime.now(UTC)
     question = ask(
         by or ("tenant",), since=since, until=until, where=where or (), top=top, sort=sort, now=now
@@ -121,6 +120,14 @@ def query(
         waiting = (report.completeness.waiting or 0) + booked.left
         report = replace(report, completeness=replace(report.completeness, waiting=waiting))
     write(report, output, now=now)
+
+
+def require_for(output: Format, *, needed_by: str) -> None:
+    """Raise `MissingExtra` when what an answer in this format needs is not installed."""
+    from analytics.ledger import require  # noqa: PLC0415 - as above
+
+    for module in ("duckdb", "rich")[: 2 if output is Format.TABLE else 1]:
+        require(module, needed_by=needed_by)
 
 
 def write(report: Report, output: Format, *, now: datetime) -> None:
