@@ -29,6 +29,9 @@ class LocalLog(Protocol):
     def next_group(self) -> Sequence[tuple[str, bytes]]:
         """Return the next messages, nothing at the end."""
 
+    def claim(self) -> bool:
+        """Make the log this ledger's, before the first commit; tell whether it is."""
+
     def booked(self) -> None:
         """Take out what was returned last: it is committed."""
 
@@ -44,10 +47,13 @@ def book_waiting(ledger: Ledger, log: LocalLog) -> list[Applied]:
     """Book everything that waits now, and return what became of it."""
     done = []
     while group := log.next_group():
-        # 1. One transaction. If we die inside, nothing of it is booked, and it still waits.
+        # 1. The log is this ledger's. If we die, it is, and nothing of it is booked yet.
+        if not log.claim():
+            break
+        # 2. One transaction. If we die inside, nothing of it is booked, and it still waits.
         messages = [Message(subject, NO_SEQUENCE, data) for subject, data in group]
         done.append(ledger.apply(messages))
-        # 2. Committed. If we die before it is taken out, it comes again and books nothing.
+        # 3. Committed. If we die before it is taken out, it comes again and books nothing.
         log.booked()
     return done
 
@@ -87,6 +93,9 @@ class _Ahead:
             return ()
         group, self._first = self._first, None
         return self._log.next_group() if group is None else group
+
+    def claim(self) -> bool:
+        return self._log is not None and self._log.claim()
 
     def booked(self) -> None:
         if self._log is not None:

@@ -9,7 +9,6 @@ ledgers would be counted in both.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 from collections import deque
@@ -73,24 +72,44 @@ class LocalLog:
         """
         if self._files is None:
             self.problems = []
-            self._files = deque(files(self.folder))
+            try:
+                self._files = deque(files(self.folder))
+            except OutboxError as error:
+                self._failed(error)
+                return []
         while self._file is not None or self._files:
-            path = self._files[0] if self._file is None else self._file.path
             try:
                 if self._file is None:
                     self._file = _opened(self._files.popleft(), self._now_us())
                 if self._file is not None and (messages := self._file.next_group()):
                     return [(message.subject, message.data) for message in messages]
             except OutboxError as error:
-                logger.warning("not booked now: %s", error)
-                self.problems.append(f"{path.name}: {error.reason}")
+                self._failed(error)
             self._let_go()
         self._files = None
         return []
 
+    def claim(self) -> bool:
+        """Note that the outbox belongs to this ledger from here on; tell whether that is so.
+
+        Before the first commit: if we die between the two, the outbox is a ledger's that has
+        nothing of it yet. The other way round another ledger could book the same messages.
+        """
+        note = self.folder / _LEDGER
+        if self._is_inside() or note.exists():
+            return True
+        draft = note.with_suffix(".tmp")
+        try:
+            with border(self.folder):
+                draft.write_text(f"{self._data_dir}\n", "utf-8")
+                draft.replace(note)
+        except OutboxError as error:
+            self._failed(error)
+            return False
+        return True
+
     def booked(self) -> None:
         """Say that what `next_group` returned last is committed in the ledger."""
-        self._belong()
         if self._file is not None:
             try:
                 self._file.booked()
@@ -127,12 +146,9 @@ class LocalLog:
         """Whether the outbox lies in the ledger's own folder, and so is its own."""
         return self.folder.parent == self._data_dir
 
-    def _belong(self) -> None:
-        """Note which ledger has read it, where that is not plain."""
-        note = self.folder / _LEDGER
-        if not self._is_inside() and not note.exists():
-            with contextlib.suppress(OSError):
-                note.write_text(f"{self._data_dir}\n", "utf-8")
+    def _failed(self, error: OutboxError) -> None:
+        logger.warning("not booked now: %s", error)
+        self.problems.append(f"{error.path.name}: {error.reason}")
 
 
 def files(folder: Path) -> list[Path]:

@@ -35,6 +35,10 @@ class Log:
         self._read = len(group)
         return group
 
+    def claim(self) -> bool:
+        """It is nobody else's."""
+        return True
+
     def booked(self) -> None:
         """Take them out."""
         del self.waiting[: self._read]
@@ -137,6 +141,22 @@ def test_a_ledger_that_is_open_elsewhere_is_left_alone(tmp_path: Path) -> None:
     ):
         open_and_book(tmp_path, log)
     assert len(log.waiting) == len(offered())
+
+
+class Refused(Log):
+    """A log that cannot be made this ledger's."""
+
+    def claim(self) -> bool:
+        """Say no."""
+        return False
+
+
+def test_nothing_is_booked_from_a_log_that_is_not_ours(tmp_path: Path) -> None:
+    """Whose it is stands before the first commit, else two ledgers could book it."""
+    log = Refused(offered())
+    assert open_and_book(tmp_path, log) == 0
+    assert log.waiting == offered()
+    assert booked(tmp_path) == {}
 
 
 class TestReaders:

@@ -56,6 +56,7 @@ def read_all(log: LocalLog, *, booked: bool = True) -> list[tuple[str, bytes]]:
     while group := log.next_group():
         found += group
         if booked:
+            assert log.claim()
             log.booked()
     return found
 
@@ -172,6 +173,30 @@ def test_an_outbox_belongs_to_the_ledger_that_read_it_first(tmp_path: Path) -> N
     (folder / "ledger").unlink()
     with reader(folder, tmp_path / "one"):
         pass
+
+
+def test_a_ledger_that_dies_after_its_first_commit_still_owns_the_outbox(tmp_path: Path) -> None:
+    """Whose it is was noted before, so no other ledger books the same messages."""
+    folder = tmp_path / "spool"
+    orphan(folder, "dead", messages(1), place=EMBEDDED)
+    with reader(folder, tmp_path / "one") as log:
+        assert log.next_group()
+        assert log.claim()  # and then the commit, and the end
+    with pytest.raises(OutboxUnavailable, match="one"), reader(folder, tmp_path / "two"):
+        pass
+    with reader(folder, tmp_path / "one") as log:
+        assert len(read_all(log)) == 1
+
+
+def test_an_outbox_that_cannot_be_claimed_is_not_booked(tmp_path: Path) -> None:
+    """Nobody may book what another ledger might book as well; the reason is told."""
+    folder = tmp_path / "spool"
+    orphan(folder, "dead", messages(1), place=EMBEDDED)
+    (folder / "ledger.tmp").mkdir()
+    with reader(folder, tmp_path / "one") as log:
+        assert log.next_group()
+        assert not log.claim()
+        assert len(log.problems) == 1
 
 
 def test_a_look_at_another_ledger_takes_no_outbox(tmp_path: Path) -> None:
