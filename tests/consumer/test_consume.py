@@ -293,6 +293,7 @@ async def kill_again_and_again(broker: Broker, folder: Path, kills: int, seed: i
 
 
 class TestKills:
+    @pytest.mark.slow
     async def test_a_killed_ledger_loses_and_doubles_nothing(
         self, broker: Broker, tmp_path: Path
     ) -> None:

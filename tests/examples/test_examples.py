@@ -72,6 +72,7 @@ ANYWHERE = {("dental", "acme")}
 ROUTED = {("dental", "acme"), ("support", "globex"), ("restaurant", None)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "calls", "expected"),
     [
