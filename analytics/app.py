@@ -18,56 +18,56 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from analytics.before import Booked
-from analytics.config import from_env
-from analytics.exits import CODES, run
+from voicecosts.analytics.before import Booked
+from voicecosts.analytics.config import from_env
+from voicecosts.analytics.exits import CODES, run
 
 if TYPE_CHECKING:
     # Typer's own types of a command and its context have no public name.
     from typer._click.core import Command, Context
 
-    from analytics.books import Billed
+    from voicecosts.analytics.books import Billed
 
 
 def _consumer() -> typer.Typer:
-    from consumer.cli import app as commands  # noqa: PLC0415 - loaded when it is asked for
+    from voicecosts.consumer.cli import app as commands  # noqa: PLC0415 - loaded when it is asked for
 
     return commands
 
 
 def _analytics() -> typer.Typer:
-    from analytics.cli import app as commands  # noqa: PLC0415 - same
+    from voicecosts.analytics.cli import app as commands  # noqa: PLC0415 - same
 
     return commands
 
 
 def _audit() -> typer.Typer:
-    from analytics.audit_cli import app as commands  # noqa: PLC0415 - same
+    from voicecosts.analytics.audit_cli import app as commands  # noqa: PLC0415 - same
 
     return commands
 
 
 def _producer() -> typer.Typer:
-    from producer.cli import app as commands  # noqa: PLC0415 - same
+    from voicecosts.producer.cli import app as commands  # noqa: PLC0415 - same
 
     return commands
 
 
 def _demo() -> typer.Typer:
-    from analytics.demo import demo_app  # noqa: PLC0415 - same
+    from voicecosts.analytics.demo import demo_app  # noqa: PLC0415 - same
 
     # The calls are the producer's, which the analytics do not know: here they meet.
     return demo_app(_run_calls)
 
 
 def _run_calls(servers: str, calls: int, on_finished: Callable[[int], None]) -> Sequence[Billed]:
-    from producer.demo.calls import run  # noqa: PLC0415 - loads livekit-agents
+    from voicecosts.producer.demo.calls import run  # noqa: PLC0415 - loads livekit-agents
 
     return run(servers, calls, on_finished)
 
 
 def _outbox() -> typer.Typer:
-    from producer.outbox_cli import app as commands  # noqa: PLC0415 - same
+    from voicecosts.producer.outbox_cli import app as commands  # noqa: PLC0415 - same
 
     return commands
 
@@ -84,19 +84,19 @@ class ThisHost:
         root = (from_env().data_dir if data_dir is None else data_dir.expanduser()).absolute()
         if root.is_file():  # a snapshot: it is what it is
             return Booked()
-        from analytics.embedded import book  # noqa: PLC0415 - loads the outbox
+        from voicecosts.analytics.embedded import book  # noqa: PLC0415 - loads the outbox
 
         return book(root, folder)
 
     def open_log(self, data_dir: Path) -> Callable[[], object | None]:
         """Return what opens the log of this host, for the ledger that runs on `data_dir`."""
-        from analytics.embedded import opener  # noqa: PLC0415 - as above
+        from voicecosts.analytics.embedded import opener  # noqa: PLC0415 - as above
 
         return opener(data_dir.absolute())
 
     def adopting(self, servers: tuple[str, ...]) -> AbstractContextManager[object]:
         """Return what publishes the outboxes of dead processes while it is entered."""
-        from analytics.embedded import adopting  # noqa: PLC0415 - as above
+        from voicecosts.analytics.embedded import adopting  # noqa: PLC0415 - as above
 
         return adopting(servers)
 

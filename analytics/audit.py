@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from analytics.audited import UNSETTLED, Audit, Audited, State, StateTotal
-from analytics.completeness import as_of, completeness, losses
-from analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
-from analytics.filters import Selection, select
-from analytics.ledger import open_newest, read, require
-from analytics.report import CURRENCY
-from analytics.times import Moment, Period, period
-from analytics.unsettled import OPEN_FOR, bounds, of_sessions, unsettled
+from voicecosts.analytics.audited import UNSETTLED, Audit, Audited, State, StateTotal
+from voicecosts.analytics.completeness import as_of, completeness, losses
+from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
+from voicecosts.analytics.filters import Selection, select
+from voicecosts.analytics.ledger import open_newest, read, require
+from voicecosts.analytics.report import CURRENCY
+from voicecosts.analytics.times import Moment, Period, period
+from voicecosts.analytics.unsettled import OPEN_FOR, bounds, of_sessions, unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from analytics.snapshot import Snapshot
+    from voicecosts.analytics.snapshot import Snapshot
 
 TOP: Final = 20
 """Sessions that are listed, unless more are asked for."""
@@ -99,7 +99,7 @@ def audit(
     """
     moment = now or datetime.now(UTC)
     asked = inquire(since, until, where, state=state, top=top, open_for=open_for, now=moment)
-    require("duckdb", needed_by="analytics.audit")
+    require("duckdb", needed_by="voicecosts.analytics.audit")
     return answer(asked, data_dir, now=moment)
 
 

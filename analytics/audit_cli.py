@@ -1,4 +1,4 @@
-"""The command `costs audit`: a thin skin over `analytics.audit`.
+"""The command `costs audit`: a thin skin over `voicecosts.analytics.audit`.
 
 Standard output holds the answer and nothing else. The exit code is 0 whatever is found, as a question
 was answered; with `--strict` it is 1 when a session is short or abandoned.
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from analytics.before import booked_first
-from analytics.cli import DataDir, Format, Output, require_for
-from analytics.exits import FAILED
+from voicecosts.analytics.before import booked_first
+from voicecosts.analytics.cli import DataDir, Format, Output, require_for
+from voicecosts.analytics.exits import FAILED
 
 if TYPE_CHECKING:
-    from analytics.audited import Audit
+    from voicecosts.analytics.audited import Audit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -78,7 +78,7 @@ def audit(
     data_dir: DataDir = None,
 ) -> None:
     """Show which calls are whole in the ledger, and what the others may lack."""
-    from analytics.audit import answer, inquire  # noqa: PLC0415 - `costs --help` must start fast
+    from voicecosts.analytics.audit import answer, inquire  # noqa: PLC0415 - `costs --help` must start fast
 
     require_for(output, needed_by="costs audit")
     now = datetime.now(UTC)
@@ -96,7 +96,7 @@ def audit(
 
 def write(found: Audit, output: Format, *, now: datetime) -> None:
     """Write the audit to standard output: fitted to a terminal, whole and plain anywhere else."""
-    from analytics.audit_table import as_csv, as_json, as_table  # noqa: PLC0415 - as above
+    from voicecosts.analytics.audit_table import as_csv, as_json, as_table  # noqa: PLC0415 - as above
 
     if output is Format.TABLE:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from analytics.audited import UNSETTLED, Audited
-from analytics.filters import NONE
-from analytics.render import plain_moment, plain_money
-from analytics.words import age, ago, clock, counted, money, money_digits
+from voicecosts.analytics.audited import UNSETTLED, Audited
+from voicecosts.analytics.filters import NONE
+from voicecosts.analytics.render import plain_moment, plain_money
+from voicecosts.analytics.words import age, ago, clock, counted, money, money_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
     from decimal import Decimal
 
-    from analytics.audited import Audit
+    from voicecosts.analytics.audited import Audit
 
 _UNKNOWN: Final = "unknown"
 _UNPRICED: Final = "unpriced"
@@ -41,7 +41,7 @@ CAUSES: Final[dict[str, str]] = {
 
 def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
     """Return the audit as lines of at most `width` cells; without a width nothing is left out."""
-    from analytics.grid import Column, fit, lines, wrapped  # noqa: PLC0415 - only this needs rich
+    from voicecosts.analytics.grid import Column, fit, lines, wrapped  # noqa: PLC0415 - only this needs rich
 
     names = [Column("state", [str(it.state) for it in audit.states])]
     numbers = [
@@ -140,7 +140,7 @@ def _because(session: Audited) -> str:
 
 
 def _shown(name: str | None) -> str:
-    from analytics.grid import printable  # noqa: PLC0415 - only the table needs rich
+    from voicecosts.analytics.grid import printable  # noqa: PLC0415 - only the table needs rich
 
     return NONE if name is None else printable(name)
 

@@ -1,7 +1,7 @@
 """What is done before the ledger is read: workers without a server leave their usage in an outbox.
 
 The commands `query` and `audit` ask for it to be booked first. How that is done is not known here:
-`analytics.app` hands it in. An answer never fails because of it; it says what it does not hold.
+`voicecosts.analytics.app` hands it in. An answer never fails because of it; it says what it does not hold.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Protocol
 import typer
 from msgspec import Struct
 
-from analytics.errors import NoLedger
-from analytics.words import counted
+from voicecosts.analytics.errors import NoLedger
+from voicecosts.analytics.words import counted
 
 
 class Booked(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The command `costs query`: a thin skin over `analytics.query`.
+"""The command `costs query`: a thin skin over `voicecosts.analytics.query`.
 
 Standard output holds the answer and nothing else, so it can be piped; a CSV's warnings go to standard
 error. What cannot be asked or read is raised, and `exits` turns it into an exit code.
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from analytics.before import booked_first
+from voicecosts.analytics.before import booked_first
 
 if TYPE_CHECKING:
-    from analytics.report import Report
+    from voicecosts.analytics.report import Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -105,7 +105,7 @@ def query(
     Reads the ledger's newest snapshot and disturbs nothing; what workers without a server have left
     on this host is booked before. What has no price is shown as unpriced, never as zero.
     """
-    from analytics.usage import answer, ask  # noqa: PLC0415 - `costs --help` must start fast
+    from voicecosts.analytics.usage import answer, ask  # noqa: PLC0415 - `costs --help` must start fast
 
     require_for(output, needed_by="costs query")
     now = datetime.now(UTC)
@@ -124,7 +124,7 @@ def query(
 
 def require_for(output: Format, *, needed_by: str) -> None:
     """Raise `MissingExtra` when what an answer in this format needs is not installed."""
-    from analytics.ledger import require  # noqa: PLC0415 - as above
+    from voicecosts.analytics.ledger import require  # noqa: PLC0415 - as above
 
     for module in ("duckdb", "rich")[: 2 if output is Format.TABLE else 1]:
         require(module, needed_by=needed_by)
@@ -133,13 +133,13 @@ def require_for(output: Format, *, needed_by: str) -> None:
 def write(report: Report, output: Format, *, now: datetime) -> None:
     """Write the report to standard output: fitted to a terminal, whole and plain anywhere else."""
     if output is Format.TABLE:
-        from analytics.table import as_table  # noqa: PLC0415 - only the table needs rich
+        from voicecosts.analytics.table import as_table  # noqa: PLC0415 - only the table needs rich
 
         # A pipe or a file has no width: everything goes there.
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         typer.echo(as_table(report, now=now, width=width), nl=False)
         return
-    from analytics.render import as_csv, as_json  # noqa: PLC0415 - as above
+    from voicecosts.analytics.render import as_csv, as_json  # noqa: PLC0415 - as above
 
     typer.echo(as_json(report) if output is Format.JSON else as_csv(report), nl=False)
     if output is Format.CSV:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from analytics.errors import BadFilter, BadQuestion, UnknownColumn
+from voicecosts.analytics.errors import BadFilter, BadQuestion, UnknownColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from analytics.ledger import read
-from analytics.report import Completeness, Row, Unpriced
-from analytics.words import age, clock, counted
+from voicecosts.analytics.ledger import read
+from voicecosts.analytics.report import Completeness, Row, Unpriced
+from voicecosts.analytics.words import age, clock, counted
 
 if TYPE_CHECKING:
     import duckdb
 
-    from analytics.filters import Selection
-    from analytics.snapshot import Snapshot
-    from analytics.unsettled import Unsettled
+    from voicecosts.analytics.filters import Selection
+    from voicecosts.analytics.snapshot import Snapshot
+    from voicecosts.analytics.unsettled import Unsettled
 
 _NAMED: Final = 3
 """How many unpriced models a sentence names."""

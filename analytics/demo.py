@@ -25,9 +25,9 @@ from typing import Annotated, Final
 
 import typer
 
-from analytics.books import Billed, compare
-from analytics.errors import AnalyticsError
-from analytics.ledger import connect, require
+from voicecosts.analytics.books import Billed, compare
+from voicecosts.analytics.errors import AnalyticsError
+from voicecosts.analytics.ledger import connect, require
 
 CALLS: Final = 42
 _READY_S: Final = 30.0
@@ -98,7 +98,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 def _ledger(folder: Path) -> Iterator[str]:
     """Run `costs up` in its own process; yield where workers connect."""
     log = folder / "demo.log"
-    command = [sys.executable, "-m", "analytics.app", "up", "--snapshot-interval", "0.5"]
+    command = [sys.executable, "-P", "-m", "voicecosts", "up", "--snapshot-interval", "0.5"]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - this very program
             [*command, "--data-dir", str(folder)],
@@ -165,8 +165,8 @@ def _wait_until_booked(folder: Path, calls: int) -> None:
 
 
 def _show(folder: Path) -> None:
-    from analytics.table import as_table  # noqa: PLC0415 - needs rich, which may be missing
-    from analytics.usage import query  # noqa: PLC0415 - needs duckdb
+    from voicecosts.analytics.table import as_table  # noqa: PLC0415 - needs rich, which may be missing
+    from voicecosts.analytics.usage import query  # noqa: PLC0415 - needs duckdb
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for by in ("tenant", "agent"):

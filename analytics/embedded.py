@@ -1,6 +1,6 @@
 """Where the outbox of this host meets the ledger: the producer's log, booked by the consumer.
 
-Part of the composition of the command `costs`, and imported by `analytics.app` alone. One process
+Part of the composition of the command `costs`, and imported by `voicecosts.analytics.app` alone. One process
 at a time reads the outbox; a second one waits for it, as it wants to see what the first has booked.
 """
 
@@ -15,14 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from analytics.before import Booked
-from analytics.config import from_env
-from analytics.snapshot import STATUS, read_status
-from producer.config import ProducerConfig, outbox_folder
-from producer.errors import OutboxError, OutboxHeld
-from producer.identity import now_us
-from producer.local_log import LocalLog, files
-from producer.survey import outboxes
+from voicecosts.analytics.before import Booked
+from voicecosts.analytics.config import from_env
+from voicecosts.analytics.snapshot import STATUS, read_status
+from voicecosts.producer.config import ProducerConfig, outbox_folder
+from voicecosts.producer.errors import OutboxError, OutboxHeld
+from voicecosts.producer.identity import now_us
+from voicecosts.producer.local_log import LocalLog, files
+from voicecosts.producer.survey import outboxes
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ def book(data_dir: Path, folder: Path | None = None) -> Booked:
 def _book(folder: Path, data_dir: Path, *, may_claim: bool) -> Booked:
     if not all(find_spec(name) for name in _NEEDED):
         raise _NotNow("booking needs the extra 'consumer': pip install 'voicecosts[consumer]'")
-    from consumer.errors import LedgerError, LedgerInUse  # noqa: PLC0415 - the consumer may be absent
-    from consumer.local import open_and_book  # noqa: PLC0415 - same
+    from voicecosts.consumer.errors import LedgerError, LedgerInUse  # noqa: PLC0415 - the consumer may be absent
+    from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same
 
     log = _opened(folder, data_dir, may_claim=may_claim) if files(folder) else None
     try:
@@ -103,7 +103,7 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
 @contextlib.contextmanager
 def adopting(servers: tuple[str, ...]) -> Iterator[None]:
     """Publish what dead processes left for `servers`, for as long as this is entered."""
-    from producer.publisher import Publisher  # noqa: PLC0415 - loads the broker client
+    from voicecosts.producer.publisher import Publisher  # noqa: PLC0415 - loads the broker client
 
     config = ProducerConfig(
         project=os.environ.get("COSTS_PROJECT", "").strip() or "voicecosts",

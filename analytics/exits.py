@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from typer.exceptions import TyperException
 
-from analytics.config import from_env
+from voicecosts.analytics.config import from_env
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,23 +46,23 @@ CODES: Final[dict[int, str]] = {
 """What each code means; `costs --help` prints this."""
 
 EXIT_CODES: Final[dict[str, int]] = {
-    "analytics.errors.AnalyticsError": FAILED,
-    "analytics.errors.BadQuestion": USAGE,
-    "analytics.errors.NoLedger": NO_LEDGER,
-    "analytics.errors.LedgerNewer": LEDGER_NEWER,
-    "analytics.errors.LedgerInUse": IN_USE,
-    "analytics.errors.MissingExtra": MISSING_EXTRA,
-    "consumer.errors.LedgerError": FAILED,
-    "consumer.errors.InvalidConfig": USAGE,
-    "consumer.errors.LedgerNewer": LEDGER_NEWER,
-    "consumer.errors.LedgerInUse": IN_USE,
-    "consumer.errors.DataDirInUse": IN_USE,
-    "consumer.errors.MissingExtra": MISSING_EXTRA,
-    "consumer.errors.BrokerUnreachable": UNREACHABLE,
-    "consumer.errors.StreamDrift": DRIFT,
-    "producer.errors.ProducerError": FAILED,
-    "producer.errors.ConfigError": USAGE,
-    "producer.errors.MissingExtra": MISSING_EXTRA,
+    "voicecosts.analytics.errors.AnalyticsError": FAILED,
+    "voicecosts.analytics.errors.BadQuestion": USAGE,
+    "voicecosts.analytics.errors.NoLedger": NO_LEDGER,
+    "voicecosts.analytics.errors.LedgerNewer": LEDGER_NEWER,
+    "voicecosts.analytics.errors.LedgerInUse": IN_USE,
+    "voicecosts.analytics.errors.MissingExtra": MISSING_EXTRA,
+    "voicecosts.consumer.errors.LedgerError": FAILED,
+    "voicecosts.consumer.errors.InvalidConfig": USAGE,
+    "voicecosts.consumer.errors.LedgerNewer": LEDGER_NEWER,
+    "voicecosts.consumer.errors.LedgerInUse": IN_USE,
+    "voicecosts.consumer.errors.DataDirInUse": IN_USE,
+    "voicecosts.consumer.errors.MissingExtra": MISSING_EXTRA,
+    "voicecosts.consumer.errors.BrokerUnreachable": UNREACHABLE,
+    "voicecosts.consumer.errors.StreamDrift": DRIFT,
+    "voicecosts.producer.errors.ProducerError": FAILED,
+    "voicecosts.producer.errors.ConfigError": USAGE,
+    "voicecosts.producer.errors.MissingExtra": MISSING_EXTRA,
     # Typer keeps its own classes in a private module and gives its usage errors this one.
     "typer._click.exceptions.UsageError": USAGE,
     "typer.exceptions.TyperException": FAILED,

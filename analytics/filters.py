@@ -12,13 +12,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from analytics.columns import COLUMN, Group, group
-from analytics.errors import BadFilter
+from voicecosts.analytics.columns import COLUMN, Group, group
+from voicecosts.analytics.errors import BadFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from analytics.times import Period
+    from voicecosts.analytics.times import Period
 
 NONE: Final = "(none)"
 """How a row without a tenant is shown and asked for."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from analytics.errors import LedgerInUse, LedgerNewer, MissingExtra, NotALedger
-from analytics.snapshot import Snapshot, locate
+from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, MissingExtra, NotALedger
+from voicecosts.analytics.snapshot import Snapshot, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
         LedgerInUse: The file named is the ledger's own, not a snapshot.
         MissingExtra: duckdb is not installed.
     """
-    require("duckdb", needed_by="analytics.connect")
+    require("duckdb", needed_by="voicecosts.connect")
     return open_newest(data_dir)[0]
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from analytics.report import measure_names
-from analytics.words import stamp
+from voicecosts.analytics.report import measure_names
+from voicecosts.analytics.words import stamp
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from analytics.report import Report, Row
+    from voicecosts.analytics.report import Report, Row
 
 _MONEY = ("cost", "estimated_cost")
 

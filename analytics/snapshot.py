@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from analytics.config import from_env
-from analytics.errors import NoLedger, NoSnapshotYet, NotALedger
+from voicecosts.analytics.config import from_env
+from voicecosts.analytics.errors import NoLedger, NoSnapshotYet, NotALedger
 
 LINK = "costs.duckdb"
 STATUS = "ledger.json"

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from analytics.columns import Group
-from analytics.filters import NONE
-from analytics.grid import Column, fit, lines, printable, wrapped
-from analytics.words import ago, clock, counted, money, money_digits, seconds, share
+from voicecosts.analytics.columns import Group
+from voicecosts.analytics.filters import NONE
+from voicecosts.analytics.grid import Column, fit, lines, printable, wrapped
+from voicecosts.analytics.words import ago, clock, counted, money, money_digits, seconds, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from decimal import Decimal
 
-    from analytics.report import Report, Row
+    from voicecosts.analytics.report import Report, Row
 
 UNPRICED: Final = "unpriced"
 

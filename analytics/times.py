@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from analytics.errors import BadTime
+from voicecosts.analytics.errors import BadTime
 
 _ABSOLUTE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"

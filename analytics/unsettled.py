@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from analytics.ledger import read
-from analytics.report import CURRENCY
-from analytics.words import counted, money
+from voicecosts.analytics.ledger import read
+from voicecosts.analytics.report import CURRENCY
+from voicecosts.analytics.words import counted, money
 
 if TYPE_CHECKING:
     import duckdb
 
-    from analytics.filters import Selection
-    from analytics.snapshot import Snapshot
+    from voicecosts.analytics.filters import Selection
+    from voicecosts.analytics.snapshot import Snapshot
 
 OPEN_FOR: Final = timedelta(hours=1)
 """A session without an end is open until it has not been seen for so long."""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct, structs
 
-from analytics.columns import COLUMN, MEASURES, Group, Sort, groups
-from analytics.completeness import as_of, completeness, nothing_found, warnings
-from analytics.errors import BadTop
-from analytics.filters import Selection, select
-from analytics.ledger import open_newest, read, require
-from analytics.report import CURRENCY, Report, Row
-from analytics.times import Moment, Period, period
-from analytics.unsettled import mention, say, unsettled
+from voicecosts.analytics.columns import COLUMN, MEASURES, Group, Sort, groups
+from voicecosts.analytics.completeness import as_of, completeness, nothing_found, warnings
+from voicecosts.analytics.errors import BadTop
+from voicecosts.analytics.filters import Selection, select
+from voicecosts.analytics.ledger import open_newest, read, require
+from voicecosts.analytics.report import CURRENCY, Report, Row
+from voicecosts.analytics.times import Moment, Period, period
+from voicecosts.analytics.unsettled import mention, say, unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from analytics.snapshot import Snapshot
+    from voicecosts.analytics.snapshot import Snapshot
 
 _MICROS: Final = Decimal(1_000_000)
 
@@ -70,7 +70,7 @@ def query(
     """
     moment = now or datetime.now(UTC)
     question = ask(by, since=since, until=until, where=where, top=top, sort=sort, now=moment)
-    require("duckdb", needed_by="analytics.query")
+    require("duckdb", needed_by="voicecosts.query")
     return answer(question, data_dir, now=moment)
 
 

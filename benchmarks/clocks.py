@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from producer import CostObserver, attachment, tap
+from voicecosts.producer import CostObserver, attachment, tap
 
 
 class Clocks:

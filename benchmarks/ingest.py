@@ -23,24 +23,24 @@ from pathlib import Path
 
 import nats
 
-from consumer.broker import STREAM_MAX_BYTES, PrivateBroker
-from consumer.config import LedgerConfig, from_env
-from consumer.connection import Connection, Waits
-from consumer.consume import consume
-from consumer.decode import read
-from consumer.message import Message
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from consumer.store.database import open_database
-from consumer.store.entries import Entries
-from consumer.store.layout import Layout
-from consumer.store.ledger import Ledger
-from consumer.store.sessions import SessionState
-from consumer.store.write import write_entries
-from consumer.stream import declaration, ensure
-from producer.events import Batch, MeterReading, Quantities, encode
-from producer.identity import new_session_id
-from producer.subjects import subject
+from voicecosts.consumer.broker import STREAM_MAX_BYTES, PrivateBroker
+from voicecosts.consumer.config import LedgerConfig, from_env
+from voicecosts.consumer.connection import Connection, Waits
+from voicecosts.consumer.consume import consume
+from voicecosts.consumer.decode import read
+from voicecosts.consumer.message import Message
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.database import open_database
+from voicecosts.consumer.store.entries import Entries
+from voicecosts.consumer.store.layout import Layout
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.sessions import SessionState
+from voicecosts.consumer.store.write import write_entries
+from voicecosts.consumer.stream import declaration, ensure
+from voicecosts.producer.events import Batch, MeterReading, Quantities, encode
+from voicecosts.producer.identity import new_session_id
+from voicecosts.producer.subjects import subject
 
 PRODUCER = "0123456789abcdef"
 MODELS = (

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from livekit import rtc
 from livekit.agents import Agent, AgentSession
 
-from producer import CostObserver
-from producer.demo.devices import Microphone, session_io
-from producer.demo.providers import SAMPLE_RATE, ScriptedLLM, ScriptedSTT, ScriptedTTS
 from tests.support.jobs import job
+from voicecosts import CostObserver
+from voicecosts.producer.demo.devices import Microphone, session_io
+from voicecosts.producer.demo.providers import SAMPLE_RATE, ScriptedLLM, ScriptedSTT, ScriptedTTS
 
 PHRASE_S: Final = 1.5
 """What a caller says in each turn, where no frames flow by themselves."""

@@ -14,11 +14,11 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from producer.identity import SessionIdentity
-from producer.meters import Meters
-from producer.publisher import Publisher
-from producer.usage import Usage
 from tests.support.fleet import START_US, session_id
+from voicecosts.producer.identity import SessionIdentity
+from voicecosts.producer.meters import Meters
+from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.usage import Usage
 
 LIFE_S: Final = 180
 READ_EVERY_S: Final = 2.0

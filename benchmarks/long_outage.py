@@ -33,12 +33,12 @@ from nats.js import api
 
 from benchmarks.long_calls import TICK_S, Calls, Key, oracle
 from benchmarks.measuring import child, rss_kb
-from producer.config import ProducerConfig
-from producer.events import Batch, MeterReading, Quantities, SessionEnded, decode
-from producer.publisher import Publisher
-from producer.subjects import STREAM, STREAM_SUBJECTS
 from tests.support import stream
 from tests.support.broker import Broker
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.events import Batch, MeterReading, Quantities, SessionEnded, decode
+from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
 
 LINGER_S: Final = 0.1
 
@@ -119,7 +119,7 @@ def verdict(readings: list[int], last: dict[Key, tuple[int, Quantities]]) -> dic
 
 def as_child(chosen: argparse.Namespace) -> None:
     """Run one bound and print what was seen as JSON."""
-    logging.getLogger("producer").setLevel(logging.CRITICAL)
+    logging.getLogger("voicecosts").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="voicecosts-bench-") as name:
         broker = Broker(Path(name) / "broker")
         config = ProducerConfig(

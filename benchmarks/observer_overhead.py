@@ -25,10 +25,10 @@ from livekit.agents import Agent, AgentSession, MetricsCollectedEvent
 from livekit.agents.metrics import LLMMetrics
 from livekit.agents.metrics.base import Metadata
 
-from producer import CostObserver
-from producer.demo.providers import ScriptedLLM
-from producer.process import PROCESS
-from producer.tap import listener
+from voicecosts import CostObserver
+from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.process import PROCESS
+from voicecosts.producer.tap import listener
 
 AIM_US = 10.0
 
@@ -100,7 +100,7 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     chosen = parser.parse_args()
     logging.getLogger("livekit").setLevel(logging.ERROR)
-    logging.getLogger("producer").setLevel(logging.ERROR)
+    logging.getLogger("voicecosts").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="voicecosts-bench-") as outbox:
         observer = CostObserver(project="bench", servers="nats://127.0.0.1:1", outbox_dir=outbox)
         rounds = [await round_us(chosen.events, observer) for _ in range(chosen.rounds)]

@@ -42,16 +42,16 @@ from livekit.agents.voice.agent_activity import _AgentActivityContextVar, _Speec
 
 from benchmarks.measuring import percentile
 from benchmarks.observer_overhead import events
-from producer import CostObserver
-from producer.attachment import Attachment
-from producer.buffer import Buffer
-from producer.config import BufferLimits
-from producer.demo.providers import ScriptedLLM
-from producer.identity import SessionIdentity, new_session_id, now_us
-from producer.process import PROCESS
-from producer.tap import listener
 from tests.support import stream
 from tests.support.broker import Broker
+from voicecosts import CostObserver
+from voicecosts.producer.attachment import Attachment
+from voicecosts.producer.buffer import Buffer
+from voicecosts.producer.config import BufferLimits
+from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.identity import SessionIdentity, new_session_id, now_us
+from voicecosts.producer.process import PROCESS
+from voicecosts.producer.tap import listener
 
 SESSIONS: Final = 50
 SMALL_FILES: Final = 200_000
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pace-ms", type=float, default=10.0)
     chosen = parser.parse_args()
-    for name in ("producer", "livekit"):
+    for name in ("voicecosts", "livekit"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     found = {state: Took(chosen.events, chosen.pace_ms / 1000) for state in STATES}

@@ -38,15 +38,15 @@ from livekit.agents import (
 )
 
 from benchmarks.measuring import percentile
-from producer import CostObserver
-from producer.demo.devices import Handset, session_io
-from producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
-from producer.pool.agent_pool import AgentPool
-from producer.process import PROCESS
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.waiting import until
 from tests.support.worker import launch
+from voicecosts import CostObserver
+from voicecosts.producer.demo.devices import Handset, session_io
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
+from voicecosts.producer.pool.agent_pool import AgentPool
+from voicecosts.producer.process import PROCESS
 
 TURNS: Final = 2
 AT_ONCE: Final = 4

@@ -42,10 +42,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.clocks import Clocks, held_kb
 from benchmarks.live_calls import Calls, within
 from benchmarks.measuring import child, rss_kb, spread, thread_cpu_s
-from producer import CostObserver
-from producer.process import PROCESS
 from tests.support import stream
 from tests.support.broker import Broker
+from voicecosts import CostObserver
+from voicecosts.producer.process import PROCESS
 
 AIM_PERCENT = 2.0
 AIM_KB = 20.0
@@ -128,7 +128,7 @@ def _publisher_cpu_s(observer: CostObserver | None) -> float:
 def as_child(chosen: argparse.Namespace) -> None:
     """Run one variant and print it as JSON."""
     logging.getLogger("livekit").setLevel(logging.ERROR)
-    logging.getLogger("producer").setLevel(logging.ERROR)
+    logging.getLogger("voicecosts").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="voicecosts-bench-") as folder:
         chosen.outbox = folder
         found = asyncio.run(variant(chosen))

@@ -14,8 +14,14 @@ from typing import Final, Protocol
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from consumer.message import Reason
-from producer.events import QUANTITIES, MeterReading, Quantities, RequestDetail, SessionEnded
+from voicecosts.consumer.message import Reason
+from voicecosts.producer.events import (
+    QUANTITIES,
+    MeterReading,
+    Quantities,
+    RequestDetail,
+    SessionEnded,
+)
 
 NO_PRICE: Final = "no_price"
 """The reason of an unpriced row when the rating gave none."""

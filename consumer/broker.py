@@ -22,8 +22,8 @@ from subprocess import Popen
 from types import TracebackType
 from typing import Final, Self
 
-from consumer.child import command_line, end, find_binary, is_alive, start
-from consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig
+from voicecosts.consumer.child import command_line, end, find_binary, is_alive, start
+from voicecosts.consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig
 
 STORE_BYTES: Final = 2**30
 STREAM_MAX_BYTES: Final = STORE_BYTES - 64 * 2**20

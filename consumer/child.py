@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from consumer.errors import MissingExtra
+from voicecosts.consumer.errors import MissingExtra
 
 STOP_DEADLINE_S: Final = 10.0
 

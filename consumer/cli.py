@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumer.errors import BrokerFailed, MissingExtra
+from voicecosts.consumer.errors import BrokerFailed, MissingExtra
 
 if TYPE_CHECKING:
-    from consumer.broker import PrivateBroker
-    from consumer.config import LedgerConfig
-    from consumer.local import OpenLog
+    from voicecosts.consumer.broker import PrivateBroker
+    from voicecosts.consumer.config import LedgerConfig
+    from voicecosts.consumer.local import OpenLog
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,8 +67,8 @@ def up(
     refused. What workers without a server leave on this host is booked too, and what workers of
     this server left when they died is published.
     """
-    from consumer.broker import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - see above
-    from consumer.config import from_env  # noqa: PLC0415 - see above
+    from voicecosts.consumer.broker import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - see above
+    from voicecosts.consumer.config import from_env  # noqa: PLC0415 - see above
 
     config = from_env(
         own_broker=True,
@@ -120,7 +120,7 @@ def consume(
     SIGINT and SIGTERM stop it in order; it goes on where it was when it is started again. What
     workers without a server leave on this host is booked too.
     """
-    from consumer.config import from_env  # noqa: PLC0415 - see above
+    from voicecosts.consumer.config import from_env  # noqa: PLC0415 - see above
 
     config = from_env(
         servers=servers,
@@ -132,7 +132,7 @@ def consume(
     )
     _require_ledger("costs consume")
     _log_to_stderr()
-    from consumer.consume import serve  # noqa: PLC0415 - see above
+    from voicecosts.consumer.consume import serve  # noqa: PLC0415 - see above
 
     asyncio.run(serve(config, open_log=_log_of(ctx, config)))
 
@@ -145,7 +145,7 @@ def _log_of(ctx: typer.Context, config: LedgerConfig) -> OpenLog | None:
 def _run_with(broker: PrivateBroker, config: LedgerConfig, open_log: OpenLog | None) -> None:
     from msgspec.structs import replace  # noqa: PLC0415 - see above
 
-    from consumer.consume import serve  # noqa: PLC0415 - see above
+    from voicecosts.consumer.consume import serve  # noqa: PLC0415 - see above
 
     folder = shlex.quote(str(config.data_dir))
 
@@ -172,5 +172,4 @@ def _log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
-    for name in ("consumer", "producer"):
-        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("voicecosts").setLevel(logging.INFO)

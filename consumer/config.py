@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from consumer.errors import InvalidConfig
+from voicecosts.consumer.errors import InvalidConfig
 
 SERVERS: Final = "COSTS_SERVERS"
 CREDENTIALS: Final = "COSTS_CREDENTIALS"

@@ -20,11 +20,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
-from consumer.config import LedgerConfig, credentials_kind, mask
-from consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
-from consumer.message import Message
-from consumer.stream import DURABLE
-from producer.subjects import STREAM
+from voicecosts.consumer.config import LedgerConfig, credentials_kind, mask
+from voicecosts.consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
+from voicecosts.consumer.message import Message
+from voicecosts.consumer.stream import DURABLE
+from voicecosts.producer.subjects import STREAM
 
 GROUP_MESSAGES: Final = 500
 GROUP_BYTES: Final = 64 * 2**20

@@ -11,8 +11,8 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason, shorten
-from producer.events import (
+from voicecosts.consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason, shorten
+from voicecosts.producer.events import (
     VERSION,
     Event,
     Name,
@@ -23,7 +23,7 @@ from producer.events import (
     decode_event,
     encode_event,
 )
-from producer.subjects import project_token, token
+from voicecosts.producer.subjects import project_token, token
 
 MAX_UNREADABLE_BATCH: Final = 10_000
 """Events of a batch that is read one by one, at most: 50 times what a producer packs."""

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from consumer.config import LedgerConfig, mask
-from consumer.connection import UNUSABLE, Connection, Group, Waits, failure, words
-from consumer.stream import declaration, ensure, rewind
-from producer.subjects import STREAM
+from voicecosts.consumer.config import LedgerConfig, mask
+from voicecosts.consumer.connection import UNUSABLE, Connection, Group, Waits, failure, words
+from voicecosts.consumer.stream import declaration, ensure, rewind
+from voicecosts.producer.subjects import STREAM
 
 START_DEADLINE_S: Final = 30.0
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from consumer.message import Applied, Message
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from consumer.store.heartbeat import read_heartbeat
-from consumer.store.layout import Layout
-from consumer.store.ledger import Ledger
-from consumer.store.quiet import confirm
+from voicecosts.consumer.message import Applied, Message
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.heartbeat import read_heartbeat
+from voicecosts.consumer.store.layout import Layout
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.quiet import confirm
 
 NO_SEQUENCE: Final = 0
 """The place in the stream of a message that was in none."""

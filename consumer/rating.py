@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from consumer import pricing
-from consumer.booking import Meter, Rate, Rated
-from consumer.pricing import PriceBook
-from producer.events import Quantities
+from voicecosts.consumer import pricing
+from voicecosts.consumer.booking import Meter, Rate, Rated
+from voicecosts.consumer.pricing import PriceBook
+from voicecosts.producer.events import Quantities
 
 
 def rate_by(book: PriceBook) -> Rate:

@@ -16,9 +16,9 @@ from msgspec import Struct
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from consumer.config import LedgerConfig
-from consumer.errors import StreamDrift
-from producer.subjects import STREAM, STREAM_SUBJECTS
+from voicecosts.consumer.config import LedgerConfig
+from voicecosts.consumer.errors import StreamDrift
+from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
 
 DURABLE: Final = "ledger"
 

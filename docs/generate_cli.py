@@ -9,8 +9,8 @@ from pathlib import Path
 
 from typer.main import get_group
 
-from analytics.app import COMMANDS
-from analytics.exits import CODES
+from voicecosts.analytics.app import COMMANDS
+from voicecosts.analytics.exits import CODES
 
 PAGE = Path(__file__).with_name("cli.md")
 
@@ -29,7 +29,7 @@ def help_of(*command: str) -> str:
     """Return what `costs … --help` prints at 100 columns."""
     environment = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
     shown = subprocess.run(  # noqa: S603 - this project's own command
-        [sys.executable, "-m", "analytics.app", *command, "--help"],
+        [sys.executable, "-P", "-m", "voicecosts", *command, "--help"],
         capture_output=True,
         check=True,
         text=True,

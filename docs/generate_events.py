@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from producer import events, subjects  # noqa: E402 - a checkout need not be installed
+from voicecosts.producer import events, subjects  # noqa: E402 - a checkout need not be installed
 
 PAGE: Final = ROOT / "docs" / "events.md"
 

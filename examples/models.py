@@ -13,6 +13,6 @@ LLM: Any = "openai/gpt-4.1-mini"
 TTS: Any = "cartesia/sonic-3"
 
 if os.environ.get("EXAMPLES_OFFLINE"):
-    from producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
+    from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
     STT, LLM, TTS = ScriptedSTT(), ScriptedLLM(), ScriptedTTS()

@@ -10,7 +10,7 @@ from livekit.agents import Agent
 from models import LLM, STT, TTS
 from openrtc import AgentPool
 
-from producer import CostObserver
+from voicecosts import CostObserver
 
 
 class Dental(Agent):

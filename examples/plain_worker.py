@@ -11,7 +11,7 @@ from typing import Any
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli
 from models import LLM, STT, TTS
 
-from producer import CostObserver, dispatch_metadata
+from voicecosts import CostObserver, dispatch_metadata
 
 server = AgentServer()
 observer = CostObserver(project="examples")

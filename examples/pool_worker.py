@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models import LLM, STT, TTS
 
-from producer import AgentPool, CostObserver
+from voicecosts import AgentPool, CostObserver
 
 pool = AgentPool(
     observers=[CostObserver(project="examples")],

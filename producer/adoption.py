@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from producer.budget import DATABASE, LOCK, Claim, label
-from producer.config import ProducerConfig, mask
-from producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
-from producer.outbox import Outbox
-from producer.outbox_file import COLUMNS, as_text, border, file_of, remove, whole
-from producer.packing import Packed
+from voicecosts.producer.budget import DATABASE, LOCK, Claim, label
+from voicecosts.producer.config import ProducerConfig, mask
+from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox_file import COLUMNS, as_text, border, file_of, remove, whole
+from voicecosts.producer.packing import Packed
 
 DAMAGED: Final = ".damaged"
 EMBEDDED: Final = "local"

@@ -15,13 +15,13 @@ from typing import Any, Final, Protocol
 
 from livekit.agents import AgentSession
 
-from producer.buffer import Buffer
-from producer.estimates import Estimates
-from producer.events import Event
-from producer.identity import SessionIdentity, now_us
-from producer.meters import Meters
-from producer.tap import Tap, listener
-from producer.usage import UnknownMetricsError, Usage, usage_of
+from voicecosts.producer.buffer import Buffer
+from voicecosts.producer.estimates import Estimates
+from voicecosts.producer.events import Event
+from voicecosts.producer.identity import SessionIdentity, now_us
+from voicecosts.producer.meters import Meters
+from voicecosts.producer.tap import Tap, listener
+from voicecosts.producer.usage import UnknownMetricsError, Usage, usage_of
 
 logger = logging.getLogger(__name__)
 

@@ -14,15 +14,15 @@ from typing import Final
 
 from msgspec import Struct
 
-from producer.adoption import EVERYWHERE, destination, left_out, rescue
-from producer.bound import Bound
-from producer.config import ProducerConfig
-from producer.errors import OutboxError, OutboxUnavailable
-from producer.orphans import Orphans
-from producer.outbox import Outbox
-from producer.packing import Packed
-from producer.quarantine import Quarantine
-from producer.shelf import Shelf
+from voicecosts.producer.adoption import EVERYWHERE, destination, left_out, rescue
+from voicecosts.producer.bound import Bound
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.errors import OutboxError, OutboxUnavailable
+from voicecosts.producer.orphans import Orphans
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.packing import Packed
+from voicecosts.producer.quarantine import Quarantine
+from voicecosts.producer.shelf import Shelf
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from producer.budget import held_elsewhere
-from producer.compaction import ORDER, Smaller, Thinning, shed
-from producer.outbox import Outbox
-from producer.outbox_file import ROW_BYTES
-from producer.packing import Packed
+from voicecosts.producer.budget import held_elsewhere
+from voicecosts.producer.compaction import ORDER, Smaller, Thinning, shed
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox_file import ROW_BYTES
+from voicecosts.producer.packing import Packed
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from producer.errors import OutboxHeld, OutboxUnavailable
+from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable
 
 DATABASE: Final = ".sqlite3"
 LOCK: Final = ".lock"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from producer.config import BufferLimits
-from producer.events import Event, MeterReading
+from voicecosts.producer.config import BufferLimits
+from voicecosts.producer.events import Event, MeterReading
 
 _Key = tuple[str, ...]
 

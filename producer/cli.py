@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producer.errors import EmptyAgentsDirectory, MissingExtra, Refused
+from voicecosts.producer.errors import EmptyAgentsDirectory, MissingExtra, Refused
 
 if TYPE_CHECKING:
-    from producer.pool.agent_pool import AgentPool
-    from producer.pool.config import AgentConfig
-    from producer.pool.routing import JobView
+    from voicecosts.producer.pool.agent_pool import AgentPool
+    from voicecosts.producer.pool.config import AgentConfig
+    from voicecosts.producer.pool.routing import JobView
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 agents = typer.Typer(
@@ -93,7 +93,7 @@ def route(
     is an error.
     """
     pool = _pool(agents_dir, "costs agents route")
-    from producer.pool.routing import JobView  # noqa: PLC0415 - needs livekit by now anyway
+    from voicecosts.producer.pool.routing import JobView  # noqa: PLC0415 - needs livekit by now anyway
 
     view = JobView(room_name=room, job_metadata=job_metadata, room_metadata=room_metadata)
     answer, refusal = _answer(view, pool.list_agents())
@@ -111,7 +111,7 @@ def _pool(agents_dir: Path, command: str) -> AgentPool:
         import livekit.agents  # noqa: F401, PLC0415 - loaded when a command needs it
     except ModuleNotFoundError as error:
         raise MissingExtra(command, "agents") from error
-    from producer.pool.agent_pool import AgentPool  # noqa: PLC0415 - same
+    from voicecosts.producer.pool.agent_pool import AgentPool  # noqa: PLC0415 - same
 
     # An agent may import what lies beside the worker: `python worker.py` would find it there.
     sys.path[:0] = [str(agents_dir.absolute().parent), str(Path.cwd())]
@@ -124,7 +124,7 @@ def _pool(agents_dir: Path, command: str) -> AgentPool:
 
 
 def _row(config: AgentConfig) -> dict[str, Any]:
-    from producer.pool.config import type_name  # noqa: PLC0415 - needs livekit
+    from voicecosts.producer.pool.config import type_name  # noqa: PLC0415 - needs livekit
 
     return {
         "name": config.name,
@@ -140,7 +140,7 @@ def _row(config: AgentConfig) -> dict[str, Any]:
 
 def _told(provider: object) -> str | None:
     """Return a provider as one word; what is in an object is not shown, it may be a key."""
-    from producer.pool.config import type_name  # noqa: PLC0415 - needs livekit
+    from voicecosts.producer.pool.config import type_name  # noqa: PLC0415 - needs livekit
 
     if provider is None or isinstance(provider, str):
         return provider
@@ -172,8 +172,8 @@ def _cut(text: str) -> str:
 
 def _answer(view: JobView, names: list[str]) -> tuple[dict[str, Any], Refused | None]:
     """Return what each rule of the chain says, the route, and the error of a refused call."""
-    from producer.identity import valid_tenant  # noqa: PLC0415 - as above
-    from producer.pool.routing import resolve, steps, strategies  # noqa: PLC0415 - as above
+    from voicecosts.producer.identity import valid_tenant  # noqa: PLC0415 - as above
+    from voicecosts.producer.pool.routing import resolve, steps, strategies  # noqa: PLC0415 - as above
 
     asked = list(steps(view, names))
     answer: dict[str, Any] = {"agent": None, "source": None, "tenant": None, "refused": None}

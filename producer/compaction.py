@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from producer.events import (
+from voicecosts.producer.events import (
     Envelope,
     Event,
     MeterReading,
@@ -24,7 +24,7 @@ from producer.events import (
     decode_envelope,
     decode_event,
 )
-from producer.packing import Packed
+from voicecosts.producer.packing import Packed
 
 Key = tuple[str | bool, ...]
 

@@ -22,10 +22,10 @@ import nats.js.errors
 from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 
-from producer.config import ProducerConfig, is_creds, is_seed, mask
-from producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
-from producer.packing import Packed
-from producer.subjects import PREFIX, STREAM
+from voicecosts.producer.config import ProducerConfig, is_creds, is_seed, mask
+from voicecosts.producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
+from voicecosts.producer.packing import Packed
+from voicecosts.producer.subjects import PREFIX, STREAM
 
 logger = logging.getLogger(__name__)
 

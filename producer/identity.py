@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from producer.errors import InvalidTenant
+from voicecosts.producer.errors import InvalidTenant
 
 MAX_NAME: Final = 128
 _MAX_TEXT: Final = 256

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from producer.adoption import EMBEDDED, left_out, rescue
-from producer.budget import DATABASE, Claim, label, mark_booked
-from producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
-from producer.outbox import BEFORE_ALL, Outbox
-from producer.outbox_file import COLUMNS, as_text, border, whole
-from producer.packing import Packed
+from voicecosts.producer.adoption import EMBEDDED, left_out, rescue
+from voicecosts.producer.budget import DATABASE, Claim, label, mark_booked
+from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
+from voicecosts.producer.outbox import BEFORE_ALL, Outbox
+from voicecosts.producer.outbox_file import COLUMNS, as_text, border, whole
+from voicecosts.producer.packing import Packed
 
 logger = logging.getLogger(__name__)
 

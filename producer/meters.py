@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from producer.events import MeterReading, MeterTotals, Quantities, SessionEnded, SessionStarted
-from producer.identity import SessionIdentity, name, plain
-from producer.providers import normalise_provider
-from producer.usage import UNKNOWN, Usage
+from voicecosts.producer.events import (
+    MeterReading,
+    MeterTotals,
+    Quantities,
+    SessionEnded,
+    SessionStarted,
+)
+from voicecosts.producer.identity import SessionIdentity, name, plain
+from voicecosts.producer.providers import normalise_provider
+from voicecosts.producer.usage import UNKNOWN, Usage
 
 MAX_METERS: Final = 250
 """Meters of one session before further ones are merged: with the longest names that the contract

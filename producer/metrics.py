@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from producer.reporting import NO_SERVER, ON_DISK, UNUSED
+from voicecosts.producer.reporting import NO_SERVER, ON_DISK, UNUSED
 
 if TYPE_CHECKING:
-    from producer.publisher import Publisher
+    from voicecosts.producer.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from livekit.agents import AgentSession, get_job_context
 
-from producer.attachment import Attachment
-from producer.config import BufferLimits, ProducerConfig, resolve, with_limits
-from producer.identity import (
+from voicecosts.producer.attachment import Attachment
+from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve, with_limits
+from voicecosts.producer.identity import (
     SessionIdentity,
     job_fields,
     name,
@@ -29,10 +29,10 @@ from producer.identity import (
     tenant_name,
     text,
 )
-from producer.process import PROCESS
-from producer.publisher import Publisher, Stats
-from producer.router import ROUTER
-from producer.usage import UNKNOWN
+from voicecosts.producer.process import PROCESS
+from voicecosts.producer.publisher import Publisher, Stats
+from voicecosts.producer.router import ROUTER
+from voicecosts.producer.usage import UNKNOWN
 
 logger = logging.getLogger(__name__)
 

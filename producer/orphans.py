@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from producer.adoption import absorb, adopt
-from producer.outbox import Outbox
+from voicecosts.producer.adoption import absorb, adopt
+from voicecosts.producer.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,20 @@ from typing import Any, Final, Self
 
 from msgspec.structs import replace
 
-from producer.budget import Claim
-from producer.errors import OutboxDamaged, OutboxUnavailable
-from producer.events import MAX_EVENTS
-from producer.outbox_file import COLUMNS, ROW_BYTES, as_text, border, checksum, cost, remove, whole
-from producer.packing import Packed
+from voicecosts.producer.budget import Claim
+from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
+from voicecosts.producer.events import MAX_EVENTS
+from voicecosts.producer.outbox_file import (
+    COLUMNS,
+    ROW_BYTES,
+    as_text,
+    border,
+    checksum,
+    cost,
+    remove,
+    whole,
+)
+from voicecosts.producer.packing import Packed
 
 BEFORE_ALL: Final = -(2**63)
 """Below every number, also one that is damaged."""

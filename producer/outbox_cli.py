@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from producer.errors import ConfigError, DrainIncomplete, MissingExtra
+from voicecosts.producer.errors import ConfigError, DrainIncomplete, MissingExtra
 
 if TYPE_CHECKING:
-    from producer.config import ProducerConfig
+    from voicecosts.producer.config import ProducerConfig
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 outbox = typer.Typer(
@@ -64,8 +64,8 @@ def status(
     Only looks. A process that lives sends on what it holds by itself; what a dead one left is taken
     over by the next worker, by `costs up`, or by `costs outbox drain`.
     """
-    from producer.outbox_text import counted, record, remarks, table  # noqa: PLC0415 - `--help` is quick
-    from producer.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.producer.outbox_text import counted, record, remarks, table  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.producer.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
 
     folder = _folder(outbox_dir, data_dir)
     waiting, put_away, broken = outboxes(folder), quarantine(folder), damaged(folder)
@@ -118,9 +118,9 @@ def drain(
     What waits for the ledger of this host is booked. With servers, what dead processes left for
     these servers is published to them. Exits with 1 when something that could be moved was not.
     """
-    from producer.config import resolve  # noqa: PLC0415 - `--help` is quick
-    from producer.outbox_text import counted, remarks  # noqa: PLC0415 - same
-    from producer.survey import outboxes  # noqa: PLC0415 - same
+    from voicecosts.producer.config import resolve  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.producer.outbox_text import counted, remarks  # noqa: PLC0415 - same
+    from voicecosts.producer.survey import outboxes  # noqa: PLC0415 - same
 
     folder = _folder(outbox_dir, data_dir)
     config = resolve(
@@ -158,8 +158,8 @@ def _publish(
         raise MissingExtra("costs outbox drain", "producer")
     from msgspec.structs import replace  # noqa: PLC0415 - `--help` is quick
 
-    from producer.outbox_text import counted  # noqa: PLC0415 - same
-    from producer.publisher import Publisher  # noqa: PLC0415 - loads the broker client
+    from voicecosts.producer.outbox_text import counted  # noqa: PLC0415 - same
+    from voicecosts.producer.publisher import Publisher  # noqa: PLC0415 - loads the broker client
 
     publisher = Publisher(replace(config, adopts_all=everything))
     deadline = time.monotonic() + timeout_s
@@ -176,7 +176,7 @@ def _publish(
 
 
 def _folder(outbox_dir: Path | None, data_dir: Path | None) -> Path:
-    from producer.config import outbox_folder  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.producer.config import outbox_folder  # noqa: PLC0415 - `--help` is quick
 
     named = outbox_dir or outbox_folder(os.environ, data_dir=data_dir)
     return named.expanduser().absolute()

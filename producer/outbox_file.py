@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from msgspec import ValidationError, convert
 
-from producer.budget import DATABASE
-from producer.errors import OutboxDamaged, OutboxUnavailable
-from producer.packing import Packed
+from voicecosts.producer.budget import DATABASE
+from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
+from voicecosts.producer.packing import Packed
 
 ROW_BYTES: Final = 200
 """What a message costs beside its data: ids, subject, numbers, the page it lies on."""

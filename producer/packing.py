@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from producer.events import (
+from voicecosts.producer.events import (
     MAX_BYTES,
     MAX_EVENTS,
     Envelope,
@@ -23,7 +23,7 @@ from producer.events import (
     decode_envelope,
     encode_event,
 )
-from producer.subjects import subject
+from voicecosts.producer.subjects import subject
 
 REPORTS: Final = "_producer"
 """The agent token of events that belong to the process, not to an agent."""

@@ -13,12 +13,12 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from producer.config import ProducerConfig
-from producer.metrics import register
-from producer.publisher import Publisher
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.metrics import register
+from voicecosts.producer.publisher import Publisher
 
 if TYPE_CHECKING:
-    from producer.attachment import Attachment
+    from voicecosts.producer.attachment import Attachment
 
 logger = logging.getLogger(__name__)
 

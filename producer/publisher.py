@@ -18,15 +18,15 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Final, NamedTuple
 
-from producer.backlog import Backlog
-from producer.buffer import Buffer
-from producer.config import ProducerConfig
-from producer.connection import UNTRIED, Connection
-from producer.events import Event
-from producer.identity import now_us
-from producer.packing import Packer
-from producer.reporting import NO_SERVER, Reports, Stats
-from producer.sending import Sending, Tally, pause
+from voicecosts.producer.backlog import Backlog
+from voicecosts.producer.buffer import Buffer
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.connection import UNTRIED, Connection
+from voicecosts.producer.events import Event
+from voicecosts.producer.identity import now_us
+from voicecosts.producer.packing import Packer
+from voicecosts.producer.reporting import NO_SERVER, Reports, Stats
+from voicecosts.producer.sending import Sending, Tally, pause
 
 __all__ = ["Publisher", "Stats"]
 

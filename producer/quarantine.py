@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from producer.errors import OutboxError
-from producer.outbox_file import border
-from producer.packing import Packed
+from voicecosts.producer.errors import OutboxError
+from voicecosts.producer.outbox_file import border
+from voicecosts.producer.packing import Packed
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from producer.events import ProducerReport
+from voicecosts.producer.events import ProducerReport
 
 NO_SERVER: Final = "none: a ledger of this host reads the outbox"
 """The connection's state in embedded mode."""

@@ -19,10 +19,10 @@ from weakref import ref
 
 from livekit.agents import get_job_context
 
-from producer.usage import NOT_USAGE, usage_of
+from voicecosts.producer.usage import NOT_USAGE, usage_of
 
 if TYPE_CHECKING:
-    from producer.tap import Tap
+    from voicecosts.producer.tap import Tap
 
 try:  # private: it sharpens attribution, and a test watches that it is still there
     from livekit.agents.voice.agent_activity import _AgentActivityContextVar as _ACTIVITY

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from producer.backlog import Backlog, Held
-from producer.connection import Connection
-from producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
-from producer.packing import Packed, halves
+from voicecosts.producer.backlog import Backlog, Held
+from voicecosts.producer.connection import Connection
+from voicecosts.producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
+from voicecosts.producer.packing import Packed, halves
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from producer.adoption import destination
-from producer.config import ProducerConfig
-from producer.errors import OutboxUnavailable
-from producer.outbox import Outbox
-from producer.outbox_file import file_of
-from producer.packing import Packed
-from producer.reporting import MEMORY_ONLY, NO_DISK, ON_DISK, UNUSED
+from voicecosts.producer.adoption import destination
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.errors import OutboxUnavailable
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox_file import file_of
+from voicecosts.producer.packing import Packed
+from voicecosts.producer.reporting import MEMORY_ONLY, NO_DISK, ON_DISK, UNUSED
 
 logger = logging.getLogger(__name__)
 

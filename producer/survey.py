@@ -13,11 +13,11 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from producer.adoption import DAMAGED, EMBEDDED
-from producer.budget import DATABASE, is_held, label
-from producer.errors import OutboxError
-from producer.outbox_file import ROW_BYTES, border
-from producer.quarantine import NAME
+from voicecosts.producer.adoption import DAMAGED, EMBEDDED
+from voicecosts.producer.budget import DATABASE, is_held, label
+from voicecosts.producer.errors import OutboxError
+from voicecosts.producer.outbox_file import ROW_BYTES, border
+from voicecosts.producer.quarantine import NAME
 
 _COUNT: Final = """
 SELECT count(*), coalesce(sum(events), 0), coalesce(sum(length(data) + ?), 0), min(stored_at)

@@ -18,7 +18,7 @@ from typing import Any, Final
 from livekit import rtc
 from livekit.agents import AgentSession, get_job_context
 
-from producer.router import ROUTER, Router
+from voicecosts.producer.router import ROUTER, Router
 
 try:  # private: it tells interrupted speeches apart, and a test watches that it is still there
     from livekit.agents.voice.agent_activity import _SpeechHandleContextVar as _SPEECH

@@ -250,7 +250,7 @@ def _():
     import altair as alt
     import marimo as mo
 
-    from analytics import connect, query
+    from voicecosts import connect, query
 
     return alt, connect, mo, query
 

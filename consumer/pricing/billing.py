@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from consumer.pricing.units import TOKENS, Fault, input_parts, output_parts
-from producer.events import LARGE_REQUEST_TOKENS, QUANTITIES
+from voicecosts.consumer.pricing.units import TOKENS, Fault, input_parts, output_parts
+from voicecosts.producer.events import LARGE_REQUEST_TOKENS, QUANTITIES
 
 if TYPE_CHECKING:
-    from consumer.pricing.book import Price
-    from producer.events import Quantities
+    from voicecosts.consumer.pricing.book import Price
+    from voicecosts.producer.events import Quantities
 
 WAYS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "llm": (TOKENS,),

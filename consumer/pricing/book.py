@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from consumer.errors import MissingExtra
-from consumer.pricing.labels import price_list
+from voicecosts.consumer.errors import MissingExtra
+from voicecosts.consumer.pricing.labels import price_list
 
 if TYPE_CHECKING:
-    from consumer.pricing.catalogue import Row
+    from voicecosts.consumer.pricing.catalogue import Row
 
 _MAX_NAMES: Final = 4096
 """Lookups kept. A worker that makes up model names must not fill the consumer's memory."""
@@ -70,7 +70,7 @@ class ListPrices:
     def __init__(self) -> None:
         try:
             # Half a second, for those who rate and nobody else.
-            from consumer.pricing.catalogue import find  # noqa: PLC0415 - as said above
+            from voicecosts.consumer.pricing.catalogue import find  # noqa: PLC0415 - as said above
         except ModuleNotFoundError as error:
             if error.name != "voice_prices":
                 raise

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from consumer.pricing.billing import WAYS, billed, measures
-from consumer.pricing.book import Unpriced
-from consumer.pricing.units import PER
+from voicecosts.consumer.pricing.billing import WAYS, billed, measures
+from voicecosts.consumer.pricing.book import Unpriced
+from voicecosts.consumer.pricing.units import PER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from consumer.pricing.book import PriceBook
-    from producer.events import Quantities
+    from voicecosts.consumer.pricing.book import PriceBook
+    from voicecosts.producer.events import Quantities
 
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
 """A 53-bit count times a listed rate has at most 40 digits, so every leg is exact. The one division

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from producer.events import Quantities
+    from voicecosts.producer.events import Quantities
 
 INPUT: Final = (
     "input_tokens",

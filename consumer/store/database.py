@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from consumer.errors import LedgerNewer
-from consumer.store import statements
-from consumer.store.faults import translated
-from consumer.store.files import sync_folder
+from voicecosts.consumer.errors import LedgerNewer
+from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.faults import translated
+from voicecosts.consumer.store.files import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from consumer.store.layout import Layout
+    from voicecosts.consumer.store.layout import Layout
 
 _FORMAT = "v1.5.0"  # the oldest format that has what we use: 1.5 and 2.0 both read and write it
 _NEVER = "1TB"  # only the publisher checkpoints: a copy must not meet a moving file

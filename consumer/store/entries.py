@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumer.booking import MeterState, Rate, Refusal, book, readings, worst_case
-from consumer.decode import Delivery, Refused, refuse
-from consumer.store import notes
-from consumer.store.notes import Doubt, Note
-from consumer.store.rows import BookingRow, StartRow, booking_row
-from producer.events import Event, MeterReading, ProducerReport, SessionEnded, SessionStarted
+from voicecosts.consumer.booking import MeterState, Rate, Refusal, book, readings, worst_case
+from voicecosts.consumer.decode import Delivery, Refused, refuse
+from voicecosts.consumer.store import notes
+from voicecosts.consumer.store.notes import Doubt, Note
+from voicecosts.consumer.store.rows import BookingRow, StartRow, booking_row
+from voicecosts.producer.events import (
+    Event,
+    MeterReading,
+    ProducerReport,
+    SessionEnded,
+    SessionStarted,
+)
 
 if TYPE_CHECKING:
-    from consumer.message import DeadLetter
-    from consumer.store.sessions import SessionState
+    from voicecosts.consumer.message import DeadLetter
+    from voicecosts.consumer.store.sessions import SessionState
 
 _UNSEEN = MeterState()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from consumer.errors import (
+from voicecosts.consumer.errors import (
     LedgerDamaged,
     LedgerDiskFull,
     LedgerError,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from consumer.errors import SnapshotFailed
+from voicecosts.consumer.errors import SnapshotFailed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING, Self
 
 import duckdb
 
-from consumer.decode import read
-from consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
-from consumer.message import Applied
-from consumer.store import statements
-from consumer.store.database import open_database
-from consumer.store.entries import Entries
-from consumer.store.faults import translated
-from consumer.store.files import remove
-from consumer.store.layout import Layout
-from consumer.store.load import load_sessions
-from consumer.store.lock import WriterLock
-from consumer.store.pacing import Clock, Pacing, micros
-from consumer.store.publisher import Publisher
-from consumer.store.sessions import CACHED_SESSIONS, ActiveSessions
-from consumer.store.write import write_entries, write_state
-from producer.events import ProducerReport
+from voicecosts.consumer.decode import read
+from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
+from voicecosts.consumer.message import Applied
+from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.database import open_database
+from voicecosts.consumer.store.entries import Entries
+from voicecosts.consumer.store.faults import translated
+from voicecosts.consumer.store.files import remove
+from voicecosts.consumer.store.layout import Layout
+from voicecosts.consumer.store.load import load_sessions
+from voicecosts.consumer.store.lock import WriterLock
+from voicecosts.consumer.store.pacing import Clock, Pacing, micros
+from voicecosts.consumer.store.publisher import Publisher
+from voicecosts.consumer.store.sessions import CACHED_SESSIONS, ActiveSessions
+from voicecosts.consumer.store.write import write_entries, write_state
+from voicecosts.producer.events import ProducerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from consumer.booking import Rate
-    from consumer.decode import Delivery
-    from consumer.message import Message
-    from consumer.store.sessions import SessionState
+    from voicecosts.consumer.booking import Rate
+    from voicecosts.consumer.decode import Delivery
+    from voicecosts.consumer.message import Message
+    from voicecosts.consumer.store.sessions import SessionState
 
 
 _CLOSED = "it was closed"

@@ -10,10 +10,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from consumer.booking import Meter, MeterState
-from consumer.store import statements
-from consumer.store.sessions import SessionState
-from producer.events import QUANTITIES, Quantities
+from voicecosts.consumer.booking import Meter, MeterState
+from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.sessions import SessionState
+from voicecosts.producer.events import QUANTITIES, Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Self
 
-from consumer.errors import LedgerInUse
+from voicecosts.consumer.errors import LedgerInUse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from consumer.errors import SnapshotFailed
-from consumer.store.faults import translated
-from consumer.store.heartbeat import Heartbeat, read_heartbeat, utc_text, write_heartbeat
-from consumer.store.pacing import Clock, Pacing, micros
-from consumer.store.snapshot import publish_copy, remove_old
-from consumer.store.write import write_state
+from voicecosts.consumer.errors import SnapshotFailed
+from voicecosts.consumer.store.faults import translated
+from voicecosts.consumer.store.heartbeat import Heartbeat, read_heartbeat, utc_text, write_heartbeat
+from voicecosts.consumer.store.pacing import Clock, Pacing, micros
+from voicecosts.consumer.store.snapshot import publish_copy, remove_old
+from voicecosts.consumer.store.write import write_state
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import duckdb
 
-    from consumer.store.layout import Layout
+    from voicecosts.consumer.store.layout import Layout
 
 HEARTBEAT_INTERVAL_S: Final = 1.0
 

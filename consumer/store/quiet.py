@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from consumer.errors import LedgerInUse
-from consumer.store.heartbeat import read_heartbeat, utc_text, write_heartbeat
-from consumer.store.layout import Layout
-from consumer.store.lock import WriterLock
-from consumer.store.pacing import Clock
+from voicecosts.consumer.errors import LedgerInUse
+from voicecosts.consumer.store.heartbeat import read_heartbeat, utc_text, write_heartbeat
+from voicecosts.consumer.store.layout import Layout
+from voicecosts.consumer.store.lock import WriterLock
+from voicecosts.consumer.store.pacing import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path

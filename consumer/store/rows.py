@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from consumer.booking import Booking, Meter
-from producer.events import Quantities, RequestDetail, SessionStarted
+from voicecosts.consumer.booking import Booking, Meter
+from voicecosts.producer.events import Quantities, RequestDetail, SessionStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from consumer.decode import Delivery
+    from voicecosts.consumer.decode import Delivery
 
 MAX_TEXT_BYTES: Final = 16_000_000
 """Bytes of one parameter, at most (a single longer row travels alone): it bounds the memory."""

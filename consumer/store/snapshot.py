@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from consumer.errors import SnapshotFailed
-from consumer.store.files import copy_synced, remove, sync_folder
+from voicecosts.consumer.errors import SnapshotFailed
+from voicecosts.consumer.store.files import copy_synced, remove, sync_folder
 
 if TYPE_CHECKING:
-    from consumer.store.layout import Layout
+    from voicecosts.consumer.store.layout import Layout
 
 logger = logging.getLogger(__name__)
 

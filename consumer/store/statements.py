@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
-_FOLDER = files("consumer.store")
+_FOLDER = files("voicecosts.consumer.store")
 
 
 def _read(name: str) -> str:

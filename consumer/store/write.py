@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumer.store import statements
-from consumer.store.rows import insert
+from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.rows import insert
 
 if TYPE_CHECKING:
     import duckdb
 
-    from consumer.store.entries import Entries
+    from voicecosts.consumer.store.entries import Entries
 
 
 def write_entries(

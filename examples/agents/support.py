@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from livekit.agents import Agent, function_tool
 
-from producer import agent_config
+from voicecosts import agent_config
 
 
 class Specialist(Agent):

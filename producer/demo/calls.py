@@ -20,12 +20,12 @@ from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.testing import fake_job_context
 from msgspec import Struct
 
-from producer.demo.cast import AGENTS, LINES, TENANTS, Providers, shared_providers
-from producer.demo.devices import Handset, Loudspeaker, Microphone
-from producer.demo.providers import SAMPLE_RATE
-from producer.observer import CostObserver
-from producer.pool.agent_pool import AgentPool
-from producer.process import PROCESS
+from voicecosts.producer.demo.cast import AGENTS, LINES, TENANTS, Providers, shared_providers
+from voicecosts.producer.demo.devices import Handset, Loudspeaker, Microphone
+from voicecosts.producer.demo.providers import SAMPLE_RATE
+from voicecosts.producer.observer import CostObserver
+from voicecosts.producer.pool.agent_pool import AgentPool
+from voicecosts.producer.process import PROCESS
 
 AT_ONCE: Final = 10
 """Calls that run at the same time."""

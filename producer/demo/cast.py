@@ -8,7 +8,13 @@ from livekit.agents import Agent, function_tool
 from livekit.agents.llm import ChatContext, FunctionToolCall
 from msgspec import Struct
 
-from producer.demo.providers import Bill, ScriptedLLM, ScriptedSTT, ScriptedTTS, tool_call
+from voicecosts.producer.demo.providers import (
+    Bill,
+    ScriptedLLM,
+    ScriptedSTT,
+    ScriptedTTS,
+    tool_call,
+)
 
 TENANTS: Final = ("acme", "bistro-nord", "clinic-west", "delta-air")
 """The tenants of the demo's calls; one call has none."""

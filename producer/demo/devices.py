@@ -10,7 +10,7 @@ from livekit import rtc
 from livekit.agents import utils
 from livekit.agents.voice.io import AudioInput, AudioOutput, AudioOutputCapabilities, TextOutput
 
-from producer.demo.providers import SAMPLE_RATE
+from voicecosts.producer.demo.providers import SAMPLE_RATE
 
 _FRAME_SAMPLES: Final = SAMPLE_RATE // 10
 

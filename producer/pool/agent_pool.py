@@ -15,9 +15,9 @@ from typing import Any
 
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli
 
-from producer.errors import InvalidRegistration, NoAgents, NoSuchAgent
-from producer.pool.admission import Admission, RequestFilter, checked_caps
-from producer.pool.config import (
+from voicecosts.producer.errors import InvalidRegistration, NoAgents, NoSuchAgent
+from voicecosts.producer.pool.admission import Admission, RequestFilter, checked_caps
+from voicecosts.producer.pool.config import (
     AgentConfig,
     Defaults,
     Provider,
@@ -26,10 +26,10 @@ from producer.pool.config import (
     require_picklable,
     type_name,
 )
-from producer.pool.discovery import discover
-from producer.pool.observers import HookLimits, SessionObserver
-from producer.pool.routing import Router
-from producer.pool.session import PoolState, end_session, run_session, session_here
+from voicecosts.producer.pool.discovery import discover
+from voicecosts.producer.pool.observers import HookLimits, SessionObserver
+from voicecosts.producer.pool.routing import Router
+from voicecosts.producer.pool.session import PoolState, end_session, run_session, session_here
 
 
 class AgentPool:

@@ -21,8 +21,8 @@ from livekit.agents.stt import STT
 from livekit.agents.tts import TTS
 from msgspec import Struct
 
-from producer.errors import InvalidRegistration, NotPicklable, shown
-from producer.pool.modules import is_discovered, load_module
+from voicecosts.producer.errors import InvalidRegistration, NotPicklable, shown
+from voicecosts.producer.pool.modules import is_discovered, load_module
 
 Provider = str | object | Callable[[], object]
 """A LiveKit model string, a value that pickles, or a factory that is called once per session."""

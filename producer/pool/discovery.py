@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar
 from livekit.agents import Agent
 from msgspec import Struct
 
-from producer.errors import AgentsPathIsAFile, BrokenAgentModule, NoAgentsDirectory
-from producer.pool.config import Provider, SessionOptions
-from producer.pool.modules import load_module, module_name
+from voicecosts.producer.errors import AgentsPathIsAFile, BrokenAgentModule, NoAgentsDirectory
+from voicecosts.producer.pool.config import Provider, SessionOptions
+from voicecosts.producer.pool.modules import load_module, module_name
 
 _MARK: Final = "__voicecosts_agent__"
 

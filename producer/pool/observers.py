@@ -17,8 +17,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from producer.identity import valid_tenant
-from producer.pool.routing import JobView
+from voicecosts.producer.identity import valid_tenant
+from voicecosts.producer.pool.routing import JobView
 
 logger = logging.getLogger(__name__)
 

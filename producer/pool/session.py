@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from livekit.agents import AgentSession, CloseEvent, JobContext
 
-from producer.errors import Refused
-from producer.pool.config import AgentConfig
-from producer.pool.observers import (
+from voicecosts.producer.errors import Refused
+from voicecosts.producer.pool.config import AgentConfig
+from voicecosts.producer.pool.observers import (
     HookLimits,
     SessionInfo,
     SessionObserver,
@@ -26,7 +26,7 @@ from producer.pool.observers import (
     outcome_of,
     run_hook,
 )
-from producer.pool.routing import Router, resolve_and_log, view_of
+from voicecosts.producer.pool.routing import Router, resolve_and_log, view_of
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,6 @@ import pytest
 from msgspec import structs
 from rich.cells import cell_len
 
-from analytics import query
-from analytics.audit import audit
-from analytics.audit_table import CAUSES, as_csv, as_json, as_table
-from analytics.audited import Audit, State
-from analytics.errors import BadQuestion, NotALedger
-from consumer.message import Reason
-from consumer.store.ledger import Ledger
-from producer.events import MeterTotals, Quantities, SessionEnded, SessionStarted
 from tests.analytics.conftest import Costs
 from tests.support.fleet import AGENT, PROJECT, START_US, message, rate, reading, session_id
 from tests.support.sample_ledger import (
@@ -38,6 +30,14 @@ from tests.support.sample_ledger import (
     write_snapshot,
     write_status,
 )
+from voicecosts import query
+from voicecosts.analytics.audit import audit
+from voicecosts.analytics.audit_table import CAUSES, as_csv, as_json, as_table
+from voicecosts.analytics.audited import Audit, State
+from voicecosts.analytics.errors import BadQuestion, NotALedger
+from voicecosts.consumer.message import Reason
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import MeterTotals, Quantities, SessionEnded, SessionStarted
 
 GOLDEN = Path(__file__).parent / "golden"
 

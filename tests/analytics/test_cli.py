@@ -16,9 +16,9 @@ import pytest
 from rich.cells import cell_len
 from typer.main import get_group
 
-from analytics.app import COMMANDS
 from tests.analytics.conftest import ROOT, Costs
 from tests.support.sample_ledger import write_snapshot
+from voicecosts.analytics.app import COMMANDS
 
 HEAVY = ("duckdb", "nats", "livekit", "rich", "marimo", "voice_prices")
 
@@ -176,18 +176,6 @@ def test_a_query_loads_only_what_it_reads_with(costs: Costs, data_dir: Path) -> 
     assert done.stderr == "duckdb\n"
 
 
-def test_importing_the_package_loads_neither_database_nor_typer() -> None:
-    """`import analytics` is free; the first use pays."""
-    program = (
-        "import sys, analytics; assert analytics.__all__ == ['connect', 'query'];"
-        f"print(sorted(set({(*HEAVY, 'typer', 'msgspec')}) & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.stdout == "[]\n"
-
-
 def test_the_version_is_told(costs: Costs) -> None:
     """From a source tree that is not installed there is none, which is no error."""
     done = costs("--version")
@@ -202,7 +190,7 @@ def test_a_terminal_gets_a_table_of_its_width(data_dir: Path, width: int) -> Non
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
     done = subprocess.run(
-        [sys.executable, "-m", "analytics.app", "query", "--data-dir", str(data_dir)],
+        [sys.executable, "-P", "-m", "voicecosts", "query", "--data-dir", str(data_dir)],
         check=True,
         stdin=theirs,
         stdout=theirs,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analytics.columns import COLUMN, MEASURES, Group, Sort, groups
-from analytics.errors import BadFilter, BadQuestion, UnknownColumn
-from analytics.report import measure_names
+from voicecosts.analytics.columns import COLUMN, MEASURES, Group, Sort, groups
+from voicecosts.analytics.errors import BadFilter, BadQuestion, UnknownColumn
+from voicecosts.analytics.report import measure_names
 
 
 def test_groups_may_be_given_one_by_one_or_with_commas() -> None:

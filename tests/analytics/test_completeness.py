@@ -6,8 +6,6 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from analytics import query
-from analytics.report import Unpriced
 from tests.support.sample_ledger import (
     ACME,
     AS_OF,
@@ -18,6 +16,8 @@ from tests.support.sample_ledger import (
     write_ledger,
     write_status,
 )
+from voicecosts import query
+from voicecosts.analytics.report import Unpriced
 
 
 def test_a_complete_report_warns_of_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics.config import from_env
+from voicecosts.analytics.config import from_env
 
 HOME = Path.home()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import duckdb
 
-from analytics import connect, query
-from consumer.store.ledger import Ledger
 from tests.support.fleet import message, rate, reading, session_id
 from tests.support.sample_ledger import write_ledger
+from voicecosts import connect, query
+from voicecosts.consumer.store.ledger import Ledger
 
 SHAPE = """
 SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns()

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from analytics import errors
-from analytics.exits import CODES, CUT_OFF, EXIT_CODES, INTERRUPTED, code_of, explain, run
+from voicecosts.analytics import errors
+from voicecosts.analytics.exits import (
+    CODES,
+    CUT_OFF,
+    EXIT_CODES,
+    INTERRUPTED,
+    code_of,
+    explain,
+    run,
+)
 
 
 @pytest.mark.parametrize("name", EXIT_CODES)

@@ -6,10 +6,10 @@ from datetime import date
 
 import pytest
 
-from analytics.errors import BadFilter, UnknownColumn
-from analytics.filters import conditions, select
-from analytics.times import Period
 from tests.support.sample_ledger import ACME
+from voicecosts.analytics.errors import BadFilter, UnknownColumn
+from voicecosts.analytics.filters import conditions, select
+from voicecosts.analytics.times import Period
 
 
 def test_the_same_name_means_either_and_other_names_mean_all() -> None:

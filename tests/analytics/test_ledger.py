@@ -10,11 +10,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics import connect
-from analytics.errors import LedgerInUse, LedgerNewer, NotALedger
-from analytics.ledger import SCHEMA_VERSION, open_newest, read
-from analytics.snapshot import Snapshot, locate
 from tests.support.sample_ledger import STORE, write_ledger, write_snapshot
+from voicecosts import connect
+from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, NotALedger
+from voicecosts.analytics.ledger import SCHEMA_VERSION, open_newest, read
+from voicecosts.analytics.snapshot import Snapshot, locate
 
 
 def test_a_connection_reads_the_views_and_writes_nothing(data_dir: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_snapshot_removed_while_it_is_opened_is_looked_for_again(
     """The ledger keeps few snapshots: the one the link named a moment ago may be gone."""
     gone = Snapshot(path=tmp_path / "costs-0.duckdb", number=0)
     answers = iter([gone, locate(data_dir)])
-    monkeypatch.setattr("analytics.ledger.locate", lambda _: next(answers))
+    monkeypatch.setattr("voicecosts.analytics.ledger.locate", lambda _: next(answers))
     connection, snapshot = open_newest(data_dir)
     with connection:
         assert snapshot.number == 1

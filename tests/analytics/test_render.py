@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from analytics import query
-from analytics.render import as_csv, as_json
 from tests.support.sample_ledger import NOW
+from voicecosts import query
+from voicecosts.analytics.render import as_csv, as_json
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from analytics import connect, query
-from analytics.errors import NoLedger, NoSnapshotYet, NotALedger
-from analytics.snapshot import locate
 from tests.support.sample_ledger import AS_OF, NOW, SAMPLE, write_ledger, write_status
+from voicecosts import connect, query
+from voicecosts.analytics.errors import NoLedger, NoSnapshotYet, NotALedger
+from voicecosts.analytics.snapshot import locate
 
 LATER = AS_OF + timedelta(minutes=1)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from analytics import query
-from analytics.table import as_table
 from tests.support.sample_ledger import ACME, NOW, Booking, day, write_ledger, write_status
+from voicecosts import query
+from voicecosts.analytics.table import as_table
 
 
 def test_the_table_of_the_sample(data_dir: Path) -> None:

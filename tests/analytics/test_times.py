@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from analytics.errors import BadTime
-from analytics.times import Period, moment, period
+from voicecosts.analytics.errors import BadTime
+from voicecosts.analytics.times import Period, moment, period
 
 NOW = datetime(2026, 11, 21, 14, 3, 12, tzinfo=UTC)
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics import query
-from analytics.errors import BadTop, UnknownColumn
 from tests.support.sample_ledger import (
     ACME,
     ACME_OLD,
@@ -20,6 +18,8 @@ from tests.support.sample_ledger import (
     write_ledger,
     write_snapshot,
 )
+from voicecosts import query
+from voicecosts.analytics.errors import BadTop, UnknownColumn
 
 Costs = dict[str | None, str | None]
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from analytics.words import age, ago, counted, money, money_digits, seconds, share, stamp
+from voicecosts.analytics.words import age, ago, counted, money, money_digits, seconds, share, stamp
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from consumer.booking import (
+from tests.support.fleet import START_MS, Priced, rate, reading, session_id
+from voicecosts.consumer.booking import (
     NO_PRICE,
     Booking,
     Meter,
@@ -19,11 +20,10 @@ from consumer.booking import (
     readings,
     session_time,
 )
-from consumer.message import Reason
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from producer.events import MeterTotals, Quantities, RequestDetail, SessionEnded
-from tests.support.fleet import START_MS, Priced, rate, reading, session_id
+from voicecosts.consumer.message import Reason
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.producer.events import MeterTotals, Quantities, RequestDetail, SessionEnded
 
 
 def one(number: int, **more: object) -> Reading:

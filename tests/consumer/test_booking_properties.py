@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 
-from consumer.booking import Booking, Meter, MeterState, Refusal, book, readings
-from producer.events import QUANTITIES, Event, MeterReading, Quantities, SessionEnded
 from tests.support.calls import calls, deliveries
 from tests.support.fleet import Total, expected, rate
+from voicecosts.consumer.booking import Booking, Meter, MeterState, Refusal, book, readings
+from voicecosts.producer.events import QUANTITIES, Event, MeterReading, Quantities, SessionEnded
 
 
 def booked_from(events: list[Event], forget: set[int]) -> list[Booking]:

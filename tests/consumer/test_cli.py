@@ -14,8 +14,6 @@ import psutil  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 from typer.testing import CliRunner
 
-from consumer import cli
-from consumer.errors import MissingExtra
 from tests.support.broker import Broker
 from tests.support.costs_process import (
     ROOT,
@@ -28,6 +26,8 @@ from tests.support.costs_process import (
     totals,
 )
 from tests.support.waiting import until, wait_until
+from voicecosts.consumer import cli
+from voicecosts.consumer.errors import MissingExtra
 
 
 def up(folder: Path, *more: str) -> CostsProcess:
@@ -178,7 +178,7 @@ class TestInstallation:
     def test_help_needs_none_of_the_heavy_parts(self) -> None:
         """`costs --help` starts fast: no database, no broker client, no price list is loaded."""
         code = (
-            "import sys, consumer.cli\n"
+            "import sys, voicecosts.consumer.cli\n"
             "heavy = {'duckdb', 'nats', 'voice_prices', 'asyncio.events'}\n"
             "print(sorted(heavy & set(sys.modules) - {'asyncio.events'}))"
         )

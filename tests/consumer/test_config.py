@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from consumer.config import LedgerConfig, credentials_kind, default_data_dir, from_env, mask
-from consumer.errors import InvalidConfig
+from voicecosts.consumer.config import (
+    LedgerConfig,
+    credentials_kind,
+    default_data_dir,
+    from_env,
+    mask,
+)
+from voicecosts.consumer.errors import InvalidConfig
 
 SEED = "SU" + "A" * 56
 CREDS = f"""-----BEGIN NATS USER JWT-----

@@ -17,16 +17,6 @@ from pathlib import Path
 import nats
 import pytest
 
-from consumer.booking import Meter
-from consumer.config import LedgerConfig
-from consumer.connection import Waits
-from consumer.consume import consume
-from consumer.errors import BrokerUnreachable, LedgerInUse, LedgerWriteFailed, StreamDrift
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from consumer.store.ledger import Ledger
-from consumer.stream import DURABLE, declaration, stream_config
-from producer.subjects import STREAM
 from tests.support.broker import Broker
 from tests.support.costs_process import (
     Call,
@@ -41,6 +31,21 @@ from tests.support.costs_process import (
     totals,
 )
 from tests.support.waiting import until
+from voicecosts.consumer.booking import Meter
+from voicecosts.consumer.config import LedgerConfig
+from voicecosts.consumer.connection import Waits
+from voicecosts.consumer.consume import consume
+from voicecosts.consumer.errors import (
+    BrokerUnreachable,
+    LedgerInUse,
+    LedgerWriteFailed,
+    StreamDrift,
+)
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.stream import DURABLE, declaration, stream_config
+from voicecosts.producer.subjects import STREAM
 
 QUICK = Waits(group_s=0.1, answer_s=1.0)
 
@@ -171,7 +176,7 @@ class TestBooking:
         self, broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         """The log says how much was booked: once in a while and at the end, not per message."""
-        caplog.set_level(logging.INFO, "consumer")
+        caplog.set_level(logging.INFO, "voicecosts.consumer")
         made = calls(6, 5)
         async with consuming(config_of(broker, tmp_path / "d")):
             await publish(broker.url, batches(made, seed=6))

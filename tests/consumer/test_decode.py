@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.decode import LAST_SESSION_ID, MAX_UNREADABLE_BATCH, read
-from consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason
-from producer.events import VERSION, Batch, encode, encode_event
-from producer.subjects import subject
 from tests.support.fleet import PRODUCER, SUBJECT, message, reading
 from tests.support.traffic import MADE_UP
+from voicecosts.consumer.decode import LAST_SESSION_ID, MAX_UNREADABLE_BATCH, read
+from voicecosts.consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason
+from voicecosts.producer.events import VERSION, Batch, encode, encode_event
+from voicecosts.producer.subjects import subject
 
 GOOD: Final = encode_event(reading(1, input_tokens=5))
 

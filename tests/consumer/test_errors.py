@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
-from consumer import errors
-from consumer.errors import LedgerError
+from voicecosts.consumer import errors
+from voicecosts.consumer.errors import LedgerError
 
 EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.InvalidConfig(["a", "b"]), {"problems": ("a", "b")}, "a; b"),

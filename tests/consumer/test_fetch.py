@@ -16,14 +16,14 @@ import pytest
 from msgspec.structs import replace
 from nats.js import JetStreamContext
 
-from consumer.config import LedgerConfig
-from consumer.connection import GROUP_MESSAGES, Group, Waits
-from consumer.errors import BrokerFailed, BrokerUnreachable, MissingExtra, StreamDrift
-from consumer.fetch import Feed
-from consumer.stream import DURABLE, declaration, ensure
-from producer.subjects import STREAM
 from tests.support.broker import Broker
 from tests.support.waiting import until
+from voicecosts.consumer.config import LedgerConfig
+from voicecosts.consumer.connection import GROUP_MESSAGES, Group, Waits
+from voicecosts.consumer.errors import BrokerFailed, BrokerUnreachable, MissingExtra, StreamDrift
+from voicecosts.consumer.fetch import Feed
+from voicecosts.consumer.stream import DURABLE, declaration, ensure
+from voicecosts.producer.subjects import STREAM
 
 SUBJECT = "costs.v1.p.a.00"
 QUICK = Waits(group_s=0.1, answer_s=1.0)
@@ -198,7 +198,7 @@ class TestAccidents:
         self, broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         """One line when it starts and one when it ends, however long it lasts."""
-        caplog.set_level(logging.INFO, "consumer.fetch")
+        caplog.set_level(logging.INFO, "voicecosts.consumer.fetch")
         async with feeding(config_of(broker)) as feed:
             broker.kill()
             for _ in range(4):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from consumer.errors import LedgerInUse
-from consumer.local import NO_SEQUENCE, book_waiting, open_and_book
-from consumer.message import Message
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from consumer.store.ledger import Ledger
-from producer.events import encode
-from producer.subjects import subject
 from tests.support.costs_process import PRODUCER, batches, booked, calls, cost, totals
+from voicecosts.consumer.errors import LedgerInUse
+from voicecosts.consumer.local import NO_SEQUENCE, book_waiting, open_and_book
+from voicecosts.consumer.message import Message
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import encode
+from voicecosts.producer.subjects import subject
 
 CALLS = calls(5, 20)
 

@@ -11,11 +11,11 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
-from consumer import stream
-from consumer.errors import StreamDrift
-from consumer.stream import DURABLE, Declaration, ensure, rewind
-from producer.subjects import STREAM
 from tests.support.broker import Broker
+from voicecosts.consumer import stream
+from voicecosts.consumer.errors import StreamDrift
+from voicecosts.consumer.stream import DURABLE, Declaration, ensure, rewind
+from voicecosts.producer.subjects import STREAM
 
 DECLARED = Declaration(replicas=1, max_bytes=64 * 2**20)
 

@@ -13,7 +13,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from producer import events, packing
+from voicecosts.producer import events, packing
 
 DOCS = Path(__file__).parents[2] / "docs"
 

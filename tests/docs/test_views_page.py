@@ -9,10 +9,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics.audit_table import CAUSES
-from analytics.audited import State
-from consumer.store.ledger import Ledger
 from tests.support.fleet import rate
+from voicecosts.analytics.audit_table import CAUSES
+from voicecosts.analytics.audited import State
+from voicecosts.consumer.store.ledger import Ledger
 
 PAGE = (Path(__file__).parents[2] / "docs" / "views.md").read_text(encoding="utf-8")
 SECTIONS = {part.split("\n", 1)[0]: part for part in PAGE.split("\n## ")[1:]}

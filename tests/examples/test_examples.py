@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from producer.events import Event, MeterReading, SessionEnded, SessionStarted
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.dispatch import KEYS, Dispatcher
+from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,7 +123,7 @@ def test_the_examples_agents_are_what_the_command_lists() -> None:
 def costs(*arguments: str) -> str:
     """Return what `costs agents …` prints."""
     ran = subprocess.run(
-        [sys.executable, "-m", "analytics.app", "agents", *arguments],
+        [sys.executable, "-P", "-m", "voicecosts", "agents", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

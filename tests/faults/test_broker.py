@@ -15,7 +15,6 @@ from typing import Final
 
 import pytest
 
-from producer.publisher import Publisher
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.costs_process import CostsProcess
@@ -23,6 +22,7 @@ from tests.support.load import Load, priced
 from tests.support.outcome import assert_exact, shown
 from tests.support.publishing import files, flushed, publishing
 from tests.support.waiting import until
+from voicecosts.producer.publisher import Publisher
 
 pytestmark = pytest.mark.faults
 

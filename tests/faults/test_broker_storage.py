@@ -14,13 +14,13 @@ import pytest
 from nats.js import api
 from nats.js.errors import ServiceUnavailableError
 
-from producer.subjects import STREAM, subject
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.load import Load
 from tests.support.outcome import assert_exact, stored
 from tests.support.publishing import flushed, publishing
 from tests.support.waiting import until
+from voicecosts.producer.subjects import STREAM, subject
 
 pytestmark = pytest.mark.faults
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from producer import sending
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.load import Load, totals
@@ -16,6 +15,7 @@ from tests.support.outcome import assert_exact, stored
 from tests.support.publishing import flushed, publishing
 from tests.support.reloading import reload, users, with_user
 from tests.support.waiting import until
+from voicecosts.producer import sending
 
 pytestmark = [
     pytest.mark.faults,

@@ -13,12 +13,12 @@ from typing import Final
 
 import pytest
 
-from producer.publisher import Publisher
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.outcome import Stored, stored
 from tests.support.publishing import orphan, publishing
 from tests.support.waiting import until
+from voicecosts.producer.publisher import Publisher
 
 pytestmark = pytest.mark.faults
 

@@ -16,13 +16,13 @@ from typing import Final
 import duckdb
 import pytest
 
-from producer.events import Batch, Event
 from tests.support.broker import Broker
 from tests.support.costs_process import PRODUCER, CostsProcess, publish, settled, standing
 from tests.support.faulty_ledger import FaultyLedger
 from tests.support.load import Load, priced
 from tests.support.outcome import money, say, shown
 from tests.support.waiting import until
+from voicecosts.producer.events import Batch, Event
 
 pytestmark = pytest.mark.faults
 

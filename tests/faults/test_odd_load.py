@@ -12,18 +12,18 @@ import duckdb
 import pytest
 from msgspec.structs import replace
 
-import producer.publisher
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from consumer.store.ledger import Ledger
-from consumer.store.pacing import Clock
-from producer.events import MeterReading, SessionEnded
+import voicecosts.producer.publisher
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.load import START_US, Load, priced
 from tests.support.outcome import assert_exact, say, shown
 from tests.support.publishing import flushed, publishing
 from tests.support.waiting import until
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.pacing import Clock
+from voicecosts.producer.events import MeterReading, SessionEnded
 
 pytestmark = pytest.mark.faults
 
@@ -36,7 +36,7 @@ async def test_a_clock_that_is_set_back_between_two_readings_changes_no_total(
 ) -> None:
     """Readings are ordered by their number; their time is only a fact about them."""
     now = START_US + DAY_US
-    monkeypatch.setattr(producer.publisher, "now_us", lambda: now)
+    monkeypatch.setattr(voicecosts.producer.publisher, "now_us", lambda: now)
     with publishing(broker.url, outbox) as publisher:
         load = Load(publisher.put, clock=lambda: now)
         load.offer(600)

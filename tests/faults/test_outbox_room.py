@@ -10,7 +10,6 @@ from typing import Final
 
 import pytest
 
-from producer.events import ProducerReport
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.faulty_worker import FaultyWorker
@@ -18,6 +17,7 @@ from tests.support.load import Key, Load, Totals, priced, totals
 from tests.support.outcome import assert_exact, book, say, stored
 from tests.support.publishing import flushed, publishing
 from tests.support.waiting import until, wait_until
+from voicecosts.producer.events import ProducerReport
 
 pytestmark = pytest.mark.faults
 
@@ -98,7 +98,7 @@ async def test_a_disk_that_refuses_keeps_the_worker_running_and_is_recovered_fro
 ) -> None:
     """While nothing can be written events wait in memory; then they go to disk by themselves."""
     late = Broker(tmp_path / "late")
-    caplog.set_level("INFO", logger="producer.backlog")
+    caplog.set_level("INFO", logger="voicecosts.producer.backlog")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with publishing(late.url, outbox) as publisher:
         load = Load(publisher.put)

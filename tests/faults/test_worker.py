@@ -19,7 +19,6 @@ from typing import Final
 import duckdb
 import pytest
 
-from producer.events import SessionEnded
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.faulty_worker import ROOT, FaultyWorker
@@ -28,6 +27,7 @@ from tests.support.loss import loss
 from tests.support.outcome import Stored, book, say, stored
 from tests.support.publishing import adopted, files
 from tests.support.waiting import wait_until
+from voicecosts.producer.events import SessionEnded
 
 pytestmark = pytest.mark.faults
 

@@ -10,13 +10,13 @@ import nats
 import pytest
 from nats.js.errors import APIError
 
-from analytics import connect, query
-from producer.events import Batch, MeterReading, Quantities, encode, encode_event
-from producer.identity import new_session_id, now_us
-from producer.subjects import subject
 from tests.support.booked import ledger
 from tests.support.broker import Broker
 from tests.support.waiting import until
+from voicecosts import connect, query
+from voicecosts.producer.events import Batch, MeterReading, Quantities, encode, encode_event
+from voicecosts.producer.identity import new_session_id, now_us
+from voicecosts.producer.subjects import subject
 
 PRODUCER = "0123456789abcdef"
 SUBJECT = subject("prod", "dental", PRODUCER)

@@ -11,10 +11,10 @@ import duckdb
 import psutil
 import pytest
 
-from analytics import query
-from analytics.books import compare
-from producer.demo.calls import Billed
 from tests.support.costs_process import ROOT
+from voicecosts import query
+from voicecosts.analytics.books import compare
+from voicecosts.producer.demo.calls import Billed
 
 CALLS = 12
 
@@ -22,7 +22,7 @@ CALLS = 12
 def costs(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `costs` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "analytics.app", *arguments],
+        [sys.executable, "-P", "-m", "voicecosts", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -15,12 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from consumer.message import Message
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from consumer.store.ledger import Ledger
-from producer.events import encode
-from producer.subjects import subject
 from tests.support.costs_process import (
     PRODUCER,
     READY,
@@ -34,6 +28,12 @@ from tests.support.costs_process import (
     totals,
 )
 from tests.support.waiting import wait_until
+from voicecosts.consumer.message import Message
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import encode
+from voicecosts.producer.subjects import subject
 
 UP = ("up", "--snapshot-interval", "0.1")
 
@@ -211,8 +211,8 @@ def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(home:
 _LEAVE_BEHIND = """
 import sys
 from pathlib import Path
-from producer.config import ProducerConfig
-from producer.publisher import Publisher
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.publisher import Publisher
 from tests.support.costs_process import calls
 from tests.support.waiting import wait_until
 config = ProducerConfig(project="test", servers=(sys.argv[1],), outbox_dir=Path(sys.argv[2]))

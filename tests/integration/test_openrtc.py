@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from analytics import connect
-from analytics.table import as_table
-from producer import CostObserver
-from producer.process import PROCESS
 from tests.support import openrtc_pool
 from tests.support.booked import ledger, until_ended
 from tests.support.broker import Broker
 from tests.support.waiting import until
+from voicecosts import CostObserver, connect
+from voicecosts.analytics.table import as_table
+from voicecosts.producer.process import PROCESS
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from producer.adoption import DAMAGED, adopt, destination
-from producer.config import ProducerConfig
-from producer.outbox import Outbox
-from producer.outbox_file import file_of
-from producer.packing import Packed
 from tests.producer.test_outbox import NOW, Clock, backlog, messages
+from voicecosts.producer.adoption import DAMAGED, adopt, destination
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox_file import file_of
+from voicecosts.producer.packing import Packed
 
 PLACE = destination(ProducerConfig(project="tests", servers=("nats://h:1",)))
 

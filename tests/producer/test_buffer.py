@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.buffer import FOLD, Buffer
-from producer.config import BufferLimits
-from producer.events import Event, MeterReading, Quantities, SessionEnded, SessionStarted
 from tests.producer.golden.examples import SESSION_ID, STARTED_AT
+from voicecosts.producer.buffer import FOLD, Buffer
+from voicecosts.producer.config import BufferLimits
+from voicecosts.producer.events import Event, MeterReading, Quantities, SessionEnded, SessionStarted
 
 
 def session(number: int) -> str:

@@ -14,23 +14,23 @@ import pytest
 from livekit.agents import Agent, AgentSession, AgentTask, RunContext, function_tool, llm
 from livekit.agents.voice import agent_activity
 
-from producer.attachment import Attachment
-from producer.buffer import Buffer
-from producer.config import BufferLimits
-from producer.demo.devices import Microphone, session_io
-from producer.demo.providers import (
+from tests.support.jobs import job
+from tests.support.recorder import Recorder
+from tests.support.waiting import until
+from voicecosts.producer.attachment import Attachment
+from voicecosts.producer.buffer import Buffer
+from voicecosts.producer.config import BufferLimits
+from voicecosts.producer.demo.devices import Microphone, session_io
+from voicecosts.producer.demo.providers import (
     SAMPLE_RATE,
     ScriptedLLM,
     ScriptedSTT,
     ScriptedTTS,
     tool_call,
 )
-from producer.events import Event
-from producer.identity import SessionIdentity, new_session_id, now_us
-from producer.router import ROUTER
-from tests.support.jobs import job
-from tests.support.recorder import Recorder
-from tests.support.waiting import until
+from voicecosts.producer.events import Event
+from voicecosts.producer.identity import SessionIdentity, new_session_id, now_us
+from voicecosts.producer.router import ROUTER
 
 
 @dataclass
@@ -385,7 +385,7 @@ async def test_a_sink_that_raises_never_reaches_the_session(
     session_io(session, 1)
     attachment = attach(session, shared.recorder)
     attachment._outlet = Broken()
-    with caplog.at_level(logging.ERROR, "producer.tap"):
+    with caplog.at_level(logging.ERROR, "voicecosts.producer.tap"):
         await session.start(Agent(instructions="x"))
         result = await session.run(user_input="#1# hello")
         assert result.events  # the turn was answered

@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 import pytest
 
-from analytics.app import main
-from producer.errors import InvalidTenant
-from producer.pool.modules import is_discovered
+from voicecosts.analytics.app import main
+from voicecosts.producer.errors import InvalidTenant
+from voicecosts.producer.pool.modules import is_discovered
 
 ROOT = Path(__file__).parents[2]
 
 AGENT = """
 from functools import partial
 from livekit.agents import Agent
-from producer import agent_config
-from producer.demo.providers import ScriptedLLM
+from voicecosts import agent_config
+from voicecosts.producer.demo.providers import ScriptedLLM
 from beside import GREETING
 
 print("a module that talks while it is imported")
@@ -188,7 +188,11 @@ def test_without_livekit_the_missing_extra_is_named(folder: Path) -> None:
     """The base installation has the command; what it lacks for it is one line away."""
     done = subprocess.run(
         [
-            *(sys.executable, "-c", f"{WITHOUT_LIVEKIT}\nfrom analytics.app import main; main()"),
+            *(
+                sys.executable,
+                "-c",
+                f"{WITHOUT_LIVEKIT}\nfrom voicecosts.analytics.app import main; main()",
+            ),
             *("agents", "list", "--agents-dir", str(folder)),
         ],
         check=False,

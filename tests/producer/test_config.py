@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.config import (
+from voicecosts.producer.config import (
     LOCAL_LEDGER,
     OUTBOX_MAX_BYTES,
     BufferLimits,
@@ -17,7 +17,7 @@ from producer.config import (
     resolve,
     with_limits,
 )
-from producer.errors import ConfigError, ProducerError
+from voicecosts.producer.errors import ConfigError, ProducerError
 
 SERVER = "nats://bus:4222"
 OUTBOX = outbox_folder({})

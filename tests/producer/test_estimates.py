@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from producer.estimates import _REMEMBERED, Estimates
-from producer.events import RequestDetail
-from producer.usage import UNKNOWN, Usage
+from voicecosts.producer.estimates import _REMEMBERED, Estimates
+from voicecosts.producer.events import RequestDetail
+from voicecosts.producer.usage import UNKNOWN, Usage
 
 NOW_US = 1_700_000_000_000_000
 AT_US = NOW_US - 5

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from msgspec import Struct
 
-from producer.events import (
+from tests.producer.golden.examples import BATCH, EVENTS, SESSION_ID, golden
+from tests.producer.golden.forms import (
+    BATCHES,
+    STRUCTS,
+    packed,
+    unpacked,
+    with_extras,
+    without_defaults,
+)
+from voicecosts.producer.events import (
     LARGE_REQUEST_TOKENS,
     MAX_BYTES,
     MAX_EVENTS,
@@ -32,15 +41,6 @@ from producer.events import (
     decode_event,
     encode,
     encode_event,
-)
-from tests.producer.golden.examples import BATCH, EVENTS, SESSION_ID, golden
-from tests.producer.golden.forms import (
-    BATCHES,
-    STRUCTS,
-    packed,
-    unpacked,
-    with_extras,
-    without_defaults,
 )
 
 

@@ -12,10 +12,16 @@ import msgspec
 import msgspec.inspect as mi
 import pytest
 
-from producer import events
-from producer.events import QUANTITIES, MeterReading, SessionEnded, decode_envelope, decode_event
 from tests.producer.golden.examples import EVENTS, SESSION_ID, golden
 from tests.producer.golden.forms import STRUCTS, packed, unpacked
+from voicecosts.producer import events
+from voicecosts.producer.events import (
+    QUANTITIES,
+    MeterReading,
+    SessionEnded,
+    decode_envelope,
+    decode_event,
+)
 
 _SESSION_ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$(?!\n)"
 _MONEY = r"^[0-9]{1,9}(\.[0-9]{1,9})?$(?!\n)"

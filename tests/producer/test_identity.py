@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from livekit.protocol import agent, models
 
-from producer.events import SessionStarted, decode_event, encode_event
-from producer.identity import (
+from tests.support.jobs import job as real_job
+from voicecosts.producer.events import SessionStarted, decode_event, encode_event
+from voicecosts.producer.identity import (
     MAX_NAME,
     SessionIdentity,
     dispatch_metadata,
@@ -26,7 +27,6 @@ from producer.identity import (
     tenant_name,
     text,
 )
-from tests.support.jobs import job as real_job
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 

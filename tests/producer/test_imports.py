@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import producer
+import voicecosts
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"analytics", "consumer", "duckdb", "livekit", "nats", "openrtc", "typer", "voice_prices"}
+HEAVY = {"duckdb", "livekit", "msgspec", "nats", "openrtc", "rich", "typer", "voice_prices"}
 
-CONTRACT = {"producer", "msgspec", "typing_extensions"}
+CONTRACT = {"voicecosts", "msgspec", "typing_extensions"}
 """What the contract may load: msgspec itself looks for typing_extensions."""
 
 LOADED = """
@@ -44,32 +44,33 @@ def packages(modules: set[str]) -> set[str]:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    """`import producer` alone starts neither LiveKit nor NATS nor a database nor a command line."""
-    loaded = loaded_by("producer")
-    assert "producer" in loaded
+    """`import voicecosts` alone starts neither LiveKit nor NATS nor a database nor a command line."""
+    loaded = loaded_by("voicecosts")
+    assert "voicecosts" in loaded
     assert not HEAVY & packages(loaded)
 
 
-@pytest.mark.parametrize("module", ["producer.events", "producer.subjects"])
+@pytest.mark.parametrize("module", ["voicecosts.producer.events", "voicecosts.producer.subjects"])
 def test_the_contract_needs_only_msgspec(module: str) -> None:
     """The ledger reads these two modules, so they bring nothing of the worker with them."""
     loaded = loaded_by(module)
     assert packages(loaded) - sys.stdlib_module_names <= CONTRACT
-    assert {name for name in loaded if name.startswith("producer.")} == {module}
+    ours = {name for name in loaded if name.startswith("voicecosts.")}
+    assert ours == {"voicecosts.producer", module}
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        "producer.buffer",
-        "producer.config",
-        "producer.errors",
-        "producer.estimates",
-        "producer.identity",
-        "producer.meters",
-        "producer.packing",
-        "producer.providers",
-        "producer.usage",
+        "voicecosts.producer.buffer",
+        "voicecosts.producer.config",
+        "voicecosts.producer.errors",
+        "voicecosts.producer.estimates",
+        "voicecosts.producer.identity",
+        "voicecosts.producer.meters",
+        "voicecosts.producer.packing",
+        "voicecosts.producer.providers",
+        "voicecosts.producer.usage",
     ],
 )
 def test_the_pure_part_needs_neither_livekit_nor_nats(module: str) -> None:
@@ -79,11 +80,11 @@ def test_the_pure_part_needs_neither_livekit_nor_nats(module: str) -> None:
 
 def test_every_public_name_can_be_used() -> None:
     """Each name in `__all__` is found in its module when it is asked for."""
-    for name in producer.__all__:
-        assert getattr(producer, name).__name__ == name
+    for name in voicecosts.__all__:
+        assert getattr(voicecosts, name).__name__ == name
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     """A misspelt name fails as it does in any module."""
     with pytest.raises(AttributeError, match="NoSuchName"):
-        _ = producer.NoSuchName
+        _ = voicecosts.NoSuchName

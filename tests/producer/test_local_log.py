@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from producer.adoption import EMBEDDED
-from producer.config import ProducerConfig
-from producer.errors import OutboxHeld, OutboxUnavailable
-from producer.events import MeterReading, ProducerReport, decode
-from producer.local_log import GROUP, LocalLog, files
-from producer.outbox import Outbox
-from producer.publisher import Publisher
 from tests.producer.test_adoption import orphan
 from tests.producer.test_outbox import NOW, messages
 from tests.producer.test_publisher import reading
 from tests.support.waiting import wait_until
+from voicecosts.producer.adoption import EMBEDDED
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable
+from voicecosts.producer.events import MeterReading, ProducerReport, decode
+from voicecosts.producer.local_log import GROUP, LocalLog, files
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.publisher import Publisher
 
 
 @contextmanager

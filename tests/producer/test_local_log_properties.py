@@ -13,11 +13,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.backlog import Backlog
-from producer.config import ProducerConfig
-from producer.local_log import LocalLog, files
-from producer.packing import Packed
 from tests.producer.test_outbox import NOW, Clock
+from voicecosts.producer.backlog import Backlog
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.local_log import LocalLog, files
+from voicecosts.producer.packing import Packed
 
 Steps = list[tuple[str, int]]
 STEPS = st.lists(

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.events import MeterReading, Quantities, SessionEnded, decode_event, encode_event
-from producer.identity import SessionIdentity, new_session_id
-from producer.meters import MAX_METERS, Meters
-from producer.usage import UNKNOWN, Usage
+from voicecosts.producer.events import (
+    MeterReading,
+    Quantities,
+    SessionEnded,
+    decode_event,
+    encode_event,
+)
+from voicecosts.producer.identity import SessionIdentity, new_session_id
+from voicecosts.producer.meters import MAX_METERS, Meters
+from voicecosts.producer.usage import UNKNOWN, Usage
 
 STARTED_AT = 1_700_000_000_000_000
 MEGABYTE = 1_048_576

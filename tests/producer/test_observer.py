@@ -17,16 +17,16 @@ import pytest
 from livekit.agents import Agent, AgentSession, JobExecutorType
 from openrtc.observability.base_observer import SessionObserver
 
-from producer import CostObserver
-from producer.demo.providers import ScriptedLLM
-from producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
-from producer.local_log import LocalLog
-from producer.process import PROCESS
-from producer.router import ROUTER
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.jobs import job
 from tests.support.worker import TURNS, launch, worker
+from voicecosts import CostObserver
+from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
+from voicecosts.producer.local_log import LocalLog
+from voicecosts.producer.process import PROCESS
+from voicecosts.producer.router import ROUTER
 
 
 @pytest.fixture(autouse=True)
@@ -198,8 +198,8 @@ def test_a_process_that_exits_without_closing_its_session_publishes_its_totals(
     program = textwrap.dedent("""
         import asyncio, sys
         from livekit.agents import Agent, AgentSession
-        from producer import CostObserver
-        from producer.demo.providers import ScriptedLLM
+        from voicecosts import CostObserver
+        from voicecosts.producer.demo.providers import ScriptedLLM
 
         async def main():
             observer = CostObserver(project="exit", servers=sys.argv[1])

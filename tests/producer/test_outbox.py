@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from producer.backlog import IN_MEMORY, Backlog
-from producer.bound import Bound
-from producer.budget import Claim, held_elsewhere
-from producer.config import ProducerConfig
-from producer.errors import OutboxDamaged, OutboxUnavailable
-from producer.events import Event
-from producer.outbox import Outbox
-from producer.outbox_file import ROW_BYTES
-from producer.packing import Packed, Packer, halves
-from producer.quarantine import NAME, put_away
 from tests.producer.test_buffer import ended, reading, started
+from voicecosts.producer.backlog import IN_MEMORY, Backlog
+from voicecosts.producer.bound import Bound
+from voicecosts.producer.budget import Claim, held_elsewhere
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
+from voicecosts.producer.events import Event
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox_file import ROW_BYTES
+from voicecosts.producer.packing import Packed, Packer, halves
+from voicecosts.producer.quarantine import NAME, put_away
 
 NOW = 1_790_000_000_000_000
 
@@ -312,7 +312,7 @@ def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operator learns that detail goes, not event by event, and that it no longer does."""
-    caplog.set_level("INFO", logger="producer.bound")
+    caplog.set_level("INFO", logger="voicecosts.producer.bound")
     clock = Clock()
     held = backlog(tmp_path, clock, max_bytes=20_000)
     packer = Packer("p")
@@ -325,7 +325,7 @@ def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
         held.done(entry)
     held.settle()
     assert held.has_room()
-    said = [it.getMessage() for it in caplog.records if it.name == "producer.bound"]
+    said = [it.getMessage() for it in caplog.records if it.name == "voicecosts.producer.bound"]
     assert ["at its bound of 20000 bytes" in it for it in said] == [True, False]
     held.close()
 

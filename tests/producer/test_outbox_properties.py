@@ -9,9 +9,11 @@ from typing import Literal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.backlog import Backlog
-from producer.compaction import Thinning
-from producer.events import (
+from tests.producer.test_buffer import ended, newest, reading, started
+from tests.producer.test_outbox import Clock, backlog
+from voicecosts.producer.backlog import Backlog
+from voicecosts.producer.compaction import Thinning
+from voicecosts.producer.events import (
     Event,
     MeterReading,
     ProducerReport,
@@ -19,10 +21,8 @@ from producer.events import (
     SessionStarted,
     decode,
 )
-from producer.packing import Packer
-from producer.sending import WINDOW
-from tests.producer.test_buffer import ended, newest, reading, started
-from tests.producer.test_outbox import Clock, backlog
+from voicecosts.producer.packing import Packer
+from voicecosts.producer.sending import WINDOW
 
 Step = tuple[Literal["put", "send", "ack", "wait", "restart"], int]
 STEPS: st.SearchStrategy[list[Step]] = st.lists(

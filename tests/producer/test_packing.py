@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from producer.events import (
+from tests.producer.golden.examples import BATCH, EVENTS, SESSION_ID, STARTED_AT
+from voicecosts.producer.events import (
     MAX_BYTES,
     MAX_EVENTS,
     Event,
@@ -18,9 +19,8 @@ from producer.events import (
     decode,
     encode_event,
 )
-from producer.packing import REPORTS, Packed, Packer
-from producer.subjects import project_token, subject
-from tests.producer.golden.examples import BATCH, EVENTS, SESSION_ID, STARTED_AT
+from voicecosts.producer.packing import REPORTS, Packed, Packer
+from voicecosts.producer.subjects import project_token, subject
 
 PRODUCER = "0123456789abcdef"
 

@@ -14,14 +14,14 @@ import nkeys
 import pytest
 from nats.js import api
 
-from producer.buffer import Buffer
-from producer.config import BufferLimits, ProducerConfig
-from producer.events import Event, MeterReading, ProducerReport, Quantities, SessionEnded
-from producer.identity import new_session_id
-from producer.publisher import Publisher
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.waiting import until
+from voicecosts.producer.buffer import Buffer
+from voicecosts.producer.config import BufferLimits, ProducerConfig
+from voicecosts.producer.events import Event, MeterReading, ProducerReport, Quantities, SessionEnded
+from voicecosts.producer.identity import new_session_id
+from voicecosts.producer.publisher import Publisher
 
 SESSION = new_session_id(1_700_000_000_000_000)
 

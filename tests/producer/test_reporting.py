@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from producer import metrics
-from producer.reporting import (
+from voicecosts.producer import metrics
+from voicecosts.producer.reporting import (
     MEMORY_ONLY,
     NO_DISK,
     NO_SERVER,
@@ -177,7 +177,7 @@ sys.modules["prometheus_client"] = None
 from importlib import util
 real = util.find_spec
 util.find_spec = lambda name: None if name == "prometheus_client" else real(name)
-from producer import metrics
+from voicecosts.producer import metrics
 metrics.register(lambda: [])
 assert not metrics._registered
 """

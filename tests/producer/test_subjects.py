@@ -12,7 +12,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from producer.subjects import PREFIX, SLOTS, STREAM_SUBJECTS, project_token, slot, subject, token
+from voicecosts.producer.subjects import (
+    PREFIX,
+    SLOTS,
+    STREAM_SUBJECTS,
+    project_token,
+    slot,
+    subject,
+    token,
+)
 
 FORM = re.compile(r"_h[a-z2-7]{24}|(?!_h)[A-Za-z0-9_-]{1,48}")
 ANYTHING = st.text(max_size=200) | st.text("ab._-*> h\n\x00é", max_size=60)

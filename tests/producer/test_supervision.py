@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from producer import connection as supervised
-from producer.config import ProducerConfig
-from producer.connection import Connection
-from producer.errors import NeverAccepted, NotNow, TooLarge
-from producer.packing import Packed
 from tests.support import stream
 from tests.support.broker import Broker
+from voicecosts.producer import connection as supervised
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.connection import Connection
+from voicecosts.producer.errors import NeverAccepted, NotNow, TooLarge
+from voicecosts.producer.packing import Packed
 
 MESSAGE = Packed(
     subject="costs.v1.tests.dental.00", message_id="id-1", data=b"x", events=1, batch_number=1
@@ -141,7 +141,7 @@ async def test_a_state_is_logged_when_it_changes_and_not_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An outage of hours is some lines in the log, without the password in any of them."""
-    caplog.set_level(logging.INFO, logger="producer.connection")
+    caplog.set_level(logging.INFO, logger="voicecosts.producer.connection")
     late = Broker(tmp_path / "late")
     servers = (late.url.replace("//", "//user:secret@"),)
     connection = Connection(ProducerConfig(project="tests", servers=servers))

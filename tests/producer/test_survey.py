@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from producer import survey
-from producer.adoption import EMBEDDED
-from producer.budget import mark_booked
-from producer.config import LOCAL_LEDGER
-from producer.outbox import Outbox
-from producer.outbox_file import ROW_BYTES
-from producer.quarantine import put_away
 from tests.producer.test_adoption import orphan
 from tests.producer.test_outbox import NOW, messages
+from voicecosts.producer import survey
+from voicecosts.producer.adoption import EMBEDDED
+from voicecosts.producer.budget import mark_booked
+from voicecosts.producer.config import LOCAL_LEDGER
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox_file import ROW_BYTES
+from voicecosts.producer.quarantine import put_away
 
 
 def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from livekit.agents.metrics.base import (
     InterruptionMetrics,
 )
 
-from producer.events import RequestDetail
-from producer.usage import READINGS, Usage, usage_of
 from tests.producer.livekit_metrics import AT, AT_US, MADE_BY, llm, realtime, stt, tts
+from voicecosts.producer.events import RequestDetail
+from voicecosts.producer.usage import READINGS, Usage, usage_of
 
 EXACTLY: list[tuple[Any, Usage]] = [
     (

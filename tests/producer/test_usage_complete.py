@@ -14,8 +14,8 @@ from livekit.agents.metrics import AgentMetrics
 from livekit.agents.metrics import base as livekit
 from pydantic import BaseModel
 
-from producer.events import QUANTITIES
-from producer.usage import DETAIL_FIELDS, NOT_QUANTITIES, NOT_USAGE, READINGS
+from voicecosts.producer.events import QUANTITIES
+from voicecosts.producer.usage import DETAIL_FIELDS, NOT_QUANTITIES, NOT_USAGE, READINGS
 
 
 def subclasses(of: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -15,9 +15,9 @@ from livekit.agents.metrics.base import (
     VADMetrics,
 )
 
-from producer.events import LARGE_REQUEST_TOKENS, RequestDetail
-from producer.usage import UNKNOWN, UnknownMetricsError, Usage, usage_of
 from tests.producer.livekit_metrics import AT, NOTHING, llm, realtime, stt, tts
+from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
+from voicecosts.producer.usage import UNKNOWN, UnknownMetricsError, Usage, usage_of
 
 NOW_US = 1_700_000_000_000_000
 

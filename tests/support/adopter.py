@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from producer.config import ProducerConfig
-from producer.publisher import Publisher
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.publisher import Publisher
 
 ROOT: Final = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import duckdb
 
-from consumer.booking import Meter
-from producer.events import QUANTITIES, Quantities
 from tests.support.fleet import Total
+from voicecosts.consumer.booking import Meter
+from voicecosts.producer.events import QUANTITIES, Quantities
 
 _SUMS = f"""
 SELECT

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from analytics import connect, query
-from analytics.report import Report
-from consumer.config import from_env
-from consumer.consume import consume
+from voicecosts import connect, query
+from voicecosts.analytics.report import Report
+from voicecosts.consumer.config import from_env
+from voicecosts.consumer.consume import consume
 
 
 @contextlib.asynccontextmanager

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from livekit.agents import Agent, AgentSession
 
-from producer import CostObserver
-from producer.demo.providers import ScriptedLLM
+from voicecosts import CostObserver
+from voicecosts.producer.demo.providers import ScriptedLLM
 
 TURNS: Final = 3
 EXIT_AFTER_S: Final = 0.05

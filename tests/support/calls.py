@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from producer.events import Event
 from tests.support.fleet import Call, session_id
+from voicecosts.producer.events import Event
 
 Piece = TypeVar("Piece")
 

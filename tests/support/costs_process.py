@@ -27,7 +27,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 from nats.js import api
 
-from producer.events import (
+from tests.support.waiting import wait_until
+from voicecosts.producer.events import (
     Batch,
     Event,
     MeterReading,
@@ -37,8 +38,7 @@ from producer.events import (
     SessionStarted,
     encode,
 )
-from producer.subjects import STREAM, subject
-from tests.support.waiting import wait_until
+from voicecosts.producer.subjects import STREAM, subject
 
 ROOT: Final = Path(__file__).parents[2]
 READY: Final = "reading stream COSTS"
@@ -83,7 +83,7 @@ class CostsProcess:
             (self.directory / "stderr").open("wb") as log,
         ):
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "analytics.app", *self.arguments],
+                [sys.executable, "-P", "-m", "voicecosts", *self.arguments],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from producer.config import ProducerConfig
-from producer.events import Event
-from producer.publisher import Publisher
 from tests.support.costs_process import calls
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.events import Event
+from voicecosts.producer.publisher import Publisher
 
 
 def main(folder: str, seed: str, count: str, pace_s: str) -> None:

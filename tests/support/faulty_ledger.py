@@ -18,13 +18,13 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-import consumer.connection
-import consumer.store.ledger
-from analytics import app
-from consumer.connection import Group
-from consumer.fetch import Feed
-from consumer.message import Applied, Message
-from consumer.store.ledger import Ledger
+import voicecosts.consumer.connection
+import voicecosts.consumer.store.ledger
+from voicecosts.analytics import app
+from voicecosts.consumer.connection import Group
+from voicecosts.consumer.fetch import Feed
+from voicecosts.consumer.message import Applied, Message
+from voicecosts.consumer.store.ledger import Ledger
 
 ROOT: Final = Path(__file__).parents[2]
 GROUP_MESSAGES: Final = 20
@@ -79,7 +79,7 @@ class Trap:
 
 def before_commit(trap: Trap) -> None:
     """All rows of the group are written, and the transaction is open."""
-    module: Any = consumer.store.ledger
+    module: Any = voicecosts.consumer.store.ledger
     write_state = module.write_state
 
     def deadly(*args: Any, **kwargs: Any) -> None:
@@ -152,7 +152,7 @@ LINES: Final[dict[str, Callable[[Trap], None]]] = {
 def main(line: str, at: int, told: Path, arguments: list[str]) -> None:
     """Run the command until it dies."""
     trap = Trap(at, told)
-    module: Any = consumer.connection
+    module: Any = voicecosts.consumer.connection
     module.GROUP_MESSAGES = GROUP_MESSAGES
     apply = Ledger.apply
 

@@ -20,14 +20,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from producer.backlog import Held
-from producer.config import ProducerConfig
-from producer.events import MeterReading, decode
-from producer.outbox import Outbox
-from producer.packing import Packed
-from producer.process import PROCESS
-from producer.publisher import Publisher
 from tests.support.load import Load
+from voicecosts.producer.backlog import Held
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.events import MeterReading, decode
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.packing import Packed
+from voicecosts.producer.process import PROCESS
+from voicecosts.producer.publisher import Publisher
 
 ROOT: Final = Path(__file__).parents[2]
 

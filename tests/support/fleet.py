@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from consumer.booking import Meter
-from consumer.message import Message
-from producer.events import (
+from voicecosts.consumer.booking import Meter
+from voicecosts.consumer.message import Message
+from voicecosts.producer.events import (
     Batch,
     Event,
     MeterReading,
@@ -26,7 +26,7 @@ from producer.events import (
     SessionStarted,
     encode,
 )
-from producer.subjects import subject
+from voicecosts.producer.subjects import subject
 
 PROJECT: Final = "prod"
 AGENT: Final = "dental"

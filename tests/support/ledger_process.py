@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from consumer.errors import LedgerError
-from consumer.store.ledger import Ledger
-from consumer.store.pacing import Pacing
 from tests.support.fleet import rate
 from tests.support.traffic import traffic
+from voicecosts.consumer.errors import LedgerError
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.pacing import Pacing
 
 
 def main(  # noqa: PLR0917 - the two arguments and the options of a command

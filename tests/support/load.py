@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from producer.events import (
+from voicecosts.producer.events import (
     Event,
     MeterReading,
     MeterTotals,
@@ -24,7 +24,7 @@ from producer.events import (
     SessionEnded,
     SessionStarted,
 )
-from producer.identity import new_session_id
+from voicecosts.producer.identity import new_session_id
 
 START_US: Final = 1_790_000_000_000_000
 

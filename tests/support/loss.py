@@ -12,9 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from producer.config import ProducerConfig
 from tests.support.load import Key, Totals
 from tests.support.outcome import Stored
+from voicecosts.producer.config import ProducerConfig
 
 
 class Offered(Struct, frozen=True):

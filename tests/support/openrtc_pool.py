@@ -16,7 +16,7 @@ from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.job import JobAcceptArguments, RunningJobInfo
 from livekit.protocol import agent, models
 
-from producer.demo.providers import ScriptedLLM, ScriptedTTS
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
 
 _TURN_DETECTOR = "livekit.plugins.turn_detector.multilingual"
 

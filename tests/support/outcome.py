@@ -15,13 +15,13 @@ from typing import Final
 import duckdb
 import nats
 
-from consumer.message import Message
-from consumer.pricing import ListPrices
-from consumer.rating import rate_by
-from consumer.store.ledger import Ledger
-from producer.events import Event, MeterReading, decode
-from producer.subjects import STREAM
 from tests.support.load import Booked, Key, Load, Totals, amount_of, priced, totals
+from voicecosts.consumer.message import Message
+from voicecosts.consumer.pricing import ListPrices
+from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import Event, MeterReading, decode
+from voicecosts.producer.subjects import STREAM
 
 _SUMS: Final = (
     "SELECT session_id::VARCHAR, model, (sum(input_tokens) + sum(audio_us))::BIGINT, sum(cost)"

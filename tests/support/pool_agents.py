@@ -6,7 +6,7 @@ from typing import Any
 
 from livekit.agents import Agent
 
-from producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
 QUIET = {"vad": None, "turn_handling": {"turn_detection": "manual"}}
 """Session options that need no model download."""

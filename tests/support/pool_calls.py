@@ -17,9 +17,9 @@ from typing import Any, Self
 import pytest
 from livekit.agents import AgentServer, JobExecutorType, get_job_context
 
-from producer.demo.devices import session_io
 from tests.support import openrtc_pool
 from tests.support.dispatch import KEYS, Dispatcher, stand_in_room
+from voicecosts.producer.demo.devices import session_io
 
 PHRASE_S = 1.5
 """What the caller says aloud in each turn."""

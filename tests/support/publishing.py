@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from producer.adoption import destination
-from producer.config import ProducerConfig
-from producer.events import Event
-from producer.outbox import Outbox
-from producer.outbox_file import file_of
-from producer.packing import Packer
-from producer.publisher import Publisher
 from tests.support.load import START_US, Load
 from tests.support.waiting import until
+from voicecosts.producer.adoption import destination
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.events import Event
+from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox_file import file_of
+from voicecosts.producer.packing import Packer
+from voicecosts.producer.publisher import Publisher
 
 NO_SERVER: Final = "nats://127.0.0.1:1"
 

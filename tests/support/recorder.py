@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from producer.buffer import Buffer
-from producer.config import BufferLimits
-from producer.events import QUANTITIES, Event, MeterReading, SessionEnded
+from voicecosts.producer.buffer import Buffer
+from voicecosts.producer.config import BufferLimits
+from voicecosts.producer.events import QUANTITIES, Event, MeterReading, SessionEnded
 
 
 class Recorder:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import nats
 from nats.js import JetStreamContext, api
 
-from producer.events import Batch, Event, decode
-from producer.subjects import STREAM, STREAM_SUBJECTS
+from voicecosts.producer.events import Batch, Event, decode
+from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
 
 
 async def declare(url: str, **options: object) -> None:

@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from consumer.message import Message
-from producer.events import Event, ProducerReport
 from tests.support.fleet import PRODUCER, PROJECT, START_US, SUBJECT, Call, message, session_id
+from voicecosts.consumer.message import Message
+from voicecosts.producer.events import Event, ProducerReport
 
 METERS: Final = (
     ("Greeter", "llm", "priced", False),

@@ -16,9 +16,9 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobExec
 from livekit.agents.job import JobAcceptArguments, RunningJobInfo
 from livekit.protocol import agent, models
 
-from producer import CostObserver
-from producer.demo.devices import session_io
-from producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
+from voicecosts import CostObserver
+from voicecosts.producer.demo.devices import session_io
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
 TURNS = 3
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import HealthCheck, settings
 
-from consumer.pricing import ListPrices, Rated, rate
-from producer.events import Quantities
-from producer.providers import normalise_provider
+from voicecosts.consumer.pricing import ListPrices, Rated, rate
+from voicecosts.producer.events import Quantities
+from voicecosts.producer.providers import normalise_provider
 
 if TYPE_CHECKING:
-    from consumer.pricing import PriceBook
+    from voicecosts.consumer.pricing import PriceBook
 
 START: Final = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 BOOK: Final = ListPrices()

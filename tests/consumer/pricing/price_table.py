@@ -10,8 +10,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from producer.events import Quantities
 from tests.consumer.pricing.asking import kchar, kmin, ksec, mtok, seconds
+from voicecosts.producer.events import Quantities
 
 LLM: Final = Quantities(
     input_tokens=10_000, cache_read_input_tokens=4_000, output_tokens=1_000, requests=7

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from voice_prices.data import providers
 
-from consumer.pricing import Price, labels
-from consumer.pricing.billing import WAYS
-from consumer.pricing.catalogue import Row
-from producer.events import LARGE_REQUEST_TOKENS
 from tests.consumer.pricing.asking import START
+from voicecosts.consumer.pricing import Price, labels
+from voicecosts.consumer.pricing.billing import WAYS
+from voicecosts.consumer.pricing.catalogue import Row
+from voicecosts.producer.events import LARGE_REQUEST_TOKENS
 
 REACHED = [
     (f"{owner.id}/{row.id}", modality, price)

@@ -13,9 +13,9 @@ import pytest
 import voice_prices
 from voice_prices import data_snapshot
 
-from consumer.errors import MissingExtra
-from consumer.pricing import ListPrices, Price, Unpriced, book
 from tests.consumer.pricing.asking import START
+from voicecosts.consumer.errors import MissingExtra
+from voicecosts.consumer.pricing import ListPrices, Price, Unpriced, book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,14 +111,14 @@ def test_a_price_by_the_time_of_day_follows_the_start_of_the_session() -> None:
 
 def test_importing_the_package_does_not_load_the_list() -> None:
     """Who does not look prices up does not wait for half a million bytes of them."""
-    program = "import consumer.pricing, sys; sys.exit('voice_prices' in sys.modules)"
+    program = "import voicecosts.consumer.pricing, sys; sys.exit('voice_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without the price list says what to install, before anything is rated."""
     monkeypatch.setitem(sys.modules, "voice_prices", None)
-    monkeypatch.delitem(sys.modules, "consumer.pricing.catalogue")
+    monkeypatch.delitem(sys.modules, "voicecosts.consumer.pricing.catalogue")
     with pytest.raises(MissingExtra, match=r"voicecosts\[consumer\]"):
         ListPrices()
 

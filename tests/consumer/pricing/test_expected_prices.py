@@ -13,8 +13,8 @@ from tests.consumer.pricing.asking import START, rated
 from tests.consumer.pricing.price_table import PRICED, UNPRICED
 
 if TYPE_CHECKING:
-    from producer.events import Quantities
     from tests.consumer.pricing.price_table import Case, Missing
+    from voicecosts.producer.events import Quantities
 
 ROWS: Final = {f"{owner.id}/{row.id}": (owner, row) for owner in providers for row in owner.models}
 

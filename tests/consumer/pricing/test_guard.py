@@ -8,9 +8,9 @@ import pytest
 from voice_prices.data import providers
 from voice_prices.types import ClauseEquals
 
-from consumer.pricing import Price, Unpriced, guard, labels
-from consumer.pricing.guard import explains
 from tests.consumer.pricing.asking import BOOK, START
+from voicecosts.consumer.pricing import Price, Unpriced, guard, labels
+from voicecosts.consumer.pricing.guard import explains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

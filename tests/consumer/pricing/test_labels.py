@@ -6,9 +6,9 @@ import pytest
 from livekit.agents.telemetry import trace_types
 from voice_prices.data import providers
 
-from consumer.pricing import labels
-from consumer.pricing.labels import price_list
-from producer.providers import normalise_provider
+from voicecosts.consumer.pricing import labels
+from voicecosts.consumer.pricing.labels import price_list
+from voicecosts.producer.providers import normalise_provider
 
 BRANDS = {
     "Deepgram": "deepgram",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.pricing.names import _RENAMED, spellings
 from tests.consumer.pricing.asking import BOOK, START
+from voicecosts.consumer.pricing.names import _RENAMED, spellings
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from voice_prices.types import _UNPRICED_RATE_CHAINS, ModelPrice, Tier, TieredPrices
 
-from consumer.pricing.rates import CHAINS, rates_of
+from voicecosts.consumer.pricing.rates import CHAINS, rates_of
 
 ONE, TWO, THREE, FOUR = (Decimal(n) for n in (1, 2, 3, 4))
 

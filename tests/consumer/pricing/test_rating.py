@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.pricing import Price, Unpriced
-from producer.events import LARGE_REQUEST_TOKENS, Quantities
 from tests.consumer.pricing.asking import krequest, mtok, rated, seconds
+from voicecosts.consumer.pricing import Price, Unpriced
+from voicecosts.producer.events import LARGE_REQUEST_TOKENS, Quantities
 
 if TYPE_CHECKING:
     from datetime import datetime

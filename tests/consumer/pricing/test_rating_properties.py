@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from voice_prices.data import providers
 
-from consumer.pricing import Price, labels
-from consumer.pricing.billing import billed
-from consumer.pricing.catalogue import Row
-from consumer.pricing.units import PER
-from producer.events import QUANTITIES, Quantities
 from tests.consumer.pricing.asking import BOOK, PATIENT, START, rated
+from voicecosts.consumer.pricing import Price, labels
+from voicecosts.consumer.pricing.billing import billed
+from voicecosts.consumer.pricing.catalogue import Row
+from voicecosts.consumer.pricing.units import PER
+from voicecosts.producer.events import QUANTITIES, Quantities
 
 if TYPE_CHECKING:
     from voice_prices.types import ModelInfo, Provider

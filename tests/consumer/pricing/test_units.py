@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.pricing.units import INPUT, OUTPUT, PER, TOKENS, Fault, input_parts, output_parts
-from producer.events import QUANTITIES, Quantities
 from tests.consumer.pricing.asking import PATIENT
+from voicecosts.consumer.pricing.units import (
+    INPUT,
+    OUTPUT,
+    PER,
+    TOKENS,
+    Fault,
+    input_parts,
+    output_parts,
+)
+from voicecosts.producer.events import QUANTITIES, Quantities
 
 COUNTS = st.integers(min_value=0, max_value=2**53 - 1)
 SMALL = st.integers(min_value=0, max_value=20)

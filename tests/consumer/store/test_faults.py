@@ -12,11 +12,11 @@ from typing import IO, Final
 import duckdb
 import pytest
 
-from consumer.errors import LedgerClosed, LedgerWriteFailed
-from consumer.store.ledger import Ledger
 from tests.support.audit import booked, count
 from tests.support.fleet import expected, rate
 from tests.support.traffic import Traffic, traffic
+from voicecosts.consumer.errors import LedgerClosed, LedgerWriteFailed
+from voicecosts.consumer.store.ledger import Ledger
 
 ROOT: Final = Path(__file__).parents[3]
 GROUP: Final = 3

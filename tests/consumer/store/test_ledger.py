@@ -12,19 +12,6 @@ import duckdb
 import msgspec
 import pytest
 
-from consumer.booking import Meter
-from consumer.errors import LedgerClosed
-from consumer.message import Message, Reason
-from consumer.store.ledger import Ledger
-from producer.events import (
-    MeterTotals,
-    ProducerReport,
-    Quantities,
-    RequestDetail,
-    SessionEnded,
-    SessionStarted,
-    encode_event,
-)
 from tests.support.audit import booked, contents, count
 from tests.support.fleet import (
     AGENT,
@@ -39,6 +26,19 @@ from tests.support.fleet import (
     session_id,
 )
 from tests.support.traffic import MADE_UP, traffic
+from voicecosts.consumer.booking import Meter
+from voicecosts.consumer.errors import LedgerClosed
+from voicecosts.consumer.message import Message, Reason
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import (
+    MeterTotals,
+    ProducerReport,
+    Quantities,
+    RequestDetail,
+    SessionEnded,
+    SessionStarted,
+    encode_event,
+)
 
 
 @pytest.fixture

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.store.ledger import Ledger
-from producer.events import (
+from tests.support.audit import booked, count
+from tests.support.calls import calls, deliveries, pieces
+from tests.support.fleet import PROJECT, expected, message, rate, session_id
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import (
     QUANTITIES,
     Event,
     MeterReading,
@@ -24,9 +27,6 @@ from producer.events import (
     SessionEnded,
     SessionStarted,
 )
-from tests.support.audit import booked, count
-from tests.support.calls import calls, deliveries, pieces
-from tests.support.fleet import PROJECT, expected, message, rate, session_id
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.store.ledger import Ledger
-from consumer.store.load import MAX_RANGES, ranges
 from tests.support.audit import booked
 from tests.support.fleet import expected, message, rate, reading, session_id
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.load import MAX_RANGES, ranges
 
 HOUR_MS = 3_600_000
 

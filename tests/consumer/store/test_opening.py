@@ -12,12 +12,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from consumer.errors import InvalidConfig, LedgerDamaged, LedgerError, LedgerInUse, LedgerNewer
-from consumer.store import statements
-from consumer.store.faults import translated
-from consumer.store.ledger import Ledger
 from tests.support.audit import booked
 from tests.support.fleet import expected, message, rate, reading
+from voicecosts.consumer.errors import (
+    InvalidConfig,
+    LedgerDamaged,
+    LedgerError,
+    LedgerInUse,
+    LedgerNewer,
+)
+from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.faults import translated
+from voicecosts.consumer.store.ledger import Ledger
 
 HOLDER = """
 import duckdb, sys

@@ -7,11 +7,11 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from consumer.booking import MeterState, Refusal, book, readings
-from consumer.decode import Delivery
-from consumer.message import DeadLetter, Message, Reason
-from consumer.store import rows
 from tests.support.fleet import SUBJECT, Priced, reading
+from voicecosts.consumer.booking import MeterState, Refusal, book, readings
+from voicecosts.consumer.decode import Delivery
+from voicecosts.consumer.message import DeadLetter, Message, Reason
+from voicecosts.consumer.store import rows
 
 
 def test_money_is_written_without_an_exponent() -> None:

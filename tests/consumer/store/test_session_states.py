@@ -13,18 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.message import Message
-from consumer.store import statements
-from consumer.store.ledger import Ledger
-from producer.events import (
-    Event,
-    MeterReading,
-    MeterTotals,
-    ProducerReport,
-    Quantities,
-    SessionEnded,
-    SessionStarted,
-)
 from tests.support.audit import booked
 from tests.support.calls import calls, pieces
 from tests.support.fleet import (
@@ -39,6 +27,18 @@ from tests.support.fleet import (
     rate,
     reading,
     session_id,
+)
+from voicecosts.consumer.message import Message
+from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import (
+    Event,
+    MeterReading,
+    MeterTotals,
+    ProducerReport,
+    Quantities,
+    SessionEnded,
+    SessionStarted,
 )
 
 ID = session_id(1)

@@ -11,10 +11,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from consumer.errors import SnapshotFailed
-from consumer.store.ledger import Ledger
-from consumer.store.pacing import Clock, Pacing
 from tests.support.fleet import message, rate, reading
+from voicecosts.consumer.errors import SnapshotFailed
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.pacing import Clock, Pacing
 
 
 class Hands:

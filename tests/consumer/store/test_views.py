@@ -10,17 +10,6 @@ from typing import Final
 import duckdb
 import pytest
 
-from consumer.message import Message
-from consumer.store import statements
-from consumer.store.ledger import Ledger
-from producer.events import (
-    QUANTITIES,
-    MeterTotals,
-    ProducerReport,
-    Quantities,
-    SessionEnded,
-    SessionStarted,
-)
 from tests.support.fleet import (
     AGENT,
     PRODUCER,
@@ -31,6 +20,17 @@ from tests.support.fleet import (
     rate,
     reading,
     session_id,
+)
+from voicecosts.consumer.message import Message
+from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import (
+    QUANTITIES,
+    MeterTotals,
+    ProducerReport,
+    Quantities,
+    SessionEnded,
+    SessionStarted,
 )
 
 CONTRACT: Final = {

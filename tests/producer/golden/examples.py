@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from producer.events import (
+from voicecosts.producer.events import (
     QUANTITIES,
     Batch,
     Event,

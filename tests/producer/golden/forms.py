@@ -13,7 +13,7 @@ import msgspec.inspect as mi
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from producer.events import (
+from voicecosts.producer.events import (
     Batch,
     MeterReading,
     MeterTotals,

@@ -12,8 +12,8 @@ import pytest
 from livekit.agents import JobRequest
 from livekit.protocol import agent, models
 
-from producer.errors import InvalidRegistration
-from producer.pool.admission import Admission, Caps, checked_caps
+from voicecosts.producer.errors import InvalidRegistration
+from voicecosts.producer.pool.admission import Admission, Caps, checked_caps
 
 _numbers = itertools.count(1)
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from livekit.agents import AgentServer, JobRequest, cli
 
-from producer import AgentPool, HookLimits
-from producer.errors import InvalidRegistration, NoSuchAgent
-from producer.pool.routing import JobView, resolve
 from tests.support.pool_agents import Dental, Restaurant, Silent, make_llm
+from voicecosts import AgentPool, HookLimits
+from voicecosts.producer.errors import InvalidRegistration, NoSuchAgent
+from voicecosts.producer.pool.routing import JobView, resolve
 
 ROOT = Path(__file__).parents[3]
 
@@ -130,7 +130,7 @@ def test_run_is_livekits_own_command_line(monkeypatch: pytest.MonkeyPatch) -> No
 def test_livekits_commands_are_there() -> None:
     """`dev`, `start`, `console` and `connect` of a program that ends in `pool.run()`."""
     program = (
-        "from producer import AgentPool\n"
+        "from voicecosts import AgentPool\n"
         "from tests.support.pool_agents import Dental\n"
         "pool = AgentPool()\n"
         "pool.add('dental', Dental)\n"

@@ -13,11 +13,6 @@ from typing import Any
 import pytest
 from livekit.agents import Agent
 
-from producer import AgentConfig, AgentPool
-from producer.demo.providers import ScriptedLLM
-from producer.errors import InvalidRegistration, NotPicklable, PoolError, ProducerError
-from producer.pool.config import checked, made
-from producer.pool.session import PoolState
 from tests.support.pool_agents import (
     QUIET,
     Dental,
@@ -28,6 +23,11 @@ from tests.support.pool_agents import (
     make_tts,
     quiet_options,
 )
+from voicecosts import AgentConfig, AgentPool
+from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.errors import InvalidRegistration, NotPicklable, PoolError, ProducerError
+from voicecosts.producer.pool.config import checked, made
+from voicecosts.producer.pool.session import PoolState
 
 ROOT = Path(__file__).parents[3]
 
@@ -130,7 +130,7 @@ def test_a_provider_that_cannot_pickle_is_refused_with_the_way_out(role: str) ->
         config(**{role: provider})
     message = str(refused.value)
     assert message.startswith(
-        f"agent 'dental': its {role}, producer.demo.providers.ScriptedLLM, cannot be pickled"
+        f"agent 'dental': its {role}, voicecosts.producer.demo.providers.ScriptedLLM, cannot be pickled"
     )
     assert "a function of a module, or functools.partial(Plugin, model='…')" in message
     assert isinstance(refused.value, ValueError | PoolError | ProducerError)
@@ -172,7 +172,7 @@ def test_a_class_that_comes_from_no_file_is_refused() -> None:
     """`__main__` of a terminal exists in no other process."""
     program = (
         "from livekit.agents import Agent\n"
-        "from producer import AgentPool\n"
+        "from voicecosts import AgentPool\n"
         "class Typed(Agent): pass\n"
         "try: AgentPool().add('typed', Typed)\n"
         "except ValueError as error: print(error)\n"

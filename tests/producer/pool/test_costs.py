@@ -12,10 +12,6 @@ from livekit.agents import JobExecutorType
 from livekit.agents.ipc import job_proc_lazy_main
 from livekit.agents.ipc.mock_room import create_mock_room
 
-from producer import AgentPool, CostObserver, HookLimits
-from producer.events import Event, SessionEnded, SessionStarted
-from producer.process import PROCESS
-from producer.router import ROUTER
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.dispatch import stand_in_room
@@ -23,6 +19,10 @@ from tests.support.jobs import job
 from tests.support.pool_agents import QUIET, Broken, Greeter, make_llm, make_tts
 from tests.support.pool_calls import Caller, Running, Scribe, loopback_server
 from tests.support.waiting import until
+from voicecosts import AgentPool, CostObserver, HookLimits
+from voicecosts.producer.events import Event, SessionEnded, SessionStarted
+from voicecosts.producer.process import PROCESS
+from voicecosts.producer.router import ROUTER
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from textwrap import dedent
 
 import pytest
 
-from producer import AgentPool
-from producer.errors import BrokenAgentModule, DiscoveryFailed
-from producer.pool.modules import is_discovered, module_name
+from voicecosts import AgentPool
+from voicecosts.producer.errors import BrokenAgentModule, DiscoveryFailed
+from voicecosts.producer.pool.modules import is_discovered, module_name
 
 AGENT = """
 from livekit.agents import Agent
-from producer import agent_config
+from voicecosts import agent_config
 from tests.support.pool_agents import Dental as Imported, make_llm
 
 {mark}
@@ -150,8 +150,8 @@ def test_a_discovered_agent_survives_a_pickle_after_its_module_is_unloaded(tmp_p
     path.write_text(
         dedent("""
         from livekit.agents import Agent
-        from producer import agent_config
-        from producer.demo.providers import ScriptedLLM
+        from voicecosts import agent_config
+        from voicecosts.producer.demo.providers import ScriptedLLM
 
         def own_factory():
             return ScriptedLLM(model="made in the module")

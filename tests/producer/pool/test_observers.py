@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from openrtc.observability import base_observer as openrtc
 
-from producer import CostObserver, HookLimits, SessionInfo, SessionObserver, SessionStatus
-from producer.errors import InvalidTenant
-from producer.pool.observers import attaches_before_start, info_of, outcome_of, run_hook
-from producer.pool.routing import JobView, view_of
+from voicecosts import CostObserver, HookLimits, SessionInfo, SessionObserver, SessionStatus
+from voicecosts.producer.errors import InvalidTenant
+from voicecosts.producer.pool.observers import attaches_before_start, info_of, outcome_of, run_hook
+from voicecosts.producer.pool.routing import JobView, view_of
 
 
 def info(**dispatched: Any) -> SessionInfo:
@@ -227,6 +227,6 @@ async def test_hooks_log_the_observer_and_no_personal_data(
     async def fail() -> None:
         raise ZeroDivisionError
 
-    with caplog.at_level(logging.DEBUG, logger="producer"):
+    with caplog.at_level(logging.DEBUG, logger="voicecosts.producer"):
         await run_hook(Quiet(fail), "on_session_start", "+15551234567", "session", limit_s=1)
     assert "15551234567" not in caplog.text

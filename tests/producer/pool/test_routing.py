@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from livekit.protocol import agent, models
 
-from producer.errors import NoAgents, RouterFailed, UnknownAgent
-from producer.pool.routing import (
+from voicecosts.producer.errors import NoAgents, RouterFailed, UnknownAgent
+from voicecosts.producer.pool.routing import (
     CHAIN,
     JobView,
     Route,

@@ -15,18 +15,17 @@ import pytest
 from livekit.agents import JobExecutorType
 from livekit.agents.ipc import job_proc_lazy_main
 
-from analytics import connect
-from producer import AgentPool, CostObserver
-from producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
-from producer.events import QUANTITIES
-from producer.process import PROCESS
-from producer.router import ROUTER
 from tests.support import openrtc_pool
 from tests.support.booked import ledger, until_ended
 from tests.support.broker import Broker
 from tests.support.dispatch import stand_in_room
 from tests.support.pool_agents import Dental, Restaurant
 from tests.support.pool_calls import Caller, Running, loopback_server
+from voicecosts import AgentPool, CostObserver, connect
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
+from voicecosts.producer.events import QUANTITIES
+from voicecosts.producer.process import PROCESS
+from voicecosts.producer.router import ROUTER
 
 MANUAL = {"turn_handling": {"turn_detection": "manual"}}
 CALLS: list[dict[str, str]] = [

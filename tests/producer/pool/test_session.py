@@ -13,11 +13,6 @@ from livekit.agents import Agent, AgentSession, APIConnectOptions, JobContext
 from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
-from producer import AgentPool, HookLimits, SessionInfo, SessionOutcome, SessionStatus
-from producer.demo.devices import session_io
-from producer.demo.providers import ScriptedLLM
-from producer.errors import InvalidTenant, NoAgents, UnknownAgent
-from producer.pool.session import end_session, run_session
 from tests.support.jobs import job
 from tests.support.pool_agents import (
     QUIET,
@@ -29,6 +24,11 @@ from tests.support.pool_agents import (
     make_tts,
 )
 from tests.support.waiting import until
+from voicecosts import AgentPool, HookLimits, SessionInfo, SessionOutcome, SessionStatus
+from voicecosts.producer.demo.devices import session_io
+from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.errors import InvalidTenant, NoAgents, UnknownAgent
+from voicecosts.producer.pool.session import end_session, run_session
 
 LOG: list[tuple[str, Any]] = []
 

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from livekit.agents import JobExecutorType
 
-from producer import AgentPool
 from tests.support.dispatch import stand_in_room
 from tests.support.pool_agents import QUIET, Dental, Restaurant, make_llm, make_stt, make_tts
 from tests.support.pool_calls import Caller, Running, Scribe, loopback_server
 from tests.support.waiting import until
+from voicecosts import AgentPool
 
 EXECUTORS = [JobExecutorType.THREAD, JobExecutorType.PROCESS]
 DISCOVERED = """
 from livekit.agents import Agent
-from producer import agent_config
-from producer.demo.providers import ScriptedLLM
+from voicecosts import agent_config
+from voicecosts.producer.demo.providers import ScriptedLLM
 
 def own_llm():
     return ScriptedLLM(model="from the file")

@@ -1,0 +1,78 @@
+"""What every call of every LiveKit voice agent costs, per project, agent and tenant.
+
+The public names. Importing this package loads nothing else: each name loads its module on first
+use, so a worker never loads duckdb, and a notebook never loads LiveKit.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.ledger import connect
+    from voicecosts.analytics.usage import query
+    from voicecosts.producer.config import BufferLimits
+    from voicecosts.producer.errors import ConfigError, PoolError, ProducerError
+    from voicecosts.producer.identity import dispatch_metadata
+    from voicecosts.producer.observer import CostObserver
+    from voicecosts.producer.pool.agent_pool import AgentPool
+    from voicecosts.producer.pool.config import AgentConfig
+    from voicecosts.producer.pool.discovery import agent_config
+    from voicecosts.producer.pool.observers import (
+        HookLimits,
+        SessionInfo,
+        SessionObserver,
+        SessionOutcome,
+        SessionStatus,
+    )
+
+__all__ = [
+    "AgentConfig",
+    "AgentPool",
+    "BufferLimits",
+    "ConfigError",
+    "CostObserver",
+    "HookLimits",
+    "PoolError",
+    "ProducerError",
+    "SessionInfo",
+    "SessionObserver",
+    "SessionOutcome",
+    "SessionStatus",
+    "agent_config",
+    "connect",
+    "dispatch_metadata",
+    "query",
+]
+
+_HOMES: Final = {
+    "AgentConfig": "voicecosts.producer.pool.config",
+    "AgentPool": "voicecosts.producer.pool.agent_pool",
+    "BufferLimits": "voicecosts.producer.config",
+    "ConfigError": "voicecosts.producer.errors",
+    "CostObserver": "voicecosts.producer.observer",
+    "HookLimits": "voicecosts.producer.pool.observers",
+    "PoolError": "voicecosts.producer.errors",
+    "ProducerError": "voicecosts.producer.errors",
+    "SessionInfo": "voicecosts.producer.pool.observers",
+    "SessionObserver": "voicecosts.producer.pool.observers",
+    "SessionOutcome": "voicecosts.producer.pool.observers",
+    "SessionStatus": "voicecosts.producer.pool.observers",
+    "agent_config": "voicecosts.producer.pool.discovery",
+    "connect": "voicecosts.analytics.ledger",
+    "dispatch_metadata": "voicecosts.producer.identity",
+    "query": "voicecosts.analytics.usage",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'voicecosts' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, also those that are not loaded yet."""
+    return sorted({*globals(), *__all__})
