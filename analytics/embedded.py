@@ -18,11 +18,11 @@ from typing import Final
 from voicecosts.analytics.before import Booked
 from voicecosts.analytics.config import from_env
 from voicecosts.analytics.snapshot import STATUS, read_status
+from voicecosts.producer.capture.identity import now_us
 from voicecosts.producer.config import ProducerConfig, outbox_folder
 from voicecosts.producer.errors import OutboxError, OutboxHeld
-from voicecosts.producer.identity import now_us
-from voicecosts.producer.local_log import LocalLog, files
-from voicecosts.producer.survey import outboxes
+from voicecosts.producer.outbox.log import LocalLog, files
+from voicecosts.producer.outbox.survey import outboxes
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
 @contextlib.contextmanager
 def adopting(servers: tuple[str, ...]) -> Iterator[None]:
     """Publish what dead processes left for `servers`, for as long as this is entered."""
-    from voicecosts.producer.publisher import Publisher  # noqa: PLC0415 - loads the broker client
+    from voicecosts.producer.publishing.publisher import Publisher  # noqa: PLC0415 - loads the broker client
 
     config = ProducerConfig(
         project=os.environ.get("COSTS_PROJECT", "").strip() or "voicecosts",

@@ -17,7 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from voicecosts.producer import CostObserver, attachment, tap
+from voicecosts.producer import CostObserver
+from voicecosts.producer.capture import attachment, tap
 
 
 class Clocks:

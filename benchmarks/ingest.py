@@ -38,8 +38,8 @@ from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.sessions import SessionState
 from voicecosts.consumer.store.write import write_entries
 from voicecosts.consumer.stream import declaration, ensure
+from voicecosts.producer.capture.identity import new_session_id
 from voicecosts.producer.events import Batch, MeterReading, Quantities, encode
-from voicecosts.producer.identity import new_session_id
 from voicecosts.producer.subjects import subject
 
 PRODUCER = "0123456789abcdef"

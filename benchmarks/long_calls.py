@@ -15,10 +15,10 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.fleet import START_US, session_id
-from voicecosts.producer.identity import SessionIdentity
-from voicecosts.producer.meters import Meters
-from voicecosts.producer.publisher import Publisher
-from voicecosts.producer.usage import Usage
+from voicecosts.producer.capture.identity import SessionIdentity
+from voicecosts.producer.capture.meters import Meters
+from voicecosts.producer.capture.usage import Usage
+from voicecosts.producer.publishing.publisher import Publisher
 
 LIFE_S: Final = 180
 READ_EVERY_S: Final = 2.0

@@ -37,7 +37,7 @@ from tests.support import stream
 from tests.support.broker import Broker
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import Batch, MeterReading, Quantities, SessionEnded, decode
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher
 from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
 
 LINGER_S: Final = 0.1

@@ -45,13 +45,13 @@ from benchmarks.observer_overhead import events
 from tests.support import stream
 from tests.support.broker import Broker
 from voicecosts import CostObserver
-from voicecosts.producer.attachment import Attachment
-from voicecosts.producer.buffer import Buffer
+from voicecosts.producer.capture.attachment import Attachment
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id, now_us
+from voicecosts.producer.capture.tap import listener
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.demo.providers import ScriptedLLM
-from voicecosts.producer.identity import SessionIdentity, new_session_id, now_us
 from voicecosts.producer.process import PROCESS
-from voicecosts.producer.tap import listener
+from voicecosts.producer.publishing.buffer import Buffer
 
 SESSIONS: Final = 50
 SMALL_FILES: Final = 200_000

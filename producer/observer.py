@@ -17,9 +17,9 @@ from typing import Any
 
 from livekit.agents import AgentSession, get_job_context
 
-from voicecosts.producer.attachment import Attachment
-from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve, with_limits
-from voicecosts.producer.identity import (
+from voicecosts.producer.capture.attachment import Attachment
+from voicecosts.producer.capture.attribution import ROUTER
+from voicecosts.producer.capture.identity import (
     SessionIdentity,
     job_fields,
     name,
@@ -29,10 +29,10 @@ from voicecosts.producer.identity import (
     tenant_name,
     text,
 )
+from voicecosts.producer.capture.usage import UNKNOWN
+from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve, with_limits
 from voicecosts.producer.process import PROCESS
-from voicecosts.producer.publisher import Publisher, Stats
-from voicecosts.producer.router import ROUTER
-from voicecosts.producer.usage import UNKNOWN
+from voicecosts.producer.publishing.publisher import Publisher, Stats
 
 logger = logging.getLogger(__name__)
 

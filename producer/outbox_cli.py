@@ -64,8 +64,8 @@ def status(
     Only looks. A process that lives sends on what it holds by itself; what a dead one left is taken
     over by the next worker, by `costs up`, or by `costs outbox drain`.
     """
+    from voicecosts.producer.outbox.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
     from voicecosts.producer.outbox_text import counted, record, remarks, table  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.producer.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
 
     folder = _folder(outbox_dir, data_dir)
     waiting, put_away, broken = outboxes(folder), quarantine(folder), damaged(folder)
@@ -119,8 +119,8 @@ def drain(
     these servers is published to them. Exits with 1 when something that could be moved was not.
     """
     from voicecosts.producer.config import resolve  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.producer.outbox.survey import outboxes  # noqa: PLC0415 - same
     from voicecosts.producer.outbox_text import counted, remarks  # noqa: PLC0415 - same
-    from voicecosts.producer.survey import outboxes  # noqa: PLC0415 - same
 
     folder = _folder(outbox_dir, data_dir)
     config = resolve(
@@ -159,7 +159,7 @@ def _publish(
     from msgspec.structs import replace  # noqa: PLC0415 - `--help` is quick
 
     from voicecosts.producer.outbox_text import counted  # noqa: PLC0415 - same
-    from voicecosts.producer.publisher import Publisher  # noqa: PLC0415 - loads the broker client
+    from voicecosts.producer.publishing.publisher import Publisher  # noqa: PLC0415 - loads the broker client
 
     publisher = Publisher(replace(config, adopts_all=everything))
     deadline = time.monotonic() + timeout_s

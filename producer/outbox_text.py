@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from voicecosts.producer.survey import PutAway, Waiting
+from voicecosts.producer.outbox.survey import PutAway, Waiting
 
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600

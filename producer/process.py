@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.metrics import register
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.prometheus import register
+from voicecosts.producer.publishing.publisher import Publisher
 
 if TYPE_CHECKING:
-    from voicecosts.producer.attachment import Attachment
+    from voicecosts.producer.capture.attachment import Attachment
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from voicecosts.analytics.ledger import connect
     from voicecosts.analytics.usage import query
+    from voicecosts.producer.capture.identity import dispatch_metadata
     from voicecosts.producer.config import BufferLimits
     from voicecosts.producer.errors import ConfigError, PoolError, ProducerError
-    from voicecosts.producer.identity import dispatch_metadata
     from voicecosts.producer.observer import CostObserver
     from voicecosts.producer.pool.agent_pool import AgentPool
     from voicecosts.producer.pool.config import AgentConfig
@@ -61,7 +61,7 @@ _HOMES: Final = {
     "SessionStatus": "voicecosts.producer.pool.observers",
     "agent_config": "voicecosts.producer.pool.discovery",
     "connect": "voicecosts.analytics.ledger",
-    "dispatch_metadata": "voicecosts.producer.identity",
+    "dispatch_metadata": "voicecosts.producer.capture.identity",
     "query": "voicecosts.analytics.usage",
 }
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from voicecosts.producer.capture.identity import metadata_object, overlaid
 from voicecosts.producer.errors import NoAgents, RouterFailed, UnknownAgent, shown
-from voicecosts.producer.identity import metadata_object, overlaid
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from voicecosts.producer import events, packing
+from voicecosts.producer import events
+from voicecosts.producer.outbox import packing
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -22,7 +22,7 @@ from tests.support.load import Load, priced
 from tests.support.outcome import assert_exact, shown
 from tests.support.publishing import files, flushed, publishing
 from tests.support.waiting import until
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher
 
 pytestmark = pytest.mark.faults
 

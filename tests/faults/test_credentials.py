@@ -15,7 +15,7 @@ from tests.support.outcome import assert_exact, stored
 from tests.support.publishing import flushed, publishing
 from tests.support.reloading import reload, users, with_user
 from tests.support.waiting import until
-from voicecosts.producer import sending
+from voicecosts.producer.publishing import sender as sending
 
 pytestmark = [
     pytest.mark.faults,

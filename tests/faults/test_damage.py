@@ -18,7 +18,7 @@ from tests.support.broker import Broker
 from tests.support.outcome import Stored, stored
 from tests.support.publishing import orphan, publishing
 from tests.support.waiting import until
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher
 
 pytestmark = pytest.mark.faults
 

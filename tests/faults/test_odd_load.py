@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from msgspec.structs import replace
 
-import voicecosts.producer.publisher
+import voicecosts.producer.publishing.publisher
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.load import START_US, Load, priced
@@ -36,7 +36,7 @@ async def test_a_clock_that_is_set_back_between_two_readings_changes_no_total(
 ) -> None:
     """Readings are ordered by their number; their time is only a fact about them."""
     now = START_US + DAY_US
-    monkeypatch.setattr(voicecosts.producer.publisher, "now_us", lambda: now)
+    monkeypatch.setattr(voicecosts.producer.publishing.publisher, "now_us", lambda: now)
     with publishing(broker.url, outbox) as publisher:
         load = Load(publisher.put, clock=lambda: now)
         load.offer(600)

@@ -98,7 +98,7 @@ async def test_a_disk_that_refuses_keeps_the_worker_running_and_is_recovered_fro
 ) -> None:
     """While nothing can be written events wait in memory; then they go to disk by themselves."""
     late = Broker(tmp_path / "late")
-    caplog.set_level("INFO", logger="voicecosts.producer.backlog")
+    caplog.set_level("INFO", logger="voicecosts.producer.outbox.backlog")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with publishing(late.url, outbox) as publisher:
         load = Load(publisher.put)

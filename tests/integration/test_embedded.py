@@ -212,7 +212,7 @@ _LEAVE_BEHIND = """
 import sys
 from pathlib import Path
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher
 from tests.support.costs_process import calls
 from tests.support.waiting import wait_until
 config = ProducerConfig(project="test", servers=(sys.argv[1],), outbox_dir=Path(sys.argv[2]))

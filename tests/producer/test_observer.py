@@ -22,11 +22,11 @@ from tests.support.broker import Broker
 from tests.support.jobs import job
 from tests.support.worker import TURNS, launch, worker
 from voicecosts import CostObserver
+from voicecosts.producer.capture.attribution import ROUTER
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
-from voicecosts.producer.local_log import LocalLog
+from voicecosts.producer.outbox.log import LocalLog
 from voicecosts.producer.process import PROCESS
-from voicecosts.producer.router import ROUTER
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,17 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from tests.producer.test_outbox import messages
-from tests.producer.test_publisher import reading
+from tests.producer.outbox.test_file import messages
+from tests.producer.publishing.test_publisher import reading
 from tests.support import stream
 from tests.support.broker import Broker
-from voicecosts.producer.adoption import destination
 from voicecosts.producer.config import LOCAL_LEDGER, ProducerConfig
 from voicecosts.producer.errors import ConfigError, DrainIncomplete
-from voicecosts.producer.outbox import Outbox
+from voicecosts.producer.outbox.adopted import destination
+from voicecosts.producer.outbox.file import Outbox
+from voicecosts.producer.outbox.packing import Packer
+from voicecosts.producer.outbox.row import file_of
 from voicecosts.producer.outbox_cli import app
-from voicecosts.producer.outbox_file import file_of
-from voicecosts.producer.packing import Packer
 
 Run = Callable[..., Result]
 

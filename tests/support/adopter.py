@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher
 
 ROOT: Final = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support.costs_process import calls
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import Event
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher
 
 
 def main(folder: str, seed: str, count: str, pace_s: str) -> None:

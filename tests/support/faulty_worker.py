@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.load import Load
-from voicecosts.producer.backlog import Held
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import MeterReading, decode
-from voicecosts.producer.outbox import Outbox
-from voicecosts.producer.packing import Packed
+from voicecosts.producer.outbox.backlog import Held
+from voicecosts.producer.outbox.file import Outbox
+from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.process import PROCESS
-from voicecosts.producer.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher
 
 ROOT: Final = Path(__file__).parents[2]
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from voicecosts.producer.capture.identity import new_session_id
 from voicecosts.producer.events import (
     Event,
     MeterReading,
@@ -24,7 +25,6 @@ from voicecosts.producer.events import (
     SessionEnded,
     SessionStarted,
 )
-from voicecosts.producer.identity import new_session_id
 
 START_US: Final = 1_790_000_000_000_000
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from voicecosts.producer.buffer import Buffer
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.events import QUANTITIES, Event, MeterReading, SessionEnded
+from voicecosts.producer.publishing.buffer import Buffer
 
 
 class Recorder:

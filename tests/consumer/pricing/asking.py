@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import HealthCheck, settings
 
 from voicecosts.consumer.pricing import ListPrices, Rated, rate
+from voicecosts.producer.capture.providers import normalise_provider
 from voicecosts.producer.events import Quantities
-from voicecosts.producer.providers import normalise_provider
 
 if TYPE_CHECKING:
     from voicecosts.consumer.pricing import PriceBook

@@ -20,9 +20,9 @@ from tests.support.pool_agents import QUIET, Broken, Greeter, make_llm, make_tts
 from tests.support.pool_calls import Caller, Running, Scribe, loopback_server
 from tests.support.waiting import until
 from voicecosts import AgentPool, CostObserver, HookLimits
+from voicecosts.producer.capture.attribution import ROUTER
 from voicecosts.producer.events import Event, SessionEnded, SessionStarted
 from voicecosts.producer.process import PROCESS
-from voicecosts.producer.router import ROUTER
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from tests.support.dispatch import stand_in_room
 from tests.support.pool_agents import Dental, Restaurant
 from tests.support.pool_calls import Caller, Running, loopback_server
 from voicecosts import AgentPool, CostObserver, connect
+from voicecosts.producer.capture.attribution import ROUTER
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from voicecosts.producer.events import QUANTITIES
 from voicecosts.producer.process import PROCESS
-from voicecosts.producer.router import ROUTER
 
 MANUAL = {"turn_handling": {"turn_detection": "manual"}}
 CALLS: list[dict[str, str]] = [

@@ -1,0 +1,162 @@
+"""One attached session: from its first event until its last, with exactly one end.
+
+The parts meet here: the tap hears, the meters count, the publisher carries. Whatever ends a session
+first finalises it, and whatever comes later finds that done. Usage that is reported after the end
+still becomes a reading; its number is higher, so the ledger books the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from livekit.agents import AgentSession
+
+from voicecosts.producer.capture.estimates import Estimates
+from voicecosts.producer.capture.identity import SessionIdentity, now_us
+from voicecosts.producer.capture.meters import Meters
+from voicecosts.producer.capture.tap import Tap, listener
+from voicecosts.producer.capture.usage import UnknownMetricsError, Usage, usage_of
+from voicecosts.producer.events import Event
+from voicecosts.producer.publishing.buffer import Buffer
+
+logger = logging.getLogger(__name__)
+
+_SETTLE_S: Final = 1.0
+"""How long after a speech its usage may still be reported."""
+
+_LINGER_S: Final = 1.0
+"""How long after a session's close its components are still listened to."""
+
+
+class Outlet(Protocol):
+    """Where events go: the publisher, or a recorder in a test."""
+
+    buffer: Buffer
+
+    def put(self, event: Event) -> None:
+        """Take an event without waiting and without raising."""
+
+
+class Attachment:
+    """The metering of one `AgentSession`. Lives on the session's thread."""
+
+    def __init__(
+        self,
+        session: AgentSession[Any],
+        identity: SessionIdentity,
+        outlet: Outlet,
+        *,
+        job: Any = None,
+        on_detached: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.session = session
+        self.identity = identity
+        self.meters = Meters(identity)
+        self.closed = asyncio.Event()
+        self.finalised = False
+        self.unknown_metrics: set[str] = set()
+        self._outlet = outlet
+        self._on_detached = on_detached
+        self._tap = Tap(session, self._measured)
+        if job is not None:
+            self._tap.job = job
+        self._estimates = Estimates(self._estimated)
+        self._on_speech = listener(self._speech_created)
+        self._on_close = listener(self._session_closed)
+
+    def __repr__(self) -> str:
+        state = "finalised" if self.finalised else "live"
+        return f"<Attachment {state}: {self.meters!r}, {self._tap!r}>"
+
+    @property
+    def session_id(self) -> str:
+        """The id under which the ledger knows this session."""
+        return self.identity.session_id
+
+    def open(self) -> None:
+        """Publish the start and begin to listen. A running session's past is caught up with."""
+        self._outlet.put(self.meters.started())
+        running = self._tap.running_agent() is not None
+        self._tap.open()
+        self.session.on("speech_created", self._on_speech)
+        self.session.on("close", self._on_close)
+        if running:
+            self._tap.catch_up()
+
+    def finalise(self, *, status: str, reason: str) -> bool:
+        """Publish the end with every meter's totals, once; tell whether this call did it."""
+        if self.finalised:
+            return False
+        self.finalised = True
+        for speech_id in self._estimates.open_speeches():
+            self._settle(speech_id)
+        self._outlet.put(
+            self.meters.ended(
+                ended_at=now_us(),
+                status=status,
+                reason=reason,
+                coalesced=self._outlet.buffer.coalesced_of(self.session_id),
+            )
+        )
+        return True
+
+    def detach(self) -> None:
+        """Stop to listen; safe to call twice."""
+        if not self._tap.is_open:
+            return
+        self._tap.close()
+        self.session.off("speech_created", self._on_speech)
+        self.session.off("close", self._on_close)
+        self._on_detached()
+
+    def _measured(self, metrics: Any, label: str, speech_id: str) -> None:
+        try:
+            usage = usage_of(metrics, now_us=now_us(), speech_id=speech_id)
+        except UnknownMetricsError as error:
+            if error.kind not in self.unknown_metrics:
+                self.unknown_metrics.add(error.kind)
+                logger.warning("%s; its usage is missing from the costs of this session", error)
+            return
+        if usage is not None:
+            self._estimates.measured(usage)
+            self._outlet.put(self.meters.take(usage, label))
+
+    def _estimated(self, usage: Usage, label: str) -> None:
+        self._outlet.put(self.meters.take(usage, label, estimated=True))
+
+    def _speech_created(self, event: Any) -> None:
+        handle = event.speech_handle
+        self._estimates.created(handle.id, self._tap.label())
+        handle.add_done_callback(listener(self._speech_done))
+
+    def _speech_done(self, handle: Any) -> None:
+        if not handle.interrupted:
+            self._estimates.finished(handle.id)
+            return
+        spoken = "".join(_text(item) for item in handle.chat_items)
+        tts = self._tap.voice() if self.session.output.audio is not None else None
+        self._estimates.interrupted(handle.id, spoken=spoken, tts=tts)
+        if not self.finalised:
+            asyncio.get_running_loop().call_later(_SETTLE_S, self._settle, handle.id)
+
+    def _settle(self, speech_id: str) -> None:
+        self._estimates.settle(speech_id, now_us=now_us())
+
+    def _session_closed(self, event: Any) -> None:
+        failed = event.error is not None or event.reason.value == "error"
+        self.finalise(status="failed" if failed else "success", reason=event.reason.value)
+        self.closed.set()
+        # A plugin may report its last seconds just after the close; a loop that ends before
+        # that takes the listeners with it.
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().call_later(_LINGER_S, self.detach)
+
+
+def _text(item: Any) -> str:
+    if getattr(item, "type", "") == "message" and getattr(item, "role", "") == "assistant":
+        return item.text_content or ""
+    return ""

@@ -1,0 +1,302 @@
+"""One outbox file: packed messages on disk, from before they are sent until they are acknowledged.
+
+Every change is one transaction of SQLite (WAL, synchronous=NORMAL): a process that is killed at any
+moment leaves the file with all of a change or nothing of it. Power loss may take the last
+transactions. One process holds a file at a time, by its claim. Errors of SQLite end here: they
+become `OutboxUnavailable` (the disk says no) or `OutboxDamaged` (the file is not what was written).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from msgspec.structs import replace
+
+from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
+from voicecosts.producer.events import MAX_EVENTS
+from voicecosts.producer.outbox.lock import Claim
+from voicecosts.producer.outbox.packing import Packed
+from voicecosts.producer.outbox.row import (
+    COLUMNS,
+    ROW_BYTES,
+    as_text,
+    border,
+    checksum,
+    cost,
+    remove,
+    whole,
+)
+
+BEFORE_ALL: Final = -(2**63)
+"""Below every number, also one that is damaged."""
+
+_FREE_PAGES: Final = 256
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS messages (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,  -- the batch's: rising, never used twice
+    id        TEXT    NOT NULL,     -- Nats-Msg-Id, the same at every try
+    subject   TEXT    NOT NULL,
+    events    INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL,     -- microseconds since 1970, UTC
+    checksum  INTEGER NOT NULL,
+    data      BLOB    NOT NULL
+)
+"""
+
+_EVENTS_OF: Final = """
+SELECT coalesce(sum(CASE WHEN events BETWEEN 1 AND ? THEN events ELSE 1 END), 0)
+FROM messages
+WHERE number IN (SELECT value FROM json_each(?))
+"""
+
+
+class Outbox:
+    """An open outbox file. Used by one thread; `rows`, `bytes`, … may be read from any."""
+
+    def __init__(self, path: Path, claim: Claim) -> None:
+        self.path = path
+        self.rows = 0
+        self.events = 0
+        self.bytes = 0
+        self.last = 0
+        self.oldest_at: int | None = None
+        self.claim = claim
+        with border(path):
+            self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        try:
+            with border(path):
+                self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    @classmethod
+    def create(cls, path: Path, *, target: str = "") -> Self:
+        """Make a file and hold it; `target` says where its messages go.
+
+        Raises:
+            OutboxUnavailable: The disk does not allow it.
+        """
+        with border(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        claim = Claim(path, target=target)
+        try:
+            return cls(path, claim)
+        except BaseException:
+            remove(path)
+            claim.release(remove=True)
+            raise
+
+    @classmethod
+    def adopt(cls, path: Path) -> Self:
+        """Hold a file that another process has left behind.
+
+        Raises:
+            OutboxUnavailable: Its owner lives, or it is gone, or the disk does not allow it.
+            OutboxDamaged: It is not a whole outbox.
+        """
+        claim = Claim(path)
+        if not path.exists():
+            claim.release(remove=True)
+            raise OutboxUnavailable(path, "it was emptied meanwhile")
+        try:
+            outbox = cls(path, claim)
+        except BaseException:
+            claim.release(remove=False)
+            raise
+        try:
+            outbox.check()
+        except BaseException:
+            outbox.close(keep=True)
+            raise
+        return outbox
+
+    def __repr__(self) -> str:
+        return f"<Outbox {self.path.name}: {self.rows} messages, {self.bytes} bytes>"
+
+    def add(self, messages: Sequence[Packed], *, now_us: int) -> None:
+        """Store messages; when this returns, they survive the process."""
+        if not messages:
+            return
+        before = self._db.total_changes
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO messages "
+                "(number, id, subject, events, stored_at, checksum, data) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (m.batch_number, m.message_id, m.subject, m.events, now_us, checksum(m), m.data)
+                    for m in messages
+                ],
+            )
+        self.last = max(self.last, *(message.batch_number for message in messages))
+        self._count(messages, 1, self._db.total_changes - before)
+
+    def oldest(
+        self, most: int, *, after: int = BEFORE_ALL, without: Iterable[str] = ()
+    ) -> tuple[list[Packed], list[int]]:
+        """Return the first messages above a number, and the numbers of rows that are damaged.
+
+        Messages on the subjects in `without` are passed over.
+        """
+        return self._read(
+            f"SELECT {COLUMNS} FROM messages WHERE number > ? "  # noqa: S608 - our own columns
+            "AND subject NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?",
+            (after, json.dumps(list(without)), most),
+        )
+
+    def newest(self, most: int, *, below: int) -> tuple[list[Packed], list[int]]:
+        """Return the last messages below a number, the newest first, and damaged rows."""
+        return self._read(
+            f"SELECT {COLUMNS} FROM messages WHERE number < ? ORDER BY number DESC LIMIT ?",  # noqa: S608 - our own columns
+            (below, most),
+        )
+
+    def lowest(self, without: set[int]) -> int | None:
+        """Return the lowest number that is stored and not in `without`."""
+        with border(self.path):
+            rows = self._db.execute(
+                "SELECT number FROM messages ORDER BY number LIMIT ?", (len(without) + 1,)
+            ).fetchall()
+        return next((number for (number,) in rows if number not in without), None)
+
+    def renumbered(self, messages: Iterable[Packed]) -> list[Packed]:
+        """Return messages with row numbers that are free here, after all others."""
+        return [
+            replace(message, batch_number=number)
+            for number, message in enumerate(messages, start=self.last + 1)
+        ]
+
+    def shrink(self, changes: Sequence[tuple[Packed, Packed | None]]) -> None:
+        """Give messages a smaller content, or remove them where there is none, all in one."""
+        smaller = [less for _, less in changes if less is not None]
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE messages SET events = ?, checksum = ?, data = ? WHERE number = ?",
+                [(m.events, checksum(m), m.data, m.batch_number) for m in smaller],
+            )
+            self._db.executemany(
+                "DELETE FROM messages WHERE number = ?",
+                [(m.batch_number,) for m, less in changes if less is None],
+            )
+        self.rows -= len(changes) - len(smaller)
+        for sign, those in ((-1, [m for m, _ in changes]), (1, smaller)):
+            self.events += sign * sum(message.events for message in those)
+            self.bytes += sign * sum(cost(message) for message in those)
+        self._after_change()
+
+    def discard(self, numbers: Iterable[int]) -> int:
+        """Remove rows that are damaged, and return how many events they held, as far as they say."""
+        gone = list(numbers)
+        with self._transaction():
+            (events,) = self._db.execute(_EVENTS_OF, (MAX_EVENTS, json.dumps(gone))).fetchone()
+            self._db.executemany("DELETE FROM messages WHERE number = ?", [(n,) for n in gone])
+        self._measure()
+        return int(events)
+
+    def remove(self, messages: Sequence[Packed]) -> None:
+        """Forget messages that JetStream has acknowledged."""
+        if not messages:
+            return
+        before = self._db.total_changes
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM messages WHERE number = ?", [(m.batch_number,) for m in messages]
+            )
+        self._count(messages, -1, self._db.total_changes - before)
+
+    def check(self) -> None:
+        """Read the whole file once, and compare it with what was said of it.
+
+        SQLite takes a damaged frame of its log for the end of it, and goes on without the rest.
+
+        Raises:
+            OutboxDamaged: It does not hang together, or messages that had been stored are gone.
+        """
+        with border(self.path):
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise OutboxDamaged(self.path, str(found).splitlines()[0])
+        if self.last < self.claim.last:
+            text = f"it was filled up to message {self.claim.last} and ends at {self.last}"
+            raise OutboxDamaged(self.path, text)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Close the file: an empty one is removed, any other waits for whoever adopts it."""
+        is_empty = self.rows == 0 and not keep
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        if is_empty:
+            remove(self.path)
+        self.claim.release(remove=is_empty)
+
+    def _prepare(self) -> None:
+        db = self._db
+        db.text_factory = as_text
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA journal_size_limit = 4194304")
+        db.execute("PRAGMA wal_autocheckpoint = 256")
+        db.execute(_SCHEMA)
+        self.path.chmod(0o600)
+        self._measure()
+
+    def _read(self, query: str, parameters: Sequence[Any]) -> tuple[list[Packed], list[int]]:
+        with border(self.path):
+            rows = self._db.execute(query, parameters).fetchall()
+        read = [(row[0], whole(row)) for row in rows]
+        return (
+            [message for _, message in read if message is not None],
+            [number for number, message in read if message is None],
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with border(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _count(self, messages: Sequence[Packed], sign: int, changed: int) -> None:
+        if changed != len(messages):
+            self._measure()  # some were stored, or were gone, already
+            return
+        self.rows += sign * len(messages)
+        self.events += sign * sum(message.events for message in messages)
+        self.bytes += sign * sum(cost(message) for message in messages)
+        self._after_change()
+
+    def _measure(self) -> None:
+        with border(self.path):
+            self.rows, self.events, self.bytes = self._db.execute(
+                "SELECT count(*), coalesce(sum(events), 0), "
+                "coalesce(sum(length(data) + ?), 0) FROM messages",
+                (ROW_BYTES,),
+            ).fetchone()
+            row = self._db.execute("SELECT max(seq) FROM sqlite_sequence").fetchone()
+            self.last = int(row[0] or 0)
+        self._after_change()
+
+    def _after_change(self) -> None:
+        with border(self.path):
+            first = self._db.execute(
+                "SELECT stored_at FROM messages ORDER BY number LIMIT 1"
+            ).fetchone()
+            self.oldest_at = first[0] if first else None
+            if first is None:
+                (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+                if free > _FREE_PAGES:  # after an outage: give the disk back what it took
+                    # Not `execute`: it steps a statement without columns once, for one page.
+                    self._db.executescript("PRAGMA incremental_vacuum")
+        self.claim.say(self.bytes, self.last)

@@ -1,0 +1,94 @@
+"""The parts of an outbox file that need no open outbox: its rows, its name, and its errors.
+
+A row carries a checksum over what is sent, because SQLite keeps none. Errors of SQLite and of the
+file system end at `border`: they become `OutboxUnavailable` (the disk says no) or `OutboxDamaged`
+(the file is not what was written).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import ValidationError, convert
+
+from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
+from voicecosts.producer.outbox.lock import DATABASE
+from voicecosts.producer.outbox.packing import Packed
+
+ROW_BYTES: Final = 200
+"""What a message costs beside its data: ids, subject, numbers, the page it lies on."""
+
+COLUMNS: Final = "number, id, subject, events, checksum, data"
+"""What `whole` reads, in its order."""
+
+_MISSING: Final = re.compile(r"no such (table|column)")
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def cost(message: Packed) -> int:
+    """Return what a message counts for in the bound of the outbox."""
+    return len(message.data) + ROW_BYTES
+
+
+def checksum(message: Packed) -> int:
+    """Return a checksum over what is sent; SQLite itself keeps none."""
+    names = f"{message.message_id} {message.subject}".encode()
+    return zlib.crc32(message.data, zlib.crc32(names))
+
+
+def whole(row: Sequence[Any]) -> Packed | None:
+    """Return the message in a row, `None` when the row is not as it was written."""
+    number, message_id, subject, events, said, data = row
+    if number < 1:
+        return None
+    try:
+        message = convert(
+            {
+                "subject": subject,
+                "message_id": message_id,
+                "data": data,
+                "events": events,
+                "batch_number": number,
+            },
+            Packed,
+        )
+    except ValidationError:
+        return None
+    return message if checksum(message) == said else None
+
+
+def remove(path: Path) -> None:
+    """Remove a database and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink()
+
+
+def file_of(folder: Path, destination: str, producer_id: str) -> Path:
+    """Return where a producer keeps its messages for a destination."""
+    return folder / f"{destination}-{producer_id}{DATABASE}"
+
+
+def as_text(raw: bytes) -> str:
+    """Return text of a file that may be damaged."""
+    return raw.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def border(path: Path) -> Iterator[None]:
+    """Translate what SQLite and the file system say about a file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGE or _MISSING.match(str(error)):
+            raise OutboxDamaged(path, str(error)) from error
+        raise OutboxUnavailable(path, str(error)) from error
+    except OSError as error:
+        raise OutboxUnavailable(path, error.strerror or str(error)) from error

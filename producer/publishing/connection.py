@@ -1,0 +1,264 @@
+"""The connection to JetStream, supervised from outside: the border to nats-py.
+
+A nats-py client can end for good, or hang, without saying so (rotated credentials, a protocol
+error, a stalled server), and its own retries would hide for how long nothing was accepted. So no
+call is waited for without a deadline that does not depend on nats-py, each client gets one chance
+to reconnect, is thrown away when it looks dead, and is made anew by the next publish. What would
+make the server hang up (a message above its limit) is found before it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client, RawCredentials
+from nats.js import JetStreamContext
+
+from voicecosts.producer.config import ProducerConfig, is_creds, is_seed, mask
+from voicecosts.producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
+from voicecosts.producer.outbox.packing import Packed
+from voicecosts.producer.subjects import PREFIX, STREAM
+
+logger = logging.getLogger(__name__)
+
+UNTRIED: Final = "not connected"
+CONNECTED: Final = "connected"
+
+ACK_TIMEOUT_S: Final = 5.0
+_CONNECT_TIMEOUT_S: Final = 5.0
+_CLOSE_TIMEOUT_S: Final = 1.0
+_GRACE_S: Final = 1.0
+_TIMEOUTS_BEFORE_ANEW: Final = 3
+
+_HEADER_BYTES: Final = 512
+"""More than our headers take: the server's limit is for headers and payload together."""
+
+_STREAM_MAX_MESSAGE: Final = 10054
+_REASONS: Final = {
+    10077: "the stream is full (max_bytes or max_msgs reached)",
+    10023: "the server's JetStream storage is full",
+    10060: f"the subject belongs to another stream than {STREAM}",
+}
+_DENIED: Final = re.compile(r"permissions violation for publish to \"([^\"]+)\"", re.IGNORECASE)
+_SUBJECT: Final = re.compile(rf"{re.escape(PREFIX)}(\.[A-Za-z0-9_-]{{1,64}}){{3}}")
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """Publishes one message at a time per call; calls may overlap. One event loop owns it."""
+
+    def __init__(self, config: ProducerConfig) -> None:
+        self.config = config
+        self.state = UNTRIED
+        self._client: Client | None = None
+        self._stream: JetStreamContext | None = None
+        self._opening = asyncio.Lock()
+        self._timeouts = 0
+        self._denied: set[str] = set()
+        self._heard: list[Exception] = []
+        self._left_alone: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.state}: {', '.join(map(mask, self.config.servers))}>"
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether nothing speaks against an acknowledgement coming soon."""
+        return self.state in (UNTRIED, CONNECTED)
+
+    async def publish(self, message: Packed) -> None:
+        """Return when JetStream has stored the message, now or at an earlier try.
+
+        Raises:
+            NotNow: Not stored, or not known to be; the message keeps its id, so trying again is
+                safe even if it was.
+            NeverAccepted: The server refuses this message for what it is.
+        """
+        if not _SUBJECT.fullmatch(message.subject):
+            raise NeverAccepted(f"{message.subject[:80]!r} is not a subject of ours")
+        try:
+            await self._publish(message)
+        except NotAllowed:
+            raise  # the others go on, so the connection's state is theirs
+        except NotNow as error:
+            if self._client is not None and self._client.is_connected:
+                self._say(f"connected, but not accepted: {error.reason}", logging.WARNING)
+            raise
+        self._timeouts = 0
+        self._denied.discard(message.subject)
+        self._say(CONNECTED, logging.INFO)
+
+    async def close(self) -> None:
+        """End the connection; what is not acknowledged stays with the caller."""
+        self.state = "closed"
+        await self._discard("closed")
+
+    async def _publish(self, message: Packed) -> None:
+        client, stream = await self._open()
+        if len(message.data) + _HEADER_BYTES > client.max_payload:
+            # nats-py compares the payload alone; the server would end the connection.
+            raise TooLarge(f"larger than the server's max_payload of {client.max_payload} bytes")
+        try:
+            await self._within(
+                ACK_TIMEOUT_S + _GRACE_S,
+                stream.publish(
+                    message.subject,
+                    message.data,
+                    timeout=ACK_TIMEOUT_S,
+                    headers={"Nats-Msg-Id": message.message_id, "Nats-Expected-Stream": STREAM},
+                ),
+            )
+        except nats.errors.MaxPayloadError as error:
+            raise TooLarge("larger than the server's max_payload") from error
+        except nats.errors.BadSubjectError as error:
+            raise NeverAccepted("its subject is not valid") from error
+        except nats.js.errors.APIError as error:
+            code = error.err_code or 0
+            if code == _STREAM_MAX_MESSAGE:
+                raise TooLarge("larger than the stream's max_msg_size") from error
+            raise NotNow(_REASONS.get(code, f"JetStream: {error.description}")) from error
+        except nats.js.errors.NoStreamResponseError as error:
+            raise NotNow(f"no stream {STREAM}: is the ledger (`costs consume`) set up?") from error
+        except (TimeoutError, nats.errors.TimeoutError) as error:
+            if message.subject in self._denied:
+                raise NotAllowed(f"no permission to publish on {message.subject}") from error
+            await self._timed_out(client)
+            raise NotNow("no acknowledgement in time") from error
+        except (nats.errors.Error, OSError) as error:
+            await self._discard(_words(error), client)
+            raise NotNow(_words(error)) from error
+
+    async def _open(self) -> tuple[Client, JetStreamContext]:
+        async with self._opening:
+            if self._client is not None and self._client.is_closed:
+                await self._discard(_words(self._client.last_error))
+            if self._client is None or self._stream is None:
+                self._client = await self._connect()
+                self._stream = self._client.jetstream(timeout=ACK_TIMEOUT_S)
+                self._timeouts = 0
+                self._say(CONNECTED, logging.INFO)
+            return self._client, self._stream
+
+    async def _connect(self) -> Client:
+        heard = self._heard = []
+        client = Client()
+        try:
+            await self._within(
+                _CONNECT_TIMEOUT_S,
+                client.connect(
+                    servers=list(self.config.servers),
+                    name="voicecosts-producer",
+                    connect_timeout=2,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0.1,  # type: ignore[arg-type]  # it is slept for, as is
+                    ping_interval=10,
+                    max_outstanding_pings=2,
+                    flush_timeout=2,
+                    pending_size=1 << 20,
+                    error_cb=self._told,
+                    **credential_options(self.config.credentials),
+                ),
+            )
+        except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
+            # ValueError: a credentials file that is being rewritten at this moment.
+            # nats-py ends in "no servers available" and says the cause on the side.
+            self._say(f"not connected ({_words(heard[-1] if heard else error)})", logging.WARNING)
+            await self._close(client)
+            raise NotNow("not connected") from error
+        return client
+
+    async def _timed_out(self, client: Client) -> None:
+        """Give up a client that answers nothing, although it says that it is connected."""
+        self._timeouts += 1
+        if self._timeouts >= _TIMEOUTS_BEFORE_ANEW:
+            await self._discard("nothing was acknowledged for some time", client)
+
+    async def _discard(self, reason: str, blamed: Client | None = None) -> None:
+        """Throw the client away; not if it is no longer the one that failed."""
+        client = self._client
+        if client is None or (blamed is not None and blamed is not client):
+            return
+        self._client, self._stream = None, None
+        if self.state != "closed":
+            self._say(f"connection lost ({reason})", logging.WARNING)
+        await self._close(client)
+
+    async def _close(self, client: Client) -> None:
+        try:
+            await self._within(_CLOSE_TIMEOUT_S, client.close())
+        except Exception as error:  # noqa: BLE001 - see below
+            # A half-dead client fails to close in many ways (ConnectionResetError while it
+            # reconnects, AssertionError before it connected); nothing in it is needed any more.
+            logger.debug("closing a lost connection: %r", error)
+        # A client that ended by itself, or in the middle of connecting, leaves its socket open.
+        transport = getattr(client, "_transport", None)
+        if transport is not None:
+            with contextlib.suppress(Exception):
+                transport.close()
+
+    async def _within(self, seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return what `work` returns, or raise `TimeoutError`, even if `work` swallows its end."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._left_alone.add(task)
+                task.add_done_callback(self._ended)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._left_alone.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.debug("a call that was given up ended: %r", task.exception())
+
+    async def _told(self, error: Exception) -> None:
+        """Hear what nats-py reports on the side. An exception here would end its read loop."""
+        self._heard[:] = [error]
+        denied = _DENIED.search(str(error))
+        if denied is not None and denied.group(1) not in self._denied:
+            self._denied.add(denied.group(1))
+            logger.error(
+                "no permission to publish on %s: its events are kept until there is",
+                denied.group(1),
+            )
+
+    def _say(self, state: str, level: int) -> None:
+        if self.state not in (state, "closed"):
+            self.state = state
+            logger.log(level, "NATS %s: %s", ", ".join(map(mask, self.config.servers)), state)
+
+
+def credential_options(path: str | None) -> dict[str, Any]:
+    """Return the nats-py options for a credentials file: an nkey seed, or a `.creds` file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is neither; nats-py would read such a file for ever.
+    """
+    if path is None:
+        return {}
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    if is_seed(text):
+        return {"nkeys_seed_str": text.strip()}
+    if not is_creds(text):
+        raise ValueError(f"{path!r} holds no credentials at this moment")
+    return {"user_credentials": RawCredentials(text)}
+
+
+def _words(error: BaseException | None) -> str:
+    if error is None:
+        return "it ended without a word"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,481 @@
+"""Capture is exact: real sessions on shared providers, compared with the providers' own books."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from livekit.agents import Agent, AgentSession, AgentTask, RunContext, function_tool, llm
+from livekit.agents.voice import agent_activity
+
+from tests.support.jobs import job
+from tests.support.recorder import Recorder
+from tests.support.waiting import until
+from voicecosts.producer.capture.attachment import Attachment
+from voicecosts.producer.capture.attribution import ROUTER
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id, now_us
+from voicecosts.producer.config import BufferLimits
+from voicecosts.producer.demo.devices import Microphone, session_io
+from voicecosts.producer.demo.providers import (
+    SAMPLE_RATE,
+    ScriptedLLM,
+    ScriptedSTT,
+    ScriptedTTS,
+    tool_call,
+)
+from voicecosts.producer.events import Event
+from voicecosts.producer.publishing.buffer import Buffer
+
+
+@dataclass
+class Shared:
+    """The provider objects that all calls of a test share, and what came out of the calls."""
+
+    llm: Any = field(default_factory=ScriptedLLM)
+    stt: ScriptedSTT = field(default_factory=ScriptedSTT)
+    tts: ScriptedTTS = field(default_factory=ScriptedTTS)
+    recorder: Any = field(default_factory=Recorder)
+
+
+def attach(session: AgentSession[Any], outlet: Any, agent_id: str = "front") -> Attachment:
+    """Attach a session as an observer would, without a publisher."""
+    started_at = now_us()
+    identity = SessionIdentity(
+        session_id=new_session_id(started_at),
+        project="tests",
+        agent_id=agent_id,
+        started_at=started_at,
+    )
+    attachment = Attachment(session, identity, outlet)
+    attachment.open()
+    return attachment
+
+
+def new_session(shared: Shared, **options: Any) -> AgentSession[Any]:
+    """Make a session on the shared providers."""
+    return AgentSession(
+        llm=shared.llm,
+        stt=shared.stt,
+        tts=shared.tts,
+        vad=None,
+        turn_handling={"turn_detection": "manual"},
+        **options,
+    )
+
+
+Script = Callable[[AgentSession[Any], Microphone, int], Awaitable[None]]
+
+
+async def three_turns(session: AgentSession[Any], microphone: Microphone, call: int) -> None:
+    """Three turns, with audio whose tail is shorter than a report."""
+    for turn in range(3):
+        microphone.say(0.7 + 0.1 * (call % 4))
+        await session.run(user_input=f"#{call}# turn {turn}")
+
+
+async def run_call(
+    shared: Shared,
+    call: int,
+    *,
+    script: Script = three_turns,
+    agent: Agent | None = None,
+    in_job: bool = True,
+    **options: Any,
+) -> Attachment:
+    """Run one call to its end, in a job of its own or in none, and return its attachment."""
+    with job(f"job-{call}") if in_job else contextlib.nullcontext():
+        session = new_session(shared, **options)
+        microphone = session_io(session, call)
+        attachment = attach(session, shared.recorder)
+        await session.start(agent or Agent(instructions="Be brief."))
+        await script(session, microphone, call)
+        await session.aclose()
+        return attachment
+
+
+def assert_exact(shared: Shared, call: int, attachment: Attachment) -> None:
+    """The readings of a call equal what the providers billed it, to the token and microsecond."""
+    totals = shared.recorder.totals(attachment.session_id)
+    spoken, heard = shared.tts.billed[call], shared.stt.billed[call]
+    assert totals["llm"] == dict(shared.llm.billed[call])
+    assert totals["tts"] == {
+        "requests": spoken["requests"],
+        "characters": spoken["characters"],
+        "audio_us": round(spoken["samples"] * 1_000_000 / SAMPLE_RATE),
+    }
+    assert totals["stt"] == {"audio_us": round(heard["samples"] * 1_000_000 / SAMPLE_RATE)}
+    (end,) = [e for e in shared.recorder.ends() if e.session_id == attachment.session_id]
+    final = sum(
+        m.totals.input_tokens for m in end.meters if m.modality == "llm" and not m.estimated
+    )
+    assert final == totals["llm"]["input_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "in_job"),
+    [
+        pytest.param(1, True, id="1-in jobs"),
+        pytest.param(1, False, id="1-without jobs"),
+        pytest.param(10, True, id="10-in jobs"),
+        pytest.param(10, False, id="10-without jobs"),
+        pytest.param(60, True, id="60-in jobs"),
+        pytest.param(60, False, id="60-without jobs", marks=pytest.mark.slow),
+    ],
+)
+async def test_concurrent_sessions_on_shared_providers_each_get_their_own_share(
+    calls: int,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """However many sessions share an LLM, an STT and a TTS, each books exactly what it caused."""
+    shared = Shared()
+    attachments = await asyncio.gather(
+        *(run_call(shared, call, in_job=in_job) for call in range(1, calls + 1))
+    )
+    for call, attachment in enumerate(attachments, start=1):
+        assert_exact(shared, call, attachment)
+    assert ROUTER.unattributed == 0
+
+
+async def test_turns_driven_from_a_task_without_a_job_context_are_attributed() -> None:
+    """A turn that is triggered from outside any job still belongs to the session it runs in."""
+    shared = Shared()
+    turns: asyncio.Queue[tuple[AgentSession[Any], int] | None] = asyncio.Queue()
+
+    async def driver() -> None:
+        while (turn := await turns.get()) is not None:
+            session, call = turn
+            await session.run(user_input=f"#{call}# from outside")
+            turns.task_done()
+
+    async def from_outside(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        mic.say(1.5)
+        for _ in range(3):
+            turns.put_nowait((session, call))
+        await turns.join()
+
+    driving = asyncio.create_task(driver())  # started before any job exists
+    attachments = await asyncio.gather(
+        *(run_call(shared, call, script=from_outside) for call in range(1, 6))
+    )
+    turns.put_nowait(None)
+    await driving
+    for call, attachment in enumerate(attachments, start=1):
+        assert_exact(shared, call, attachment)
+
+
+async def test_speech_that_is_reported_while_closing_is_counted() -> None:
+    """The recogniser's last seconds arrive after the session stopped to listen; we still do."""
+    shared = Shared(stt=ScriptedSTT(report_every_samples=SAMPLE_RATE * 60))
+    attachment = await run_call(shared, 1)
+    assert attachment.session.usage.model_usage  # what LiveKit itself knows ...
+    own = sum(
+        getattr(usage, "audio_duration", 0.0) for usage in attachment.session.usage.model_usage
+    )
+    counted = shared.recorder.totals(attachment.session_id)["stt"]["audio_us"]
+    assert counted > own * 1_000_000  # ... lacks the tail
+    assert_exact(shared, 1, attachment)
+
+
+class Specialist(Agent):
+    def __init__(self) -> None:
+        super().__init__(instructions="specialist")
+
+
+class Desk(Agent):
+    """Hands the call over to the specialist, and can look something up."""
+
+    def __init__(self) -> None:
+        super().__init__(instructions="desk", id="desk")
+
+    @function_tool
+    async def look_up(self) -> str:
+        """Look something up."""
+        return "found"
+
+    @function_tool
+    async def hand_over(self) -> Agent:
+        """Hand over to the specialist."""
+        return Specialist()
+
+
+def planned(text: str, _context: llm.ChatContext) -> tuple[str, list[llm.FunctionToolCall]]:
+    """Call a tool where the caller asks for one."""
+    for word in ("look_up", "hand_over", "confirm"):
+        if word in text:
+            return "", [tool_call(word)]
+    return f"Here is {text}.", []
+
+
+async def test_a_hand_off_splits_the_call_between_the_agents() -> None:
+    """Each agent's part of a call is on meters of its own, and together they are the call."""
+    shared = Shared(llm=ScriptedLLM(plan=planned))
+
+    async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        mic.say(1.2)
+        await session.run(user_input=f"#{call}# hello")
+        await session.run(user_input=f"#{call}# look_up please")
+        await session.run(user_input=f"#{call}# hand_over please")
+        mic.say(1.2)
+        await session.run(user_input=f"#{call}# hello again")
+
+    attachments = await asyncio.gather(
+        *(run_call(shared, call, script=script, agent=Desk()) for call in range(1, 6))
+    )
+    for call, attachment in enumerate(attachments, start=1):
+        assert_exact(shared, call, attachment)
+        by_label = {r.agent_label for r in shared.recorder.readings(attachment.session_id)}
+        assert by_label == {"desk", "specialist"}
+        of_desk = [
+            r
+            for r in shared.recorder.readings(attachment.session_id)
+            if r.agent_label == "desk" and r.modality == "llm"
+        ]
+        assert of_desk[-1].totals.requests == 4  # hello, look_up twice, hand_over
+
+
+async def test_a_tool_call_is_two_requests_of_one_speech() -> None:
+    """A tool call makes the model answer twice; both requests carry the same speech."""
+    shared = Shared(llm=ScriptedLLM(plan=planned))
+
+    async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        await session.run(user_input=f"#{call}# look_up please")
+
+    attachment = await run_call(shared, 1, script=script, agent=Desk())
+    readings = [r for r in shared.recorder.readings(attachment.session_id) if r.modality == "llm"]
+    assert [r.totals.requests for r in readings] == [1, 2]
+    (speech,) = {r.last.speech_id for r in readings if r.last}
+    assert speech.startswith("speech_")
+
+
+async def test_the_keyterm_model_that_is_also_the_session_model_counts_once() -> None:
+    """LiveKit reports such a request twice, with one metrics object: it is one request."""
+    shared = Shared()
+    detection = {"enabled": True, "llm": shared.llm, "turn_interval": 1}
+
+    async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        await three_turns(session, mic, call)
+        # three answers and a detection
+        await until(lambda: shared.llm.billed[call]["requests"] >= 4)
+
+    attachments = await asyncio.gather(
+        *(
+            run_call(
+                shared, call, script=script, stt_context_options={"keyterm_detection": detection}
+            )
+            for call in range(1, 4)
+        )
+    )
+    for call, attachment in enumerate(attachments, start=1):
+        assert_exact(shared, call, attachment)
+
+
+async def test_a_fallback_adapter_books_the_model_that_served() -> None:
+    """When the first model fails the second one's usage is booked, under its own name."""
+    broken = ScriptedLLM(model="first", failures=100)
+    serving = ScriptedLLM(model="second")
+    adapter = llm.FallbackAdapter([broken, serving], max_retry_per_llm=0)
+    shared = Shared(llm=adapter)
+
+    attachments = await asyncio.gather(*(run_call(shared, call) for call in range(1, 6)))
+    for call, attachment in enumerate(attachments, start=1):
+        readings = [
+            r for r in shared.recorder.readings(attachment.session_id) if r.modality == "llm"
+        ]
+        assert {r.model for r in readings} == {"second"}
+        assert shared.recorder.totals(attachment.session_id)["llm"] == dict(serving.billed[call])
+
+
+class Consent(AgentTask[bool]):
+    """Asks one question inside a tool of another agent."""
+
+    def __init__(self) -> None:
+        super().__init__(instructions="consent")
+
+    async def on_enter(self) -> None:
+        """Ask, and be done."""
+        await self.session.generate_reply(user_input=f"{self.session.userdata} consent?")
+        self.complete(result=True)
+
+
+class Clerk(Agent):
+    def __init__(self) -> None:
+        super().__init__(instructions="clerk", id="clerk")
+
+    @function_tool
+    async def confirm(self, context: RunContext[str]) -> str:
+        """Ask for consent."""
+        return "yes" if await Consent() else "no"
+
+
+async def test_an_agent_task_inside_a_tool_is_counted_once() -> None:
+    """While an AgentTask runs the parent's listeners are away; nothing is missed or doubled."""
+    shared = Shared(llm=ScriptedLLM(plan=planned))
+
+    async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        session.userdata = f"#{call}#"
+        mic.say(1.1)
+        await session.run(user_input=f"#{call}# confirm please")
+        await session.run(user_input=f"#{call}# thanks")
+
+    attachments = await asyncio.gather(
+        *(run_call(shared, call, script=script, agent=Clerk()) for call in range(1, 6))
+    )
+    for call, attachment in enumerate(attachments, start=1):
+        assert_exact(shared, call, attachment)
+        labels = {r.agent_label for r in shared.recorder.readings(attachment.session_id)}
+        assert labels == {"clerk", "consent"}
+
+
+async def test_an_interrupted_speech_is_estimated_on_a_meter_of_its_own() -> None:
+    """LiveKit reports nothing for a speech that is cut off; the estimate never mixes with usage."""
+    shared = Shared(tts=ScriptedTTS(pause_s=0.05, samples_per_character=160))
+
+    async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        await session.run(user_input=f"#{call}# first")
+        handle = session.say(f"#{call}# " + "one two three four five six. " * 40)
+        heard = session.output.audio
+        await until(lambda: session.agent_state == "speaking" and heard.played_s() > 0.2)
+        handle.interrupt(force=True)
+        await handle.wait_for_playout()
+
+    attachment = await run_call(shared, 1, script=script)
+    measured = shared.recorder.totals(attachment.session_id)["tts"]
+    assert measured["characters"] == shared.tts.billed[1]["characters"]
+    estimated = shared.recorder.totals(attachment.session_id, estimated=True)
+    assert 0 < estimated["tts"]["characters"] <= shared.tts.cut_off[1]
+
+
+async def test_a_speech_that_is_interrupted_after_its_synthesis_is_not_estimated() -> None:
+    """Then LiveKit reports all of it, and an estimate would count it a second time."""
+    shared = Shared(tts=ScriptedTTS(samples_per_character=1600))
+
+    async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
+        handle = session.say(f"#{call}# short words, long in the speaking of them")
+        heard = session.output.audio
+        await until(lambda: shared.tts.billed[call]["requests"] == 1 and heard.played_s() > 0)
+        handle.interrupt(force=True)
+        await handle.wait_for_playout()
+
+    attachment = await run_call(shared, 1, script=script)
+    measured = shared.recorder.totals(attachment.session_id)["tts"]
+    assert measured["characters"] == shared.tts.billed[1]["characters"]
+    assert shared.recorder.totals(attachment.session_id, estimated=True) == {}
+
+
+class Broken(Recorder):
+    """An outlet that fails at every event."""
+
+    def put(self, event: Event) -> None:
+        """Refuse."""
+        raise TypeError("scripted failure of a sink")
+
+
+async def test_a_sink_that_raises_never_reaches_the_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A TypeError in a listener would end the agent's turn; ours stays inside and is logged."""
+    shared = Shared()
+    session = new_session(shared)
+    session_io(session, 1)
+    attachment = attach(session, shared.recorder)
+    attachment._outlet = Broken()
+    with caplog.at_level(logging.ERROR, "voicecosts.producer.capture.tap"):
+        await session.start(Agent(instructions="x"))
+        result = await session.run(user_input="#1# hello")
+        assert result.events  # the turn was answered
+        await session.aclose()
+    assert "a usage listener failed" in caplog.text
+
+
+class Slow(Recorder):
+    """An outlet whose consumer takes a second for every event, in a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.put = self.buffer.put  # type: ignore[method-assign]  # what the voice loop calls
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._consume, daemon=True)
+        self.thread.start()
+
+    def _consume(self) -> None:
+        while not self.done.wait(1.0):
+            self.events += self.buffer.take(1)
+
+
+async def test_a_slow_sink_never_reaches_the_session() -> None:
+    """Whoever takes the events may be as slow as it likes: the call is over long before it."""
+    shared = Shared(recorder=Slow())
+    attachment = await run_call(shared, 1)
+    waiting = len(shared.recorder.buffer)
+    assert waiting > len(shared.recorder.events)  # the call did not wait for the sink
+    shared.recorder.done.set()
+    shared.recorder.thread.join(5)
+    shared.recorder.events += shared.recorder.buffer.take(1000)
+    assert_exact(shared, 1, attachment)
+
+
+async def test_a_full_buffer_never_reaches_the_session() -> None:
+    """When the buffer is full the call goes on, and the newest totals are still there."""
+    shared = Shared()
+    outlet = Recorder()
+    outlet.buffer = Buffer(BufferLimits(detail=1, meters=100))
+    outlet.put = outlet.buffer.put  # type: ignore[method-assign]  # the buffer as a publisher has it
+    session = new_session(shared)
+    microphone = session_io(session, 1)
+    attachment = attach(session, outlet)
+    await session.start(Agent(instructions="x"))
+    await three_turns(session, microphone, 1)
+    await session.aclose()
+    outlet.events = outlet.buffer.take(1000)
+    shared.recorder = outlet
+    assert outlet.buffer.coalesced > 0
+    assert_exact(shared, 1, attachment)
+
+
+async def test_usage_of_a_shared_provider_outside_every_session_is_counted_as_unattributed() -> (
+    None
+):
+    """What no session can claim is reported as such, and given to none of them."""
+    shared = Shared()
+    before = ROUTER.unattributed
+
+    async def two_sessions_and_a_stranger() -> None:
+        first, second = new_session(shared), new_session(shared)
+        attachments = [attach(first, shared.recorder), attach(second, shared.recorder)]
+        await first.start(Agent(instructions="x"))
+        await second.start(Agent(instructions="x"))
+        context = llm.ChatContext.empty()
+        context.add_message(role="user", content="nobody's question")
+        async with shared.llm.chat(chat_ctx=context) as stream:
+            async for _ in stream:
+                pass
+        await first.aclose()
+        await second.aclose()
+        for attachment in attachments:
+            assert "llm" not in shared.recorder.totals(attachment.session_id)
+
+    await asyncio.create_task(two_sessions_and_a_stranger())
+    assert ROUTER.unattributed == before + 1
+
+
+async def test_the_components_of_a_closed_session_are_let_go() -> None:
+    """After the end nobody listens any more: a worker does not grow with its calls."""
+    shared = Shared()
+    attachment = await run_call(shared, 1)
+    attachment.detach()
+    assert not shared.llm._events.get("metrics_collected")
+    assert not shared.stt._events.get("metrics_collected")
+    assert not shared.tts._events.get("metrics_collected")
+
+
+async def test_the_private_parts_of_livekit_that_sharpen_attribution_are_there() -> None:
+    """Attribution uses three private names of livekit-agents; a version without them must be seen."""
+    assert hasattr(agent_activity, "_AgentActivityContextVar")
+    assert hasattr(agent_activity, "_SpeechHandleContextVar")
+    assert hasattr(AgentSession(vad=None), "_recorded_events")

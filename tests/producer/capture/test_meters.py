@@ -1,0 +1,319 @@
+"""Meters: totals only rise, are exact to the last unit, and split where a price could differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
+from voicecosts.producer.capture.meters import MAX_METERS, Meters
+from voicecosts.producer.capture.usage import UNKNOWN, Usage
+from voicecosts.producer.events import (
+    MeterReading,
+    Quantities,
+    SessionEnded,
+    decode_event,
+    encode_event,
+)
+
+STARTED_AT = 1_700_000_000_000_000
+MEGABYTE = 1_048_576
+"""What a NATS server accepts in one message, unless it is told otherwise."""
+
+IDENTITY = SessionIdentity(
+    session_id=new_session_id(STARTED_AT),
+    project="prod",
+    agent_id="dental",
+    tenant="acme",
+    started_at=STARTED_AT,
+    job_id="AJ_1",
+    room_name="room",
+    room_sid="RM_1",
+    worker_id="AW_1",
+    deployment="v42",
+    fake_job=True,
+    labels={"region": "eu"},
+)
+
+
+def used(
+    modality: str = "llm",
+    *,
+    provider: str = "openai",
+    model: str = "m-1",
+    audio_s: float = 0.0,
+    session_s: float = 0.0,
+    at: int = STARTED_AT + 1,
+    **quantities: int,
+) -> Usage:
+    """Return usage of a model."""
+    return Usage(
+        modality=modality,
+        provider_raw=provider,
+        model=model,
+        occurred_at=at,
+        quantities=quantities,
+        audio_s=audio_s,
+        session_s=session_s,
+    )
+
+
+def end(meters: Meters) -> SessionEnded:
+    """Return the event that ends the session."""
+    return meters.ended(ended_at=STARTED_AT + 9, status="success", reason="")
+
+
+def meter_of(reading: MeterReading) -> tuple[str, str, str, str, bool]:
+    """Return what tells a meter of a session from its others."""
+    return (
+        reading.agent_label,
+        reading.modality,
+        reading.provider,
+        reading.model,
+        reading.estimated,
+    )
+
+
+def test_the_start_says_who_the_session_belongs_to() -> None:
+    """The identity travels as it was fixed when the session was attached."""
+    started = Meters(IDENTITY).started()
+    for field in IDENTITY.__struct_fields__:
+        assert getattr(started, field) == getattr(IDENTITY, field)
+
+
+def test_a_reading_says_who_used_what_and_when() -> None:
+    """A reading repeats the identity, names its meter, and carries the request as detail."""
+    reading = Meters(IDENTITY).take(used(input_tokens=5, at=STARTED_AT + 7), "Greeter")
+    for field in ("session_id", "project", "agent_id", "tenant"):
+        assert getattr(reading, field) == getattr(IDENTITY, field)
+    assert meter_of(reading) == ("Greeter", "llm", "openai", "m-1", False)
+    assert reading.occurred_at == STARTED_AT + 7
+    assert reading.totals == Quantities(input_tokens=5)
+    assert decode_event(encode_event(reading)) == reading
+
+
+def test_a_reading_carries_totals_and_not_increments() -> None:
+    """The second reading holds what the first one held, and more."""
+    meters = Meters(IDENTITY)
+    meters.take(used(input_tokens=5, requests=1), "a")
+    reading = meters.take(used(input_tokens=7, output_tokens=3, requests=1), "a")
+    assert reading.totals == Quantities(requests=2, input_tokens=12, output_tokens=3)
+
+
+def test_a_thousand_thirds_of_a_second_do_not_drift() -> None:
+    """Durations are rounded once, on the total: after every report it is the exact sum's rounding."""
+    meters = Meters(IDENTITY)
+    for count in range(1, 1001):
+        totals = meters.take(used("stt", audio_s=1 / 3, session_s=1 / 3), "a").totals
+        exact = round(Fraction(1, 3) * count * 1_000_000)
+        assert (totals.audio_us, totals.session_us) == (exact, exact)
+
+
+@given(st.lists(st.floats(1e-6, 3600, allow_nan=False), min_size=1, max_size=50))
+def test_summed_durations_are_exact_to_a_microsecond(durations: list[float]) -> None:
+    """A total of seconds is never further than a microsecond from the sum of its parts."""
+    meters = Meters(IDENTITY)
+    before = 0
+    for seconds in durations:
+        total = meters.take(used("tts", audio_s=seconds), "a").totals.audio_us
+        assert total >= before
+        before = total
+    exact = sum((Fraction(seconds) for seconds in durations), Fraction(0)) * 1_000_000
+    assert abs(before - exact) <= 1
+
+
+def test_numbers_rise_over_all_meters_of_a_session() -> None:
+    """Readings are numbered per session, its end comes after them, and a late reading after that."""
+    meters = Meters(IDENTITY)
+    numbers = [meters.take(used(model=f"m-{n % 3}", requests=1), "a").number for n in range(9)]
+    assert numbers == list(range(1, 10))
+    assert end(meters).number == 10
+    assert meters.take(used(requests=1), "a").number == 11
+
+
+def test_a_reading_after_the_end_goes_on_with_the_totals() -> None:
+    """Usage that is reported late adds to its meter: the ledger books the difference."""
+    meters = Meters(IDENTITY)
+    meters.take(used(input_tokens=5), "a")
+    end(meters)
+    assert meters.take(used(input_tokens=2), "a").totals == Quantities(input_tokens=7)
+
+
+def test_a_hand_off_starts_meters_of_its_own() -> None:
+    """What the next agent uses is counted for it alone, and the first one's count stays."""
+    meters = Meters(IDENTITY)
+    meters.take(used(input_tokens=5), "Greeter")
+    second = meters.take(used(input_tokens=7), "Booker")
+    assert second.totals == Quantities(input_tokens=7)
+    assert meters.take(used(input_tokens=1), "Greeter").totals == Quantities(input_tokens=6)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [used("tts", requests=1), used(provider="groq", requests=1), used(model="m-2", requests=1)],
+    ids=["modality", "provider", "model"],
+)
+def test_what_may_have_another_price_has_another_meter(other: Usage) -> None:
+    """Modality, provider and model tell meters apart."""
+    meters = Meters(IDENTITY)
+    meters.take(used(requests=1), "a")
+    assert meters.take(other, "a").totals == Quantities(requests=1)
+    assert len(end(meters).meters) == 2
+
+
+def test_two_spellings_of_a_provider_share_a_meter() -> None:
+    """The ledger knows a meter by its normalised names, so a second one would run backwards."""
+    meters = Meters(IDENTITY)
+    meters.take(used(provider="api.openai.com", input_tokens=5), "a")
+    reading = meters.take(used(provider="OpenAI", input_tokens=7), "a")
+    assert (reading.provider, reading.totals.input_tokens) == ("openai", 12)
+    assert reading.provider_raw == "api.openai.com"
+    assert len(end(meters).meters) == 1
+
+
+def test_estimated_usage_is_counted_apart() -> None:
+    """What was estimated never enters the total of what was measured."""
+    meters = Meters(IDENTITY)
+    meters.take(used("tts", characters=10), "a")
+    estimated = meters.take(used("tts", characters=4), "a", estimated=True)
+    assert (estimated.estimated, estimated.totals.characters) == (True, 4)
+    measured = meters.take(used("tts", characters=1), "a")
+    assert (measured.estimated, measured.totals.characters) == (False, 11)
+
+
+def test_names_that_a_plugin_leaves_out_or_overdoes_still_make_a_valid_reading() -> None:
+    """Blank names become `unknown`, long ones are shortened: refusing would lose the usage."""
+    meters = Meters(IDENTITY)
+    blank = meters.take(used(provider="", model=" ", requests=1), "")
+    assert meter_of(blank) == (UNKNOWN, "llm", UNKNOWN, UNKNOWN, False)
+    long = meters.take(used(provider="p" * 999, model="m" * 999, requests=1), "l" * 999)
+    for reading in (blank, long):
+        assert decode_event(encode_event(reading)) == reading
+
+
+def test_the_end_holds_every_meters_last_totals() -> None:
+    """The end alone is enough to book the session, whatever reading was lost."""
+    meters = Meters(IDENTITY)
+    last: dict[tuple[str, str, str, str, bool], Quantities] = {}
+    for place in range(12):
+        reading = meters.take(
+            used(model=f"m-{place % 3}", input_tokens=place, audio_s=0.1),
+            f"agent-{place % 2}",
+            estimated=place % 4 == 0,
+        )
+        last[meter_of(reading)] = reading.totals
+    ended = meters.ended(ended_at=STARTED_AT + 9, status="failed", reason="error", coalesced=3)
+    assert {
+        (m.agent_label, m.modality, m.provider, m.model, m.estimated): m.totals
+        for m in ended.meters
+    } == last
+    assert (ended.readings, ended.coalesced) == (12, 3)
+    assert (ended.status, ended.reason, ended.ended_at) == ("failed", "error", STARTED_AT + 9)
+    assert decode_event(encode_event(ended)) == ended
+
+
+def test_a_long_reason_does_not_make_the_end_invalid() -> None:
+    """Status and reason are cut to what the contract carries."""
+    ended = Meters(IDENTITY).ended(ended_at=0, status="s" * 999, reason="r" * 999)
+    assert decode_event(encode_event(ended)) == ended
+
+
+def test_endless_model_names_merge_and_lose_no_usage() -> None:
+    """A model name that changes with every request grows neither the worker nor the end.
+
+    The end stays within the contract and within one message, and its meters still add up.
+    """
+    meters = Meters(IDENTITY)
+    requests = 3 * MAX_METERS
+    for place in range(requests):
+        model = f"m-{place}".ljust(128, "x")
+        meters.take(
+            used(model=model, requests=1, input_tokens=10_000, output_tokens=1000), "Greeter"
+        )
+    ended = end(meters)
+    data = encode_event(ended)
+    assert decode_event(data) == ended
+    assert len(data) < MEGABYTE
+    assert len(ended.meters) == MAX_METERS + 1
+    assert sum(meter.totals.requests for meter in ended.meters) == requests
+    assert ended.meters[-1].totals.requests == requests - MAX_METERS
+    assert len(meters._shortcuts) <= 2 * MAX_METERS
+
+
+def test_merged_meters_keep_modality_and_estimates_apart() -> None:
+    """Beyond the limit it is still known what was measured, and which kind of usage it was."""
+    meters = Meters(IDENTITY)
+    for place in range(MAX_METERS):
+        meters.take(used(model=f"m-{place}", requests=1), "a")
+    assert meters.take(used(model="m-0", requests=1), "a").totals.requests == 2
+    for modality, estimated in (("llm", False), ("tts", False), ("tts", True)):
+        for model in ("new-1", "new-2"):
+            reading = meters.take(used(modality, model=model, requests=1), "a", estimated=estimated)
+        assert reading.totals.requests == 2
+        assert (reading.modality, reading.estimated) == (modality, estimated)
+    assert len(end(meters).meters) == MAX_METERS + 3
+
+
+INCREMENTS = st.dictionaries(
+    st.sampled_from(["requests", "input_tokens", "output_tokens", "characters"]),
+    st.integers(1, 10**9),
+    max_size=3,
+)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["Greeter", "Booker"]),
+        st.sampled_from(["llm", "tts"]),
+        st.sampled_from(["openai", "api.openai.com", "groq"]),
+        st.sampled_from(["m-1", "m-2"]),
+        st.booleans(),
+        INCREMENTS,
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_the_last_reading_of_a_meter_is_the_sum_of_its_increments(
+    steps: list[tuple[str, str, str, str, bool, dict[str, int]]],
+) -> None:
+    """Whatever is used in whatever order, no unit is lost, doubled, or booked elsewhere."""
+    meters = Meters(IDENTITY)
+    sums: dict[tuple[str, str, str, str, bool], dict[str, int]] = defaultdict(
+        lambda: defaultdict(int)
+    )
+    last: dict[tuple[str, str, str, str, bool], MeterReading] = {}
+    for label, modality, provider, model, estimated, quantities in steps:
+        reading = meters.take(
+            used(modality, provider=provider, model=model, **quantities), label, estimated=estimated
+        )
+        name = "openai" if "openai" in provider else provider
+        assert meter_of(reading) == (label, modality, name, model, estimated)
+        for quantity, amount in quantities.items():
+            sums[meter_of(reading)][quantity] += amount
+        last[meter_of(reading)] = reading
+    assert {key: reading.totals for key, reading in last.items()} == {
+        key: Quantities(**sums[key]) for key in last
+    }
+
+
+def test_names_of_plugins_that_are_no_text_can_still_be_sent() -> None:
+    """Half a surrogate pair in a label, a provider or a model is replaced."""
+    usage = used(model="m\ud800", provider="p\ud800", requests=1)
+    reading = Meters(IDENTITY).take(usage, "l\ud800")
+    assert decode_event(encode_event(reading)) == reading
+
+
+def test_the_end_of_a_session_fits_a_message_with_the_longest_names() -> None:
+    """However many models a session went through, its final totals can be published."""
+    meters = Meters(IDENTITY)
+    totals = {name: 10**6 for name in Quantities.__struct_fields__ if not name.endswith("_us")}
+    for number in range(1000):
+        provider, model = f"p{number}".ljust(300, "語"), f"m{number}".ljust(128, "語")
+        meters.take(
+            used("realtime", provider=provider, model=model, **totals), "l".ljust(128, "語")
+        )
+    assert len(encode_event(end(meters))) < 1_000_000

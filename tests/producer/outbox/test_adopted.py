@@ -1,0 +1,196 @@
+"""Adoption: every orphan by one living process, for its own destination, whole or rescued."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.producer.outbox.test_file import NOW, Clock, backlog, messages
+from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.outbox.adopted import DAMAGED, adopt, destination
+from voicecosts.producer.outbox.file import Outbox
+from voicecosts.producer.outbox.packing import Packed
+from voicecosts.producer.outbox.row import file_of
+
+PLACE = destination(ProducerConfig(project="tests", servers=("nats://h:1",)))
+
+
+def orphan(folder: Path, producer: str, stored: list[Packed], *, place: str = PLACE) -> Path:
+    """Leave messages behind, as a process that was killed does."""
+    path = file_of(folder, place, producer)
+    outbox = Outbox.create(path)
+    outbox.add(stored, now_us=NOW)
+    outbox.close()
+    return path
+
+
+def test_an_orphan_is_adopted_with_its_messages_as_they_were(tmp_path: Path) -> None:
+    """The messages keep their ids, so that JetStream knows what it has already."""
+    orphan(tmp_path, "dead", messages(3))
+    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    assert adopted is not None
+    assert adopted.oldest(9) == (messages(3), [])
+    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    adopted.close()
+
+
+def test_the_outbox_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    """Its claim is held, whoever holds it."""
+    living = Outbox.create(file_of(tmp_path, PLACE, "alive"))
+    living.add(messages(1), now_us=NOW)
+    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    living.close()
+
+
+def test_what_was_meant_for_another_server_is_never_taken(tmp_path: Path) -> None:
+    """A worker of the test system does not send what production left on the same host."""
+    other = destination(ProducerConfig(project="tests", servers=("nats://other:1",)))
+    path = orphan(tmp_path, "dead", messages(1), place=other)
+    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "is_same"),
+    [
+        (("nats://a:1", "nats://b:1"), ("nats://b:1", "nats://a:1"), True),
+        (("nats://user:old@a:1",), ("nats://user:new@a:1",), True),
+        (("nats://old-token@a:1",), ("nats://new-token@a:1",), True),
+        (("nats://user:x@a:1",), ("nats://other:x@a:1",), False),
+        (("nats://a:1",), ("nats://a:2",), False),
+    ],
+)
+def test_a_destination_is_its_servers_and_its_user(
+    one: tuple[str, ...], two: tuple[str, ...], *, is_same: bool
+) -> None:
+    """A new password does not strand what waits; another user may not be allowed to send it."""
+    places = [destination(ProducerConfig(project="p", servers=servers)) for servers in (one, two)]
+    assert (places[0] == places[1]) is is_same
+
+
+def test_an_empty_outbox_and_a_lock_without_one_are_cleared_away(tmp_path: Path) -> None:
+    """A process that died while it ended leaves nothing that is looked at for ever."""
+    path = orphan(tmp_path, "dead", messages(1))
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM messages")
+    db.close()
+    (tmp_path / f"{PLACE}-gone.lock").touch()
+    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_a_file_that_is_cut_short_is_set_aside_and_its_front_is_kept(
+    tmp_path: Path, cut: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What could be read goes on; the rest stays for a person to look at."""
+    path = orphan(tmp_path, "dead", messages(100, size=3000))
+    os.truncate(path, int(path.stat().st_size * cut))
+    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    assert adopted is not None
+    found, damaged = adopted.oldest(200)
+    assert damaged == []
+    assert 0 < len(found) < 100
+    assert all(message in messages(100, size=3000) for message in found)
+    assert not path.exists()
+    assert path.with_name(path.name + DAMAGED).exists()
+    assert "damaged" in caplog.text
+    adopted.close()
+    again = adopt(tmp_path, PLACE, now_us=NOW)
+    assert again is not None
+    assert again.rows == len(found)
+    again.close()
+
+
+def test_what_is_behind_the_damage_is_read_too(tmp_path: Path) -> None:
+    """A page that is gone in the middle costs what lies on it, and nothing else."""
+    path = orphan(tmp_path, "dead", messages(100, size=3000))
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\x00" * 4096 * 8)
+    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    assert adopted is not None
+    numbers = [message.batch_number for message in adopted.oldest(200)[0]]
+    assert 1 in numbers
+    assert 100 in numbers
+    assert 50 < len(numbers) < 100
+    adopted.close()
+
+
+def test_garbage_in_place_of_an_outbox_blocks_nothing(tmp_path: Path) -> None:
+    """It is set aside, and the next orphan is taken."""
+    file_of(tmp_path, PLACE, "a-dead").write_bytes(os.urandom(20_000))
+    orphan(tmp_path, "b-dead", messages(2))
+    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    assert adopted is not None
+    assert adopted.oldest(9) == (messages(2), [])
+    adopted.close()
+
+
+def test_many_small_orphans_become_one_file(tmp_path: Path) -> None:
+    """A host with one process per call does not keep one file per call through an outage."""
+    for number in range(40):
+        ours = [
+            Packed(
+                subject="costs.v1.tests.a.00",
+                message_id=f"id-{number}-{place}",
+                data=b"x",
+                events=1,
+                batch_number=place,
+            )
+            for place in (1, 2)
+        ]
+        orphan(tmp_path, f"dead-{number}", ours)
+    clock = Clock()
+    held = backlog(tmp_path, clock)
+    for _ in range(4):
+        held.tend()
+    assert len(list(tmp_path.glob("*.sqlite3"))) == 1
+    assert (held.rows, held.bytes) == (80, 80 * 201)
+    ids = set()
+    while window := held.window(8):
+        ids |= {entry.message.message_id for entry in window}
+        for entry in window:
+            held.done(entry)
+        held.settle()
+    assert ids == {f"id-{number}-{place}" for number in range(40) for place in (1, 2)}
+    held.tend()
+    held.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_orphans_that_come_later_are_found(tmp_path: Path) -> None:
+    """A process looks again about every half minute."""
+    clock = Clock()
+    held = backlog(tmp_path, clock)
+    held.tend()
+    orphan(tmp_path, "dead", messages(2))
+    held.tend()
+    assert held.rows == 0
+    clock.at += 40
+    held.tend()
+    assert held.rows == 2
+    held.close()
+    assert len(list(tmp_path.glob("*.sqlite3"))) == 1
+
+
+def test_an_outbox_that_breaks_in_use_is_replaced(tmp_path: Path) -> None:
+    """A process whose own file is damaged goes on with a new one and keeps what can be read."""
+    clock = Clock()
+    held = backlog(tmp_path, clock)
+    held.keep(messages(200, size=3000))
+    assert held._shelf.own is not None
+    held._shelf.own._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with held._shelf.own.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(4096 * 60))
+    held._shelf.own._db.execute("PRAGMA shrink_memory")
+    held.window(200)
+    held.keep(messages(1, first=1000))
+    assert held.state == "on disk"
+    assert 1000 in [entry.message.batch_number for entry in held.window(500)]
+    assert list(tmp_path.glob(f"*{DAMAGED}"))
+    held.close()

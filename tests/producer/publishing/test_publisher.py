@@ -1,0 +1,295 @@
+"""The publisher's thread against a real nats-server, and against one that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nkeys
+import pytest
+from nats.js import api
+
+from tests.support import stream
+from tests.support.broker import Broker
+from tests.support.waiting import until
+from voicecosts.producer.capture.identity import new_session_id
+from voicecosts.producer.config import BufferLimits, ProducerConfig
+from voicecosts.producer.events import Event, MeterReading, ProducerReport, Quantities, SessionEnded
+from voicecosts.producer.publishing.buffer import Buffer
+from voicecosts.producer.publishing.publisher import Publisher
+
+SESSION = new_session_id(1_700_000_000_000_000)
+
+
+def reading(number: int, *, model: str = "m", agent: str = "a", size: int = 0) -> MeterReading:
+    """Return a reading whose totals follow its number."""
+    return MeterReading(
+        session_id=SESSION,
+        number=number,
+        project="tests",
+        agent_id=agent,
+        agent_label="label",
+        modality="llm",
+        provider="scripted",
+        provider_raw="x" * size,
+        model=model,
+        occurred_at=1_700_000_000_000_000,
+        totals=Quantities(input_tokens=number),
+    )
+
+
+@contextmanager
+def publishing(url: str, *, close_s: float = 5.0, **options: object) -> Iterator[Publisher]:
+    """A publisher that is closed at the end, whatever happens."""
+    config = ProducerConfig(project="tests", servers=(url,), linger_s=0.02, **options)  # type: ignore[arg-type]  # options of the struct
+    publisher = Publisher(config)
+    try:
+        yield publisher
+    finally:
+        publisher.close(close_s)
+        publisher._thread.join(10)
+        assert not publisher._thread.is_alive()
+
+
+async def flushed(publisher: Publisher, timeout_s: float = 20.0) -> None:
+    """Wait until everything was acknowledged."""
+    async with asyncio.timeout(timeout_s):
+        await asyncio.wrap_future(publisher.flush())
+
+
+async def test_what_is_flushed_is_stored_in_packed_messages(broker: Broker) -> None:
+    """A flush is done when JetStream has acknowledged everything put before it."""
+    await stream.declare(broker.url)
+    with publishing(broker.url) as publisher:
+        for number in range(1, 501):
+            publisher.put(reading(number))
+        await flushed(publisher)
+        stored = await stream.batches(broker.url)
+    assert [event.number for batch in stored for event in batch.events] == list(range(1, 501))
+    assert max(len(batch.events) for batch in stored) <= 200
+    assert len(stored) < 20
+    assert publisher.stats().published == 500
+
+
+async def test_each_agent_has_its_own_subject(broker: Broker) -> None:
+    """Events of different agents never share a message: permissions are per subject."""
+    await stream.declare(broker.url)
+    with publishing(broker.url) as publisher:
+        for number in range(1, 11):
+            publisher.put(reading(number, agent=f"agent {number % 2}"))
+        await flushed(publisher)
+        stored = await stream.batches(broker.url)
+    assert {frozenset(e.agent_id for e in batch.events) for batch in stored} == {
+        frozenset({"agent 0"}),
+        frozenset({"agent 1"}),
+    }
+
+
+async def test_a_broker_that_comes_late_gets_everything(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Events wait in memory until there is a server, and are then published once."""
+    late = Broker(tmp_path_factory.mktemp("late"))
+    with publishing(late.url) as publisher:
+        for number in range(1, 101):
+            publisher.put(reading(number))
+        await until(lambda: publisher.stats().retried > 0)
+        with late:
+            await stream.declare(late.url)
+            await flushed(publisher)
+            stored = await stream.events(late.url)
+    assert [event.number for event in stored] == list(range(1, 101))
+
+
+async def test_a_missing_stream_is_waited_for(broker: Broker) -> None:
+    """A server without the stream refuses; the events are kept until it is there."""
+    with publishing(broker.url) as publisher:
+        publisher.put(reading(1))
+        await until(lambda: publisher.stats().retried > 0)
+        await stream.declare(broker.url)
+        await flushed(publisher)
+        assert len(await stream.events(broker.url)) == 1
+
+
+async def test_a_full_stream_is_waited_for(broker: Broker) -> None:
+    """A stream that discards new messages gets them again when it has room."""
+    await stream.declare(broker.url, max_bytes=400, discard=api.DiscardPolicy.NEW)
+    with publishing(broker.url) as publisher:
+        for number in range(1, 6):
+            publisher.put(reading(number))
+            await asyncio.wait([asyncio.wrap_future(publisher.flush())], timeout=0.3)
+        await until(lambda: publisher.stats().retried > 0)
+        await stream.declare(broker.url, max_bytes=1 << 20, discard=api.DiscardPolicy.NEW)
+        await flushed(publisher)
+        stored = await stream.events(broker.url)
+    assert [event.number for event in stored] == [1, 2, 3, 4, 5]
+
+
+async def test_a_broker_that_is_killed_twice_gets_everything_once(broker: Broker) -> None:
+    """Messages in flight at a crash are sent again under the same id."""
+    await stream.declare(broker.url)
+    total = 0
+    with publishing(broker.url) as publisher:
+        for _ in range(2):
+            for _ in range(300):
+                total += 1
+                publisher.put(reading(total))
+                if total % 20 == 0:
+                    await asyncio.sleep(0.005)
+            broker.kill()
+            total += 1
+            publisher.put(reading(total))
+            broker.start()
+        await flushed(publisher, 40)
+        stored = await stream.events(broker.url)
+    assert sorted(event.number for event in stored) == list(range(1, total + 1))
+
+
+async def test_an_outage_coalesces_detail_and_keeps_the_totals() -> None:
+    """While nothing is accepted memory stays bounded, and the newest totals survive."""
+    limits = BufferLimits(detail=100, meters=50)
+    with publishing("nats://127.0.0.1:1", limits=limits, close_s=0.1) as publisher:
+        for number in range(1, 5001):
+            publisher.put(reading(number, model=f"model {number % 20}"))
+        await until(lambda: publisher.stats().retried > 0)
+        assert publisher.stats().waiting < 2000
+        assert publisher.stats().dropped == 0
+        assert publisher.stats().coalesced > 3000
+
+
+async def test_a_merge_is_reported_to_the_ledger(broker: Broker) -> None:
+    """What was coalesced or dropped travels as a report, with running totals."""
+    await stream.declare(broker.url)
+    with publishing(broker.url, limits=BufferLimits(detail=1, meters=1)) as publisher:
+        burst = [reading(n, model=f"model {n % 3}") for n in range(1, 200)]
+        for event in burst:
+            publisher.buffer.put(event)
+        await flushed(publisher)
+        stored = await stream.events(broker.url)
+    reports = [event for event in stored if isinstance(event, ProducerReport)]
+    assert reports
+    assert reports[-1].dropped == publisher.buffer.dropped > 0
+    assert reports[-1].producer_id == publisher.producer_id
+
+
+async def test_a_message_over_max_payload_is_refused_once_and_does_not_block(
+    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the server can never accept is given up with an error; what follows goes through."""
+    with Broker(tmp_path_factory.mktemp("small"), max_payload="2048") as small:
+        await stream.declare(small.url)
+        with publishing(small.url) as publisher, caplog.at_level(logging.ERROR):
+            publisher.put(reading(1, size=3000))
+            await flushed(publisher)
+            publisher.put(reading(2))
+            await flushed(publisher)
+            stored = await stream.events(small.url)
+        assert [e.number for e in stored if isinstance(e, MeterReading)] == [2]
+        assert publisher.stats().refused == 1
+    assert "refused for good" in caplog.text
+
+
+@pytest.mark.faults
+async def test_a_stalled_broker_is_noticed_and_nothing_is_lost(broker: Broker) -> None:
+    """A server that stops answering while its socket stays open is given up and tried anew."""
+    await stream.declare(broker.url)
+    with publishing(broker.url) as publisher:
+        publisher.put(reading(1))
+        await flushed(publisher)
+        broker.send(signal.SIGSTOP)
+        try:
+            for number in range(2, 50):
+                publisher.put(reading(number))
+            await until(lambda: publisher.stats().retried > 0)
+        finally:
+            broker.send(signal.SIGCONT)
+        await flushed(publisher, 40)
+        stored = await stream.events(broker.url)
+    assert sorted(e.number for e in stored) == list(range(1, 50))
+
+
+def test_put_never_raises_and_never_waits_for_the_thread() -> None:
+    """Even with no thread and no server an event is taken at once."""
+    config = ProducerConfig(project="tests", servers=("nats://127.0.0.1:1",))
+    publisher = Publisher(config)
+    publisher.close(0.2)
+    for number in range(1, 100):
+        publisher.put(reading(number))
+    assert publisher.stats().captured == 99
+
+
+def test_the_end_of_a_session_is_kept_when_the_buffer_is_full() -> None:
+    """A session's end carries all totals, so it is the last thing to make way."""
+    end = SessionEnded(
+        session_id=SESSION,
+        number=9,
+        project="tests",
+        agent_id="a",
+        ended_at=1,
+        status="success",
+        meters=[],
+        readings=8,
+    )
+    buffer = Buffer(BufferLimits(detail=1, meters=2))
+    kept: list[Event] = [reading(n, model=f"model {n}") for n in range(1, 9)]
+    for event in [*kept, end]:
+        buffer.put(event)
+    assert end in buffer.take(100)
+    assert buffer.dropped > 0
+
+
+async def test_a_worker_signs_in_with_an_nkey(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """The seed file that `COSTS_CREDENTIALS` names opens a server that knows its public key."""
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    public = nkeys.from_seed(seed).public_key.decode()
+    (tmp_path / "user.nk").write_bytes(seed + b"\n")
+    users = f"authorization {{ users: [ {{ nkey: {public} }}, {{ user: test, password: test }} ] }}"
+    with Broker(tmp_path_factory.mktemp("nkey"), extra=users) as guarded:
+        await stream.declare(guarded.url.replace("//", "//test:test@"))
+        with publishing(guarded.url, credentials=str(tmp_path / "user.nk")) as publisher:
+            publisher.put(reading(1))
+            await flushed(publisher)
+        assert publisher.stats().published == 1
+
+
+async def test_the_end_of_a_session_does_not_wait_for_a_server_that_is_away(
+    tmp_path: Path,
+) -> None:
+    """The outbox is as safe as it gets then; whoever wants the acknowledgement goes on waiting."""
+    with publishing("nats://127.0.0.1:1", close_s=0.1, outbox_dir=tmp_path) as publisher:
+        publisher.put(reading(1))
+        await asyncio.wait_for(asyncio.wrap_future(publisher.flush(patient=False)), 30)
+        assert publisher.stats().outbox_rows == 1
+        assert not publisher.flush().done()
+
+
+async def test_a_server_that_let_somebody_wait_in_vain_is_not_waited_for_again(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """Until it answers again: then an acknowledgement is worth waiting for."""
+    await stream.declare(broker.url)
+    with publishing(broker.url, outbox_dir=tmp_path) as publisher:
+        publisher.put(reading(1))
+        await flushed(publisher)
+        broker.send(signal.SIGSTOP)
+        publisher.put(reading(2))
+        in_vain = publisher.flush(patient=False)
+        await until(lambda: publisher.stats().outbox_rows == 1)
+        assert not in_vain.done()
+        publisher.gave_up()
+        await asyncio.wait_for(asyncio.wrap_future(in_vain), 10)
+        publisher.put(reading(3))
+        await asyncio.wait_for(asyncio.wrap_future(publisher.flush(patient=False)), 10)
+        assert publisher.stats().published == 1
+        broker.send(signal.SIGCONT)
+        await flushed(publisher, 40)
+        publisher.put(reading(4))
+        await asyncio.wait_for(asyncio.wrap_future(publisher.flush(patient=False)), 20)
+        assert publisher.stats().published == 4

@@ -1,0 +1,184 @@
+"""What a publisher says about itself: reports at their pace, and metrics where they are wanted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
+
+from voicecosts.producer.publishing import prometheus as metrics
+from voicecosts.producer.publishing.reports import (
+    MEMORY_ONLY,
+    NO_DISK,
+    NO_SERVER,
+    ON_DISK,
+    UNUSED,
+    Reports,
+    Stats,
+)
+
+ROOT = Path(__file__).parents[3]
+
+QUIET = Stats(
+    captured=10,
+    published=10,
+    retried=0,
+    coalesced=0,
+    dropped=0,
+    refused=0,
+    quarantined=0,
+    unattributed=0,
+    waiting=0,
+    outbox_rows=0,
+    outbox_bytes=0,
+    oldest_age_us=0,
+    outbox="on disk",
+    connection="connected",
+)
+
+
+class Time:
+    """Seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.at
+
+
+def reports(time: Time) -> Reports:
+    """Return the reports of one producer."""
+    return Reports("producer", "tests", monotonic=time, now_us=lambda: 7)
+
+
+def test_nothing_is_reported_while_nothing_is_lost() -> None:
+    """A healthy producer costs the ledger no row."""
+    time = Time()
+    told = reports(time)
+    for second in range(100):
+        time.at = second
+        assert told.due(QUIET, own_age_us=0, urgent=second % 2 == 0) is None
+
+
+def test_a_loss_is_reported_once_with_running_totals() -> None:
+    """Every report replaces the ones before; what is refused is lost as well."""
+    time = Time()
+    told = reports(time)
+    lossy = replace(QUIET, coalesced=3, dropped=2, refused=1, unattributed=4, outbox_rows=5)
+    report = told.due(lossy, own_age_us=0, urgent=False)
+    assert report is not None
+    assert (report.number, report.coalesced, report.dropped, report.unattributed) == (1, 3, 3, 4)
+    assert (report.outbox_rows, report.reported_at, report.captured) == (5, 7, 10)
+    assert told.due(lossy, own_age_us=0, urgent=True) is None
+
+
+def test_reports_keep_a_pace_unless_it_is_urgent() -> None:
+    """An outage does not fill the outbox with reports of itself."""
+    time = Time()
+    told = reports(time)
+    given = 0
+    for step in range(100):
+        time.at = step / 10
+        given += told.due(replace(QUIET, dropped=step + 1), own_age_us=0, urgent=False) is not None
+    assert given == 10
+    assert told.due(replace(QUIET, dropped=1000), own_age_us=0, urgent=True) is not None
+
+
+def test_a_long_wait_is_reported_about_once_a_minute() -> None:
+    """The ledger hears that a worker holds old messages as soon as it hears anything."""
+    time = Time()
+    told = reports(time)
+    old = replace(QUIET, oldest_age_us=11_000_000, outbox_rows=3, outbox_bytes=900)
+    given = []
+    for second in range(180):
+        time.at = second
+        report = told.due(old, own_age_us=11_000_000, urgent=False)
+        if report is not None:
+            given.append((second, report.outbox_bytes, report.oldest_age_us))
+    assert given == [(second, 900, 11_000_000) for second in (0, 60, 120)]
+
+
+def test_what_was_adopted_may_be_old() -> None:
+    """Messages of a dead process waited for it to be found; that is no news of this one."""
+    time = Time()
+    told = reports(time)
+    old = replace(QUIET, oldest_age_us=11_000_000, outbox_rows=3, outbox_bytes=900)
+    assert told.due(old, own_age_us=0, urgent=True) is None
+
+
+def test_where_the_outbox_is_the_log_waiting_is_no_news() -> None:
+    """Without servers everything waits until somebody asks, and is not reported for that."""
+    told = Reports(
+        "producer", "tests", monotonic=Time(), now_us=lambda: 7, tells_of_long_waits=False
+    )
+    assert told.due(QUIET, own_age_us=3_600_000_000, urgent=True) is None
+    assert told.due(replace(QUIET, dropped=1), own_age_us=0, urgent=True) is not None
+
+
+class Publishing:
+    """Stands for a publisher: what a scrape asks it for."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def stats(self) -> Stats:
+        """Return its counts."""
+        return self._stats
+
+
+def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
+    """A scrape sees the sums, and one that is not connected."""
+    stale = replace(
+        QUIET, connection="not connected", waiting=4, oldest_age_us=2_500_000, outbox_bytes=50
+    )
+    both = [Publishing(QUIET), Publishing(stale)]
+    registry = CollectorRegistry()
+    registry.register(metrics._Collector(lambda: both))  # type: ignore[arg-type,return-value]  # by their shapes
+    value = registry.get_sample_value
+    assert value("voicecosts_producer_captured_total") == 20
+    assert value("voicecosts_producer_waiting") == 4
+    assert value("voicecosts_producer_outbox_bytes") == 50
+    assert value("voicecosts_producer_oldest_age_seconds") == 2.5
+    assert value("voicecosts_producer_connected") == 0
+    assert value("voicecosts_producer_outbox_on_disk") == 1
+
+
+@pytest.mark.parametrize(
+    ("connection", "outbox", "connected", "on_disk"),
+    [
+        ("connected", UNUSED, 1, 1),
+        (NO_SERVER, ON_DISK, 1, 1),
+        ("connected", NO_DISK, 1, 0),
+        ("connected", MEMORY_ONLY, 1, 0),
+    ],
+)
+def test_a_gauge_falls_when_something_is_wrong_and_not_before(
+    connection: str, outbox: str, connected: int, on_disk: int
+) -> None:
+    """A worker without a server, or that had nothing to store yet, must wake nobody."""
+    one = Publishing(replace(QUIET, connection=connection, outbox=outbox))
+    registry = CollectorRegistry()
+    registry.register(metrics._Collector(lambda: [one]))  # type: ignore[arg-type,return-value]  # by its shape
+    assert registry.get_sample_value("voicecosts_producer_connected") == connected
+    assert registry.get_sample_value("voicecosts_producer_outbox_on_disk") == on_disk
+
+
+def test_without_prometheus_nothing_is_imported_and_nothing_fails() -> None:
+    """The package is not ours to require."""
+    program = """
+import sys
+sys.modules["prometheus_client"] = None
+from importlib import util
+real = util.find_spec
+util.find_spec = lambda name: None if name == "prometheus_client" else real(name)
+from voicecosts.producer.publishing import prometheus as metrics
+metrics.register(lambda: [])
+assert not metrics._registered
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
