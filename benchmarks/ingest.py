@@ -23,21 +23,21 @@ from pathlib import Path
 
 import nats
 
-from voicecosts.consumer.broker import STREAM_MAX_BYTES, PrivateBroker
+from voicecosts.consumer.booking.decode import read
+from voicecosts.consumer.booking.entries import Entries
+from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.booking.sessions import SessionState
+from voicecosts.consumer.broker.connection import Connection, Waits
+from voicecosts.consumer.broker.server import STREAM_MAX_BYTES, PrivateBroker
+from voicecosts.consumer.broker.stream import declaration, ensure
 from voicecosts.consumer.config import LedgerConfig, from_env
-from voicecosts.consumer.connection import Connection, Waits
 from voicecosts.consumer.consume import consume
-from voicecosts.consumer.decode import read
-from voicecosts.consumer.message import Message
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
 from voicecosts.consumer.store.database import open_database
-from voicecosts.consumer.store.entries import Entries
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.sessions import SessionState
 from voicecosts.consumer.store.write import write_entries
-from voicecosts.consumer.stream import declaration, ensure
 from voicecosts.producer.capture.identity import new_session_id
 from voicecosts.producer.events import Batch, MeterReading, Quantities, encode
 from voicecosts.producer.subjects import subject

@@ -21,7 +21,7 @@ import typer
 from voicecosts.consumer.errors import BrokerFailed, MissingExtra
 
 if TYPE_CHECKING:
-    from voicecosts.consumer.broker import PrivateBroker
+    from voicecosts.consumer.broker.server import PrivateBroker
     from voicecosts.consumer.config import LedgerConfig
     from voicecosts.consumer.local import OpenLog
 
@@ -67,7 +67,7 @@ def up(
     refused. What workers without a server leave on this host is booked too, and what workers of
     this server left when they died is published.
     """
-    from voicecosts.consumer.broker import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - see above
+    from voicecosts.consumer.broker.server import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - see above
     from voicecosts.consumer.config import from_env  # noqa: PLC0415 - see above
 
     config = from_env(

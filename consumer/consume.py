@@ -19,16 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
+from voicecosts.consumer.booking.message import Applied
+from voicecosts.consumer.broker.connection import Waits
+from voicecosts.consumer.broker.feed import START_DEADLINE_S, Feed
 from voicecosts.consumer.config import LedgerConfig
-from voicecosts.consumer.connection import Waits
 from voicecosts.consumer.errors import LedgerError, SnapshotFailed
-from voicecosts.consumer.fetch import START_DEADLINE_S, Feed
 from voicecosts.consumer.local import OpenLog, book_waiting
-from voicecosts.consumer.message import Applied
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.clock import Pacing
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.pacing import Pacing
 
 SUMMARY_INTERVAL_S: Final = 30.0
 

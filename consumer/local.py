@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from voicecosts.consumer.message import Applied, Message
+from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
 from voicecosts.consumer.store.heartbeat import read_heartbeat

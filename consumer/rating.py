@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from voicecosts.consumer import pricing
-from voicecosts.consumer.booking import Meter, Rate, Rated
+from voicecosts.consumer.booking.difference import Meter, Rate, Rated
 from voicecosts.consumer.pricing import PriceBook
 from voicecosts.producer.events import Quantities
 

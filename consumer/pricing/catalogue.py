@@ -14,10 +14,10 @@ from voice_prices import __version__
 from voice_prices.data import providers
 from voice_prices.types import ModelPrice
 
-from voicecosts.consumer.pricing.book import Price, Unpriced
-from voicecosts.consumer.pricing.guard import explains
-from voicecosts.consumer.pricing.names import spellings
+from voicecosts.consumer.pricing.list_prices import Price, Unpriced
+from voicecosts.consumer.pricing.match import explains
 from voicecosts.consumer.pricing.rates import rates_of
+from voicecosts.consumer.pricing.spellings import spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Self
 
 import duckdb
 
-from voicecosts.consumer.decode import read
+from voicecosts.consumer.booking.decode import read
+from voicecosts.consumer.booking.entries import Entries
+from voicecosts.consumer.booking.message import Applied
+from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
-from voicecosts.consumer.message import Applied
 from voicecosts.consumer.store import statements
+from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import open_database
-from voicecosts.consumer.store.entries import Entries
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import remove
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.load import load_sessions
 from voicecosts.consumer.store.lock import WriterLock
-from voicecosts.consumer.store.pacing import Clock, Pacing, micros
-from voicecosts.consumer.store.publisher import Publisher
-from voicecosts.consumer.store.sessions import CACHED_SESSIONS, ActiveSessions
+from voicecosts.consumer.store.snapshots import Publisher
 from voicecosts.consumer.store.write import write_entries, write_state
 from voicecosts.producer.events import ProducerReport
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from voicecosts.consumer.booking import Rate
-    from voicecosts.consumer.decode import Delivery
-    from voicecosts.consumer.message import Message
-    from voicecosts.consumer.store.sessions import SessionState
+    from voicecosts.consumer.booking.decode import Delivery
+    from voicecosts.consumer.booking.difference import Rate
+    from voicecosts.consumer.booking.message import Message
+    from voicecosts.consumer.booking.sessions import SessionState
 
 
 _CLOSED = "it was closed"

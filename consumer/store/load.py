@@ -10,9 +10,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.consumer.booking import Meter, MeterState
+from voicecosts.consumer.booking.difference import Meter, MeterState
+from voicecosts.consumer.booking.sessions import SessionState
 from voicecosts.consumer.store import statements
-from voicecosts.consumer.store.sessions import SessionState
 from voicecosts.producer.events import QUANTITIES, Quantities
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from voicecosts.consumer.errors import LedgerInUse
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.heartbeat import read_heartbeat, utc_text, write_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.lock import WriterLock
-from voicecosts.consumer.store.pacing import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from voicecosts.consumer.booking import Booking, Meter
+from voicecosts.consumer.booking.difference import Booking, Meter
 from voicecosts.producer.events import Quantities, RequestDetail, SessionStarted
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from voicecosts.consumer.decode import Delivery
+    from voicecosts.consumer.booking.decode import Delivery
 
 MAX_TEXT_BYTES: Final = 16_000_000
 """Bytes of one parameter, at most (a single longer row travels alone): it bounds the memory."""

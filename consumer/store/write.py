@@ -10,7 +10,7 @@ from voicecosts.consumer.store.rows import insert
 if TYPE_CHECKING:
     import duckdb
 
-    from voicecosts.consumer.store.entries import Entries
+    from voicecosts.consumer.booking.entries import Entries
 
 
 def write_entries(

@@ -35,7 +35,7 @@ from voicecosts.analytics.audit import audit
 from voicecosts.analytics.audit_table import CAUSES, as_csv, as_json, as_table
 from voicecosts.analytics.audited import Audit, State
 from voicecosts.analytics.errors import BadQuestion, NotALedger
-from voicecosts.consumer.message import Reason
+from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import MeterTotals, Quantities, SessionEnded, SessionStarted
 

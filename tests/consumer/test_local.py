@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.costs_process import PRODUCER, batches, booked, calls, cost, totals
+from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.errors import LedgerInUse
 from voicecosts.consumer.local import NO_SEQUENCE, book_waiting, open_and_book
-from voicecosts.consumer.message import Message
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
 from voicecosts.consumer.store.ledger import Ledger

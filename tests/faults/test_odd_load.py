@@ -21,8 +21,8 @@ from tests.support.publishing import flushed, publishing
 from tests.support.waiting import until
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.pacing import Clock
 from voicecosts.producer.events import MeterReading, SessionEnded
 
 pytestmark = pytest.mark.faults

@@ -28,7 +28,7 @@ from tests.support.costs_process import (
     totals,
 )
 from tests.support.waiting import wait_until
-from voicecosts.consumer.message import Message
+from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
 from voicecosts.consumer.store.ledger import Ledger

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-import voicecosts.consumer.connection
+import voicecosts.consumer.broker.connection
 import voicecosts.consumer.store.ledger
 from voicecosts.analytics import app
-from voicecosts.consumer.connection import Group
-from voicecosts.consumer.fetch import Feed
-from voicecosts.consumer.message import Applied, Message
+from voicecosts.consumer.booking.message import Applied, Message
+from voicecosts.consumer.broker.connection import Group
+from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.store.ledger import Ledger
 
 ROOT: Final = Path(__file__).parents[2]
@@ -152,7 +152,7 @@ LINES: Final[dict[str, Callable[[Trap], None]]] = {
 def main(line: str, at: int, told: Path, arguments: list[str]) -> None:
     """Run the command until it dies."""
     trap = Trap(at, told)
-    module: Any = voicecosts.consumer.connection
+    module: Any = voicecosts.consumer.broker.connection
     module.GROUP_MESSAGES = GROUP_MESSAGES
     apply = Ledger.apply
 

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from voicecosts.consumer.booking import Meter
-from voicecosts.consumer.message import Message
+from voicecosts.consumer.booking.difference import Meter
+from voicecosts.consumer.booking.message import Message
 from voicecosts.producer.events import (
     Batch,
     Event,

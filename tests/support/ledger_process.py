@@ -16,8 +16,8 @@ import typer
 from tests.support.fleet import rate
 from tests.support.traffic import traffic
 from voicecosts.consumer.errors import LedgerError
+from voicecosts.consumer.store.clock import Pacing
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.pacing import Pacing
 
 
 def main(  # noqa: PLR0917 - the two arguments and the options of a command

@@ -16,7 +16,7 @@ import duckdb
 import nats
 
 from tests.support.load import Booked, Key, Load, Totals, amount_of, priced, totals
-from voicecosts.consumer.message import Message
+from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
 from voicecosts.consumer.store.ledger import Ledger

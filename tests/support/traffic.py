@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.support.fleet import PRODUCER, PROJECT, START_US, SUBJECT, Call, message, session_id
-from voicecosts.consumer.message import Message
+from voicecosts.consumer.booking.message import Message
 from voicecosts.producer.events import Event, ProducerReport
 
 METERS: Final = (

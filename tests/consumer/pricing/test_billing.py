@@ -5,7 +5,8 @@ from __future__ import annotations
 from voice_prices.data import providers
 
 from tests.consumer.pricing.asking import START
-from voicecosts.consumer.pricing import Price, labels
+from voicecosts.consumer.pricing import Price
+from voicecosts.consumer.pricing import providers as labels
 from voicecosts.consumer.pricing.billing import WAYS
 from voicecosts.consumer.pricing.catalogue import Row
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from voice_prices.data import providers
 
 from tests.consumer.pricing.asking import BOOK, PATIENT, START, rated
-from voicecosts.consumer.pricing import Price, labels
+from voicecosts.consumer.pricing import Price
+from voicecosts.consumer.pricing import providers as labels
 from voicecosts.consumer.pricing.billing import billed
 from voicecosts.consumer.pricing.catalogue import Row
 from voicecosts.consumer.pricing.units import PER

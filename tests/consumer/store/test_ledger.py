@@ -26,9 +26,9 @@ from tests.support.fleet import (
     session_id,
 )
 from tests.support.traffic import MADE_UP, traffic
-from voicecosts.consumer.booking import Meter
+from voicecosts.consumer.booking.difference import Meter
+from voicecosts.consumer.booking.message import Message, Reason
 from voicecosts.consumer.errors import LedgerClosed
-from voicecosts.consumer.message import Message, Reason
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     MeterTotals,

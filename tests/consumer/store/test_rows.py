@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from tests.support.fleet import SUBJECT, Priced, reading
-from voicecosts.consumer.booking import MeterState, Refusal, book, readings
-from voicecosts.consumer.decode import Delivery
-from voicecosts.consumer.message import DeadLetter, Message, Reason
+from voicecosts.consumer.booking.decode import Delivery
+from voicecosts.consumer.booking.difference import MeterState, Refusal, book, readings
+from voicecosts.consumer.booking.message import DeadLetter, Message, Reason
 from voicecosts.consumer.store import rows
 
 

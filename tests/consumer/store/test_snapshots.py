@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.fleet import message, rate, reading
 from voicecosts.consumer.errors import SnapshotFailed
+from voicecosts.consumer.store.clock import Clock, Pacing
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.pacing import Clock, Pacing
 
 
 class Hands:

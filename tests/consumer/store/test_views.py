@@ -21,7 +21,7 @@ from tests.support.fleet import (
     reading,
     session_id,
 )
-from voicecosts.consumer.message import Message
+from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store import statements
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (

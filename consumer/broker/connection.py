@@ -20,10 +20,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
+from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.broker.stream import DURABLE
 from voicecosts.consumer.config import LedgerConfig, credentials_kind, mask
 from voicecosts.consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
-from voicecosts.consumer.message import Message
-from voicecosts.consumer.stream import DURABLE
 from voicecosts.producer.subjects import STREAM
 
 GROUP_MESSAGES: Final = 500

@@ -22,7 +22,7 @@ from subprocess import Popen
 from types import TracebackType
 from typing import Final, Self
 
-from voicecosts.consumer.child import command_line, end, find_binary, is_alive, start
+from voicecosts.consumer.broker.child import command_line, end, find_binary, is_alive, start
 from voicecosts.consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig
 
 STORE_BYTES: Final = 2**30

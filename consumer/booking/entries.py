@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voicecosts.consumer.booking import MeterState, Rate, Refusal, book, readings, worst_case
-from voicecosts.consumer.decode import Delivery, Refused, refuse
-from voicecosts.consumer.store import notes
-from voicecosts.consumer.store.notes import Doubt, Note
+from voicecosts.consumer.booking import notes
+from voicecosts.consumer.booking.decode import Delivery, Refused, refuse
+from voicecosts.consumer.booking.difference import (
+    MeterState,
+    Rate,
+    Refusal,
+    book,
+    readings,
+    worst_case,
+)
+from voicecosts.consumer.booking.notes import Doubt, Note
 from voicecosts.consumer.store.rows import BookingRow, StartRow, booking_row
 from voicecosts.producer.events import (
     Event,
@@ -23,8 +30,8 @@ from voicecosts.producer.events import (
 )
 
 if TYPE_CHECKING:
-    from voicecosts.consumer.message import DeadLetter
-    from voicecosts.consumer.store.sessions import SessionState
+    from voicecosts.consumer.booking.message import DeadLetter
+    from voicecosts.consumer.booking.sessions import SessionState
 
 _UNSEEN = MeterState()
 

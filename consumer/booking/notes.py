@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.consumer.booking import Meter, Rate, Reading, holds, worst_case
+from voicecosts.consumer.booking.difference import Meter, Rate, Reading, holds, worst_case
 from voicecosts.producer.events import Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from voicecosts.consumer.store.sessions import SessionState
+    from voicecosts.consumer.booking.sessions import SessionState
 
 NO_START: Final = "no_start"
 NOTHING_NEW: Final = "nothing_new"

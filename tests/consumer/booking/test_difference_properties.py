@@ -10,7 +10,14 @@ from msgspec.structs import astuple
 
 from tests.support.calls import calls, deliveries
 from tests.support.fleet import Total, expected, rate
-from voicecosts.consumer.booking import Booking, Meter, MeterState, Refusal, book, readings
+from voicecosts.consumer.booking.difference import (
+    Booking,
+    Meter,
+    MeterState,
+    Refusal,
+    book,
+    readings,
+)
 from voicecosts.producer.events import QUANTITIES, Event, MeterReading, Quantities, SessionEnded
 
 

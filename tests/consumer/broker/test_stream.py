@@ -12,9 +12,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
 from tests.support.broker import Broker
-from voicecosts.consumer import stream
+from voicecosts.consumer.broker import stream
+from voicecosts.consumer.broker.stream import DURABLE, Declaration, ensure, rewind
 from voicecosts.consumer.errors import StreamDrift
-from voicecosts.consumer.stream import DURABLE, Declaration, ensure, rewind
 from voicecosts.producer.subjects import STREAM
 
 DECLARED = Declaration(replicas=1, max_bytes=64 * 2**20)

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from voicecosts.consumer.broker.connection import UNUSABLE, Connection, Group, Waits, failure, words
+from voicecosts.consumer.broker.stream import declaration, ensure, rewind
 from voicecosts.consumer.config import LedgerConfig, mask
-from voicecosts.consumer.connection import UNUSABLE, Connection, Group, Waits, failure, words
-from voicecosts.consumer.stream import declaration, ensure, rewind
 from voicecosts.producer.subjects import STREAM
 
 START_DEADLINE_S: Final = 30.0

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.support.fleet import START_MS, Priced, rate, reading, session_id
-from voicecosts.consumer.booking import (
+from voicecosts.consumer.booking.difference import (
     NO_PRICE,
     Booking,
     Meter,
@@ -20,7 +20,7 @@ from voicecosts.consumer.booking import (
     readings,
     session_time,
 )
-from voicecosts.consumer.message import Reason
+from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
 from voicecosts.producer.events import MeterTotals, Quantities, RequestDetail, SessionEnded

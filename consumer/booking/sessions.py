@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from voicecosts.consumer.booking import Meter, MeterState
+from voicecosts.consumer.booking.difference import Meter, MeterState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -20,8 +20,8 @@ from nats.aio.client import Client
 from tests.support.broker import free_port
 from tests.support.costs_process import ROOT
 from tests.support.waiting import wait_until
-from voicecosts.consumer import child
-from voicecosts.consumer.broker import PrivateBroker
+from voicecosts.consumer.broker import child
+from voicecosts.consumer.broker.server import PrivateBroker
 from voicecosts.consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig, MissingExtra
 
 
@@ -41,8 +41,8 @@ def server_pid(data_dir: Path) -> int:
 _LEAVE_AN_ORPHAN = """
 import os, sys
 from pathlib import Path
-from voicecosts.consumer import child
-from voicecosts.consumer.broker import PrivateBroker
+from voicecosts.consumer.broker import child
+from voicecosts.consumer.broker.server import PrivateBroker
 child._die_with = lambda parent: None  # as on macOS
 PrivateBroker(Path(sys.argv[1])).start()
 os._exit(9)
@@ -51,7 +51,7 @@ os._exit(9)
 _START_AND_STAY = """
 import sys, time
 from pathlib import Path
-from voicecosts.consumer.broker import PrivateBroker
+from voicecosts.consumer.broker.server import PrivateBroker
 PrivateBroker(Path(sys.argv[1])).start()
 time.sleep(60)
 """

@@ -18,11 +18,11 @@ from nats.js import JetStreamContext
 
 from tests.support.broker import Broker
 from tests.support.waiting import until
+from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Group, Waits
+from voicecosts.consumer.broker.feed import Feed
+from voicecosts.consumer.broker.stream import DURABLE, declaration, ensure
 from voicecosts.consumer.config import LedgerConfig
-from voicecosts.consumer.connection import GROUP_MESSAGES, Group, Waits
 from voicecosts.consumer.errors import BrokerFailed, BrokerUnreachable, MissingExtra, StreamDrift
-from voicecosts.consumer.fetch import Feed
-from voicecosts.consumer.stream import DURABLE, declaration, ensure
 from voicecosts.producer.subjects import STREAM
 
 SUBJECT = "costs.v1.p.a.00"
@@ -198,7 +198,7 @@ class TestAccidents:
         self, broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         """One line when it starts and one when it ends, however long it lasts."""
-        caplog.set_level(logging.INFO, "voicecosts.consumer.fetch")
+        caplog.set_level(logging.INFO, "voicecosts.consumer.broker.feed")
         async with feeding(config_of(broker)) as feed:
             broker.kill()
             for _ in range(4):

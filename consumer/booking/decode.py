@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from voicecosts.consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason, shorten
+from voicecosts.consumer.booking.message import WHOLE_MESSAGE, DeadLetter, Message, Reason, shorten
 from voicecosts.producer.events import (
     VERSION,
     Event,

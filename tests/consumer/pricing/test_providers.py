@@ -6,8 +6,8 @@ import pytest
 from livekit.agents.telemetry import trace_types
 from voice_prices.data import providers
 
-from voicecosts.consumer.pricing import labels
-from voicecosts.consumer.pricing.labels import price_list
+from voicecosts.consumer.pricing import providers as labels
+from voicecosts.consumer.pricing.providers import price_list
 from voicecosts.producer.capture.providers import normalise_provider
 
 BRANDS = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import Struct
 
 from voicecosts.consumer.errors import MissingExtra
-from voicecosts.consumer.pricing.labels import price_list
+from voicecosts.consumer.pricing.providers import price_list
 
 if TYPE_CHECKING:
     from voicecosts.consumer.pricing.catalogue import Row

@@ -10,9 +10,9 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.errors import SnapshotFailed
+from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.heartbeat import Heartbeat, read_heartbeat, utc_text, write_heartbeat
-from voicecosts.consumer.store.pacing import Clock, Pacing, micros
 from voicecosts.consumer.store.snapshot import publish_copy, remove_old
 from voicecosts.consumer.store.write import write_state
 

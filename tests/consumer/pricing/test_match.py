@@ -9,8 +9,10 @@ from voice_prices.data import providers
 from voice_prices.types import ClauseEquals
 
 from tests.consumer.pricing.asking import BOOK, START
-from voicecosts.consumer.pricing import Price, Unpriced, guard, labels
-from voicecosts.consumer.pricing.guard import explains
+from voicecosts.consumer.pricing import Price, Unpriced
+from voicecosts.consumer.pricing import match as guard
+from voicecosts.consumer.pricing import providers as labels
+from voicecosts.consumer.pricing.match import explains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.consumer.pricing.asking import BOOK, START
-from voicecosts.consumer.pricing.names import _RENAMED, spellings
+from voicecosts.consumer.pricing.spellings import _RENAMED, spellings
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from voicecosts.consumer.message import Reason
+from voicecosts.consumer.booking.message import Reason
 from voicecosts.producer.events import (
     QUANTITIES,
     MeterReading,

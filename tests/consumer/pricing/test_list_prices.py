@@ -15,7 +15,8 @@ from voice_prices import data_snapshot
 
 from tests.consumer.pricing.asking import START
 from voicecosts.consumer.errors import MissingExtra
-from voicecosts.consumer.pricing import ListPrices, Price, Unpriced, book
+from voicecosts.consumer.pricing import ListPrices, Price, Unpriced
+from voicecosts.consumer.pricing import list_prices as book
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

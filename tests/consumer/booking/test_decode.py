@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.fleet import PRODUCER, SUBJECT, message, reading
 from tests.support.traffic import MADE_UP
-from voicecosts.consumer.decode import LAST_SESSION_ID, MAX_UNREADABLE_BATCH, read
-from voicecosts.consumer.message import WHOLE_MESSAGE, DeadLetter, Message, Reason
+from voicecosts.consumer.booking.decode import LAST_SESSION_ID, MAX_UNREADABLE_BATCH, read
+from voicecosts.consumer.booking.message import WHOLE_MESSAGE, DeadLetter, Message, Reason
 from voicecosts.producer.events import VERSION, Batch, encode, encode_event
 from voicecosts.producer.subjects import subject
 

@@ -1,0 +1,1 @@
+"""Everything that speaks NATS or runs a nats-server."""
