@@ -9,8 +9,8 @@ from pathlib import Path
 
 from typer.main import get_group
 
-from voicecosts.analytics.app import COMMANDS
-from voicecosts.analytics.exits import CODES
+from voicecosts.analytics.commands.app import COMMANDS
+from voicecosts.analytics.commands.exits import CODES
 
 PAGE = Path(__file__).with_name("cli.md")
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.ledger import connect
-    from voicecosts.analytics.usage import query
+    from voicecosts.analytics.answers.costs import query
+    from voicecosts.analytics.snapshot.connection import connect
     from voicecosts.producer.capture.identity import dispatch_metadata
     from voicecosts.producer.config import BufferLimits
     from voicecosts.producer.errors import ConfigError, PoolError, ProducerError
@@ -60,9 +60,9 @@ _HOMES: Final = {
     "SessionOutcome": "voicecosts.producer.pool.observers",
     "SessionStatus": "voicecosts.producer.pool.observers",
     "agent_config": "voicecosts.producer.pool.discovery",
-    "connect": "voicecosts.analytics.ledger",
+    "connect": "voicecosts.analytics.snapshot.connection",
     "dispatch_metadata": "voicecosts.producer.capture.identity",
-    "query": "voicecosts.analytics.usage",
+    "query": "voicecosts.analytics.answers.costs",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m voicecosts` is the command `costs`."""
 
-from voicecosts.analytics.app import main
+from voicecosts.analytics.commands.app import main
 
 main()

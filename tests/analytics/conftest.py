@@ -38,7 +38,7 @@ def costs(tmp_path: Path) -> Costs:
     """Run `costs` in a process of its own, with none of this machine's settings."""
 
     def run(*arguments: str, code: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        program = f"{code}\nfrom voicecosts.analytics.app import main; main()"
+        program = f"{code}\nfrom voicecosts.analytics.commands.app import main; main()"
         env = {
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),

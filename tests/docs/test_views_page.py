@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from tests.support.fleet import rate
-from voicecosts.analytics.audit_table import CAUSES
-from voicecosts.analytics.audited import State
+from voicecosts.analytics.answers.audited import State
+from voicecosts.analytics.text.audit import CAUSES
 from voicecosts.consumer.store.ledger import Ledger
 
 PAGE = (Path(__file__).parents[2] / "docs" / "views.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from tests.support.booked import ledger, until_ended
 from tests.support.broker import Broker
 from tests.support.waiting import until
 from voicecosts import CostObserver, connect
-from voicecosts.analytics.table import as_table
+from voicecosts.analytics.text.costs import as_table
 from voicecosts.producer.process import PROCESS
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from voicecosts import connect, query
-from voicecosts.analytics.report import Report
+from voicecosts.analytics.answers.report import Report
 from voicecosts.consumer.config import from_env
 from voicecosts.consumer.consume import consume
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 import voicecosts.consumer.broker.connection
 import voicecosts.consumer.store.ledger
-from voicecosts.analytics import app
+from voicecosts.analytics.commands import app
 from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.broker.connection import Group
 from voicecosts.consumer.broker.feed import Feed

@@ -1,0 +1,1 @@
+"""A checked question and a snapshot become an answer."""

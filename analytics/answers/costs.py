@@ -1,0 +1,160 @@
+"""Asking the ledger: cost and quantities by tenant, agent, model, session, day.
+
+All statements of one question read the same snapshot, so rows, total and warnings fit together. The
+SQL is made of constants of `columns` and of parameters; nothing that a user typed is part of it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct, structs
+
+from voicecosts.analytics.answers.completeness import as_of, completeness, nothing_found, warnings
+from voicecosts.analytics.answers.report import CURRENCY, Report, Row
+from voicecosts.analytics.answers.states import mention, say, unsettled
+from voicecosts.analytics.errors import BadTop
+from voicecosts.analytics.question.columns import COLUMN, MEASURES, Group, Sort, groups
+from voicecosts.analytics.question.filters import Selection, select
+from voicecosts.analytics.question.times import Moment, Period, period
+from voicecosts.analytics.snapshot.connection import open_newest, read, require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import duckdb
+
+    from voicecosts.analytics.snapshot.files import Snapshot
+
+_MICROS: Final = Decimal(1_000_000)
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A checked question: what to group by, which rows, in which order, how many."""
+
+    by: tuple[Group, ...]
+    period: Period
+    selection: Selection
+    sort: Sort
+    top: int | None
+
+
+def query(
+    by: str | Iterable[str] = ("tenant",),
+    *,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    where: str | Iterable[str] = (),
+    top: int | None = None,
+    sort: str | None = None,
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """Return what was used and what it cost, grouped by one or more columns.
+
+    `by` is any of tenant, agent, agent_label, project, provider, model, modality, session and day.
+    `where` holds conditions `name=value` on the same columns: the same name twice means either,
+    different names mean all, `tenant=(none)` means without a tenant. `since` is included, `until` is
+    not. Rows come by cost, largest first and unpriced ones last, unless `sort` names a column, with
+    `:asc` or `:desc` behind it if its usual direction is not wanted; `top` keeps the first so many.
+
+    Raises:
+        BadQuestion: A column, moment or condition cannot be read. The ledger was not touched.
+        NoLedger: There is no snapshot at `data_dir`.
+        LedgerNewer: The snapshot was written by a newer version.
+        MissingExtra: duckdb is not installed.
+    """
+    moment = now or datetime.now(UTC)
+    question = ask(by, since=since, until=until, where=where, top=top, sort=sort, now=moment)
+    require("duckdb", needed_by="voicecosts.query")
+    return answer(question, data_dir, now=moment)
+
+
+def ask(
+    by: str | Iterable[str],
+    *,
+    since: Moment | None,
+    until: Moment | None,
+    where: str | Iterable[str],
+    top: int | None,
+    sort: str | None,
+    now: datetime,
+) -> Question:
+    """Return the question these words mean; raises `BadQuestion` before any ledger is opened."""
+    named = groups(by)
+    if top is not None and top < 1:
+        raise BadTop(top)
+    span = period(since, until, now=now)
+    return Question(
+        by=named, period=span, selection=select(span, where), sort=Sort(sort, named), top=top
+    )
+
+
+def answer(question: Question, data_dir: str | Path | None, *, now: datetime) -> Report:
+    """Return the answer of the newest snapshot of `data_dir`."""
+    connection, snapshot = open_newest(data_dir)
+    with connection:
+        total, rows, in_all = _measure(connection, snapshot, question)
+        moment = as_of(connection, snapshot)
+        sessions = unsettled(connection, snapshot, question.selection, moment)
+        missing = completeness(connection, snapshot, question.selection, sessions)
+        empty = () if total.rows else (nothing_found(connection, snapshot),)
+    return Report(
+        by=tuple(map(str, question.by)),
+        rows=tuple(rows),
+        total=total,
+        groups=in_all,
+        since=question.period.since,
+        until=question.period.until,
+        currency=CURRENCY,
+        as_of=moment,
+        source="snapshot",
+        completeness=missing,
+        warnings=(
+            *empty,
+            *(say(sessions) if sessions else ()),
+            *warnings(missing, total, snapshot, now=now),
+        ),
+        notes=mention(sessions) if sessions else (),
+    )
+
+
+def _measure(
+    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, question: Question
+) -> tuple[Row, list[Row], int]:
+    """Return the total, the rows in their order, and how many rows there would be without `top`.
+
+    One pass measures the groups and, as the grouping set without any column, the total of all rows:
+    a session that falls into two groups counts once there.
+    """
+    columns = [COLUMN[group] for group in question.by]
+    keys = ", ".join(columns)
+    chosen = [f'{COLUMN[group]}::VARCHAR AS "{group}"' for group in question.by]
+    chosen += [f'{sql} AS "{name}"' for name, sql in MEASURES.items()]
+    statement = (
+        f"SELECT count(*) OVER () - 1, {', '.join(chosen)} {question.selection.sql()} "
+        f"GROUP BY GROUPING SETS (({keys}), ()) "
+        f"ORDER BY grouping({columns[0]}) DESC, {question.sort.sql()}"
+    )
+    parameters = question.selection.parameters
+    if question.top is not None:
+        statement += " LIMIT ?"
+        parameters = [*parameters, question.top + 1]
+    found = read(connection, snapshot.path, statement, parameters, row=tuple[object, ...])
+    names = [str(group) for group in question.by]
+    width = len(names) + 1
+    total, *rows = (
+        _row(values[width:], dict(zip(names, values[1:width], strict=True))) for values in found
+    )
+    return structs.replace(total, group={}), rows, int(str(found[0][0]))
+
+
+def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:
+    measures = dict(zip(MEASURES, values, strict=True))
+    for name in ("audio_seconds", "session_seconds"):
+        measures[name] = Decimal(str(measures[name])) / _MICROS
+    return msgspec.convert({**measures, "group": group}, Row)

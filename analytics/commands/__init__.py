@@ -1,0 +1,1 @@
+"""The command `costs`: one file a command. The only room that may import all three packages."""

@@ -1,0 +1,191 @@
+"""`costs demo`: forty scripted calls, metered for real, and the ledger checked against the scripts.
+
+Nothing is staged but the providers: a private broker and a ledger run as a process of their own, the
+calls are real sessions, and the tables come from `costs query`. Afterwards the ledger is compared
+with what the providers counted for themselves, and a difference is a failure. The data goes to a
+temporary folder that is removed again, unless it is asked to stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from voicecosts.analytics.answers.books import Billed, compare
+from voicecosts.analytics.errors import AnalyticsError
+from voicecosts.analytics.snapshot.connection import connect, require
+
+CALLS: Final = 42
+_READY_S: Final = 30.0
+_BOOKED_S: Final = 30.0
+_STOP_S: Final = 15.0
+
+RunCalls = Callable[[str, int, Callable[[int], None]], Sequence[Billed]]
+"""Runs so many calls that publish to a NATS URL, tells how many are over, returns what was billed."""
+
+
+class DemoFailed(AnalyticsError):  # noqa: N818 - as the package's other errors
+    """The demo could not be carried through, or the ledger differs from the providers' books."""
+
+
+def demo_app(run_calls: RunCalls) -> typer.Typer:
+    """Return the sub-app with the command `demo`, for calls that another package can run."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @app.command()
+    def demo(
+        *,
+        calls: Annotated[
+            int, typer.Option(min=4, max=500, metavar="N", help="How many calls to run.")
+        ] = CALLS,
+        keep: Annotated[
+            Path | None,
+            typer.Option(metavar="DIR", help="Keep the data there, to query and to open it."),
+        ] = None,
+    ) -> None:
+        """Meter scripted calls and check the ledger.
+
+        Starts a private broker and a ledger, runs real LiveKit sessions of three agents for four
+        tenants on scripted providers, shows what they cost, and compares the ledger with what the
+        providers counted. A difference is a failure. Offline; takes about a quarter of a minute.
+        """
+        for module, extra in (("rich", "analytics"), ("duckdb", "analytics"), ("nats", "producer")):
+            require(module, needed_by="costs demo", extra=extra)
+        require("livekit.agents", needed_by="costs demo", extra="agents")
+        with _folder(keep) as folder, _ledger(folder) as servers:
+            typer.echo(f"running {calls} calls of 3 agents for 4 tenants, {_OFFLINE}")
+            billed = run_calls(servers, calls, _progress(calls))
+            _wait_until_booked(folder, calls)
+            _show(folder)
+            _check(folder, billed)
+        if keep is not None:
+            typer.echo(f"\nkept: costs query --by tenant --data-dir {shlex.quote(str(keep))}")
+
+    return app
+
+
+_OFFLINE = "scripted providers, no network"
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """Yield the data directory: the one to keep, which must be new or empty, or a temporary one."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="voicecosts-demo-") as folder:
+            yield Path(folder)
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    if any(keep.iterdir()):
+        raise DemoFailed(f"{keep} is not empty: name a folder for the demo's data alone")
+    yield keep.absolute()
+
+
+@contextlib.contextmanager
+def _ledger(folder: Path) -> Iterator[str]:
+    """Run `costs up` in its own process; yield where workers connect."""
+    log = folder / "demo.log"
+    command = [sys.executable, "-P", "-m", "voicecosts", "up", "--snapshot-interval", "0.5"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - this very program
+            [*command, "--data-dir", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches us, and we end it in order
+        )
+    try:
+        yield _where_workers_connect(process, folder, log)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.unlink(missing_ok=True)
+
+
+def _where_workers_connect(process: subprocess.Popen[bytes], folder: Path, log: Path) -> str:
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+            if (folder / "costs.duckdb").exists():
+                return str(json.loads((folder / "up.json").read_text())["servers"])
+        time.sleep(0.05)
+    said = log.read_text(errors="replace").strip().splitlines()
+    raise DemoFailed(f"`costs up` did not start: {said[-1] if said else 'it said nothing'}")
+
+
+def _progress(calls: int) -> Callable[[int], None]:
+    """Return what is told how many calls are over: one line that fills, or a line now and then."""
+    live = sys.stdout.isatty()
+    started = time.monotonic()
+
+    def over(finished: int) -> None:
+        text = f"  {finished} of {calls} calls, {time.monotonic() - started:.0f} s"
+        if live:
+            typer.echo(f"\r{text}", nl=finished == calls)
+        elif finished == calls or finished % 10 == 0:
+            typer.echo(text)
+        sys.stdout.flush()
+
+    return over
+
+
+def _wait_until_booked(folder: Path, calls: int) -> None:
+    """Return when the newest snapshot holds the end of every call."""
+    deadline = time.monotonic() + _BOOKED_S
+    ended = 0
+    while time.monotonic() < deadline:
+        with connect(folder) as ledger:
+            found = ledger.execute("SELECT count(*) FROM sessions WHERE ended_at IS NOT NULL")
+            ended = (found.fetchone() or (0,))[0]
+        if ended == calls:
+            return
+        time.sleep(0.1)
+    raise DemoFailed(
+        f"the ledger shows the end of {ended} of {calls} calls after {_BOOKED_S:.0f} s"
+    )
+
+
+def _show(folder: Path) -> None:
+    from voicecosts.analytics.answers.costs import query  # noqa: PLC0415 - needs duckdb
+    from voicecosts.analytics.text.costs import as_table  # noqa: PLC0415 - needs rich, which may be missing
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for by in ("tenant", "agent"):
+        now = datetime.now(UTC)
+        report = query((by,), data_dir=folder, now=now)
+        typer.echo(
+            f"\n$ costs query --by {by}\n\n{as_table(report, now=now, width=width)}", nl=False
+        )
+
+
+def _check(folder: Path, billed: Sequence[Billed]) -> None:
+    with connect(folder) as ledger:
+        differences, compared = compare(ledger, billed)
+    if not differences:
+        typer.echo(
+            "\nThe ledger agrees with the providers' own books, to the token and the microsecond\n"
+            f"({compared} quantities of {len(billed)} groups by tenant, agent, provider and model)."
+        )
+        return
+    lines = "".join(f"{os.linesep}  {difference}" for difference in differences)
+    typer.echo(f"\nThe ledger differs from the providers' own books:{lines}", err=True)
+    raise DemoFailed(f"{len(differences)} of {compared} quantities differ")

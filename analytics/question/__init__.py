@@ -1,0 +1,1 @@
+"""From typed text to allow-listed SQL and parameters. Opens nothing."""

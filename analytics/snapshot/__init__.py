@@ -1,0 +1,1 @@
+"""Finding and opening a published snapshot. The only room that connects to DuckDB."""

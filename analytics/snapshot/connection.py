@@ -1,0 +1,129 @@
+"""Opening a snapshot of the ledger. The only file of this package that knows DuckDB.
+
+A connection is read-only, sees one unchanging snapshot for as long as it lives, and never waits for
+or holds up the ledger. A ledger with a newer schema than this version knows is refused.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, MissingExtra, NotALedger
+from voicecosts.analytics.snapshot.files import Snapshot, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import duckdb
+
+SCHEMA_VERSION: Final = 2
+"""The newest schema that this version can read."""
+
+_OPEN_ATTEMPTS: Final = 3
+_VERSION: Final = "SELECT max(version) FROM schema_migrations"
+
+T = TypeVar("T")
+
+
+def require(module: str, *, needed_by: str, extra: str = "analytics") -> None:
+    """Raise `MissingExtra` when `module`, which belongs to `extra`, is not installed."""
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise MissingExtra(needed_by, extra) from None
+
+
+def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a read-only connection to the newest snapshot.
+
+    `data_dir` is a data directory or a snapshot file; without it `COSTS_DATA_DIR` and then the
+    user's data folder are used. Connect again to see a newer snapshot. Money is DECIMAL, times are
+    TIMESTAMP in UTC; docs/views.md describes the views.
+
+    Raises:
+        NoLedger: There is no snapshot there.
+        LedgerNewer: It was written by a newer version.
+        LedgerInUse: The file named is the ledger's own, not a snapshot.
+        MissingExtra: duckdb is not installed.
+    """
+    require("duckdb", needed_by="voicecosts.connect")
+    return open_newest(data_dir)[0]
+
+
+def open_newest(where: str | Path | None) -> tuple[duckdb.DuckDBPyConnection, Snapshot]:
+    """Return a checked connection together with the snapshot that it reads."""
+    for _ in range(_OPEN_ATTEMPTS - 1):
+        snapshot = locate(where)
+        try:
+            return _open(snapshot), snapshot
+        except NotALedger:
+            # The ledger may have removed this snapshot after we followed the link to it.
+            if snapshot.path.exists():
+                raise
+    snapshot = locate(where)
+    return _open(snapshot), snapshot
+
+
+def read(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    sql: str,
+    parameters: Sequence[object] = (),
+    *,
+    row: type[T],
+) -> list[T]:
+    """Return the rows of one of our own statements, each as a `row` (a tuple type).
+
+    Raises:
+        NotALedger: DuckDB cannot run it, or a value is not what the views promise.
+    """
+    with _translated(path):
+        found = connection.execute(sql, list(parameters)).fetchall()
+    try:
+        return msgspec.convert(found, list[row])  # type: ignore[valid-type]  # a type made at run time
+    except msgspec.ValidationError as error:
+        raise NotALedger(path, str(error)) from error
+
+
+def _open(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
+    import duckdb  # noqa: PLC0415 - costs 60 ms and must not slow `costs --help`
+
+    with _translated(snapshot.path):
+        connection = duckdb.connect(snapshot.path, read_only=True)
+    try:
+        _check_version(connection, snapshot.path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    [(found,)] = read(connection, path, _VERSION, row=tuple[int])
+    if found > SCHEMA_VERSION:
+        raise LedgerNewer(path, found, SCHEMA_VERSION)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    import duckdb  # noqa: PLC0415 - see `_open`
+
+    try:
+        yield
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise LedgerInUse(path) from error
+        raise NotALedger(path, _first_line(error)) from error
+    except duckdb.Error as error:
+        raise NotALedger(path, _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0].rstrip(".")

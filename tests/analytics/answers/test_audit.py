@@ -1,0 +1,303 @@
+"""Tests of `costs audit`, and of the one line in `costs query` that sends a reader there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+from msgspec import structs
+from rich.cells import cell_len
+
+from tests.analytics.conftest import Costs
+from tests.support.fleet import AGENT, PROJECT, START_US, message, rate, reading, session_id
+from tests.support.sample_ledger import (
+    ACME,
+    ACME_OLD,
+    AS_OF,
+    GLOBEX,
+    NOBODY,
+    NOW,
+    SAMPLE,
+    SHY,
+    Booking,
+    write_ledger,
+    write_snapshot,
+    write_status,
+)
+from voicecosts import query
+from voicecosts.analytics.answers.audit import audit
+from voicecosts.analytics.answers.audited import Audit, State
+from voicecosts.analytics.errors import BadQuestion, NotALedger
+from voicecosts.analytics.text.audit import CAUSES, as_csv, as_json, as_table
+from voicecosts.consumer.booking.message import Reason
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import MeterTotals, Quantities, SessionEnded, SessionStarted
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def counts(found: Audit) -> dict[str, int]:
+    """Return how many sessions are in each state."""
+    return {str(it.state): it.sessions for it in found.states}
+
+
+def end(number: int, input_tokens: int, readings: int, session: int) -> SessionEnded:
+    """Return an end with one final meter."""
+    final = MeterTotals(
+        agent_label="Greeter",
+        modality="llm",
+        provider="openai",
+        model="gpt-4.1-mini",
+        totals=Quantities(input_tokens=input_tokens),
+    )
+    return SessionEnded(
+        session_id=session_id(session),
+        number=number,
+        project=PROJECT,
+        agent_id=AGENT,
+        tenant="acme",
+        ended_at=START_US + number,
+        status="closed",
+        meters=[final],
+        readings=readings,
+    )
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real ledger with a call in every state; all of it happened within the same second."""
+    folder = tmp_path_factory.mktemp("real")
+    whole, repaired, short, abandoned, lone = range(1, 6)
+    with Ledger.open(folder, rate) as ledger:
+        ledger.apply(
+            [
+                message(
+                    1,
+                    reading(1, session_id=session_id(whole), input_tokens=1000),
+                    reading(2, session_id=session_id(whole), input_tokens=2000),
+                    end(3, 2000, 2, whole),
+                    reading(2, session_id=session_id(repaired), input_tokens=2000),
+                    end(4, 3000, 3, repaired),
+                    reading(1, session_id=session_id(short), input_tokens=9000),
+                    end(2, 1000, 1, short),
+                    reading(1, session_id=session_id(abandoned), input_tokens=500),
+                    SessionStarted(
+                        session_id=session_id(lone),
+                        project=PROJECT,
+                        agent_id=AGENT,
+                        tenant="globex",
+                        started_at=START_US,
+                    ),
+                )
+            ]
+        )
+    return folder
+
+
+def test_every_call_has_its_state_and_its_money(real: Path) -> None:
+    """States come worst first, each with its calls, what they cost, and what they may lack."""
+    found = audit(data_dir=real, open_for="1m")
+    assert [(it.state, it.sessions, it.cost, it.missing_at_most) for it in found.states] == [
+        (State.SHORT, 1, Decimal("0.001110600"), Decimal("0.000123400")),
+        (State.ABANDONED, 2, Decimal("0.000061700"), None),
+        (State.REPAIRED, 1, Decimal("0.000370200"), Decimal(0)),
+        (State.COMPLETE, 1, Decimal("0.000246800"), Decimal(0)),
+    ]
+    assert found.faulty == 3
+
+
+def test_what_is_not_whole_is_listed(real: Path) -> None:
+    """The worst come first, each with the reason and how many of its readings arrived."""
+    found = audit(data_dir=real, open_for="1m")
+    assert [
+        (it.session.int & 0xFF, it.state, it.cause, it.readings_made, it.readings_arrived)
+        for it in found.sessions
+    ] == [
+        (3, "short", "backwards", 1, 1),
+        (4, "abandoned", None, None, 1),
+        (5, "abandoned", None, None, 0),
+    ]
+    assert found.listed == 3
+
+
+def test_a_call_that_was_seen_lately_is_open(real: Path) -> None:
+    """How long a call may be silent is a parameter; the clock is that of the ledger."""
+    found = audit(data_dir=real, open_for=timedelta(days=9000))
+    assert counts(found) == {"short": 1, "open": 2, "repaired": 1, "complete": 1}
+
+
+def test_states_choose_what_is_listed_and_not_what_is_counted(real: Path) -> None:
+    """The totals stay whole, whichever calls are asked for."""
+    found = audit(state="repaired, complete", top=1, data_dir=real, open_for="1m")
+    assert [it.state for it in found.sessions] == ["repaired"]
+    assert found.listed == 2
+    assert sum(counts(found).values()) == 5
+
+
+@pytest.mark.parametrize(
+    ("where", "since", "expected"),
+    [
+        ("tenant=globex", None, {"abandoned": 1}),
+        ("agent=dental", None, {"short": 1, "abandoned": 2, "repaired": 1, "complete": 1}),
+        ("modality=llm", None, {"short": 1, "abandoned": 1, "repaired": 1, "complete": 1}),
+        ("tenant=nobody", None, {}),
+        ((), "2026-11-18", {"short": 1, "abandoned": 2, "repaired": 1, "complete": 1}),
+        ((), "2026-11-19", {}),
+    ],
+)
+def test_a_call_counts_where_anything_of_it_happened(
+    real: Path, where: str, since: str | None, expected: dict[str, int]
+) -> None:
+    """Also a start without any booking; of that no model is known, so a model leaves it out."""
+    assert counts(audit(where=where, since=since, data_dir=real, open_for="1m")) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"state": "lost"}, "unknown state 'lost'"),
+        ({"open_for": "soon"}, "'soon' cannot be read as a span of time: use 90m, 1h or 2d"),
+        ({"top": 0}, "top 0 shows nothing"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(asked: dict[str, str], message: str) -> None:
+    """No ledger is opened for a question that makes no sense."""
+    with pytest.raises(BadQuestion, match=message):
+        audit(**asked, data_dir="/nowhere")  # type: ignore[arg-type]  # the values are wrong on purpose
+
+
+def test_the_table_fits_and_explains(real: Path) -> None:
+    """People read words, unknown money is said to be unknown, and no line is too wide."""
+    found = structs.replace(audit(data_dir=real, open_for="1m"), as_of=AS_OF)
+    text = as_table(found, now=NOW)
+    assert "it has no end" in text
+    assert "a total ran backwards" in text
+    assert "unknown" in text
+    narrow = as_table(found, now=NOW, width=80)
+    assert max(map(cell_len, narrow.splitlines())) <= 80
+    assert "no room for: " in narrow
+
+
+def test_the_table_is_what_it_was(tmp_path: Path) -> None:
+    """The sample's calls as a table: states, then the calls that are not whole."""
+    directory = write_ledger(tmp_path, endless=[ACME_OLD, SHY])
+    write_status(directory)
+    found = audit(data_dir=directory, open_for="90m", now=NOW)
+    assert as_table(found, now=NOW) == (GOLDEN / "audit.txt").read_text()
+
+
+def test_json_and_csv_hold_all_of_it(real: Path) -> None:
+    """Money is text, unknown is null or empty, and the columns are the same."""
+    found = audit(data_dir=real, open_for="1m")
+    document = json.loads(as_json(found))
+    assert list(document) == [
+        *("states", "sessions", "listed", "currency", "since", "until", "open_for_s", "as_of"),
+        "warnings",
+    ]
+    assert document["states"][0] == {
+        "state": "short",
+        "sessions": 1,
+        "cost": "0.001110600",
+        "missing_at_most": "0.000123400",
+    }
+    first = document["sessions"][0]
+    assert (first["session"], first["cause"]) == (session_id(3), "backwards")
+    assert first["last_seen_at"] == "2026-11-18T11:06:40.000002Z"
+    assert document["sessions"][1]["missing_at_most"] is None
+    rows = list(csv.DictReader(io.StringIO(as_csv(found).decode())))
+    assert list(rows[0]) == list(first)
+    assert rows[1]["missing_at_most"] == ""
+
+
+def test_every_cause_has_words() -> None:
+    """A dead letter of a session has one of these reasons, and a reader should not look them up."""
+    of_sessions = {Reason.BACKWARDS, Reason.OUT_OF_RANGE, Reason.INVALID_EVENT}
+    ours = {"producer_dropped", "gap_after_end", "contradicts_end"}
+    assert set(CAUSES) == {str(reason) for reason in of_sessions} | ours
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--strict"], 1)])
+def test_strict_fails_when_something_is_missing(
+    costs: Costs, real: Path, arguments: list[str], code: int
+) -> None:
+    """A question that was answered is no failure, unless a script wants to stop at it."""
+    done = costs("audit", *arguments, "--data-dir", str(real))
+    assert (done.returncode, done.stderr) == (code, "")
+    assert "abandoned" in done.stdout or "open" in done.stdout
+
+
+def test_strict_is_content_with_what_is_whole(costs: Costs, data_dir: Path) -> None:
+    """Complete, repaired and open calls are as they should be."""
+    done = costs("audit", "--strict", "--format", "json", "--data-dir", str(data_dir))
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["states"][0]["state"] == "complete"
+
+
+def test_a_snapshot_that_says_too_little_is_not_audited(tmp_path: Path) -> None:
+    """An older ledger can be queried, without a word on its sessions, and not be audited."""
+    path = write_snapshot(tmp_path / "old.duckdb")
+    with duckdb.connect(path) as old:
+        old.execute("DROP MACRO TABLE unsettled_sessions; DROP MACRO TABLE completeness_at")
+        old.execute("UPDATE schema_migrations SET version = 1")
+    with pytest.raises(NotALedger, match="noted too little"):
+        audit(data_dir=path)
+    missing = query(data_dir=path, now=NOW).completeness
+    assert (missing.open_sessions, missing.short_sessions) == (None, None)
+
+
+class TestTheLineOfAQuery:
+    def test_whole_calls_are_not_mentioned(self, data_dir: Path) -> None:
+        """Complete calls are the rule and need no words."""
+        report = query(data_dir=data_dir, now=NOW)
+        assert report.notes == ()
+        assert (report.completeness.open_sessions, report.completeness.short_sessions) == (0, 0)
+
+    def test_open_calls_are_a_note_and_no_warning(self, tmp_path: Path) -> None:
+        """A call that runs is as it should be; its costs are still growing."""
+        directory = write_ledger(tmp_path, late(SAMPLE[:3]), endless=[ACME])
+        report = query(data_dir=directory, now=NOW)
+        assert report.notes == ("1 call is still running",)
+        assert report.warnings == ()
+
+    def test_abandoned_calls_are_a_warning(self, tmp_path: Path) -> None:
+        """The costs of a call that nobody ended may lack its last seconds."""
+        directory = write_ledger(tmp_path, SAMPLE[:7], endless=[ACME_OLD, ACME, GLOBEX])
+        report = query(data_dir=directory, now=NOW)
+        assert report.warnings[0] == (
+            "the numbers may lack something: 3 calls were abandoned without an end; "
+            "`costs audit` names them"
+        )
+        assert report.completeness.abandoned_sessions == 3
+
+    def test_short_calls_come_with_their_worst_case(self, real: Path) -> None:
+        """What is known to be missing is bounded when it can be, in the same one line."""
+        report = query(data_dir=real)
+        [line, *_] = report.warnings
+        assert line.startswith(
+            "the numbers may lack something: 1 call is short (at most 0.0001234 USD"
+        )
+        assert report.completeness.short_at_most == Decimal("0.000123400")
+
+    def test_it_is_of_the_calls_that_are_shown(self, tmp_path: Path) -> None:
+        """A period without the call, or another tenant, is not worried by it."""
+        directory = write_ledger(tmp_path, endless=[ACME_OLD, NOBODY])
+        globex = query(where="tenant=globex", data_dir=directory, now=NOW)
+        assert globex.completeness.abandoned_sessions == 0
+        between = query(since="2026-11-19", until="2026-11-21", data_dir=directory, now=NOW)
+        assert between.completeness.abandoned_sessions == 0
+        assert (
+            query(since="2026-11-21", data_dir=directory, now=NOW).completeness.open_sessions == 0
+        )
+        assert query("session", data_dir=directory, now=NOW).completeness.abandoned_sessions == 2
+
+
+def late(bookings: tuple[Booking, ...]) -> list[Booking]:
+    """Return bookings as if they had happened minutes before the moment of the sample."""
+    soon = (AS_OF - timedelta(minutes=5)).replace(tzinfo=None)
+    return [structs.replace(booking, occurred_at=soon) for booking in bookings]

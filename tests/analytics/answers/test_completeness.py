@@ -1,0 +1,109 @@
+"""Tests of what a report leaves out, and of the sentences that say so."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from tests.support.sample_ledger import (
+    ACME,
+    AS_OF,
+    NOW,
+    SAMPLE,
+    Booking,
+    day,
+    write_ledger,
+    write_status,
+)
+from voicecosts import query
+from voicecosts.analytics.answers.report import Unpriced
+
+
+def test_a_complete_report_warns_of_nothing(tmp_path: Path) -> None:
+    """Without anything missing there is no sentence to read."""
+    write_ledger(tmp_path, SAMPLE[:3], reports=[("worker-1", 1, 0, 0)])
+    write_status(tmp_path, waiting=0)
+    assert query(data_dir=tmp_path, now=NOW).warnings == ()
+
+
+def test_unpriced_rows_are_named_with_model_and_reason(data_dir: Path) -> None:
+    """The sentence says how many, which models, and why; the report has them for programs."""
+    report = query(data_dir=data_dir, now=NOW)
+    assert report.completeness.unpriced == (
+        Unpriced(
+            modality="llm", provider="homebrew", model="llama", reason="unknown_model", rows=2
+        ),
+        Unpriced(modality="stt", provider="deepgram", model="nova-3", reason="no_unit", rows=1),
+    )
+    [warning] = report.warnings
+    assert warning == (
+        "3 bookings are not priced, or not all of it, and the costs lack that: homebrew/llama llm (unknown_model, 2 rows), "
+        "deepgram/nova-3 stt (no_unit, 1 row)"
+    )
+
+
+def test_unpriced_rows_are_those_of_the_question(data_dir: Path) -> None:
+    """A filter that leaves only priced rows leaves nothing unpriced to warn of."""
+    assert query(where="tenant=acme", data_dir=data_dir, now=NOW).warnings == ()
+    globex = query(where="tenant=globex", data_dir=data_dir, now=NOW)
+    assert [(it.model, it.rows) for it in globex.completeness.unpriced] == [("llama", 1)]
+    assert globex.warnings[0].startswith("1 booking is not priced")
+
+
+def test_many_unpriced_models_do_not_fill_the_screen(tmp_path: Path) -> None:
+    """Three are named, the rest is counted."""
+    models = [
+        Booking(
+            occurred_at=day(20),
+            session_id=ACME,
+            model=f"model-{number}",
+            unpriced_reason="unknown_model",
+        )
+        for number in range(8)
+    ]
+    [warning] = query(data_dir=write_ledger(tmp_path, models), now=NOW).warnings
+    assert warning.endswith("openai/model-2 llm (unknown_model, 1 row), 5 more")
+
+
+def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:
+    """Dead letters and what producers lost belong to no tenant, so every report tells of them."""
+    write_ledger(
+        tmp_path,
+        SAMPLE[:2],
+        dead_letters=2,
+        reports=[("worker-1", 1, 3, 0), ("worker-1", 2, 5, 1), ("worker-2", 1, 2, 0)],
+    )
+    report = query(where="tenant=acme", data_dir=tmp_path, now=NOW)
+    lost = report.completeness
+    assert (lost.dead_letters, lost.dropped, lost.unattributed) == (2, 7, 1)
+    assert report.warnings == (
+        "in no row: 2 events that could not be booked, the table dead_letters says why",
+        "in no row: 1 usage event of shared providers that no session could claim",
+        "dropped by full buffers: 7 readings, made up for by later readings of the same sessions",
+    )
+
+
+def test_a_producers_reports_are_running_totals(tmp_path: Path) -> None:
+    """The largest report of each producer counts, in whatever order they came."""
+    write_ledger(tmp_path, reports=[("worker-1", 9, 4, 4), ("worker-1", 8, 1, 1)])
+    lost = query(data_dir=tmp_path, now=NOW).completeness
+    assert (lost.dropped, lost.unattributed) == (4, 4)
+
+
+def test_what_waits_is_told(tmp_path: Path) -> None:
+    """Messages that are not booked yet are in no row, and their number is said."""
+    write_ledger(tmp_path, SAMPLE[:1])
+    write_status(tmp_path, waiting=41)
+    assert query(data_dir=tmp_path, now=NOW).warnings == ("waiting to be booked: 41 messages",)
+
+
+def test_silence_is_measured_from_the_last_word_of_the_ledger(tmp_path: Path) -> None:
+    """A ledger speaks every second: a minute of silence is worth a look, a long copy is not."""
+    write_ledger(tmp_path, SAMPLE[:1])
+    write_status(tmp_path)
+    assert query(data_dir=tmp_path, now=AS_OF + timedelta(minutes=1)).warnings == ()
+    silent = query(data_dir=tmp_path, now=AS_OF + timedelta(minutes=3)).warnings
+    assert silent == ("the ledger has said nothing for 3 min: see whether it still runs",)
+    os.utime(tmp_path / "ledger.json", times=None)
+    assert query(data_dir=tmp_path).warnings == ()

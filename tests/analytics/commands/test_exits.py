@@ -1,0 +1,117 @@
+"""Tests of the way from an error to an exit code and one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from voicecosts.analytics import errors
+from voicecosts.analytics.commands.exits import (
+    CODES,
+    CUT_OFF,
+    EXIT_CODES,
+    INTERRUPTED,
+    code_of,
+    explain,
+    run,
+)
+
+
+@pytest.mark.parametrize("name", EXIT_CODES)
+def test_every_listed_error_exists(name: str) -> None:
+    """A renamed error would fall back to the code of its parent without anybody noticing."""
+    module, _, kind = name.rpartition(".")
+    assert issubclass(getattr(import_module(module), kind), Exception)
+
+
+def test_every_listed_code_is_explained() -> None:
+    """The help page says what each code means."""
+    assert set(EXIT_CODES.values()) <= set(CODES)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.BadTime("soon"), 2),
+        (errors.UnknownColumn("x", ["tenant"]), 2),
+        (errors.NoLedger(Path("/nowhere")), 3),
+        (errors.NoSnapshotYet(Path("/nowhere")), 3),
+        (errors.NotALedger(Path("/nowhere"), "empty"), 3),
+        (errors.LedgerNewer(Path("/l"), 2, 1), 4),
+        (errors.MissingExtra("costs query", "analytics"), 6),
+        (errors.LedgerInUse(Path("/l")), 7),
+    ],
+)
+def test_each_error_has_the_code_of_its_branch(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts tell the cases apart by the code, people by one line on standard error."""
+    assert explain(error) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"error: {error}\n"
+
+
+def test_all_errors_of_this_package_are_below_one_root() -> None:
+    """Whoever catches the root catches everything that is raised on purpose."""
+    kinds = [it for it in vars(errors).values() if isinstance(it, type)]
+    raised = [kind for kind in kinds if issubclass(kind, Exception)]
+    assert len(raised) >= 10
+    assert all(issubclass(kind, errors.AnalyticsError) for kind in raised)
+
+
+def test_an_unexpected_error_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No traceback for a user; COSTS_DEBUG=1 shows it to whoever wants to repair."""
+
+    def fail() -> None:
+        raise ValueError("first line\nsecond line")
+
+    monkeypatch.delenv("COSTS_DEBUG", raising=False)
+    assert run(fail) == 1
+    assert capsys.readouterr().err == (
+        "error: unexpected ValueError: first line second line (COSTS_DEBUG=1 shows where)\n"
+    )
+    monkeypatch.setenv("COSTS_DEBUG", "1")
+    assert run(fail) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error: unexpected ValueError: first line second line\n")
+
+
+def test_an_error_nobody_listed_has_no_code() -> None:
+    """It is told as unexpected."""
+    assert code_of(KeyError("x")) is None
+
+
+def test_what_a_command_returns_is_its_code() -> None:
+    """A check may fail with a code of its own; nothing returned is well."""
+    assert run(lambda: None) == 0
+    assert run(lambda: 1) == 1
+
+
+def test_an_interrupt_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C is what the user wanted: the shell's own code and no message."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    assert run(interrupt) == INTERRUPTED
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_goes_away_is_no_error(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`costs query | head` ends with the shell's own code for it and no message."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as cut:
+        monkeypatch.setattr(sys, "stdout", cut)
+        assert run(lambda: cut.write("row\n") and None) == CUT_OFF
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,219 @@
+"""Tests of the command as a user runs it: output, exit codes, terminals, missing parts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from typer.main import get_group
+
+from tests.analytics.conftest import ROOT, Costs
+from tests.support.sample_ledger import write_snapshot
+from voicecosts.analytics.commands.app import COMMANDS
+
+HEAVY = ("duckdb", "nats", "livekit", "rich", "marimo", "voice_prices")
+
+LOADED = f"""
+import atexit, sys
+atexit.register(lambda: print(*sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr))
+"""
+
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_the_answer_is_on_standard_output_and_nothing_else(costs: Costs, data_dir: Path) -> None:
+    """A pipe gets the whole table, plain: no width, no colour, no control codes."""
+    done = costs("query", "--by", "tenant,session,model", "--data-dir", str(data_dir))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) > 80
+    assert "4.032000003" in done.stdout
+    assert not [it for it in done.stdout if not it.isprintable() and it != "\n"]
+
+
+def test_every_option_reaches_the_question(costs: Costs, data_dir: Path) -> None:
+    """Commas and repeated options name groups; filters, period, order and top are all in effect."""
+    done = costs(
+        *("query", "--by", "agent,day", "--by", "model", "--since", "2026-11-20T00:00Z"),
+        *("--until", "2026-11-21", "--where", "tenant=acme", "--where", "tenant=globex"),
+        *("--sort", "requests:asc", "--top", "2", "--format", "json"),
+        *("--data-dir", str(data_dir)),
+    )
+    document = json.loads(done.stdout)
+    assert document["by"] == ["agent", "day", "model"]
+    assert document["total"]["cost"] == "3.532000002"
+    assert [row["requests"] for row in document["rows"]] == [1, 1]
+    assert (document["since"], document["until"]) == (
+        "2026-11-20T00:00:00Z",
+        "2026-11-21T00:00:00Z",
+    )
+
+
+def test_the_environment_names_the_ledger(costs: Costs, data_dir: Path) -> None:
+    """Without an option the variable counts."""
+    done = costs("query", "--format", "csv", COSTS_DATA_DIR=str(data_dir))
+    assert done.stdout.splitlines()[0].startswith("tenant,cost,")
+    assert done.stderr.startswith("warning: 3 bookings are not priced")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_an_empty_ledger_is_not_an_error(costs: Costs, empty_dir: Path, form: str) -> None:
+    """There is nothing yet, which is an answer, and it comes with what to do."""
+    done = costs("query", "--format", form, "--data-dir", str(empty_dir))
+    assert done.returncode == 0
+    assert "the ledger holds no usage yet" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--by", "tenat"], 2, "unknown column to group or filter by 'tenat', did you mean"),
+        (["--since", "soon"], 2, "'soon' cannot be read as a time: use 2026-11-21"),
+        (["--where", "acme"], 2, "filter 'acme' is not of the form name=value"),
+        (["--where", "tenant=a", "--sort", "x"], 2, "unknown sort column 'x'"),
+        (["--top", "0"], 2, "top 0 shows nothing"),
+        (["--top", "many"], 2, "Invalid value for '--top'"),
+        (["--format", "xml"], 2, "Invalid value for '--format'"),
+        (["--buy", "tenant"], 2, "No such option: --buy"),
+        (["--data-dir", "/nowhere"], 3, "no ledger at /nowhere: start one with `costs up`"),
+    ],
+)
+def test_a_failure_is_one_line_and_a_code(
+    costs: Costs, arguments: list[str], code: int, message: str
+) -> None:
+    """Standard output stays empty, standard error has one line, and the code says which kind."""
+    done = costs("query", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_newer_ledger_has_its_own_code(costs: Costs, tmp_path: Path) -> None:
+    """A script can tell that an upgrade is wanted."""
+    path = write_snapshot(tmp_path / "newer.duckdb", version=99)
+    done = costs("query", "--data-dir", str(path))
+    assert done.returncode == 4
+    assert "pip install -U voicecosts" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["duckdb", "rich"])
+def test_a_missing_extra_names_the_command_and_how_to_install_it(
+    costs: Costs, data_dir: Path, name: str
+) -> None:
+    """The base installation has the command; what it lacks for it is one line away."""
+    done = costs("query", "--data-dir", str(data_dir), code=WITHOUT.format(names=[name]))
+    assert done.returncode == 6
+    assert done.stderr == (
+        "error: `costs query` needs the extra 'analytics': pip install 'voicecosts[analytics]'\n"
+    )
+
+
+def test_programs_need_no_table_library(costs: Costs, data_dir: Path) -> None:
+    """JSON and CSV work where only the ledger's own packages are installed."""
+    for form in ("json", "csv"):
+        done = costs(
+            *("query", "--format", form, "--data-dir", str(data_dir)),
+            code=WITHOUT.format(names=["rich"]),
+        )
+        assert done.returncode == 0
+
+
+def test_a_wrong_command_is_named_with_what_may_have_been_meant(costs: Costs) -> None:
+    """A typo costs one line."""
+    done = costs("qurey")
+    assert done.returncode == 2
+    assert done.stderr == "error: No such command 'qurey'. Did you mean 'query'?\n"
+
+
+def test_no_command_is_answered_with_the_help_page(costs: Costs) -> None:
+    """Whoever types only `costs` wants to know what there is; a script that does is wrong."""
+    done = costs()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: costs ")
+
+
+def test_help_names_the_commands_and_the_exit_codes(costs: Costs) -> None:
+    """The codes are public, so they are where a user looks for them."""
+    done = costs("--help")
+    assert done.returncode == 0
+    assert "query" in done.stdout
+    for code in range(9):
+        assert f"  {code}  " in done.stdout
+
+
+def test_every_command_of_the_packages_has_its_place() -> None:
+    """A command that a sub-app offers and nobody lists could not be called."""
+    offered = {name for load in set(COMMANDS.values()) for name in get_group(load()).commands}
+    assert offered == set(COMMANDS)
+
+
+def test_help_and_version_load_nothing_heavy(costs: Costs) -> None:
+    """The command answers at once, whatever is installed."""
+    for arguments in (["--help"], ["--version"], ["query", "--help"]):
+        done = costs(*arguments, code=LOADED)
+        assert (done.returncode, done.stderr) == (0, "\n")
+
+
+def test_a_query_loads_only_what_it_reads_with(costs: Costs, data_dir: Path) -> None:
+    """The broker client, the agents framework and the price lists stay out of it."""
+    done = costs("query", "--format", "json", "--data-dir", str(data_dir), code=LOADED)
+    assert done.stderr == "duckdb\n"
+
+
+def test_the_version_is_told(costs: Costs) -> None:
+    """From a source tree that is not installed there is none, which is no error."""
+    done = costs("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("voicecosts ")
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_terminal_gets_a_table_of_its_width(data_dir: Path, width: int) -> None:
+    """Columns that do not fit are left out and named; no line is wider than the terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "voicecosts", "query", "--data-dir", str(data_dir)],
+        check=True,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=ROOT,
+        timeout=60,
+    )
+    os.close(theirs)
+    text = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.stderr == b""
+    lines = text.replace("\r\n", "\n").splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert [line for line in lines if line.startswith("no room for: ")]
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_cannot_show_a_name_still_gets_the_answer(
+    costs: Costs, data_dir: Path, encoding: str
+) -> None:
+    """An old encoding costs a few odd characters, not the numbers."""
+    done = costs("query", "--data-dir", str(data_dir), PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4.032000003" in done.stdout

@@ -1,0 +1,78 @@
+"""Tests of reading conditions: what they mean, and that a value stays a value."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from tests.support.sample_ledger import ACME
+from voicecosts.analytics.errors import BadFilter, UnknownColumn
+from voicecosts.analytics.question.filters import conditions, select
+from voicecosts.analytics.question.times import Period
+
+
+def test_the_same_name_means_either_and_other_names_mean_all() -> None:
+    """Values of one column are alternatives, columns are joined."""
+    sql, parameters = conditions(["tenant=acme", "agent=dental", "tenant=globex"])
+    assert sql == ["(tenant IN (?, ?))", "(agent_id IN (?))"]
+    assert parameters == ["acme", "globex", "dental"]
+
+
+@pytest.mark.parametrize("empty", ["tenant=", "tenant=(none)"])
+def test_an_empty_tenant_means_the_rows_without_one(empty: str) -> None:
+    """NULL is asked for by an empty value or by the way it is shown, alone or beside a value."""
+    assert conditions([empty]) == (["(tenant IS NULL)"], [])
+    assert conditions(["tenant=acme", empty]) == (["(tenant IN (?) OR tenant IS NULL)"], ["acme"])
+
+
+@pytest.mark.parametrize("condition", ["model=", "agent=(none)", "session=", "day="])
+def test_only_a_tenant_can_be_absent(condition: str) -> None:
+    """An empty value of any other column matches nothing by mistake, so it is refused."""
+    with pytest.raises(BadFilter, match="only a tenant can be absent"):
+        conditions([condition])
+
+
+def test_a_value_may_hold_an_equals_sign_and_anything_else() -> None:
+    """Only the first equals sign divides; the rest is the value, character for character."""
+    assert conditions("model=a=b") == (["(model IN (?))"], ["a=b"])
+    hostile = "x' OR 1=1; DROP TABLE bookings --"
+    assert conditions(f"tenant={hostile}") == (["(tenant IN (?))"], [hostile])
+
+
+def test_sessions_and_days_are_checked_before_the_ledger_is_asked() -> None:
+    """A value that its column cannot have is an error of the question, with an example."""
+    assert conditions(f"session={ACME}")[1] == [ACME]
+    assert conditions("day=2026-11-20")[1] == [date(2026, 11, 20)]
+    with pytest.raises(BadFilter, match="needs a session id"):
+        conditions("session=last")
+    with pytest.raises(BadFilter, match="needs a day such as"):
+        conditions("day=20.11.")
+
+
+@pytest.mark.parametrize("condition", ["acme", "", "tenant"])
+def test_a_condition_needs_a_name_and_a_value(condition: str) -> None:
+    """The message shows the form that is wanted."""
+    with pytest.raises(BadFilter, match="tenant=acme"):
+        conditions([condition])
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "cost", "1=1; --", "Tenant"])
+def test_a_name_that_is_not_listed_is_refused(name: str) -> None:
+    """What can be filtered is a list, not a column of whatever table there is."""
+    with pytest.raises(UnknownColumn) as caught:
+        conditions([f"{name}=x"])
+    assert "modality" in str(caught.value)
+
+
+def test_bytes_of_a_terminal_that_are_no_text_are_refused() -> None:
+    """A value that cannot be in the ledger is named, instead of failing inside the database."""
+    with pytest.raises(BadFilter, match="not UTF-8"):
+        conditions("tenant=\udcff")
+
+
+def test_no_condition_selects_everything() -> None:
+    """Without conditions there is no WHERE, and more can still be added."""
+    everything = select(Period(), ())
+    assert everything.sql() == "FROM usage"
+    assert everything.sql("cost IS NULL") == "FROM usage WHERE cost IS NULL"

@@ -1,0 +1,118 @@
+"""Tests of the table: exact money at any width, nothing hidden without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from tests.support.sample_ledger import ACME, NOW, Booking, day, write_ledger, write_status
+from voicecosts import query
+from voicecosts.analytics.text.costs import as_table
+
+
+def test_the_table_of_the_sample(data_dir: Path) -> None:
+    """Head, rows, total, then what is missing, what is estimated, and how fresh it all is."""
+    report = query(data_dir=data_dir, now=NOW)
+    assert as_table(report, now=NOW, width=80).splitlines() == [
+        "tenant                     cost USD  unpriced  estimated  sessions  requests",
+        "────────────────────────────────────────────────────────────────────────────",
+        "globex                  2.500000000         1   0.000000         1         2",
+        "acme                    1.132000003         0   0.002000         2         5",
+        "(none)                  0.400000000         0   0.000000         1         1",
+        r"[red]sh\x1b[31my[/red]     unpriced         2   unpriced         1         2",
+        "────────────────────────────────────────────────────────────────────────────",
+        "total                   4.032000003         3   0.002000         5        10",
+        "",
+        "no room for: tokens in, tokens out, characters, audio s (--format json has them)",
+        "unpriced: 3 of 10 bookings (30.0 %)",
+        "estimated: 0.002000 USD (under 0.1 %)",
+        "as of 14:03:12Z, 2 s ago",
+        "! 3 bookings are not priced, or not all of it, and the costs lack that:",
+        "  homebrew/llama llm (unknown_model, 2 rows), deepgram/nova-3 stt (no_unit, 1",
+        "  row)",
+    ]
+
+
+@pytest.mark.parametrize("by", ["tenant", "session", "tenant,agent,agent_label,model", "day"])
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_table_fits_its_terminal(data_dir: Path, by: str, width: int) -> None:
+    """No line is wider than the terminal, and money is whole at any width."""
+    text = as_table(query(by, data_dir=data_dir, now=NOW), now=NOW, width=width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert "4.032000003" in text
+    assert "as of 14:03:12Z" in text
+
+
+def test_without_a_width_everything_is_shown_on_one_line_each(data_dir: Path) -> None:
+    """A file or a pipe gets every column, and every sentence unbroken."""
+    report = query("tenant,session,model", data_dir=data_dir, now=NOW)
+    lines = as_table(report, now=NOW).splitlines()
+    assert "audio s" in lines[0]
+    assert lines[-1] == f"! {report.warnings[0]}"
+    assert not [line for line in lines if line != line.rstrip()]
+
+
+def test_a_hopelessly_narrow_terminal_loses_no_digit(data_dir: Path) -> None:
+    """Names are folded, money never is, even if the line must be wider than asked for."""
+    text = as_table(query("session", data_dir=data_dir, now=NOW), now=NOW, width=12)
+    assert "4.032000003" in text
+    folded = "".join(line[:8] for line in text.splitlines()[2:7])
+    assert folded == "019a9a00-0000-7000-8000-000000000003"
+
+
+def test_every_column_shows_the_digits_that_it_needs(tmp_path: Path) -> None:
+    """Six digits when they are enough, as many as the smallest amount has when they are not."""
+    plain = Booking(occurred_at=day(20), session_id=ACME, cost="1234.500000000")
+    coarse = query(data_dir=write_ledger(tmp_path / "a", [plain]), now=NOW)
+    assert "acme    1,234.500000 " in as_table(coarse, now=NOW)
+    tiny = Booking(occurred_at=day(20), session_id=ACME, tenant="tiny", cost="0.000000001")
+    fine = query(data_dir=write_ledger(tmp_path / "b", [plain, tiny]), now=NOW)
+    assert "acme    1,234.500000000 " in as_table(fine, now=NOW)
+    assert "tiny        0.000000001 " in as_table(fine, now=NOW)
+
+
+def test_the_text_of_the_ledger_cannot_act_on_the_terminal(data_dir: Path) -> None:
+    """Control characters are spelled out, mark-up is shown as it was written."""
+    text = as_table(query(data_dir=data_dir, now=NOW), now=NOW)
+    assert r"[red]sh\x1b[31my[/red]" in text
+    assert "\x1b" not in text
+
+
+def test_wide_characters_keep_the_columns_straight(tmp_path: Path) -> None:
+    """A name in wide characters takes two cells each, and the money still ends in one column."""
+    rows = [
+        Booking(occurred_at=day(20), session_id=ACME, tenant=it, cost="1.000000000")
+        for it in ("日本電話", "acme")
+    ]
+    report = query(data_dir=write_ledger(tmp_path, rows), now=NOW)
+    lines = as_table(report, now=NOW).splitlines()
+    ends = {cell_len(line[: line.index("1.000000") + 8]) for line in lines[2:4]}
+    assert len(ends) == 1
+
+
+def test_the_period_and_the_rest_of_a_top_are_told(data_dir: Path) -> None:
+    """A reader of the table alone knows what was asked."""
+    report = query(since="2026-11-20", until="today", top=1, data_dir=data_dir, now=NOW)
+    lines = as_table(report, now=NOW).splitlines()
+    assert "period: from 2026-11-20 00:00:00Z to 2026-11-21 00:00:00Z (not included)" in lines
+    assert "1 of 2 rows shown, the total is of all" in lines
+    assert "unpriced: 0 of 5 bookings (0.0 %)" in lines
+
+
+def test_an_empty_ledger_gives_an_empty_table_and_a_sentence(empty_dir: Path) -> None:
+    """There is a head, no total, and what to do next."""
+    lines = as_table(query(data_dir=empty_dir, now=NOW), now=NOW, width=200).splitlines()
+    assert lines[0] == "tenant  cost USD  sessions"
+    assert not [line for line in lines if line.startswith("total")]
+    assert lines[-1].startswith("! the ledger holds no usage yet: attach a CostObserver")
+
+
+def test_an_old_snapshot_shows_its_date(tmp_path: Path) -> None:
+    """A time of day alone would pass for today's."""
+    write_ledger(tmp_path)
+    write_status(tmp_path, running=False)
+    later = NOW.replace(day=25)
+    report = query(data_dir=tmp_path, now=later)
+    assert "as of 2026-11-21 14:03:12Z, 4 days ago" in as_table(report, now=later)
