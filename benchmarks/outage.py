@@ -46,10 +46,11 @@ from tests.support import stream
 from tests.support.broker import Broker
 from voicecosts import CostObserver
 from voicecosts.producer.capture.attachment import Attachment
-from voicecosts.producer.capture.identity import SessionIdentity, new_session_id, now_us
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.tap import listener
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.events import now_us
 from voicecosts.producer.process import PROCESS
 from voicecosts.producer.publishing.buffer import Buffer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from voicecosts.consumer import pricing
-from voicecosts.consumer.booking.difference import Meter, Rate, Rated
+from voicecosts.consumer.booking.difference import Rate, Rated
 from voicecosts.consumer.pricing import PriceBook
-from voicecosts.producer.events import Quantities
+from voicecosts.producer.events import Meter, Quantities
 
 
 def rate_by(book: PriceBook) -> Rate:

@@ -12,8 +12,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from voicecosts.producer.capture.identity import MAX_NAME
 from voicecosts.producer.errors import ConfigError
+from voicecosts.producer.names import MAX_NAME
 
 _USERINFO = re.compile(r"^((?:[a-z]+://)?).*@")
 _SEED = re.compile(r"SU[A-Z2-7]{56}")

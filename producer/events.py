@@ -8,7 +8,8 @@ here on purpose: a transcript or a phone number has no field to travel in.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+import time
+from typing import Annotated, Any, Final, TypeVar, overload
 
 import msgspec
 from msgspec import Meta, Struct
@@ -204,6 +205,45 @@ class ProducerReport(
 
 
 Event = SessionStarted | MeterReading | SessionEnded | ProducerReport
+
+
+class Meter(Struct, frozen=True):
+    """What one running count is kept for. Project and tenant are the session's, so not part of it."""
+
+    session_id: str
+    agent_id: str
+    agent_label: str
+    modality: str
+    provider: str
+    model: str
+    estimated: bool
+
+
+@overload
+def meter_of(event: MeterReading) -> Meter: ...
+
+
+@overload
+def meter_of(event: SessionEnded, final: MeterTotals) -> Meter: ...
+
+
+def meter_of(event: MeterReading | SessionEnded, final: MeterTotals | None = None) -> Meter:
+    """Return the meter of a reading, or of one of the final totals of a session's end."""
+    of: Any = final or event
+    return Meter(
+        event.session_id,
+        event.agent_id,
+        of.agent_label,
+        of.modality,
+        of.provider,
+        of.model,
+        of.estimated,
+    )
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
 
 
 class Batch(Struct, frozen=True, kw_only=True):

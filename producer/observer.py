@@ -19,18 +19,12 @@ from livekit.agents import AgentSession, get_job_context
 
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.attribution import ROUTER
-from voicecosts.producer.capture.identity import (
-    SessionIdentity,
-    job_fields,
-    name,
-    new_session_id,
-    now_us,
-    openrtc_tenant,
-    tenant_name,
-    text,
-)
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.usage import UNKNOWN
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve, with_limits
+from voicecosts.producer.dispatch import job_fields, openrtc_tenant, tenant_name
+from voicecosts.producer.events import now_us
+from voicecosts.producer.names import name, text
 from voicecosts.producer.process import PROCESS
 from voicecosts.producer.publishing.publisher import Publisher, Stats
 

@@ -67,6 +67,8 @@ def test_the_contract_needs_only_msgspec(module: str) -> None:
         "voicecosts.producer.errors",
         "voicecosts.producer.capture.estimates",
         "voicecosts.producer.capture.identity",
+        "voicecosts.producer.dispatch",
+        "voicecosts.producer.names",
         "voicecosts.producer.capture.meters",
         "voicecosts.producer.outbox.packing",
         "voicecosts.producer.capture.providers",

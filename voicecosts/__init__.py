@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from voicecosts.analytics.answers.costs import query
     from voicecosts.analytics.snapshot.connection import connect
-    from voicecosts.producer.capture.identity import dispatch_metadata
     from voicecosts.producer.config import BufferLimits
+    from voicecosts.producer.dispatch import dispatch_metadata
     from voicecosts.producer.errors import ConfigError, PoolError, ProducerError
     from voicecosts.producer.observer import CostObserver
     from voicecosts.producer.pool.agent_pool import AgentPool
@@ -61,7 +61,7 @@ _HOMES: Final = {
     "SessionStatus": "voicecosts.producer.pool.observers",
     "agent_config": "voicecosts.producer.pool.discovery",
     "connect": "voicecosts.analytics.snapshot.connection",
-    "dispatch_metadata": "voicecosts.producer.capture.identity",
+    "dispatch_metadata": "voicecosts.producer.dispatch",
     "query": "voicecosts.analytics.answers.costs",
 }
 

@@ -172,7 +172,7 @@ def _cut(text: str) -> str:
 
 def _answer(view: JobView, names: list[str]) -> tuple[dict[str, Any], Refused | None]:
     """Return what each rule of the chain says, the route, and the error of a refused call."""
-    from voicecosts.producer.capture.identity import valid_tenant  # noqa: PLC0415 - as above
+    from voicecosts.producer.dispatch import valid_tenant  # noqa: PLC0415 - as above
     from voicecosts.producer.pool.routing import resolve, steps, strategies  # noqa: PLC0415 - as above
 
     asked = list(steps(view, names))

@@ -18,9 +18,9 @@ from typing import Final
 from voicecosts.analytics.commands.before import Booked
 from voicecosts.analytics.config import from_env
 from voicecosts.analytics.snapshot.files import STATUS, read_status
-from voicecosts.producer.capture.identity import now_us
 from voicecosts.producer.config import ProducerConfig, outbox_folder
 from voicecosts.producer.errors import OutboxError, OutboxHeld
+from voicecosts.producer.events import now_us
 from voicecosts.producer.outbox.log import LocalLog, files
 from voicecosts.producer.outbox.survey import outboxes
 

@@ -17,10 +17,12 @@ from msgspec.structs import astuple, replace
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.producer.events import (
     QUANTITIES,
+    Meter,
     MeterReading,
     Quantities,
     RequestDetail,
     SessionEnded,
+    meter_of,
 )
 
 NO_PRICE: Final = "no_price"
@@ -30,22 +32,6 @@ ZERO: Final = Decimal(0)
 _NANO = Decimal("0.000000001")
 _LIMIT = Decimal(1_000_000_000)  # DECIMAL(18, 9) holds less than this
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Meter(Struct, frozen=True):
-    """What one running count is kept for.
-
-    Project and tenant are not part of it: a session has one of each. Should readings of one
-    meter disagree, each row carries what its own reading said, and the totals stay right.
-    """
-
-    session_id: str
-    agent_id: str
-    agent_label: str
-    modality: str
-    provider: str
-    model: str
-    estimated: bool
 
 
 class Reading(Struct, frozen=True):
@@ -135,18 +121,9 @@ class Refusal(Struct, frozen=True):
 def readings(event: MeterReading | SessionEnded) -> list[Reading]:
     """Return the readings that an event carries: its own, or the final one of every meter."""
     if isinstance(event, MeterReading):
-        meter = Meter(
-            event.session_id,
-            event.agent_id,
-            event.agent_label,
-            event.modality,
-            event.provider,
-            event.model,
-            event.estimated,
-        )
         return [
             Reading(
-                meter,
+                meter_of(event),
                 event.number,
                 event.project,
                 event.tenant,
@@ -159,15 +136,7 @@ def readings(event: MeterReading | SessionEnded) -> list[Reading]:
         ]
     return [
         Reading(
-            Meter(
-                event.session_id,
-                event.agent_id,
-                final.agent_label,
-                final.modality,
-                final.provider,
-                final.model,
-                final.estimated,
-            ),
+            meter_of(event, final),
             event.number,
             event.project,
             event.tenant,

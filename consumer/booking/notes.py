@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.consumer.booking.difference import Meter, Rate, Reading, holds, worst_case
-from voicecosts.producer.events import Quantities
+from voicecosts.consumer.booking.difference import Rate, Reading, holds, worst_case
+from voicecosts.producer.events import Meter, Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from voicecosts.consumer.booking.difference import Meter, MeterState
+from voicecosts.consumer.booking.difference import MeterState
+from voicecosts.producer.events import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,10 +10,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.consumer.booking.difference import Meter, MeterState
+from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.sessions import SessionState
 from voicecosts.consumer.store import statements
-from voicecosts.producer.events import QUANTITIES, Quantities
+from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from voicecosts.consumer.booking.difference import Booking, Meter
-from voicecosts.producer.events import Quantities, RequestDetail, SessionStarted
+from voicecosts.consumer.booking.difference import Booking
+from voicecosts.producer.events import Meter, Quantities, RequestDetail, SessionStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,11 +16,11 @@ from typing import Any, Final, Protocol
 from livekit.agents import AgentSession
 
 from voicecosts.producer.capture.estimates import Estimates
-from voicecosts.producer.capture.identity import SessionIdentity, now_us
+from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.tap import Tap, listener
 from voicecosts.producer.capture.usage import UnknownMetricsError, Usage, usage_of
-from voicecosts.producer.events import Event
+from voicecosts.producer.events import Event, now_us
 from voicecosts.producer.publishing.buffer import Buffer
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from voicecosts.producer.capture.identity import SessionIdentity, name, plain
+from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.providers import normalise_provider
 from voicecosts.producer.capture.usage import UNKNOWN, Usage
 from voicecosts.producer.events import (
@@ -18,6 +18,7 @@ from voicecosts.producer.events import (
     SessionEnded,
     SessionStarted,
 )
+from voicecosts.producer.names import name, plain
 
 MAX_METERS: Final = 250
 """Meters of one session before further ones are merged: with the longest names that the contract

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from voicecosts.producer.capture.identity import plain
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
+from voicecosts.producer.names import plain
 
 UNKNOWN: Final = "unknown"
 """Provider or model of a plugin that names neither."""

@@ -17,16 +17,18 @@ from msgspec.structs import replace
 from voicecosts.producer.events import (
     Envelope,
     Event,
+    Meter,
     MeterReading,
     ProducerReport,
     SessionEnded,
     SessionStarted,
     decode_envelope,
     decode_event,
+    meter_of,
 )
 from voicecosts.producer.outbox.packing import Packed
 
-Key = tuple[str | bool, ...]
+Key = Meter | tuple[str, str]
 
 ORDER: Final[tuple[type[Event], ...]] = (
     MeterReading,
@@ -140,13 +142,5 @@ def _read(raw: msgspec.Raw) -> Event | None:
 
 def _key(event: MeterReading | ProducerReport) -> Key:
     if isinstance(event, ProducerReport):
-        return ("report", event.producer_id, event.project)
-    return (
-        event.session_id,
-        event.agent_id,
-        event.agent_label,
-        event.modality,
-        event.provider,
-        event.model,
-        event.estimated,
-    )
+        return (event.producer_id, event.project)
+    return meter_of(event)

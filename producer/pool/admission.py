@@ -15,8 +15,9 @@ from typing import Any, Final
 from livekit.agents import JobRequest
 from msgspec import Struct
 
-from voicecosts.producer.capture.identity import text, valid_tenant
+from voicecosts.producer.dispatch import valid_tenant
 from voicecosts.producer.errors import InvalidRegistration, Refused, shown
+from voicecosts.producer.names import text
 from voicecosts.producer.pool.routing import JobView, Router, owner, resolve, view_of
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from voicecosts.producer.capture.identity import valid_tenant
+from voicecosts.producer.dispatch import valid_tenant
 from voicecosts.producer.pool.routing import JobView
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from voicecosts.producer.capture.identity import metadata_object, overlaid
+from voicecosts.producer.dispatch import metadata_object, overlaid
 from voicecosts.producer.errors import NoAgents, RouterFailed, UnknownAgent, shown
 
 logger = logging.getLogger(__name__)

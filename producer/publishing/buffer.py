@@ -13,9 +13,9 @@ from itertools import count
 from typing import Final
 
 from voicecosts.producer.config import BufferLimits
-from voicecosts.producer.events import Event, MeterReading
+from voicecosts.producer.events import Event, Meter, MeterReading, meter_of
 
-_Key = tuple[str, ...]
+_Key = Meter | int
 
 FOLD: Final = 200
 """Events that one `fold` moves, so that it stays short."""
@@ -100,16 +100,7 @@ class Buffer:
         kept[key] = event
 
     def _key(self, event: Event) -> _Key:
-        if isinstance(event, MeterReading):
-            return (
-                event.session_id,
-                event.agent_label,
-                event.modality,
-                event.provider,
-                event.model,
-                "estimated" if event.estimated else "",
-            )
-        return (str(next(self._serial)),)
+        return meter_of(event) if isinstance(event, MeterReading) else next(self._serial)
 
 
 def _number(reading: MeterReading) -> int:

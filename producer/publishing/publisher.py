@@ -18,9 +18,8 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Final, NamedTuple
 
-from voicecosts.producer.capture.identity import now_us
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.events import Event
+from voicecosts.producer.events import Event, now_us
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer

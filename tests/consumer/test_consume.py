@@ -31,7 +31,6 @@ from tests.support.costs_process import (
     totals,
 )
 from tests.support.waiting import until
-from voicecosts.consumer.booking.difference import Meter
 from voicecosts.consumer.broker.connection import Waits
 from voicecosts.consumer.broker.stream import DURABLE, declaration, stream_config
 from voicecosts.consumer.config import LedgerConfig
@@ -45,6 +44,7 @@ from voicecosts.consumer.errors import (
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import Meter
 from voicecosts.producer.subjects import STREAM
 
 QUICK = Waits(group_s=0.1, answer_s=1.0)

@@ -14,8 +14,8 @@ from tests.support.booked import ledger
 from tests.support.broker import Broker
 from tests.support.waiting import until
 from voicecosts import connect, query
-from voicecosts.producer.capture.identity import new_session_id, now_us
-from voicecosts.producer.events import Batch, MeterReading, Quantities, encode, encode_event
+from voicecosts.producer.capture.identity import new_session_id
+from voicecosts.producer.events import Batch, MeterReading, Quantities, encode, encode_event, now_us
 from voicecosts.producer.subjects import subject
 
 PRODUCER = "0123456789abcdef"

@@ -8,8 +8,7 @@ from pathlib import Path
 import duckdb
 
 from tests.support.fleet import Total
-from voicecosts.consumer.booking.difference import Meter
-from voicecosts.producer.events import QUANTITIES, Quantities
+from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 _SUMS = f"""
 SELECT

@@ -14,11 +14,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from voicecosts.consumer.booking.difference import Meter
 from voicecosts.consumer.booking.message import Message
 from voicecosts.producer.events import (
     Batch,
     Event,
+    Meter,
     MeterReading,
     MeterTotals,
     Quantities,

@@ -11,7 +11,6 @@ from tests.support.fleet import START_MS, Priced, rate, reading, session_id
 from voicecosts.consumer.booking.difference import (
     NO_PRICE,
     Booking,
-    Meter,
     MeterState,
     Rate,
     Reading,
@@ -23,7 +22,7 @@ from voicecosts.consumer.booking.difference import (
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
-from voicecosts.producer.events import MeterTotals, Quantities, RequestDetail, SessionEnded
+from voicecosts.producer.events import Meter, MeterTotals, Quantities, RequestDetail, SessionEnded
 
 
 def one(number: int, **more: object) -> Reading:

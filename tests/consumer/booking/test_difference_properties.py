@@ -10,15 +10,15 @@ from msgspec.structs import astuple
 
 from tests.support.calls import calls, deliveries
 from tests.support.fleet import Total, expected, rate
-from voicecosts.consumer.booking.difference import (
-    Booking,
+from voicecosts.consumer.booking.difference import Booking, MeterState, Refusal, book, readings
+from voicecosts.producer.events import (
+    QUANTITIES,
+    Event,
     Meter,
-    MeterState,
-    Refusal,
-    book,
-    readings,
+    MeterReading,
+    Quantities,
+    SessionEnded,
 )
-from voicecosts.producer.events import QUANTITIES, Event, MeterReading, Quantities, SessionEnded
 
 
 def booked_from(events: list[Event], forget: set[int]) -> list[Booking]:

@@ -26,11 +26,11 @@ from tests.support.fleet import (
     session_id,
 )
 from tests.support.traffic import MADE_UP, traffic
-from voicecosts.consumer.booking.difference import Meter
 from voicecosts.consumer.booking.message import Message, Reason
 from voicecosts.consumer.errors import LedgerClosed
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
+    Meter,
     MeterTotals,
     ProducerReport,
     Quantities,

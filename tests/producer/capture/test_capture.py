@@ -19,7 +19,7 @@ from tests.support.recorder import Recorder
 from tests.support.waiting import until
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.attribution import ROUTER
-from voicecosts.producer.capture.identity import SessionIdentity, new_session_id, now_us
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.demo.devices import Microphone, session_io
 from voicecosts.producer.demo.providers import (
@@ -29,7 +29,7 @@ from voicecosts.producer.demo.providers import (
     ScriptedTTS,
     tool_call,
 )
-from voicecosts.producer.events import Event
+from voicecosts.producer.events import Event, now_us
 from voicecosts.producer.publishing.buffer import Buffer
 
 

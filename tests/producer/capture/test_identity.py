@@ -14,19 +14,10 @@ from hypothesis import strategies as st
 from livekit.protocol import agent, models
 
 from tests.support.jobs import job as real_job
-from voicecosts.producer.capture.identity import (
-    MAX_NAME,
-    SessionIdentity,
-    dispatch_metadata,
-    job_fields,
-    name,
-    new_session_id,
-    now_us,
-    openrtc_tenant,
-    tenant_name,
-    text,
-)
-from voicecosts.producer.events import SessionStarted, decode_event, encode_event
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
+from voicecosts.producer.dispatch import dispatch_metadata, job_fields, openrtc_tenant, tenant_name
+from voicecosts.producer.events import SessionStarted, decode_event, encode_event, now_us
+from voicecosts.producer.names import MAX_NAME, name, text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 
