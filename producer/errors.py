@@ -1,27 +1,27 @@
 """What can go wrong in a worker, outside of a call.
 
 ProducerError
-├── ConfigError          the observer was configured with something it cannot use
+├── ConfigError          the configuration of an observer is wrong
 ├── PublishError         a batch was not acknowledged
-│   ├── NotNow           the server, the stream or the network is not ready: keep and retry
+│   ├── NotNow           the server, the stream or the network is not ready: retry
 │   │   └── NotAllowed   the credentials may not publish on this message's subject
-│   └── NeverAccepted    the server will refuse this message every time
-│       └── TooLarge     as it is; its events may be accepted in smaller messages
+│   └── NeverAccepted    the server would refuse this message every time
+│       └── TooLarge     its events may be accepted in smaller messages
 ├── OutboxError          the outbox on disk cannot be used
-│   ├── OutboxUnavailable  the disk is full or not writable
-│   │   └── OutboxHeld   another process has the file
-│   └── OutboxDamaged    a file is not as it was written
+│   ├── OutboxUnavailable  the disk is full or read-only
+│   │   └── OutboxHeld   another process holds the file
+│   └── OutboxDamaged    a file is damaged
 ├── PoolError
 │   ├── InvalidRegistration  an agent, an observer or a cap cannot be registered (ValueError)
-│   │   └── NotPicklable     it could not go into a job process
+│   │   └── NotPicklable     it cannot be sent to a job process
 │   ├── NoSuchAgent          no agent of this name is registered (KeyError)
 │   ├── DiscoveryFailed      a directory of agents cannot be loaded (RuntimeError)
 │   │   ├── NoAgentsDirectory, AgentsPathIsAFile, EmptyAgentsDirectory
 │   │   └── BrokenAgentModule
 │   └── Refused              a call is not handled, and its job ends with this error
-│       ├── UnknownAgent     its metadata or the router names an agent that is not here (ValueError)
+│       ├── UnknownAgent     its metadata or the router names an unknown agent (ValueError)
 │       ├── RouterFailed     the custom router raised (ValueError)
-│       ├── InvalidTenant    its metadata names a tenant that is no tenant's name (ValueError)
+│       ├── InvalidTenant    its metadata names an invalid tenant (ValueError)
 │       └── NoAgents         the pool is empty (RuntimeError)
 ├── DrainIncomplete      `costs outbox drain` could not move everything
 └── MissingExtra         a command needs a package that is not installed
@@ -94,17 +94,17 @@ class OutboxUnavailable(OutboxError):
 
 
 class OutboxHeld(OutboxUnavailable):
-    """Another process has the file, and lives."""
+    """A living process holds the file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "another process has it")
+        super().__init__(path, "another process holds it")
 
     def __reduce__(self) -> tuple[type[OutboxHeld], tuple[Path]]:
         return OutboxHeld, (self.path,)
 
 
 class OutboxDamaged(OutboxError):
-    """A file of the outbox is not as it was written."""
+    """A file of the outbox is damaged."""
 
 
 class PoolError(ProducerError):
@@ -116,7 +116,7 @@ class InvalidRegistration(PoolError, ValueError):
 
 
 class NotPicklable(InvalidRegistration):
-    """A part of a pool could not go into a job process, where LiveKit runs calls."""
+    """A part of a pool cannot be sent to a job process, where LiveKit runs calls."""
 
     def __init__(self, part: str, reason: str, way_out: str) -> None:
         super().__init__(f"{part} cannot be pickled into a job process ({reason}): {way_out}")
@@ -148,18 +148,18 @@ class NoAgentsDirectory(DiscoveryFailed, FileNotFoundError):
 
 
 class AgentsPathIsAFile(DiscoveryFailed, NotADirectoryError):
-    """There is something else in its place."""
+    """The path is a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"agents path {path} is not a directory: name the folder of the file")
 
 
 class EmptyAgentsDirectory(DiscoveryFailed):
-    """There is no agent to show."""
+    """The directory holds no agent."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} holds no agent: put one into a .py file without leading underscore"
+            f"{path} holds no agent: put one into a .py file whose name has no leading underscore"
         )
 
 
@@ -197,7 +197,7 @@ class RouterFailed(Refused, ValueError):
 
 
 class InvalidTenant(Refused, ValueError):
-    """Dispatch metadata names a tenant that cannot be one."""
+    """Dispatch metadata names an invalid tenant."""
 
     def __init__(self, tenant: str) -> None:
         super().__init__(

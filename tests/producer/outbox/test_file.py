@@ -137,7 +137,7 @@ def test_only_the_user_may_read_an_outbox(outbox: Outbox, path: Path) -> None:
 
 def test_an_outbox_has_one_holder(outbox: Outbox, path: Path) -> None:
     """Nobody adopts the file of a process that lives."""
-    with pytest.raises(OutboxUnavailable, match="another process has it"):
+    with pytest.raises(OutboxUnavailable, match="another process holds it"):
         Outbox.adopt(path)
     assert outbox.rows == 0
 
