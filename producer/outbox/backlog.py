@@ -20,7 +20,7 @@ from voicecosts.producer.outbox.adopted import EVERYWHERE, destination, left_out
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.orphans import Orphans
-from voicecosts.producer.outbox.own import Shelf
+from voicecosts.producer.outbox.own import OutboxState, Shelf
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.quarantine import Quarantine
 
@@ -91,7 +91,7 @@ class Backlog:
         return self._shelf.events_in_memory
 
     @property
-    def state(self) -> str:
+    def state(self) -> OutboxState:
         """Where messages are kept at present."""
         return self._shelf.state
 

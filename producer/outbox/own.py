@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +18,22 @@ from voicecosts.producer.outbox.adopted import destination
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.row import file_of
-from voicecosts.producer.publishing.reports import MEMORY_ONLY, NO_DISK, ON_DISK, UNUSED
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S: Final = 1.0
+
+
+class OutboxState(StrEnum):
+    """Where a process keeps its messages. The values are public: they are `Stats.outbox`.
+
+    In memory means that the disk is full or read-only, and memory only that no folder is configured.
+    """
+
+    UNUSED = "not used yet"
+    ON_DISK = "on disk"
+    IN_MEMORY = "in memory"
+    MEMORY_ONLY = "in memory only"
 
 
 class Shelf:
@@ -43,7 +55,7 @@ class Shelf:
         self.own: Outbox | None = None
         self.memory: dict[int, Packed] = {}
         self.memory_since: int | None = None
-        self.state = MEMORY_ONLY if config.outbox_dir is None else UNUSED
+        self.state = OutboxState.MEMORY_ONLY if config.outbox_dir is None else OutboxState.UNUSED
         self._config = config
         self._path = file_of(self.folder or Path(), destination(config), producer_id)
         self._monotonic = monotonic
@@ -78,15 +90,15 @@ class Shelf:
         self.memory.clear()
         self.memory_since = None
         until = "a ledger books them" if self._config.is_embedded else "they are acknowledged"
-        self._say(ON_DISK, logging.INFO, f"events wait in {self.folder} until {until}")
+        self._say(OutboxState.ON_DISK, logging.INFO, f"events wait in {self.folder} until {until}")
 
     def unavailable(self, error: OutboxUnavailable) -> None:
         """The disk said no: go on from memory, and try again soon."""
         self._retry_at = self._monotonic() + _RETRY_S
         text = f"the outbox cannot be used ({error}): events wait in memory"
-        self._say(NO_DISK, logging.WARNING, text)
+        self._say(OutboxState.IN_MEMORY, logging.WARNING, text)
 
-    def _say(self, state: str, level: int, text: str) -> None:
+    def _say(self, state: OutboxState, level: int, text: str) -> None:
         if state != self.state:
             self.state = state
             logger.log(level, "%s", text)

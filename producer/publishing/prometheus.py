@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from voicecosts.producer.publishing.reports import NO_SERVER, ON_DISK, UNUSED
+from voicecosts.producer.outbox.own import OutboxState
+from voicecosts.producer.publishing.reports import NO_SERVER
 
 if TYPE_CHECKING:
     from voicecosts.producer.publishing.publisher import Publisher
@@ -36,6 +37,8 @@ _GAUGES: Final = {
     "connected": "1 while JetStream accepts what is published, 0 before the first message.",
     "outbox_on_disk": "1 while events can wait on disk, 0 while they wait in memory.",
 }
+
+_ON_DISK: Final = (OutboxState.UNUSED, OutboxState.ON_DISK)
 
 _registered = False
 
@@ -82,7 +85,7 @@ class _Collector:
             "outbox_bytes": sum(stats.outbox_bytes for stats in every),
             "oldest_age_seconds": max((stats.oldest_age_us for stats in every), default=0) / 1e6,
             "connected": int(all(stats.connection in ("connected", NO_SERVER) for stats in every)),
-            "outbox_on_disk": int(all(stats.outbox in (UNUSED, ON_DISK) for stats in every)),
+            "outbox_on_disk": int(all(stats.outbox in _ON_DISK for stats in every)),
         }
         for name, text in _GAUGES.items():
             gauge = GaugeMetricFamily(f"voicecosts_producer_{name}", text)

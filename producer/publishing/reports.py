@@ -13,15 +13,10 @@ from typing import Final
 from msgspec import Struct
 
 from voicecosts.producer.events import ProducerReport
+from voicecosts.producer.outbox.own import OutboxState
 
 NO_SERVER: Final = "none: a ledger of this host reads the outbox"
 """The connection's state in embedded mode."""
-
-UNUSED: Final = "not used yet"
-ON_DISK: Final = "on disk"
-NO_DISK: Final = "in memory"
-MEMORY_ONLY: Final = "in memory only"
-"""The states of an outbox: the third is trouble, the last was asked for."""
 
 _PACE_S: Final = 1.0
 _LONG_WAIT_US: Final = 10_000_000
@@ -49,7 +44,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     outbox_rows: int
     outbox_bytes: int
     oldest_age_us: int
-    outbox: str
+    outbox: OutboxState
     connection: str
 
 

@@ -10,16 +10,9 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from voicecosts.producer.outbox.own import OutboxState
 from voicecosts.producer.publishing import prometheus as metrics
-from voicecosts.producer.publishing.reports import (
-    MEMORY_ONLY,
-    NO_DISK,
-    NO_SERVER,
-    ON_DISK,
-    UNUSED,
-    Reports,
-    Stats,
-)
+from voicecosts.producer.publishing.reports import NO_SERVER, Reports, Stats
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +29,7 @@ QUIET = Stats(
     outbox_rows=0,
     outbox_bytes=0,
     oldest_age_us=0,
-    outbox="on disk",
+    outbox=OutboxState.ON_DISK,
     connection="connected",
 )
 
@@ -152,14 +145,14 @@ def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
 @pytest.mark.parametrize(
     ("connection", "outbox", "connected", "on_disk"),
     [
-        ("connected", UNUSED, 1, 1),
-        (NO_SERVER, ON_DISK, 1, 1),
-        ("connected", NO_DISK, 1, 0),
-        ("connected", MEMORY_ONLY, 1, 0),
+        ("connected", OutboxState.UNUSED, 1, 1),
+        (NO_SERVER, OutboxState.ON_DISK, 1, 1),
+        ("connected", OutboxState.IN_MEMORY, 1, 0),
+        ("connected", OutboxState.MEMORY_ONLY, 1, 0),
     ],
 )
 def test_a_gauge_falls_when_something_is_wrong_and_not_before(
-    connection: str, outbox: str, connected: int, on_disk: int
+    connection: str, outbox: OutboxState, connected: int, on_disk: int
 ) -> None:
     """A worker without a server, or that had nothing to store yet, must wake nobody."""
     one = Publishing(replace(QUIET, connection=connection, outbox=outbox))
