@@ -1,55 +1,95 @@
 """Outboxes of processes that are gone: each is taken over by exactly one that lives.
 
 The claim on a file ends with its process, so a file whose claim can be had is an orphan. Only files
-for the same destination are taken: what was meant for one server is never sent to another. A
-damaged file is set aside, and what can be read from it goes on under its own ids. Whatever happens
-here, a message is in at least one file until JetStream has acknowledged it.
+for the same destination are taken: what was meant for one server is never sent to another. Whatever
+happens here, a message is in at least one file until JetStream has acknowledged it.
+
+Looking costs a listing of the folder, so it is done twice a minute, and at once while there is more.
+A large orphan is worked off alone; small ones are moved into the one that is held, so that a
+thousand killed processes do not become a thousand files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import re
-import secrets
-import sqlite3
-from collections.abc import Iterator
+import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from voicecosts.producer.config import ProducerConfig, mask
-from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
+from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.lock import DATABASE, LOCK, Claim, label
-from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.row import COLUMNS, as_text, border, file_of, remove, whole
-
-DAMAGED: Final = ".damaged"
-EMBEDDED: Final = "local"
-"""The destination of a configuration without servers: a ledger of this host."""
-
-EVERYWHERE: Final = "*"
-"""Any destination."""
+from voicecosts.producer.outbox.lock import DATABASE, LOCK, Claim
+from voicecosts.producer.outbox.rescue import left_out, rescue
 
 _PIECE: Final = 64
-_PASSWORD = re.compile(r"(//[^:@/]+):[^@]*@")
+_LOOK_S: Final = 30.0
+_AT_ONCE: Final = 16
+_SMALL_BYTES: Final = 4 * 2**20
 
 logger = logging.getLogger(__name__)
 
 
-def destination(config: ProducerConfig) -> str:
-    """Return a name for where a configuration publishes to, and with whose right.
+class Orphans:
+    """Used by the publisher's thread; `held` and `is_done` may be read from any.
 
-    The same after a password or a token changed: what waits is then sent with the new one.
+    `place` is the destination whose files are taken. `is_done` says that nothing is held and that
+    the last look found nothing, `damaged` how many events were left out when files were moved.
     """
-    if config.is_embedded:
-        return EMBEDDED
-    servers = sorted(
-        _PASSWORD.sub(r"\1@", url) if _PASSWORD.search(url) else mask(url) for url in config.servers
-    )
-    text = "\n".join([*servers, config.credentials or ""])
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    def __init__(
+        self,
+        folder: Path | None,
+        place: str,
+        *,
+        monotonic: Callable[[], float],
+        now_us: Callable[[], int],
+    ) -> None:
+        self.folder = folder
+        self.held: Outbox | None = None
+        self.is_done = folder is None
+        self.damaged = 0
+        self._place = place
+        self._monotonic = monotonic
+        self._now_us = now_us
+        self._look_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Orphans {self.held!r}>"
+
+    def tend(self) -> None:
+        """Let go of an outbox that is empty, and take over what is there when it is time.
+
+        Raises:
+            OutboxError: A file cannot be read or written; nothing is lost.
+            OSError: The folder cannot be looked through.
+        """
+        if self.folder is None:
+            return
+        if self.held is not None and self.held.rows == 0:
+            self.held.close()
+            self.held, self._look_at = None, 0.0
+        if self._monotonic() >= self._look_at:
+            self._look_at = self._monotonic() + _LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all look at once
+            self._look(self.folder)
+
+    def _look(self, folder: Path) -> None:
+        """Take over one orphan, and move further small ones into it."""
+        for _ in range(_AT_ONCE):
+            # A large one waits for its turn: that is when the first one is empty.
+            most_bytes = None if self.held is None else _SMALL_BYTES
+            orphan = adopt(folder, self._place, now_us=self._now_us(), most_bytes=most_bytes)
+            if orphan is None:
+                self.is_done = self.held is None
+                return
+            self.is_done = False
+            if self.held is None:
+                self.held = orphan
+                logger.info("adopted %r of a process that is gone", orphan)
+            else:
+                self.damaged += absorb(self.held, orphan)
+        self._look_at = 0.0  # there may be more
 
 
 def adopt(folder: Path, place: str, *, now_us: int, most_bytes: int | None = None) -> Outbox | None:
@@ -101,103 +141,6 @@ def absorb(outbox: Outbox, orphan: Outbox) -> int:
             lost += left_out(orphan, damaged)
     finally:
         orphan.close()
-
-
-def left_out(outbox: Outbox, damaged: list[int]) -> int:
-    """Remove damaged messages, say so, and return how many events that costs.
-
-    A checksum that is wrong could be a wrong sum.
-    """
-    if not damaged:
-        return 0
-    lost = outbox.discard(damaged)
-    logger.error(
-        "%d messages with %d events in %r are damaged and left out", len(damaged), lost, outbox
-    )
-    return lost
-
-
-def rescue(damage: OutboxError, *, now_us: int) -> Outbox | None:
-    """Set a damaged file aside; return an outbox with what could be read from it, if anything."""
-    path = damage.path
-    try:
-        claim = Claim(path)
-    except OutboxUnavailable:
-        return None  # somebody else is at it
-    if not path.exists():
-        claim.release(remove=True)
-        return None
-    fresh: Outbox | None = None
-    try:
-        # 1. Everything readable is committed to a new file, which we hold. If we die here, both
-        #    files are found again; a message that is in both has the same id in both.
-        place = path.name.partition("-")[0]
-        file = file_of(path.parent, place, secrets.token_hex(8))
-        fresh = Outbox.create(file, target=label(path).target)
-        for piece in _readable(path):
-            fresh.add(piece, now_us=now_us)
-        # 2. Only now the damaged file leaves the place where it would be looked for.
-        aside = _set_aside(path)
-    except OutboxUnavailable as error:
-        logger.warning("the damaged outbox %s stays where it is: %s", path, error.reason)
-        claim.release(remove=False)
-        if fresh is not None:
-            remove(fresh.path)
-            fresh.claim.release(remove=True)
-        return None
-    claim.release(remove=True)
-    logger.error(
-        "the outbox %s is damaged (%s): %d messages could be read and are published, "
-        "the rest is kept in %s",
-        path,
-        damage.reason,
-        fresh.rows,
-        aside,
-    )
-    return fresh
-
-
-def _readable(path: Path) -> Iterator[list[Packed]]:
-    """Yield what can be read: from the front up to the damage, then from the back down to it."""
-    low, high = 0, 2**62
-    for order in ("ASC", "DESC"):
-        query = (
-            f"SELECT {COLUMNS} FROM messages WHERE number > ? AND number < ? "  # noqa: S608 - our own text
-            f"ORDER BY number {order} LIMIT ?"
-        )
-        size = _PIECE
-        while size:
-            try:
-                rows = _rows(path, query, (low, high, size))
-            except OutboxDamaged:
-                size = 0 if size == 1 else 1  # row by row up to the one that cannot be read
-                continue
-            edge = rows[-1][0] if rows else low
-            if not low < edge < high:
-                break  # nothing is left, or a damaged tree that turns in circles
-            bounds = low, high
-            low, high = (edge, high) if order == "ASC" else (low, edge)
-            # A damaged tree may return rows that were not asked for.
-            asked = [row for row in rows if bounds[0] < row[0] < bounds[1]]
-            yield [message for row in asked if (message := whole(row)) is not None]
-
-
-def _rows(path: Path, query: str, parameters: tuple[int, ...]) -> list[tuple[Any, ...]]:
-    with border(path), contextlib.closing(sqlite3.connect(path)) as db:
-        db.text_factory = as_text
-        db.execute(
-            "PRAGMA writable_schema = ON"
-        )  # else a file that is cut short is not read at all
-        return db.execute(query, parameters).fetchall()
-
-
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(path.name + DAMAGED)
-    with border(path):
-        for suffix in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
 
 
 def _sweep(folder: Path, place: str) -> None:

@@ -16,13 +16,14 @@ from msgspec import Struct
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxError, OutboxUnavailable
-from voicecosts.producer.outbox.adopted import EVERYWHERE, destination, left_out, rescue
+from voicecosts.producer.outbox.adopted import Orphans
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.orphans import Orphans
 from voicecosts.producer.outbox.own import OutboxState, Shelf
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.quarantine import Quarantine
+from voicecosts.producer.outbox.rescue import left_out, rescue
+from voicecosts.producer.outbox.row import EVERYWHERE, destination
 
 logger = logging.getLogger(__name__)
 

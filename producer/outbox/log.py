@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
-from voicecosts.producer.outbox.adopted import EMBEDDED, left_out, rescue
 from voicecosts.producer.outbox.file import BEFORE_ALL, Outbox
 from voicecosts.producer.outbox.lock import DATABASE, Claim, label, mark_booked
 from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.row import COLUMNS, as_text, border, whole
+from voicecosts.producer.outbox.rescue import left_out, rescue
+from voicecosts.producer.outbox.row import COLUMNS, EMBEDDED, as_text, border, whole
 
 logger = logging.getLogger(__name__)
 

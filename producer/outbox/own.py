@@ -14,10 +14,9 @@ from typing import Final
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxUnavailable
-from voicecosts.producer.outbox.adopted import destination
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.row import file_of
+from voicecosts.producer.outbox.row import destination, file_of
 
 logger = logging.getLogger(__name__)
 

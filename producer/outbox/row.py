@@ -8,6 +8,7 @@ file system end at `border`: they become `OutboxUnavailable` (the disk says no) 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import sqlite3
 import zlib
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from msgspec import ValidationError, convert
 
+from voicecosts.producer.config import ProducerConfig, mask
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.outbox.lock import DATABASE
 from voicecosts.producer.outbox.packing import Packed
@@ -27,6 +29,13 @@ ROW_BYTES: Final = 200
 COLUMNS: Final = "number, id, subject, events, checksum, data"
 """What `whole` reads, in its order."""
 
+EMBEDDED: Final = "local"
+"""The destination of a configuration without servers: a ledger of this host."""
+
+EVERYWHERE: Final = "*"
+"""Any destination."""
+
+_PASSWORD: Final = re.compile(r"(//[^:@/]+):[^@]*@")
 _MISSING: Final = re.compile(r"no such (table|column)")
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -68,6 +77,20 @@ def remove(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(OSError):
             path.with_name(path.name + suffix).unlink()
+
+
+def destination(config: ProducerConfig) -> str:
+    """Return a name for where a configuration publishes to, and with whose right.
+
+    The same after a password or a token changed: what waits is then sent with the new one.
+    """
+    if config.is_embedded:
+        return EMBEDDED
+    servers = sorted(
+        _PASSWORD.sub(r"\1@", url) if _PASSWORD.search(url) else mask(url) for url in config.servers
+    )
+    text = "\n".join([*servers, config.credentials or ""])
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def file_of(folder: Path, destination: str, producer_id: str) -> Path:

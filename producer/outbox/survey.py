@@ -14,10 +14,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voicecosts.producer.errors import OutboxError
-from voicecosts.producer.outbox.adopted import DAMAGED, EMBEDDED
 from voicecosts.producer.outbox.lock import DATABASE, is_held, label
 from voicecosts.producer.outbox.quarantine import NAME
-from voicecosts.producer.outbox.row import ROW_BYTES, border
+from voicecosts.producer.outbox.rescue import DAMAGED
+from voicecosts.producer.outbox.row import EMBEDDED, ROW_BYTES, border
 
 _COUNT: Final = """
 SELECT count(*), coalesce(sum(events), 0), coalesce(sum(length(data) + ?), 0), min(stored_at)

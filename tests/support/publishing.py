@@ -14,10 +14,9 @@ from tests.support.load import START_US, Load
 from tests.support.waiting import until
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import Event
-from voicecosts.producer.outbox.adopted import destination
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packer
-from voicecosts.producer.outbox.row import file_of
+from voicecosts.producer.outbox.row import destination, file_of
 from voicecosts.producer.publishing.publisher import Publisher
 
 NO_SERVER: Final = "nats://127.0.0.1:1"

@@ -18,10 +18,9 @@ from tests.support.broker import Broker
 from voicecosts.analytics.commands.outbox import app
 from voicecosts.producer.config import LOCAL_LEDGER, ProducerConfig
 from voicecosts.producer.errors import ConfigError, DrainIncomplete
-from voicecosts.producer.outbox.adopted import destination
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packer
-from voicecosts.producer.outbox.row import file_of
+from voicecosts.producer.outbox.row import destination, file_of
 
 Run = Callable[..., Result]
 

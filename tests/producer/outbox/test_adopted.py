@@ -10,10 +10,11 @@ import pytest
 
 from tests.producer.outbox.test_file import NOW, Clock, backlog, messages
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.outbox.adopted import DAMAGED, adopt, destination
+from voicecosts.producer.outbox.adopted import adopt
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.row import file_of
+from voicecosts.producer.outbox.rescue import DAMAGED
+from voicecosts.producer.outbox.row import destination, file_of
 
 PLACE = destination(ProducerConfig(project="tests", servers=("nats://h:1",)))
 

@@ -16,9 +16,9 @@ from tests.support.waiting import wait_until
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable
 from voicecosts.producer.events import MeterReading, ProducerReport, decode
-from voicecosts.producer.outbox.adopted import EMBEDDED
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.log import GROUP, LocalLog, files
+from voicecosts.producer.outbox.row import EMBEDDED
 from voicecosts.producer.publishing.publisher import Publisher
 
 

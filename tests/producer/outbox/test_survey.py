@@ -9,11 +9,10 @@ from tests.producer.outbox.test_adopted import orphan
 from tests.producer.outbox.test_file import NOW, messages
 from voicecosts.producer.config import LOCAL_LEDGER
 from voicecosts.producer.outbox import survey
-from voicecosts.producer.outbox.adopted import EMBEDDED
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.lock import mark_booked
 from voicecosts.producer.outbox.quarantine import put_away
-from voicecosts.producer.outbox.row import ROW_BYTES
+from voicecosts.producer.outbox.row import EMBEDDED, ROW_BYTES
 
 
 def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:
