@@ -50,7 +50,7 @@ class _Opened:
 _OPENED: ContextVar[_Opened | None] = ContextVar("voicecosts_opened_tap", default=None)
 
 
-class Router:
+class Attribution:
     """Knows the open taps of a process and the components they listen to.
 
     Its state is read and changed on the threads of voice loops by single dictionary operations; only
@@ -69,7 +69,7 @@ class Router:
         self._joining = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Router {len(self._taps)} taps, {len(self._users)} components>"
+        return f"<Attribution {len(self._taps)} taps, {len(self._users)} components>"
 
     def enter(self, tap: Tap) -> None:
         """A tap was opened: the tasks that its session starts from here inherit this context."""
@@ -211,5 +211,5 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-ROUTER: Final = Router()
-"""The router of this process: provider objects are shared by all of its sessions."""
+ATTRIBUTION: Final = Attribution()
+"""The attribution of this process: provider objects are shared by all of its sessions."""

@@ -3,7 +3,7 @@
 No single subscription is right. A session hears every event of a provider object that it shares
 with others, and it stops listening before its speech recogniser reports the last seconds; a
 component's own listener hears those, but not what a realtime session or a detector reports.
-`router.py` gives each event to one session. Nothing here may raise or wait: an exception in a
+`attribution.py` gives each event to one session. Nothing here may raise or wait: an exception in a
 listener can end the agent's turn.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Final
 from livekit import rtc
 from livekit.agents import AgentSession, get_job_context
 
-from voicecosts.producer.capture.attribution import ROUTER, Router
+from voicecosts.producer.capture.attribution import ATTRIBUTION, Attribution
 
 try:  # private: it tells interrupted speeches apart, and a test watches that it is still there
     from livekit.agents.voice.agent_activity import _SpeechHandleContextVar as _SPEECH
@@ -63,16 +63,18 @@ class Tap:
     `sink` is called on the session's thread, exactly once per metrics object of this session.
     """
 
-    def __init__(self, session: AgentSession[Any], sink: Sink, router: Router = ROUTER) -> None:
+    def __init__(
+        self, session: AgentSession[Any], sink: Sink, attribution: Attribution = ATTRIBUTION
+    ) -> None:
         self.session = session
         self.job = get_job_context(required=False)
         self.agent_label = ""
         self.is_open = False
         self._sink = sink
-        self._router = router
+        self._attribution = attribution
         self._components: dict[int, Any] = {}
         self._used: tuple[Any, ...] = ()
-        self._on_metrics = listener(partial(router.heard_by, self))
+        self._on_metrics = listener(partial(attribution.heard_by, self))
         self._on_item = listener(lambda _item: self.scan())
 
     def __repr__(self) -> str:
@@ -82,7 +84,7 @@ class Tap:
     def open(self) -> None:
         """Start to listen. Before `session.start()` nothing is missed."""
         self.is_open = True
-        self._router.enter(self)
+        self._attribution.enter(self)
         _EMITTER.on(self.session, METRICS, self._on_metrics)
         self.session.on("conversation_item_added", self._on_item)
         self.scan()
@@ -95,9 +97,9 @@ class Tap:
         _EMITTER.off(self.session, METRICS, self._on_metrics)
         self.session.off("conversation_item_added", self._on_item)
         for component in self._components.values():
-            self._router.leave(self, component)
+            self._attribution.leave(self, component)
         self._components.clear()
-        self._router.exit(self)
+        self._attribution.exit(self)
 
     def scan(self) -> None:
         """Listen to components that came since the last scan (a hand-off, a live swap)."""
@@ -114,7 +116,7 @@ class Tap:
         for component in used:
             if isinstance(component, rtc.EventEmitter) and id(component) not in self._components:
                 self._components[id(component)] = component
-                self._router.join(self, component, listener)
+                self._attribution.join(self, component, listener)
 
     def component(self, key: int) -> Any:
         """Return the component with this identity, if the session uses it."""
@@ -150,7 +152,7 @@ class Tap:
             if event.type != METRICS:
                 continue
             if getattr(event.metrics, "speech_id", None) in own:
-                self._router.claim(self, event.metrics)
+                self._attribution.claim(self, event.metrics)
 
     def take(self, metrics: Any, label: str | None) -> None:
         """Hand an event of this session to the sink, under the agent that is active.

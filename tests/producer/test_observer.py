@@ -22,7 +22,7 @@ from tests.support.broker import Broker
 from tests.support.jobs import job
 from tests.support.worker import TURNS, launch, worker
 from voicecosts import CostObserver
-from voicecosts.producer.capture.attribution import ROUTER
+from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
 from voicecosts.producer.outbox.log import LocalLog
@@ -32,7 +32,7 @@ from voicecosts.producer.process import PROCESS
 @pytest.fixture(autouse=True)
 def _nothing_unattributed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other tests left unattributed in this process is not reported in these."""
-    monkeypatch.setattr(ROUTER, "unattributed", 0)
+    monkeypatch.setattr(ATTRIBUTION, "unattributed", 0)
 
 
 @pytest.fixture
