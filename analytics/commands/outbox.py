@@ -164,10 +164,10 @@ def _publish(
     publisher = Publisher(replace(config, adopts_all=everything))
     deadline = time.monotonic() + timeout_s
     try:
-        while not publisher.backlog.orphans.is_done and time.monotonic() < deadline:
+        while not publisher.backlog.adopted.is_done and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
         stats = publisher.stats()
-        if publisher.backlog.orphans.is_done:
+        if publisher.backlog.adopted.is_done:
             return stats.published, []
         left = counted(stats.outbox_rows, "message")
         return stats.published, [f"{left} could not be published in time (NATS {stats.connection})"]

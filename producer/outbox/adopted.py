@@ -31,64 +31,85 @@ _SMALL_BYTES: Final = 4 * 2**20
 logger = logging.getLogger(__name__)
 
 
-class Orphans:
-    """Used by the publisher's thread; `held` and `is_done` may be read from any.
+class AdoptedMessages:
+    """Used by the publisher's thread only; `outbox`, `is_done` and `damaged` may be read from any.
 
-    `place` is the destination whose files are taken. `is_done` says that nothing is held and that
-    the last look found nothing, `damaged` how many events were left out when files were moved.
+    `outbox` is the adopted one, if there is one. `destination` says whose files are adopted.
+    `is_done` says that nothing is held and that the last look found nothing, `damaged` how many
+    events were left out when messages were moved. Nothing outside assigns a field.
     """
 
     def __init__(
         self,
         folder: Path | None,
-        place: str,
+        destination: str,
         *,
         monotonic: Callable[[], float],
         now_us: Callable[[], int],
     ) -> None:
         self.folder = folder
-        self.held: Outbox | None = None
+        self.destination = destination
+        self.outbox: Outbox | None = None
         self.is_done = folder is None
         self.damaged = 0
-        self._place = place
         self._monotonic = monotonic
         self._now_us = now_us
         self._look_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<Orphans {self.held!r}>"
+        return f"<AdoptedMessages {self.outbox!r}>"
+
+    @property
+    def oldest_at(self) -> int | None:
+        """Since when the oldest message waits, in microseconds since 1970, UTC."""
+        outbox = self.outbox
+        return outbox.oldest_at if outbox else None
 
     def tend(self) -> None:
-        """Let go of an outbox that is empty, and take over what is there when it is time.
+        """Close an outbox that is empty, and adopt what is there when it is time to look.
 
         Raises:
             OutboxError: A file cannot be read or written; nothing is lost.
-            OSError: The folder cannot be looked through.
+            OSError: The folder cannot be listed.
         """
         if self.folder is None:
             return
-        if self.held is not None and self.held.rows == 0:
-            self.held.close()
-            self.held, self._look_at = None, 0.0
+        if self.outbox is not None and self.outbox.rows == 0:
+            self.close()
+            self._look_at = 0.0
         if self._monotonic() >= self._look_at:
             self._look_at = self._monotonic() + _LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all look at once
             self._look(self.folder)
 
+    def rescue(self, damage: OutboxDamaged) -> None:
+        """Set a damaged file aside, and go on with what can be read from it."""
+        rescued = rescue(damage, now_us=self._now_us())
+        if self.outbox is None:
+            self.outbox = rescued
+        elif rescued is not None:
+            rescued.close()  # one is held already: this one waits until it is adopted
+
+    def close(self, *, keep: bool = False) -> None:
+        """Close the file; without `keep` an empty one is removed."""
+        if self.outbox is not None:
+            self.outbox.close(keep=keep)
+            self.outbox = None
+
     def _look(self, folder: Path) -> None:
-        """Take over one orphan, and move further small ones into it."""
+        """Adopt one orphan, and move further small ones into it."""
         for _ in range(_AT_ONCE):
             # A large one waits for its turn: that is when the first one is empty.
-            most_bytes = None if self.held is None else _SMALL_BYTES
-            orphan = adopt(folder, self._place, now_us=self._now_us(), most_bytes=most_bytes)
+            most_bytes = None if self.outbox is None else _SMALL_BYTES
+            orphan = adopt(folder, self.destination, now_us=self._now_us(), most_bytes=most_bytes)
             if orphan is None:
-                self.is_done = self.held is None
+                self.is_done = self.outbox is None
                 return
             self.is_done = False
-            if self.held is None:
-                self.held = orphan
+            if self.outbox is None:
+                self.outbox = orphan
                 logger.info("adopted %r of a process that is gone", orphan)
             else:
-                self.damaged += absorb(self.held, orphan)
+                self.damaged += absorb(self.outbox, orphan)
         self._look_at = 0.0  # there may be more
 
 

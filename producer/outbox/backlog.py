@@ -1,8 +1,8 @@
-"""What is packed and not acknowledged yet: on disk, or in memory while the disk says no.
+"""What is packed and not acknowledged yet: the process's own messages, and one adopted outbox.
 
 The publisher's thread keeps messages here before it sends them and says when JetStream has them.
-Beside the process's own messages, on the `Shelf`, this holds at most one adopted outbox. The bound
-is kept in `Bound`; errors of the outbox end here.
+Errors of the outbox end here: while the disk is full or read-only messages stay in memory, and a
+damaged file is set aside.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from typing import Final
 from msgspec import Struct
 
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.errors import OutboxError, OutboxUnavailable
-from voicecosts.producer.outbox.adopted import Orphans
+from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
+from voicecosts.producer.outbox.adopted import AdoptedMessages
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.own import OutboxState, Shelf
+from voicecosts.producer.outbox.own import MOST_IN_MEMORY, OutboxState, OwnMessages
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.quarantine import Quarantine
-from voicecosts.producer.outbox.rescue import left_out, rescue
+from voicecosts.producer.outbox.rescue import left_out
 from voicecosts.producer.outbox.row import EVERYWHERE, destination
 
 logger = logging.getLogger(__name__)
-
-IN_MEMORY: Final = 8
-"""Messages that are held in memory before events are left in the buffer, which coalesces them."""
 
 _PIECE: Final = 64
 
@@ -53,22 +50,22 @@ class Backlog:
     ) -> None:
         self.bound = Bound(config.outbox_max_bytes, monotonic)
         self.quarantine = Quarantine(config.outbox_dir, now_us)
-        self.orphans = Orphans(
+        self.adopted = AdoptedMessages(
             config.outbox_dir,
             EVERYWHERE if config.adopts_all else destination(config),
             monotonic=monotonic,
             now_us=now_us,
         )
+        self._own = OwnMessages(config, producer_id, monotonic=monotonic, now_us=now_us)
         self._is_log = config.is_embedded
         self._now_us = now_us
-        self._shelf = Shelf(config, producer_id, monotonic=monotonic, now_us=now_us)
         self._damaged = 0
         self._done: dict[str, Held] = {}  # acknowledged, and not removed from disk yet
-        self._flying: set[str] = set()
+        self._in_flight: set[str] = set()
         self._forgotten: dict[Path, int] = {}  # up to which number, in embedded mode
 
     def __repr__(self) -> str:
-        return f"<Backlog {self.state}: {self.rows} on disk, {len(self._shelf.memory)} in memory>"
+        return f"<Backlog {self.state}: {self.rows} on disk, {self._own.in_memory} in memory>"
 
     @property
     def rows(self) -> int:
@@ -83,68 +80,65 @@ class Backlog:
     @property
     def events(self) -> int:
         """Events of this process that are not acknowledged, on disk and in memory."""
-        own = self._shelf.own
-        return (own.events if own else 0) + self.events_in_memory
+        return self._own.events
 
     @property
     def events_in_memory(self) -> int:
         """Events that would be lost if the process ended now."""
-        return self._shelf.events_in_memory
+        return self._own.events_in_memory
 
     @property
     def state(self) -> OutboxState:
         """Where messages are kept at present."""
-        return self._shelf.state
+        return self._own.state
 
     @property
     def dropped(self) -> int:
-        """Events that were given up because nothing else could make room, or were damaged."""
-        return self.bound.dropped + self._damaged + self.orphans.damaged
+        """Events that were dropped because nothing else could make room, or were damaged."""
+        return self.bound.dropped + self._damaged + self.adopted.damaged
 
     def oldest_age_us(self) -> int:
-        """Return for how long the oldest message has waited; a clock set back never makes it less than 0."""
-        return self._age_us(self._outboxes())
+        """Return for how long the oldest message has waited, 0 if a clock was set back."""
+        return self._age_us(self._own.oldest_at, self.adopted.oldest_at)
 
     def own_age_us(self) -> int:
         """As `oldest_age_us`, of this process's own messages."""
-        return self._age_us([self._shelf.own] if self._shelf.own else [])
+        return self._age_us(self._own.oldest_at)
 
-    def _age_us(self, outboxes: Sequence[Outbox]) -> int:
-        since = [at for outbox in outboxes if (at := outbox.oldest_at) is not None]
-        if self._shelf.memory_since is not None:
-            since.append(self._shelf.memory_since)
+    def _age_us(self, *times: int | None) -> int:
+        since = [at for at in times if at is not None]
         return max(0, self._now_us() - min(since)) if since else 0
 
     def has_room(self, *, is_last: bool = False) -> bool:
         """Whether more events may be packed now; makes room where that is due.
 
-        The last round of a process goes past the bound rather than into nothing.
+        The last round of a process may pass the bound: otherwise its events would be lost.
         """
-        if len(self._shelf.memory) >= IN_MEMORY:
+        if self._own.in_memory >= MOST_IN_MEMORY:
             self._store()
         outboxes = self._outboxes()
         if outboxes and not is_last:
             try:
-                if not self.bound.keep(outboxes, self._flying):
+                if not self.bound.keep(outboxes, self._in_flight):
                     return False
             except OutboxError as error:
                 self._trouble(error)
-        return len(self._shelf.memory) < IN_MEMORY
+        return self._own.in_memory < MOST_IN_MEMORY
 
     def keep(self, messages: Sequence[Packed]) -> None:
-        """Hold messages until they are acknowledged: on disk when this returns, if the disk allows."""
-        self._shelf.take(messages)
+        """Hold messages until they are acknowledged; on disk when this returns, if it is writable."""
+        self._own.add(messages)
         self._store()
 
     def tend(self) -> None:
-        """Do what is due: try a disk that said no, take over what dead processes left."""
+        """Do what is due: try again to write to the disk, and adopt what dead processes left."""
         self._store()
         try:
-            self.orphans.tend()
+            self.adopted.tend()
         except OutboxError as error:
             self._trouble(error)
         except OSError as error:
-            logger.debug("the outbox cannot be looked through now: %s", error)
+            logger.debug("the outbox folder cannot be listed now: %s", error)
 
     def window(self, most: int, without: Collection[str] = ()) -> list[Held]:
         """Return the next messages to send, the oldest of this process first.
@@ -155,45 +149,36 @@ class Backlog:
         for outbox in reversed(self._outboxes()):
             if len(found) < most:
                 found += self._read(outbox, most - len(found), without)
-        found += [
-            Held(message)
-            for message in list(self._shelf.memory.values())[: most - len(found)]
-            if message.subject not in without and message.message_id not in self._done
-        ]
-        self._flying = {held.message.message_id for held in found}
+        found += map(Held, self._own.from_memory(most - len(found), without=without))
+        self._in_flight = {held.message.message_id for held in found}
         return found
 
     def done(self, held: Held) -> None:
-        """JetStream has a message, or it is put away: forget it."""
+        """Note that JetStream has a message, or that it is quarantined: it is not offered again."""
         self._done[held.message.message_id] = held
         if held.adopted is None:
-            self._shelf.memory.pop(held.message.batch_number, None)
+            self._own.forget_in_memory(held.message)
 
-    def settle(self) -> None:
+    def forget_done(self) -> None:
         """Remove from disk what is done.
 
         If we die before, the next process sends it again under the same id, which changes nothing.
         """
-        self._flying = set()
+        self._in_flight = set()
         for outbox in self._outboxes():
-            adopted = self._if_adopted(outbox)
-            ours = [held for held in self._done.values() if held.adopted is adopted]
+            done = [held for held in self._done.values() if self._file_of(held) is outbox]
             try:
-                outbox.remove([held.message for held in ours])
+                outbox.remove([held.message for held in done])
             except OutboxError as error:
                 self._trouble(error)
                 continue
-            for held in ours:
+            for held in done:
                 del self._done[held.message.message_id]
         # What was in memory, or in a file that is closed, has nothing left to be removed.
-        self._done = {key: held for key, held in self._done.items() if self._is_open(held)}
-        if not self._shelf.memory:
-            self._shelf.memory_since = None
-
-    def _is_open(self, held: Held) -> bool:
-        if held.adopted is None:
-            return self._shelf.own is not None
-        return held.adopted is self.orphans.held
+        still_open = self._outboxes()
+        self._done = {
+            k: held for k, held in self._done.items() if self._file_of(held) in still_open
+        }
 
     def forget_booked(self) -> int:
         """Forget what a ledger of this host has booked, and return how many events that was.
@@ -212,7 +197,7 @@ class Backlog:
                 for each in held:
                     self.done(each)
                     events += each.message.events
-                self.settle()
+                self.forget_done()
             self._forgotten[outbox.path] = booked
         return events
 
@@ -221,39 +206,35 @@ class Backlog:
 
         Safe is what JetStream has acknowledged, or, where the outbox is the log, what is in it.
         """
-        in_memory = self.lowest_in_memory()
-        numbers = [] if in_memory is None else [in_memory]
-        if self._shelf.own is not None and not self._is_log:
-            done = {h.message.batch_number for h in self._done.values() if h.adopted is None}
-            try:
-                stored = self._shelf.own.lowest(done)
-            except OutboxError as error:
-                self._trouble(error)
-                return 0
-            if stored is not None:
-                numbers.append(stored)
-        return min(numbers, default=None)
+        if self._is_log:
+            return self._own.lowest_in_memory()
+        try:
+            return self._own.lowest(
+                {h.message.batch_number for h in self._done.values() if h.adopted is None}
+            )
+        except OutboxError as error:
+            self._trouble(error)
+            return 0
 
     def lowest_in_memory(self) -> int | None:
         """Return the number of the first message that would be lost with the process, or `None`."""
-        return min(list(self._shelf.memory), default=None)
+        return self._own.lowest_in_memory()
 
     def close(self) -> None:
-        """Let go of the files; what is in them waits for the next process."""
-        self.settle()
-        for outbox in self._outboxes():
-            outbox.close()
-        self._shelf.own = self.orphans.held = None
+        """Close the files; what is in them waits for the next process."""
+        self.forget_done()
+        self._own.close()
+        self.adopted.close()
 
     def _outboxes(self) -> list[Outbox]:
-        return [outbox for outbox in (self.orphans.held, self._shelf.own) if outbox is not None]
+        return [it for it in (self.adopted.outbox, self._own.outbox) if it is not None]
 
-    def _if_adopted(self, outbox: Outbox) -> Outbox | None:
-        return outbox if outbox is self.orphans.held else None
+    def _file_of(self, held: Held) -> Outbox | None:
+        return held.adopted or self._own.outbox
 
     def _store(self) -> None:
         try:
-            self._shelf.store()
+            self._own.store()
         except OutboxError as error:
             self._trouble(error)
 
@@ -264,23 +245,15 @@ class Backlog:
         except OutboxError as error:
             self._trouble(error)
             return []
-        adopted = self._if_adopted(outbox)
+        adopted = None if outbox is self._own.outbox else outbox
         return [Held(m, adopted) for m in messages if m.message_id not in self._done][:most]
 
     def _trouble(self, error: OutboxError) -> None:
-        """Go on from memory when the disk says no, and set a damaged file aside."""
-        if isinstance(error, OutboxUnavailable):
-            self._shelf.unavailable(error)
-            return
-        for outbox in self._outboxes():
-            if outbox.path == error.path:
-                outbox.close(keep=True)
-                if outbox is self._shelf.own:
-                    self._shelf.own = None
-                else:
-                    self.orphans.held = None
-        rescued = rescue(error, now_us=self._now_us())
-        if self.orphans.held is None:
-            self.orphans.held = rescued
-        elif rescued is not None:
-            rescued.close()  # not empty, so it waits until it is adopted
+        """Go on from memory if the disk is full or read-only, or without a damaged file."""
+        if isinstance(error, OutboxDamaged):
+            for holder in (self._own, self.adopted):
+                if holder.outbox is not None and holder.outbox.path == error.path:
+                    holder.close(keep=True)
+            self.adopted.rescue(error)
+        elif isinstance(error, OutboxUnavailable):
+            self._own.stay_in_memory(error)

@@ -1,13 +1,13 @@
-"""A process's own messages: in its outbox, or in memory while the disk says no.
+"""A process's own messages: in its outbox, or in memory while the disk is full or read-only.
 
-A disk that is full or not writable never stops anything: messages stay in memory, this is said once,
-and they go to disk, all and in their order, as soon as that works again.
+A disk that cannot be written stops nothing: messages stay in memory, one line in the log says so,
+and all of them go to disk in their order as soon as that works again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,9 @@ from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.row import destination, file_of
 
 logger = logging.getLogger(__name__)
+
+MOST_IN_MEMORY: Final = 8
+"""Messages that are held in memory before events are left in the buffer, which coalesces them."""
 
 _RETRY_S: Final = 1.0
 
@@ -35,11 +38,10 @@ class OutboxState(StrEnum):
     MEMORY_ONLY = "in memory only"
 
 
-class Shelf:
-    """Used by the publisher's thread only; the numbers may be read from any.
+class OwnMessages:
+    """Used by the publisher's thread only; the numbers and `state` may be read from any.
 
-    `own` is the outbox, `None` until something is stored. `memory` holds messages by their number,
-    the oldest of them since `memory_since`.
+    `outbox` is the file, `None` until something is stored. Nothing outside assigns a field.
     """
 
     def __init__(
@@ -51,10 +53,10 @@ class Shelf:
         now_us: Callable[[], int],
     ) -> None:
         self.folder = config.outbox_dir
-        self.own: Outbox | None = None
-        self.memory: dict[int, Packed] = {}
-        self.memory_since: int | None = None
-        self.state = OutboxState.MEMORY_ONLY if config.outbox_dir is None else OutboxState.UNUSED
+        self.outbox: Outbox | None = None
+        self.state = OutboxState.MEMORY_ONLY if self.folder is None else OutboxState.UNUSED
+        self._memory: dict[int, Packed] = {}  # by number
+        self._memory_since: int | None = None
         self._config = config
         self._path = file_of(self.folder or Path(), destination(config), producer_id)
         self._monotonic = monotonic
@@ -62,42 +64,93 @@ class Shelf:
         self._retry_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<Shelf {self.state}: {self.own!r}, {len(self.memory)} in memory>"
+        return f"<OwnMessages {self.state}: {self.outbox!r}, {len(self._memory)} in memory>"
+
+    @property
+    def in_memory(self) -> int:
+        """Messages that are not on disk."""
+        return len(self._memory)
 
     @property
     def events_in_memory(self) -> int:
         """Events that would be lost if the process ended now."""
-        return sum(message.events for message in list(self.memory.values()))
+        return sum(message.events for message in list(self._memory.values()))
 
-    def take(self, messages: Sequence[Packed]) -> None:
+    @property
+    def events(self) -> int:
+        """Events on disk and in memory."""
+        outbox = self.outbox
+        return (outbox.events if outbox else 0) + self.events_in_memory
+
+    @property
+    def oldest_at(self) -> int | None:
+        """Since when the oldest message waits, in microseconds since 1970, UTC."""
+        outbox = self.outbox
+        times = (outbox.oldest_at if outbox else None, self._memory_since)
+        return min((at for at in times if at is not None), default=None)
+
+    def add(self, messages: Sequence[Packed]) -> None:
         """Hold messages in memory, until they are stored."""
-        if messages and self.memory_since is None:
-            self.memory_since = self._now_us()
-        self.memory.update((message.batch_number, message) for message in messages)
+        if messages and self._memory_since is None:
+            self._memory_since = self._now_us()
+        self._memory.update((message.batch_number, message) for message in messages)
 
     def store(self) -> None:
-        """Move what is in memory to the disk, if it is time to try.
+        """Move what is in memory to the disk, unless the last failure was less than a second ago.
 
         Raises:
-            OutboxError: The disk does not allow it, or the file is damaged.
+            OutboxError: The disk is full or read-only, or the file is damaged.
         """
-        if self.folder is None or not self.memory or self._monotonic() < self._retry_at:
+        if self.folder is None or not self._memory or self._monotonic() < self._retry_at:
             return
-        if self.own is None:
-            self.own = Outbox.create(self._path, target=self._config.target)
-        self.own.add(list(self.memory.values()), now_us=self._now_us())
-        self.memory.clear()
-        self.memory_since = None
+        if self.outbox is None:
+            self.outbox = Outbox.create(self._path, target=self._config.target)
+        self.outbox.add(list(self._memory.values()), now_us=self._now_us())
+        self._memory.clear()
+        self._memory_since = None
         until = "a ledger books them" if self._config.is_embedded else "they are acknowledged"
-        self._say(OutboxState.ON_DISK, logging.INFO, f"events wait in {self.folder} until {until}")
+        self._enter(
+            OutboxState.ON_DISK, logging.INFO, f"events wait in {self.folder} until {until}"
+        )
 
-    def unavailable(self, error: OutboxUnavailable) -> None:
-        """The disk said no: go on from memory, and try again soon."""
+    def stay_in_memory(self, error: OutboxUnavailable) -> None:
+        """Go on from memory, as the disk is full or read-only, and try again in a second."""
         self._retry_at = self._monotonic() + _RETRY_S
         text = f"the outbox cannot be used ({error}): events wait in memory"
-        self._say(OutboxState.IN_MEMORY, logging.WARNING, text)
+        self._enter(OutboxState.IN_MEMORY, logging.WARNING, text)
 
-    def _say(self, state: OutboxState, level: int, text: str) -> None:
+    def from_memory(self, most: int, *, without: Collection[str]) -> list[Packed]:
+        """Return the first messages in memory, less those on the subjects in `without`."""
+        first = list(self._memory.values())[:most]
+        return [message for message in first if message.subject not in without]
+
+    def forget_in_memory(self, message: Packed) -> None:
+        """Forget a message, if it is in memory."""
+        self._memory.pop(message.batch_number, None)
+        if not self._memory:
+            self._memory_since = None
+
+    def lowest(self, done: set[int]) -> int | None:
+        """Return the lowest number on disk or in memory that is not in `done`, `None` for none.
+
+        Raises:
+            OutboxError: The file cannot be read.
+        """
+        stored = self.outbox.lowest(done) if self.outbox else None
+        numbers = (stored, self.lowest_in_memory())
+        return min((number for number in numbers if number is not None), default=None)
+
+    def lowest_in_memory(self) -> int | None:
+        """Return the lowest number of a message in memory, `None` for none."""
+        return min(list(self._memory), default=None)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Close the file; without `keep` an empty one is removed."""
+        if self.outbox is not None:
+            self.outbox.close(keep=keep)
+            self.outbox = None
+
+    def _enter(self, state: OutboxState, level: int, text: str) -> None:
         if state != self.state:
             self.state = state
             logger.log(level, "%s", text)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
+from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.lock import Claim, label
 from voicecosts.producer.outbox.packing import Packed
@@ -40,7 +40,7 @@ def left_out(outbox: Outbox, damaged: list[int]) -> int:
     return lost
 
 
-def rescue(damage: OutboxError, *, now_us: int) -> Outbox | None:
+def rescue(damage: OutboxDamaged, *, now_us: int) -> Outbox | None:
     """Set a damaged file aside; return an outbox with what could be read from it, if anything."""
     path = damage.path
     try:

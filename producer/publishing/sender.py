@@ -73,7 +73,7 @@ class Sending:
             #    again under the same id, and booking a reading twice books nothing.
             accepted = await self._send(window)
             # 2. Only what was acknowledged, or put away, leaves the disk.
-            self._backlog.settle()
+            self._backlog.forget_done()
             self._on_settled()
             if accepted:
                 backoff_s = _FIRST_BACKOFF_S

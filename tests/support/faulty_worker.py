@@ -169,7 +169,7 @@ def _die_in_write(at: int, diary: Diary) -> None:
 
 def _die_before_forgetting(at: int, publisher: Publisher) -> None:
     """Make this process die when JetStream has messages for the n-th time and the outbox as well."""
-    done, settle = publisher.backlog.done, publisher.backlog.settle
+    done, forget_done = publisher.backlog.done, publisher.backlog.forget_done
     acknowledged: list[Held] = []
     count = 0
 
@@ -177,16 +177,16 @@ def _die_before_forgetting(at: int, publisher: Publisher) -> None:
         acknowledged.append(held)
         done(held)
 
-    def deadly_settle() -> None:
+    def deadly_forget_done() -> None:
         nonlocal count
         count += bool(acknowledged)
         if count >= at:
             os.kill(os.getpid(), signal.SIGKILL)
         acknowledged.clear()
-        settle()
+        forget_done()
 
     publisher.backlog.done = noted_done  # type: ignore[method-assign]  # the accident under test
-    publisher.backlog.settle = deadly_settle  # type: ignore[method-assign]  # same
+    publisher.backlog.forget_done = deadly_forget_done  # type: ignore[method-assign]  # same
 
 
 def _written(outbox: Outbox) -> int:

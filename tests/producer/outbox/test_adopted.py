@@ -156,7 +156,7 @@ def test_many_small_orphans_become_one_file(tmp_path: Path) -> None:
         ids |= {entry.message.message_id for entry in window}
         for entry in window:
             held.done(entry)
-        held.settle()
+        held.forget_done()
     assert ids == {f"id-{number}-{place}" for number in range(40) for place in (1, 2)}
     held.tend()
     held.close()
@@ -183,12 +183,12 @@ def test_an_outbox_that_breaks_in_use_is_replaced(tmp_path: Path) -> None:
     clock = Clock()
     held = backlog(tmp_path, clock)
     held.keep(messages(200, size=3000))
-    assert held._shelf.own is not None
-    held._shelf.own._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with held._shelf.own.path.open("r+b") as file:
+    assert held._own.outbox is not None
+    held._own.outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with held._own.outbox.path.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096 * 60))
-    held._shelf.own._db.execute("PRAGMA shrink_memory")
+    held._own.outbox._db.execute("PRAGMA shrink_memory")
     held.window(200)
     held.keep(messages(1, first=1000))
     assert held.state == "on disk"

@@ -17,10 +17,11 @@ from tests.producer.publishing.test_buffer import ended, reading, started
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.events import Event
-from voicecosts.producer.outbox.backlog import IN_MEMORY, Backlog
+from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.lock import Claim, held_elsewhere
+from voicecosts.producer.outbox.own import MOST_IN_MEMORY
 from voicecosts.producer.outbox.packing import Packed, Packer, halves
 from voicecosts.producer.outbox.quarantine import NAME, put_away
 from voicecosts.producer.outbox.row import ROW_BYTES
@@ -256,10 +257,10 @@ def test_a_backlog_gives_a_message_until_it_is_done(tmp_path: Path) -> None:
     held.keep(messages(3))
     first = held.window(2)
     assert [entry.message for entry in first] == messages(2)
-    held.settle()
+    held.forget_done()
     assert held.window(2) == first
     held.done(first[1])
-    held.settle()
+    held.forget_done()
     assert [entry.message.batch_number for entry in held.window(9)] == [1, 3]
     assert held.lowest() == 1
     held.done(first[0])
@@ -270,14 +271,14 @@ def test_a_backlog_gives_a_message_until_it_is_done(tmp_path: Path) -> None:
 def test_without_a_folder_a_backlog_is_in_memory_and_small(tmp_path: Path) -> None:
     """Then events are left in the buffer, which coalesces them."""
     held = backlog(None, Clock())
-    held.keep(messages(IN_MEMORY - 1))
+    held.keep(messages(MOST_IN_MEMORY - 1))
     assert held.has_room()
-    held.keep(messages(1, first=IN_MEMORY))
+    held.keep(messages(1, first=MOST_IN_MEMORY))
     assert not held.has_room()
     assert (held.rows, held.events, held.events_in_memory) == (0, 16, 16)
     for entry in held.window(3):
         held.done(entry)
-    held.settle()
+    held.forget_done()
     assert held.lowest() == 4
     assert held.has_room()
     held.close()
@@ -323,7 +324,7 @@ def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
     assert held.bound.coalesced > 100
     for entry in held.window(1000):
         held.done(entry)
-    held.settle()
+    held.forget_done()
     assert held.has_room()
     said = [
         it.getMessage() for it in caplog.records if it.name == "voicecosts.producer.outbox.bound"

@@ -69,8 +69,8 @@ class Host:
     def _begin(self) -> None:
         self._producers += 1
         self.backlog: Backlog = backlog(self.folder, self.clock, self.max_bytes)
-        self.backlog._shelf._path = self.backlog._shelf._path.with_name(
-            f"{self.backlog.orphans._place}-{self._producers}.sqlite3"
+        self.backlog._own._path = self.backlog._own._path.with_name(
+            f"{self.backlog.adopted.destination}-{self._producers}.sqlite3"
         )
         self.packer = Packer(f"producer-{self._producers}")
 
@@ -97,7 +97,7 @@ class Host:
                 self.ids.add(held.message.message_id)
                 self.stored += decode(held.message.data).events
                 self.backlog.done(held)
-        self.backlog.settle()
+        self.backlog.forget_done()
 
     def restart(self) -> None:
         """End the process; another one begins and adopts what it left."""
