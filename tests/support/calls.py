@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from tests.support.fleet import Call, session_id
+from tests.support.events import session_id
+from tests.support.fleet import Call
 from voicecosts.producer.events import Event
 
 Piece = TypeVar("Piece")

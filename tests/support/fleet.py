@@ -14,26 +14,15 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from voicecosts.consumer.booking.message import Message
+from tests.support.events import ended, reading, started
 from voicecosts.producer.events import (
-    Batch,
     Event,
     Meter,
     MeterReading,
     MeterTotals,
     Quantities,
     SessionEnded,
-    SessionStarted,
-    encode,
 )
-from voicecosts.producer.subjects import subject
-
-PROJECT: Final = "prod"
-AGENT: Final = "dental"
-PRODUCER: Final = "worker-1"
-SUBJECT: Final = subject(PROJECT, AGENT, PRODUCER)
-START_MS: Final = 1_795_000_000_000
-START_US: Final = START_MS * 1000
 
 PRICES: Final = {
     "input_tokens": Decimal("0.0000001234"),
@@ -64,37 +53,6 @@ def rate(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str = 
     missing = tuple(name for name in UNPRICED if getattr(totals, name))
     rounded = cost.quantize(Decimal("0.000000001"), ROUND_HALF_EVEN)
     return Priced(rounded, missing, "no_rate" if missing else None)
-
-
-def session_id(number: int, *, after_ms: int = 0) -> str:
-    """Return the id of a session: a UUIDv7 whose time is `after_ms` past the start of the day."""
-    time = f"{START_MS + after_ms:012x}"
-    return f"{time[:8]}-{time[8:]}-7abc-8abc-{number:012x}"
-
-
-def reading(number: int, **more: object) -> MeterReading:
-    """Return a reading of an LLM meter; every field may be given, quantities by their names."""
-    totals = {name: more.pop(name) for name in Quantities.__struct_fields__ if name in more}
-    fields: dict[str, object] = {
-        "session_id": session_id(1),
-        "number": number,
-        "project": PROJECT,
-        "agent_id": AGENT,
-        "agent_label": "Greeter",
-        "tenant": "acme",
-        "modality": "llm",
-        "provider": "openai",
-        "model": "gpt-4.1-mini",
-        "occurred_at": START_US + number,
-        "totals": totals,
-    }
-    return msgspec.convert(fields | more, MeterReading)
-
-
-def message(sequence: int, *events: Event, number: int = 1) -> Message:
-    """Return a message of the fleet's one producer."""
-    batch = Batch(producer_id=PRODUCER, number=number, events=list(events))
-    return Message(SUBJECT, sequence, encode(batch))
 
 
 class Total(Struct, frozen=True):
@@ -172,11 +130,7 @@ class Call:
 
     def start(self) -> None:
         """Say that the session started."""
-        self.events.append(
-            SessionStarted(
-                session_id=self.session, project=PROJECT, agent_id=AGENT, started_at=START_US
-            )
-        )
+        self.events.append(started(session_id=self.session))
 
     def use(self, place: int, added: dict[str, int], reported_nano: int = 0) -> None:
         """Move one meter and read it."""
@@ -192,37 +146,18 @@ class Call:
         self.meters[place] = meter
         self.number += 1
         self.events.append(
-            MeterReading(
+            reading(
+                self.number,
                 session_id=self.session,
-                number=self.number,
-                project=PROJECT,
-                agent_id=AGENT,
-                agent_label=meter.agent_label,
-                modality=meter.modality,
-                provider=meter.provider,
-                model=meter.model,
-                estimated=meter.estimated,
-                occurred_at=START_US + self.number,
-                totals=meter.totals,
-                reported_cost=meter.reported_cost,
+                tenant=None,
+                **{name: getattr(meter, name) for name in MeterTotals.__struct_fields__},
             )
         )
 
     def end(self) -> None:
         """Say that the session ended, with every meter's totals."""
         self.number += 1
-        self.events.append(
-            SessionEnded(
-                session_id=self.session,
-                number=self.number,
-                project=PROJECT,
-                agent_id=AGENT,
-                ended_at=START_US + self.number,
-                status="closed",
-                meters=list(self.meters),
-                readings=self.number - 1,
-            )
-        )
+        self.events.append(ended(self.number, *self.meters, session_id=self.session))
 
     def needed(self) -> set[int]:
         """Return the places of the events that must arrive: the last word on every meter."""

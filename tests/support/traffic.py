@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from tests.support.fleet import PRODUCER, PROJECT, START_US, SUBJECT, Call, message, session_id
+from tests.support.events import PRODUCER, PROJECT, START_US, SUBJECT, message, session_id
+from tests.support.fleet import Call
 from voicecosts.consumer.booking.message import Message
 from voicecosts.producer.events import Event, ProducerReport
 

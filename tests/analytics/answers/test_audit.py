@@ -15,7 +15,15 @@ from msgspec import structs
 from rich.cells import cell_len
 
 from tests.analytics.conftest import Costs
-from tests.support.fleet import AGENT, PROJECT, START_US, message, rate, reading, session_id
+from tests.support.events import (
+    ended,
+    final,
+    message,
+    reading,
+    session_id,
+    started,
+)
+from tests.support.fleet import rate
 from tests.support.sample_ledger import (
     ACME,
     ACME_OLD,
@@ -37,7 +45,6 @@ from voicecosts.analytics.errors import BadQuestion, NotALedger
 from voicecosts.analytics.text.audit import CAUSES, as_csv, as_json, as_table
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.producer.events import MeterTotals, Quantities, SessionEnded, SessionStarted
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -45,28 +52,6 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 def counts(found: Audit) -> dict[str, int]:
     """Return how many sessions are in each state."""
     return {str(it.state): it.sessions for it in found.states}
-
-
-def end(number: int, input_tokens: int, readings: int, session: int) -> SessionEnded:
-    """Return an end with one final meter."""
-    final = MeterTotals(
-        agent_label="Greeter",
-        modality="llm",
-        provider="openai",
-        model="gpt-4.1-mini",
-        totals=Quantities(input_tokens=input_tokens),
-    )
-    return SessionEnded(
-        session_id=session_id(session),
-        number=number,
-        project=PROJECT,
-        agent_id=AGENT,
-        tenant="acme",
-        ended_at=START_US + number,
-        status="closed",
-        meters=[final],
-        readings=readings,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +64,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [
                 message(
                     1,
-                    reading(1, session_id=session_id(whole), input_tokens=1000),
-                    reading(2, session_id=session_id(whole), input_tokens=2000),
-                    end(3, 2000, 2, whole),
-                    reading(2, session_id=session_id(repaired), input_tokens=2000),
-                    end(4, 3000, 3, repaired),
-                    reading(1, session_id=session_id(short), input_tokens=9000),
-                    end(2, 1000, 1, short),
-                    reading(1, session_id=session_id(abandoned), input_tokens=500),
-                    SessionStarted(
-                        session_id=session_id(lone),
-                        project=PROJECT,
-                        agent_id=AGENT,
-                        tenant="globex",
-                        started_at=START_US,
-                    ),
+                    reading(1, of=whole, input_tokens=1000),
+                    reading(2, of=whole, input_tokens=2000),
+                    ended(3, final(input_tokens=2000), of=whole, tenant="acme"),
+                    reading(2, of=repaired, input_tokens=2000),
+                    ended(4, final(input_tokens=3000), of=repaired, tenant="acme"),
+                    reading(1, of=short, input_tokens=9000),
+                    ended(2, final(input_tokens=1000), of=short, tenant="acme"),
+                    reading(1, of=abandoned, input_tokens=500),
+                    started(lone, tenant="globex"),
                 )
             ]
         )

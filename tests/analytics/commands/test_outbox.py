@@ -12,9 +12,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.producer.outbox.test_file import messages
-from tests.producer.publishing.test_publisher import reading
 from tests.support import stream
 from tests.support.broker import Broker
+from tests.support.events import reading
 from voicecosts.analytics.commands.outbox import app
 from voicecosts.producer.config import LOCAL_LEDGER, ProducerConfig
 from voicecosts.producer.errors import ConfigError, DrainIncomplete

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fleet import PRODUCER, SUBJECT, message, reading
+from tests.support.events import PRODUCER, SUBJECT, message, reading
 from tests.support.traffic import MADE_UP
 from voicecosts.consumer.booking.decode import LAST_SESSION_ID, MAX_UNREADABLE_BATCH, read
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, DeadLetter, Message, Reason

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from tests.support.fleet import START_MS, Priced, rate, reading, session_id
+from tests.support.events import START_MS, ended, final, reading, session_id
+from tests.support.fleet import Priced, rate
 from voicecosts.consumer.booking.difference import (
     NO_PRICE,
     Booking,
@@ -22,7 +23,7 @@ from voicecosts.consumer.booking.difference import (
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.pricing import ListPrices
 from voicecosts.consumer.rating import rate_by
-from voicecosts.producer.events import Meter, MeterTotals, Quantities, RequestDetail, SessionEnded
+from voicecosts.producer.events import Meter, Quantities, RequestDetail
 
 
 def one(number: int, **more: object) -> Reading:
@@ -87,27 +88,8 @@ class TestDifference:
 
     def test_an_end_reads_every_meter_under_its_own_number(self) -> None:
         """The final totals in a session's end are readings like any other."""
-        final = [
-            MeterTotals(
-                agent_label=label,
-                modality="llm",
-                provider="openai",
-                model="m",
-                totals=Quantities(requests=n),
-            )
-            for n, label in enumerate(["Greeter", "Booker"], 1)
-        ]
-        end = SessionEnded(
-            session_id=session_id(1),
-            number=7,
-            project="prod",
-            agent_id="dental",
-            tenant="acme",
-            ended_at=99,
-            status="closed",
-            meters=final,
-            readings=6,
-        )
+        meters = final(requests=1), final(agent_label="Booker", requests=2)
+        end = ended(7, *meters, tenant="acme", ended_at=99)
         read = readings(end)
         assert [(r.meter.agent_label, r.totals.requests) for r in read] == [
             ("Greeter", 1),

@@ -13,30 +13,27 @@ import msgspec
 import pytest
 
 from tests.support.audit import booked, contents, count
-from tests.support.fleet import (
-    AGENT,
-    PROJECT,
+from tests.support.events import (
     START_US,
     SUBJECT,
-    Priced,
-    expected,
+    ended,
+    final,
     message,
-    rate,
     reading,
+    report,
     session_id,
+    started,
 )
+from tests.support.fleet import Priced, expected, rate
 from tests.support.traffic import MADE_UP, traffic
 from voicecosts.consumer.booking.message import Message, Reason
 from voicecosts.consumer.errors import LedgerClosed
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     Meter,
-    MeterTotals,
-    ProducerReport,
     Quantities,
     RequestDetail,
     SessionEnded,
-    SessionStarted,
     encode_event,
 )
 
@@ -62,24 +59,7 @@ def rows(ledger: Ledger, query: str) -> list[tuple[object, ...]]:
 
 def end(number: int, **more: object) -> SessionEnded:
     """Return the end of the first session, with one meter."""
-    final = MeterTotals(
-        agent_label="Greeter",
-        modality="llm",
-        provider="openai",
-        model="gpt-4.1-mini",
-        totals=Quantities(input_tokens=100),
-    )
-    fields: dict[str, object] = {
-        "session_id": session_id(1),
-        "number": number,
-        "project": PROJECT,
-        "agent_id": AGENT,
-        "ended_at": START_US + 5,
-        "status": "closed",
-        "meters": [final],
-        "readings": number - 1,
-    }
-    return msgspec.convert(fields | more, SessionEnded)
+    return ended(number, final(input_tokens=100), **{"ended_at": START_US + 5, **more})
 
 
 class TestRows:
@@ -179,22 +159,14 @@ class TestRows:
 
     def test_a_session_start_is_kept_with_its_labels(self, ledger: Ledger) -> None:
         """Who a session belongs to and where it ran can be asked later."""
-        started = SessionStarted(
-            session_id=session_id(1),
-            project=PROJECT,
-            agent_id=AGENT,
-            tenant="acme",
-            started_at=START_US,
-            room_name="room",
-            labels={"plan": 'pro "x"\n\0', "ü": "🎙"},
-        )
-        ledger.apply([message(1, started)])
+        labels = {"plan": 'pro "x"\n\0', "ü": "🎙"}
+        ledger.apply([message(1, started(tenant="acme", room_name="room", labels=labels))])
         [found] = rows(
             ledger,
             "SELECT tenant, room_name, job_id, fake_job, labels FROM session_starts",
         )
         assert found[:4] == ("acme", "room", "", False)
-        assert msgspec.json.decode(str(found[4])) == started.labels
+        assert msgspec.json.decode(str(found[4])) == labels
 
     def test_an_end_books_what_was_lost_and_is_kept_itself(self, ledger: Ledger) -> None:
         """The final totals repair whatever reading never arrived."""
@@ -244,9 +216,7 @@ class TestRepetition:
 
     def test_a_session_starts_once(self, ledger: Ledger) -> None:
         """The first word on a session's identity stands."""
-        first = SessionStarted(
-            session_id=session_id(1), project=PROJECT, agent_id=AGENT, started_at=START_US
-        )
+        first = started()
         second = msgspec.structs.replace(first, room_name="other")
         ledger.apply([message(1, first, second)])
         ledger.apply([message(2, second)])
@@ -395,4 +365,4 @@ def test_a_closed_ledger_takes_no_more_work(tmp_path: Path) -> None:
 
 
 MISSED = reading(1, input_tokens=3)
-REPORT = ProducerReport(producer_id="p", number=1, project=PROJECT, reported_at=START_US, dropped=4)
+REPORT = report(1, producer_id="p", dropped=4)

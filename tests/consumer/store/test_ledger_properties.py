@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.support.audit import booked, count
 from tests.support.calls import calls, deliveries, pieces
-from tests.support.fleet import PROJECT, expected, message, rate, session_id
+from tests.support.events import PROJECT, message, session_id
+from tests.support.fleet import expected, rate
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     QUANTITIES,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.audit import booked
-from tests.support.fleet import expected, message, rate, reading, session_id
+from tests.support.events import message, reading, session_id
+from tests.support.fleet import expected, rate
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.load import MAX_RANGES, ranges
 

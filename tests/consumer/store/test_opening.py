@@ -13,7 +13,8 @@ import duckdb
 import pytest
 
 from tests.support.audit import booked
-from tests.support.fleet import expected, message, rate, reading
+from tests.support.events import message, reading
+from tests.support.fleet import expected, rate
 from voicecosts.consumer.errors import (
     InvalidConfig,
     LedgerDamaged,

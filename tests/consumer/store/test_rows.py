@@ -7,7 +7,8 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from tests.support.fleet import SUBJECT, Priced, reading
+from tests.support.events import SUBJECT, reading
+from tests.support.fleet import Priced
 from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.difference import MeterState, Refusal, book, readings
 from voicecosts.consumer.booking.message import DeadLetter, Message, Reason

@@ -15,30 +15,26 @@ from hypothesis import strategies as st
 
 from tests.support.audit import booked
 from tests.support.calls import calls, pieces
-from tests.support.fleet import (
-    AGENT,
+from tests.support.events import (
     PRODUCER,
-    PROJECT,
     START_US,
     SUBJECT,
-    Call,
-    expected,
+    ended,
+    final,
     message,
-    rate,
     reading,
+    report,
     session_id,
+    started,
 )
+from tests.support.fleet import Call, expected, rate
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store import statements
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     Event,
     MeterReading,
-    MeterTotals,
-    ProducerReport,
-    Quantities,
     SessionEnded,
-    SessionStarted,
 )
 
 ID = session_id(1)
@@ -70,48 +66,18 @@ def apply(path: Path, *groups: list[Event], after: timedelta = LATER) -> Seen:
     return states(path, after)[ID]
 
 
-def start() -> SessionStarted:
-    """Return the start of the call."""
-    return SessionStarted(session_id=ID, project=PROJECT, agent_id=AGENT, started_at=START_US)
-
-
-def final(**totals: int) -> MeterTotals:
-    """Return the final totals of the meter that `reading` reads."""
-    return MeterTotals(
-        agent_label="Greeter",
-        modality="llm",
-        provider="openai",
-        model="gpt-4.1-mini",
-        totals=Quantities(**totals),
-    )
-
-
-def end(number: int, *meters: MeterTotals, readings: int | None = None) -> SessionEnded:
-    """Return the end of the call; `readings` are what was made before, all of the numbers below."""
-    return SessionEnded(
-        session_id=ID,
-        number=number,
-        project=PROJECT,
-        agent_id=AGENT,
-        ended_at=START_US + number,
-        status="closed",
-        meters=list(meters),
-        readings=number - 1 if readings is None else readings,
-    )
-
-
 A, B, C = (reading(n, input_tokens=1000 * n) for n in (1, 2, 3))
-END = end(4, final(input_tokens=3000))
+END = ended(4, final(input_tokens=3000))
 
 
 class TestWhole:
     @pytest.mark.parametrize(
         "groups",
         [
-            [[start(), A, B, C, END]],
-            [[END, C, B, A, start()]],
-            [[C], [A], [END], [B], [start()]],
-            [[start(), A, B, C, END], [A, END, C], [B]],
+            [[started(), A, B, C, END]],
+            [[END, C, B, A, started()]],
+            [[C], [A], [END], [B], [started()]],
+            [[started(), A, B, C, END], [A, END, C], [B]],
         ],
     )
     def test_a_call_of_which_everything_came_is_complete(
@@ -125,12 +91,12 @@ class TestWhole:
         self, tmp_path: Path, came: list[Event]
     ) -> None:
         """Readings are missing and the totals are not."""
-        seen = apply(tmp_path, [start(), *came, END])
+        seen = apply(tmp_path, [started(), *came, END])
         assert seen == ("repaired", None, 3, len(came), Decimal(0))
 
     def test_a_call_that_used_nothing_is_complete(self, tmp_path: Path) -> None:
         """There is nothing that could be missing."""
-        assert apply(tmp_path, [start(), end(1)]) == ("complete", None, 0, 0, Decimal(0))
+        assert apply(tmp_path, [started(), ended(1)]) == ("complete", None, 0, 0, Decimal(0))
 
     def test_a_bad_reading_before_a_good_end_is_repaired(self, tmp_path: Path) -> None:
         """The end says the last word, and the ledger holds it."""
@@ -144,7 +110,7 @@ class TestWhole:
 
     def test_a_second_end_has_the_last_word(self, tmp_path: Path) -> None:
         """A call that went on and ended again is judged by its last end."""
-        again = end(6, final(input_tokens=5000), readings=4)
+        again = ended(6, final(input_tokens=5000), readings=4)
         assert apply(tmp_path, [A, B, C, END], [again])[:4] == ("repaired", None, 4, 3)
         seen = apply(tmp_path, [reading(5, input_tokens=4000)])
         assert seen[:4] == ("complete", None, 4, 4)
@@ -153,15 +119,15 @@ class TestWhole:
 class TestEndless:
     def test_a_call_that_was_seen_just_now_is_open(self, tmp_path: Path) -> None:
         """It has no end because it has not ended."""
-        assert apply(tmp_path, [start(), A], after=SOON) == ("open", None, None, 1, None)
+        assert apply(tmp_path, [started(), A], after=SOON) == ("open", None, None, 1, None)
 
     def test_a_call_that_was_seen_long_ago_is_abandoned(self, tmp_path: Path) -> None:
         """Its worker has died or its end is lost; what came last, nobody knows."""
-        assert apply(tmp_path, [start(), A]) == ("abandoned", None, None, 1, None)
+        assert apply(tmp_path, [started(), A]) == ("abandoned", None, None, 1, None)
 
     def test_the_start_alone_is_a_call(self, tmp_path: Path) -> None:
         """A call of which nothing else ever came is not forgotten."""
-        assert apply(tmp_path, [start()]) == ("abandoned", None, None, 0, None)
+        assert apply(tmp_path, [started()]) == ("abandoned", None, None, 0, None)
 
     def test_a_reading_without_a_start_is_a_call(self, tmp_path: Path) -> None:
         """So is one whose start was lost."""
@@ -170,7 +136,7 @@ class TestEndless:
 
     def test_how_long_is_the_readers_choice(self, tmp_path: Path) -> None:
         """The threshold is a parameter, and it is compared with the moment of the ledger."""
-        apply(tmp_path, [start(), A])
+        apply(tmp_path, [started(), A])
         assert states(tmp_path, LATER, timedelta(hours=3))[ID][0] == "open"
 
     def test_a_clock_far_ahead_keeps_no_call_open(self, tmp_path: Path) -> None:
@@ -180,11 +146,8 @@ class TestEndless:
 
     def test_dropped_readings_make_endless_calls_of_that_worker_short(self, tmp_path: Path) -> None:
         """A worker says how many it dropped and not whose: those that ended have been repaired."""
-        report = ProducerReport(
-            producer_id=PRODUCER, number=1, project=PROJECT, reported_at=START_US, dropped=2
-        )
-        ended = msgspec.structs.replace(END, session_id=session_id(2))
-        assert apply(tmp_path, [start(), report, ended]) == (
+        other = msgspec.structs.replace(END, session_id=session_id(2))
+        assert apply(tmp_path, [started(), report(1, dropped=2), other]) == (
             "short",
             "producer_dropped",
             None,
@@ -198,17 +161,17 @@ class TestEndless:
 class TestShort:
     def test_a_refused_meter_of_the_end(self, tmp_path: Path) -> None:
         """Its final totals are not booked; what they cost is the most that can be missing."""
-        seen = apply(tmp_path, [A, B, C, end(4, final(input_tokens=2999))])
+        seen = apply(tmp_path, [A, B, C, ended(4, final(input_tokens=2999))])
         assert seen == ("short", "backwards", 3, 3, Decimal("0.000370077"))
 
     def test_what_has_no_price_has_no_bound(self, tmp_path: Path) -> None:
         """Where not everything is priced, the worst case is unknown and not a number."""
-        seen = apply(tmp_path, [C, end(4, final(input_tokens=2999, output_tokens=1))])
+        seen = apply(tmp_path, [C, ended(4, final(input_tokens=2999, output_tokens=1))])
         assert seen[:2] + seen[4:] == ("short", "backwards", None)
 
     def test_a_later_good_end_makes_it_whole(self, tmp_path: Path) -> None:
         """What one end could not book, the next one can."""
-        bad, good = end(4, final(input_tokens=1)), end(5, final(input_tokens=3000), readings=3)
+        bad, good = ended(4, final(input_tokens=1)), ended(5, final(input_tokens=3000), readings=3)
         assert apply(tmp_path, [A, B, C, bad], [good])[:2] == ("complete", None)
 
     def test_a_gap_behind_the_end(self, tmp_path: Path) -> None:
@@ -228,7 +191,7 @@ class TestShort:
         seen = apply(tmp_path, [reading(9, input_tokens=10), END])
         assert seen[:2] == ("short", "contradicts_end, gap_after_end")
 
-    @pytest.mark.parametrize("groups", [[[A, end(2)]], [[end(2)], [A]]])
+    @pytest.mark.parametrize("groups", [[[A, ended(2)]], [[ended(2)], [A]]])
     def test_an_end_that_does_not_name_a_meter(
         self, tmp_path: Path, groups: list[list[Event]]
     ) -> None:
@@ -323,7 +286,7 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
     call = Call(session_id(3), [("Greeter", "llm", "priced", False)])
     call.use(0, {"characters": 5})
     call.end()
-    refused: list[Event] = [C, end(4, final(input_tokens=1))]
+    refused: list[Event] = [C, ended(4, final(input_tokens=1))]
     with Ledger.open(tmp_path, rate) as ledger:
         ledger.apply(
             [message(1, *refused, *call.events, reading(1, session_id=session_id(2), characters=1))]
@@ -343,7 +306,7 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
 
 def test_a_note_is_made_once(tmp_path: Path) -> None:
     """What comes again adds nothing, in the same ledger or a later one."""
-    events: list[Event] = [C, A, B, end(4, final(input_tokens=1)), reading(9, input_tokens=4000)]
+    events: list[Event] = [C, A, B, ended(4, final(input_tokens=1)), reading(9, input_tokens=4000)]
     with Ledger.open(tmp_path, rate) as ledger:
         assert ledger.apply([message(1, *events)]).session_notes == 5
         assert ledger.apply([message(1, *events)]).rows == 0

@@ -11,7 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.support.fleet import message, rate, reading
+from tests.support.events import message, reading
+from tests.support.fleet import rate
 from voicecosts.consumer.errors import SnapshotFailed
 from voicecosts.consumer.store.clock import Clock, Pacing
 from voicecosts.consumer.store.ledger import Ledger

@@ -10,27 +10,24 @@ from typing import Final
 import duckdb
 import pytest
 
-from tests.support.fleet import (
-    AGENT,
+from tests.support.events import (
     PRODUCER,
-    PROJECT,
     START_US,
     SUBJECT,
+    ended,
+    final,
     message,
-    rate,
     reading,
+    report,
     session_id,
+    started,
 )
+from tests.support.fleet import rate
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store import statements
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     QUANTITIES,
-    MeterTotals,
-    ProducerReport,
-    Quantities,
-    SessionEnded,
-    SessionStarted,
 )
 
 CONTRACT: Final = {
@@ -86,55 +83,21 @@ CONTRACT: Final = {
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     """A reader of a ledger with a finished call, a running one, and one that only used something."""
     folder: Path = tmp_path_factory.mktemp("views")
-    finished, running, unknown = session_id(1), session_id(2), session_id(3)
     day_us = 86_400_000_000
-    final = MeterTotals(
-        agent_label="Greeter",
-        modality="stt",
-        provider="p",
-        model="priced",
-        estimated=True,
-        totals=Quantities(audio_us=2_500_000),
-    )
+    heard = final(modality="stt", provider="p", model="priced", estimated=True, audio_us=2_500_000)
     with Ledger.open(folder, rate) as ledger:
         ledger.apply(
             [
                 message(
                     1,
-                    SessionStarted(
-                        session_id=finished,
-                        project=PROJECT,
-                        agent_id=AGENT,
-                        tenant="acme",
-                        started_at=START_US,
-                    ),
-                    SessionStarted(
-                        session_id=running, project=PROJECT, agent_id=AGENT, started_at=START_US
-                    ),
-                    reading(1, session_id=finished, input_tokens=1000),
-                    reading(
-                        2, session_id=finished, input_tokens=3000, occurred_at=START_US + day_us
-                    ),
-                    reading(1, session_id=unknown, model="unknown", characters=5, tenant="globex"),
-                    SessionEnded(
-                        session_id=finished,
-                        number=3,
-                        project=PROJECT,
-                        agent_id=AGENT,
-                        tenant="acme",
-                        ended_at=START_US + day_us,
-                        status="closed",
-                        meters=[final],
-                        readings=2,
-                    ),
+                    started(1, tenant="acme"),
+                    started(2),
+                    reading(1, input_tokens=1000),
+                    reading(2, input_tokens=3000, occurred_at=START_US + day_us),
+                    reading(1, of=3, model="unknown", characters=5, tenant="globex"),
+                    ended(3, heard, tenant="acme", ended_at=START_US + day_us),
                     *(
-                        ProducerReport(
-                            producer_id=producer,
-                            number=number,
-                            project=PROJECT,
-                            reported_at=START_US,
-                            dropped=10 * number,
-                        )
+                        report(number, producer_id=producer, dropped=10 * number)
                         for producer, number in ((PRODUCER, 1), (PRODUCER, 3), ("worker-2", 1))
                     ),
                 ),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.producer.publishing.test_buffer import ended, reading, started
+from tests.support.events import ended, reading, started
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.events import Event
@@ -360,7 +360,7 @@ def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
 
 def test_a_message_is_halved_down_to_its_events() -> None:
     """Halves keep the events in order and have ids that follow from the whole's."""
-    events: list[Event] = [started(), *(reading(number) for number in range(1, 4)), ended(number=4)]
+    events: list[Event] = [started(), *(reading(number) for number in range(1, 4)), ended(4)]
     (whole,) = Packer("producer").pack(events)
     first, second = halves(whole)
     assert (first.events, second.events) == (2, 3)

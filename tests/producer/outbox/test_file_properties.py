@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.producer.outbox.test_file import Clock, backlog
-from tests.producer.publishing.test_buffer import ended, newest, reading, started
+from tests.producer.publishing.test_buffer import newest
+from tests.support.events import ended, reading, report, started
 from voicecosts.producer.events import (
     Event,
     MeterReading,
-    ProducerReport,
     SessionEnded,
     SessionStarted,
     decode,
@@ -45,7 +45,7 @@ def made(first: int, count: int, meters: int) -> list[Event]:
         if number % 11 == 0:
             events.append(started(session))
         elif number % 13 == 0:
-            events.append(ended(session, number))
+            events.append(ended(number, of=session))
         else:
             events.append(reading(number, model=f"m-{number % meters}", of=session))
     return events
@@ -187,11 +187,8 @@ def test_thinning_keeps_the_newest_reading_of_every_meter(
 def test_only_the_newest_report_of_a_producer_is_kept() -> None:
     """Reports are running totals too; an outage does not leave a trail of them."""
     packer = Packer("producer")
-    reports = [
-        ProducerReport(producer_id="p", number=n, project="tests", reported_at=n, dropped=n)
-        for n in range(1, 5)
-    ]
-    messages = [message for report in reports for message in packer.pack([report])]
+    reports = [report(n, reported_at=n, dropped=n) for n in range(1, 5)]
+    messages = [message for each in reports for message in packer.pack([each])]
     thinning = Thinning()
     kept = [message for message in reversed(messages) if thinning.thin(message) is None]
     assert [decode(message.data).events for message in kept] == [[reports[-1]]]

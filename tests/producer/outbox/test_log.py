@@ -11,7 +11,7 @@ import pytest
 
 from tests.producer.outbox.test_adopted import orphan
 from tests.producer.outbox.test_file import NOW, messages
-from tests.producer.publishing.test_publisher import reading
+from tests.support.events import reading
 from tests.support.waiting import wait_until
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable
@@ -215,7 +215,7 @@ def test_a_damaged_message_of_a_living_worker_is_counted_by_it(tmp_path: Path) -
     folder = tmp_path / "outbox"
     with working(folder) as publisher:
         for agent in ("a", "b", "c"):
-            publisher.put(reading(1, agent=agent))
+            publisher.put(reading(1, agent_id=agent))
         publisher.flush().result(10)
         (path,) = files(folder)
         with sqlite3.connect(path, timeout=10) as db:

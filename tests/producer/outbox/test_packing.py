@@ -6,16 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.producer.golden.examples import BATCH, EVENTS, SESSION_ID, STARTED_AT
+from tests.producer.golden.examples import BATCH, EVENTS
+from tests.support.events import ended, final, started
 from voicecosts.producer.events import (
     MAX_BYTES,
     MAX_EVENTS,
     Event,
-    MeterTotals,
     ProducerReport,
-    Quantities,
     SessionEnded,
-    SessionStarted,
     decode,
     encode_event,
 )
@@ -25,33 +23,14 @@ from voicecosts.producer.subjects import project_token, subject
 PRODUCER = "0123456789abcdef"
 
 
-def started(number: int, *, project: str = "prod", agent_id: str = "dental") -> SessionStarted:
-    """Return a small event that tells its place."""
-    return SessionStarted(
-        session_id=SESSION_ID, project=project, agent_id=agent_id, started_at=STARTED_AT + number
-    )
-
-
-def ended(number: int, meters: int) -> SessionEnded:
+def large(number: int, meters: int) -> SessionEnded:
     """Return an event of about 350 bytes for each of its meters."""
-    return SessionEnded(
-        session_id=SESSION_ID,
-        number=number,
-        project="prod",
-        agent_id="dental",
-        ended_at=STARTED_AT + number,
-        status="success",
-        meters=[
-            MeterTotals(
-                agent_label="Greeter".ljust(128, "x"),
-                modality="llm",
-                provider="openai",
-                model=f"m-{place}".ljust(128, "x"),
-                totals=Quantities(requests=1),
-            )
+    return ended(
+        number,
+        *(
+            final(agent_label="x" * 128, model=f"m-{place}".ljust(128, "x"), requests=1)
             for place in range(meters)
-        ],
-        readings=number,
+        ),
     )
 
 
@@ -75,7 +54,7 @@ def test_small_events_become_full_batches_in_order() -> None:
 
 def test_a_full_batch_of_bytes_is_sent_before_it_is_full_of_events() -> None:
     """A message of many events stays within 256 kB, however few of them fit."""
-    events = [ended(number, 300) for number in range(1, 8)]
+    events = [large(number, 300) for number in range(1, 8)]
     messages = Packer(PRODUCER).pack(events)
     assert len(encode_event(events[0])) * 2 < MAX_BYTES < len(encode_event(events[0])) * 4
     assert len(messages) > 1
@@ -86,7 +65,7 @@ def test_a_full_batch_of_bytes_is_sent_before_it_is_full_of_events() -> None:
 
 def test_a_larger_event_travels_alone() -> None:
     """An event that no batch can hold is neither cut nor dropped, and takes nobody with it."""
-    events: list[Event] = [started(1), ended(2, 1000), started(3), started(4)]
+    events: list[Event] = [started(1), large(2, 1000), started(3), started(4)]
     messages = Packer(PRODUCER).pack(events)
     assert [message.events for message in messages] == [1, 1, 2]
     assert len(messages[1].data) > MAX_BYTES
@@ -150,8 +129,7 @@ def test_no_event_is_lost_doubled_or_moved_within_its_subject(
         if meters < 50:
             events.append(started(number, project=project, agent_id=agent_id))
         else:
-            large = ended(number, meters * 10)
-            events.append(replace(large, project=project, agent_id=agent_id))
+            events.append(replace(large(number, meters * 10), project=project, agent_id=agent_id))
     messages = Packer(PRODUCER).pack(events)
     for message in messages:
         assert 1 <= message.events <= MAX_EVENTS

@@ -14,15 +14,7 @@ from livekit.agents.ipc.mock_room import create_mock_room
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from tests.support.jobs import job
-from tests.support.pool_agents import (
-    QUIET,
-    Broken,
-    Dental,
-    Greeter,
-    Restaurant,
-    make_llm,
-    make_tts,
-)
+from tests.support.pool_agents import QUIET, Broken, Dental, Greeter, Restaurant, make_llm, make_tts
 from tests.support.waiting import until
 from voicecosts import AgentPool, HookLimits, SessionInfo, SessionOutcome, SessionStatus
 from voicecosts.producer.demo.devices import session_io

@@ -10,55 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.producer.golden.examples import SESSION_ID, STARTED_AT
+from tests.support.events import ended, reading, session_id, started
 from voicecosts.producer.config import BufferLimits
-from voicecosts.producer.events import Event, MeterReading, Quantities, SessionEnded, SessionStarted
+from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted
 from voicecosts.producer.publishing.buffer import FOLD, Buffer
-
-
-def session(number: int) -> str:
-    """Return a session id."""
-    return f"{SESSION_ID[:-4]}{number:04x}"
-
-
-def reading(
-    number: int, *, model: str = "m-1", of: int = 0, label: str = "a", estimated: bool = False
-) -> MeterReading:
-    """Return the reading `number` of a session; its totals are its number."""
-    return MeterReading(
-        session_id=session(of),
-        number=number,
-        project="prod",
-        agent_id="dental",
-        agent_label=label,
-        modality="llm",
-        provider="openai",
-        model=model,
-        estimated=estimated,
-        occurred_at=STARTED_AT,
-        totals=Quantities(requests=number),
-    )
-
-
-def started(of: int = 0) -> SessionStarted:
-    """Return the start of a session."""
-    return SessionStarted(
-        session_id=session(of), project="prod", agent_id="dental", started_at=STARTED_AT
-    )
-
-
-def ended(of: int = 0, number: int = 1) -> SessionEnded:
-    """Return the end of a session."""
-    return SessionEnded(
-        session_id=session(of),
-        number=number,
-        project="prod",
-        agent_id="dental",
-        ended_at=STARTED_AT,
-        status="success",
-        meters=[],
-        readings=0,
-    )
 
 
 def filled(events: list[Event], *, detail: int, meters: int) -> Buffer:
@@ -80,7 +35,7 @@ def drained(buffer: Buffer) -> list[Event]:
 
 def test_what_fits_comes_out_as_it_went_in() -> None:
     """Below its bound a buffer is a queue: every event, in order, once."""
-    events: list[Event] = [started(), reading(1), reading(2), reading(3), ended(number=4)]
+    events: list[Event] = [started(), reading(1), reading(2), reading(3), ended(4)]
     buffer = filled(events, detail=5, meters=1)
     assert len(buffer) == 5
     assert drained(buffer) == events
@@ -116,8 +71,8 @@ def test_a_full_buffer_keeps_the_newest_reading_of_each_meter() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        reading(3, of=1),
-        reading(3, label="b"),
+        reading(3, of=2),
+        reading(3, agent_label="b"),
         reading(3, model="m-2"),
         reading(3, estimated=True),
     ],
@@ -133,8 +88,10 @@ def test_readings_of_different_meters_are_never_merged(other: MeterReading) -> N
 def test_starts_and_ends_are_kept_where_readings_make_way() -> None:
     """A full buffer drops readings first: a later reading or the session's end repairs them."""
     readings = [reading(n, model=f"m-{n}") for n in range(1, 5)]
-    buffer = filled([started(0), *readings, ended(0, 5), ended(1), started(2)], detail=1, meters=3)
-    assert drained(buffer) == [started(0), *readings[:3], ended(0, 5), ended(1), started(2)]
+    buffer = filled(
+        [started(), *readings, ended(5), ended(1, of=2), started(3)], detail=1, meters=3
+    )
+    assert drained(buffer) == [started(), *readings[:3], ended(5), ended(1, of=2), started(3)]
     assert buffer.dropped == 1
 
 
@@ -143,7 +100,7 @@ def test_a_buffer_never_grows_beyond_its_bounds() -> None:
     buffer = Buffer(BufferLimits(detail=5, meters=10))
     for number in range(1, 201):
         buffer.put(reading(number, model=f"m-{number}"))
-        buffer.put(ended(number))
+        buffer.put(ended(1, of=number))
         assert len(buffer) <= 5 + 2 * 10
     assert buffer.captured == 400
     assert len(drained(buffer)) + buffer.dropped == 400
@@ -161,12 +118,12 @@ def test_a_meter_that_is_known_is_updated_even_in_a_full_buffer() -> None:
 def test_coalesced_readings_are_counted_per_session_and_asked_for_once() -> None:
     """The end of a session says how much of its detail was merged away."""
     buffer = filled(
-        [started(), *(reading(n) for n in range(1, 5)), reading(1, of=1), reading(2, of=1)],
+        [started(), *(reading(n) for n in range(1, 5)), reading(1, of=2), reading(2, of=2)],
         detail=1,
         meters=9,
     )
-    assert [buffer.coalesced_of(session(of)) for of in (0, 1, 2)] == [3, 1, 0]
-    assert buffer.coalesced_of(session(0)) == 0
+    assert [buffer.coalesced_of(session_id(of)) for of in (1, 2, 3)] == [3, 1, 0]
+    assert buffer.coalesced_of(session_id(1)) == 0
     assert buffer.coalesced == 4
 
 
@@ -207,7 +164,7 @@ def test_a_reading_that_comes_during_a_fold_is_not_replaced_by_an_older_one() ->
     buffer._folded = Interrupted()
     buffer.fold()
     kept = [event for event in drained(buffer) if isinstance(event, MeterReading)]
-    assert max(event.number for event in kept if event.session_id == session(0)) == 2
+    assert max(event.number for event in kept if event.session_id == session_id(1)) == 2
 
 
 def test_a_buffer_with_room_is_not_folded() -> None:
@@ -254,7 +211,7 @@ def follow(steps: list[Step], buffer: Buffer) -> tuple[list[Event], list[Event]]
         elif step == "fold":
             buffer.fold()
         else:
-            event: Event = ended(argument, number)
+            event: Event = ended(number, of=argument)
             if step == "put":
                 event = reading(number, model=f"m-{argument % 2}", of=argument // 2)
             put.append(event)
@@ -319,5 +276,7 @@ def test_many_threads_put_while_one_takes_and_nothing_is_lost() -> None:
     taken += drained(buffer)
     assert buffer.dropped == buffer.coalesced == 0
     for voice in range(voices):
-        own = [e for e in taken if isinstance(e, MeterReading) and e.session_id == session(voice)]
+        own = [
+            e for e in taken if isinstance(e, MeterReading) and e.session_id == session_id(voice)
+        ]
         assert [e.number for e in own] == list(range(1, each + 1))

@@ -12,35 +12,17 @@ from pathlib import Path
 
 import nkeys
 import pytest
+from msgspec.structs import replace
 from nats.js import api
 
 from tests.support import stream
 from tests.support.broker import Broker
+from tests.support.events import ended, reading
 from tests.support.waiting import until
-from voicecosts.producer.capture.identity import new_session_id
 from voicecosts.producer.config import BufferLimits, ProducerConfig
-from voicecosts.producer.events import Event, MeterReading, ProducerReport, Quantities, SessionEnded
+from voicecosts.producer.events import Event, MeterReading, ProducerReport
 from voicecosts.producer.publishing.buffer import Buffer
 from voicecosts.producer.publishing.publisher import Publisher
-
-SESSION = new_session_id(1_700_000_000_000_000)
-
-
-def reading(number: int, *, model: str = "m", agent: str = "a", size: int = 0) -> MeterReading:
-    """Return a reading whose totals follow its number."""
-    return MeterReading(
-        session_id=SESSION,
-        number=number,
-        project="tests",
-        agent_id=agent,
-        agent_label="label",
-        modality="llm",
-        provider="scripted",
-        provider_raw="x" * size,
-        model=model,
-        occurred_at=1_700_000_000_000_000,
-        totals=Quantities(input_tokens=number),
-    )
 
 
 @contextmanager
@@ -81,7 +63,7 @@ async def test_each_agent_has_its_own_subject(broker: Broker) -> None:
     await stream.declare(broker.url)
     with publishing(broker.url) as publisher:
         for number in range(1, 11):
-            publisher.put(reading(number, agent=f"agent {number % 2}"))
+            publisher.put(reading(number, agent_id=f"agent {number % 2}"))
         await flushed(publisher)
         stored = await stream.batches(broker.url)
     assert {frozenset(e.agent_id for e in batch.events) for batch in stored} == {
@@ -184,7 +166,7 @@ async def test_a_message_over_max_payload_is_refused_once_and_does_not_block(
     with Broker(tmp_path_factory.mktemp("small"), max_payload="2048") as small:
         await stream.declare(small.url)
         with publishing(small.url) as publisher, caplog.at_level(logging.ERROR):
-            publisher.put(reading(1, size=3000))
+            publisher.put(replace(reading(1), provider_raw="x" * 3000))
             await flushed(publisher)
             publisher.put(reading(2))
             await flushed(publisher)
@@ -225,16 +207,7 @@ def test_put_never_raises_and_never_waits_for_the_thread() -> None:
 
 def test_the_end_of_a_session_is_kept_when_the_buffer_is_full() -> None:
     """A session's end carries all totals, so it is the last thing to make way."""
-    end = SessionEnded(
-        session_id=SESSION,
-        number=9,
-        project="tests",
-        agent_id="a",
-        ended_at=1,
-        status="success",
-        meters=[],
-        readings=8,
-    )
+    end = ended(9)
     buffer = Buffer(BufferLimits(detail=1, meters=2))
     kept: list[Event] = [reading(n, model=f"model {n}") for n in range(1, 9)]
     for event in [*kept, end]:
