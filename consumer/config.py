@@ -8,28 +8,18 @@ configurations end up in logs.
 from __future__ import annotations
 
 import os
-import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
-from urllib.parse import urlsplit
+from typing import Final
 
 from msgspec import Struct
 
 from voicecosts.consumer.errors import InvalidConfig
+from voicecosts.producer import settings
 
-SERVERS: Final = "COSTS_SERVERS"
-CREDENTIALS: Final = "COSTS_CREDENTIALS"
-DATA_DIR: Final = "COSTS_DATA_DIR"
-
-DEFAULT_PORT: Final = 4222
 DEFAULT_SNAPSHOT_INTERVAL_S: Final = 5.0
 DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
 """Two weeks of about 15 events a second, packed; the broker reserves this much of its disk."""
-
-_SCHEMES = ("nats", "tls", "ws", "wss")
-_USERINFO = re.compile(r"(?<=://)[^/,\s]+(?=@)")
 
 
 class LedgerConfig(Struct, frozen=True, kw_only=True):
@@ -48,7 +38,8 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return (
-            f"LedgerConfig(data_dir={str(self.data_dir)!r}, servers={mask(', '.join(self.servers))!r}, "
+            f"LedgerConfig(data_dir={str(self.data_dir)!r}, "
+            f"servers={', '.join(map(settings.mask, self.servers))!r}, "
             f"credentials={str(self.credentials) if self.credentials else None!r}, "
             f"snapshot_interval_s={self.snapshot_interval_s}, replicas={self.replicas}, "
             f"stream_max_bytes={self.stream_max_bytes})"
@@ -78,10 +69,16 @@ def from_env(
     urls: tuple[str, ...] = ()
     secret: Path | None = None
     if not own_broker:
-        urls = _servers(servers or environ.get(SERVERS, ""), problems)
-        secret = credentials or _path(environ.get(CREDENTIALS, ""))
-        if secret is not None:
-            _check_credentials(secret, problems)
+        urls, problems = settings.parse_servers(servers or environ.get(settings.SERVERS, ""))
+        if not urls:
+            problems.append(
+                f"no NATS server is named: give --servers {settings.EXAMPLE} "
+                f"or set {settings.SERVERS}"
+            )
+        named = environ.get(settings.CREDENTIALS, "")
+        secret = credentials or (Path(named).expanduser() if named.strip() else None)
+        if secret is not None and (problem := settings.credentials_problem(secret)):
+            problems.append(problem)
     interval_s = DEFAULT_SNAPSHOT_INTERVAL_S if snapshot_interval_s is None else snapshot_interval_s
     copies = 1 if replicas is None else replicas
     max_bytes = DEFAULT_STREAM_MAX_BYTES if stream_max_bytes is None else stream_max_bytes
@@ -91,8 +88,7 @@ def from_env(
         problems.append(f"replicas is {copies}: JetStream keeps 1, 3 or 5 copies")
     if max_bytes < 2**20:
         problems.append(f"the stream's limit is {max_bytes} bytes: give at least one mebibyte")
-    folder = data_dir or _path(environ.get(DATA_DIR, "")) or default_data_dir(environ)
-    folder = folder.absolute()
+    folder = (data_dir or settings.data_dir(environ)).absolute()
     if folder.exists() and not folder.is_dir():
         problems.append(f"the data directory {folder} is a file: name a folder")
     if problems:
@@ -105,67 +101,3 @@ def from_env(
         replicas=copies,
         stream_max_bytes=max_bytes,
     )
-
-
-def default_data_dir(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path:
-    """Return the platform's folder for user data, with `voicecosts` in it."""
-    if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "voicecosts"
-    share = environ.get("XDG_DATA_HOME", "")
-    # The XDG rules say to ignore a path that is not absolute.
-    base = Path(share) if Path(share).is_absolute() else Path.home() / ".local" / "share"
-    return base / "voicecosts"
-
-
-def mask(text: str) -> str:
-    """Return `text` with the user, password or token of every URL in it replaced by `***`."""
-    return _USERINFO.sub("***", text)
-
-
-def credentials_kind(text: str) -> Literal["creds", "seed"] | None:
-    """Tell a NATS .creds file from an nkey seed by its contents; `None` for anything else."""
-    if "-----BEGIN NATS USER JWT-----" in text and "-----BEGIN USER NKEY SEED-----" in text:
-        return "creds"
-    return "seed" if re.fullmatch(r"SU[A-Z2-7]{56}", text.strip()) else None
-
-
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser() if text.strip() else None
-
-
-def _servers(text: str, problems: list[str]) -> tuple[str, ...]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        problems.append(
-            f"no NATS server is named: give --servers nats://host:{DEFAULT_PORT} or set {SERVERS}"
-        )
-    urls = tuple(part if "://" in part else f"nats://{part}" for part in parts)
-    usable = [url for url in urls if _is_server(url, problems)]
-    if len({urlsplit(url).scheme.startswith("ws") for url in usable}) > 1:
-        problems.append("the servers mix websocket and plain NATS addresses: use one kind")
-    return urls
-
-
-def _is_server(url: str, problems: list[str]) -> bool:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        usable = False
-    if not usable:
-        problems.append(f"{mask(url)!r} is no NATS address: write nats://host:{DEFAULT_PORT}")
-    return usable
-
-
-def _check_credentials(path: Path, problems: list[str]) -> None:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        problems.append(f"the credentials file {path} cannot be read ({reason}): check the path")
-        return
-    if credentials_kind(text) is None:
-        problems.append(
-            f"{path} holds neither NATS credentials nor an nkey seed: "
-            "give a .creds file, or a file with one seed that starts with SU"
-        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,13 +10,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from voicecosts.producer import settings
 from voicecosts.producer.errors import ConfigError
 from voicecosts.producer.names import MAX_NAME
-
-_USERINFO = re.compile(r"^((?:[a-z]+://)?).*@")
-_SEED = re.compile(r"SU[A-Z2-7]{56}")
-_CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
-_SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
 
 OUTBOX_MAX_BYTES: Final = 256 * 2**20
 """What the outboxes of one host may hold together, if nothing else is said."""
@@ -71,15 +65,10 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
     @property
     def target(self) -> str:
         """Where messages go, in words and without secrets."""
-        return ", ".join(map(mask, self.servers)) or LOCAL_LEDGER
+        return ", ".join(map(settings.mask, self.servers)) or LOCAL_LEDGER
 
     def __repr__(self) -> str:
         return f"ProducerConfig(project={self.project!r}, servers=({self.target}))"
-
-
-def mask(server: str) -> str:
-    """Return a server URL without its user, password or token."""
-    return _USERINFO.sub(r"\1***@", server)
 
 
 def resolve(
@@ -100,85 +89,59 @@ def resolve(
     """
     environ = os.environ if environ is None else environ
     problems: list[str] = []
-    project = (project if project is not None else environ.get("COSTS_PROJECT", "")).strip()
+    project = (project if project is not None else environ.get(settings.PROJECT, "")).strip()
     if not project:
-        problems.append("no project: pass project='…' or set COSTS_PROJECT")
+        problems.append(f"no project: pass project='…' or set {settings.PROJECT}")
     elif len(project) > MAX_NAME:
         problems.append(
             f"the project has {len(project)} characters; at most {MAX_NAME} are carried"
         )
-    urls = _urls(servers if servers is not None else environ.get("COSTS_SERVERS", ""))
-    problems += [
-        f"{mask(url)!r} is no NATS address: write nats://host:port"
-        for url in urls
-        if not url.startswith(_SCHEMES)
-    ]
-    path = str(credentials or environ.get("COSTS_CREDENTIALS") or "") or None
-    if path is not None and (problem := _credentials_problem(path)):
+    urls, wrong = settings.parse_servers(
+        servers if servers is not None else environ.get(settings.SERVERS, "")
+    )
+    problems += wrong
+    path = str(credentials or environ.get(settings.CREDENTIALS) or "") or None
+    if path is not None and (problem := settings.credentials_problem(Path(path))):
         problems.append(problem)
     if path is not None and not urls:
         problems.append(
-            f"the credentials {path!r} are for no server: pass servers='nats://host:4222' or set "
-            "COSTS_SERVERS (or leave the credentials out, to keep everything on this host)"
+            f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "
+            f"{settings.SERVERS} (or leave the credentials out, to keep everything on this host)"
         )
-    folder = Path(outbox_dir).expanduser() if outbox_dir else outbox_folder(environ)
-    max_bytes = _max_bytes(outbox_max_bytes, environ.get("COSTS_OUTBOX_MAX_BYTES", ""), problems)
+    folder = Path(outbox_dir).expanduser().absolute() if outbox_dir else outbox_folder(environ)
+    max_bytes = _max_bytes(outbox_max_bytes, environ.get(settings.OUTBOX_MAX_BYTES, ""), problems)
     if problems:
         raise ConfigError(problems)
     return ProducerConfig(
         project=project,
         servers=urls,
         credentials=path,
-        outbox_dir=folder.absolute(),
+        outbox_dir=folder,
         outbox_max_bytes=max_bytes,
     )
 
 
 def outbox_folder(
-    environ: Mapping[str, str],
-    *,
-    data_dir: Path | None = None,
-    platform: str = sys.platform,
+    environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None
 ) -> Path:
-    """Return the folder of the outboxes, whether or not it exists.
+    """Return the full path of the folder of the outboxes, whether or not it exists.
 
-    `COSTS_OUTBOX_DIR`, or else `outbox` in the data directory: `data_dir`, `COSTS_DATA_DIR`, or the
-    user's own data folder. So a worker and a ledger that name the same data directory meet.
+    `COSTS_OUTBOX_DIR`, or else `outbox` in `data_dir` or in the data directory of the environment.
+    So a worker and a ledger that name the same data directory meet.
     """
-    if named := environ.get("COSTS_OUTBOX_DIR", "").strip():
-        return Path(named).expanduser()
-    if data_dir is None and (home := environ.get("COSTS_DATA_DIR", "").strip()):
-        data_dir = Path(home).expanduser()
-    return (data_dir or _user_data(environ, platform)) / "outbox"
+    environ = os.environ if environ is None else environ
+    if named := environ.get(settings.OUTBOX_DIR, "").strip():
+        return Path(named).expanduser().absolute()
+    return (data_dir or settings.data_dir(environ)).absolute() / "outbox"
 
 
-def _user_data(environ: Mapping[str, str], platform: str) -> Path:
-    if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "voicecosts"
-    share = Path(environ.get("XDG_DATA_HOME", ""))
-    # The XDG rules say to ignore a path that is not absolute.
-    base = share if share.is_absolute() else Path.home() / ".local" / "share"
-    return base / "voicecosts"
+def command_project(environ: Mapping[str, str] | None = None) -> str:
+    """Return the project in which a command reports on what it publishes for dead processes.
 
-
-def is_seed(text: str) -> bool:
-    """Whether the text of a credentials file is an nkey seed of a user."""
-    return _SEED.fullmatch(text.strip()) is not None
-
-
-def is_creds(text: str) -> bool:
-    """Whether the text of a credentials file is that of a NATS `.creds` file."""
-    return all(marker in text for marker in _CREDS)
-
-
-def _credentials_problem(path: str) -> str | None:
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        return f"the credentials file {path!r} cannot be read ({error.strerror})"
-    if is_seed(text) or is_creds(text):
-        return None
-    return f"{path!r} is neither a NATS .creds file nor an nkey seed of a user (SU…)"
+    `COSTS_PROJECT`, or `voicecosts`: unlike a worker, a command has no sessions of its own.
+    """
+    environ = os.environ if environ is None else environ
+    return environ.get(settings.PROJECT, "").strip() or "voicecosts"
 
 
 def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:
@@ -187,7 +150,7 @@ def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:
     try:
         value = int(text) if given is None else given
     except ValueError:
-        problems.append(f"COSTS_OUTBOX_MAX_BYTES is {text!r}: give a whole number of bytes")
+        problems.append(f"{settings.OUTBOX_MAX_BYTES} is {text!r}: give a whole number of bytes")
         return OUTBOX_MAX_BYTES
     if value < _LEAST_OUTBOX_BYTES:
         problems.append(f"the outbox may hold {value} bytes: give at least one mebibyte")
@@ -197,8 +160,3 @@ def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:
 def with_limits(config: ProducerConfig, limits: BufferLimits | None) -> ProducerConfig:
     """Return `config` with other buffer limits."""
     return config if limits is None else replace(config, limits=limits)
-
-
-def _urls(servers: str | Sequence[str]) -> tuple[str, ...]:
-    parts = servers.split(",") if isinstance(servers, str) else servers
-    return tuple(part.strip() for part in parts if part.strip())

@@ -22,8 +22,9 @@ from nats.js.errors import APIError, NotFoundError
 
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.broker.stream import DURABLE
-from voicecosts.consumer.config import LedgerConfig, credentials_kind, mask
+from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
+from voicecosts.producer.settings import credentials_kind, mask
 from voicecosts.producer.subjects import STREAM
 
 GROUP_MESSAGES: Final = 500

@@ -17,7 +17,8 @@ from typing import Final
 
 from voicecosts.consumer.broker.connection import UNUSABLE, Connection, Group, Waits, failure, words
 from voicecosts.consumer.broker.stream import declaration, ensure, rewind
-from voicecosts.consumer.config import LedgerConfig, mask
+from voicecosts.consumer.config import LedgerConfig
+from voicecosts.producer.settings import mask
 from voicecosts.producer.subjects import STREAM
 
 START_DEADLINE_S: Final = 30.0

@@ -18,10 +18,11 @@ from typing import Any, Final
 
 from msgspec import ValidationError, convert
 
-from voicecosts.producer.config import ProducerConfig, mask
+from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.outbox.lock import DATABASE
 from voicecosts.producer.outbox.packing import Packed
+from voicecosts.producer.settings import mask
 
 ROW_BYTES: Final = 200
 """What a message costs beside its data: ids, subject, numbers, the page it lies on."""

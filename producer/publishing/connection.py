@@ -22,9 +22,10 @@ import nats.js.errors
 from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext
 
-from voicecosts.producer.config import ProducerConfig, is_creds, is_seed, mask
+from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
 from voicecosts.producer.outbox.packing import Packed
+from voicecosts.producer.settings import credentials_kind, mask
 from voicecosts.producer.subjects import PREFIX, STREAM
 
 logger = logging.getLogger(__name__)
@@ -251,11 +252,12 @@ def credential_options(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     text = Path(path).read_text(encoding="utf-8", errors="replace")
-    if is_seed(text):
-        return {"nkeys_seed_str": text.strip()}
-    if not is_creds(text):
-        raise ValueError(f"{path!r} holds no credentials at this moment")
-    return {"user_credentials": RawCredentials(text)}
+    match credentials_kind(text):
+        case "seed":
+            return {"nkeys_seed_str": text.strip()}
+        case "creds":
+            return {"user_credentials": RawCredentials(text)}
+    raise ValueError(f"{path!r} holds no credentials at this moment")
 
 
 def _words(error: BaseException | None) -> str:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from voicecosts.analytics.config import from_env
+from voicecosts.consumer.config import from_env as ledger_of
 
-HOME = Path.home()
 
-
-@pytest.mark.parametrize(
-    ("environ", "platform", "expected"),
-    [
-        ({"COSTS_DATA_DIR": "/srv/costs"}, "linux", Path("/srv/costs")),
-        ({"COSTS_DATA_DIR": "~/costs"}, "linux", HOME / "costs"),
-        ({"COSTS_DATA_DIR": ""}, "linux", HOME / ".local/share/voicecosts"),
-        ({}, "linux", HOME / ".local/share/voicecosts"),
-        ({"XDG_DATA_HOME": "/data"}, "linux", Path("/data/voicecosts")),
-        ({"XDG_DATA_HOME": "data"}, "linux", HOME / ".local/share/voicecosts"),
-        ({}, "darwin", HOME / "Library/Application Support/voicecosts"),
-    ],
-)
-def test_the_data_directory(environ: dict[str, str], platform: str, expected: Path) -> None:
-    """The variable wins, then the platform's folder; a relative XDG path is ignored."""
-    assert from_env(environ, platform=platform).data_dir == expected
+def test_the_data_directory_is_that_of_the_ledger() -> None:
+    """A query without arguments reads what the ledger writes: one rule names the folder of both."""
+    for environ in ({}, {"COSTS_DATA_DIR": "~/costs"}, {"XDG_DATA_HOME": "/data"}):
+        assert from_env(environ).data_dir == ledger_of(own_broker=True, environ=environ).data_dir
 
 
 def test_debug_is_off_unless_asked_for() -> None:

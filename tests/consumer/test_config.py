@@ -6,24 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from voicecosts.consumer.config import (
-    LedgerConfig,
-    credentials_kind,
-    default_data_dir,
-    from_env,
-    mask,
-)
+from tests.producer.test_settings import CREDS
+from voicecosts.consumer.config import LedgerConfig, from_env
 from voicecosts.consumer.errors import InvalidConfig
-
-SEED = "SU" + "A" * 56
-CREDS = f"""-----BEGIN NATS USER JWT-----
-eyJ0eXAiOiJKV1QifQ.e30.c2ln
-------END NATS USER JWT------
-
------BEGIN USER NKEY SEED-----
-{SEED}
-------END USER NKEY SEED------
-"""
 
 
 class TestFromEnv:
@@ -53,10 +38,6 @@ class TestFromEnv:
         )
         assert (config.servers, config.data_dir) == (("nats://here:4222",), tmp_path / "here")
 
-    def test_a_server_without_scheme_is_a_nats_server(self) -> None:
-        """`host:port` is how people write a NATS address."""
-        assert from_env(servers="bus:4222", environ={}).servers == ("nats://bus:4222",)
-
     def test_every_problem_is_reported_at_once(self, tmp_path: Path) -> None:
         """A set-up with four mistakes is corrected in one go, not in four."""
         (tmp_path / "file").touch()
@@ -72,7 +53,7 @@ class TestFromEnv:
             )
         text = str(caught.value)
         assert len(caught.value.problems) == 7
-        for word in ("http://a:80", "notaport", "absent.creds", "file", "interval", "replicas"):
+        for word in ("http://a:80", "'b'", "absent.creds", "file", "interval", "replicas"):
             assert word in text
 
     def test_no_server_at_all_says_what_to_set(self) -> None:
@@ -85,51 +66,6 @@ class TestFromEnv:
         environ = {"COSTS_SERVERS": "nats://elsewhere:4222", "COSTS_CREDENTIALS": "/absent"}
         config = from_env(own_broker=True, data_dir=tmp_path, environ=environ)
         assert (config.servers, config.credentials) == ((), None)
-
-    def test_websocket_and_plain_servers_do_not_mix(self) -> None:
-        """The client cannot change the kind of connection between two servers."""
-        with pytest.raises(InvalidConfig, match="mix"):
-            from_env(servers="nats://a:4222,ws://b:80", environ={})
-
-    @pytest.mark.parametrize("text", ["", "secret", "SUshort", "-----BEGIN NATS USER JWT-----"])
-    def test_a_file_without_credentials_is_refused(self, tmp_path: Path, text: str) -> None:
-        """A wrong file is told from a denied one before anything connects."""
-        (tmp_path / "c").write_text(text)
-        with pytest.raises(InvalidConfig, match=r"neither .* nor an nkey seed"):
-            from_env(servers="nats://a", credentials=tmp_path / "c", environ={})
-
-    def test_a_binary_credentials_file_is_refused(self, tmp_path: Path) -> None:
-        """Bytes that are no text are a wrong file, not a crash."""
-        (tmp_path / "c").write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(InvalidConfig, match="not a text file"):
-            from_env(servers="nats://a", credentials=tmp_path / "c", environ={})
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [(CREDS, "creds"), (SEED, "seed"), (f"\n{SEED}\n", "seed"), ("SA" + SEED, None)],
-)
-def test_credentials_are_told_apart_by_their_contents(text: str, kind: str | None) -> None:
-    """Both kinds come as a path, so the file itself says which it is."""
-    assert credentials_kind(text) == kind
-
-
-class TestDefaultDataDir:
-    def test_linux_uses_the_users_share_folder(self) -> None:
-        """XDG_DATA_HOME decides, and without it ~/.local/share."""
-        assert default_data_dir({"XDG_DATA_HOME": "/d"}, platform="linux") == Path("/d/voicecosts")
-        home = Path.home() / ".local" / "share" / "voicecosts"
-        assert default_data_dir({}, platform="linux") == home
-
-    def test_a_relative_xdg_folder_is_ignored(self) -> None:
-        """A relative path would put the books wherever the command happened to be started."""
-        home = Path.home() / ".local" / "share" / "voicecosts"
-        assert default_data_dir({"XDG_DATA_HOME": "here"}, platform="linux") == home
-
-    def test_macos_uses_application_support(self) -> None:
-        """The platform's own place for user data."""
-        folder = Path.home() / "Library" / "Application Support" / "voicecosts"
-        assert default_data_dir({}, platform="darwin") == folder
 
 
 class TestSecrets:
@@ -145,10 +81,3 @@ class TestSecrets:
         with pytest.raises(InvalidConfig) as caught:
             from_env(servers="http://T0KEN@a", environ={})
         assert "T0KEN" not in str(caught.value)
-
-    def test_only_the_userinfo_is_masked(self) -> None:
-        """Host and port stay readable: they are what one looks for in a log."""
-        assert (
-            mask("no answer from nats://t@h:1, ws://h:2")
-            == "no answer from nats://***@h:1, ws://h:2"
-        )

@@ -1,0 +1,114 @@
+"""What both sides of the bus must read alike: NATS addresses, credentials and the data folder.
+
+A worker, a ledger and a query that are given the same settings must meet, so each rule stands here
+once. Needs the standard library only, and never reads the environment: the config module of each
+package hands it in. The analytics' config imports this module for the data folder, and nothing else
+of the producer.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+PROJECT: Final = "COSTS_PROJECT"
+SERVERS: Final = "COSTS_SERVERS"
+CREDENTIALS: Final = "COSTS_CREDENTIALS"
+DATA_DIR: Final = "COSTS_DATA_DIR"
+OUTBOX_DIR: Final = "COSTS_OUTBOX_DIR"
+OUTBOX_MAX_BYTES: Final = "COSTS_OUTBOX_MAX_BYTES"
+DEBUG: Final = "COSTS_DEBUG"
+
+EXAMPLE: Final = "nats://host:4222"
+"""An address as messages recommend it."""
+
+_SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
+# Greedy, because a password may hold an at sign: hiding too much of a text is better than a secret.
+_SECRET: Final = re.compile(r"^((?:.*?://)?).*@", re.DOTALL)
+_CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
+_SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
+
+
+def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the URLs of NATS servers, and what is wrong with them, without secrets.
+
+    `given` is a text with commas, or a sequence. An address is `host` or `host:port`, to which
+    nats:// is added, or a URL with nats://, tls://, ws:// or wss://, which may hold
+    `user:password@` or `token@`. An IPv6 address stands in brackets. A password with a comma,
+    slash, question mark or hash cannot stand in an address: use a credentials file.
+    """
+    parts = given.split(",") if isinstance(given, str) else given
+    stripped = [part.strip() for part in parts]
+    urls = tuple(part if "://" in part else f"nats://{part}" for part in stripped if part)
+    problems = [problem for url in urls if (problem := _address_problem(url))]
+    if not problems and len({url.startswith("ws") for url in urls}) > 1:
+        problems.append("the servers mix websocket and plain NATS addresses: use one kind")
+    return urls, problems
+
+
+def _address_problem(url: str) -> str | None:
+    not_one = f"{mask(url)!r} is not a NATS address: write {EXAMPLE}"
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no IPv6 address
+        return not_one
+    is_cut = "@" in parts.path + parts.query + parts.fragment  # in the middle of a password
+    is_clean = url.isprintable() and " " not in url
+    if not (url.startswith(_SCHEMES) and parts.hostname and is_clean) or is_cut:
+        return not_one
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        # The port itself is not shown: it may be half of a password with a comma.
+        return (
+            f"the port of NATS server {parts.hostname!r} is not a number from 1 to 65535: "
+            f"write {EXAMPLE}"
+        )
+    return None
+
+
+def mask(text: str) -> str:
+    """Return a URL, or a text with a URL in it, with its user, password or token as `***`."""
+    return _SECRET.sub(r"\1***@", text)
+
+
+def credentials_kind(text: str) -> Literal["creds", "seed"] | None:
+    """Tell a NATS .creds file from an nkey seed of a user by its contents; `None` if neither."""
+    if all(marker in text for marker in _CREDS):
+        return "creds"
+    return "seed" if _SEED.fullmatch(text.strip()) else None
+
+
+def credentials_problem(path: Path) -> str | None:
+    """Return why a credentials file cannot be used, or `None`."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"the credentials file {path} cannot be read ({error.strerror}): check the path"
+    if credentials_kind(text) is None:
+        return (
+            f"{path} is neither a NATS .creds file nor an nkey seed of a user: give a .creds file, "
+            "or a file with one seed that starts with SU"
+        )
+    return None
+
+
+def data_dir(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path:
+    """Return the data directory, whether or not it exists.
+
+    `COSTS_DATA_DIR`, or `voicecosts` in the platform's folder for user data.
+    """
+    if named := environ.get(DATA_DIR, "").strip():
+        return Path(named).expanduser()
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "voicecosts"
+    share = Path(environ.get("XDG_DATA_HOME", ""))
+    # The XDG rules say to ignore a path that is not absolute.
+    base = share if share.is_absolute() else Path.home() / ".local" / "share"
+    return base / "voicecosts"
