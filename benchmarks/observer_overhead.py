@@ -26,7 +26,7 @@ from livekit.agents.metrics import LLMMetrics
 from livekit.agents.metrics.base import Metadata
 
 from voicecosts import CostObserver
-from voicecosts.producer.capture.tap import listener
+from voicecosts.producer.capture.listener import listener
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.process import PROCESS
 

@@ -47,7 +47,7 @@ from tests.support.broker import Broker
 from voicecosts import CostObserver
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
-from voicecosts.producer.capture.tap import listener
+from voicecosts.producer.capture.listener import listener
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.events import now_us

@@ -17,8 +17,9 @@ from livekit.agents import AgentSession
 
 from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
+from voicecosts.producer.capture.listener import listener
 from voicecosts.producer.capture.meters import Meters
-from voicecosts.producer.capture.tap import Tap, listener
+from voicecosts.producer.capture.tap import Tap
 from voicecosts.producer.capture.usage import UnknownMetricsError, Usage, usage_of
 from voicecosts.producer.events import Event, now_us
 from voicecosts.producer.publishing.buffer import Buffer
@@ -38,7 +39,7 @@ class Outlet(Protocol):
     buffer: Buffer
 
     def put(self, event: Event) -> None:
-        """Take an event without waiting and without raising."""
+        """Accept an event without waiting and without raising."""
 
 
 class Attachment:
@@ -61,9 +62,11 @@ class Attachment:
         self.unknown_metrics: set[str] = set()
         self._outlet = outlet
         self._on_detached = on_detached
-        self._tap = Tap(session, self._measured)
-        if job is not None:
-            self._tap.job = job
+        self._tap = Tap(
+            session,
+            self._measured,
+            job=job,
+        )
         self._estimates = Estimates(self._estimated)
         self._on_speech = listener(self._speech_created)
         self._on_close = listener(self._session_closed)
@@ -80,12 +83,9 @@ class Attachment:
     def open(self) -> None:
         """Publish the start and begin to listen. A running session's past is caught up with."""
         self._outlet.put(self.meters.started())
-        running = self._tap.running_agent() is not None
         self._tap.open()
         self.session.on("speech_created", self._on_speech)
         self.session.on("close", self._on_close)
-        if running:
-            self._tap.catch_up()
 
     def finalise(self, *, status: str, reason: str) -> bool:
         """Publish the end with every meter's totals, once; tell whether this call did it."""

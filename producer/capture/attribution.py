@@ -1,4 +1,4 @@
-"""Which session of this process caused a usage event. Every event is given to one, never to two.
+"""Which session of this process caused a usage event. Every event goes to one session, never to two.
 
 Sessions may share provider objects, so the object says nothing about the caller. The context does:
 LiveKit emits metrics in the task that made the request. Where no context decides and several
@@ -14,15 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import ref
 
-from livekit.agents import get_job_context
+from livekit.agents import AgentSession, get_job_context
+from msgspec import Struct, field
 
+from voicecosts.producer.capture.listener import METRICS, Listener, listener
 from voicecosts.producer.capture.usage import NOT_USAGE, usage_of
-
-if TYPE_CHECKING:
-    from voicecosts.producer.capture.tap import Tap
 
 try:  # private: it sharpens attribution, and a test watches that it is still there
     from livekit.agents.voice.agent_activity import _AgentActivityContextVar as _ACTIVITY
@@ -32,162 +31,175 @@ except ImportError:  # pragma: no cover - a later livekit-agents
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
-"""Metrics objects that are remembered as given away."""
+"""Metrics objects that are remembered as attributed."""
 
-Listener = Callable[[Any], None]
+
+class Candidate(Struct, eq=False, weakref=True, kw_only=True):
+    """A session that usage may be attributed to. The last two fields are written by `Attribution`.
+
+    `receive` gets a metrics object of the session and the label of the agent that caused it, `None`
+    for the active one.
+    """
+
+    session: AgentSession[Any]
+    job: Any
+    receive: Callable[[Any, str | None], None]
+    is_open: bool = False
+    components: dict[int, _Component] = field(default_factory=dict)
+
+
+class _Component(Struct, eq=False):
+    """A provider object, its one listener, and the sessions that use it."""
+
+    emitter: Any
+    on_metrics: Listener | None = None
+    users: dict[int, Candidate] = field(default_factory=dict)
 
 
 class _Opened:
-    """Which tap was opened in a context, by which task. No tap when more than one was."""
+    """Which candidate was opened in a context, by which task. None when more than one was."""
 
-    __slots__ = ("tap", "task")
+    __slots__ = ("candidate", "task")
 
-    def __init__(self, tap: Tap | None) -> None:
-        self.tap = None if tap is None else ref(tap)
+    def __init__(self, candidate: Candidate | None) -> None:
+        self.candidate = None if candidate is None else ref(candidate)
         self.task = id(_current_task())
 
 
-_OPENED: ContextVar[_Opened | None] = ContextVar("voicecosts_opened_tap", default=None)
+_OPENED: ContextVar[_Opened | None] = ContextVar("voicecosts_opened", default=None)
 
 
 class Attribution:
-    """Knows the open taps of a process and the components they listen to.
+    """Knows the attached sessions of a process and the components they use.
 
     Its state is read and changed on the threads of voice loops by single dictionary operations; only
-    coming to a component and leaving it take several, under a lock. The metrics
-    objects that were given away are held, so that their identity is not used again meanwhile.
+    coming to a component and leaving it take several, under a lock. The metrics objects that were
+    attributed are held, so that their identity is not used again meanwhile.
     """
 
     def __init__(self) -> None:
+        self._candidates: dict[int, Candidate] = {}
+        self._components: dict[int, _Component] = {}
+        self._attributed: OrderedDict[int, Any] = OrderedDict()
         self.unattributed = 0
-        self._taps: dict[int, Tap] = {}
-        self._listeners: dict[int, Listener] = {}
-        self._users: dict[int, dict[int, Tap]] = {}
-        self._given: OrderedDict[int, Any] = OrderedDict()
         # Jobs in threads may come to and leave a shared component at the same moment. Held for a
         # few dictionary operations at a session's start and end, never while an event is heard.
         self._joining = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Attribution {len(self._taps)} taps, {len(self._users)} components>"
+        return f"<Attribution {len(self._candidates)} sessions, {len(self._components)} components>"
 
-    def enter(self, tap: Tap) -> None:
-        """A tap was opened: the tasks that its session starts from here inherit this context."""
-        opened = _OPENED.get()
-        before = opened.tap() if opened is not None and opened.tap is not None else None
-        alone = (
-            before is None
-            or not before.is_open
-            or before.running_agent() is not None
-            or opened is None
+    def enter(self, candidate: Candidate) -> None:
+        """A session is attached: the tasks that it starts from here inherit this context."""
+        opened, before = _OPENED.get(), _inherited()
+        is_alone = (
+            opened is None
+            or before is None
+            or running_agent(before.session) is not None
             or opened.task != id(_current_task())
         )
-        self._taps[id(tap.session)] = tap
+        candidate.is_open = True
+        self._candidates[id(candidate.session)] = candidate
         # Two sessions attached by one task before either was started: both would inherit the
         # same mark, so there is none.
-        _OPENED.set(_Opened(tap if alone else None))
+        _OPENED.set(_Opened(candidate if is_alone else None))
 
-    def exit(self, tap: Tap) -> None:
-        """A tap was closed."""
-        if self._taps.get(id(tap.session)) is tap:
-            del self._taps[id(tap.session)]
-
-    def join(self, tap: Tap, component: Any, listener: Callable[[Listener], Listener]) -> None:
-        """`tap`'s session uses `component`; one listener serves all sessions that do."""
-        key = id(component)
+    def exit(self, candidate: Candidate) -> None:
+        """A session is no longer listened to; the last user of a component takes its listener away."""
+        candidate.is_open = False
+        if self._candidates.get(id(candidate.session)) is candidate:
+            del self._candidates[id(candidate.session)]
         with self._joining:
-            self._users.setdefault(key, {})[id(tap)] = tap
-            if key not in self._listeners:
-                on_metrics = listener(partial(self._heard_from, key))
-                self._listeners[key] = on_metrics
-                component.on("metrics_collected", on_metrics)
+            for key, component in candidate.components.items():
+                del component.users[id(candidate)]
+                if not component.users:
+                    del self._components[key]
+                    component.emitter.off(METRICS, component.on_metrics)
+            candidate.components = {}
 
-    def leave(self, tap: Tap, component: Any) -> None:
-        """`tap`'s session uses `component` no more; the last one takes the listener away."""
+    def join(self, candidate: Candidate, emitter: Any) -> None:
+        """An open session uses a component; one listener serves all sessions that do."""
         with self._joining:
-            users = self._users.get(id(component), {})
-            users.pop(id(tap), None)
-            if not users:
-                self._users.pop(id(component), None)
-                on_metrics = self._listeners.pop(id(component), None)
-                if on_metrics is not None:
-                    component.off("metrics_collected", on_metrics)
+            if not candidate.is_open:
+                return
+            component = self._components.get(id(emitter))
+            if component is None:
+                component = self._components[id(emitter)] = _Component(emitter)
+            component.users[id(candidate)] = candidate
+            candidate.components[id(emitter)] = component
+            if component.on_metrics is None:
+                component.on_metrics = listener(partial(self._heard_from, component))
+                emitter.on(METRICS, component.on_metrics)
 
-    def heard_by(self, tap: Tap, event: Any) -> None:
-        """A session heard an event: its own, or one of a component that it shares."""
-        metrics = event.metrics
-        if id(metrics) in self._given or metrics.type in NOT_USAGE:
-            return
-        tap.scan()  # no component of ours has told of it: there may be a new one
+    def is_new(self, metrics: Any) -> bool:
+        """Whether an event is usage, as far as its type tells, that was not attributed before."""
+        return id(metrics) not in self._attributed and metrics.type not in NOT_USAGE
+
+    def heard_by(self, candidate: Candidate, metrics: Any) -> None:
+        """Attribute a new event that a session heard: its own, or one of a shared component."""
         known, owner, label = self._by_context(None)
         if known:
-            if owner is tap:
-                self._give(tap, metrics, label)
-        elif not self._is_shared(tap, metrics):
+            if owner is candidate:
+                self.attribute(candidate, metrics, label)
+        elif not self._is_shared(candidate, metrics):
             # A realtime session, a detector, an own component: only its session hears it.
-            self._give(tap, metrics, None)
+            self.attribute(candidate, metrics)
 
-    def claim(self, tap: Tap, metrics: Any) -> None:
-        """Give an event of the past to the session that can show it is its own."""
-        if id(metrics) not in self._given and metrics.type not in NOT_USAGE:
-            self._give(tap, metrics, None)
+    def attribute(self, candidate: Candidate, metrics: Any, label: str | None = None) -> None:
+        """Hand a new event to the session that it belongs to."""
+        self._remember(metrics)
+        candidate.receive(metrics, label)
 
-    def _heard_from(self, key: int, metrics: Any) -> None:
-        if id(metrics) in self._given or metrics.type in NOT_USAGE:
+    def _heard_from(self, component: _Component, metrics: Any) -> None:
+        if not self.is_new(metrics):
             return
-        users = self._users.get(key, {})
+        users = component.users
         known, owner, label = self._by_context(users)
         if not known:
             candidates = list(users.values())
             if len(candidates) == 1:
                 owner = candidates[0]
-            elif usage_of(metrics, now_us=0) is not None:
-                self._nobodys(metrics)
+            elif candidates and usage_of(metrics, now_us=0) is not None:
+                self._leave_unattributed(metrics)
         if owner is not None:
-            self._give(owner, metrics, label)
+            self.attribute(owner, metrics, label)
 
-    def _by_context(self, users: dict[int, Tap] | None) -> tuple[bool, Tap | None, str | None]:
-        """Return (whether the context decides, the session's tap, the agent's label).
+    def _by_context(
+        self, users: dict[int, Candidate] | None
+    ) -> tuple[bool, Candidate | None, str | None]:
+        """Return (whether the context decides, the session, the agent's label).
 
         First the activity whose speech made the request; then the job, when it has one session
-        that could be meant; then the tap that was opened in this context. A decided event without
-        a tap belongs to a session that nobody observes.
+        that could be meant; then the session that was attached in this context. A decided event
+        without a candidate belongs to a session that is not observed.
         """
         activity = _ACTIVITY.get(None) if _ACTIVITY is not None else None  # type: ignore[redundant-expr]  # None in another version
         if activity is not None:
-            tap = self._taps.get(id(activity.session))
-            return True, tap, None if tap is None else activity.agent.label
-        opened = _OPENED.get()
-        inherited = opened.tap() if opened is not None and opened.tap is not None else None
-        if inherited is not None and not inherited.is_open:
-            inherited = None
+            owner = self._candidates.get(id(activity.session))
+            return True, owner, None if owner is None else activity.agent.label
+        inherited = _inherited()
         job = get_job_context(required=False)
         if job is None:
             return inherited is not None, inherited, None
         if inherited is not None and inherited.job is job:
             return True, inherited, None
-        taps = list(self._taps.values() if users is None else users.values())
-        of_job = [tap for tap in taps if tap.job is job]
+        candidates = list(self._candidates.values() if users is None else users.values())
+        of_job = [candidate for candidate in candidates if candidate.job is job]
         if len(of_job) == 1:
             return True, of_job[0], None
-        # A job without a tap of its own decides only where every tap knows its job.
-        return not of_job and all(tap.job is not None for tap in taps), None, None
+        # A job without a session of its own decides only where every session's job is known.
+        return not of_job and all(each.job is not None for each in candidates), None, None
 
-    def _is_shared(self, tap: Tap, metrics: Any) -> bool:
-        """Whether the event came from a component that other sessions listen to as well."""
+    def _is_shared(self, candidate: Candidate, metrics: Any) -> bool:
+        """Whether the event came from a component that other sessions use as well."""
         label = getattr(metrics, "label", None)
-        for key, users in list(self._users.items()):
-            if len(users) > 1 and id(tap) in users:
-                component = users[id(tap)].component(key)
-                if getattr(component, "label", None) == label:
-                    return True
-        return False
+        return any(
+            len(component.users) > 1 and getattr(component.emitter, "label", None) == label
+            for component in list(candidate.components.values())
+        )
 
-    def _give(self, tap: Tap, metrics: Any, label: str | None) -> None:
-        self._remember(metrics)
-        tap.take(metrics, label)
-
-    def _nobodys(self, metrics: Any) -> None:
+    def _leave_unattributed(self, metrics: Any) -> None:
+        """Count an event that could be several sessions'."""
         self._remember(metrics)
         self.unattributed += 1
         if self.unattributed == 1:
@@ -199,9 +211,24 @@ class Attribution:
             )
 
     def _remember(self, metrics: Any) -> None:
-        self._given[id(metrics)] = metrics
-        if len(self._given) > REMEMBERED:
-            self._given.popitem(last=False)
+        self._attributed[id(metrics)] = metrics
+        if len(self._attributed) > REMEMBERED:
+            self._attributed.popitem(last=False)
+
+
+def running_agent(session: AgentSession[Any]) -> Any:
+    """Return the agent that is active now, `None` before the start and after the end."""
+    try:
+        return session.current_agent
+    except RuntimeError:
+        return None
+
+
+def _inherited() -> Candidate | None:
+    """Return the session that was attached in this context or an ancestor, while it is open."""
+    opened = _OPENED.get()
+    candidate = None if opened is None or opened.candidate is None else opened.candidate()
+    return candidate if candidate is not None and candidate.is_open else None
 
 
 def _current_task() -> asyncio.Task[Any] | None:

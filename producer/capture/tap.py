@@ -3,58 +3,31 @@
 No single subscription is right. A session hears every event of a provider object that it shares
 with others, and it stops listening before its speech recogniser reports the last seconds; a
 component's own listener hears those, but not what a realtime session or a detector reports.
-`attribution.py` gives each event to one session. Nothing here may raise or wait: an exception in a
-listener can end the agent's turn.
+`attribution.py` decides which session an event belongs to. Nothing here may raise or wait: an
+exception in a listener can end the agent's turn.
 """
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from livekit import rtc
-from livekit.agents import AgentSession, get_job_context
+from livekit.agents import AgentSession
 
-from voicecosts.producer.capture.attribution import ATTRIBUTION, Attribution
+from voicecosts.producer.capture.attribution import ATTRIBUTION, Candidate, running_agent
+from voicecosts.producer.capture.listener import METRICS, listener
 
 try:  # private: it tells interrupted speeches apart, and a test watches that it is still there
     from livekit.agents.voice.agent_activity import _SpeechHandleContextVar as _SPEECH
 except ImportError:  # pragma: no cover - a later livekit-agents
     _SPEECH = None  # type: ignore[assignment]  # absent in another version
 
-logger = logging.getLogger(__name__)
-
-METRICS: Final = "metrics_collected"
-_SIGNATURE: Final = inspect.Signature(
-    [inspect.Parameter("events", inspect.Parameter.VAR_POSITIONAL)]
-)
-
 _EMITTER: Final[Any] = rtc.EventEmitter
 """`AgentSession.on` warns about the metrics event; the emitter below it does not."""
 
 Sink = Callable[[Any, str, str], None]
 """Receives a metrics object, the label of the agent that was active, and the speech's id or ""."""
-
-
-def listener(function: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return `function` as a listener that an emitter calls cheaply and that never raises.
-
-    LiveKit's emitter inspects the signature of every listener at every event; it finds one that is
-    already there, and takes any arguments, several times faster. It re-raises a TypeError into the
-    agent's turn.
-    """
-
-    def guarded(event: Any) -> None:
-        try:
-            function(event)
-        except Exception:
-            logger.exception("a usage listener failed; the call goes on, an event may be missing")
-
-    guarded.__signature__ = _SIGNATURE  # type: ignore[attr-defined]  # read by inspect.signature
-    return guarded
 
 
 class Tap:
@@ -64,48 +37,54 @@ class Tap:
     """
 
     def __init__(
-        self, session: AgentSession[Any], sink: Sink, attribution: Attribution = ATTRIBUTION
+        self,
+        session: AgentSession[Any],
+        sink: Sink,
+        *,
+        job: Any,
     ) -> None:
         self.session = session
-        self.job = get_job_context(required=False)
         self.agent_label = ""
-        self.is_open = False
         self._sink = sink
-        self._attribution = attribution
-        self._components: dict[int, Any] = {}
+        self._candidate = Candidate(
+            session=session,
+            job=job,
+            receive=self._receive,
+        )
         self._used: tuple[Any, ...] = ()
-        self._on_metrics = listener(partial(attribution.heard_by, self))
+        self._on_metrics = listener(self._heard)
         self._on_item = listener(lambda _item: self.scan())
 
     def __repr__(self) -> str:
-        state = "open" if self.is_open else "closed"
-        return f"<Tap {state}, {len(self._components)} components, agent {self.agent_label!r}>"
+        state, components = "open" if self.is_open else "closed", len(self._candidate.components)
+        return f"<Tap {state}, {components} components, agent {self.agent_label!r}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session is listened to."""
+        return self._candidate.is_open
 
     def open(self) -> None:
-        """Start to listen. Before `session.start()` nothing is missed."""
-        self.is_open = True
-        self._attribution.enter(self)
+        """Start to listen. Before `session.start()` nothing is missed; a running session's past is read."""
+        is_running = running_agent(self.session) is not None
+        ATTRIBUTION.enter(self._candidate)
         _EMITTER.on(self.session, METRICS, self._on_metrics)
         self.session.on("conversation_item_added", self._on_item)
         self.scan()
+        if is_running:
+            self._catch_up()
 
     def close(self) -> None:
         """Stop to listen; safe to call twice."""
         if not self.is_open:
             return
-        self.is_open = False
         _EMITTER.off(self.session, METRICS, self._on_metrics)
         self.session.off("conversation_item_added", self._on_item)
-        for component in self._components.values():
-            self._attribution.leave(self, component)
-        self._components.clear()
-        self._attribution.exit(self)
+        ATTRIBUTION.exit(self._candidate)
 
     def scan(self) -> None:
         """Listen to components that came since the last scan (a hand-off, a live swap)."""
-        if not self.is_open:
-            return
-        session, agent = self.session, self.running_agent()
+        session, agent = self.session, running_agent(self.session)
         used: tuple[Any, ...] = (session.stt, session.llm, session.tts)
         if agent is not None:
             used += (agent.stt, agent.llm, agent.tts)
@@ -114,33 +93,27 @@ class Tap:
             return
         self._used = used
         for component in used:
-            if isinstance(component, rtc.EventEmitter) and id(component) not in self._components:
-                self._components[id(component)] = component
-                self._attribution.join(self, component, listener)
-
-    def component(self, key: int) -> Any:
-        """Return the component with this identity, if the session uses it."""
-        return self._components.get(key)
-
-    def running_agent(self) -> Any:
-        """Return the agent that is active now, `None` before the start and after the end."""
-        try:
-            return self.session.current_agent
-        except RuntimeError:
-            return None
+            if isinstance(component, rtc.EventEmitter):
+                ATTRIBUTION.join(self._candidate, component)
 
     def label(self) -> str:
         """Return the label of the active agent; after the end, of the last one."""
-        agent = self.running_agent()
+        agent = running_agent(self.session)
         if agent is not None:
             self.agent_label = agent.label
         return self.agent_label
 
     def voice(self) -> Any:
         """Return the TTS in use, `None` when there is none."""
-        return getattr(self.running_agent(), "tts", None) or self.session.tts
+        return getattr(running_agent(self.session), "tts", None) or self.session.tts
 
-    def catch_up(self) -> None:
+    def _heard(self, event: Any) -> None:
+        metrics = event.metrics
+        if ATTRIBUTION.is_new(metrics):
+            self.scan()  # no component we listen to has reported it: there may be a new one
+            ATTRIBUTION.heard_by(self._candidate, metrics)
+
+    def _catch_up(self) -> None:
         """Take what the session reported between its start and this attachment.
 
         OpenRTC hands a session over after its start, when its first speech may be under way. Only
@@ -149,13 +122,13 @@ class Tap:
         recorded = list(getattr(self.session, "_recorded_events", ()))
         own = {e.speech_handle.id for e in recorded if e.type == "speech_created"}
         for event in recorded:
-            if event.type != METRICS:
+            if event.type != METRICS or getattr(event.metrics, "speech_id", None) not in own:
                 continue
-            if getattr(event.metrics, "speech_id", None) in own:
-                self._attribution.claim(self, event.metrics)
+            if ATTRIBUTION.is_new(event.metrics):
+                ATTRIBUTION.attribute(self._candidate, event.metrics)
 
-    def take(self, metrics: Any, label: str | None) -> None:
-        """Hand an event of this session to the sink, under the agent that is active.
+    def _receive(self, metrics: Any, label: str | None) -> None:
+        """Hand an event of this session to the sink, with the speech that it belongs to.
 
         LiveKit writes the speech's id into an event only when it reaches the session, which is
         after a component's own listeners have heard it; its context tells it at once.

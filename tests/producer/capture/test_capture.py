@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from livekit.agents import Agent, AgentSession, AgentTask, RunContext, function_tool, llm
+from livekit.agents import (
+    Agent,
+    AgentSession,
+    AgentTask,
+    RunContext,
+    function_tool,
+    get_job_context,
+    llm,
+)
 from livekit.agents.voice import agent_activity
 
 from tests.support.jobs import job
@@ -52,7 +60,7 @@ def attach(session: AgentSession[Any], outlet: Any, agent_id: str = "front") -> 
         agent_id=agent_id,
         started_at=started_at,
     )
-    attachment = Attachment(session, identity, outlet)
+    attachment = Attachment(session, identity, outlet, job=get_job_context(required=False))
     attachment.open()
     return attachment
 
@@ -385,7 +393,7 @@ async def test_a_sink_that_raises_never_reaches_the_session(
     session_io(session, 1)
     attachment = attach(session, shared.recorder)
     attachment._outlet = Broken()
-    with caplog.at_level(logging.ERROR, "voicecosts.producer.capture.tap"):
+    with caplog.at_level(logging.ERROR, "voicecosts.producer.capture.listener"):
         await session.start(Agent(instructions="x"))
         result = await session.run(user_input="#1# hello")
         assert result.events  # the turn was answered
