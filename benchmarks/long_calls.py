@@ -14,7 +14,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.support.fleet import START_US, session_id
+from tests.support.events import START_US, session_id
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.usage import Usage

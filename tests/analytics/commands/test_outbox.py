@@ -11,10 +11,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from tests.producer.outbox.test_file import messages
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.events import reading
+from tests.support.outboxes import messages
 from voicecosts.analytics.commands.outbox import app
 from voicecosts.producer.config import LOCAL_LEDGER, ProducerConfig
 from voicecosts.producer.errors import ConfigError, DrainIncomplete

@@ -8,24 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.producer.outbox.test_file import NOW, Clock, backlog, messages
+from tests.support.outboxes import NOW, PLACE, Clock, backlog, messages, orphan
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.outbox.adopted import adopt
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.rescue import DAMAGED
 from voicecosts.producer.outbox.row import destination, file_of
-
-PLACE = destination(ProducerConfig(project="tests", servers=("nats://h:1",)))
-
-
-def orphan(folder: Path, producer: str, stored: list[Packed], *, place: str = PLACE) -> Path:
-    """Leave messages behind, as a process that was killed does."""
-    path = file_of(folder, place, producer)
-    outbox = Outbox.create(path)
-    outbox.add(stored, now_us=NOW)
-    outbox.close()
-    return path
 
 
 def test_an_orphan_is_adopted_with_its_messages_as_they_were(tmp_path: Path) -> None:

@@ -14,33 +14,16 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.events import ended, reading, started
-from voicecosts.producer.config import ProducerConfig
+from tests.support.outboxes import NOW, Clock, backlog, messages
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.events import Event
-from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.lock import Claim, held_elsewhere
 from voicecosts.producer.outbox.own import MOST_IN_MEMORY
-from voicecosts.producer.outbox.packing import Packed, Packer, halves
+from voicecosts.producer.outbox.packing import Packer, halves
 from voicecosts.producer.outbox.quarantine import NAME, put_away
 from voicecosts.producer.outbox.row import ROW_BYTES
-
-NOW = 1_790_000_000_000_000
-
-
-def messages(count: int, *, first: int = 1, size: int = 50) -> list[Packed]:
-    """Return numbered messages."""
-    return [
-        Packed(
-            subject=f"costs.v1.tests.agent-{number % 2}.00",
-            message_id=f"id-{number}",
-            data=bytes([number % 256]) * size,
-            events=2,
-            batch_number=number,
-        )
-        for number in range(first, first + count)
-    ]
 
 
 @pytest.fixture
@@ -225,30 +208,6 @@ def test_a_lock_that_was_removed_under_ones_hands_is_taken_anew(tmp_path: Path) 
         Claim(database)
     second.release(remove=True)
     assert list(tmp_path.iterdir()) == []
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.at = 100.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        self.at += 0.001
-        return self.at
-
-    def now_us(self) -> int:
-        """Return the time in microseconds."""
-        return NOW + int(self.at * 1e6)
-
-
-def backlog(folder: Path | None, clock: Clock, max_bytes: int = 1 << 20) -> Backlog:
-    """Return the backlog of one process."""
-    config = ProducerConfig(
-        project="tests", servers=("nats://h:1",), outbox_dir=folder, outbox_max_bytes=max_bytes
-    )
-    return Backlog(config, "producer", monotonic=clock, now_us=clock.now_us)
 
 
 def test_a_backlog_gives_a_message_until_it_is_done(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.producer.outbox.test_adopted import orphan
-from tests.producer.outbox.test_file import NOW, messages
 from tests.support.events import reading
+from tests.support.outboxes import NOW, messages, orphan
 from tests.support.waiting import wait_until
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.producer.outbox.test_file import NOW, Clock
+from tests.support.outboxes import NOW, Clock
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.log import LocalLog, files

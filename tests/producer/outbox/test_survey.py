@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.producer.outbox.test_adopted import orphan
-from tests.producer.outbox.test_file import NOW, messages
+from tests.support.outboxes import NOW, messages, orphan
 from voicecosts.producer.config import LOCAL_LEDGER
 from voicecosts.producer.outbox import survey
 from voicecosts.producer.outbox.file import Outbox
