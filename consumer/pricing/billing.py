@@ -13,7 +13,7 @@ from voicecosts.consumer.pricing.units import TOKENS, Fault, input_parts, output
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, QUANTITIES
 
 if TYPE_CHECKING:
-    from voicecosts.consumer.pricing.list_prices import Price
+    from voicecosts.consumer.pricing.price import Price
     from voicecosts.producer.events import Quantities
 
 WAYS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {

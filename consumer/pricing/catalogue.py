@@ -14,8 +14,8 @@ from voice_prices import __version__
 from voice_prices.data import providers
 from voice_prices.types import ModelPrice
 
-from voicecosts.consumer.pricing.list_prices import Price, Unpriced
 from voicecosts.consumer.pricing.match import explains
+from voicecosts.consumer.pricing.price import Price, Unpriced
 from voicecosts.consumer.pricing.rates import rates_of
 from voicecosts.consumer.pricing.spellings import spellings
 

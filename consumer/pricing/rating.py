@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from voicecosts.consumer.pricing.billing import WAYS, billed, measures
-from voicecosts.consumer.pricing.list_prices import Unpriced
+from voicecosts.consumer.pricing.price import Unpriced
 from voicecosts.consumer.pricing.units import PER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from voicecosts.consumer.pricing.list_prices import PriceBook
+    from voicecosts.consumer.pricing.price import PriceBook
     from voicecosts.producer.events import Quantities
 
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
