@@ -32,8 +32,7 @@ from voicecosts.consumer.broker.server import STREAM_MAX_BYTES, PrivateBroker
 from voicecosts.consumer.broker.stream import declaration, ensure
 from voicecosts.consumer.config import LedgerConfig, from_env
 from voicecosts.consumer.consume import consume
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.database import open_database
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger

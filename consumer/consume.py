@@ -25,8 +25,7 @@ from voicecosts.consumer.broker.feed import START_DEADLINE_S, Feed
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import LedgerError, SnapshotFailed
 from voicecosts.consumer.local import OpenLog, book_waiting
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.clock import Pacing
 from voicecosts.consumer.store.ledger import Ledger
 

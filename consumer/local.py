@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from voicecosts.consumer.booking.message import Applied, Message
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from voicecosts.consumer.booking.message import Reason
+from voicecosts.consumer.pricing import Rate, Rated
 from voicecosts.producer.events import (
     QUANTITIES,
     Meter,
@@ -59,43 +60,6 @@ class MeterState(Struct, frozen=True):
     totals: Quantities = Quantities()
     cost: Decimal = ZERO
     reported_cost: Decimal = ZERO
-
-
-class Rated(Protocol):
-    """What totals cost, and which price said so."""
-
-    @property
-    def cost(self) -> Decimal | None:
-        """The rounded cost of the part that has a price; `None` when nothing has one."""
-
-    @property
-    def unpriced(self) -> tuple[str, ...]:
-        """The quantities without a price."""
-
-    @property
-    def reason(self) -> str | None:
-        """Why something has no price."""
-
-    @property
-    def source(self) -> str | None:
-        """Where the price comes from."""
-
-    @property
-    def version(self) -> str | None:
-        """Which state of that source."""
-
-    @property
-    def model(self) -> str | None:
-        """The model that the price is listed for."""
-
-
-class Rate(Protocol):
-    """Price the running totals of a meter as of a moment. Pure, and it never raises."""
-
-    def __call__(
-        self, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
-    ) -> Rated:
-        """Return the cost of `totals` by the prices in force at `at`."""
 
 
 class Booking(Struct, frozen=True):

@@ -13,13 +13,13 @@ from voicecosts.consumer.booking import notes
 from voicecosts.consumer.booking.decode import Delivery, Refused, refuse
 from voicecosts.consumer.booking.difference import (
     MeterState,
-    Rate,
     Refusal,
     book,
     readings,
     worst_case,
 )
 from voicecosts.consumer.booking.notes import Doubt, Note
+from voicecosts.consumer.pricing import Rate
 from voicecosts.consumer.store.rows import BookingRow, StartRow, booking_row
 from voicecosts.producer.events import (
     Event,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.consumer.booking.difference import Rate, Reading, holds, worst_case
+from voicecosts.consumer.booking.difference import Reading, holds, worst_case
+from voicecosts.consumer.pricing import Rate
 from voicecosts.producer.events import Meter, Quantities
 
 if TYPE_CHECKING:

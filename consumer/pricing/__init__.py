@@ -1,11 +1,11 @@
-"""Running totals in, exact money out: unit prices (`PriceBook`) and their application (`rate`).
+"""From the running totals of a meter to exact money. No I/O; imports the event contract only.
 
-Nothing here reads a file, a socket or a clock, and no binary fraction touches an amount. What has
-no price is unpriced with a reason; it is never zero and never a guess.
+No binary fraction touches an amount. What has no price is unpriced with a reason; it is never zero
+and never a guess. Three files know the voice-prices package: `catalogue`, `match` and `rates`.
 """
 
 from voicecosts.consumer.pricing.list_prices import ListPrices
 from voicecosts.consumer.pricing.price import Price, PriceBook, Unpriced
-from voicecosts.consumer.pricing.rating import Rated, rate
+from voicecosts.consumer.pricing.rating import Rate, Rated, rate_by
 
-__all__ = ["ListPrices", "Price", "PriceBook", "Rated", "Unpriced", "rate"]
+__all__ = ["ListPrices", "Price", "PriceBook", "Rate", "Rated", "Unpriced", "rate_by"]

@@ -11,7 +11,8 @@ request size counts at its base, and only while no single request was large.
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from voicecosts.consumer.pricing.price import PriceBook
-    from voicecosts.producer.events import Quantities
+    from voicecosts.producer.events import Meter, Quantities
 
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
 """A 53-bit count times a listed rate has at most 40 digits, so every leg is exact. The one division
@@ -49,19 +50,31 @@ class Rated(Struct, frozen=True, kw_only=True):
     model: str | None = None
 
 
+class Rate(Protocol):
+    """Price the running totals of a meter as of a moment. Pure, and it never raises."""
+
+    def __call__(
+        self, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
+    ) -> Rated:
+        """Return the cost of `totals` by the prices in force at `at`."""
+
+
+def rate_by(book: PriceBook) -> Rate:
+    """Return how totals are rated by the prices of `book`."""
+    return partial(rate, book)
+
+
 def rate(
-    book: PriceBook,
-    *,
-    modality: str,
-    provider: str,
-    provider_raw: str,
-    model: str,
-    totals: Quantities,
-    at: datetime,
+    book: PriceBook, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
 ) -> Rated:
     """Return what `totals` cost by the price in force at `at`, the start of the session (UTC)."""
+    modality = meter.modality
     price = book.find(
-        modality=modality, provider=provider, provider_raw=provider_raw, model=model, at=at
+        modality=modality,
+        provider=meter.provider,
+        provider_raw=provider_raw,
+        model=meter.model,
+        at=at,
     )
     if isinstance(price, Unpriced):
         return _without_price(modality, totals, price.reason)

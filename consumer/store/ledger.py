@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from voicecosts.consumer.booking.decode import Delivery
-    from voicecosts.consumer.booking.difference import Rate
     from voicecosts.consumer.booking.message import Message
     from voicecosts.consumer.booking.sessions import SessionState
+    from voicecosts.consumer.pricing import Rate
 
 
 _CLOSED = "it was closed"

@@ -41,8 +41,7 @@ from voicecosts.consumer.errors import (
     LedgerWriteFailed,
     StreamDrift,
 )
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Meter
 from voicecosts.producer.subjects import STREAM

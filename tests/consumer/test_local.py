@@ -13,8 +13,7 @@ from tests.support.costs_process import PRODUCER, batches, booked, calls, cost, 
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.errors import LedgerInUse
 from voicecosts.consumer.local import NO_SEQUENCE, book_waiting, open_and_book
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import encode
 from voicecosts.producer.subjects import subject

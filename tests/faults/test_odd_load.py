@@ -19,8 +19,7 @@ from tests.support.load import START_US, Load, priced
 from tests.support.outcome import assert_exact, say, shown
 from tests.support.publishing import flushed, publishing
 from tests.support.waiting import until
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import MeterReading, SessionEnded

@@ -29,8 +29,7 @@ from tests.support.costs_process import (
 )
 from tests.support.waiting import wait_until
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import encode
 from voicecosts.producer.subjects import subject

@@ -17,8 +17,7 @@ import nats
 
 from tests.support.load import Booked, Key, Load, Totals, amount_of, priced, totals
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event, MeterReading, decode
 from voicecosts.producer.subjects import STREAM

@@ -13,7 +13,6 @@ from voicecosts.consumer.booking.difference import (
     NO_PRICE,
     Booking,
     MeterState,
-    Rate,
     Reading,
     Refusal,
     book,
@@ -21,8 +20,7 @@ from voicecosts.consumer.booking.difference import (
     session_time,
 )
 from voicecosts.consumer.booking.message import Reason
-from voicecosts.consumer.pricing import ListPrices
-from voicecosts.consumer.rating import rate_by
+from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
 from voicecosts.producer.events import Meter, Quantities, RequestDetail
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import HealthCheck, settings
 
-from voicecosts.consumer.pricing import ListPrices, Rated, rate
+from voicecosts.consumer.pricing import ListPrices, Rated, rate_by
 from voicecosts.producer.capture.providers import normalise_provider
-from voicecosts.producer.events import Quantities
+from voicecosts.producer.events import Meter, Quantities
 
 if TYPE_CHECKING:
     from voicecosts.consumer.pricing import PriceBook
@@ -31,15 +31,8 @@ def rated(
     book: PriceBook = BOOK,
 ) -> Rated:
     """Rate totals under a provider label as the producer sends it."""
-    return rate(
-        book,
-        modality=modality,
-        provider=normalise_provider(label),
-        provider_raw=label,
-        model=model,
-        totals=totals,
-        at=at,
-    )
+    meter = Meter("", "", "", modality, normalise_provider(label), model, estimated=False)
+    return rate_by(book)(meter, totals, at, provider_raw=label)
 
 
 def mtok(dollars: str, tokens: int) -> Decimal:
