@@ -13,10 +13,9 @@ from typing import Final, Protocol
 
 from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.pricing import ListPrices, rate_by
-from voicecosts.consumer.store.heartbeat import read_heartbeat
+from voicecosts.consumer.store.heartbeat import confirm, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.quiet import confirm
 
 NO_SEQUENCE: Final = 0
 """The place in the stream of a message that was in none."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from voicecosts.consumer.booking import notes
 from voicecosts.consumer.booking.decode import Delivery, Refused, refuse
 from voicecosts.consumer.booking.difference import (
+    Booking,
     MeterState,
     Refusal,
     book,
@@ -20,20 +23,53 @@ from voicecosts.consumer.booking.difference import (
 )
 from voicecosts.consumer.booking.notes import Doubt, Note
 from voicecosts.consumer.pricing import Rate
-from voicecosts.consumer.store.rows import BookingRow, StartRow, booking_row
 from voicecosts.producer.events import (
     Event,
+    Meter,
     MeterReading,
     ProducerReport,
+    Quantities,
+    RequestDetail,
     SessionEnded,
     SessionStarted,
 )
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from voicecosts.consumer.booking.message import DeadLetter
     from voicecosts.consumer.booking.sessions import SessionState
 
 _UNSEEN = MeterState()
+
+
+class BookingRow(Struct, frozen=True):
+    """A booking as `insert_bookings.sql` reads it, with the message that it came from."""
+
+    meter: Meter
+    number: int
+    project: str
+    tenant: str | None
+    provider_raw: str
+    occurred_at: int
+    added: Quantities
+    last: RequestDetail | None
+    cost: str | None
+    unpriced_reason: str | None
+    reported_cost: str | None
+    price_source: str | None
+    price_version: str | None
+    price_model: str | None
+    producer_id: str
+    batch_number: int
+    stream_sequence: int
+
+
+class StartRow(Struct, frozen=True):
+    """A session's start, and the producer that told of it."""
+
+    start: SessionStarted
+    producer_id: str
 
 
 class Entries:
@@ -151,3 +187,32 @@ class Entries:
                 delivery.producer_id,
             )
         )
+
+
+def booking_row(booking: Booking, delivery: Delivery) -> BookingRow:
+    """Return `booking` as a row."""
+    reading = booking.reading
+    return BookingRow(
+        reading.meter,
+        reading.number,
+        reading.project,
+        reading.tenant,
+        reading.provider_raw,
+        reading.occurred_at,
+        booking.added,
+        reading.last,
+        _plain(booking.cost),
+        booking.unpriced_reason,
+        _plain(booking.reported_cost),
+        booking.price_source,
+        booking.price_version,
+        booking.price_model,
+        delivery.producer_id,
+        delivery.number,
+        delivery.message.sequence,
+    )
+
+
+def _plain(money: Decimal | None) -> str | None:
+    """Return money without an exponent, which `str` would write for a nano-dollar."""
+    return None if money is None else f"{money:f}"

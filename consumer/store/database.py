@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from voicecosts.consumer.errors import LedgerNewer
-from voicecosts.consumer.store import statements
+from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import sync_folder
 
@@ -36,7 +36,7 @@ def open_database(layout: Layout, *, memory_limit: str, now_us: int) -> duckdb.D
         connection = _connect(layout.ledger, memory_limit)
         try:
             _migrate(connection, now_us)
-            connection.execute(statements.VIEWS)
+            connection.execute(sql.VIEWS)
         except BaseException:
             connection.close()
             raise
@@ -68,7 +68,7 @@ def _create(layout: Layout, *, memory_limit: str, now_us: int) -> None:
 
 
 def _refuse_newer(path: Path) -> None:
-    known = max(statements.migrations())
+    known = max(sql.migrations())
     with duckdb.connect(path, read_only=True) as connection:
         found = _version(connection)
     if found > known:
@@ -76,22 +76,22 @@ def _refuse_newer(path: Path) -> None:
 
 
 def _version(connection: duckdb.DuckDBPyConnection) -> int:
-    has_history = connection.execute(statements.HAS_HISTORY).fetchone()
+    has_history = connection.execute(sql.HAS_HISTORY).fetchone()
     if has_history is None or not has_history[0]:
         return 0
-    row = connection.execute(statements.LOAD_VERSION).fetchone()
+    row = connection.execute(sql.LOAD_VERSION).fetchone()
     return 0 if row is None else int(row[0])
 
 
 def _migrate(connection: duckdb.DuckDBPyConnection, now_us: int) -> None:
     done = _version(connection)
-    for version, (name, text) in statements.migrations().items():
+    for version, (name, text) in sql.migrations().items():
         if version <= done:
             continue
         connection.begin()
-        connection.execute(statements.CREATE_HISTORY)
+        connection.execute(sql.CREATE_HISTORY)
         connection.execute(text)
         connection.execute(
-            statements.MARK_MIGRATION, {"version": version, "name": name, "applied_at": now_us}
+            sql.MARK_MIGRATION, {"version": version, "name": name, "applied_at": now_us}
         )
         connection.commit()

@@ -7,13 +7,18 @@ that is opened only to book what waits on its host says so: nobody needs to run 
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from voicecosts.consumer.errors import SnapshotFailed
+from voicecosts.consumer.errors import LedgerInUse, SnapshotFailed
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.files import WriterLock
+from voicecosts.consumer.store.layout import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +73,31 @@ def write_heartbeat(path: Path, beat: Heartbeat) -> None:
         draft.replace(path)
     except OSError as error:
         raise SnapshotFailed(path.parent, str(error)) from error
+
+
+def confirm(data_dir: Path, clock: Clock | None = None) -> bool:
+    """Move `as_of` on to this moment where nothing waits for a ledger that nobody runs.
+
+    Only the holder of the writer's lock may say that, and only after an embedded ledger that was
+    closed in order; after any other end somebody has to open the ledger and look. Return whether
+    it was said.
+
+    Raises:
+        SnapshotFailed: The disk said no; readers see an older moment.
+    """
+    layout = Layout(data_dir)
+    if not layout.ledger.exists():
+        return False
+    try:
+        lock = WriterLock.acquire(layout.lock)
+    except LedgerInUse:  # its holder tells the readers
+        return False
+    try:
+        last = read_heartbeat(layout.heartbeat)
+        if last is None or not (last.is_settled and last.embedded):
+            return False
+        now = (clock or Clock()).now()
+        write_heartbeat(layout.heartbeat, replace(last, as_of=utc_text(now), pid=os.getpid()))
+        return True
+    finally:
+        lock.release()

@@ -16,14 +16,13 @@ from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Applied
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
-from voicecosts.consumer.store import statements
+from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import open_database
 from voicecosts.consumer.store.faults import translated
-from voicecosts.consumer.store.files import remove
+from voicecosts.consumer.store.files import WriterLock, remove
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.load import load_sessions
-from voicecosts.consumer.store.lock import WriterLock
 from voicecosts.consumer.store.snapshots import Publisher
 from voicecosts.consumer.store.write import write_entries, write_state
 from voicecosts.producer.events import ProducerReport
@@ -265,7 +264,7 @@ class Ledger:
 def _state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int]:
     """Return the highest sequence applied and the highest snapshot number ever used."""
     with translated(layout.ledger):
-        row = connection.execute(statements.LOAD_STATE).fetchone()
+        row = connection.execute(sql.LOAD_STATE).fetchone()
     sequence, number = (0, 0) if row is None else row
     return sequence, max(number, *layout.snapshots(), 0)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.sessions import SessionState
-from voicecosts.consumer.store import statements
+from voicecosts.consumer.store import sql
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 if TYPE_CHECKING:
@@ -33,14 +33,12 @@ def load_sessions(
     loaded = {session_id: SessionState() for session_id in session_ids}
     for ids in ranges(loaded):
         values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
-        for row in connection.execute(statements.LOAD_METERS, values).fetchall():
+        for row in connection.execute(sql.LOAD_METERS, values).fetchall():
             meter = Meter(*row[:7])
             number, cost, reported_cost = row[7:10]
             totals = Quantities(**dict(zip(QUANTITIES, row[10:], strict=True)))
             loaded[meter.session_id].meters[meter] = MeterState(number, totals, cost, reported_cost)
-        for session_id, started, ended in connection.execute(
-            statements.LOAD_SESSIONS, values
-        ).fetchall():
+        for session_id, started, ended in connection.execute(sql.LOAD_SESSIONS, values).fetchall():
             session = loaded[session_id]
             session.started = session.started or started
             session.ended = max(session.ended, ended)

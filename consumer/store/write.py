@@ -1,16 +1,30 @@
-"""What one transaction writes; the caller begins and commits it."""
+"""What one transaction writes; the caller begins and commits it.
+
+Rows go in as JSON lines in one text parameter: DuckDB takes one text of many lines three hundred
+times faster than it takes rows one by one. Money is plain decimal text, times are whole
+microseconds, bytes are base64.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from voicecosts.consumer.store import statements
-from voicecosts.consumer.store.rows import insert
+import msgspec
+from msgspec import Struct
+
+from voicecosts.consumer.store import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     import duckdb
 
     from voicecosts.consumer.booking.entries import Entries
+
+MAX_TEXT_BYTES: Final = 16_000_000
+"""Bytes of one parameter, at most (a single longer row travels alone): it bounds the memory."""
+
+_encoder = msgspec.json.Encoder()
 
 
 def write_entries(
@@ -29,15 +43,13 @@ def write_entries(
     noted = sorted(note.session_id for note in entries.notes) or [""]
     spoken_of = {"first_id": noted[0], "last_id": noted[-1]}
     return {
-        "bookings": insert(connection, statements.INSERT_BOOKINGS, entries.bookings, booked),
-        "session_starts": insert(connection, statements.INSERT_SESSION_STARTS, entries.starts),
-        "session_ends": insert(connection, statements.INSERT_SESSION_ENDS, entries.ends),
+        "bookings": _insert(connection, sql.INSERT_BOOKINGS, entries.bookings, booked),
+        "session_starts": _insert(connection, sql.INSERT_SESSION_STARTS, entries.starts),
+        "session_ends": _insert(connection, sql.INSERT_SESSION_ENDS, entries.ends),
         # After the bookings: a note of a reading that is among them is left out.
-        "session_notes": insert(
-            connection, statements.INSERT_SESSION_NOTES, entries.notes, spoken_of
-        ),
-        "producer_reports": insert(connection, statements.INSERT_PRODUCER_REPORTS, reports),
-        "dead_letters": insert(connection, statements.INSERT_DEAD_LETTERS, letters, received),
+        "session_notes": _insert(connection, sql.INSERT_SESSION_NOTES, entries.notes, spoken_of),
+        "producer_reports": _insert(connection, sql.INSERT_PRODUCER_REPORTS, reports),
+        "dead_letters": _insert(connection, sql.INSERT_DEAD_LETTERS, letters, received),
     }
 
 
@@ -49,7 +61,36 @@ def write_state(
     Not by UPDATE: DuckDB refuses a checkpoint after one for as long as a reader of the ledger is
     in the middle of a transaction, and with it every snapshot.
     """
-    connection.execute(statements.CLEAR_STATE)
+    connection.execute(sql.CLEAR_STATE)
     connection.execute(
-        statements.WRITE_STATE, {"as_of": as_of_us, "sequence": sequence, "snapshot": snapshot}
+        sql.WRITE_STATE, {"as_of": as_of_us, "sequence": sequence, "snapshot": snapshot}
     )
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    statement: str,
+    rows: Sequence[Struct],
+    values: Mapping[str, int | str] | None = None,
+) -> int:
+    """Insert `rows` with `statement` and return how many it added."""
+    added = 0
+    for lines in _texts(rows):
+        counted = connection.execute(statement, {"lines": lines, **(values or {})}).fetchone()
+        added += 0 if counted is None else int(counted[0])
+    return added
+
+
+def _texts(rows: Sequence[Struct]) -> Iterator[str]:
+    """Yield the rows as texts of bounded length, one JSON object a line."""
+    lines: list[bytes] = []
+    length = 0
+    for row in rows:
+        line = _encoder.encode(row)
+        if lines and length + len(line) > MAX_TEXT_BYTES:
+            yield b"\n".join(lines).decode()
+            lines, length = [], 0
+        lines.append(line)
+        length += len(line) + 1
+    if lines:
+        yield b"\n".join(lines).decode()

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.support.events import ended, reading, started
+from voicecosts.consumer.pricing import Rated
 from voicecosts.producer.events import (
     Event,
     Meter,
@@ -34,8 +35,8 @@ PRICES: Final = {
 UNPRICED: Final = ("output_tokens",)
 
 
-class Priced(Struct, frozen=True):
-    """What the fleet's price list says: the shape that booking expects of a rating."""
+class Priced(Rated, frozen=True):
+    """What the fleet's price list says; the first fields go by position."""
 
     cost: Decimal | None
     unpriced: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ from voicecosts.consumer.errors import (
     LedgerInUse,
     LedgerNewer,
 )
-from voicecosts.consumer.store import statements
+from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.ledger import Ledger
 
@@ -99,7 +99,7 @@ class TestOneWriter:
 class TestMigrations:
     def test_versions_count_from_one_without_gaps(self) -> None:
         """Migrations are applied by number, so a gap or a double would lose one."""
-        assert list(statements.migrations()) == list(range(1, len(statements.migrations()) + 1))
+        assert list(sql.migrations()) == list(range(1, len(sql.migrations()) + 1))
 
     def test_each_is_recorded_once(self, filled: Path) -> None:
         """The file itself says which migrations it has had, however often it was opened."""
@@ -125,7 +125,7 @@ class TestNewer:
             connection.execute("SET checkpoint_threshold = '1TB'")
             connection.execute("PRAGMA disable_checkpoint_on_shutdown")
             connection.execute(
-                statements.MARK_MIGRATION, {"version": 7, "name": "0007_x", "applied_at": 0}
+                sql.MARK_MIGRATION, {"version": 7, "name": "0007_x", "applied_at": 0}
             )
         before = contents(folder)
         assert "ledger.duckdb.wal" in before

@@ -29,7 +29,7 @@ from tests.support.events import (
 )
 from tests.support.fleet import Call, expected, rate
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.store import statements
+from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     Event,
@@ -312,4 +312,4 @@ def test_a_note_is_made_once(tmp_path: Path) -> None:
         assert ledger.apply([message(1, *events)]).rows == 0
     with Ledger.open(tmp_path, rate) as ledger:
         assert ledger.apply([message(1, *events)]).rows == 0
-    assert "session_notes" in statements.INSERT_SESSION_NOTES
+    assert "session_notes" in sql.INSERT_SESSION_NOTES

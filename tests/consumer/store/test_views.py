@@ -24,7 +24,7 @@ from tests.support.events import (
 )
 from tests.support.fleet import rate
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.store import statements
+from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     QUANTITIES,
@@ -126,7 +126,7 @@ def test_quantities_are_those_of_the_events(reader: duckdb.DuckDBPyConnection) -
     """The ledger's columns, the statements and the event contract name the same quantities."""
     columns = reader.table("usage").columns
     assert [name for name in columns if name in QUANTITIES] == list(QUANTITIES)
-    for statement in (statements.INSERT_BOOKINGS, statements.LOAD_METERS):
+    for statement in (sql.INSERT_BOOKINGS, sql.LOAD_METERS):
         places = [statement.index(f"{name}") for name in QUANTITIES]
         assert places == sorted(places)
 

@@ -1,4 +1,4 @@
-"""Every statement of the store, read from the .sql files beside it and never put together."""
+"""Every statement of the store. None is ever put together from parts."""
 
 from __future__ import annotations
 
