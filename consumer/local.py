@@ -27,8 +27,8 @@ class LocalLog(Protocol):
     def next_group(self) -> Sequence[tuple[str, bytes]]:
         """Return the next messages, nothing at the end."""
 
-    def claim(self) -> bool:
-        """Make the log this ledger's, before the first commit; tell whether it is."""
+    def own(self) -> bool:
+        """Make this ledger the owner, before the first commit; return whether it is."""
 
     def booked(self) -> None:
         """Take out what was returned last: it is committed."""
@@ -46,7 +46,7 @@ def book_waiting(ledger: Ledger, log: LocalLog) -> list[Applied]:
     done = []
     while group := log.next_group():
         # 1. The log is this ledger's. If we die, it is, and nothing of it is booked yet.
-        if not log.claim():
+        if not log.own():
             break
         # 2. One transaction. If we die inside, nothing of it is booked, and it still waits.
         messages = [Message(subject, NO_SEQUENCE, data) for subject, data in group]
@@ -92,8 +92,8 @@ class _Ahead:
         group, self._first = self._first, None
         return self._log.next_group() if group is None else group
 
-    def claim(self) -> bool:
-        return self._log is not None and self._log.claim()
+    def own(self) -> bool:
+        return self._log is not None and self._log.own()
 
     def booked(self) -> None:
         if self._log is not None:

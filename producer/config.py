@@ -63,12 +63,12 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
         return not self.servers
 
     @property
-    def target(self) -> str:
+    def destination(self) -> str:
         """Where messages go, in words and without secrets."""
         return ", ".join(map(settings.mask, self.servers)) or LOCAL_LEDGER
 
     def __repr__(self) -> str:
-        return f"ProducerConfig(project={self.project!r}, servers=({self.target}))"
+        return f"ProducerConfig(project={self.project!r}, servers=({self.destination}))"
 
 
 def resolve(

@@ -41,25 +41,25 @@ def book(data_dir: Path, folder: Path | None = None) -> Booked:
     means it; else an outbox that no ledger has read yet is only taken for the ledger of the
     environment, so that a look at some other ledger takes nothing there.
     """
-    may_claim = folder is not None or data_dir == from_env().data_dir.absolute()
+    may_own = folder is not None or data_dir == from_env().data_dir.absolute()
     folder = folder or outbox_folder(os.environ, data_dir=data_dir).absolute()
     try:
         status = read_status(data_dir / STATUS)
         if not files(folder) and not (status and status.embedded):
             return Booked()
-        return _book(folder, data_dir, may_claim=may_claim)
+        return _book(folder, data_dir, may_own=may_own)
     except (OutboxError, _NotNow) as error:
         why = error.reason if isinstance(error, OutboxError) else str(error)
     return Booked(left=_left(folder), why=why)
 
 
-def _book(folder: Path, data_dir: Path, *, may_claim: bool) -> Booked:
+def _book(folder: Path, data_dir: Path, *, may_own: bool) -> Booked:
     if not all(find_spec(name) for name in _NEEDED):
         raise _NotNow("booking needs the extra 'consumer': pip install 'voicecosts[consumer]'")
     from voicecosts.consumer.errors import LedgerError, LedgerInUse  # noqa: PLC0415 - the consumer may be absent
     from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same
 
-    log = _opened(folder, data_dir, may_claim=may_claim) if files(folder) else None
+    log = _opened(folder, data_dir, may_own=may_own) if files(folder) else None
     try:
         messages = open_and_book(data_dir, log)
     except LedgerInUse as error:
@@ -78,7 +78,7 @@ def _book(folder: Path, data_dir: Path, *, may_claim: bool) -> Booked:
 def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
     """Return what opens the log for a ledger that runs: `None` while nothing is to be read."""
     folder = outbox_folder(os.environ, data_dir=data_dir).absolute()
-    may_claim = data_dir == from_env().data_dir.absolute()
+    may_own = data_dir == from_env().data_dir.absolute()
     said = ""
 
     def open_log() -> LocalLog | None:
@@ -86,7 +86,7 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
         try:
             if not files(folder):
                 return None
-            log = LocalLog(folder, data_dir, now_us=now_us, may_claim=may_claim)
+            log = LocalLog(folder, data_dir, now_us=now_us, may_own=may_own)
         except OutboxHeld:
             return None
         except OutboxError as error:
@@ -121,12 +121,12 @@ class _NotNow(Exception):  # noqa: N818 - it says what happened
     """What waits cannot be booked now, and the words for a person."""
 
 
-def _opened(folder: Path, data_dir: Path, *, may_claim: bool) -> LocalLog:
+def _opened(folder: Path, data_dir: Path, *, may_own: bool) -> LocalLog:
     """Open the log, waiting for whoever reads it; raises `OutboxError`."""
     deadline = time.monotonic() + WAIT_S
     while True:
         try:
-            return LocalLog(folder, data_dir, now_us=now_us, may_claim=may_claim)
+            return LocalLog(folder, data_dir, now_us=now_us, may_own=may_own)
         except OutboxHeld:
             if time.monotonic() > deadline:
                 raise

@@ -68,9 +68,9 @@ def status(
     from voicecosts.producer.outbox.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
 
     folder = _folder(outbox_dir, data_dir)
-    waiting, put_away, broken = outboxes(folder), quarantine(folder), damaged(folder)
+    waiting, quarantined, broken = outboxes(folder), quarantine(folder), damaged(folder)
     if as_json:
-        typer.echo(json.dumps(record(folder, waiting, put_away, broken), indent=2))
+        typer.echo(json.dumps(record(folder, waiting, quarantined, broken), indent=2))
         return
     messages = sum(found.messages for found in waiting)
     events = sum(found.events for found in waiting)
@@ -81,7 +81,7 @@ def status(
             typer.echo(line)
     else:
         typer.echo(f"nothing waits in {folder}")
-    for line in remarks(waiting, put_away, broken):
+    for line in remarks(waiting, quarantined, broken):
         typer.echo(f"! {line}")
 
 
@@ -139,11 +139,11 @@ def drain(
             failed.append(f"{counted(booked.left, 'message')} could not be booked ({booked.why})")
     if not config.is_embedded:
         published, left = _publish(config, everything=everything, timeout_s=timeout)
-        said.append(f"published {counted(published, 'event')} to {config.target}")
+        said.append(f"published {counted(published, 'event')} to {config.destination}")
         failed += left
     for line in said or ["nothing waits for the ledger of this host"]:
         typer.echo(line)
-    others = [found for found in outboxes(folder) if found.target != config.target]
+    others = [found for found in outboxes(folder) if found.destination != config.destination]
     for line in remarks(others):
         typer.echo(f"! {line}")
     if failed:

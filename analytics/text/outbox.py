@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from voicecosts.producer.outbox.survey import PutAway, Waiting
+from voicecosts.producer.outbox.survey import Quarantined, Waiting
 
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
@@ -19,7 +19,7 @@ def table(waiting: Sequence[Waiting], *, now_us: int) -> list[str]:
     titles = ("For", "Held by", "Messages", "Events", "Size", "Oldest")
     cells = [
         (
-            found.target,
+            found.destination,
             f"process {found.pid}" if found.is_held else "nobody (its process is gone)",
             f"{found.messages:,}",
             f"{found.events:,}",
@@ -39,23 +39,23 @@ def table(waiting: Sequence[Waiting], *, now_us: int) -> list[str]:
 
 
 def remarks(
-    waiting: Sequence[Waiting], put_away: PutAway | None = None, broken: Sequence[Path] = ()
+    waiting: Sequence[Waiting], quarantined: Quarantined | None = None, broken: Sequence[Path] = ()
 ) -> list[str]:
     """Return what a person should know, with what to do."""
     said = [
         f"{found.path.name} cannot be read ({found.problem})" for found in waiting if found.problem
     ]
-    for target in dict.fromkeys(it.target for it in waiting if not it.is_embedded):
-        theirs = [it for it in waiting if it.target == target and not it.is_held]
+    for destination in dict.fromkeys(it.destination for it in waiting if not it.is_embedded):
+        theirs = [it for it in waiting if it.destination == destination and not it.is_held]
         if messages := sum(it.messages for it in theirs):
             said.append(
-                f"{counted(messages, 'message')} of dead processes for {target}: start a worker or "
+                f"{counted(messages, 'message')} of dead processes for {destination}: start a worker or "
                 "`costs outbox drain --servers …` with its address (--all for another address)"
             )
-    if put_away is not None:
+    if quarantined is not None:
         said.append(
-            f"{counted(put_away.events, 'event')} that no server takes in {put_away.path}: "
-            f"{'; '.join(put_away.reasons)}"
+            f"{counted(quarantined.events, 'event')} that no server takes in {quarantined.path}: "
+            f"{'; '.join(quarantined.reasons)}"
         )
     if broken:
         said.append(
@@ -66,7 +66,10 @@ def remarks(
 
 
 def record(
-    folder: Path, waiting: Sequence[Waiting], put_away: PutAway | None, broken: Sequence[Path]
+    folder: Path,
+    waiting: Sequence[Waiting],
+    quarantined: Quarantined | None,
+    broken: Sequence[Path],
 ) -> dict[str, Any]:
     """Return the same for programs: names are public, absent values are null or empty."""
     return {
@@ -74,7 +77,7 @@ def record(
         "outboxes": [
             {
                 "file": found.path.name,
-                "target": found.target,
+                "target": found.destination,
                 "embedded": found.is_embedded,
                 "held": found.is_held,
                 "pid": found.pid,
@@ -86,12 +89,12 @@ def record(
             }
             for found in waiting
         ],
-        "quarantine": put_away
+        "quarantine": quarantined
         and {
-            "file": put_away.path.name,
-            "messages": put_away.messages,
-            "events": put_away.events,
-            "reasons": list(put_away.reasons),
+            "file": quarantined.path.name,
+            "messages": quarantined.messages,
+            "events": quarantined.events,
+            "reasons": list(quarantined.reasons),
         },
         "damaged": [path.name for path in broken],
     }

@@ -1,12 +1,12 @@
-"""Outboxes of processes that are gone: each is taken over by exactly one that lives.
+"""Outboxes of processes that are gone: each is adopted by exactly one that lives.
 
-The claim on a file ends with its process, so a file whose claim can be had is an orphan. Only files
-for the same destination are taken: what was meant for one server is never sent to another. Whatever
+The lock of a file ends with its process, so a file whose lock is free is an orphan. Only files for
+the same destination are adopted: what was meant for one server is never sent to another. Whatever
 happens here, a message is in at least one file until JetStream has acknowledged it.
 
 Looking costs a listing of the folder, so it is done twice a minute, and at once while there is more.
 A large orphan is worked off alone; small ones are moved into the one that is held, so that a
-thousand killed processes do not become a thousand files.
+thousand killed processes do not leave a thousand files.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Final
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.lock import DATABASE, LOCK, Claim
-from voicecosts.producer.outbox.rescue import left_out, rescue
+from voicecosts.producer.outbox.lock import DATABASE, LOCK_SUFFIX, Lock
+from voicecosts.producer.outbox.rescue import drop_damaged, rescue
 
 _PIECE: Final = 64
 _LOOK_S: Final = 30.0
@@ -34,21 +34,21 @@ logger = logging.getLogger(__name__)
 class AdoptedMessages:
     """Used by the publisher's thread only; `outbox`, `is_done` and `damaged` may be read from any.
 
-    `outbox` is the adopted one, if there is one. `destination` says whose files are adopted.
-    `is_done` says that nothing is held and that the last look found nothing, `damaged` how many
-    events were left out when messages were moved. Nothing outside assigns a field.
+    `outbox` is the adopted one, if there is one; only files of the destination `destination_id` are
+    adopted. `is_done` says that nothing is held and that the last look found nothing, `damaged` how
+    many events were dropped when messages were moved. Nothing outside assigns a field.
     """
 
     def __init__(
         self,
         folder: Path | None,
-        destination: str,
+        destination_id: str,
         *,
         monotonic: Callable[[], float],
         now_us: Callable[[], int],
     ) -> None:
         self.folder = folder
-        self.destination = destination
+        self.destination_id = destination_id
         self.outbox: Outbox | None = None
         self.is_done = folder is None
         self.damaged = 0
@@ -100,7 +100,9 @@ class AdoptedMessages:
         for _ in range(_AT_ONCE):
             # A large one waits for its turn: that is when the first one is empty.
             most_bytes = None if self.outbox is None else _SMALL_BYTES
-            orphan = adopt(folder, self.destination, now_us=self._now_us(), most_bytes=most_bytes)
+            orphan = adopt(
+                folder, self.destination_id, now_us=self._now_us(), most_bytes=most_bytes
+            )
             if orphan is None:
                 self.is_done = self.outbox is None
                 return
@@ -113,35 +115,35 @@ class AdoptedMessages:
         self._look_at = 0.0  # there may be more
 
 
-def adopt(folder: Path, place: str, *, now_us: int, most_bytes: int | None = None) -> Outbox | None:
-    """Take over an orphan for the destination `place`; `None` when there is none now.
+def adopt(
+    folder: Path, destination_id: str, *, now_us: int, most_bytes: int | None = None
+) -> Outbox | None:
+    """Adopt an orphan of a destination; `None` when there is none now.
 
     With `most_bytes` only files up to that size are looked at.
     """
-    for path in sorted(folder.glob(f"{place}-*{DATABASE}")):
+    for path in sorted(folder.glob(f"{destination_id}-*{DATABASE}")):
         try:
             if most_bytes is not None and path.stat().st_size > most_bytes:
                 continue
-            # 1. The claim is ours or this raises. From here on nobody else touches the file, and
-            #    if we die, the claim ends with us and the next process starts again.
+            # 1. The lock is ours or this raises. From here on no other process touches the file,
+            #    and if we die, the lock ends with us and the next process starts again.
             outbox: Outbox | None = Outbox.adopt(path)
         except (OutboxUnavailable, FileNotFoundError):
-            continue  # its owner lives, or has just ended in order
+            continue  # its process lives, or has just ended in order
         except OutboxDamaged as error:
             outbox = rescue(error, now_us=now_us)
         if outbox is None:
             continue
         if outbox.rows:
             return outbox
-        outbox.close()  # its owner died between its last acknowledgement and its end
-    _sweep(folder, place)
+        outbox.close()  # its process died between its last acknowledgement and its end
+    _remove_stale_locks(folder, destination_id)
     return None
 
 
 def absorb(outbox: Outbox, orphan: Outbox) -> int:
-    """Move the messages of one orphan into another, so that many small files become one.
-
-    Returns how many events were damaged and left out.
+    """Move the messages of an orphan into another outbox, and return how many events were damaged.
 
     Raises:
         OutboxError: One of the two cannot be read or written; nothing is lost.
@@ -159,15 +161,15 @@ def absorb(outbox: Outbox, orphan: Outbox) -> int:
             outbox.add(outbox.renumbered(messages), now_us=oldest_at)
             # 2. Only now they leave the other file.
             orphan.remove(messages)
-            lost += left_out(orphan, damaged)
+            lost += drop_damaged(orphan, damaged)
     finally:
         orphan.close()
 
 
-def _sweep(folder: Path, place: str) -> None:
-    """Remove locks whose file is gone: their process died while it ended."""
-    for path in folder.glob(f"{place}-*{LOCK}"):
+def _remove_stale_locks(folder: Path, destination_id: str) -> None:
+    """Remove locks whose outbox is gone: their process died while it ended."""
+    for path in folder.glob(f"{destination_id}-*{LOCK_SUFFIX}"):
         database = path.with_suffix(DATABASE)
         if not database.exists():
             with contextlib.suppress(OutboxUnavailable):
-                Claim(database).release(remove=not database.exists())
+                Lock(database).release(remove=not database.exists())

@@ -22,8 +22,8 @@ from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.own import MOST_IN_MEMORY, OutboxState, OwnMessages
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.quarantine import Quarantine
-from voicecosts.producer.outbox.rescue import left_out
-from voicecosts.producer.outbox.row import EVERYWHERE, destination
+from voicecosts.producer.outbox.rescue import drop_damaged
+from voicecosts.producer.outbox.row import ANY_DESTINATION, destination_id
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Backlog:
         self.quarantine = Quarantine(config.outbox_dir, now_us)
         self.adopted = AdoptedMessages(
             config.outbox_dir,
-            EVERYWHERE if config.adopts_all else destination(config),
+            ANY_DESTINATION if config.adopts_all else destination_id(config),
             monotonic=monotonic,
             now_us=now_us,
         )
@@ -188,7 +188,7 @@ class Backlog:
         """
         events = 0
         for outbox in self._outboxes():
-            booked = outbox.claim.booked()
+            booked = outbox.lock.booked()
             if booked <= self._forgotten.get(outbox.path, 0):
                 continue
             while held := [
@@ -241,7 +241,7 @@ class Backlog:
     def _read(self, outbox: Outbox, most: int, without: Collection[str] = ()) -> list[Held]:
         try:
             messages, damaged = outbox.oldest(most + len(self._done), without=without)
-            self._damaged += left_out(outbox, damaged)
+            self._damaged += drop_damaged(outbox, damaged)
         except OutboxError as error:
             self._trouble(error)
             return []

@@ -1,10 +1,10 @@
 """The bound on what the outboxes of a host hold, and what happens when it is reached.
 
-First the detail goes: readings whose meter has a newer one on disk. Only when that is not enough
-the oldest events are dropped, and counted. A pass over a large file takes its time, so it is done
-in pieces, and a finished pass is not repeated before twenty times its own duration; meanwhile
-events wait in the buffer, which coalesces them too. A process that holds little itself drops
-nothing from disk for what its neighbours hold: its events wait in memory.
+First readings are coalesced: only the newest of each meter stays on disk. Only when that is not
+enough the oldest events are dropped, and counted. A pass over a large file takes long, so it is
+done in pieces, and not repeated before twenty times its own duration has passed; meanwhile events
+wait in the buffer, which coalesces them too. A process that holds little itself drops nothing from
+disk for what its neighbours hold: its events wait in memory.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from voicecosts.producer.outbox.coalesce import ORDER, Smaller, Thinning, shed
+from voicecosts.producer.outbox.coalesce import ORDER, Change, Coalescing, drop
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.lock import held_elsewhere
-from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.row import ROW_BYTES
+from voicecosts.producer.outbox.row import cost
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +25,16 @@ _PIECE: Final = 16
 _PIECES_AT_ONCE: Final = 4
 _LAST: Final = 2**63 - 1
 _ENOUGH: Final = 0.75
-"""A pass that has freed so much that this share of the bound is left has done its work."""
+"""A pass ends early once no more than this share of the bound is held."""
 
 _PLENTY: Final = 0.5
+"""The log says that the bound is no longer reached once no more than this share is held."""
+
 _FAIR_SHARE: Final = 1 / 16
+"""A process that holds no more than this share of the bound drops nothing from disk."""
+
 _COUNT_EVERY_S: Final = 1.0
-_REST: Final = 20
+_PAUSE_FACTOR: Final = 20
 
 
 class Bound:
@@ -55,10 +58,10 @@ class Bound:
     def __repr__(self) -> str:
         return f"<Bound {self.max_bytes} bytes: {self.coalesced} coalesced, {self.dropped} dropped>"
 
-    def keep(self, outboxes: Sequence[Outbox], flying: set[str]) -> bool:
+    def keep(self, outboxes: Sequence[Outbox], in_flight: set[str]) -> bool:
         """Whether there is room; makes some where that is due.
 
-        Messages whose ids are in `flying` may be acknowledged at any moment and are left alone.
+        Messages whose ids are in `in_flight` may be acknowledged at any moment and stay as they are.
 
         Raises:
             OutboxError: A file cannot be read or written.
@@ -74,14 +77,14 @@ class Bound:
             self._reached(outboxes)
             self._pass, self._spent_s = _Pass(outboxes, self), 0.0
         pieces = 0
-        while self._pass.step(flying) and self._over(outboxes, _ENOUGH) > 0:
+        while self._pass.step(in_flight) and self._over(outboxes, _ENOUGH) > 0:
             pieces += 1
             if pieces >= _PIECES_AT_ONCE:
                 self._spent_s += self._monotonic() - started
                 return False
         self._pass = None
-        if flying:
-            return False  # what is in flight could not be thinned, and may be gone in a moment
+        if in_flight:
+            return False  # what is in flight was not coalesced, and may be gone in a moment
         need = min(
             self._over(outboxes),
             sum(outbox.bytes for outbox in outboxes) - int(self.max_bytes * _FAIR_SHARE),
@@ -89,17 +92,17 @@ class Bound:
         for kind in ORDER:
             for outbox in outboxes:
                 if need > 0:
-                    need -= self._drop(outbox, kind, need, flying)
+                    need -= self._drop(outbox, kind, need, in_flight)
         now = self._monotonic()
         self._spent_s += now - started
-        self._next_pass_at = now + _REST * self._spent_s
+        self._next_pass_at = now + _PAUSE_FACTOR * self._spent_s
         return self._over(outboxes) <= 0
 
     def _over(self, outboxes: Sequence[Outbox], share: float = 1.0) -> int:
-        """Return how many bytes more are held than a share of the bound."""
+        """Return how many bytes more than a share of the bound are held, by all processes."""
         now = self._monotonic()
         if now >= self._count_at:
-            own = {outbox.claim.path for outbox in outboxes}
+            own = {outbox.lock.path for outbox in outboxes}
             folder: Path = outboxes[0].path.parent
             self._elsewhere = held_elsewhere(folder, own)
             self._count_at = now + _COUNT_EVERY_S
@@ -107,7 +110,7 @@ class Bound:
         return held - int(self.max_bytes * share)
 
     def _reached(self, outboxes: Sequence[Outbox]) -> None:
-        """Say once that there is no room, not at every pass."""
+        """Log once that there is no room, not at every pass."""
         if not self._is_reached:
             self._is_reached = True
             logger.warning(
@@ -118,27 +121,27 @@ class Bound:
             )
 
     def _relieved(self, outboxes: Sequence[Outbox]) -> None:
-        """Say once that there is plenty of room again."""
+        """Log once that there is plenty of room again."""
         if self._is_reached and self._over(outboxes, _PLENTY) <= 0:
             self._is_reached = False
             logger.info("the outbox in %s is well below its bound", outboxes[0].path.parent)
 
-    def _drop(self, outbox: Outbox, kind: type, need: int, flying: set[str]) -> int:
+    def _drop(self, outbox: Outbox, kind: type, need: int, in_flight: set[str]) -> int:
         freed = after = 0
         while freed < need:
             messages, _damaged = outbox.oldest(_PIECE, after=after)
             if not messages:
                 break
             after = messages[-1].batch_number
-            smaller: list[tuple[Packed, Smaller]] = []
+            changes: list[Change] = []
             for message in messages:
-                if freed < need and message.message_id not in flying:
-                    less = shed(message, kind, need - freed)
-                    if less is not None:
-                        freed += less.freed_bytes + (ROW_BYTES if less.message is None else 0)
-                        smaller.append((message, less))
-            _apply(outbox, smaller)
-            self.dropped += sum(less.lost for _, less in smaller)
+                if freed < need and message.message_id not in in_flight:
+                    change = drop(message, kind, need - freed)
+                    if change is not None:
+                        freed += cost(message) - (cost(change.after) if change.after else 0)
+                        changes.append(change)
+            outbox.rewrite([(change.before, change.after) for change in changes])
+            self.dropped += sum(change.dropped for change in changes)
         return freed
 
 
@@ -148,11 +151,11 @@ class _Pass:
     def __init__(self, outboxes: Sequence[Outbox], bound: Bound) -> None:
         self._left = list(outboxes)
         self._below = _LAST
-        self._thinning = Thinning()
+        self._coalescing = Coalescing()
         self._bound = bound
 
-    def step(self, flying: set[str]) -> bool:
-        """Thin one piece; tell whether there is more."""
+    def step(self, in_flight: set[str]) -> bool:
+        """Coalesce one piece; return whether there is more."""
         if not self._left:
             return False
         outbox = self._left[-1]
@@ -160,22 +163,17 @@ class _Pass:
         numbers = [message.batch_number for message in messages] + damaged
         if not numbers:
             self._left.pop()
-            self._below, self._thinning = _LAST, Thinning()
+            self._below, self._coalescing = _LAST, Coalescing()
             return bool(self._left)
-        smaller = [
-            (message, less)
+        changes = [
+            change
             for message in messages
-            if message.message_id not in flying
-            and (less := self._thinning.thin(message)) is not None
+            if message.message_id not in in_flight
+            and (change := self._coalescing.coalesce(message)) is not None
         ]
         # A newer reading of each meter stays in the file, so if we die between two pieces, or
         # inside this one, every total is still there.
-        _apply(outbox, smaller)
-        self._bound.coalesced += sum(less.superseded for _, less in smaller)
+        outbox.rewrite([(change.before, change.after) for change in changes])
+        self._bound.coalesced += sum(change.coalesced for change in changes)
         self._below = min(numbers)
         return True
-
-
-def _apply(outbox: Outbox, smaller: Sequence[tuple[Packed, Smaller]]) -> None:
-    if smaller:
-        outbox.shrink([(message, less.message) for message, less in smaller])

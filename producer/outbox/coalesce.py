@@ -1,9 +1,9 @@
-"""What may go when the outbox is full: first detail, and money only when nothing else is left.
+"""What goes when the outbox is full: first detail, and money only when nothing else is left.
 
-Of the readings of one meter only the newest decides what is booked, so the older ones can go
-without any total changing (`Thinning`). When even that is not enough, `shed` takes out events for
-good: readings first, because a later one or the session's end repairs them, then starts, then ends,
-each the oldest first. Pure: messages in, smaller messages out; nothing here knows a file.
+Of the readings of one meter only the newest decides what is booked, so it can replace the older
+ones and no total changes (`Coalescing`). When that is not enough, `drop` takes out events for good:
+readings first, because a later one or the session's end repairs them, then starts, then ends, the
+oldest of each first. Pure: messages in, changes out; nothing here knows a file.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ ORDER: Final[tuple[type[Event], ...]] = (
     SessionStarted,
     SessionEnded,
 )
-"""What makes way first."""
+"""What is dropped first."""
 
 _encoder = msgspec.msgpack.Encoder()
 
 
-class Smaller(Struct, frozen=True):
-    """A message after some of its events were taken out: `None` when none is left.
+class Change(Struct, frozen=True):
+    """A message before and after some of its events were taken out; `None` when none is left.
 
-    Of those, `superseded` readings have a newer one, and `lost` events have none.
+    Of those events, `coalesced` are readings that a newer one replaces, and `dropped` are lost.
     """
 
-    message: Packed | None
-    freed_bytes: int
-    superseded: int = 0
-    lost: int = 0
+    before: Packed
+    after: Packed | None
+    coalesced: int = 0
+    dropped: int = 0
 
 
-class Thinning:
+class Coalescing:
     """One pass over messages, from the newest to the oldest.
 
     A reading goes only if a newer one of its meter was met in this pass, and that one stays: so the
-    pass can be stopped after any message.
+    pass can be stopped after any message. Of the reports of a producer, too, the newest stays.
     """
 
     def __init__(self) -> None:
         self._newest: dict[Key, int] = {}
 
-    def thin(self, message: Packed) -> Smaller | None:
-        """Return the message without its superseded events, `None` when it has none."""
+    def coalesce(self, message: Packed) -> Change | None:
+        """Take out the events that a newer one replaces; `None` when there is none."""
         envelope = _opened(message)
         if envelope is None:
             return None
@@ -72,12 +72,12 @@ class Thinning:
         readings = 0
         for place in reversed(range(len(envelope.events))):
             event = _read(envelope.events[place])
-            if isinstance(event, (MeterReading, ProducerReport)) and self._is_superseded(event):
+            if isinstance(event, (MeterReading, ProducerReport)) and self._is_replaced(event):
                 gone.add(place)
                 readings += isinstance(event, MeterReading)
-        return _without(message, envelope, gone, superseded=readings)
+        return _without(message, envelope, gone, coalesced=readings)
 
-    def _is_superseded(self, event: MeterReading | ProducerReport) -> bool:
+    def _is_replaced(self, event: MeterReading | ProducerReport) -> bool:
         key = _key(event)
         if self._newest.get(key, 0) >= event.number:
             return True
@@ -85,18 +85,16 @@ class Thinning:
         return False
 
 
-def shed(message: Packed, kind: type[Event], need_bytes: int) -> Smaller | None:
-    """Return the message without its first events of a kind, as many as free `need_bytes`.
+def drop(message: Packed, kind: type[Event], need_bytes: int) -> Change | None:
+    """Take out the first events of a kind, as many as free `need_bytes`; `None` if there is none.
 
-    `None` when it has none of that kind. What cannot be read counts as the last kind.
+    What cannot be read counts as the last kind.
     """
     envelope = _opened(message)
     if envelope is None:
-        return (
-            None if kind is not ORDER[-1] else Smaller(None, len(message.data), lost=message.events)
-        )
+        return Change(message, None, dropped=message.events) if kind is ORDER[-1] else None
     gone: set[int] = set()
-    freed = lost = 0
+    freed = dropped = 0
     for place, raw in enumerate(envelope.events):
         event = _read(raw)
         if freed < need_bytes and (
@@ -104,8 +102,8 @@ def shed(message: Packed, kind: type[Event], need_bytes: int) -> Smaller | None:
         ):
             gone.add(place)
             freed += len(bytes(raw))
-            lost += not isinstance(event, ProducerReport)
-    return _without(message, envelope, gone, lost=lost)
+            dropped += not isinstance(event, ProducerReport)
+    return _without(message, envelope, gone, dropped=dropped)
 
 
 def _without(
@@ -113,17 +111,17 @@ def _without(
     envelope: Envelope,
     gone: set[int],
     *,
-    superseded: int = 0,
-    lost: int = 0,
-) -> Smaller | None:
+    coalesced: int = 0,
+    dropped: int = 0,
+) -> Change | None:
     if not gone:
         return None
     kept = [raw for place, raw in enumerate(envelope.events) if place not in gone]
-    if not kept:
-        return Smaller(None, len(message.data), superseded, lost)
-    data = _encoder.encode(replace(envelope, events=kept))
-    smaller = replace(message, data=data, events=len(kept))
-    return Smaller(smaller, len(message.data) - len(data), superseded, lost)
+    after = None
+    if kept:
+        data = _encoder.encode(replace(envelope, events=kept))
+        after = replace(message, data=data, events=len(kept))
+    return Change(message, after, coalesced, dropped)
 
 
 def _opened(message: Packed) -> Envelope | None:

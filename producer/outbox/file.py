@@ -2,8 +2,9 @@
 
 Every change is one transaction of SQLite (WAL, synchronous=NORMAL): a process that is killed at any
 moment leaves the file with all of a change or nothing of it. Power loss may take the last
-transactions. One process holds a file at a time, by its claim. Errors of SQLite end here: they
-become `OutboxUnavailable` (the disk says no) or `OutboxDamaged` (the file is not what was written).
+transactions. One process holds a file at a time, by its lock. Errors of SQLite end here: they
+become `OutboxUnavailable` (the disk is full or read-only) or `OutboxDamaged` (the file is not what
+was written).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.events import MAX_EVENTS
-from voicecosts.producer.outbox.lock import Claim
+from voicecosts.producer.outbox.lock import Lock
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.row import (
     COLUMNS,
@@ -58,14 +59,14 @@ WHERE number IN (SELECT value FROM json_each(?))
 class Outbox:
     """An open outbox file. Used by one thread; `rows`, `bytes`, … may be read from any."""
 
-    def __init__(self, path: Path, claim: Claim) -> None:
+    def __init__(self, path: Path, lock: Lock) -> None:
         self.path = path
         self.rows = 0
         self.events = 0
         self.bytes = 0
         self.last = 0
         self.oldest_at: int | None = None
-        self.claim = claim
+        self.lock = lock
         with border(path):
             self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
@@ -76,20 +77,20 @@ class Outbox:
             raise
 
     @classmethod
-    def create(cls, path: Path, *, target: str = "") -> Self:
-        """Make a file and hold it; `target` says where its messages go.
+    def create(cls, path: Path, *, destination: str = "") -> Self:
+        """Make a file and hold it; `destination` says in words where its messages go.
 
         Raises:
-            OutboxUnavailable: The disk does not allow it.
+            OutboxUnavailable: The disk is full or read-only, or another process holds the file.
         """
         with border(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        claim = Claim(path, target=target)
+        lock = Lock(path, destination=destination)
         try:
-            return cls(path, claim)
+            return cls(path, lock)
         except BaseException:
             remove(path)
-            claim.release(remove=True)
+            lock.release(remove=True)
             raise
 
     @classmethod
@@ -97,17 +98,17 @@ class Outbox:
         """Hold a file that another process has left behind.
 
         Raises:
-            OutboxUnavailable: Its owner lives, or it is gone, or the disk does not allow it.
+            OutboxUnavailable: Its process lives, or it is gone, or it cannot be read now.
             OutboxDamaged: It is not a whole outbox.
         """
-        claim = Claim(path)
+        lock = Lock(path)
         if not path.exists():
-            claim.release(remove=True)
-            raise OutboxUnavailable(path, "it was emptied meanwhile")
+            lock.release(remove=True)
+            raise OutboxUnavailable(path, "its process has emptied it meanwhile")
         try:
-            outbox = cls(path, claim)
+            outbox = cls(path, lock)
         except BaseException:
-            claim.release(remove=False)
+            lock.release(remove=False)
             raise
         try:
             outbox.check()
@@ -172,26 +173,28 @@ class Outbox:
             for number, message in enumerate(messages, start=self.last + 1)
         ]
 
-    def shrink(self, changes: Sequence[tuple[Packed, Packed | None]]) -> None:
-        """Give messages a smaller content, or remove them where there is none, all in one."""
-        smaller = [less for _, less in changes if less is not None]
+    def rewrite(self, changes: Sequence[tuple[Packed, Packed | None]]) -> None:
+        """Replace messages by what is left of them, or remove those of which nothing is left."""
+        if not changes:
+            return
+        left = [after for _, after in changes if after is not None]
         with self._transaction():
             self._db.executemany(
                 "UPDATE messages SET events = ?, checksum = ?, data = ? WHERE number = ?",
-                [(m.events, checksum(m), m.data, m.batch_number) for m in smaller],
+                [(m.events, checksum(m), m.data, m.batch_number) for m in left],
             )
             self._db.executemany(
                 "DELETE FROM messages WHERE number = ?",
-                [(m.batch_number,) for m, less in changes if less is None],
+                [(m.batch_number,) for m, after in changes if after is None],
             )
-        self.rows -= len(changes) - len(smaller)
-        for sign, those in ((-1, [m for m, _ in changes]), (1, smaller)):
+        self.rows -= len(changes) - len(left)
+        for sign, those in ((-1, [m for m, _ in changes]), (1, left)):
             self.events += sign * sum(message.events for message in those)
             self.bytes += sign * sum(cost(message) for message in those)
         self._after_change()
 
     def discard(self, numbers: Iterable[int]) -> int:
-        """Remove rows that are damaged, and return how many events they held, as far as they say."""
+        """Remove rows that are damaged, and return how many events they held, at least one each."""
         gone = list(numbers)
         with self._transaction():
             (events,) = self._db.execute(_EVENTS_OF, (MAX_EVENTS, json.dumps(gone))).fetchone()
@@ -211,29 +214,29 @@ class Outbox:
         self._count(messages, -1, self._db.total_changes - before)
 
     def check(self) -> None:
-        """Read the whole file once, and compare it with what was said of it.
+        """Read the whole file once, and compare its end with its label.
 
-        SQLite takes a damaged frame of its log for the end of it, and goes on without the rest.
+        SQLite takes a damaged frame of its write-ahead log for its end, and ignores the rest.
 
         Raises:
-            OutboxDamaged: It does not hang together, or messages that had been stored are gone.
+            OutboxDamaged: SQLite finds it damaged, or messages that had been stored are gone.
         """
         with border(self.path):
             (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise OutboxDamaged(self.path, str(found).splitlines()[0])
-        if self.last < self.claim.last:
-            text = f"it was filled up to message {self.claim.last} and ends at {self.last}"
+        if self.last < self.lock.last:
+            text = f"it held messages up to number {self.lock.last}, and ends at {self.last}"
             raise OutboxDamaged(self.path, text)
 
     def close(self, *, keep: bool = False) -> None:
-        """Close the file: an empty one is removed, any other waits for whoever adopts it."""
+        """Close the file; an empty one is removed, unless `keep` is set."""
         is_empty = self.rows == 0 and not keep
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
         if is_empty:
             remove(self.path)
-        self.claim.release(remove=is_empty)
+        self.lock.release(remove=is_empty)
 
     def _prepare(self) -> None:
         db = self._db
@@ -296,7 +299,7 @@ class Outbox:
             self.oldest_at = first[0] if first else None
             if first is None:
                 (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-                if free > _FREE_PAGES:  # after an outage: give the disk back what it took
+                if free > _FREE_PAGES:  # after an outage: give the space back
                     # Not `execute`: it steps a statement without columns once, for one page.
                     self._db.executescript("PRAGMA incremental_vacuum")
-        self.claim.say(self.bytes, self.last)
+        self.lock.write_label(self.bytes, self.last)

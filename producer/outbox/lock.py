@@ -1,10 +1,10 @@
-"""Who holds an outbox file, and how many bytes all processes of a host hold together.
+"""The lock file beside each outbox file: who holds the outbox, and what others may know of it.
 
-Beside each outbox file lies a lock file. Its flock is the right to the file: it lives exactly as
-long as the process that took it, however that ends. Its content is a label: the bytes of the
-messages in the outbox, so that every process can add up what its neighbours hold without opening
-their databases; up to which message it was filled, so that a loss is noticed; up to which one a
-ledger of this host has booked it; whose the file is and where its messages go. Nothing here refuses to keep a message; it only counts.
+Its flock is the right to the outbox file, and lasts exactly as long as the process that took it,
+however that ends. Its content is a label: the bytes of the messages, so that every process can add
+up what its neighbours hold without opening their databases; the last message that was stored, so
+that a loss is noticed; the last one that a ledger of this host has booked; the process; and the
+destination.
 """
 
 from __future__ import annotations
@@ -21,90 +21,91 @@ from msgspec import Struct
 from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable
 
 DATABASE: Final = ".sqlite3"
-LOCK: Final = ".lock"
+LOCK_SUFFIX: Final = ".lock"
 _NUMBER: Final = struct.Struct("<q")
 _LABEL: Final = struct.Struct("<qqqq")  # as the fields of `Label`
 _HELD_AT, _, _BOOKED_AT, _PID_AT = (place * _NUMBER.size for place in range(4))
-_LONGEST_LABEL: Final = 4096
+_LONGEST_TEXT: Final = 4096
 
-_inherited: set[int] = set()
-"""The descriptors of all locks of this process; changed by `Claim` only."""
+_descriptors: set[int] = set()
+"""The descriptors of all locks of this process; changed by `Lock` only."""
 
 
 class Label(Struct, frozen=True):
     """What a lock file tells of its outbox.
 
     `last` is the number of the last message that was stored, `booked` of the last one that a ledger
-    of this host has booked, `pid` the last holder's, and `target` says where the messages go, for
-    people.
+    of this host has booked, `pid` the last holder's, and `destination` says in words where the
+    messages go.
     """
 
     held_bytes: int
     last: int
     booked: int
     pid: int
-    target: str
+    destination: str
 
 
-class Claim:
-    """The right to one outbox file. `last` is the number of the last message it was ever said to hold.
+class Lock:
+    """The right to one outbox file. `last` is the highest number that its label ever had.
 
     Raises:
         OutboxHeld: Another process has it.
         OutboxUnavailable: The lock file cannot be made.
     """
 
-    def __init__(self, database: Path, *, target: str = "") -> None:
-        self.path = database.with_suffix(LOCK)
+    def __init__(self, database: Path, *, destination: str = "") -> None:
+        self.path = database.with_suffix(LOCK_SUFFIX)
         try:
-            self._descriptor = self._lock()
+            self._descriptor = self._acquire()
         except BlockingIOError:
             raise OutboxHeld(self.path) from None
         except OSError as error:
             raise OutboxUnavailable(self.path, str(error)) from error
-        _inherited.add(self._descriptor)
+        _descriptors.add(self._descriptor)
         self.last = label(database).last
-        with contextlib.suppress(OSError):  # a label is for others to read, the lock is the right
+        with contextlib.suppress(OSError):  # the lock counts, the label only informs others
             os.pwrite(self._descriptor, _NUMBER.pack(os.getpid()), _PID_AT)
-            if target:
-                os.pwrite(self._descriptor, target.encode()[:_LONGEST_LABEL], _LABEL.size)
+            if destination:
+                text = destination.encode()[:_LONGEST_TEXT]
+                os.pwrite(self._descriptor, text, _LABEL.size)
 
     def __repr__(self) -> str:
-        return f"<Claim {self.path.name}>"
+        return f"<Lock {self.path.name}>"
 
-    def say(self, held_bytes: int, last: int) -> None:
+    def write_label(self, held_bytes: int, last: int) -> None:
         """Tell the other processes how many bytes are held here, and up to which message.
 
-        What was told of the last message is not taken back: a file that has less has lost it.
+        The last number never falls: a file that ends before it has lost messages.
         """
         self.last = max(self.last, last)
-        told = _NUMBER.pack(held_bytes) + _NUMBER.pack(self.last)
+        numbers = _NUMBER.pack(held_bytes) + _NUMBER.pack(self.last)
         with contextlib.suppress(OSError):  # a number that is a little old does no harm
-            os.pwrite(self._descriptor, told, _HELD_AT)
+            os.pwrite(self._descriptor, numbers, _HELD_AT)
 
     def booked(self) -> int:
-        """Return up to which message a ledger of this host says that it has booked them."""
+        """Return the number of the last message that a ledger of this host has booked."""
         try:
             return int(_NUMBER.unpack(os.pread(self._descriptor, _NUMBER.size, _BOOKED_AT))[0])
         except (OSError, struct.error):
             return 0
 
     def release(self, *, remove: bool) -> None:
-        """Give the file up to whoever comes first, or remove the lock with what it locked."""
-        _inherited.discard(self._descriptor)
+        """Release the lock: another process may take it, unless `remove` deletes the lock file too."""
+        _descriptors.discard(self._descriptor)
         if remove:
-            # Removed while still locked: nobody can take a lock that no name leads to.
+            # Removed while still locked: nobody can lock a file that has no name.
             with contextlib.suppress(OSError):
                 self.path.unlink()
         os.close(self._descriptor)
 
-    def _lock(self) -> int:
+    def _acquire(self) -> int:
         while True:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The name may have been removed between opening and locking; then the lock is
-                # on a file that nobody else will ever find.
+                # The file may have been removed between opening and locking; then others would
+                # lock another file under this name.
                 if os.fstat(descriptor).st_nlink and self.path.stat().st_ino == (
                     os.fstat(descriptor).st_ino
                 ):
@@ -118,10 +119,10 @@ class Claim:
 
 
 def held_elsewhere(folder: Path, own: set[Path]) -> int:
-    """Return the bytes that the outboxes in `folder` hold, without those of `own` locks."""
+    """Return the bytes that the outboxes in `folder` hold, less those whose lock files are `own`."""
     total = 0
     with contextlib.suppress(OSError):
-        for path in folder.glob(f"*{LOCK}"):
+        for path in folder.glob(f"*{LOCK_SUFFIX}"):
             if path in own:
                 continue
             with contextlib.suppress(OSError, struct.error):
@@ -130,22 +131,22 @@ def held_elsewhere(folder: Path, own: set[Path]) -> int:
 
 
 def label(database: Path) -> Label:
-    """Return what is known of an outbox without opening it; a label that is not there is empty."""
+    """Return what is known of an outbox without opening it; zeros where there is no label."""
     raw = b""
-    with contextlib.suppress(OSError), database.with_suffix(LOCK).open("rb") as file:
-        raw = file.read(_LABEL.size + _LONGEST_LABEL)
+    with contextlib.suppress(OSError), database.with_suffix(LOCK_SUFFIX).open("rb") as file:
+        raw = file.read(_LABEL.size + _LONGEST_TEXT)
     held_bytes, last, booked, pid = _LABEL.unpack(raw[: _LABEL.size].ljust(_LABEL.size, b"\0"))
     return Label(held_bytes, last, booked, pid, raw[_LABEL.size :].decode("utf-8", "replace"))
 
 
 def mark_booked(database: Path, number: int) -> None:
-    """Tell the holder of an outbox that a ledger has booked its messages up to `number`.
+    """Tell the process that holds an outbox that a ledger has booked messages up to `number`.
 
     Raises:
         OutboxUnavailable: The lock file is gone or cannot be written.
     """
     try:
-        descriptor = os.open(database.with_suffix(LOCK), os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(database.with_suffix(LOCK_SUFFIX), os.O_RDWR | os.O_CLOEXEC)
         try:
             os.pwrite(descriptor, _NUMBER.pack(number), _BOOKED_AT)
         finally:
@@ -157,7 +158,7 @@ def mark_booked(database: Path, number: int) -> None:
 def is_held(database: Path) -> bool:
     """Whether a living process has the right to an outbox file."""
     try:
-        descriptor = os.open(database.with_suffix(LOCK), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(database.with_suffix(LOCK_SUFFIX), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -169,12 +170,12 @@ def is_held(database: Path) -> bool:
     return False
 
 
-def _let_go() -> None:
-    """In a forked child: the parent's locks are not the child's, and must end with the parent."""
-    for descriptor in _inherited:
+def _close_inherited() -> None:
+    """In a forked child: the locks are the parent's, and must end with the parent."""
+    for descriptor in _descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    _inherited.clear()
+    _descriptors.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_inherited)

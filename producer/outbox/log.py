@@ -1,16 +1,15 @@
 """The outboxes of this host as a log, for a ledger that reads them with no server in between.
 
-What a dead process left is taken over and removed as it is booked. The file of a living one is only
+What a dead process left is adopted, and removed as it is booked. The file of a living one is only
 read: the ledger's progress is written on its label, and its process forgets what has been booked.
 So a message is in a file until a ledger has committed it; one that is read twice books nothing.
-There is one reader of a folder at a time, and one ledger: readings of one call that went to two
-ledgers would be counted in both.
+A folder has one reader at a time, and one ledger that owns it for good: readings of one session
+that went to two ledgers would be counted in both.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any, Final, Protocol
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
 from voicecosts.producer.outbox.file import BEFORE_ALL, Outbox
-from voicecosts.producer.outbox.lock import DATABASE, Claim, label, mark_booked
+from voicecosts.producer.outbox.lock import DATABASE, Lock, label, mark_booked
 from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.rescue import left_out, rescue
-from voicecosts.producer.outbox.row import COLUMNS, EMBEDDED, as_text, border, whole
+from voicecosts.producer.outbox.rescue import drop_damaged, rescue
+from voicecosts.producer.outbox.row import COLUMNS, EMBEDDED, border, listed, read_only, whole
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +34,12 @@ _LEDGER: Final = "ledger"
 class LocalLog:
     """What no ledger has booked yet, group by group. Used by one thread; close it when done.
 
-    `data_dir` is the ledger's. An outbox outside of it that no ledger has read yet is taken for it
-    only with `may_claim`. `problems` says of each file that could not be read why, in the last pass
-    over all of them.
+    `data_dir` is the ledger's. An outbox outside of it that no ledger owns yet is opened only with
+    `may_own`. `problems` names each file that could not be read in the last pass, with the reason.
 
     Raises:
         OutboxHeld: Another process reads it.
-        OutboxUnavailable: It belongs to another ledger, or to none yet.
+        OutboxUnavailable: Another ledger owns it, or none yet.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class LocalLog:
         data_dir: Path,
         *,
         now_us: Callable[[], int],
-        may_claim: bool = True,
+        may_own: bool = True,
     ) -> None:
         self.folder = folder
         self.problems: list[str] = []
@@ -58,8 +56,8 @@ class LocalLog:
         self._now_us = now_us
         self._files: deque[Path] | None = None
         self._file: _File | None = None
-        self._refuse_another_ledger(may_claim=may_claim)
-        self._claim = Claim(folder / _READER)
+        self._refuse_another_ledger(may_own=may_own)
+        self._lock = Lock(folder / _READER)
 
     def __repr__(self) -> str:
         return f"<LocalLog {self.folder}: {self._file!r}>"
@@ -85,15 +83,15 @@ class LocalLog:
                     return [(message.subject, message.data) for message in messages]
             except OutboxError as error:
                 self._failed(error)
-            self._let_go()
+            self._close_file()
         self._files = None
         return []
 
-    def claim(self) -> bool:
-        """Note that the outbox belongs to this ledger from here on; tell whether that is so.
+    def own(self) -> bool:
+        """Note that this ledger owns the outbox from here on; return whether it does.
 
-        Before the first commit: if we die between the two, the outbox is a ledger's that has
-        nothing of it yet. The other way round another ledger could book the same messages.
+        Before the first commit: if we die between the two, the ledger owns an outbox of which it
+        has nothing yet. The other way round another ledger could book the same messages.
         """
         note = self.folder / _LEDGER
         if self._is_inside() or note.exists():
@@ -109,45 +107,45 @@ class LocalLog:
         return True
 
     def booked(self) -> None:
-        """Say that what `next_group` returned last is committed in the ledger."""
+        """Note that what `next_group` returned last is committed in the ledger."""
         if self._file is not None:
             try:
                 self._file.booked()
             except OutboxError as error:
-                # It is booked, and books nothing when it comes again.
-                logger.warning("booked, and still in the outbox: %s", error)
+                # Booked a second time it changes nothing.
+                logger.warning("messages are booked, but could not be removed: %s", error)
 
     def close(self) -> None:
-        """Let go of every file."""
-        self._let_go()
-        self._claim.release(remove=False)
+        """Close every file."""
+        self._close_file()
+        self._lock.release(remove=False)
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _refuse_another_ledger(self, *, may_claim: bool) -> None:
+    def _refuse_another_ledger(self, *, may_own: bool) -> None:
         owner = _text(self.folder / _LEDGER)
-        if not owner and not may_claim and not self._is_inside():
+        if not owner and not may_own and not self._is_inside():
             raise OutboxUnavailable(
                 self.folder,
-                "what waits there belongs to no ledger yet, and to whose it is given, it stays: "
-                f"`costs outbox drain --data-dir {self._data_dir}` gives it to this one",
+                "no ledger owns this outbox yet, and ownership is permanent: "
+                f"`costs outbox drain --data-dir {self._data_dir}` makes this ledger the owner",
             )
         if owner not in ("", str(self._data_dir)):
             raise OutboxUnavailable(
                 self.folder,
-                f"what waits there belongs to the ledger in {owner}: ask that one, or remove "
-                f"{self.folder / _LEDGER} to give it to the one in {self._data_dir}",
+                f"this outbox belongs to the ledger in {owner}: query that one, or remove "
+                f"{self.folder / _LEDGER} to let the one in {self._data_dir} own it",
             )
 
     def _is_inside(self) -> bool:
-        """Whether the outbox lies in the ledger's own folder, and so is its own."""
+        """Whether the outbox lies in the ledger's data directory, and so belongs to it."""
         return self.folder.parent == self._data_dir
 
     def _failed(self, error: OutboxError) -> None:
-        logger.warning("not booked now: %s", error)
+        logger.warning("an outbox is not booked now: %s", error)
         self.problems.append(f"{error.path.name}: {error.reason}")
 
 
@@ -155,14 +153,9 @@ def files(folder: Path) -> list[Path]:
     """Return the outboxes of `folder` that wait for a ledger of this host.
 
     Raises:
-        OutboxUnavailable: The folder is there and cannot be looked through.
+        OutboxUnavailable: The folder is there and cannot be listed.
     """
-    with border(folder):
-        try:
-            found = list(folder.iterdir())  # a pattern would pass over a folder that is locked
-        except FileNotFoundError:
-            return []
-    return sorted(path for path in found if path.match(f"{EMBEDDED}-*{DATABASE}"))
+    return [path for path in listed(folder) if path.match(f"{EMBEDDED}-*{DATABASE}")]
 
 
 class _File(Protocol):
@@ -178,7 +171,7 @@ class _File(Protocol):
 
 
 def _opened(path: Path, now_us: int) -> _File | None:
-    """Take over an outbox, or only look into it when its process lives; `None` when it is gone."""
+    """Adopt an outbox, or only read it when its process lives; `None` when it is gone."""
     try:
         return _Orphan(Outbox.adopt(path))
     except OutboxUnavailable:
@@ -189,7 +182,7 @@ def _opened(path: Path, now_us: int) -> _File | None:
 
 
 class _Orphan:
-    """The outbox of a dead process, which is ours now."""
+    """The outbox of a dead process, adopted."""
 
     def __init__(self, outbox: Outbox) -> None:
         self.path = outbox.path
@@ -203,7 +196,7 @@ class _Orphan:
             if not damaged:
                 self._after = self._read[-1].batch_number if self._read else self._after
                 return self._read
-            left_out(self._outbox, damaged)
+            drop_damaged(self._outbox, damaged)
 
     def booked(self) -> None:
         self._outbox.remove(self._read)
@@ -213,14 +206,13 @@ class _Orphan:
 
 
 class _Living:
-    """The outbox of a living process, up to what was in it at the first look."""
+    """The outbox of a living process, up to what was in it when it was opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._after = label(path).booked
         with border(path):
-            self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
-        self._db.text_factory = as_text
+            self._db = read_only(path)
         try:
             [(self._last,)] = self._rows("SELECT coalesce(max(number), 0) FROM messages", ())
         except OutboxError:
@@ -234,7 +226,7 @@ class _Living:
                 "WHERE number > ? AND number <= ? ORDER BY number LIMIT ?",
                 (self._after, self._last, GROUP),
             )
-            # A row that is damaged is passed over here, and counted as lost by its process.
+            # A damaged row is passed over here; its process counts it as dropped.
             self._after = int(rows[-1][0]) if rows else self._last
             if messages := [message for row in rows if (message := whole(row)) is not None]:
                 return messages

@@ -16,7 +16,7 @@ from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxUnavailable
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.row import destination, file_of
+from voicecosts.producer.outbox.row import destination_id, file_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class OwnMessages:
         self._memory: dict[int, Packed] = {}  # by number
         self._memory_since: int | None = None
         self._config = config
-        self._path = file_of(self.folder or Path(), destination(config), producer_id)
+        self._path = file_of(self.folder or Path(), destination_id(config), producer_id)
         self._monotonic = monotonic
         self._now_us = now_us
         self._retry_at = 0.0
@@ -104,7 +104,7 @@ class OwnMessages:
         if self.folder is None or not self._memory or self._monotonic() < self._retry_at:
             return
         if self.outbox is None:
-            self.outbox = Outbox.create(self._path, target=self._config.target)
+            self.outbox = Outbox.create(self._path, destination=self._config.destination)
         self.outbox.add(list(self._memory.values()), now_us=self._now_us())
         self._memory.clear()
         self._memory_since = None

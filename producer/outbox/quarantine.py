@@ -1,7 +1,7 @@
 """Messages that no server will ever take, kept on this host with the reason, for a person to read.
 
 One file for all processes, beside the outboxes and outside of their bound: at most a thousand
-messages and 16 MB, the oldest make way. Nothing reads it back by itself.
+messages and 16 MB, beyond which the oldest are deleted. Nothing sends them again.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ DELETE FROM messages WHERE id IN (
 
 
 class Quarantine:
-    """The quarantine of one process's folder; without a folder what is refused is lost.
+    """The quarantine in the folder of the outboxes; without a folder its messages are lost.
 
-    `refused` counts the events that came here, `quarantined` those of them that are kept.
+    `refused` counts all events that were added, `quarantined` those of them that are on disk.
     """
 
     def __init__(self, folder: Path | None, now_us: Callable[[], int]) -> None:
@@ -62,30 +62,24 @@ class Quarantine:
     def __repr__(self) -> str:
         return f"<Quarantine {self.quarantined} of {self.refused} events kept>"
 
-    def take(self, message: Packed, reason: str) -> None:
-        """Put a message away that no server will ever take, and say so."""
+    def add(self, message: Packed, reason: str) -> None:
+        """Keep a message with the reason why no server takes it; a second time changes nothing."""
         self.refused += message.events
-        where = "lost: there is no outbox to keep them in"
+        where = "lost: no outbox folder is configured"
         if self.folder is not None:
             try:
-                put_away(self.folder, message, reason, now_us=self._now_us())
+                self._store(self.folder / NAME, message, reason)
                 self.quarantined += message.events
                 where = f"kept in {self.folder / NAME}"
             except OutboxError as error:
                 where = f"lost: {error}"
-        logger.error("%d events were refused for good (%s); %s", message.events, reason, where)
+        logger.error("%d events were refused for good (%s): %s", message.events, reason, where)
 
-
-def put_away(folder: Path, message: Packed, reason: str, *, now_us: int) -> None:
-    """Keep a message with the reason why it was refused; doing it again changes nothing.
-
-    Raises:
-        OutboxError: The disk does not allow it.
-    """
-    path = folder / NAME
-    row = (message.message_id, message.subject, message.events, now_us, reason, message.data)
-    with border(path), contextlib.closing(sqlite3.connect(path, timeout=2.0)) as db, db:
-        path.chmod(0o600)
-        db.execute(_SCHEMA)
-        db.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?)", row)
-        db.execute(_MAKE_ROOM, (_MOST_MESSAGES, _MOST_BYTES))
+    def _store(self, path: Path, message: Packed, reason: str) -> None:
+        names = (message.message_id, message.subject, message.events)
+        row = (*names, self._now_us(), reason, message.data)
+        with border(path), contextlib.closing(sqlite3.connect(path, timeout=2.0)) as db, db:
+            path.chmod(0o600)
+            db.execute(_SCHEMA)
+            db.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?)", row)
+            db.execute(_MAKE_ROOM, (_MOST_MESSAGES, _MOST_BYTES))

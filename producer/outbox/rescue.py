@@ -1,6 +1,6 @@
-"""What to do with damage: leave out a message, or set a file aside and go on with what is readable.
+"""What to do with damage: drop a message, or set a file aside and go on with what can be read.
 
-What can be read from a damaged file goes on under its own ids.
+Messages that are read from a damaged file keep their ids.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.lock import Claim, label
+from voicecosts.producer.outbox.lock import Lock, label
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.row import COLUMNS, as_text, border, file_of, remove, whole
 
@@ -26,16 +26,16 @@ _PIECE: Final = 64
 logger = logging.getLogger(__name__)
 
 
-def left_out(outbox: Outbox, damaged: list[int]) -> int:
-    """Remove damaged messages, say so, and return how many events that costs.
+def drop_damaged(outbox: Outbox, damaged: list[int]) -> int:
+    """Remove messages by number, log that, and return how many events are lost.
 
-    A checksum that is wrong could be a wrong sum.
+    A message with a wrong checksum is never sent: it could hold a wrong sum.
     """
     if not damaged:
         return 0
     lost = outbox.discard(damaged)
     logger.error(
-        "%d messages with %d events in %r are damaged and left out", len(damaged), lost, outbox
+        "%d messages with %d events in %r are damaged and dropped", len(damaged), lost, outbox
     )
     return lost
 
@@ -44,31 +44,31 @@ def rescue(damage: OutboxDamaged, *, now_us: int) -> Outbox | None:
     """Set a damaged file aside; return an outbox with what could be read from it, if anything."""
     path = damage.path
     try:
-        claim = Claim(path)
+        lock = Lock(path)
     except OutboxUnavailable:
-        return None  # somebody else is at it
+        return None  # another process is at work on it
     if not path.exists():
-        claim.release(remove=True)
+        lock.release(remove=True)
         return None
     fresh: Outbox | None = None
     try:
         # 1. Everything readable is committed to a new file, which we hold. If we die here, both
         #    files are found again; a message that is in both has the same id in both.
-        place = path.name.partition("-")[0]
-        file = file_of(path.parent, place, secrets.token_hex(8))
-        fresh = Outbox.create(file, target=label(path).target)
+        destination = path.name.partition("-")[0]
+        file = file_of(path.parent, destination, secrets.token_hex(8))
+        fresh = Outbox.create(file, destination=label(path).destination)
         for piece in _readable(path):
             fresh.add(piece, now_us=now_us)
-        # 2. Only now the damaged file leaves the place where it would be looked for.
+        # 2. Only now the damaged file gets a name under which no process looks for it.
         aside = _set_aside(path)
     except OutboxUnavailable as error:
         logger.warning("the damaged outbox %s stays where it is: %s", path, error.reason)
-        claim.release(remove=False)
+        lock.release(remove=False)
         if fresh is not None:
             remove(fresh.path)
-            fresh.claim.release(remove=True)
+            fresh.lock.release(remove=True)
         return None
-    claim.release(remove=True)
+    lock.release(remove=True)
     logger.error(
         "the outbox %s is damaged (%s): %d messages could be read and are published, "
         "the rest is kept in %s",
@@ -81,7 +81,7 @@ def rescue(damage: OutboxDamaged, *, now_us: int) -> Outbox | None:
 
 
 def _readable(path: Path) -> Iterator[list[Packed]]:
-    """Yield what can be read: from the front up to the damage, then from the back down to it."""
+    """Yield what can be read: from the front up to the damage, then from the end down to it."""
     low, high = 0, 2**62
     for order in ("ASC", "DESC"):
         query = (
@@ -97,7 +97,7 @@ def _readable(path: Path) -> Iterator[list[Packed]]:
                 continue
             edge = rows[-1][0] if rows else low
             if not low < edge < high:
-                break  # nothing is left, or a damaged tree that turns in circles
+                break  # nothing is left, or the damaged tree has a cycle
             bounds = low, high
             low, high = (edge, high) if order == "ASC" else (low, edge)
             # A damaged tree may return rows that were not asked for.
@@ -108,9 +108,8 @@ def _readable(path: Path) -> Iterator[list[Packed]]:
 def _rows(path: Path, query: str, parameters: tuple[int, ...]) -> list[tuple[Any, ...]]:
     with border(path), contextlib.closing(sqlite3.connect(path)) as db:
         db.text_factory = as_text
-        db.execute(
-            "PRAGMA writable_schema = ON"
-        )  # else a file that is cut short is not read at all
+        # Otherwise SQLite refuses a file that is cut short.
+        db.execute("PRAGMA writable_schema = ON")
         return db.execute(query, parameters).fetchall()
 
 

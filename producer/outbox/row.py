@@ -1,8 +1,8 @@
 """The parts of an outbox file that need no open outbox: its rows, its name, and its errors.
 
 A row carries a checksum over what is sent, because SQLite keeps none. Errors of SQLite and of the
-file system end at `border`: they become `OutboxUnavailable` (the disk says no) or `OutboxDamaged`
-(the file is not what was written).
+file system end at `border`: they become `OutboxUnavailable` (the disk is full or read-only) or
+`OutboxDamaged` (the file is not what was written).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ COLUMNS: Final = "number, id, subject, events, checksum, data"
 """What `whole` reads, in its order."""
 
 EMBEDDED: Final = "local"
-"""The destination of a configuration without servers: a ledger of this host."""
+"""The id of the destination without servers: a ledger of this host."""
 
-EVERYWHERE: Final = "*"
-"""Any destination."""
+ANY_DESTINATION: Final = "*"
+"""Matches every id of a destination."""
 
 _PASSWORD: Final = re.compile(r"(//[^:@/]+):[^@]*@")
 _MISSING: Final = re.compile(r"no such (table|column)")
@@ -47,14 +47,14 @@ def cost(message: Packed) -> int:
 
 
 def checksum(message: Packed) -> int:
-    """Return a checksum over what is sent; SQLite itself keeps none."""
+    """Return a checksum over what is sent."""
     names = f"{message.message_id} {message.subject}".encode()
     return zlib.crc32(message.data, zlib.crc32(names))
 
 
 def whole(row: Sequence[Any]) -> Packed | None:
     """Return the message in a row, `None` when the row is not as it was written."""
-    number, message_id, subject, events, said, data = row
+    number, message_id, subject, events, stored_checksum, data = row
     if number < 1:
         return None
     try:
@@ -70,7 +70,7 @@ def whole(row: Sequence[Any]) -> Packed | None:
         )
     except ValidationError:
         return None
-    return message if checksum(message) == said else None
+    return message if checksum(message) == stored_checksum else None
 
 
 def remove(path: Path) -> None:
@@ -80,10 +80,10 @@ def remove(path: Path) -> None:
             path.with_name(path.name + suffix).unlink()
 
 
-def destination(config: ProducerConfig) -> str:
-    """Return a name for where a configuration publishes to, and with whose right.
+def destination_id(config: ProducerConfig) -> str:
+    """Return a short id of the servers that a configuration publishes to, and of its user.
 
-    The same after a password or a token changed: what waits is then sent with the new one.
+    A new password or token does not change it: what waits is then sent with the new one.
     """
     if config.is_embedded:
         return EMBEDDED
@@ -95,8 +95,28 @@ def destination(config: ProducerConfig) -> str:
 
 
 def file_of(folder: Path, destination: str, producer_id: str) -> Path:
-    """Return where a producer keeps its messages for a destination."""
+    """Return where a producer keeps its messages for the destination of an id."""
     return folder / f"{destination}-{producer_id}{DATABASE}"
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing where there is no such folder.
+
+    Raises:
+        OutboxUnavailable: The folder cannot be listed.
+    """
+    with border(folder):
+        try:
+            return sorted(folder.iterdir())  # `glob` would pass over a folder it may not read
+        except FileNotFoundError:
+            return []
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open a file that another process may be writing; raises errors of SQLite."""
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
+    db.text_factory = as_text
+    return db
 
 
 def as_text(raw: bytes) -> str:
@@ -106,7 +126,7 @@ def as_text(raw: bytes) -> str:
 
 @contextlib.contextmanager
 def border(path: Path) -> Iterator[None]:
-    """Translate what SQLite and the file system say about a file."""
+    """Translate errors of SQLite and of the file system."""
     try:
         yield
     except sqlite3.Error as error:

@@ -94,7 +94,7 @@ class Sending:
         for held, result in zip(window, results, strict=True):
             if isinstance(result, list):
                 for message, reason in result:
-                    self._backlog.quarantine.take(message, reason)
+                    self._backlog.quarantine.add(message, reason)
                 self._tally.published += held.message.events - sum(m.events for m, _ in result)
                 self._backlog.done(held)
                 continue

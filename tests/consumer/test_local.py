@@ -34,8 +34,8 @@ class Log:
         self._read = len(group)
         return group
 
-    def claim(self) -> bool:
-        """It is nobody else's."""
+    def own(self) -> bool:
+        """This ledger owns it."""
         return True
 
     def booked(self) -> None:
@@ -143,10 +143,10 @@ def test_a_ledger_that_is_open_elsewhere_is_left_alone(tmp_path: Path) -> None:
 
 
 class Refused(Log):
-    """A log that cannot be made this ledger's."""
+    """A log that this ledger cannot own."""
 
-    def claim(self) -> bool:
-        """Say no."""
+    def own(self) -> bool:
+        """Another ledger may own it."""
         return False
 
 

@@ -62,7 +62,7 @@ async def test_a_clock_that_is_set_back_between_two_readings_changes_no_total(
     say(fault, "the ledger's own clock set back as well: the same sums")
 
 
-async def test_a_payload_over_max_payload_is_split_and_only_the_impossible_is_put_away(
+async def test_a_payload_over_max_payload_is_split_and_only_the_impossible_is_quarantined(
     tmp_path: Path, outbox: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A batch above `max_payload` goes in parts; one event above it is kept with the reason."""
@@ -77,7 +77,7 @@ async def test_a_payload_over_max_payload_is_split_and_only_the_impossible_is_pu
             await flushed(publisher)
             stats = publisher.stats()
             assert (stats.quarantined, stats.refused) == (1, 1)
-        more = "one reading of 5 kB put away with the reason, its total in its session's end"
+        more = "one reading of 5 kB quarantined with the reason, its total in its session's end"
         fault = "payload over max_payload (4 kB)"
         found = await assert_exact(fault, small.url, tmp_path / "data", load, more=more)
     assert len(set(found.readings)) == load.offered - 1

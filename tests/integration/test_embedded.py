@@ -239,7 +239,7 @@ def test_an_outbox_is_booked_by_one_ledger_alone(tmp_path: Path, home: Path) -> 
 
     mere_look = ask(tmp_path / "other", "query")
     assert mere_look.wait() == 3
-    assert "belongs to no ledger yet" in mere_look.log
+    assert "no ledger owns this outbox yet" in mere_look.log
     assert ask(home, "outbox", "drain").wait() == 0
     assert booked(home) == totals(worker.made)
     with working(spool, 8, 1) as worker:

@@ -169,7 +169,7 @@ def test_without_a_server_everything_stays_on_this_host(
     """Embedded mode is what is left when nothing is configured: the outbox is the log."""
     config = resolve(project="prod", servers=servers, credentials=None, environ={})
     assert config.is_embedded
-    assert config.target == LOCAL_LEDGER
+    assert config.destination == LOCAL_LEDGER
     assert config.outbox_dir == OUTBOX
     assert not resolve(project="p", servers=SERVER, credentials=None, environ={}).is_embedded
 

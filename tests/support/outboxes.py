@@ -9,10 +9,10 @@ from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.outbox.row import destination, file_of
+from voicecosts.producer.outbox.row import destination_id, file_of
 
 NOW: Final = 1_790_000_000_000_000
-PLACE: Final = destination(ProducerConfig(project="tests", servers=("nats://h:1",)))
+DESTINATION: Final = destination_id(ProducerConfig(project="tests", servers=("nats://h:1",)))
 
 
 def messages(count: int, *, first: int = 1, size: int = 50) -> list[Packed]:
@@ -53,9 +53,11 @@ def backlog(folder: Path | None, clock: Clock, max_bytes: int = 1 << 20) -> Back
     return Backlog(config, "producer", monotonic=clock, now_us=clock.now_us)
 
 
-def orphan(folder: Path, producer: str, stored: list[Packed], *, place: str = PLACE) -> Path:
+def orphan(
+    folder: Path, producer: str, stored: list[Packed], *, destination: str = DESTINATION
+) -> Path:
     """Leave messages behind, as a process that was killed does."""
-    path = file_of(folder, place, producer)
+    path = file_of(folder, destination, producer)
     outbox = Outbox.create(path)
     outbox.add(stored, now_us=NOW)
     outbox.close()

@@ -16,7 +16,7 @@ from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import Event
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packer
-from voicecosts.producer.outbox.row import destination, file_of
+from voicecosts.producer.outbox.row import destination_id, file_of
 from voicecosts.producer.publishing.publisher import Publisher
 
 NO_SERVER: Final = "nats://127.0.0.1:1"
@@ -65,7 +65,7 @@ def orphan(
 
     A killed process leaves its write-ahead log beside the file; one that ended in order does not.
     """
-    place = destination(ProducerConfig(project="faults", servers=(url,)))
+    destination = destination_id(ProducerConfig(project="faults", servers=(url,)))
     name = secrets.token_hex(8)
     aside = folder.parent / "made"
     events: list[Event] = []
@@ -73,14 +73,14 @@ def orphan(
     load.offer(readings)
     load.end()
     packer = Packer(name)
-    outbox = Outbox.create(file_of(aside, place, name))
+    outbox = Outbox.create(file_of(aside, destination, name))
     for at in range(0, len(events), 10):
         outbox.add(packer.pack(events[at : at + 10]), now_us=START_US)
     if not is_killed:
         outbox.close(keep=True)
     folder.mkdir(parents=True, exist_ok=True)
     log = outbox.path.with_name(outbox.path.name + "-wal")
-    for path in (outbox.claim.path, log, outbox.path):  # at last the one that is looked for
+    for path in (outbox.lock.path, log, outbox.path):  # at last the one that is looked for
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(path, folder / path.name)
     if is_killed:

@@ -20,7 +20,7 @@ from voicecosts.producer.config import LOCAL_LEDGER, ProducerConfig
 from voicecosts.producer.errors import ConfigError, DrainIncomplete
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packer
-from voicecosts.producer.outbox.row import destination, file_of
+from voicecosts.producer.outbox.row import destination_id, file_of
 
 Run = Callable[..., Result]
 
@@ -43,7 +43,9 @@ def left_behind(folder: Path, *servers: str) -> None:
     """Leave readings for these servers, or for none, as a process that was killed does."""
     config = ProducerConfig(project="tests", servers=servers)
     packed = Packer("dead").pack([reading(number) for number in (1, 2, 3)])
-    outbox = Outbox.create(file_of(folder, destination(config), "dead"), target=config.target)
+    outbox = Outbox.create(
+        file_of(folder, destination_id(config), "dead"), destination=config.destination
+    )
     outbox.add(packed, now_us=(time.time_ns() - 7200 * 10**9) // 1000)
     outbox.close()
 
@@ -130,7 +132,7 @@ class TestDrain:
     def test_the_outbox_of_a_living_worker_is_left_to_it(self, run: Run, tmp_path: Path) -> None:
         """It publishes by itself; two that send one message would only waste work."""
         config = ProducerConfig(project="tests", servers=("nats://127.0.0.1:1",))
-        living = Outbox.create(file_of(tmp_path / "box", destination(config), "alive"))
+        living = Outbox.create(file_of(tmp_path / "box", destination_id(config), "alive"))
         living.add(messages(1), now_us=0)
         ran = run("drain", "--servers", "nats://127.0.0.1:1", "--timeout", "5")
         assert ran.exit_code == 0

@@ -8,38 +8,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.outboxes import NOW, PLACE, Clock, backlog, messages, orphan
+from tests.support.outboxes import DESTINATION, NOW, Clock, backlog, messages, orphan
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.outbox.adopted import adopt
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.rescue import DAMAGED
-from voicecosts.producer.outbox.row import destination, file_of
+from voicecosts.producer.outbox.row import destination_id, file_of
 
 
 def test_an_orphan_is_adopted_with_its_messages_as_they_were(tmp_path: Path) -> None:
     """The messages keep their ids, so that JetStream knows what it has already."""
     orphan(tmp_path, "dead", messages(3))
-    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
     assert adopted is not None
     assert adopted.oldest(9) == (messages(3), [])
-    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
     adopted.close()
 
 
 def test_the_outbox_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
-    """Its claim is held, whoever holds it."""
-    living = Outbox.create(file_of(tmp_path, PLACE, "alive"))
+    """Its lock is held, whoever holds it."""
+    living = Outbox.create(file_of(tmp_path, DESTINATION, "alive"))
     living.add(messages(1), now_us=NOW)
-    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
     living.close()
 
 
 def test_what_was_meant_for_another_server_is_never_taken(tmp_path: Path) -> None:
     """A worker of the test system does not send what production left on the same host."""
-    other = destination(ProducerConfig(project="tests", servers=("nats://other:1",)))
-    path = orphan(tmp_path, "dead", messages(1), place=other)
-    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    other = destination_id(ProducerConfig(project="tests", servers=("nats://other:1",)))
+    path = orphan(tmp_path, "dead", messages(1), destination=other)
+    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
     assert path.exists()
 
 
@@ -57,7 +57,9 @@ def test_a_destination_is_its_servers_and_its_user(
     one: tuple[str, ...], two: tuple[str, ...], *, is_same: bool
 ) -> None:
     """A new password does not strand what waits; another user may not be allowed to send it."""
-    places = [destination(ProducerConfig(project="p", servers=servers)) for servers in (one, two)]
+    places = [
+        destination_id(ProducerConfig(project="p", servers=servers)) for servers in (one, two)
+    ]
     assert (places[0] == places[1]) is is_same
 
 
@@ -67,8 +69,8 @@ def test_an_empty_outbox_and_a_lock_without_one_are_cleared_away(tmp_path: Path)
     with sqlite3.connect(path) as db:
         db.execute("DELETE FROM messages")
     db.close()
-    (tmp_path / f"{PLACE}-gone.lock").touch()
-    assert adopt(tmp_path, PLACE, now_us=NOW) is None
+    (tmp_path / f"{DESTINATION}-gone.lock").touch()
+    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,7 +81,7 @@ def test_a_file_that_is_cut_short_is_set_aside_and_its_front_is_kept(
     """What could be read goes on; the rest stays for a person to look at."""
     path = orphan(tmp_path, "dead", messages(100, size=3000))
     os.truncate(path, int(path.stat().st_size * cut))
-    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
     assert adopted is not None
     found, damaged = adopted.oldest(200)
     assert damaged == []
@@ -89,7 +91,7 @@ def test_a_file_that_is_cut_short_is_set_aside_and_its_front_is_kept(
     assert path.with_name(path.name + DAMAGED).exists()
     assert "damaged" in caplog.text
     adopted.close()
-    again = adopt(tmp_path, PLACE, now_us=NOW)
+    again = adopt(tmp_path, DESTINATION, now_us=NOW)
     assert again is not None
     assert again.rows == len(found)
     again.close()
@@ -101,7 +103,7 @@ def test_what_is_behind_the_damage_is_read_too(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\x00" * 4096 * 8)
-    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
     assert adopted is not None
     numbers = [message.batch_number for message in adopted.oldest(200)[0]]
     assert 1 in numbers
@@ -112,9 +114,9 @@ def test_what_is_behind_the_damage_is_read_too(tmp_path: Path) -> None:
 
 def test_garbage_in_place_of_an_outbox_blocks_nothing(tmp_path: Path) -> None:
     """It is set aside, and the next orphan is taken."""
-    file_of(tmp_path, PLACE, "a-dead").write_bytes(os.urandom(20_000))
+    file_of(tmp_path, DESTINATION, "a-dead").write_bytes(os.urandom(20_000))
     orphan(tmp_path, "b-dead", messages(2))
-    adopted = adopt(tmp_path, PLACE, now_us=NOW)
+    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
     assert adopted is not None
     assert adopted.oldest(9) == (messages(2), [])
     adopted.close()

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import stat
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,10 @@ from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.events import Event
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.lock import Claim, held_elsewhere
+from voicecosts.producer.outbox.lock import Lock, held_elsewhere
 from voicecosts.producer.outbox.own import MOST_IN_MEMORY
 from voicecosts.producer.outbox.packing import Packer, halves
-from voicecosts.producer.outbox.quarantine import NAME, put_away
+from voicecosts.producer.outbox.quarantine import NAME, Quarantine
 from voicecosts.producer.outbox.row import ROW_BYTES
 
 
@@ -81,7 +82,7 @@ def test_a_message_can_become_smaller_and_keeps_its_id(outbox: Outbox) -> None:
     first, second, third = messages(3)
     outbox.add([first, second, third], now_us=NOW)
     smaller = replace(second, data=b"x" * 20, events=1)
-    outbox.shrink([(first, None), (second, smaller)])
+    outbox.rewrite([(first, None), (second, smaller)])
     assert outbox.oldest(9) == ([smaller, third], [])
     counted = (outbox.rows, outbox.events, outbox.bytes)
     assert counted == (2, 3, 70 + 2 * ROW_BYTES)
@@ -134,7 +135,7 @@ def test_what_is_not_there_cannot_be_adopted(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-def test_the_claim_ends_with_its_process_and_not_with_its_children(path: Path) -> None:
+def test_the_lock_ends_with_its_process_and_not_with_its_children(path: Path) -> None:
     """A forked child does not keep the outbox of its dead parent from being adopted."""
     ready, hold = os.pipe(), os.pipe()
     parent = os.fork()
@@ -189,10 +190,10 @@ def test_processes_of_a_host_know_what_the_others_hold(tmp_path: Path) -> None:
     first, second = (Outbox.create(tmp_path / f"place-{n}.sqlite3") for n in (1, 2))
     first.add(messages(3), now_us=NOW)
     second.add(messages(5), now_us=NOW)
-    assert held_elsewhere(tmp_path, {first.claim.path}) == second.bytes
-    assert held_elsewhere(tmp_path, {second.claim.path}) == first.bytes
+    assert held_elsewhere(tmp_path, {first.lock.path}) == second.bytes
+    assert held_elsewhere(tmp_path, {second.lock.path}) == first.bytes
     second.remove(messages(5))
-    assert held_elsewhere(tmp_path, {first.claim.path}) == 0
+    assert held_elsewhere(tmp_path, {first.lock.path}) == 0
     first.close()
     second.close()
     assert held_elsewhere(tmp_path, set()) == 3 * (50 + ROW_BYTES)
@@ -201,11 +202,11 @@ def test_processes_of_a_host_know_what_the_others_hold(tmp_path: Path) -> None:
 def test_a_lock_that_was_removed_under_ones_hands_is_taken_anew(tmp_path: Path) -> None:
     """A lock is worth something only under its name."""
     database = tmp_path / "place-1.sqlite3"
-    first = Claim(database)
+    first = Lock(database)
     first.release(remove=True)
-    second = Claim(database)
+    second = Lock(database)
     with pytest.raises(OutboxUnavailable):
-        Claim(database)
+        Lock(database)
     second.release(remove=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -297,8 +298,8 @@ def test_what_can_never_be_sent_is_kept_apart_with_the_reason(
 ) -> None:
     """It no longer stands in the way, and a person can look at it."""
     held = backlog(tmp_path, Clock())
-    held.quarantine.take(messages(1)[0], "too large")
-    held.quarantine.take(messages(1)[0], "too large")
+    held.quarantine.add(messages(1)[0], "too large")
+    held.quarantine.add(messages(1)[0], "too large")
     with sqlite3.connect(tmp_path / NAME) as db:
         rows = db.execute("SELECT id, events, reason, data FROM messages").fetchall()
     db.close()
@@ -309,8 +310,9 @@ def test_what_can_never_be_sent_is_kept_apart_with_the_reason(
 
 def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
     """The oldest make way, so that a wrong setting cannot fill a disk."""
+    quarantine = Quarantine(tmp_path, count(NOW).__next__)
     for message in messages(5, size=6_000_000):
-        put_away(tmp_path, message, "too large", now_us=NOW + message.batch_number)
+        quarantine.add(message, "too large")
     with sqlite3.connect(tmp_path / NAME) as db:
         rows = db.execute("SELECT id FROM messages ORDER BY id").fetchall()
     db.close()
@@ -396,7 +398,7 @@ def test_after_an_outage_the_disk_gets_back_what_it_gave(outbox: Outbox, path: P
 
 
 def test_messages_that_vanished_from_the_end_are_damage(path: Path) -> None:
-    """SQLite ends a damaged log at the damage, without a word; the label knows what was there."""
+    """SQLite silently ends a damaged log at the damage; the label knows what was there."""
     outbox = Outbox.create(path)
     outbox.add(messages(5), now_us=NOW)
     outbox.remove(messages(5))
@@ -406,7 +408,7 @@ def test_messages_that_vanished_from_the_end_are_damage(path: Path) -> None:
         db.execute("DELETE FROM messages")
         db.execute("UPDATE sqlite_sequence SET seq = 5")
         db.commit()
-    with pytest.raises(OutboxDamaged, match="filled up to message 6 and ends at 5"):
+    with pytest.raises(OutboxDamaged, match="up to number 6, and ends at 5"):
         Outbox.adopt(path)
 
 

@@ -20,7 +20,7 @@ from voicecosts.producer.events import (
     decode,
 )
 from voicecosts.producer.outbox.backlog import Backlog
-from voicecosts.producer.outbox.coalesce import Thinning
+from voicecosts.producer.outbox.coalesce import Coalescing
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.sender import WINDOW
 
@@ -70,7 +70,7 @@ class Host:
         self._producers += 1
         self.backlog: Backlog = backlog(self.folder, self.clock, self.max_bytes)
         self.backlog._own._path = self.backlog._own._path.with_name(
-            f"{self.backlog.adopted.destination}-{self._producers}.sqlite3"
+            f"{self.backlog.adopted.destination_id}-{self._producers}.sqlite3"
         )
         self.packer = Packer(f"producer-{self._producers}")
 
@@ -150,7 +150,7 @@ def test_totals_equal_the_oracle_and_what_was_dropped_is_counted(
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=12), max_size=8), st.integers(1, 4))
 @settings(deadline=None)
-def test_thinning_keeps_the_newest_reading_of_every_meter(
+def test_coalescing_keeps_the_newest_reading_of_every_meter(
     batches: list[list[int]], meters: int
 ) -> None:
     """In any order, at any point of a pass, every meter still shows its highest number."""
@@ -166,21 +166,21 @@ def test_thinning_keeps_the_newest_reading_of_every_meter(
     ]
     messages = [message for batch in events for message in packer.pack(batch)]
     left = list(messages)
-    thinning = Thinning()
-    superseded = 0
+    coalescing = Coalescing()
+    coalesced = 0
     everything = [event for batch in events for event in batch]
     for place in reversed(range(len(left))):
-        less = thinning.thin(messages[place])
-        if less is not None:
-            superseded += less.superseded
-            if less.message is None:
+        change = coalescing.coalesce(messages[place])
+        if change is not None:
+            coalesced += change.coalesced
+            if change.after is None:
                 del left[place]
             else:
-                assert less.message.message_id == messages[place].message_id
-                left[place] = less.message
+                assert change.after.message_id == messages[place].message_id
+                left[place] = change.after
         now = [event for message in left for event in decode(message.data).events]
         assert newest(now) == newest(everything)
-        assert len(now) + superseded == len(everything)
+        assert len(now) + coalesced == len(everything)
         assert all(isinstance(e, (MeterReading, SessionStarted)) for e in now)
 
 
@@ -189,6 +189,6 @@ def test_only_the_newest_report_of_a_producer_is_kept() -> None:
     packer = Packer("producer")
     reports = [report(n, reported_at=n, dropped=n) for n in range(1, 5)]
     messages = [message for each in reports for message in packer.pack([each])]
-    thinning = Thinning()
-    kept = [message for message in reversed(messages) if thinning.thin(message) is None]
+    coalescing = Coalescing()
+    kept = [message for message in reversed(messages) if coalescing.coalesce(message) is None]
     assert [decode(message.data).events for message in kept] == [[reports[-1]]]

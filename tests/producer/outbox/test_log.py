@@ -55,7 +55,7 @@ def read_all(log: LocalLog, *, booked: bool = True) -> list[tuple[str, bytes]]:
     while group := log.next_group():
         found += group
         if booked:
-            assert log.claim()
+            assert log.own()
             log.booked()
     return found
 
@@ -107,7 +107,7 @@ def test_a_living_worker_forgets_what_is_booked_and_only_that(tmp_path: Path) ->
 def test_what_a_dead_worker_left_is_taken_out_as_it_is_booked(tmp_path: Path) -> None:
     """Booked messages are gone, others wait for the next reader, and an empty file is removed."""
     folder = tmp_path / "outbox"
-    path = orphan(folder, "dead", messages(2 * GROUP + 1), place=EMBEDDED)
+    path = orphan(folder, "dead", messages(2 * GROUP + 1), destination=EMBEDDED)
     with reader(folder) as log:
         assert stored(log.next_group()) == [m.data for m in messages(GROUP)]
         log.booked()
@@ -149,7 +149,7 @@ def test_a_host_without_an_outbox_has_nothing_waiting(tmp_path: Path) -> None:
 def test_there_is_one_reader_at_a_time(tmp_path: Path) -> None:
     """A second one is told so, and may come when the first is done."""
     folder = tmp_path / "outbox"
-    orphan(folder, "dead", messages(1), place=EMBEDDED)
+    orphan(folder, "dead", messages(1), destination=EMBEDDED)
     with reader(folder), pytest.raises(OutboxHeld), reader(folder):
         pass
     with reader(folder) as log:
@@ -159,7 +159,7 @@ def test_there_is_one_reader_at_a_time(tmp_path: Path) -> None:
 def test_an_outbox_belongs_to_the_ledger_that_read_it_first(tmp_path: Path) -> None:
     """A call whose readings went to two ledgers would be counted in both."""
     folder = tmp_path / "spool"
-    orphan(folder, "dead", messages(1), place=EMBEDDED)
+    orphan(folder, "dead", messages(1), destination=EMBEDDED)
     with reader(folder, tmp_path / "one") as log:
         assert len(read_all(log, booked=False)) == 1
     with reader(folder, tmp_path / "two") as log:
@@ -177,10 +177,10 @@ def test_an_outbox_belongs_to_the_ledger_that_read_it_first(tmp_path: Path) -> N
 def test_a_ledger_that_dies_after_its_first_commit_still_owns_the_outbox(tmp_path: Path) -> None:
     """Whose it is was noted before, so no other ledger books the same messages."""
     folder = tmp_path / "spool"
-    orphan(folder, "dead", messages(1), place=EMBEDDED)
+    orphan(folder, "dead", messages(1), destination=EMBEDDED)
     with reader(folder, tmp_path / "one") as log:
         assert log.next_group()
-        assert log.claim()  # and then the commit, and the end
+        assert log.own()  # and then the commit, and the end
     with pytest.raises(OutboxUnavailable, match="one"), reader(folder, tmp_path / "two"):
         pass
     with reader(folder, tmp_path / "one") as log:
@@ -190,21 +190,21 @@ def test_a_ledger_that_dies_after_its_first_commit_still_owns_the_outbox(tmp_pat
 def test_an_outbox_that_cannot_be_claimed_is_not_booked(tmp_path: Path) -> None:
     """Nobody may book what another ledger might book as well; the reason is told."""
     folder = tmp_path / "spool"
-    orphan(folder, "dead", messages(1), place=EMBEDDED)
+    orphan(folder, "dead", messages(1), destination=EMBEDDED)
     (folder / "ledger.tmp").mkdir()
     with reader(folder, tmp_path / "one") as log:
         assert log.next_group()
-        assert not log.claim()
+        assert not log.own()
         assert len(log.problems) == 1
 
 
 def test_a_look_at_another_ledger_takes_no_outbox(tmp_path: Path) -> None:
     """Whose it is nobody has said, so it waits until somebody does."""
     folder = tmp_path / "spool"
-    orphan(folder, "dead", messages(1), place=EMBEDDED)
-    with pytest.raises(OutboxUnavailable, match="belongs to no ledger yet"):
-        LocalLog(folder, tmp_path / "one", now_us=lambda: NOW, may_claim=False)
-    own = LocalLog(folder, tmp_path, now_us=lambda: NOW, may_claim=False)
+    orphan(folder, "dead", messages(1), destination=EMBEDDED)
+    with pytest.raises(OutboxUnavailable, match="no ledger owns this outbox yet"):
+        LocalLog(folder, tmp_path / "one", now_us=lambda: NOW, may_own=False)
+    own = LocalLog(folder, tmp_path, now_us=lambda: NOW, may_own=False)
     assert len(read_all(own)) == 1
     own.close()
 
@@ -236,7 +236,7 @@ def test_damaged_rows_of_a_dead_worker_are_left_out(
 ) -> None:
     """A wrong checksum could be a wrong sum; the others are booked, and the log tells."""
     folder = tmp_path / "outbox"
-    path = orphan(folder, "dead", messages(3), place=EMBEDDED)
+    path = orphan(folder, "dead", messages(3), destination=EMBEDDED)
     with sqlite3.connect(path) as db:
         db.execute("UPDATE messages SET data = zeroblob(9) WHERE number = 2")
     db.close()
@@ -249,7 +249,7 @@ def test_damaged_rows_of_a_dead_worker_are_left_out(
 def test_a_damaged_file_is_rescued_and_named(tmp_path: Path) -> None:
     """What can be read of it is booked; the rest is kept beside it."""
     folder = tmp_path / "outbox"
-    path = orphan(folder, "dead", messages(400, size=2000), place=EMBEDDED)
+    path = orphan(folder, "dead", messages(400, size=2000), destination=EMBEDDED)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
     with reader(folder) as log:
@@ -263,23 +263,23 @@ def test_a_damaged_file_is_rescued_and_named(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
     """Its trouble is told, and everything else is booked."""
     folder = tmp_path / "outbox"
-    orphan(folder, "b", messages(2), place=EMBEDDED)
+    orphan(folder, "b", messages(2), destination=EMBEDDED)
     living = Outbox.create(folder / f"{EMBEDDED}-a.sqlite3")
     living.close(keep=True)
-    living.claim = type(living.claim)(living.path)  # held, and no database any more
+    living.lock = type(living.lock)(living.path)  # held, and no database any more
     living.path.write_bytes(b"no database at all, and long enough to be looked at" * 40)
     with reader(folder) as log:
         assert len(read_all(log)) == 2
         assert len(log.problems) == 1
         assert log.problems[0].startswith(f"{EMBEDDED}-a.sqlite3")
-    living.claim.release(remove=True)
+    living.lock.release(remove=True)
 
 
 def test_workers_adopt_each_other_and_nothing_is_booked_unread(tmp_path: Path) -> None:
     """Messages that move to another file get numbers that no ledger has passed there."""
     folder = tmp_path / "outbox"
-    orphan(folder, "dead-1", messages(3), place=EMBEDDED)
-    orphan(folder, "dead-2", [*messages(2, first=50)], place=EMBEDDED)
+    orphan(folder, "dead-1", messages(3), destination=EMBEDDED)
+    orphan(folder, "dead-2", [*messages(2, first=50)], destination=EMBEDDED)
     with working(folder) as publisher:
         wait_until(lambda: publisher.stats().outbox_rows == 5, deadline_s=10)
         with reader(folder) as log:

@@ -95,7 +95,7 @@ class Host:
             worker.tend()
 
     def kill(self, choice: int) -> None:
-        """A worker dies: its files stay as they are, and its claims end."""
+        """A worker dies: its files stay as they are, and its locks end."""
         if (worker := self._worker(choice)) is not None:
             self.workers.remove(worker)
             for outbox in worker._outboxes():

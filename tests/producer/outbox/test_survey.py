@@ -10,7 +10,7 @@ from voicecosts.producer.config import LOCAL_LEDGER
 from voicecosts.producer.outbox import survey
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.lock import mark_booked
-from voicecosts.producer.outbox.quarantine import put_away
+from voicecosts.producer.outbox.quarantine import Quarantine
 from voicecosts.producer.outbox.row import EMBEDDED, ROW_BYTES
 
 
@@ -25,12 +25,12 @@ def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:
 def test_each_outbox_tells_what_waits_and_for_whom(tmp_path: Path) -> None:
     """Living and dead processes are told apart, and nothing is changed by looking."""
     orphan(tmp_path, "dead", messages(3))
-    living = Outbox.create(tmp_path / f"{EMBEDDED}-alive.sqlite3", target=LOCAL_LEDGER)
+    living = Outbox.create(tmp_path / f"{EMBEDDED}-alive.sqlite3", destination=LOCAL_LEDGER)
     living.add(messages(2), now_us=NOW + 5)
     dead, alive = survey.outboxes(tmp_path)
     assert (dead.messages, dead.events, dead.bytes) == (3, 6, 3 * (50 + ROW_BYTES))
     assert (dead.is_held, dead.is_embedded, dead.oldest_at) == (False, False, NOW)
-    assert (alive.target, alive.pid, alive.is_held) == (LOCAL_LEDGER, os.getpid(), True)
+    assert (alive.destination, alive.pid, alive.is_held) == (LOCAL_LEDGER, os.getpid(), True)
     assert (alive.messages, alive.is_embedded, alive.oldest_at) == (2, True, NOW + 5)
     assert survey.outboxes(tmp_path) == [dead, alive]
     living.close()
@@ -57,10 +57,10 @@ def test_a_file_that_cannot_be_read_is_named_with_its_problem(tmp_path: Path) ->
     assert second.problem == "file is not a database"
 
 
-def test_what_was_put_away_is_told_with_its_reasons(tmp_path: Path) -> None:
+def test_what_is_quarantined_is_told_with_its_reasons(tmp_path: Path) -> None:
     """The most frequent reason comes first."""
     for number, reason in ((1, "too large"), (2, "no subject"), (3, "too large")):
-        put_away(tmp_path, messages(1, first=number)[0], reason, now_us=NOW)
+        Quarantine(tmp_path, lambda: NOW).add(messages(1, first=number)[0], reason)
     found = survey.quarantine(tmp_path)
     assert found is not None
     assert (found.messages, found.events, found.reasons) == (3, 6, ("too large", "no subject"))
