@@ -74,6 +74,11 @@ class Nowhere:
     def __init__(self, count: int) -> None:
         self.buffer = Buffer(BufferLimits(detail=count + SESSIONS))
         self.put = self.buffer.put
+        self.coalesced_of = self.buffer.coalesced_of
+
+    def count_unattributed(self) -> None:
+        """Fail: every event here has its session."""
+        raise AssertionError("an event was not attributed")
 
 
 class Took:

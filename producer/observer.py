@@ -18,7 +18,6 @@ from typing import Any
 from livekit.agents import AgentSession, get_job_context
 
 from voicecosts.producer.capture.attachment import Attachment
-from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.usage import UNKNOWN
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve, with_limits
@@ -142,7 +141,6 @@ class CostObserver:
         from where this process goes on publishing it, or a later one.
         """
         publisher = self._publisher()
-        publisher.unattributed = ATTRIBUTION.unattributed
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.wrap_future(publisher.flush())
@@ -221,7 +219,6 @@ class CostObserver:
         enough, and several ends of one session cost the deadline once.
         """
         publisher = self._publisher()
-        publisher.unattributed = ATTRIBUTION.unattributed
         try:
             async with asyncio.timeout(max(0.0, timeout_s)):
                 await asyncio.wrap_future(publisher.flush(patient=False))

@@ -22,7 +22,6 @@ from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.tap import Tap
 from voicecosts.producer.capture.usage import UnknownMetricsError, Usage, usage_of
 from voicecosts.producer.events import Event, now_us
-from voicecosts.producer.publishing.buffer import Buffer
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +35,14 @@ _LINGER_S: Final = 1.0
 class Outlet(Protocol):
     """Where events go: the publisher, or a recorder in a test."""
 
-    buffer: Buffer
-
     def put(self, event: Event) -> None:
         """Accept an event without waiting and without raising."""
+
+    def coalesced_of(self, session_id: str) -> int:
+        """Return how many readings of a session were coalesced, and forget the count."""
+
+    def count_unattributed(self) -> None:
+        """Count a usage event that sessions of several outlets could have caused."""
 
 
 class Attachment:
@@ -66,6 +69,7 @@ class Attachment:
             session,
             self._measured,
             job=job,
+            count_unattributed=outlet.count_unattributed,
         )
         self._estimates = Estimates(self._estimated)
         self._on_speech = listener(self._speech_created)
@@ -99,7 +103,7 @@ class Attachment:
                 ended_at=now_us(),
                 status=status,
                 reason=reason,
-                coalesced=self._outlet.buffer.coalesced_of(self.session_id),
+                coalesced=self._outlet.coalesced_of(self.session_id),
             )
         )
         return True

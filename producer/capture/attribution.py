@@ -38,12 +38,13 @@ class Candidate(Struct, eq=False, weakref=True, kw_only=True):
     """A session that usage may be attributed to. The last two fields are written by `Attribution`.
 
     `receive` gets a metrics object of the session and the label of the agent that caused it, `None`
-    for the active one.
+    for the active one. `count_unattributed` is called for one that could as well be another's.
     """
 
     session: AgentSession[Any]
     job: Any
     receive: Callable[[Any, str | None], None]
+    count_unattributed: Callable[[], None]
     is_open: bool = False
     components: dict[int, _Component] = field(default_factory=dict)
 
@@ -81,7 +82,7 @@ class Attribution:
         self._candidates: dict[int, Candidate] = {}
         self._components: dict[int, _Component] = {}
         self._attributed: OrderedDict[int, Any] = OrderedDict()
-        self.unattributed = 0
+        self._has_warned = False
         # Jobs in threads may come to and leave a shared component at the same moment. Held for a
         # few dictionary operations at a session's start and end, never while an event is heard.
         self._joining = threading.Lock()
@@ -160,7 +161,7 @@ class Attribution:
             if len(candidates) == 1:
                 owner = candidates[0]
             elif candidates and usage_of(metrics, now_us=0) is not None:
-                self._leave_unattributed(metrics)
+                self._leave_unattributed(candidates[0], metrics)
         if owner is not None:
             self.attribute(owner, metrics, label)
 
@@ -198,11 +199,12 @@ class Attribution:
             for component in list(candidate.components.values())
         )
 
-    def _leave_unattributed(self, metrics: Any) -> None:
-        """Count an event that could be several sessions'."""
+    def _leave_unattributed(self, candidate: Candidate, metrics: Any) -> None:
+        """Have one of the candidates count an event, so that it is reported once in a process."""
         self._remember(metrics)
-        self.unattributed += 1
-        if self.unattributed == 1:
+        candidate.count_unattributed()
+        if not self._has_warned:
+            self._has_warned = True
             logger.warning(
                 "%s of a provider that several sessions share came from outside all of them; it "
                 "is counted as unattributed. Call the provider inside a job, or give each session "

@@ -33,7 +33,8 @@ Sink = Callable[[Any, str, str], None]
 class Tap:
     """Hands the usage events of one session to `sink`, from `open` until `close`.
 
-    `sink` is called on the session's thread, exactly once per metrics object of this session.
+    `sink` is called on the session's thread, exactly once per metrics object of this session;
+    `count_unattributed` for one that could be another's, in one of those sessions.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Tap:
         sink: Sink,
         *,
         job: Any,
+        count_unattributed: Callable[[], None],
     ) -> None:
         self.session = session
         self.agent_label = ""
@@ -50,6 +52,7 @@ class Tap:
             session=session,
             job=job,
             receive=self._receive,
+            count_unattributed=count_unattributed,
         )
         self._used: tuple[Any, ...] = ()
         self._on_metrics = listener(self._heard)

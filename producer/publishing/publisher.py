@@ -80,6 +80,14 @@ class Publisher:
         """Take an event; never waits and never raises."""
         self.buffer.put(event)
 
+    def coalesced_of(self, session_id: str) -> int:
+        """Return how many readings of a session the buffer has coalesced, and forget the count."""
+        return self.buffer.coalesced_of(session_id)
+
+    def count_unattributed(self) -> None:
+        """Count a usage event that belongs to no session; the next round reports it."""
+        self.unattributed += 1
+
     def flush(self, *, patient: bool = True) -> Future[None]:
         """Return a future that is done when everything put before is safe.
 

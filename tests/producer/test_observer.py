@@ -8,13 +8,15 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from livekit.agents import Agent, AgentSession, JobExecutorType
+from livekit.agents.llm import ChatContext
 from openrtc.observability.base_observer import SessionObserver
 
 from tests.support import stream
@@ -22,17 +24,17 @@ from tests.support.broker import Broker
 from tests.support.jobs import job
 from tests.support.worker import TURNS, launch, worker
 from voicecosts import CostObserver
-from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.demo.providers import ScriptedLLM
-from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
+from voicecosts.producer.events import (
+    Event,
+    MeterReading,
+    ProducerReport,
+    SessionEnded,
+    SessionStarted,
+    decode,
+)
 from voicecosts.producer.outbox.log import LocalLog
 from voicecosts.producer.process import PROCESS
-
-
-@pytest.fixture(autouse=True)
-def _nothing_unattributed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests left unattributed in this process is not reported in these."""
-    monkeypatch.setattr(ATTRIBUTION, "unattributed", 0)
 
 
 @pytest.fixture
@@ -46,9 +48,11 @@ async def bus(broker: Broker) -> AsyncIterator[Broker]:
     PROCESS._publishers.clear()
 
 
-def text_session() -> AgentSession[Any]:
+def text_session(llm: ScriptedLLM | None = None) -> AgentSession[Any]:
     """Make a session that only writes."""
-    return AgentSession(llm=ScriptedLLM(), vad=None, turn_handling={"turn_detection": "manual"})
+    return AgentSession(
+        llm=llm or ScriptedLLM(), vad=None, turn_handling={"turn_detection": "manual"}
+    )
 
 
 def of(kind: type[Event], stored: list[Event]) -> list[Any]:
@@ -242,6 +246,63 @@ async def test_what_is_not_a_session_is_refused_with_a_log_line_only(
     await observer.on_session_start(SimpleNamespace(), text_session())
     await observer.on_session_end(None, None)
     assert "the call goes on" in caplog.text
+
+
+@contextlib.asynccontextmanager
+async def shared_by(*observers: CostObserver) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Run a session of each observer on one model; yield a request of it outside of all of them."""
+    model = ScriptedLLM()
+    sessions = [text_session(model) for _ in observers]
+    for observer, session in zip(observers, sessions, strict=True):
+        assert observer.attach(session, agent_id="dental")
+        await session.start(Agent(instructions="x"))
+
+    async def request() -> None:
+        context = ChatContext.empty()
+        context.add_message(role="user", content="a question outside of every session")
+        async with model.chat(chat_ctx=context) as answer:
+            async for _ in answer:
+                pass
+
+    yield lambda: asyncio.create_task(request(), context=Context())
+    for session in sessions:
+        await session.aclose()
+
+
+async def test_unattributed_usage_is_counted_and_reported_while_its_sessions_run(
+    bus: Broker,
+) -> None:
+    """The count moves with the event, and the ledger is told, without an end and without a flush."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    async with shared_by(observer, observer) as request:
+        for count in (1, 2):
+            await request()
+            assert observer.stats().unattributed == count
+            await _stored(bus, ProducerReport, count)
+        reports = of(ProducerReport, await stream.events(bus.url))
+        assert [report.unattributed for report in reports] == [1, 2]
+        assert of(SessionEnded, await stream.events(bus.url)) == []
+
+
+async def test_unattributed_usage_is_counted_once_in_a_process_with_two_publishers(
+    bus: Broker, tmp_path: Path
+) -> None:
+    """An event that sessions of two observers could have caused is counted by one of them."""
+    observers = [
+        CostObserver(project="prod", servers=bus.url),
+        CostObserver(project="prod", outbox_dir=tmp_path / "other"),
+    ]
+
+    def counted() -> int:
+        return sum(observer.stats().unattributed for observer in observers)
+
+    async with shared_by(*observers) as request:
+        for count in (1, 2, 3):
+            await request()
+            assert counted() == count
+    for observer in observers:
+        assert await observer.flush()
+    assert counted() == 3
 
 
 async def test_an_observer_without_a_server_keeps_everything_in_the_outbox(

@@ -15,10 +15,19 @@ class Recorder:
     def __init__(self) -> None:
         self.buffer = Buffer(BufferLimits())
         self.events: list[Event] = []
+        self.unattributed = 0
 
     def put(self, event: Event) -> None:
         """Keep an event."""
         self.events.append(event)
+
+    def coalesced_of(self, session_id: str) -> int:
+        """Return what the buffer knows."""
+        return self.buffer.coalesced_of(session_id)
+
+    def count_unattributed(self) -> None:
+        """Count an event that no session could be shown to have caused."""
+        self.unattributed += 1
 
     def readings(self, session_id: str | None = None) -> list[MeterReading]:
         """Return the readings, of one session or of all."""

@@ -26,7 +26,6 @@ from tests.support.jobs import job
 from tests.support.recorder import Recorder
 from tests.support.waiting import until
 from voicecosts.producer.capture.attachment import Attachment
-from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.demo.devices import Microphone, session_io
@@ -147,7 +146,7 @@ async def test_concurrent_sessions_on_shared_providers_each_get_their_own_share(
     )
     for call, attachment in enumerate(attachments, start=1):
         assert_exact(shared, call, attachment)
-    assert ATTRIBUTION.unattributed == 0
+    assert shared.recorder.unattributed == 0
 
 
 async def test_turns_driven_from_a_task_without_a_job_context_are_attributed() -> None:
@@ -451,7 +450,6 @@ async def test_usage_of_a_shared_provider_outside_every_session_is_counted_as_un
 ):
     """What no session can claim is reported as such, and given to none of them."""
     shared = Shared()
-    before = ATTRIBUTION.unattributed
 
     async def two_sessions_and_a_stranger() -> None:
         first, second = new_session(shared), new_session(shared)
@@ -469,7 +467,7 @@ async def test_usage_of_a_shared_provider_outside_every_session_is_counted_as_un
             assert "llm" not in shared.recorder.totals(attachment.session_id)
 
     await asyncio.create_task(two_sessions_and_a_stranger())
-    assert ATTRIBUTION.unattributed == before + 1
+    assert shared.recorder.unattributed == 1
 
 
 async def test_the_components_of_a_closed_session_are_let_go() -> None:

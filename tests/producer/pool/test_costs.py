@@ -20,15 +20,13 @@ from tests.support.pool_agents import QUIET, Broken, Greeter, make_llm, make_tts
 from tests.support.pool_calls import Caller, Running, Scribe, loopback_server
 from tests.support.waiting import until
 from voicecosts import AgentPool, CostObserver, HookLimits
-from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.events import Event, SessionEnded, SessionStarted
 from voicecosts.producer.process import PROCESS
 
 
 @pytest.fixture
-async def bus(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
+async def bus(broker: Broker) -> AsyncIterator[Broker]:
     """A broker with the stream; no publisher and no session is left behind."""
-    monkeypatch.setattr(ATTRIBUTION, "unattributed", 0)
     await stream.declare(broker.url)
     yield broker
     await asyncio.to_thread(PROCESS.close)

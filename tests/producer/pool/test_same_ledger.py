@@ -22,7 +22,6 @@ from tests.support.dispatch import stand_in_room
 from tests.support.pool_agents import Dental, Restaurant
 from tests.support.pool_calls import Caller, Running, loopback_server
 from voicecosts import AgentPool, CostObserver, connect
-from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 from voicecosts.producer.events import QUANTITIES
 from voicecosts.producer.process import PROCESS
@@ -102,7 +101,6 @@ async def books(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Path]:
     """A ledger of this test; nothing of other tests is in it, and no publisher is left behind."""
-    monkeypatch.setattr(ATTRIBUTION, "unattributed", 0)
     openrtc_pool.stand_in(monkeypatch)
     monkeypatch.setattr(job_proc_lazy_main, "rtc", None)
     stand_in_room()
