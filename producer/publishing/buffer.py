@@ -17,17 +17,17 @@ from voicecosts.producer.events import Event, Meter, MeterReading, meter_of
 
 _Key = Meter | int
 
-FOLD: Final = 200
-"""Events that one `fold` moves, so that it stays short."""
+PIECE: Final = 200
+"""Events that one call of `coalesce_oldest` moves, so that it stays short."""
 
 
 class Buffer:
-    """Events on their way out. Many threads put, one takes and folds.
+    """Events on their way out. Many threads put, one removes and coalesces.
 
     `_detail` is first in, first out. `_newest` holds what came while `_detail` was full: per meter
     the newest reading, and every start and end; a session's own thread is the only one to write its
-    keys. `_folded` is what the taking thread made of the oldest detail, and nobody else touches it.
-    All change only by operations that are whole under the interpreter's rules.
+    keys. `_oldest` is what the removing thread made of the oldest detail, and only it touches that.
+    All change only by operations that are atomic under the interpreter's rules.
     """
 
     def __init__(self, limits: BufferLimits) -> None:
@@ -37,16 +37,16 @@ class Buffer:
         self.dropped = 0
         self._detail: deque[Event] = deque()
         self._newest: dict[_Key, Event] = {}
-        self._folded: dict[_Key, Event] = {}
+        self._oldest: dict[_Key, Event] = {}
         self._coalesced_of: dict[str, int] = {}
         self._serial = count()
 
     def __len__(self) -> int:
-        return len(self._detail) + len(self._newest) + len(self._folded)
+        return len(self._detail) + len(self._newest) + len(self._oldest)
 
     def __repr__(self) -> str:
         return (
-            f"<Buffer {len(self._detail)} in detail, {len(self._newest) + len(self._folded)} "
+            f"<Buffer {len(self._detail)} in detail, {len(self._newest) + len(self._oldest)} "
             f"newest, {self.coalesced} coalesced, {self.dropped} dropped>"
         )
 
@@ -62,33 +62,33 @@ class Buffer:
         """Return how many readings of a session were coalesced so far, and forget the count."""
         return self._coalesced_of.pop(session_id, 0)
 
-    def take(self, most: int) -> list[Event]:
+    def remove(self, most: int) -> list[Event]:
         """Return up to `most` events and forget them here; the caller owns them now."""
-        taken: list[Event] = []
-        _pop(self._detail.popleft, taken, most)
-        for kept in (self._folded, self._newest):
-            while kept and len(taken) < most:
+        removed: list[Event] = []
+        _pop(self._detail.popleft, removed, most)
+        for kept in (self._oldest, self._newest):
+            while kept and len(removed) < most:
                 try:
-                    taken.append(kept.pop(next(iter(kept))))
+                    removed.append(kept.pop(next(iter(kept))))
                 except RuntimeError:
-                    break  # a voice loop put something meanwhile; the next call goes on
-        return taken
+                    break  # a voice loop put something meanwhile; the next call continues
+        return removed
 
-    def fold(self) -> None:
+    def coalesce_oldest(self) -> None:
         """Coalesce some of the oldest detail, to make room while nothing can be sent."""
         if len(self._detail) < self.limits.detail:
             return
         oldest: list[Event] = []
-        _pop(self._detail.popleft, oldest, FOLD)
+        _pop(self._detail.popleft, oldest, PIECE)
         for event in oldest:
-            self._keep_newest(self._folded, event)
+            self._keep_newest(self._oldest, event)
 
     def _keep_newest(self, kept: dict[_Key, Event], event: Event) -> None:
         key = self._key(event)
         older = kept.get(key)
         if older is None:
             # A later reading or the session's end repairs a reading that is dropped here, so
-            # readings make way first.
+            # readings are dropped before starts and ends.
             if len(kept) >= self.limits.meters * (1 if isinstance(event, MeterReading) else 2):
                 self.dropped += 1
                 return

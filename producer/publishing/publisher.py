@@ -25,7 +25,7 @@ from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer
 from voicecosts.producer.publishing.connection import UNTRIED, Connection
 from voicecosts.producer.publishing.reports import NO_SERVER, Reports, Stats
-from voicecosts.producer.publishing.sender import Sending, Tally, pause
+from voicecosts.producer.publishing.sender import Sender, Tally, pause
 
 __all__ = ["Publisher", "Stats"]
 
@@ -67,13 +67,13 @@ class Publisher:
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
-        self._sending: Sending | None = None
+        self._sender: Sender | None = None
         self._thread = threading.Thread(target=self._main, name="voicecosts-publisher", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
         return (
-            f"<Publisher {self.producer_id}: {self._sending!r}, {self.buffer!r}, {self.backlog!r}>"
+            f"<Publisher {self.producer_id}: {self._sender!r}, {self.buffer!r}, {self.backlog!r}>"
         )
 
     def put(self, event: Event) -> None:
@@ -144,7 +144,7 @@ class Publisher:
     def _connected(self) -> str:
         if self.config.is_embedded:
             return NO_SERVER
-        return self._sending.connection.state if self._sending else UNTRIED
+        return self._sender.connection.state if self._sender else UNTRIED
 
     def _wake_up(self) -> None:
         """Wake the publisher's thread."""
@@ -179,9 +179,9 @@ class Publisher:
                 await connection.close()
 
     async def _keep_and_send(self, wake: asyncio.Event, connection: Connection) -> None:
-        self._sending = Sending(connection, self.backlog, self._tally, self._resolve)
+        self._sender = Sender(connection, self.backlog, self._tally, self._resolve)
         async with asyncio.TaskGroup() as group:
-            sending = group.create_task(self._sending.run())
+            sending = group.create_task(self._sender.run())
             await self._keep_all(wake)
             sending.cancel()
 
@@ -201,14 +201,14 @@ class Publisher:
                 self._awaited += [(self._packer.last, flush) for flush in flushes]
             else:
                 self._flushes.extendleft(reversed(flushes))
-                self.buffer.fold()
+                self.buffer.coalesce_oldest()
             self._resolve()
-            if self._sending is None:
+            if self._sender is None:
                 self._tally.published += self.backlog.forget_booked()
             elif not is_quiet:
-                self._sending.stored.set()
-            if self._sending is not None and flushes:
-                self._sending.hurry.set()
+                self._sender.stored.set()
+            if self._sender is not None and flushes:
+                self._sender.hurry.set()
             if is_last:
                 return
             self.backlog.tend()
@@ -225,7 +225,7 @@ class Publisher:
     async def _fill(self, *, urgent: bool, is_last: bool) -> bool:
         """Pack what is in the buffer while there is room; tell whether it was emptied."""
         while self.backlog.has_room(is_last=is_last):
-            events = self.buffer.take(_TAKE)
+            events = self.buffer.remove(_TAKE)
             report = self._reports.due(
                 self.stats(), own_age_us=self.backlog.own_age_us(), urgent=urgent or is_last
             )
@@ -253,7 +253,7 @@ class Publisher:
 
     def _answers(self) -> bool:
         """Whether the server can be expected to acknowledge something soon."""
-        is_hopeful = self._sending is not None and self._sending.connection.is_hopeful
+        is_hopeful = self._sender is not None and self._sender.connection.is_hopeful
         return is_hopeful and self._unanswered_since != self._tally.published
 
     def _end(self) -> None:

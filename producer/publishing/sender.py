@@ -39,7 +39,7 @@ class Tally:
         self.retried = 0
 
 
-class Sending:
+class Sender:
     """Used by the publisher's thread. `on_settled` is called when messages may have become safe."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Sending:
         self._aside: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Sending {self.connection!r}, {len(self._aside)} subjects aside>"
+        return f"<Sender {self.connection!r}, {len(self._aside)} subjects aside>"
 
     async def run(self) -> None:
         """Send until cancelled."""

@@ -15,7 +15,7 @@ from tests.support.outcome import assert_exact, stored
 from tests.support.publishing import flushed, publishing
 from tests.support.reloading import reload, users, with_user
 from tests.support.waiting import until
-from voicecosts.producer.publishing import sender as sending
+from voicecosts.producer.publishing import sender
 
 pytestmark = [
     pytest.mark.faults,
@@ -47,7 +47,7 @@ async def test_one_forbidden_subject_does_not_hold_up_the_others(
     tmp_path: Path, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What may not be published is kept and said; what may be published goes on."""
-    monkeypatch.setattr(sending, "_ASIDE_S", 1.0)  # instead of half a minute
+    monkeypatch.setattr(sender, "_ASIDE_S", 1.0)  # instead of half a minute
     limited = (
         "authorization { users: [ { user: admin, password: secret }, { user: worker, password: word,"
         ' permissions: { publish: "costs.v1.faults.agent-1.>", subscribe: "_INBOX.>" } } ] }'

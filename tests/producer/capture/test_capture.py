@@ -412,7 +412,7 @@ class Slow(Recorder):
 
     def _consume(self) -> None:
         while not self.done.wait(1.0):
-            self.events += self.buffer.take(1)
+            self.events += self.buffer.remove(1)
 
 
 async def test_a_slow_sink_never_reaches_the_session() -> None:
@@ -423,7 +423,7 @@ async def test_a_slow_sink_never_reaches_the_session() -> None:
     assert waiting > len(shared.recorder.events)  # the call did not wait for the sink
     shared.recorder.done.set()
     shared.recorder.thread.join(5)
-    shared.recorder.events += shared.recorder.buffer.take(1000)
+    shared.recorder.events += shared.recorder.buffer.remove(1000)
     assert_exact(shared, 1, attachment)
 
 
@@ -439,7 +439,7 @@ async def test_a_full_buffer_never_reaches_the_session() -> None:
     await session.start(Agent(instructions="x"))
     await three_turns(session, microphone, 1)
     await session.aclose()
-    outlet.events = outlet.buffer.take(1000)
+    outlet.events = outlet.buffer.remove(1000)
     shared.recorder = outlet
     assert outlet.buffer.coalesced > 0
     assert_exact(shared, 1, attachment)

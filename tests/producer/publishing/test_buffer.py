@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.events import ended, reading, session_id, started
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted
-from voicecosts.producer.publishing.buffer import FOLD, Buffer
+from voicecosts.producer.publishing.buffer import PIECE, Buffer
 
 
 def filled(events: list[Event], *, detail: int, meters: int) -> Buffer:
@@ -25,9 +25,9 @@ def filled(events: list[Event], *, detail: int, meters: int) -> Buffer:
 
 
 def drained(buffer: Buffer) -> list[Event]:
-    """Take everything that is in the buffer."""
+    """Remove everything that is in the buffer."""
     taken: list[Event] = []
-    while some := buffer.take(7):
+    while some := buffer.remove(7):
         taken += some
     assert len(buffer) == 0
     return taken
@@ -43,9 +43,9 @@ def test_what_fits_comes_out_as_it_went_in() -> None:
 
 
 def test_taking_is_bounded_and_an_empty_buffer_gives_nothing() -> None:
-    """One take returns at most what was asked for, first from the detail, then the newest."""
+    """One call returns at most what was asked for, first from the detail, then the newest."""
     buffer = filled([reading(n, model=f"m-{n}") for n in range(1, 7)], detail=4, meters=9)
-    sizes = [len(buffer.take(3)) for _ in range(3)]
+    sizes = [len(buffer.remove(3)) for _ in range(3)]
     assert sizes == [3, 3, 0]
 
 
@@ -127,10 +127,10 @@ def test_coalesced_readings_are_counted_per_session_and_asked_for_once() -> None
     assert buffer.coalesced == 4
 
 
-def test_folding_makes_room_and_keeps_what_counts() -> None:
+def test_coalescing_makes_room_and_keeps_what_counts() -> None:
     """While nothing can be sent the oldest detail is merged, so that new detail has a place."""
     buffer = filled([started(), *(reading(n) for n in range(1, 5))], detail=5, meters=9)
-    buffer.fold()
+    buffer.coalesce_oldest()
     assert len(buffer) == 2
     buffer.put(reading(5))
     taken = drained(buffer)
@@ -138,15 +138,15 @@ def test_folding_makes_room_and_keeps_what_counts() -> None:
     assert {e.number for e in taken if isinstance(e, MeterReading)} == {4, 5}
 
 
-def test_folding_does_not_replace_a_newer_reading_by_an_older_one() -> None:
+def test_coalescing_does_not_replace_a_newer_reading_by_an_older_one() -> None:
     """Old detail never takes the place of what came while the detail was full."""
     buffer = filled([reading(1), reading(2), reading(3)], detail=2, meters=9)
-    buffer.fold()
+    buffer.coalesce_oldest()
     assert drained(buffer) == [reading(2), reading(3)]
 
 
-def test_a_reading_that_comes_during_a_fold_is_not_replaced_by_an_older_one() -> None:
-    """A voice loop may put between any two steps of a fold; the newest total stays."""
+def test_a_reading_that_comes_while_coalescing_is_not_replaced_by_an_older_one() -> None:
+    """A voice loop may put between any two steps of coalescing; the newest total stays."""
     buffer = Buffer(BufferLimits(detail=1, meters=9))
     buffer.put(reading(1))
 
@@ -161,25 +161,25 @@ def test_a_reading_that_comes_during_a_fold_is_not_replaced_by_an_older_one() ->
                 buffer.put(reading(2))  # is kept as the newest
             return older
 
-    buffer._folded = Interrupted()
-    buffer.fold()
+    buffer._oldest = Interrupted()
+    buffer.coalesce_oldest()
     kept = [event for event in drained(buffer) if isinstance(event, MeterReading)]
     assert max(event.number for event in kept if event.session_id == session_id(1)) == 2
 
 
-def test_a_buffer_with_room_is_not_folded() -> None:
+def test_a_buffer_with_room_is_not_coalesced() -> None:
     """Detail is given up only when its place is needed."""
     buffer = filled([reading(1), reading(2)], detail=3, meters=9)
-    buffer.fold()
+    buffer.coalesce_oldest()
     assert drained(buffer) == [reading(1), reading(2)]
 
 
-def test_one_fold_moves_a_bounded_number_of_events() -> None:
-    """A fold is a short step: the publisher must come back to the network soon."""
-    detail = 2 * FOLD
+def test_one_step_of_coalescing_moves_a_bounded_number_of_events() -> None:
+    """Each step is short: the publisher must come back to the network soon."""
+    detail = 2 * PIECE
     buffer = filled([started(n) for n in range(detail)], detail=detail, meters=detail)
-    buffer.fold()
-    assert len(buffer._folded) == FOLD
+    buffer.coalesce_oldest()
+    assert len(buffer._oldest) == PIECE
 
 
 def test_the_state_of_a_buffer_can_be_read() -> None:
@@ -188,13 +188,13 @@ def test_the_state_of_a_buffer_can_be_read() -> None:
     assert repr(buffer) == "<Buffer 1 in detail, 2 newest, 2 coalesced, 1 dropped>"
 
 
-Step = tuple[Literal["put", "take", "fold", "end"], int]
+Step = tuple[Literal["put", "remove", "coalesce", "end"], int]
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 3)),
         st.tuples(st.just("put"), st.integers(0, 3)),
-        st.tuples(st.just("take"), st.integers(0, 4)),
-        st.tuples(st.just("fold"), st.just(0)),
+        st.tuples(st.just("remove"), st.integers(0, 4)),
+        st.tuples(st.just("coalesce"), st.just(0)),
         st.tuples(st.just("end"), st.integers(0, 3)),
     ),
     max_size=80,
@@ -206,10 +206,10 @@ def follow(steps: list[Step], buffer: Buffer) -> tuple[list[Event], list[Event]]
     put: list[Event] = []
     out: list[Event] = []
     for number, (step, argument) in enumerate(steps, start=1):
-        if step == "take":
-            out += buffer.take(argument)
-        elif step == "fold":
-            buffer.fold()
+        if step == "remove":
+            out += buffer.remove(argument)
+        elif step == "coalesce":
+            buffer.coalesce_oldest()
         else:
             event: Event = ended(number, of=argument)
             if step == "put":
@@ -255,7 +255,7 @@ def test_every_event_is_handed_out_merged_or_counted_as_dropped(
         assert newest(out) == newest(put)
 
 
-def test_many_threads_put_while_one_takes_and_nothing_is_lost() -> None:
+def test_many_threads_put_while_one_removes_and_nothing_is_lost() -> None:
     """Voice loops and the publisher need no lock: each event comes out once, in its own order."""
     voices, each = 4, 2000
     buffer = Buffer(BufferLimits(detail=voices * each, meters=1))
@@ -272,7 +272,7 @@ def test_many_threads_put_while_one_takes_and_nothing_is_lost() -> None:
     together.wait(10)
     taken: list[Event] = []
     while any(thread.is_alive() for thread in threads):
-        taken += buffer.take(50)
+        taken += buffer.remove(50)
     taken += drained(buffer)
     assert buffer.dropped == buffer.coalesced == 0
     for voice in range(voices):

@@ -212,7 +212,7 @@ def test_the_end_of_a_session_is_kept_when_the_buffer_is_full() -> None:
     kept: list[Event] = [reading(n, model=f"model {n}") for n in range(1, 9)]
     for event in [*kept, end]:
         buffer.put(event)
-    assert end in buffer.take(100)
+    assert end in buffer.remove(100)
     assert buffer.dropped > 0
 
 
