@@ -170,7 +170,8 @@ def _publish(
         if publisher.backlog.adopted.is_done:
             return stats.published, []
         left = counted(stats.outbox_rows, "message")
-        return stats.published, [f"{left} could not be published in time (NATS {stats.connection})"]
+        why = stats.connection.because(stats.connection_problem)
+        return stats.published, [f"{left} could not be published in time (NATS {why})"]
     finally:
         publisher.close(1.0)
 

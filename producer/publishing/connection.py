@@ -1,10 +1,10 @@
 """The connection to JetStream, supervised from outside: the border to nats-py.
 
-A nats-py client can end for good, or hang, without saying so (rotated credentials, a protocol
-error, a stalled server), and its own retries would hide for how long nothing was accepted. So no
-call is waited for without a deadline that does not depend on nats-py, each client gets one chance
-to reconnect, is thrown away when it looks dead, and is made anew by the next publish. What would
-make the server hang up (a message above its limit) is found before it is sent.
+A nats-py client can end for good, or hang, without reporting it (rotated credentials, a protocol
+error, a stalled server), and its own retries would hide for how long nothing was accepted. So every
+call has a deadline that does not depend on nats-py, each client reconnects at most once and is
+closed when it seems dead, and the next publish makes a new one. What would make the server close
+the connection (a message above its limit) is found before it is sent.
 """
 
 from __future__ import annotations
@@ -25,19 +25,17 @@ from nats.js import JetStreamContext
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import NeverAccepted, NotAllowed, NotNow, TooLarge
 from voicecosts.producer.outbox.packing import Packed
-from voicecosts.producer.settings import credentials_kind, mask
+from voicecosts.producer.publishing.reports import ConnectionState
+from voicecosts.producer.settings import credentials_kind
 from voicecosts.producer.subjects import PREFIX, STREAM
 
 logger = logging.getLogger(__name__)
-
-UNTRIED: Final = "not connected"
-CONNECTED: Final = "connected"
 
 ACK_TIMEOUT_S: Final = 5.0
 _CONNECT_TIMEOUT_S: Final = 5.0
 _CLOSE_TIMEOUT_S: Final = 1.0
 _GRACE_S: Final = 1.0
-_TIMEOUTS_BEFORE_ANEW: Final = 3
+_MOST_TIMEOUTS: Final = 3
 
 _HEADER_BYTES: Final = 512
 """More than our headers take: the server's limit is for headers and payload together."""
@@ -59,22 +57,23 @@ class Connection:
 
     def __init__(self, config: ProducerConfig) -> None:
         self.config = config
-        self.state = UNTRIED
+        self.state = ConnectionState.UNTRIED
+        self.problem = ""
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
         self._opening = asyncio.Lock()
         self._timeouts = 0
         self._denied: set[str] = set()
-        self._heard: list[Exception] = []
-        self._left_alone: set[asyncio.Task[Any]] = set()
+        self._last_error: Exception | None = None
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
-        return f"<Connection {self.state}: {', '.join(map(mask, self.config.servers))}>"
+        return f"<Connection to {self.config.destination}: {self.state.because(self.problem)}>"
 
     @property
-    def is_hopeful(self) -> bool:
-        """Whether nothing speaks against an acknowledgement coming soon."""
-        return self.state in (UNTRIED, CONNECTED)
+    def may_acknowledge(self) -> bool:
+        """Whether an acknowledgement can be expected soon, for all that is known."""
+        return self.state in (ConnectionState.UNTRIED, ConnectionState.CONNECTED)
 
     async def publish(self, message: Packed) -> None:
         """Return when JetStream has stored the message, now or at an earlier try.
@@ -82,25 +81,25 @@ class Connection:
         Raises:
             NotNow: Not stored, or not known to be; the message keeps its id, so trying again is
                 safe even if it was.
-            NeverAccepted: The server refuses this message for what it is.
+            NeverAccepted: The server will refuse this message at every try.
         """
         if not _SUBJECT.fullmatch(message.subject):
             raise NeverAccepted(f"{message.subject[:80]!r} is not a subject of ours")
         try:
             await self._publish(message)
         except NotAllowed:
-            raise  # the others go on, so the connection's state is theirs
+            raise  # only this subject is denied: the state of the connection does not change
         except NotNow as error:
             if self._client is not None and self._client.is_connected:
-                self._say(f"connected, but not accepted: {error.reason}", logging.WARNING)
+                self._enter(ConnectionState.NOT_ACCEPTING, error.reason)
             raise
         self._timeouts = 0
         self._denied.discard(message.subject)
-        self._say(CONNECTED, logging.INFO)
+        self._enter(ConnectionState.CONNECTED)
 
     async def close(self) -> None:
         """End the connection; what is not acknowledged stays with the caller."""
-        self.state = "closed"
+        self.state, self.problem = ConnectionState.CLOSED, ""
         await self._discard("closed")
 
     async def _publish(self, message: Packed) -> None:
@@ -128,7 +127,7 @@ class Connection:
                 raise TooLarge("larger than the stream's max_msg_size") from error
             raise NotNow(_REASONS.get(code, f"JetStream: {error.description}")) from error
         except nats.js.errors.NoStreamResponseError as error:
-            raise NotNow(f"no stream {STREAM}: is the ledger (`costs consume`) set up?") from error
+            raise NotNow(f"no stream {STREAM}: has `costs consume` created it?") from error
         except (TimeoutError, nats.errors.TimeoutError) as error:
             if message.subject in self._denied:
                 raise NotAllowed(f"no permission to publish on {message.subject}") from error
@@ -143,14 +142,14 @@ class Connection:
             if self._client is not None and self._client.is_closed:
                 await self._discard(_words(self._client.last_error))
             if self._client is None or self._stream is None:
+                self._last_error = None
                 self._client = await self._connect()
                 self._stream = self._client.jetstream(timeout=ACK_TIMEOUT_S)
                 self._timeouts = 0
-                self._say(CONNECTED, logging.INFO)
+                self._enter(ConnectionState.CONNECTED)
             return self._client, self._stream
 
     async def _connect(self) -> Client:
-        heard = self._heard = []
         client = Client()
         try:
             await self._within(
@@ -165,32 +164,31 @@ class Connection:
                     max_outstanding_pings=2,
                     flush_timeout=2,
                     pending_size=1 << 20,
-                    error_cb=self._told,
+                    error_cb=self._on_error,
                     **credential_options(self.config.credentials),
                 ),
             )
         except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
             # ValueError: a credentials file that is being rewritten at this moment.
-            # nats-py ends in "no servers available" and says the cause on the side.
-            self._say(f"not connected ({_words(heard[-1] if heard else error)})", logging.WARNING)
+            # nats-py raises "no servers available" and reports the cause to its error callback.
+            self._enter(ConnectionState.NOT_CONNECTED, _words(self._last_error or error))
             await self._close(client)
             raise NotNow("not connected") from error
         return client
 
     async def _timed_out(self, client: Client) -> None:
-        """Give up a client that answers nothing, although it says that it is connected."""
+        """Close a client that gets no answers, although it reports that it is connected."""
         self._timeouts += 1
-        if self._timeouts >= _TIMEOUTS_BEFORE_ANEW:
-            await self._discard("nothing was acknowledged for some time", client)
+        if self._timeouts >= _MOST_TIMEOUTS:
+            await self._discard(f"no answer to {self._timeouts} messages in a row", client)
 
     async def _discard(self, reason: str, blamed: Client | None = None) -> None:
-        """Throw the client away; not if it is no longer the one that failed."""
+        """Close the client, unless it has been replaced since `blamed` failed."""
         client = self._client
         if client is None or (blamed is not None and blamed is not client):
             return
         self._client, self._stream = None, None
-        if self.state != "closed":
-            self._say(f"connection lost ({reason})", logging.WARNING)
+        self._enter(ConnectionState.LOST, reason)
         await self._close(client)
 
     async def _close(self, client: Client) -> None:
@@ -199,47 +197,50 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - see below
             # A half-dead client fails to close in many ways (ConnectionResetError while it
             # reconnects, AssertionError before it connected); nothing in it is needed any more.
-            logger.debug("closing a lost connection: %r", error)
-        # A client that ended by itself, or in the middle of connecting, leaves its socket open.
+            logger.debug("closing a lost connection failed: %r", error)
+        # A client that ended by itself, or while it was connecting, leaves its socket open.
         transport = getattr(client, "_transport", None)
         if transport is not None:
             with contextlib.suppress(Exception):
                 transport.close()
 
     async def _within(self, seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
-        """Return what `work` returns, or raise `TimeoutError`, even if `work` swallows its end."""
+        """Return what `work` returns, or raise `TimeoutError`, even if it ignores cancellation."""
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task}, timeout=seconds)
         finally:
             if not task.done():
                 task.cancel()
-                self._left_alone.add(task)
+                self._abandoned.add(task)
                 task.add_done_callback(self._ended)
         if not task.done():
             raise TimeoutError
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._left_alone.discard(task)
+        self._abandoned.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.debug("a call that was given up ended: %r", task.exception())
+            logger.debug("a call that had timed out failed: %r", task.exception())
 
-    async def _told(self, error: Exception) -> None:
-        """Hear what nats-py reports on the side. An exception here would end its read loop."""
-        self._heard[:] = [error]
+    async def _on_error(self, error: Exception) -> None:
+        """Keep what nats-py reports. An exception raised here would end its read loop."""
+        self._last_error = error
         denied = _DENIED.search(str(error))
         if denied is not None and denied.group(1) not in self._denied:
             self._denied.add(denied.group(1))
             logger.error(
-                "no permission to publish on %s: its events are kept until there is",
+                "no permission to publish on %s: its events are kept and tried again",
                 denied.group(1),
             )
 
-    def _say(self, state: str, level: int) -> None:
-        if self.state not in (state, "closed"):
-            self.state = state
-            logger.log(level, "NATS %s: %s", ", ".join(map(mask, self.config.servers)), state)
+    def _enter(self, state: ConnectionState, problem: str = "") -> None:
+        """Change the state and log it; nothing is logged while it stays the same."""
+        if self.state is ConnectionState.CLOSED or (state, problem) == (self.state, self.problem):
+            return
+        self.state, self.problem = state, problem
+        level = logging.INFO if state is ConnectionState.CONNECTED else logging.WARNING
+        logger.log(level, "NATS %s: %s", self.config.destination, state.because(problem))
 
 
 def credential_options(path: str | None) -> dict[str, Any]:
@@ -247,7 +248,7 @@ def credential_options(path: str | None) -> dict[str, Any]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is neither; nats-py would read such a file for ever.
+        ValueError: It is neither; nats-py would never stop reading such a file.
     """
     if path is None:
         return {}
@@ -262,5 +263,5 @@ def credential_options(path: str | None) -> dict[str, Any]:
 
 def _words(error: BaseException | None) -> str:
     if error is None:
-        return "it ended without a word"
+        return "the client stopped without a reason"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

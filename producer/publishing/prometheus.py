@@ -1,4 +1,4 @@
-"""The publishers' counts as Prometheus metrics, where `prometheus_client` is installed.
+"""The publishers' counts as Prometheus metrics, if `prometheus_client` is installed.
 
 Registered once per process; without the package nothing happens and nothing is imported. The
 numbers are read when they are asked for, so they cost nothing between two scrapes.
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from voicecosts.producer.outbox.own import OutboxState
-from voicecosts.producer.publishing.reports import NO_SERVER
+from voicecosts.producer.publishing.reports import ConnectionState
 
 if TYPE_CHECKING:
     from voicecosts.producer.publishing.publisher import Publisher
@@ -24,20 +24,21 @@ _COUNTERS: Final = {
     "published": "Events that JetStream has acknowledged, or a ledger of the host booked.",
     "retried": "Messages that were not accepted and are sent again.",
     "coalesced": "Readings that a newer one of their meter replaced.",
-    "dropped": "Events given up for lack of room.",
-    "refused": "Events that no server will ever take.",
+    "dropped": "Events lost for lack of room.",
+    "refused": "Events that no server will ever accept.",
     "quarantined": "Refused events that are kept on disk.",
-    "unattributed": "Usage events that no session could claim.",
+    "unattributed": "Usage events that belong to no session.",
 }
 _GAUGES: Final = {
     "waiting": "Events captured and not acknowledged.",
     "outbox_rows": "Messages on disk.",
     "outbox_bytes": "Bytes of messages on disk.",
-    "oldest_age_seconds": "For how long the oldest message has waited.",
+    "oldest_age_seconds": "How long the oldest message has waited.",
     "connected": "1 while JetStream accepts what is published, 0 before the first message.",
     "outbox_on_disk": "1 while events can wait on disk, 0 while they wait in memory.",
 }
 
+_CONNECTED: Final = (ConnectionState.CONNECTED, ConnectionState.NO_SERVER)
 _ON_DISK: Final = (OutboxState.UNUSED, OutboxState.ON_DISK)
 
 _registered = False
@@ -54,17 +55,17 @@ def register(publishers: Callable[[], Sequence[Publisher]]) -> None:
 
         REGISTRY.register(_Collector(publishers))
     except Exception:
-        logger.exception("the publisher's counts are not offered to Prometheus")
+        logger.exception("the publisher's counts could not be registered with Prometheus")
 
 
 class _Collector:
-    """What `prometheus_client` asks at every scrape."""
+    """What `prometheus_client` calls at every scrape."""
 
     def __init__(self, publishers: Callable[[], Sequence[Publisher]]) -> None:
         self._publishers = publishers
 
     def describe(self) -> list[Any]:
-        """Say nothing at registration: the counts are only known later."""
+        """Return nothing at registration: the counts are known later."""
         return []
 
     def collect(self) -> Iterator[Any]:
@@ -84,7 +85,7 @@ class _Collector:
             "outbox_rows": sum(stats.outbox_rows for stats in every),
             "outbox_bytes": sum(stats.outbox_bytes for stats in every),
             "oldest_age_seconds": max((stats.oldest_age_us for stats in every), default=0) / 1e6,
-            "connected": int(all(stats.connection in ("connected", NO_SERVER) for stats in every)),
+            "connected": int(all(stats.connection in _CONNECTED for stats in every)),
             "outbox_on_disk": int(all(stats.outbox in _ON_DISK for stats in every)),
         }
         for name, text in _GAUGES.items():

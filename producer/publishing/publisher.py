@@ -23,8 +23,8 @@ from voicecosts.producer.events import Event, now_us
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer
-from voicecosts.producer.publishing.connection import UNTRIED, Connection
-from voicecosts.producer.publishing.reports import NO_SERVER, Reports, Stats
+from voicecosts.producer.publishing.connection import Connection
+from voicecosts.producer.publishing.reports import ConnectionState, Reports, Stats
 from voicecosts.producer.publishing.sender import Sender, Tally, pause
 
 __all__ = ["Publisher", "Stats"]
@@ -124,6 +124,8 @@ class Publisher:
     def stats(self) -> Stats:
         """Return the counts of this process."""
         backlog = self.backlog
+        connection = self._sender.connection if self._sender else None
+        untried = ConnectionState.NO_SERVER if self.config.is_embedded else ConnectionState.UNTRIED
         return Stats(
             captured=self.buffer.captured,
             published=self._tally.published,
@@ -138,13 +140,9 @@ class Publisher:
             outbox_bytes=backlog.bytes,
             oldest_age_us=backlog.oldest_age_us(),
             outbox=backlog.state,
-            connection=self._connected(),
+            connection=connection.state if connection else untried,
+            connection_problem=connection.problem if connection else "",
         )
-
-    def _connected(self) -> str:
-        if self.config.is_embedded:
-            return NO_SERVER
-        return self._sender.connection.state if self._sender else UNTRIED
 
     def _wake_up(self) -> None:
         """Wake the publisher's thread."""
@@ -253,7 +251,7 @@ class Publisher:
 
     def _answers(self) -> bool:
         """Whether the server can be expected to acknowledge something soon."""
-        is_hopeful = self._sender is not None and self._sender.connection.is_hopeful
+        is_hopeful = self._sender is not None and self._sender.connection.may_acknowledge
         return is_hopeful and self._unanswered_since != self._tally.published
 
     def _end(self) -> None:

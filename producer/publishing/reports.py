@@ -1,13 +1,15 @@
 """What a publisher says about itself: to its process as `Stats`, to the ledger as reports.
 
-A report is due when something was lost or merged since the last one, or when messages wait for
-long; at most one a second, so that an outage does not fill the outbox with reports of itself. Where
-the outbox is the log, waiting for long is no news.
+A report is due when something was lost or coalesced since the last one, or when messages have
+waited for more than ten seconds; at most one a second, so that an outage does not fill the outbox
+with reports of itself. Without servers messages always wait for a ledger of this host, so long
+waits are not reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
@@ -15,21 +17,35 @@ from msgspec import Struct
 from voicecosts.producer.events import ProducerReport
 from voicecosts.producer.outbox.own import OutboxState
 
-NO_SERVER: Final = "none: a ledger of this host reads the outbox"
-"""The connection's state in embedded mode."""
-
 _PACE_S: Final = 1.0
 _LONG_WAIT_US: Final = 10_000_000
 _LONG_WAIT_PACE_S: Final = 60.0
 
 
+class ConnectionState(StrEnum):
+    """Whether JetStream accepts what is published. The values are public: `Stats.connection`."""
+
+    NO_SERVER = "none: a ledger of this host reads the outbox"
+    UNTRIED = "not connected yet"
+    CONNECTED = "connected"
+    NOT_ACCEPTING = "connected, but nothing is accepted"
+    NOT_CONNECTED = "not connected"
+    LOST = "connection lost"
+    CLOSED = "closed"
+
+    def because(self, problem: str) -> str:
+        """Return the state with the reason for it, if there is one."""
+        return f"{self} ({problem})" if problem else str(self)
+
+
 class Stats(Struct, frozen=True, kw_only=True):
-    """Counts of one process since its start, in events; the last six are of this moment.
+    """Counts of one process since its start, in events; from `waiting` on, its present state.
 
     `published` is what JetStream has acknowledged, or, without servers, what a ledger of this host
     has booked. `refused` is what no server will ever take; `quarantined` of that is kept on disk to
     look at. `waiting` is the rest of what was captured, `oldest_age_us` for how long already. The
-    outbox's numbers include an outbox that was adopted from a dead process.
+    outbox's numbers include an outbox that was adopted from a dead process. `connection_problem` is
+    why JetStream accepts nothing, or empty.
     """
 
     captured: int
@@ -45,7 +61,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     outbox_bytes: int
     oldest_age_us: int
     outbox: OutboxState
-    connection: str
+    connection: ConnectionState
+    connection_problem: str = ""
 
 
 class Reports:
@@ -70,10 +87,10 @@ class Reports:
         self._last_at = -_LONG_WAIT_PACE_S
 
     def due(self, stats: Stats, *, own_age_us: int, urgent: bool) -> ProducerReport | None:
-        """Return a report when it is time for one; `urgent` waits for no pace.
+        """Return a report when it is time for one; `urgent` ignores the pace.
 
-        `own_age_us` is for how long the oldest message of this process waits: what it adopted is
-        old by nature.
+        `own_age_us` is for how long the oldest message of this process has waited. Adopted messages
+        are not counted: they have always waited for long.
         """
         losses = (stats.coalesced, stats.dropped + stats.refused, stats.unattributed)
         now = self._monotonic()

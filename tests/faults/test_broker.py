@@ -125,7 +125,7 @@ async def test_a_stream_that_is_missing_is_waited_for(
     with publishing(broker.url, outbox) as publisher:
         load = Load(publisher.put)
         await load.offer_for(1000)
-        await until(lambda: "no stream" in publisher.stats().connection)
+        await until(lambda: "no stream" in publisher.stats().connection_problem)
         await load.offer_for(200)
         retried = publisher.stats().retried
         await stream.declare(broker.url)

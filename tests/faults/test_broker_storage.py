@@ -57,7 +57,7 @@ async def test_a_stream_that_is_full_is_waited_for(
     with publishing(broker.url, outbox) as publisher:
         load = Load(publisher.put)
         await load.offer_for(1000)
-        await until(lambda: "full" in publisher.stats().connection)
+        await until(lambda: "full" in publisher.stats().connection_problem)
         await load.offer_for(200)
         fitted = len((await stored(broker.url)).readings)
         assert await refused_with(broker.url) == STREAM_FULL
@@ -84,7 +84,7 @@ async def test_a_server_whose_storage_is_full_is_waited_for(tmp_path: Path, outb
         with publishing(broker.url, outbox) as publisher:
             load = Load(publisher.put)
             async with load.going_on():
-                await until(lambda: "storage is full" in publisher.stats().connection)
+                await until(lambda: "storage is full" in publisher.stats().connection_problem)
                 fitted = len((await stored(broker.url)).readings)
                 assert await refused_with(broker.url) == STORAGE_FULL
                 refused = publisher.stats().retried

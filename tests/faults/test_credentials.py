@@ -16,6 +16,7 @@ from tests.support.publishing import flushed, publishing
 from tests.support.reloading import reload, users, with_user
 from tests.support.waiting import until
 from voicecosts.producer.publishing import sender
+from voicecosts.producer.publishing.reports import ConnectionState
 
 pytestmark = [
     pytest.mark.faults,
@@ -34,7 +35,7 @@ async def test_a_worker_that_is_denied_publishes_when_it_is_granted(
         with publishing(with_user(broker.url, "worker", "word"), outbox) as publisher:
             load = Load(publisher.put)
             await load.offer_for(1000)
-            await until(lambda: "Authorization" in publisher.stats().connection)
+            await until(lambda: "Authorization" in publisher.stats().connection_problem)
             await load.offer_for(200)
             assert (await stored(admin)).messages == []
             reload(broker, users(admin="secret", worker="word"))
@@ -96,7 +97,7 @@ async def test_credentials_that_are_rotated_by_reload_are_taken_up(
             async with load.going_on():
                 await until(lambda: publisher.stats().published > 200)
                 reload(broker, guarded(second_public))
-                await until(lambda: publisher.stats().connection.startswith("not connected"))
+                await until(lambda: publisher.stats().connection is ConnectionState.NOT_CONNECTED)
                 before = len((await stored(admin)).readings)
                 secret.write_text(second)
                 published = publisher.stats().published

@@ -19,6 +19,7 @@ from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.log import GROUP, LocalLog, files
 from voicecosts.producer.outbox.row import EMBEDDED
 from voicecosts.producer.publishing.publisher import Publisher
+from voicecosts.producer.publishing.reports import ConnectionState
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def test_a_flush_without_a_server_is_done_when_it_is_on_disk(tmp_path: Path) -> 
         for number in range(1, 501):
             publisher.put(reading(number))
         publisher.flush().result(10)
-        assert publisher.stats().connection.startswith("none")
+        assert publisher.stats().connection is ConnectionState.NO_SERVER
         with reader(folder) as log:
             assert numbers(read_all(log, booked=False)) == list(range(1, 501))
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from voicecosts.producer.outbox.own import OutboxState
 from voicecosts.producer.publishing import prometheus as metrics
-from voicecosts.producer.publishing.reports import NO_SERVER, Reports, Stats
+from voicecosts.producer.publishing.reports import ConnectionState, Reports, Stats
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,7 +30,7 @@ QUIET = Stats(
     outbox_bytes=0,
     oldest_age_us=0,
     outbox=OutboxState.ON_DISK,
-    connection="connected",
+    connection=ConnectionState.CONNECTED,
 )
 
 
@@ -128,7 +128,11 @@ class Publishing:
 def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
     """A scrape sees the sums, and one that is not connected."""
     stale = replace(
-        QUIET, connection="not connected", waiting=4, oldest_age_us=2_500_000, outbox_bytes=50
+        QUIET,
+        connection=ConnectionState.NOT_CONNECTED,
+        waiting=4,
+        oldest_age_us=2_500_000,
+        outbox_bytes=50,
     )
     both = [Publishing(QUIET), Publishing(stale)]
     registry = CollectorRegistry()
@@ -145,14 +149,14 @@ def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
 @pytest.mark.parametrize(
     ("connection", "outbox", "connected", "on_disk"),
     [
-        ("connected", OutboxState.UNUSED, 1, 1),
-        (NO_SERVER, OutboxState.ON_DISK, 1, 1),
-        ("connected", OutboxState.IN_MEMORY, 1, 0),
-        ("connected", OutboxState.MEMORY_ONLY, 1, 0),
+        (ConnectionState.CONNECTED, OutboxState.UNUSED, 1, 1),
+        (ConnectionState.NO_SERVER, OutboxState.ON_DISK, 1, 1),
+        (ConnectionState.CONNECTED, OutboxState.IN_MEMORY, 1, 0),
+        (ConnectionState.CONNECTED, OutboxState.MEMORY_ONLY, 1, 0),
     ],
 )
 def test_a_gauge_falls_when_something_is_wrong_and_not_before(
-    connection: str, outbox: OutboxState, connected: int, on_disk: int
+    connection: ConnectionState, outbox: OutboxState, connected: int, on_disk: int
 ) -> None:
     """A worker without a server, or that had nothing to store yet, must wake nobody."""
     one = Publishing(replace(QUIET, connection=connection, outbox=outbox))
