@@ -71,8 +71,9 @@ def test_a_killed_worker_loses_only_what_it_had_not_handed_over(
     workers = [
         FaultyWorker(broker.url, outbox, tmp_path / f"diary-{number}") for number in range(WORKERS)
     ]
+    # All are at work before the first one dies: one that only begins would adopt its outbox.
+    wait_until(lambda: all(worker.kept() > 300 for worker in workers))
     for worker in workers:
-        wait_until(lambda worker=worker: worker.kept() > 300)  # type: ignore[misc]  # a lambda in a loop
         worker.kill()
     left = [name for name in files(outbox) if name.endswith(".sqlite3")]
     assert len(left) == WORKERS
