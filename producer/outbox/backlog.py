@@ -122,7 +122,7 @@ class Backlog:
                 if not self.bound.keep(outboxes, self._in_flight):
                     return False
             except OutboxError as error:
-                self._trouble(error)
+                self._recover(error)
         return self._own.in_memory < MOST_IN_MEMORY
 
     def keep(self, messages: Sequence[Packed]) -> None:
@@ -136,7 +136,7 @@ class Backlog:
         try:
             self.adopted.tend()
         except OutboxError as error:
-            self._trouble(error)
+            self._recover(error)
         except OSError as error:
             logger.debug("the outbox folder cannot be listed now: %s", error)
 
@@ -170,7 +170,7 @@ class Backlog:
             try:
                 outbox.remove([held.message for held in done])
             except OutboxError as error:
-                self._trouble(error)
+                self._recover(error)
                 continue
             for held in done:
                 del self._done[held.message.message_id]
@@ -213,7 +213,7 @@ class Backlog:
                 {h.message.batch_number for h in self._done.values() if h.adopted is None}
             )
         except OutboxError as error:
-            self._trouble(error)
+            self._recover(error)
             return 0
 
     def lowest_in_memory(self) -> int | None:
@@ -236,20 +236,20 @@ class Backlog:
         try:
             self._own.store()
         except OutboxError as error:
-            self._trouble(error)
+            self._recover(error)
 
     def _read(self, outbox: Outbox, most: int, without: Collection[str] = ()) -> list[Held]:
         try:
             messages, damaged = outbox.oldest(most + len(self._done), without=without)
             self._damaged += drop_damaged(outbox, damaged)
         except OutboxError as error:
-            self._trouble(error)
+            self._recover(error)
             return []
         adopted = None if outbox is self._own.outbox else outbox
         return [Held(m, adopted) for m in messages if m.message_id not in self._done][:most]
 
-    def _trouble(self, error: OutboxError) -> None:
-        """Go on from memory if the disk is full or read-only, or without a damaged file."""
+    def _recover(self, error: OutboxError) -> None:
+        """Go on from memory where the disk is full or read-only, and set a damaged file aside."""
         if isinstance(error, OutboxDamaged):
             for holder in (self._own, self.adopted):
                 if holder.outbox is not None and holder.outbox.path == error.path:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
+from voicecosts.producer.events import Event
 from voicecosts.producer.outbox.coalesce import ORDER, Change, Coalescing, drop
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.lock import held_elsewhere
@@ -68,13 +68,13 @@ class Bound:
         """
         if self._over(outboxes) <= 0:
             self._pass = None
-            self._relieved(outboxes)
+            self._log_relieved(outboxes)
             return True
         started = self._monotonic()
         if self._pass is None:
             if started < self._next_pass_at:
                 return False
-            self._reached(outboxes)
+            self._log_reached(outboxes)
             self._pass, self._spent_s = _Pass(outboxes, self), 0.0
         pieces = 0
         while self._pass.step(in_flight) and self._over(outboxes, _ENOUGH) > 0:
@@ -92,7 +92,7 @@ class Bound:
         for kind in ORDER:
             for outbox in outboxes:
                 if need > 0:
-                    need -= self._drop(outbox, kind, need, in_flight)
+                    need -= self._drop(outbox, kind, need)
         now = self._monotonic()
         self._spent_s += now - started
         self._next_pass_at = now + _PAUSE_FACTOR * self._spent_s
@@ -103,13 +103,12 @@ class Bound:
         now = self._monotonic()
         if now >= self._count_at:
             own = {outbox.lock.path for outbox in outboxes}
-            folder: Path = outboxes[0].path.parent
-            self._elsewhere = held_elsewhere(folder, own)
+            self._elsewhere = held_elsewhere(outboxes[0].path.parent, own)
             self._count_at = now + _COUNT_EVERY_S
         held = self._elsewhere + sum(outbox.bytes for outbox in outboxes)
         return held - int(self.max_bytes * share)
 
-    def _reached(self, outboxes: Sequence[Outbox]) -> None:
+    def _log_reached(self, outboxes: Sequence[Outbox]) -> None:
         """Log once that there is no room, not at every pass."""
         if not self._is_reached:
             self._is_reached = True
@@ -120,13 +119,14 @@ class Bound:
                 self.max_bytes,
             )
 
-    def _relieved(self, outboxes: Sequence[Outbox]) -> None:
+    def _log_relieved(self, outboxes: Sequence[Outbox]) -> None:
         """Log once that there is plenty of room again."""
         if self._is_reached and self._over(outboxes, _PLENTY) <= 0:
             self._is_reached = False
             logger.info("the outbox in %s is well below its bound", outboxes[0].path.parent)
 
-    def _drop(self, outbox: Outbox, kind: type, need: int, in_flight: set[str]) -> int:
+    def _drop(self, outbox: Outbox, kind: type[Event], need: int) -> int:
+        """Drop the oldest events of a kind, and return how many bytes that has freed."""
         freed = after = 0
         while freed < need:
             messages, _damaged = outbox.oldest(_PIECE, after=after)
@@ -135,11 +135,9 @@ class Bound:
             after = messages[-1].batch_number
             changes: list[Change] = []
             for message in messages:
-                if freed < need and message.message_id not in in_flight:
-                    change = drop(message, kind, need - freed)
-                    if change is not None:
-                        freed += cost(message) - (cost(change.after) if change.after else 0)
-                        changes.append(change)
+                if freed < need and (change := drop(message, kind, need - freed)) is not None:
+                    freed += cost(message) - (cost(change.after) if change.after else 0)
+                    changes.append(change)
             outbox.rewrite([(change.before, change.after) for change in changes])
             self.dropped += sum(change.dropped for change in changes)
         return freed

@@ -28,7 +28,7 @@ from voicecosts.producer.events import (
 )
 from voicecosts.producer.outbox.packing import Packed
 
-Key = Meter | tuple[str, str]
+_Key = Meter | tuple[str, str]
 
 ORDER: Final[tuple[type[Event], ...]] = (
     MeterReading,
@@ -61,7 +61,7 @@ class Coalescing:
     """
 
     def __init__(self) -> None:
-        self._newest: dict[Key, int] = {}
+        self._newest: dict[_Key, int] = {}
 
     def coalesce(self, message: Packed) -> Change | None:
         """Take out the events that a newer one replaces; `None` when there is none."""
@@ -70,10 +70,10 @@ class Coalescing:
             return None
         gone: set[int] = set()
         readings = 0
-        for place in reversed(range(len(envelope.events))):
-            event = _read(envelope.events[place])
+        for index in reversed(range(len(envelope.events))):
+            event = _read(envelope.events[index])
             if isinstance(event, (MeterReading, ProducerReport)) and self._is_replaced(event):
-                gone.add(place)
+                gone.add(index)
                 readings += isinstance(event, MeterReading)
         return _without(message, envelope, gone, coalesced=readings)
 
@@ -95,12 +95,12 @@ def drop(message: Packed, kind: type[Event], need_bytes: int) -> Change | None:
         return Change(message, None, dropped=message.events) if kind is ORDER[-1] else None
     gone: set[int] = set()
     freed = dropped = 0
-    for place, raw in enumerate(envelope.events):
+    for index, raw in enumerate(envelope.events):
         event = _read(raw)
         if freed < need_bytes and (
             isinstance(event, kind) or (event is None and kind is ORDER[-1])
         ):
-            gone.add(place)
+            gone.add(index)
             freed += len(bytes(raw))
             dropped += not isinstance(event, ProducerReport)
     return _without(message, envelope, gone, dropped=dropped)
@@ -116,7 +116,7 @@ def _without(
 ) -> Change | None:
     if not gone:
         return None
-    kept = [raw for place, raw in enumerate(envelope.events) if place not in gone]
+    kept = [raw for index, raw in enumerate(envelope.events) if index not in gone]
     after = None
     if kept:
         data = _encoder.encode(replace(envelope, events=kept))
@@ -138,7 +138,7 @@ def _read(raw: msgspec.Raw) -> Event | None:
         return None
 
 
-def _key(event: MeterReading | ProducerReport) -> Key:
+def _key(event: MeterReading | ProducerReport) -> _Key:
     if isinstance(event, ProducerReport):
         return (event.producer_id, event.project)
     return meter_of(event)

@@ -150,7 +150,7 @@ class LocalLog:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the outboxes of `folder` that wait for a ledger of this host.
+    """Return the outboxes of `folder` that a ledger of this host reads.
 
     Raises:
         OutboxUnavailable: The folder is there and cannot be listed.

@@ -36,7 +36,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Packed(Struct, frozen=True, kw_only=True):
-    """One message, ready to publish as often as it takes: its id makes a repeat harmless."""
+    """One message, ready to publish as often as it takes: a repeat under its id changes nothing."""
 
     subject: str
     message_id: str
@@ -46,11 +46,14 @@ class Packed(Struct, frozen=True, kw_only=True):
 
 
 class Packer:
-    """Turns events into messages and numbers them. Used by one thread."""
+    """Turns events into messages and numbers them. Used by one thread.
+
+    `last` is the number of the last message, `unencodable` counts the events that no message holds.
+    """
 
     def __init__(self, producer_id: str) -> None:
         self.producer_id = producer_id
-        self.refused = 0
+        self.unencodable = 0
         self.last = 0
         self._numbers = count(1)
 
@@ -62,10 +65,10 @@ class Packer:
             key = subject(event.project, agent, self.producer_id)
             by_subject.setdefault(key, []).append(event)
         packed = []
-        for key, own in by_subject.items():
+        for key, group in by_subject.items():
             batch: list[msgspec.Raw] = []
             size = _ENVELOPE_BYTES
-            for event in own:
+            for event in group:
                 data = self._encoded(event)
                 if data is None:
                     continue
@@ -79,12 +82,12 @@ class Packer:
         return packed
 
     def _encoded(self, event: Event) -> bytes | None:
-        """Return the bytes of an event; one that has none must not take the others with it."""
+        """Return the bytes of an event, `None` when it cannot be encoded."""
         try:
             return encode_event(event)
         except (UnicodeEncodeError, OverflowError) as error:
-            self.refused += 1
-            logger.error("an event cannot be encoded and is lost: %s", error)  # noqa: TRY400 - the trace says no more
+            self.unencodable += 1
+            logger.error("an event cannot be encoded, and is lost: %s", error)  # noqa: TRY400 - the trace says no more
             return None
 
     def _message(self, key: str, batch: list[msgspec.Raw]) -> Packed:
@@ -103,7 +106,7 @@ class Packer:
 def halves(message: Packed) -> list[Packed]:
     """Return a message as two smaller ones; nothing when it holds one event, or is not readable.
 
-    Their ids follow from the message's own, so that doing it again is as harmless as a repeat.
+    Their ids follow from the message's own, so sending them again changes nothing.
     """
     try:
         envelope = decode_envelope(message.data)
@@ -115,10 +118,10 @@ def halves(message: Packed) -> list[Packed]:
     return [
         Packed(
             subject=message.subject,
-            message_id=f"{message.message_id}.{place}",
+            message_id=f"{message.message_id}.{index}",
             data=_encoder.encode(msgspec.structs.replace(envelope, events=events)),
             events=len(events),
             batch_number=message.batch_number,
         )
-        for place, events in enumerate((envelope.events[:middle], envelope.events[middle:]))
+        for index, events in enumerate((envelope.events[:middle], envelope.events[middle:]))
     ]

@@ -25,7 +25,7 @@ from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.settings import mask
 
 ROW_BYTES: Final = 200
-"""What a message costs beside its data: ids, subject, numbers, the page it lies on."""
+"""What a message counts for beside its data: ids, subject, numbers, and its share of a page."""
 
 COLUMNS: Final = "number, id, subject, events, checksum, data"
 """What `whole` reads, in its order."""
@@ -95,7 +95,7 @@ def destination_id(config: ProducerConfig) -> str:
 
 
 def file_of(folder: Path, destination: str, producer_id: str) -> Path:
-    """Return where a producer keeps its messages for the destination of an id."""
+    """Return where a producer keeps its messages; `destination` is an id."""
     return folder / f"{destination}-{producer_id}{DATABASE}"
 
 

@@ -132,7 +132,7 @@ class Publisher:
             retried=self._tally.retried,
             coalesced=self.buffer.coalesced + backlog.bound.coalesced,
             dropped=self.buffer.dropped + backlog.dropped,
-            refused=backlog.quarantine.refused + self._packer.refused,
+            refused=backlog.quarantine.refused + self._packer.unencodable,
             quarantined=backlog.quarantine.quarantined,
             unattributed=self.unattributed,
             waiting=len(self.buffer) + backlog.events,

@@ -28,7 +28,7 @@ def test_an_orphan_is_adopted_with_its_messages_as_they_were(tmp_path: Path) -> 
 
 
 def test_the_outbox_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
-    """Its lock is held, whoever holds it."""
+    """Its lock is held, even by this same process."""
     living = Outbox.create(file_of(tmp_path, DESTINATION, "alive"))
     living.add(messages(1), now_us=NOW)
     assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
@@ -64,7 +64,7 @@ def test_a_destination_is_its_servers_and_its_user(
 
 
 def test_an_empty_outbox_and_a_lock_without_one_are_cleared_away(tmp_path: Path) -> None:
-    """A process that died while it ended leaves nothing that is looked at for ever."""
+    """What a process left that died while it ended is not looked at for ever."""
     path = orphan(tmp_path, "dead", messages(1))
     with sqlite3.connect(path) as db:
         db.execute("DELETE FROM messages")
@@ -98,7 +98,7 @@ def test_a_file_that_is_cut_short_is_set_aside_and_its_front_is_kept(
 
 
 def test_what_is_behind_the_damage_is_read_too(tmp_path: Path) -> None:
-    """A page that is gone in the middle costs what lies on it, and nothing else."""
+    """A lost page in the middle costs what lies on it, and nothing else."""
     path = orphan(tmp_path, "dead", messages(100, size=3000))
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)

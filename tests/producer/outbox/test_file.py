@@ -114,7 +114,7 @@ def test_an_empty_outbox_leaves_no_file_and_a_filled_one_stays(path: Path) -> No
 
 
 def test_only_the_user_may_read_an_outbox(outbox: Outbox, path: Path) -> None:
-    """Who called whom for how long is nobody else's business."""
+    """Who called whom, and for how long, is private."""
     outbox.add(messages(1), now_us=NOW)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -128,7 +128,7 @@ def test_an_outbox_has_one_holder(outbox: Outbox, path: Path) -> None:
 
 
 def test_what_is_not_there_cannot_be_adopted(path: Path) -> None:
-    """An outbox that its owner removed meanwhile is not made again."""
+    """An outbox that its process removed meanwhile is not made again."""
     path.parent.mkdir()
     with pytest.raises(OutboxUnavailable, match="emptied"):
         Outbox.adopt(path)
@@ -170,15 +170,15 @@ def test_a_message_that_changed_on_disk_is_not_sent(outbox: Outbox, path: Path) 
     "data", [b"this is no database" * 500, b"SQLite format 3\x00" + b"\x07" * 9000]
 )
 def test_what_is_no_outbox_is_damage(path: Path, data: bytes) -> None:
-    """A file that SQLite cannot read is told apart from a disk that says no."""
+    """A file that SQLite cannot read is told apart from a disk that is full or read-only."""
     path.parent.mkdir()
     path.write_bytes(data)
     with pytest.raises(OutboxDamaged):
         Outbox.adopt(path)
 
 
-def test_a_folder_that_cannot_be_made_is_a_disk_that_says_no(tmp_path: Path) -> None:
-    """The reason and the path are told."""
+def test_a_folder_that_cannot_be_made_makes_the_outbox_unavailable(tmp_path: Path) -> None:
+    """The error names the path and the reason."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutboxUnavailable, match="file") as caught:
         Outbox.create(tmp_path / "file" / "place-x.sqlite3")
@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_made_is_a_disk_that_says_no(tmp_path: Path) -> 
 
 
 def test_processes_of_a_host_know_what_the_others_hold(tmp_path: Path) -> None:
-    """The bound is one for all of them, so each says how much it has."""
+    """They share one bound, so each writes down how much it holds."""
     first, second = (Outbox.create(tmp_path / f"place-{n}.sqlite3") for n in (1, 2))
     first.add(messages(3), now_us=NOW)
     second.add(messages(5), now_us=NOW)
@@ -199,8 +199,8 @@ def test_processes_of_a_host_know_what_the_others_hold(tmp_path: Path) -> None:
     assert held_elsewhere(tmp_path, set()) == 3 * (50 + ROW_BYTES)
 
 
-def test_a_lock_that_was_removed_under_ones_hands_is_taken_anew(tmp_path: Path) -> None:
-    """A lock is worth something only under its name."""
+def test_a_lock_whose_file_was_removed_can_be_taken_again(tmp_path: Path) -> None:
+    """A lock protects an outbox only while its file has a name."""
     database = tmp_path / "place-1.sqlite3"
     first = Lock(database)
     first.release(remove=True)
@@ -245,10 +245,10 @@ def test_without_a_folder_a_backlog_is_in_memory_and_small(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_says_no_is_tried_again(
+def test_a_disk_that_cannot_be_written_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Messages wait in memory and go to disk by themselves; both are said once."""
+    """Messages wait in memory and go to disk by themselves; each is logged once."""
     caplog.set_level("INFO")
     clock = Clock()
     folder = tmp_path / "later"
@@ -269,10 +269,10 @@ def test_a_disk_that_says_no_is_tried_again(
     held.close()
 
 
-def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
+def test_reaching_the_bound_is_logged_once_and_so_is_its_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An operator learns that detail goes, not event by event, and that it no longer does."""
+    """An operator learns that detail is lost, and when that ends, not event by event."""
     caplog.set_level("INFO", logger="voicecosts.producer.outbox.bound")
     clock = Clock()
     held = backlog(tmp_path, clock, max_bytes=20_000)
@@ -296,7 +296,7 @@ def test_that_the_bound_is_reached_is_said_once_and_when_it_is_over(
 def test_what_can_never_be_sent_is_kept_apart_with_the_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It no longer stands in the way, and a person can look at it."""
+    """It no longer blocks the others, and a person can look at it."""
     held = backlog(tmp_path, Clock())
     held.quarantine.add(messages(1)[0], "too large")
     held.quarantine.add(messages(1)[0], "too large")
@@ -309,7 +309,7 @@ def test_what_can_never_be_sent_is_kept_apart_with_the_reason(
 
 
 def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
-    """The oldest make way, so that a wrong setting cannot fill a disk."""
+    """The oldest are deleted, so that a wrong setting cannot fill a disk."""
     quarantine = Quarantine(tmp_path, count(NOW).__next__)
     for message in messages(5, size=6_000_000):
         quarantine.add(message, "too large")
@@ -336,7 +336,7 @@ def test_a_message_is_halved_down_to_its_events() -> None:
 
 
 def test_a_pass_over_a_large_file_is_done_in_pieces(tmp_path: Path) -> None:
-    """The publisher must come back to the network, so one step does only so much."""
+    """The publisher must return to the network, so the work of one step is bounded."""
     clock = Clock()
     outbox = Outbox.create(tmp_path / "place-1.sqlite3")
     packer = Packer("producer")
@@ -387,7 +387,7 @@ def test_nothing_of_a_killed_writer_is_torn(path: Path) -> None:
 
 
 def test_after_an_outage_the_disk_gets_back_what_it_gave(outbox: Outbox, path: Path) -> None:
-    """A file that was large for an hour does not stay so."""
+    """A file that was large for an hour shrinks again."""
     many = messages(400, size=20_000)
     outbox.add(many, now_us=NOW)
     outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -420,7 +420,7 @@ def test_a_number_is_never_used_twice_in_a_file(outbox: Outbox) -> None:
 
 
 def test_a_damaged_row_counts_for_the_events_it_held(outbox: Outbox, path: Path) -> None:
-    """What it says itself counts, if that can be; a row holds one event at least."""
+    """Its own count is used where it is possible; a row holds at least one event."""
     outbox.add(messages(4), now_us=NOW)
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE messages SET data = x'00'")

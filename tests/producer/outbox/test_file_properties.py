@@ -38,7 +38,7 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
 
 
 def made(first: int, count: int, meters: int) -> list[Event]:
-    """Return events of some sessions: a start, readings of some meters, here and there an end."""
+    """Return events of some sessions: a start, readings of some meters, and some ends."""
     events: list[Event] = []
     for number in range(first, first + count):
         session = number % 7
@@ -185,7 +185,7 @@ def test_coalescing_keeps_the_newest_reading_of_every_meter(
 
 
 def test_only_the_newest_report_of_a_producer_is_kept() -> None:
-    """Reports are running totals too; an outage does not leave a trail of them."""
+    """Reports are running totals too; an outage does not pile them up."""
     packer = Packer("producer")
     reports = [report(n, reported_at=n, dropped=n) for n in range(1, 5)]
     messages = [message for each in reports for message in packer.pack([each])]

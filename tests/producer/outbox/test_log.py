@@ -73,7 +73,7 @@ def stored(found: list[tuple[str, bytes]]) -> list[bytes]:
 
 
 def test_a_flush_without_a_server_is_done_when_it_is_on_disk(tmp_path: Path) -> None:
-    """The outbox is the log: what is in it is as safe as it gets."""
+    """The outbox is the log: what is in it is safe."""
     folder = tmp_path / "outbox"
     with working(folder) as publisher:
         for number in range(1, 501):
@@ -120,7 +120,7 @@ def test_what_a_dead_worker_left_is_taken_out_as_it_is_booked(tmp_path: Path) ->
 
 
 def test_one_pass_ends_although_workers_go_on(tmp_path: Path) -> None:
-    """What came after the first look at a file is for the next pass, so a reader comes to an end."""
+    """What came after a file was opened is for the next pass, so a reader comes to an end."""
     folder = tmp_path / "outbox"
     living = Outbox.create(folder / f"{EMBEDDED}-alive.sqlite3")
     living.add(messages(GROUP), now_us=NOW)
@@ -148,7 +148,7 @@ def test_a_host_without_an_outbox_has_nothing_waiting(tmp_path: Path) -> None:
 
 
 def test_there_is_one_reader_at_a_time(tmp_path: Path) -> None:
-    """A second one is told so, and may come when the first is done."""
+    """A second one gets an error, and can read when the first is done."""
     folder = tmp_path / "outbox"
     orphan(folder, "dead", messages(1), destination=EMBEDDED)
     with reader(folder), pytest.raises(OutboxHeld), reader(folder):
@@ -158,7 +158,7 @@ def test_there_is_one_reader_at_a_time(tmp_path: Path) -> None:
 
 
 def test_an_outbox_belongs_to_the_ledger_that_read_it_first(tmp_path: Path) -> None:
-    """A call whose readings went to two ledgers would be counted in both."""
+    """A session whose readings went to two ledgers would be counted in both."""
     folder = tmp_path / "spool"
     orphan(folder, "dead", messages(1), destination=EMBEDDED)
     with reader(folder, tmp_path / "one") as log:
@@ -176,7 +176,7 @@ def test_an_outbox_belongs_to_the_ledger_that_read_it_first(tmp_path: Path) -> N
 
 
 def test_a_ledger_that_dies_after_its_first_commit_still_owns_the_outbox(tmp_path: Path) -> None:
-    """Whose it is was noted before, so no other ledger books the same messages."""
+    """The owner was noted before, so no other ledger books the same messages."""
     folder = tmp_path / "spool"
     orphan(folder, "dead", messages(1), destination=EMBEDDED)
     with reader(folder, tmp_path / "one") as log:
@@ -188,8 +188,8 @@ def test_a_ledger_that_dies_after_its_first_commit_still_owns_the_outbox(tmp_pat
         assert len(read_all(log)) == 1
 
 
-def test_an_outbox_that_cannot_be_claimed_is_not_booked(tmp_path: Path) -> None:
-    """Nobody may book what another ledger might book as well; the reason is told."""
+def test_an_outbox_that_cannot_be_owned_is_not_booked(tmp_path: Path) -> None:
+    """No ledger books what another one might book as well; the reason is in `problems`."""
     folder = tmp_path / "spool"
     orphan(folder, "dead", messages(1), destination=EMBEDDED)
     (folder / "ledger.tmp").mkdir()
@@ -199,8 +199,8 @@ def test_an_outbox_that_cannot_be_claimed_is_not_booked(tmp_path: Path) -> None:
         assert len(log.problems) == 1
 
 
-def test_a_look_at_another_ledger_takes_no_outbox(tmp_path: Path) -> None:
-    """Whose it is nobody has said, so it waits until somebody does."""
+def test_a_look_at_another_ledger_owns_no_outbox(tmp_path: Path) -> None:
+    """Without an owner it waits until a ledger is named."""
     folder = tmp_path / "spool"
     orphan(folder, "dead", messages(1), destination=EMBEDDED)
     with pytest.raises(OutboxUnavailable, match="no ledger owns this outbox yet"):
@@ -235,7 +235,7 @@ def test_a_damaged_message_of_a_living_worker_is_counted_by_it(tmp_path: Path) -
 def test_damaged_rows_of_a_dead_worker_are_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong checksum could be a wrong sum; the others are booked, and the log tells."""
+    """A wrong checksum could be a wrong sum; the others are booked, and the log says so."""
     folder = tmp_path / "outbox"
     path = orphan(folder, "dead", messages(3), destination=EMBEDDED)
     with sqlite3.connect(path) as db:
@@ -262,7 +262,7 @@ def test_a_damaged_file_is_rescued_and_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
-    """Its trouble is told, and everything else is booked."""
+    """Its problem is named, and everything else is booked."""
     folder = tmp_path / "outbox"
     orphan(folder, "b", messages(2), destination=EMBEDDED)
     living = Outbox.create(folder / f"{EMBEDDED}-a.sqlite3")

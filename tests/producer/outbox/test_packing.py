@@ -155,10 +155,10 @@ def test_a_message_stays_within_its_bytes_with_all_that_is_around_the_events() -
 
 
 def test_an_event_that_cannot_be_encoded_does_not_take_the_others_with_it() -> None:
-    """It is refused and counted; its neighbours travel on."""
+    """It is counted as lost, and all others are sent."""
     bad = replace(EVENTS["meter_reading"], model="\ud800")
     packer = Packer("0123456789abcdef")
     messages = packer.pack([EVENTS["session_started"], bad, EVENTS["session_ended"]])
     assert unpacked(messages) == [EVENTS["session_started"], EVENTS["session_ended"]]
-    assert packer.refused == 1
+    assert packer.unencodable == 1
     assert packer.pack([bad]) == []

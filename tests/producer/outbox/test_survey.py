@@ -1,4 +1,4 @@
-"""Looking at the outboxes of a host: what waits, whose it is, and what is set aside."""
+"""Looking at the outboxes of a host: what waits, for whom, and what is set aside."""
 
 from __future__ import annotations
 
