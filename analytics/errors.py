@@ -20,6 +20,7 @@ A message says what happened, with which value, and what to do next.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -135,5 +136,16 @@ class MissingExtra(AnalyticsError):
         self.needed_by = needed_by
         self.extra = extra
         super().__init__(
-            f"`{needed_by}` needs the extra '{extra}': pip install 'voicecosts[{extra}]'"
+            f"{needed_by} needs the extra '{extra}': pip install 'voicecosts[{extra}]'"
         )
+
+
+def require(*modules: str, needed_by: str, extra: str = "analytics") -> None:
+    """Raise `MissingExtra` when a module that belongs to `extra` is not installed. Imports none."""
+    for module in modules:
+        try:
+            is_installed = find_spec(module) is not None
+        except ModuleNotFoundError:  # the package around it is missing
+            is_installed = False
+        if not is_installed:
+            raise MissingExtra(needed_by, extra)

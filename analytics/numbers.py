@@ -1,4 +1,4 @@
-"""Numbers as people read them: money, amounts, shares and ages. Nothing is rounded to zero or to all.
+"""Numbers as people read them: money, amounts, shares and times. Nothing is rounded to zero or to all.
 
 Money is shown with every digit it has and at least six, so that the lines of a table add up to its
 total to the last digit.
@@ -32,6 +32,13 @@ def money_digits(amounts: Iterable[Decimal | None]) -> int:
 def money(amount: Decimal, digits: int = _MIN_DIGITS) -> str:
     """Return an amount in plain notation with so many digits behind the point."""
     return f"{amount:,.{max(digits, money_digits([amount]))}f}"
+
+
+def money_column(amounts: Iterable[Decimal | None], unknown: str) -> list[str]:
+    """Return amounts with the same number of digits, enough for each; None is the word `unknown`."""
+    found = list(amounts)
+    digits = money_digits(found)
+    return [unknown if amount is None else money(amount, digits) for amount in found]
 
 
 def seconds(amount: Decimal) -> str:
@@ -79,6 +86,18 @@ def ago(moment: datetime, now: datetime) -> str:
     """Return a UTC moment and its distance: `14:03:12Z, 2 s ago`, with its date unless today."""
     shown = f"{moment:%H:%M:%S}Z" if moment.date() == now.date() else clock(moment)
     return f"{shown}, {age(now - moment)} ago"
+
+
+def fresh(as_of: datetime | None, now: datetime) -> str:
+    """Return how fresh an answer is, for its last line."""
+    return f"as of {ago(as_of, now)}" if as_of else "nothing received yet"
+
+
+def period(since: datetime | None, until: datetime | None) -> str:
+    """Return the period between two UTC moments, either of which may be open."""
+    start = clock(since) if since else "the beginning"
+    end = f"{clock(until)} (not included)" if until else "now"
+    return f"period: from {start} to {end}"
 
 
 def stamp(moment: datetime) -> str:

@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from typer.main import get_group
-
-from voicecosts.analytics.commands.app import COMMANDS
+from voicecosts.analytics.commands.app import COMMANDS, load
 from voicecosts.analytics.commands.exits import CODES
 
 PAGE = Path(__file__).with_name("cli.md")
@@ -44,8 +42,7 @@ def page() -> str:
     parts = [HEAD, "## costs\n", f"```text\n{help_of()}\n```\n"]
     for command in COMMANDS:
         parts += [f"## costs {command}\n", f"```text\n{help_of(command)}\n```\n"]
-        whole = get_group(COMMANDS[command]()).commands[command]
-        for sub in getattr(whole, "commands", {}):
+        for sub in getattr(load(command), "commands", {}):
             parts += [f"## costs {command} {sub}\n", f"```text\n{help_of(command, sub)}\n```\n"]
     parts += ["## Exit codes\n", "| code | meaning |\n| --- | --- |"]
     parts += ["\n".join(f"| {code} | {text} |" for code, text in CODES.items()) + "\n"]

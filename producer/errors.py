@@ -23,8 +23,7 @@ ProducerError
 │       ├── RouterFailed     the custom router raised (ValueError)
 │       ├── InvalidTenant    its metadata names an invalid tenant (ValueError)
 │       └── NoAgents         the pool is empty (RuntimeError)
-├── DrainIncomplete      `costs outbox drain` could not move everything
-└── MissingExtra         a command needs a package that is not installed
+└── DrainIncomplete      `costs outbox drain` could not move everything
 
 Nothing here is ever raised into a running call: what concerns configuration appears at the start of
 the worker, publishing errors live and end in the publisher's thread, and a call is refused before
@@ -220,17 +219,6 @@ class DrainIncomplete(ProducerError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__(f"{'; '.join(problems)}: nothing is lost, try again")
         self.problems = problems
-
-
-class MissingExtra(ProducerError):
-    """A command needs a package that is not installed."""
-
-    def __init__(self, needed_by: str, extra: str) -> None:
-        super().__init__(
-            f"`{needed_by}` needs the extra '{extra}': pip install 'voicecosts[{extra}]'"
-        )
-        self.needed_by = needed_by
-        self.extra = extra
 
 
 def shown(value: str) -> str:

@@ -1,27 +1,28 @@
-"""The audit: every session of a question and whether it is whole, by state and one by one.
+"""The audit: a total of every state, and single sessions, of those that a question is about.
 
 The states are those of the view `completeness`: a session that is called complete or repaired holds
-what its end says, to the last unit. What nobody can bound is said to be unknown, never guessed.
+what its end says, to the last unit. Money is Decimal. `cost` is None when nothing is priced,
+`missing_at_most` when nobody can say; neither is ever zero for want of knowledge.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
-from voicecosts.analytics.answers.audited import UNSETTLED, Audit, Audited, State, StateTotal
-from voicecosts.analytics.answers.completeness import as_of, completeness, losses
-from voicecosts.analytics.answers.report import CURRENCY
-from voicecosts.analytics.answers.states import OPEN_FOR, bounds, of_sessions, unsettled
-from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
+from voicecosts.analytics.answers.completeness import as_of, completeness, losses, say_not_booked
+from voicecosts.analytics.answers.report import CURRENCY, NotBooked
+from voicecosts.analytics.answers.states import OPEN_FOR, bounds, of_sessions
+from voicecosts.analytics.errors import BadTop, NotALedger, require
+from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, select
-from voicecosts.analytics.question.times import Moment, Period, period
-from voicecosts.analytics.snapshot.connection import open_newest, read, require
+from voicecosts.analytics.question.times import Moment, Period, period, span
+from voicecosts.analytics.snapshot.connection import open_newest, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 TOP: Final = 20
 """Sessions that are listed, unless more are asked for."""
 
-_SPAN: Final = re.compile(r"([0-9]{1,4})([dhm])")
-_UNIT: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+NOT_WHOLE: Final = (State.SHORT, State.ABANDONED, State.OPEN)
+"""The states whose sessions are listed, unless others are asked for."""
 
+FAULTY: Final = (State.SHORT, State.ABANDONED)
 
 _TOO_OLD: Final = (
     "it was written by a version that noted too little to be audited, and `costs up` brings it up "
@@ -64,7 +66,54 @@ ORDER BY
 """
 
 
-class Inquiry(Struct, frozen=True, kw_only=True):
+class StateTotal(Struct, frozen=True, kw_only=True):
+    """How many sessions are in a state. `missing_at_most` is None when nobody can say."""
+
+    state: State
+    sessions: int
+    cost: Decimal | None
+    missing_at_most: Decimal | None
+
+
+class Audited(Struct, frozen=True, kw_only=True):
+    """One session. `cause` says why it is short; `readings_made` is None without an end."""
+
+    session: UUID
+    state: State
+    cause: str | None
+    project: str | None
+    tenant: str | None
+    agent: str | None
+    cost: Decimal | None
+    missing_at_most: Decimal | None
+    last_seen_at: datetime | None
+    readings_made: int | None
+    readings_arrived: int
+
+
+class Audit(Struct, frozen=True, kw_only=True):
+    """The answer: a total of every state, in the order of `State`, and the sessions asked for.
+
+    `listed` counts the sessions that `sessions` would hold without a `top`.
+    """
+
+    states: tuple[StateTotal, ...]
+    sessions: tuple[Audited, ...]
+    listed: int
+    since: datetime | None
+    until: datetime | None
+    open_for: timedelta
+    currency: str
+    as_of: datetime | None
+    warnings: tuple[str, ...]
+
+    @property
+    def faulty(self) -> int:
+        """How many sessions are short or abandoned."""
+        return sum(it.sessions for it in self.states if it.state in FAULTY)
+
+
+class Question(Struct, frozen=True, kw_only=True):
     """A checked question of the audit."""
 
     period: Period
@@ -85,7 +134,7 @@ def audit(
     data_dir: str | Path | None = None,
     now: datetime | None = None,
 ) -> Audit:
-    """Return which sessions are whole. Period and conditions are those of `query`.
+    """Return the state of each session. Period and conditions are those of `query`.
 
     A session counts when anything of it happened in the period. The totals are of all states;
     `state` chooses what is listed, else whatever is neither complete nor repaired. A session that
@@ -98,96 +147,86 @@ def audit(
         MissingExtra: duckdb is not installed.
     """
     moment = now or datetime.now(UTC)
-    asked = inquire(since, until, where, state=state, top=top, open_for=open_for, now=moment)
-    require("duckdb", needed_by="voicecosts.analytics.answers.audit")
-    return answer(asked, data_dir, now=moment)
+    question = ask(
+        since=since,
+        until=until,
+        where=where,
+        state=state,
+        top=top,
+        open_for=open_for,
+        now=moment,
+    )
+    require("duckdb", needed_by="`voicecosts.analytics.answers.audit`")
+    return answer(question, data_dir, now=moment)
 
 
-def inquire(
+def ask(
+    *,
     since: Moment | None,
     until: Moment | None,
     where: str | Iterable[str],
-    *,
     state: str | Iterable[str],
     top: int,
     open_for: str | timedelta,
     now: datetime,
-) -> Inquiry:
+) -> Question:
     """Return the question these words mean; raises `BadQuestion` before any ledger is opened."""
     if top < 1:
         raise BadTop(top)
-    asked = period(since, until, now=now)
-    return Inquiry(
-        period=asked,
-        selection=select(asked, where),
-        states=states(state) or UNSETTLED,
+    when = period(since, until, now=now)
+    return Question(
+        period=when,
+        selection=select(when, where),
+        states=states(state) or NOT_WHOLE,
         top=top,
         open_for=span(open_for),
     )
 
 
-def states(names: str | Iterable[str]) -> tuple[State, ...]:
-    """Return the states that were named, each once; a name may hold several with commas.
-
-    Raises:
-        UnknownColumn: A name is no state.
-    """
-    given = [names] if isinstance(names, str) else list(names)
-    found = []
-    for name in (name.strip() for part in given for name in part.split(",")):
-        if name not in tuple(State):
-            raise UnknownColumn(name, list(State), role="state")
-        found.append(State(name))
-    return tuple(dict.fromkeys(found))
-
-
-def span(value: str | timedelta) -> timedelta:
-    """Return a span of time such as `90m`, `1h` or `2d`; raises `BadQuestion`."""
-    if isinstance(value, timedelta):
-        return value
-    found = _SPAN.fullmatch(value.strip())
-    if found is None:
-        raise BadQuestion(f"{value!r} cannot be read as a span of time: use 90m, 1h or 2d")
-    return int(found[1]) * _UNIT[found[2]]
-
-
-def answer(asked: Inquiry, data_dir: str | Path | None, *, now: datetime) -> Audit:
-    """Return the answer of the newest snapshot of `data_dir`."""
+def answer(
+    question: Question,
+    data_dir: str | Path | None,
+    *,
+    now: datetime,
+    not_booked: NotBooked | None = None,
+) -> Audit:
+    """Return the answer of the newest snapshot of `data_dir`, which lacks what is `not_booked`."""
     connection, snapshot = open_newest(data_dir)
     with connection:
         moment = as_of(connection, snapshot)
-        found = unsettled(connection, snapshot, asked.selection, moment)
-        if found is None:
+        missing = completeness(
+            connection, snapshot, question.selection, moment=moment, not_booked=not_booked
+        )
+        if missing.short_sessions is None:
             raise NotALedger(snapshot.path, _TOO_OLD)
-        missing = completeness(connection, snapshot, asked.selection, found)
-        totals = _totals(connection, snapshot, asked, moment)
-        listed = _listed(connection, snapshot, asked, moment)
+        totals = _totals(connection, snapshot, question, moment)
+        listed = _listed(connection, snapshot, question, moment)
     counts = {it.state: it.sessions for it in totals}
     return Audit(
         states=tuple(totals),
         sessions=tuple(listed),
-        listed=sum(counts.get(state, 0) for state in asked.states),
-        since=asked.period.since,
-        until=asked.period.until,
-        open_for=asked.open_for,
+        listed=sum(counts.get(state, 0) for state in question.states),
+        since=question.period.since,
+        until=question.period.until,
+        open_for=question.open_for,
         currency=CURRENCY,
         as_of=moment,
-        warnings=losses(missing, snapshot, now=now),
+        warnings=(*say_not_booked(not_booked), *losses(missing, snapshot, now=now)),
     )
 
 
 def _totals(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Snapshot,
-    asked: Inquiry,
+    question: Question,
     moment: datetime | None,
 ) -> list[StateTotal]:
-    condition, values = of_sessions(asked.selection)
+    condition, values = of_sessions(question.selection)
     found = read(
         connection,
         snapshot.path,
         f"{_TOTALS} {condition} GROUP BY state",
-        [*bounds(moment, asked.open_for), *values],
+        [*bounds(moment, question.open_for), *values],
         row=tuple[State, int, Decimal | None, Decimal | None],
     )
     totals = [
@@ -200,16 +239,16 @@ def _totals(
 def _listed(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Snapshot,
-    asked: Inquiry,
+    question: Question,
     moment: datetime | None,
 ) -> list[Audited]:
-    condition, values = of_sessions(asked.selection)
-    places = ", ".join("?" for _ in asked.states)
+    condition, values = of_sessions(question.selection)
+    places = ", ".join("?" for _ in question.states)
     found = read(
         connection,
         snapshot.path,
         f"FROM ({_SESSIONS} {condition}) WHERE state IN ({places}) {_ORDER} LIMIT ?",
-        [*bounds(moment, asked.open_for), *values, *asked.states, asked.top],
+        [*bounds(moment, question.open_for), *values, *question.states, question.top],
         row=tuple[object, ...],
     )
     fields = Audited.__struct_fields__

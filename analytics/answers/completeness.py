@@ -1,7 +1,6 @@
 """What a report leaves out, and how to say so: nothing missing may look like nothing spent.
 
-Unpriced rows are counted among the rows that were asked for, sessions that are not whole among their
-sessions. Everything else (events that could not be booked, what producers lost, what still waits)
+Unpriced rows are counted among the rows that were asked for, states of sessions among the sessions. Everything else (events that could not be booked, what producers lost, what still waits)
 belongs to no tenant yet and is told of the whole ledger.
 """
 
@@ -12,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from voicecosts.analytics.answers.report import Completeness, Row, Unpriced
-from voicecosts.analytics.numbers import age, clock, counted
+from voicecosts.analytics.answers.report import CURRENCY, Completeness, NotBooked, Row, Unpriced
+from voicecosts.analytics.answers.states import BEFORE_ALL, count_states
+from voicecosts.analytics.numbers import age, clock, counted, money
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
     import duckdb
 
-    from voicecosts.analytics.answers.states import Unsettled
     from voicecosts.analytics.question.filters import Selection
     from voicecosts.analytics.snapshot.files import Snapshot
 
@@ -28,8 +27,6 @@ _NAMED: Final = 3
 
 _SILENT: Final = timedelta(minutes=1)
 """A running ledger writes its status every second, even when nothing happens."""
-
-_BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letters"
 
@@ -53,28 +50,23 @@ def completeness(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Snapshot,
     selection: Selection,
-    found: Unsettled | None,
+    *,
+    moment: datetime | None,
+    not_booked: NotBooked | None,
 ) -> Completeness:
-    """Return what is missing from the numbers of a selection, whose sessions are `found`."""
+    """Return what is missing from the numbers of a selection, as of `moment`."""
     [(dead,)] = read(connection, snapshot.path, _DEAD_LETTERS, row=tuple[int])
     [(dropped, unattributed)] = read(connection, snapshot.path, _LOST, row=tuple[int, int])
     status = snapshot.status
-    sessions = Completeness()
-    if found is not None:
-        sessions = Completeness(
-            open_sessions=found.open,
-            abandoned_sessions=found.abandoned,
-            short_sessions=found.short,
-            short_at_most=found.short_at_most,
-        )
-    return structs.replace(
-        sessions,
+    return Completeness(
         unpriced=_unpriced(connection, snapshot, selection),
         dead_letters=dead,
         dropped=dropped,
         unattributed=unattributed,
-        waiting=status.waiting if status else None,
+        waiting_in_stream=status.waiting if status else None,
+        waiting_in_outbox=not_booked.messages if not_booked else 0,
         running=status.running if status else None,
+        **structs.asdict(count_states(connection, snapshot, selection, moment)),
     )
 
 
@@ -87,8 +79,8 @@ def as_of(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> datetime
     if snapshot.as_of is not None:
         return snapshot.as_of
     found = read(connection, snapshot.path, _AS_OF, row=tuple[datetime])
-    moment = found[0][0].replace(tzinfo=UTC) if found else _BEFORE_ALL
-    return moment if moment > _BEFORE_ALL else None
+    moment = found[0][0].replace(tzinfo=UTC) if found else BEFORE_ALL
+    return moment if moment > BEFORE_ALL else None
 
 
 def nothing_found(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
@@ -105,33 +97,48 @@ def nothing_found(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> 
 
 
 def warnings(
-    report: Completeness, total: Row, snapshot: Snapshot, *, now: datetime
+    missing: Completeness, total: Row, snapshot: Snapshot, *, now: datetime
 ) -> tuple[str, ...]:
-    """Return one plain sentence for everything that is missing from the numbers."""
-    said = [_say_unpriced(report, total)] if total.unpriced_rows else []
-    return (*said, *losses(report, snapshot, now=now))
+    """Return one plain sentence for everything that is missing from the numbers of a question."""
+    unpriced = [_say_unpriced(missing, total)] if total.unpriced_rows else []
+    return (*_say_states(missing), *unpriced, *losses(missing, snapshot, now=now))
 
 
-def losses(report: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple[str, ...]:
+def notes(missing: Completeness) -> tuple[str, ...]:
+    """Return the sentence that calls are still running, when nothing worse has to be said of any."""
+    if missing.open_sessions and not (missing.short_sessions or missing.abandoned_sessions):
+        return (_say_open(missing.open_sessions),)
+    return ()
+
+
+def say_not_booked(left: NotBooked | None) -> tuple[str, ...]:
+    """Return the sentence about what waits in the outbox of this host, if anything does."""
+    if left is None:
+        return ()
+    what = counted(left.messages, "message") if left.messages else "what waits"
+    return (f"not in these numbers: {what} in the outbox of this host ({left.why})",)
+
+
+def losses(missing: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple[str, ...]:
     """Return the sentences that speak of the whole ledger."""
     said = []
-    if report.dead_letters:
+    if missing.dead_letters:
         said.append(
-            f"in no row: {counted(report.dead_letters, 'event')} that could not be booked, "
+            f"in no row: {counted(missing.dead_letters, 'event')} that could not be booked, "
             "the table dead_letters says why"
         )
-    if report.unattributed:
+    if missing.unattributed:
         said.append(
-            f"in no row: {counted(report.unattributed, 'usage event')} of shared providers that "
+            f"in no row: {counted(missing.unattributed, 'usage event')} of shared providers that "
             "no session could claim"
         )
-    if report.dropped:
+    if missing.dropped:
         said.append(
-            f"dropped by full buffers: {counted(report.dropped, 'reading')}, "
+            f"dropped by full buffers: {counted(missing.dropped, 'reading')}, "
             "made up for by later readings of the same sessions"
         )
-    if report.waiting:
-        said.append(f"waiting to be booked: {counted(report.waiting, 'message')}")
+    if missing.waiting_in_stream:
+        said.append(f"waiting to be booked: {counted(missing.waiting_in_stream, 'message')}")
     return (*said, *_say_stopped(snapshot, now))
 
 
@@ -156,18 +163,39 @@ def _unpriced(
     )
 
 
-def _say_unpriced(report: Completeness, total: Row) -> str:
+def _say_unpriced(missing: Completeness, total: Row) -> str:
     named = [
         f"{it.provider}/{it.model} {it.modality} ({it.reason}, {counted(it.rows, 'row')})"
-        for it in report.unpriced[:_NAMED]
+        for it in missing.unpriced[:_NAMED]
     ]
-    others = len(report.unpriced) - len(named)
+    others = len(missing.unpriced) - len(named)
     if others:
         named.append(f"{others:,} more")
     return (
         f"{counted(total.unpriced_rows, 'booking is', 'bookings are')} not priced, or not all of it, "
         f"and the costs lack that: {', '.join(named)}"
     )
+
+
+def _say_states(missing: Completeness) -> list[str]:
+    """Return the sentence about calls that lack something, or may; none when calls are only open."""
+    said = []
+    if missing.short_sessions:
+        lack = "nobody can say how much"
+        if missing.short_at_most is not None:
+            lack = f"at most {money(missing.short_at_most)} {CURRENCY} missing"
+        said.append(f"{counted(missing.short_sessions, 'call is', 'calls are')} short ({lack})")
+    if missing.abandoned_sessions:
+        ended = counted(missing.abandoned_sessions, "call was", "calls were")
+        said.append(f"{ended} abandoned without an end")
+    if not said:
+        return []
+    said += [_say_open(missing.open_sessions)] if missing.open_sessions else []
+    return [f"the numbers may lack something: {', '.join(said)}; `costs audit` names them"]
+
+
+def _say_open(count: int) -> str:
+    return f"{counted(count, 'call is', 'calls are')} still running"
 
 
 def _say_stopped(snapshot: Snapshot, now: datetime) -> list[str]:

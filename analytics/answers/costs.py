@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct, structs
 
-from voicecosts.analytics.answers.completeness import as_of, completeness, nothing_found, warnings
-from voicecosts.analytics.answers.report import CURRENCY, Report, Row
-from voicecosts.analytics.answers.states import mention, say, unsettled
-from voicecosts.analytics.errors import BadTop
+from voicecosts.analytics.answers.completeness import (
+    as_of,
+    completeness,
+    notes,
+    nothing_found,
+    say_not_booked,
+    warnings,
+)
+from voicecosts.analytics.answers.report import CURRENCY, NotBooked, Report, Row
+from voicecosts.analytics.errors import BadTop, require
 from voicecosts.analytics.question.columns import COLUMN, MEASURES, Group, Sort, groups
 from voicecosts.analytics.question.filters import Selection, select
 from voicecosts.analytics.question.times import Moment, Period, period
-from voicecosts.analytics.snapshot.connection import open_newest, read, require
+from voicecosts.analytics.snapshot.connection import open_newest, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +76,7 @@ def query(
     """
     moment = now or datetime.now(UTC)
     question = ask(by, since=since, until=until, where=where, top=top, sort=sort, now=moment)
-    require("duckdb", needed_by="voicecosts.query")
+    require("duckdb", needed_by="`voicecosts.query`")
     return answer(question, data_dir, now=moment)
 
 
@@ -94,14 +100,21 @@ def ask(
     )
 
 
-def answer(question: Question, data_dir: str | Path | None, *, now: datetime) -> Report:
-    """Return the answer of the newest snapshot of `data_dir`."""
+def answer(
+    question: Question,
+    data_dir: str | Path | None,
+    *,
+    now: datetime,
+    not_booked: NotBooked | None = None,
+) -> Report:
+    """Return the answer of the newest snapshot of `data_dir`, which lacks what is `not_booked`."""
     connection, snapshot = open_newest(data_dir)
     with connection:
         total, rows, in_all = _measure(connection, snapshot, question)
         moment = as_of(connection, snapshot)
-        sessions = unsettled(connection, snapshot, question.selection, moment)
-        missing = completeness(connection, snapshot, question.selection, sessions)
+        missing = completeness(
+            connection, snapshot, question.selection, moment=moment, not_booked=not_booked
+        )
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
         by=tuple(map(str, question.by)),
@@ -112,14 +125,13 @@ def answer(question: Question, data_dir: str | Path | None, *, now: datetime) ->
         until=question.period.until,
         currency=CURRENCY,
         as_of=moment,
-        source="snapshot",
         completeness=missing,
         warnings=(
+            *say_not_booked(not_booked),
             *empty,
-            *(say(sessions) if sessions else ()),
             *warnings(missing, total, snapshot, now=now),
         ),
-        notes=mention(sessions) if sessions else (),
+        notes=notes(missing),
     )
 
 

@@ -57,25 +57,41 @@ class Unpriced(Struct, frozen=True, kw_only=True):
     rows: int
 
 
+class NotBooked(Struct, frozen=True, kw_only=True):
+    """What waits in the outbox of this host and could not be booked before the answer, and why."""
+
+    messages: int
+    why: str
+
+
 class Completeness(Struct, frozen=True, kw_only=True):
     """What is missing from the numbers.
 
-    `unpriced` and the sessions are those of the question, the rest speaks of the whole ledger.
-    `waiting` (messages received and not yet booked) and `running` are None when nobody says; the
+    `unpriced` and the sessions are those of the question, the rest speaks of the whole ledger. The
+    two counts of waiting messages are of those that the ledger has received from the stream, and of
+    those in the outbox of this host. `waiting_in_stream` and `running` are None when nobody says; the
     sessions are None when the snapshot was written by a version that did not say. `short_at_most`
     is what the short sessions may lack, None when nobody can say how much.
     """
 
-    unpriced: tuple[Unpriced, ...] = ()
-    dead_letters: int = 0
-    dropped: int = 0
-    unattributed: int = 0
-    waiting: int | None = None
-    running: bool | None = None
-    open_sessions: int | None = None
-    abandoned_sessions: int | None = None
-    short_sessions: int | None = None
-    short_at_most: Decimal | None = None
+    unpriced: tuple[Unpriced, ...]
+    dead_letters: int
+    dropped: int
+    unattributed: int
+    waiting_in_stream: int | None
+    waiting_in_outbox: int
+    running: bool | None
+    open_sessions: int | None
+    abandoned_sessions: int | None
+    short_sessions: int | None
+    short_at_most: Decimal | None
+
+    @property
+    def waiting(self) -> int | None:
+        """Messages that are not booked yet, wherever they wait; None when nobody says."""
+        if self.waiting_in_stream is None and not self.waiting_in_outbox:
+            return None
+        return (self.waiting_in_stream or 0) + self.waiting_in_outbox
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -94,7 +110,6 @@ class Report(Struct, frozen=True, kw_only=True):
     until: datetime | None
     currency: str
     as_of: datetime | None
-    source: str
     completeness: Completeness
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""Which sessions of a question are open, abandoned or short, and the line that says so.
+"""The states of a question's sessions: how many are open, abandoned or short, and which SQL asks it.
 
-A report is of bookings, and what was never booked leaves no row to see; so the sessions are asked
-whether they are whole. The view `completeness` defines the states; here nothing is judged again.
+A report is of bookings, and what was never booked leaves no row to see; so the sessions are asked for
+their state. The view `completeness` defines the states; here nothing is judged again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.answers.report import CURRENCY
-from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -26,9 +24,9 @@ OPEN_FOR: Final = timedelta(hours=1)
 """A session without an end is open until it has not been seen for so long."""
 
 FIRST_SCHEMA: Final = 2
-"""Ledgers before it noted too little to say whether a session is whole."""
+"""Ledgers before it noted too little to say the state of a session."""
 
-_BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
+BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEMA: Final = "SELECT max(version) FROM schema_migrations"
 
 # A session belongs to a period when anything of it happened then, even if nothing was booked. What
@@ -67,25 +65,28 @@ FROM unsettled_sessions(?, ?)
 """
 
 
-class Unsettled(Struct, frozen=True, kw_only=True):
-    """How many sessions may still change or lack something, and how much the short ones may lack."""
+class StateCounts(Struct, frozen=True, kw_only=True):
+    """How many sessions may still change or lack something, and how much the short ones may lack.
 
-    open: int
-    abandoned: int
-    short: int
-    short_at_most: Decimal | None
+    All are None when the snapshot is too old to say.
+    """
+
+    open_sessions: int | None = None
+    abandoned_sessions: int | None = None
+    short_sessions: int | None = None
+    short_at_most: Decimal | None = None
 
 
-def unsettled(
+def count_states(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Snapshot,
     selection: Selection,
     moment: datetime | None,
-) -> Unsettled | None:
-    """Return the counts as of `moment`; None when the snapshot is too old to say."""
+) -> StateCounts:
+    """Return how many sessions of a selection are in which state as of `moment`."""
     [(schema,)] = read(connection, snapshot.path, _SCHEMA, row=tuple[int])
     if schema < FIRST_SCHEMA:
-        return None
+        return StateCounts()
     condition, values = of_sessions(selection)
     [(opened, abandoned, short, at_most)] = read(
         connection,
@@ -94,7 +95,12 @@ def unsettled(
         [*bounds(moment), *values],
         row=tuple[int, int, int, Decimal | None],
     )
-    return Unsettled(open=opened, abandoned=abandoned, short=short, short_at_most=at_most)
+    return StateCounts(
+        open_sessions=opened,
+        abandoned_sessions=abandoned,
+        short_sessions=short,
+        short_at_most=at_most,
+    )
 
 
 def of_sessions(selection: Selection) -> tuple[str, list[object]]:
@@ -107,33 +113,4 @@ def of_sessions(selection: Selection) -> tuple[str, list[object]]:
 
 def bounds(moment: datetime | None, open_for: timedelta = OPEN_FOR) -> list[object]:
     """Return the parameters of `unsettled_sessions` and `completeness_at`."""
-    return [(moment or _BEFORE_ALL).replace(tzinfo=None), open_for]
-
-
-def say(found: Unsettled) -> tuple[str, ...]:
-    """Return the warning of sessions that lack something, or may; none when there are only open ones."""
-    said = []
-    if found.short:
-        lack = "nobody can say how much" if found.short_at_most is None else _up_to(found)
-        said.append(f"{counted(found.short, 'call is', 'calls are')} short ({lack})")
-    if found.abandoned:
-        ended = counted(found.abandoned, "call was", "calls were")
-        said.append(f"{ended} abandoned without an end")
-    if not said:
-        return ()
-    said += [_running(found)] if found.open else []
-    return (f"the numbers may lack something: {', '.join(said)}; `costs audit` names them",)
-
-
-def mention(found: Unsettled) -> tuple[str, ...]:
-    """Return the note that calls are still running, when nothing worse has to be said."""
-    alone = found.open and not (found.short or found.abandoned)
-    return (_running(found),) if alone else ()
-
-
-def _running(found: Unsettled) -> str:
-    return f"{counted(found.open, 'call is', 'calls are')} still running"
-
-
-def _up_to(found: Unsettled) -> str:
-    return f"at most {money(found.short_at_most or Decimal(0))} {CURRENCY} missing"
+    return [(moment or BEFORE_ALL).replace(tzinfo=None), open_for]

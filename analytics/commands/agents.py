@@ -14,24 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voicecosts.producer.errors import EmptyAgentsDirectory, MissingExtra, Refused
+from voicecosts.analytics.commands.options import AsJson
+from voicecosts.analytics.errors import require
+from voicecosts.producer.errors import EmptyAgentsDirectory, Refused
 
 if TYPE_CHECKING:
     from voicecosts.producer.pool.agent_pool import AgentPool
     from voicecosts.producer.pool.config import AgentConfig
     from voicecosts.producer.pool.routing import JobView
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
-agents = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look at a directory of agents."
+app = typer.Typer(
+    name="agents",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at a directory of agents.",
 )
-app.add_typer(agents, name="agents")
-
-
-@app.callback()
-def _producer() -> None:
-    """Keep `agents` a group of commands, although it is the only one."""
-
 
 AgentsDir = Annotated[
     Path,
@@ -40,13 +37,12 @@ AgentsDir = Annotated[
         help="The folder with one agent in each .py file, as `AgentPool.discover` reads it.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 _ROLES = ("stt", "llm", "tts", "greeting")
 _CELL = 36
 
 
-@agents.command("list")
+@app.command("list")
 def list_agents(
     *,
     agents_dir: AgentsDir,
@@ -60,7 +56,7 @@ def list_agents(
     """
     if as_json and plain:
         raise typer.BadParameter("--json and --plain cannot both be had")
-    pool = _pool(agents_dir, "costs agents list")
+    pool = _pool(agents_dir, "`costs agents list`")
     rows = [_row(pool.get(name)) for name in pool.list_agents()]
     rows[0]["default"] = True
     if as_json:
@@ -73,7 +69,7 @@ def list_agents(
         _table(rows)
 
 
-@agents.command()
+@app.command()
 def route(
     *,
     agents_dir: AgentsDir,
@@ -92,7 +88,7 @@ def route(
     router, which is the worker's own code, would be asked before them. A call that would be refused
     is an error.
     """
-    pool = _pool(agents_dir, "costs agents route")
+    pool = _pool(agents_dir, "`costs agents route`")
     from voicecosts.producer.pool.routing import JobView  # noqa: PLC0415 - needs livekit by now anyway
 
     view = JobView(room_name=room, job_metadata=job_metadata, room_metadata=room_metadata)
@@ -107,11 +103,8 @@ def route(
 
 def _pool(agents_dir: Path, command: str) -> AgentPool:
     """Return a pool of the directory's agents, found as a worker beside the directory finds them."""
-    try:
-        import livekit.agents  # noqa: F401, PLC0415 - loaded when a command needs it
-    except ModuleNotFoundError as error:
-        raise MissingExtra(command, "agents") from error
-    from voicecosts.producer.pool.agent_pool import AgentPool  # noqa: PLC0415 - same
+    require("livekit.agents", needed_by=command, extra="agents")
+    from voicecosts.producer.pool.agent_pool import AgentPool  # noqa: PLC0415 - loads livekit
 
     # An agent may import what lies beside the worker: `python worker.py` would find it there.
     sys.path[:0] = [str(agents_dir.absolute().parent), str(Path.cwd())]
@@ -150,19 +143,16 @@ def _told(provider: object) -> str | None:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    titles = ("Name", "Class", "STT", "LLM", "TTS", "Greeting")
-    cells = [
-        [
-            row["name"] + (" (default)" if row["default"] else ""),
-            row["class"],
-            *(_cut(row[role] or "-") for role in _ROLES),
-        ]
-        for row in rows
+    from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.grid import Column, lines  # noqa: PLC0415 - same
+
+    columns = [
+        Column("name", [f"{row['name']}{' (default)' * row['default']}" for row in rows]),
+        Column("class", [row["class"] for row in rows]),
+        *(Column(role, [_cut(row[role] or "-") for row in rows]) for role in _ROLES),
     ]
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-    for line in (titles, *cells):
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(padded).rstrip())
+    for line in lines(columns, [], width=width()):
+        typer.echo(line)
 
 
 def _cut(text: str) -> str:

@@ -1,27 +1,28 @@
 """The command `costs audit`: a thin skin over `voicecosts.analytics.answers.audit`.
 
-Standard output holds the answer and nothing else. The exit code is 0 whatever is found, as a question
-was answered; with `--strict` it is 1 when a session is short or abandoned.
+The exit code is 0 whatever is found, as a question was answered; with `--strict` it is 1 when a call
+is short or abandoned.
 """
 
 from __future__ import annotations
 
-import shutil
-import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from msgspec.structs import replace
 
-from voicecosts.analytics.commands.before import booked_first
 from voicecosts.analytics.commands.exits import FAILED
-from voicecosts.analytics.commands.query import DataDir, Format, Output, require_for
+from voicecosts.analytics.commands.options import (
+    TOP,
+    DataDirOrSnapshot,
+    Format,
+    Output,
+    Since,
+    Until,
+    Where,
+)
 
-if TYPE_CHECKING:
-    from voicecosts.analytics.answers.audited import Audit
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 _EXAMPLES = """\b
 States:
@@ -40,21 +41,10 @@ Examples:
 
 @app.command(epilog=_EXAMPLES)
 def audit(
-    ctx: typer.Context,
     *,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Calls of which anything happened from then on, as `costs query`."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Up to then, not included.")
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Only these, as `costs query`."),
-    ] = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
     state: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +52,7 @@ def audit(
             help="List the calls in these states.  [default: short,abandoned,open]",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(metavar="N", help="List so many calls at most.")] = 20,
+    top: Annotated[int, TOP] = 20,
     open_for: Annotated[
         str,
         typer.Option(
@@ -75,34 +65,30 @@ def audit(
         bool, typer.Option("--strict", help="Exit with 1 when a call is short or abandoned.")
     ] = False,
     output: Output = Format.TABLE,
-    data_dir: DataDir = None,
+    data_dir: DataDirOrSnapshot = None,
 ) -> None:
-    """Show which calls are whole in the ledger, and what the others may lack."""
-    from voicecosts.analytics.answers.audit import answer, inquire  # noqa: PLC0415 - `costs --help` must start fast
+    """Show which calls are whole in the ledger, and what the others may lack.
 
-    require_for(output, needed_by="costs audit")
-    now = datetime.now(UTC)
-    asked = inquire(
-        since, until, where or (), state=state or (), top=top, open_for=open_for, now=now
+    A call belongs to a period when anything of it happened then.
+    """
+    from voicecosts.analytics.answers.audit import answer, ask  # noqa: PLC0415 - `costs --help` must start fast
+    from voicecosts.analytics.commands.local_outbox import booked_first  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same
+    from voicecosts.analytics.text import audit as text  # noqa: PLC0415 - same
+
+    require_for(output, needed_by="`costs audit`")
+    question = ask(
+        since=since,
+        until=until,
+        where=where or (),
+        state=state or (),
+        top=top,
+        open_for=open_for,
+        now=datetime.now(UTC),
     )
-    with booked_first(ctx.obj, data_dir) as booked:
+    with booked_first(data_dir) as left:
         now = datetime.now(UTC)
-        found = answer(asked, data_dir, now=now)
-    found = replace(found, warnings=(*booked.warnings, *found.warnings))
-    write(found, output, now=now)
+        found = answer(question, data_dir, now=now, not_booked=left)
+    write(found, output, text, now=now)
     if strict and found.faulty:
         raise typer.Exit(FAILED)
-
-
-def write(found: Audit, output: Format, *, now: datetime) -> None:
-    """Write the audit to standard output: fitted to a terminal, whole and plain anywhere else."""
-    from voicecosts.analytics.text.audit import as_csv, as_json, as_table  # noqa: PLC0415 - as above
-
-    if output is Format.TABLE:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        typer.echo(as_table(found, now=now, width=width), nl=False)
-        return
-    typer.echo(as_json(found) if output is Format.JSON else as_csv(found), nl=False)
-    if output is Format.CSV:
-        for warning in found.warnings:
-            typer.echo(f"warning: {warning}", err=True)

@@ -12,73 +12,114 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from voicecosts.analytics.answers.books import Billed, compare
-from voicecosts.analytics.errors import AnalyticsError
-from voicecosts.analytics.snapshot.connection import connect, require
+from voicecosts.analytics.commands.options import Format
+from voicecosts.analytics.errors import AnalyticsError, require
+from voicecosts.analytics.snapshot.connection import connect
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from voicecosts.producer.demo.calls import Billed
 
 CALLS: Final = 42
 _READY_S: Final = 30.0
 _BOOKED_S: Final = 30.0
 _STOP_S: Final = 15.0
 
-RunCalls = Callable[[str, int, Callable[[int], None]], Sequence[Billed]]
-"""Runs so many calls that publish to a NATS URL, tells how many are over, returns what was billed."""
+_COMPARED: Final = (
+    "requests",
+    "input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+    "characters",
+    "audio_us",
+)
+
+# What was estimated has no counterpart in a provider's books.
+_BOOKED: Final = f"""
+    SELECT tenant, agent_id, modality, provider_raw, model,
+           {", ".join(f"sum({name})::BIGINT" for name in _COMPARED)}
+    FROM usage
+    WHERE NOT estimated
+    GROUP BY ALL
+"""  # noqa: S608 - the names above, nothing from outside
+
+app = typer.Typer(rich_markup_mode=None)
 
 
 class DemoFailed(AnalyticsError):  # noqa: N818 - as the package's other errors
     """The demo could not be carried through, or the ledger differs from the providers' books."""
 
 
-def demo_app(run_calls: RunCalls) -> typer.Typer:
-    """Return the sub-app with the command `demo`, for calls that another package can run."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+@app.command()
+def demo(
+    *,
+    calls: Annotated[
+        int, typer.Option(min=4, max=500, metavar="N", help="How many calls to run.")
+    ] = CALLS,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the data there, to query and to open it."),
+    ] = None,
+) -> None:
+    """Meter scripted calls and check the ledger.
 
-    @app.command()
-    def demo(
-        *,
-        calls: Annotated[
-            int, typer.Option(min=4, max=500, metavar="N", help="How many calls to run.")
-        ] = CALLS,
-        keep: Annotated[
-            Path | None,
-            typer.Option(metavar="DIR", help="Keep the data there, to query and to open it."),
-        ] = None,
-    ) -> None:
-        """Meter scripted calls and check the ledger.
+    Starts a private broker and a ledger, runs real LiveKit sessions of three agents for four
+    tenants on scripted providers, shows what they cost, and compares the ledger with what the
+    providers counted. A difference is a failure. Offline; takes about a quarter of a minute.
+    """
+    require("rich", "duckdb", needed_by="`costs demo`")
+    require("nats", needed_by="`costs demo`", extra="producer")
+    require("livekit.agents", needed_by="`costs demo`", extra="agents")
+    from voicecosts.producer.demo.calls import run  # noqa: PLC0415 - loads livekit-agents
 
-        Starts a private broker and a ledger, runs real LiveKit sessions of three agents for four
-        tenants on scripted providers, shows what they cost, and compares the ledger with what the
-        providers counted. A difference is a failure. Offline; takes about a quarter of a minute.
-        """
-        for module, extra in (("rich", "analytics"), ("duckdb", "analytics"), ("nats", "producer")):
-            require(module, needed_by="costs demo", extra=extra)
-        require("livekit.agents", needed_by="costs demo", extra="agents")
-        with _folder(keep) as folder, _ledger(folder) as servers:
-            typer.echo(f"running {calls} calls of 3 agents for 4 tenants, {_OFFLINE}")
-            billed = run_calls(servers, calls, _progress(calls))
-            _wait_until_booked(folder, calls)
-            _show(folder)
-            _check(folder, billed)
-        if keep is not None:
-            typer.echo(f"\nkept: costs query --by tenant --data-dir {shlex.quote(str(keep))}")
-
-    return app
+    with _folder(keep) as folder, _ledger(folder) as servers:
+        typer.echo(
+            f"running {calls} calls of 3 agents for 4 tenants, scripted providers, no network"
+        )
+        billed = run(servers, calls, _progress(calls))
+        _wait_until_booked(folder, calls)
+        _show(folder)
+        _check(folder, billed)
+    if keep is not None:
+        typer.echo(f"\nkept: costs query --by tenant --data-dir {shlex.quote(str(keep))}")
 
 
-_OFFLINE = "scripted providers, no network"
+def compare(ledger: duckdb.DuckDBPyConnection, billed: Iterable[Billed]) -> tuple[list[str], int]:
+    """Return the differences as sentences, and how many quantities were compared.
+
+    Every quantity of every group is compared, and a group that only one side knows is a difference.
+    """
+    booked = {
+        tuple(row[:5]): dict(zip(_COMPARED, row[5:], strict=True))
+        for row in ledger.execute(_BOOKED).fetchall()
+    }
+    expected = {
+        (it.tenant, it.agent_id, it.modality, it.provider, it.model): it.quantities for it in billed
+    }
+    differences: list[str] = []
+    groups = sorted({*booked, *expected}, key=str)
+    for group in groups:
+        ours, theirs = booked.get(group, {}), expected.get(group, {})
+        differences += [
+            f"{' / '.join(map(str, group))}: {name} booked {ours.get(name, 0)}, "
+            f"billed {theirs.get(name, 0)}"
+            for name in _COMPARED
+            if ours.get(name, 0) != theirs.get(name, 0)
+        ]
+    return differences, len(groups) * len(_COMPARED)
 
 
 @contextlib.contextmanager
@@ -165,16 +206,15 @@ def _wait_until_booked(folder: Path, calls: int) -> None:
 
 
 def _show(folder: Path) -> None:
-    from voicecosts.analytics.answers.costs import query  # noqa: PLC0415 - needs duckdb
-    from voicecosts.analytics.text.costs import as_table  # noqa: PLC0415 - needs rich, which may be missing
+    from voicecosts.analytics.answers.costs import query  # noqa: PLC0415 - loaded when it is asked for
+    from voicecosts.analytics.commands.output import write  # noqa: PLC0415 - same
+    from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - same
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for by in ("tenant", "agent"):
         now = datetime.now(UTC)
         report = query((by,), data_dir=folder, now=now)
-        typer.echo(
-            f"\n$ costs query --by {by}\n\n{as_table(report, now=now, width=width)}", nl=False
-        )
+        typer.echo(f"\n$ costs query --by {by}\n")
+        write(report, Format.TABLE, text, now=now)
 
 
 def _check(folder: Path, billed: Sequence[Billed]) -> None:

@@ -62,7 +62,6 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.consumer.errors.StreamDrift": DRIFT,
     "voicecosts.producer.errors.ProducerError": FAILED,
     "voicecosts.producer.errors.ConfigError": USAGE,
-    "voicecosts.producer.errors.MissingExtra": MISSING_EXTRA,
     # Typer keeps its own classes in a private module and gives its usage errors this one.
     "typer._click.exceptions.UsageError": USAGE,
     "typer.exceptions.TyperException": FAILED,

@@ -1,7 +1,8 @@
-"""Where the outbox of this host meets the ledger: the producer's log, booked by the consumer.
+"""The outbox of this host and the ledger: what waits in it is booked before a question, or beside it.
 
-Part of the composition of the command `costs`, and imported by `voicecosts.analytics.commands.app` alone. One process
-at a time reads the outbox; a second one waits for it, as it wants to see what the first has booked.
+Workers without a server leave their messages in an outbox. `costs query` and `costs audit` book them
+before they answer, `costs outbox drain` without a question, `costs up` and `costs consume` while they
+run. One process at a time reads the outbox; another waits for it, as it wants to see what was booked.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from voicecosts.analytics.commands.before import Booked
+from msgspec import Struct
+
+from voicecosts.analytics.answers.completeness import say_not_booked
+from voicecosts.analytics.answers.report import NotBooked
+from voicecosts.analytics.commands.output import warn
 from voicecosts.analytics.config import from_env
+from voicecosts.analytics.errors import MissingExtra, NoLedger, require
 from voicecosts.analytics.snapshot.files import STATUS, read_status
 from voicecosts.producer.config import ProducerConfig, outbox_folder
 from voicecosts.producer.errors import OutboxError, OutboxHeld
@@ -29,56 +34,63 @@ logger = logging.getLogger(__name__)
 WAIT_S: Final = 15.0
 """How long another process may take to book what waits."""
 
-_NEEDED: Final = ("duckdb", "voice_prices")
 _LOOK_S: Final = 0.05
 _CLOSE_S: Final = 2.0
 
 
-def book(data_dir: Path, folder: Path | None = None) -> Booked:
-    """Book what waits for the ledger of `data_dir`; nothing is raised, and nothing lost.
+class Booked(Struct, frozen=True, kw_only=True):
+    """How many messages were booked, and what could not be."""
 
-    The outbox is `folder`, or the one that belongs to the data directory. Whoever names a folder
-    means it; else an outbox that no ledger has read yet is only taken for the ledger of the
-    environment, so that a look at some other ledger takes nothing there.
+    messages: int = 0
+    left: NotBooked | None = None
+
+
+@contextlib.contextmanager
+def booked_first(data_dir: Path | None) -> Iterator[NotBooked | None]:
+    """Book what waits, then yield what could not be booked, for the answer to say.
+
+    An answer never fails because of it. Where there is no ledger to answer from, what was not booked
+    may be the reason, and is said before the error.
     """
-    may_own = folder is not None or data_dir == from_env().data_dir.absolute()
-    folder = folder or outbox_folder(os.environ, data_dir=data_dir).absolute()
+    left = None
+    if not _directory(data_dir).is_file():  # a snapshot that was named is read as it is
+        left = book(data_dir).left
     try:
-        status = read_status(data_dir / STATUS)
+        yield left
+    except NoLedger:
+        for sentence in say_not_booked(left):
+            warn(sentence)
+        raise
+
+
+def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
+    """Book what waits for the ledger of `data_dir`, or of the environment's.
+
+    The outbox is `folder`, or the one that belongs to the data directory. Nothing is raised: what
+    cannot be booked goes on waiting, and the answer says why. An outbox that no ledger owns yet is
+    taken only for the ledger of the environment, or when its folder is named, so that a look at
+    some other ledger takes nothing.
+    """
+    root = _directory(data_dir)
+    may_own = folder is not None or root == _directory(None)
+    folder = folder or _outbox_of(root)
+    try:
+        status = read_status(root / STATUS)
         if not files(folder) and not (status and status.embedded):
             return Booked()
-        return _book(folder, data_dir, may_own=may_own)
-    except (OutboxError, _NotNow) as error:
-        why = error.reason if isinstance(error, OutboxError) else str(error)
-    return Booked(left=_left(folder), why=why)
-
-
-def _book(folder: Path, data_dir: Path, *, may_own: bool) -> Booked:
-    if not all(find_spec(name) for name in _NEEDED):
-        raise _NotNow("booking needs the extra 'consumer': pip install 'voicecosts[consumer]'")
-    from voicecosts.consumer.errors import LedgerError, LedgerInUse  # noqa: PLC0415 - the consumer may be absent
-    from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same
-
-    log = _opened(folder, data_dir, may_own=may_own) if files(folder) else None
-    try:
-        messages = open_and_book(data_dir, log)
-    except LedgerInUse as error:
-        holder = "another process" if error.pid is None else f"process {error.pid}"
-        raise _NotNow(f"{holder} has the ledger open, and books what waits") from error
-    except LedgerError as error:
-        raise _NotNow(str(error).rstrip(".")) from error
-    finally:
-        if log is not None:
-            log.close()
-    if log is not None and log.problems:
-        return Booked(messages=messages, left=_left(folder), why="; ".join(log.problems))
-    return Booked(messages=messages)
+        return _book(folder, root, may_own=may_own)
+    except OutboxError as error:
+        why = error.reason
+    except _NotBookable as error:
+        why = str(error)
+    return Booked(left=_left(folder, why))
 
 
 def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
     """Return what opens the log for a ledger that runs: `None` while nothing is to be read."""
-    folder = outbox_folder(os.environ, data_dir=data_dir).absolute()
-    may_own = data_dir == from_env().data_dir.absolute()
+    root = _directory(data_dir)
+    folder = _outbox_of(root)
+    may_own = root == _directory(None)
     said = ""
 
     def open_log() -> LocalLog | None:
@@ -86,7 +98,7 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
         try:
             if not files(folder):
                 return None
-            log = LocalLog(folder, data_dir, now_us=now_us, may_own=may_own)
+            log = LocalLog(folder, root, now_us=now_us, may_own=may_own)
         except OutboxHeld:
             return None
         except OutboxError as error:
@@ -117,8 +129,32 @@ def adopting(servers: tuple[str, ...]) -> Iterator[None]:
         publisher.close(_CLOSE_S)
 
 
-class _NotNow(Exception):  # noqa: N818 - it says what happened
-    """What waits cannot be booked now, and the words for a person."""
+class _NotBookable(Exception):  # noqa: N818 - it says what happened
+    """What waits cannot be booked now; the text says why."""
+
+
+def _book(folder: Path, data_dir: Path, *, may_own: bool) -> Booked:
+    try:
+        require("duckdb", "voice_prices", needed_by="booking", extra="consumer")
+    except MissingExtra as error:
+        raise _NotBookable(str(error)) from error
+    from voicecosts.consumer.errors import LedgerError, LedgerInUse  # noqa: PLC0415 - the consumer may be absent
+    from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same
+
+    log = _opened(folder, data_dir, may_own=may_own) if files(folder) else None
+    try:
+        messages = open_and_book(data_dir, log)
+    except LedgerInUse as error:
+        holder = "another process" if error.pid is None else f"process {error.pid}"
+        raise _NotBookable(f"{holder} has the ledger open, and books what waits") from error
+    except LedgerError as error:
+        raise _NotBookable(str(error).rstrip(".")) from error
+    finally:
+        if log is not None:
+            log.close()
+    if log is not None and log.problems:
+        return Booked(messages=messages, left=_left(folder, "; ".join(log.problems)))
+    return Booked(messages=messages)
 
 
 def _opened(folder: Path, data_dir: Path, *, may_own: bool) -> LocalLog:
@@ -133,7 +169,16 @@ def _opened(folder: Path, data_dir: Path, *, may_own: bool) -> LocalLog:
         time.sleep(_LOOK_S)
 
 
-def _left(folder: Path) -> int:
+def _left(folder: Path, why: str) -> NotBooked:
+    messages = 0
     with contextlib.suppress(OutboxError):
-        return sum(found.messages for found in outboxes(folder) if found.is_embedded)
-    return 0
+        messages = sum(found.messages for found in outboxes(folder) if found.is_embedded)
+    return NotBooked(messages=messages, why=why)
+
+
+def _directory(data_dir: Path | None) -> Path:
+    return (from_env().data_dir if data_dir is None else data_dir.expanduser()).absolute()
+
+
+def _outbox_of(data_dir: Path) -> Path:
+    return outbox_folder(os.environ, data_dir=data_dir).absolute()

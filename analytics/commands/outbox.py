@@ -1,7 +1,7 @@
 """`costs outbox`: what waits on this host, and moving it on when no worker is left to do so.
 
-Messages for a server are published to it, those for the ledger of this host are booked by it, which
-is handed in as the context's object. What a living process holds for a server is left to it.
+Messages for a server are published to it, those for the ledger of this host are booked by it. What a
+living process holds for a server is left to it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 import json
 import os
 import time
-from importlib.util import find_spec
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from voicecosts.producer.errors import ConfigError, DrainIncomplete, MissingExtra
+from voicecosts.analytics.commands.options import AsJson, Credentials, DataDir, Servers
+from voicecosts.analytics.errors import require
+from voicecosts.analytics.numbers import age, counted
 
 if TYPE_CHECKING:
     from voicecosts.producer.config import ProducerConfig
+    from voicecosts.producer.outbox.survey import Quarantined, Waiting
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
-outbox = typer.Typer(
+app = typer.Typer(
+    name="outbox",
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Look at what waits on this host, and move it.",
 )
-app.add_typer(outbox, name="outbox")
 
 OutboxDir = Annotated[
     Path | None,
@@ -36,71 +39,44 @@ OutboxDir = Annotated[
         "directory]",
     ),
 ]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="The ledger's data directory.  [default: $COSTS_DATA_DIR, or the user's data folder]",
-    ),
-]
 
 _LOOK_S: Final = 0.05
+_CLOSE_S: Final = 1.0
 
 
-@app.callback()
-def _producer() -> None:
-    """Keep `outbox` a group of commands, although it is the only one."""
-
-
-@outbox.command()
+@app.command()
 def status(
-    *,
-    outbox_dir: OutboxDir = None,
-    data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    *, outbox_dir: OutboxDir = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """Show what waits, for whom, and since when.
 
     Only looks. A process that lives sends on what it holds by itself; what a dead one left is taken
     over by the next worker, by `costs up`, or by `costs outbox drain`.
     """
-    from voicecosts.analytics.text.outbox import counted, record, remarks, table  # noqa: PLC0415 - `--help` is quick
     from voicecosts.producer.outbox.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
 
     folder = _folder(outbox_dir, data_dir)
     waiting, quarantined, broken = outboxes(folder), quarantine(folder), damaged(folder)
     if as_json:
-        typer.echo(json.dumps(record(folder, waiting, quarantined, broken), indent=2))
+        typer.echo(json.dumps(_record(folder, waiting, quarantined, broken), indent=2))
         return
     messages = sum(found.messages for found in waiting)
     events = sum(found.events for found in waiting)
     if messages:
-        typer.echo(f"{counted(messages, 'message')} with {counted(events, 'event')} in {folder}")
-        typer.echo()
-        for line in table(waiting, now_us=time.time_ns() // 1000):
+        typer.echo(f"{counted(messages, 'message')} with {counted(events, 'event')} in {folder}\n")
+        for line in _table(waiting):
             typer.echo(line)
     else:
         typer.echo(f"nothing waits in {folder}")
-    for line in remarks(waiting, quarantined, broken):
+    for line in _remarks(waiting, quarantined, broken):
         typer.echo(f"! {line}")
 
 
-@outbox.command()
+@app.command()
 def drain(
-    ctx: typer.Context,
     *,
-    servers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL,…", help="NATS servers, separated by commas.  [env: COSTS_SERVERS]"
-        ),
-    ] = None,
-    credentials: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A NATS .creds or nkey seed file.  [env: COSTS_CREDENTIALS]"
-        ),
-    ] = None,
+    servers: Servers = None,
+    credentials: Credentials = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -118,8 +94,9 @@ def drain(
     What waits for the ledger of this host is booked. With servers, what dead processes left for
     these servers is published to them. Exits with 1 when something that could be moved was not.
     """
-    from voicecosts.analytics.text.outbox import counted, remarks  # noqa: PLC0415 - same
-    from voicecosts.producer.config import resolve  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.local_outbox import book  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.producer.config import resolve  # noqa: PLC0415 - same
+    from voicecosts.producer.errors import ConfigError, DrainIncomplete  # noqa: PLC0415 - same
     from voicecosts.producer.outbox.survey import outboxes  # noqa: PLC0415 - same
 
     folder = _folder(outbox_dir, data_dir)
@@ -133,18 +110,19 @@ def drain(
         raise ConfigError(["--all publishes to a server: give --servers nats://host:4222"])
     said, failed = [], []
     if not everything and any(found.is_embedded for found in outboxes(folder)):
-        booked = ctx.obj.book(data_dir, folder)
+        booked = book(data_dir, folder)
         said.append(f"booked {counted(booked.messages, 'message')} in the ledger")
-        if booked.why is not None:
-            failed.append(f"{counted(booked.left, 'message')} could not be booked ({booked.why})")
+        if booked.left is not None:
+            left = counted(booked.left.messages, "message")
+            failed.append(f"{left} could not be booked ({booked.left.why})")
     if not config.is_embedded:
-        published, left = _publish(config, everything=everything, timeout_s=timeout)
+        published, not_published = _publish(config, everything=everything, timeout_s=timeout)
         said.append(f"published {counted(published, 'event')} to {config.destination}")
-        failed += left
+        failed += not_published
     for line in said or ["nothing waits for the ledger of this host"]:
         typer.echo(line)
     others = [found for found in outboxes(folder) if found.destination != config.destination]
-    for line in remarks(others):
+    for line in _remarks(others):
         typer.echo(f"! {line}")
     if failed:
         raise DrainIncomplete(failed)
@@ -154,11 +132,9 @@ def _publish(
     config: ProducerConfig, *, everything: bool, timeout_s: float
 ) -> tuple[int, list[str]]:
     """Publish what dead processes left; return how many events, and what is left over."""
-    if find_spec("nats") is None:
-        raise MissingExtra("costs outbox drain", "producer")
+    require("nats", needed_by="`costs outbox drain`", extra="producer")
     from msgspec.structs import replace  # noqa: PLC0415 - `--help` is quick
 
-    from voicecosts.analytics.text.outbox import counted  # noqa: PLC0415 - same
     from voicecosts.producer.publishing.publisher import Publisher  # noqa: PLC0415 - loads the broker client
 
     publisher = Publisher(replace(config, adopts_all=everything))
@@ -173,7 +149,7 @@ def _publish(
         why = stats.connection.because(stats.connection_problem)
         return stats.published, [f"{left} could not be published in time (NATS {why})"]
     finally:
-        publisher.close(1.0)
+        publisher.close(_CLOSE_S)
 
 
 def _folder(outbox_dir: Path | None, data_dir: Path | None) -> Path:
@@ -181,3 +157,105 @@ def _folder(outbox_dir: Path | None, data_dir: Path | None) -> Path:
 
     named = outbox_dir or outbox_folder(os.environ, data_dir=data_dir)
     return named.expanduser().absolute()
+
+
+def _table(waiting: Sequence[Waiting]) -> list[str]:
+    """Return the lines of a table, one outbox each."""
+    from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.grid import Column, lines  # noqa: PLC0415 - same
+
+    names = [
+        Column("for", [it.destination for it in waiting]),
+        Column(
+            "held by",
+            [
+                f"process {it.pid}" if it.is_held else "nobody (its process is gone)"
+                for it in waiting
+            ],
+        ),
+    ]
+    numbers = [
+        Column("messages", [f"{it.messages:,}" for it in waiting]),
+        Column("events", [f"{it.events:,}" for it in waiting]),
+        Column("size", [_size(it.bytes) for it in waiting]),
+        Column("oldest", [_ago(it.oldest_at) for it in waiting]),
+    ]
+    return list(lines(names, numbers, width=width()))
+
+
+def _remarks(
+    waiting: Sequence[Waiting], quarantined: Quarantined | None = None, broken: Sequence[Path] = ()
+) -> list[str]:
+    """Return what a person should know, with what to do."""
+    said = [f"{it.path.name} cannot be read ({it.problem})" for it in waiting if it.problem]
+    for destination in dict.fromkeys(it.destination for it in waiting if not it.is_embedded):
+        theirs = [it for it in waiting if it.destination == destination and not it.is_held]
+        if messages := sum(it.messages for it in theirs):
+            said.append(
+                f"{counted(messages, 'message')} of dead processes for {destination}: start a worker or "
+                "`costs outbox drain --servers …` with its address (--all for another address)"
+            )
+    if quarantined is not None:
+        said.append(
+            f"{counted(quarantined.events, 'event')} that no server takes in {quarantined.path}: "
+            f"{'; '.join(quarantined.reasons)}"
+        )
+    if broken:
+        said.append(
+            f"{counted(len(broken), 'damaged file')} kept for inspection: "
+            f"{', '.join(path.name for path in broken)}"
+        )
+    return said
+
+
+def _record(
+    folder: Path,
+    waiting: Sequence[Waiting],
+    quarantined: Quarantined | None,
+    broken: Sequence[Path],
+) -> dict[str, Any]:
+    """Return the same for programs: names are public, absent values are null or empty."""
+    return {
+        "folder": str(folder),
+        "outboxes": [
+            {
+                "file": it.path.name,
+                "target": it.destination,
+                "embedded": it.is_embedded,
+                "held": it.is_held,
+                "pid": it.pid,
+                "messages": it.messages,
+                "events": it.events,
+                "bytes": it.bytes,
+                "oldest_at": _moment(it.oldest_at) if it.oldest_at else None,
+                "problem": it.problem,
+            }
+            for it in waiting
+        ],
+        "quarantine": quarantined
+        and {
+            "file": quarantined.path.name,
+            "messages": quarantined.messages,
+            "events": quarantined.events,
+            "reasons": list(quarantined.reasons),
+        },
+        "damaged": [path.name for path in broken],
+    }
+
+
+def _moment(micros: int) -> str:
+    moment = datetime.fromtimestamp(micros / 1_000_000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ago(micros: int | None) -> str:
+    if not micros:
+        return "-"
+    return f"{age(timedelta(microseconds=time.time_ns() // 1000 - micros))} ago"
+
+
+def _size(count: int) -> str:
+    for unit, size in (("MB", 1_000_000), ("kB", 1_000)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

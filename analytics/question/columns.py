@@ -1,4 +1,4 @@
-"""What may be asked for: the allow-list of groups and of measures, with the SQL of each.
+"""What may be asked for: the allow-list of groups and measures, with the SQL of each, and of states.
 
 Every name that a user types is looked up here and nothing of it ever reaches a statement: the SQL is
 made of these constants and of parameters. Names here are public, as keys of JSON and CSV output.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.errors import BadFilter, BadQuestion, UnknownColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class Group(StrEnum):
@@ -27,6 +27,16 @@ class Group(StrEnum):
     MODALITY = "modality"
     SESSION = "session"
     DAY = "day"
+
+
+class State(StrEnum):
+    """Whether the ledger has all of a session, as the view `completeness` says it, the worst first."""
+
+    SHORT = "short"
+    ABANDONED = "abandoned"
+    OPEN = "open"
+    REPAIRED = "repaired"
+    COMPLETE = "complete"
 
 
 COLUMN: Final[dict[Group, str]] = {
@@ -90,11 +100,10 @@ def groups(names: str | Iterable[str]) -> tuple[Group, ...]:
     Raises:
         UnknownColumn: A name is not a group.
     """
-    given = [names] if isinstance(names, str) else list(names)
-    found = [group(name.strip()) for part in given for name in part.split(",")]
+    found = dict.fromkeys(map(group, _split(names)))
     if not found:
         raise BadQuestion(f"nothing to group by: name at least one of {', '.join(Group)}")
-    return tuple(dict.fromkeys(found))
+    return tuple(found)
 
 
 def group(name: str) -> Group:
@@ -103,3 +112,19 @@ def group(name: str) -> Group:
         return Group(name)
     except ValueError:
         raise UnknownColumn(name, list(Group), role="column to group or filter by") from None
+
+
+def states(names: str | Iterable[str]) -> tuple[State, ...]:
+    """Return the states that were named, as `groups` does; raises `UnknownColumn`."""
+    found = []
+    for name in _split(names):
+        if name not in tuple(State):
+            raise UnknownColumn(name, list(State), role="state")
+        found.append(State(name))
+    return tuple(dict.fromkeys(found))
+
+
+def _split(names: str | Iterable[str]) -> Iterator[str]:
+    for part in [names] if isinstance(names, str) else names:
+        for name in part.split(","):
+            yield name.strip()

@@ -1,4 +1,4 @@
-"""Reading `--since` and `--until`: the moments a person types, as UTC.
+"""Reading `--since`, `--until` and `--open-for`: the moments, in UTC, and spans a person types.
 
 A period is half-open: it holds `since` and everything after it up to, but not with, `until`. So two
 periods that touch share no row and leave none out. A day is a UTC day, and `7d` is 7 times 24 hours
@@ -13,13 +13,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.errors import BadTime
+from voicecosts.analytics.errors import BadQuestion, BadTime
 
 _ABSOLUTE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 _RELATIVE = re.compile(r"([0-9]{1,6})([dhm])")
+_SPAN = re.compile(r"([0-9]{1,4})([dhm])")
 _UNIT: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
 Moment = str | date | datetime
@@ -67,6 +68,16 @@ def moment(value: Moment, *, now: datetime) -> datetime:
         return _read(value.strip(), now=now)
     except (ValueError, OverflowError) as error:
         raise BadTime(str(value)) from error
+
+
+def span(value: str | timedelta) -> timedelta:
+    """Return a span of time such as `90m`, `1h` or `2d`; raises `BadQuestion`."""
+    if isinstance(value, timedelta):
+        return value
+    found = _SPAN.fullmatch(value.strip())
+    if found is None:
+        raise BadQuestion(f"{value!r} cannot be read as a span of time: use 90m, 1h or 2d")
+    return int(found[1]) * _UNIT[found[2]]
 
 
 def _read(text: str, *, now: datetime) -> datetime:

@@ -7,12 +7,11 @@ or holds up the ledger. A ledger with a newer schema than this version knows is 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, MissingExtra, NotALedger
+from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, NotALedger, require
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
 if TYPE_CHECKING:
@@ -30,16 +29,6 @@ _VERSION: Final = "SELECT max(version) FROM schema_migrations"
 T = TypeVar("T")
 
 
-def require(module: str, *, needed_by: str, extra: str = "analytics") -> None:
-    """Raise `MissingExtra` when `module`, which belongs to `extra`, is not installed."""
-    try:
-        import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise MissingExtra(needed_by, extra) from None
-
-
 def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     """Return a read-only connection to the newest snapshot.
 
@@ -53,7 +42,7 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
         LedgerInUse: The file named is the ledger's own, not a snapshot.
         MissingExtra: duckdb is not installed.
     """
-    require("duckdb", needed_by="voicecosts.connect")
+    require("duckdb", needed_by="`voicecosts.connect`")
     return open_newest(data_dir)[0]
 
 

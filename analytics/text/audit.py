@@ -6,24 +6,21 @@ first. Money that nobody can bound is `unknown` in the table and null in JSON, n
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from voicecosts.analytics.answers.audited import UNSETTLED, Audited
-from voicecosts.analytics.numbers import age, ago, clock, counted, money, money_digits
+from voicecosts.analytics.answers.audit import NOT_WHOLE, Audited
+from voicecosts.analytics.numbers import age, counted, fresh, money_column, period
 from voicecosts.analytics.question.filters import NONE
-from voicecosts.analytics.text.render import plain_moment, plain_money
+from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
+from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
-    from decimal import Decimal
 
-    from voicecosts.analytics.answers.audited import Audit
+    from voicecosts.analytics.answers.audit import Audit
 
 _UNKNOWN: Final = "unknown"
 _UNPRICED: Final = "unpriced"
@@ -41,13 +38,13 @@ CAUSES: Final[dict[str, str]] = {
 
 def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
     """Return the audit as lines of at most `width` cells; without a width nothing is left out."""
-    from voicecosts.analytics.text.grid import Column, fit, lines, wrapped  # noqa: PLC0415 - only this needs rich
-
     names = [Column("state", [str(it.state) for it in audit.states])]
     numbers = [
-        Column(f"cost {audit.currency}", _money((it.cost for it in audit.states), _UNPRICED)),
+        Column(f"cost {audit.currency}", money_column((it.cost for it in audit.states), _UNPRICED)),
         Column("sessions", [f"{it.sessions:,}" for it in audit.states]),
-        Column("missing at most", _money((it.missing_at_most for it in audit.states), _UNKNOWN)),
+        Column(
+            "missing at most", money_column((it.missing_at_most for it in audit.states), _UNKNOWN)
+        ),
     ]
     text = list(lines(names, numbers, width=width))
     left_out: list[str] = []
@@ -58,9 +55,12 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
             Column("tenant", [_shown(it.tenant) for it in audit.sessions]),
         ]
         numbers = [
-            Column(f"cost {audit.currency}", _money((s.cost for s in audit.sessions), _UNPRICED)),
             Column(
-                "missing at most", _money((s.missing_at_most for s in audit.sessions), _UNKNOWN)
+                f"cost {audit.currency}", money_column((s.cost for s in audit.sessions), _UNPRICED)
+            ),
+            Column(
+                "missing at most",
+                money_column((s.missing_at_most for s in audit.sessions), _UNKNOWN),
             ),
             Column("last seen", [_seen(it, now) for it in audit.sessions]),
             Column("readings", [_readings(it) for it in audit.sessions]),
@@ -68,41 +68,33 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
         ]
         numbers, left_out = fit(names, numbers, width)
         text += ["", *lines(names, numbers, width=width)]
-    text.append("")
-    for sentence in _footer(audit, left_out, now):
-        text += wrapped(sentence, width)
-    for warning in audit.warnings:
-        text += wrapped(f"! {warning}", width)
-    return "\n".join(text) + "\n"
+    return page([*text, ""], _footer(audit, left_out, now), audit.warnings, width=width)
 
 
 def as_json(audit: Audit) -> bytes:
     """Return the audit as one JSON object, indented, ending with a newline."""
-    document = {
-        "states": [
-            structs.asdict(it)
-            | {"cost": plain_money(it.cost), "missing_at_most": plain_money(it.missing_at_most)}
-            for it in audit.states
-        ],
-        "sessions": [_plain(it) for it in audit.sessions],
-        "listed": audit.listed,
-        "currency": audit.currency,
-        "since": plain_moment(audit.since),
-        "until": plain_moment(audit.until),
-        "open_for_s": int(audit.open_for.total_seconds()),
-        "as_of": plain_moment(audit.as_of),
-        "warnings": list(audit.warnings),
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    return json_bytes(
+        {
+            "states": [
+                structs.asdict(it)
+                | {"cost": plain_money(it.cost), "missing_at_most": plain_money(it.missing_at_most)}
+                for it in audit.states
+            ],
+            "sessions": [_plain(it) for it in audit.sessions],
+            "listed": audit.listed,
+            "currency": audit.currency,
+            "since": plain_moment(audit.since),
+            "until": plain_moment(audit.until),
+            "open_for_s": int(audit.open_for.total_seconds()),
+            "as_of": plain_moment(audit.as_of),
+            "warnings": list(audit.warnings),
+        }
+    )
 
 
 def as_csv(audit: Audit) -> bytes:
     """Return the sessions as CSV with a header line."""
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, Audited.__struct_fields__, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_plain(it) for it in audit.sessions)
-    return out.getvalue().encode()
+    return csv_bytes(Audited.__struct_fields__, (_plain(it) for it in audit.sessions))
 
 
 def _plain(session: Audited) -> dict[str, object]:
@@ -112,12 +104,6 @@ def _plain(session: Audited) -> dict[str, object]:
         "missing_at_most": plain_money(session.missing_at_most),
         "last_seen_at": plain_moment(session.last_seen_at),
     }
-
-
-def _money(amounts: Iterable[Decimal | None], unknown: str) -> list[str]:
-    found = list(amounts)
-    digits = money_digits(found)
-    return [unknown if amount is None else money(amount, digits) for amount in found]
 
 
 def _seen(session: Audited, now: datetime) -> str:
@@ -133,29 +119,24 @@ def _readings(session: Audited) -> str:
 
 def _because(session: Audited) -> str:
     causes = session.cause.split(", ") if session.cause else []
-    endless = session.state in UNSETTLED and session.readings_made is None
+    endless = session.state in NOT_WHOLE and session.readings_made is None
     return ", ".join(
         [*(["it has no end"] if endless else []), *(CAUSES.get(cause, cause) for cause in causes)]
     )
 
 
 def _shown(name: str | None) -> str:
-    from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - only the table needs rich
-
     return NONE if name is None else printable(name)
 
 
 def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:
     if audit.since or audit.until:
-        start = clock(audit.since) if audit.since else "the beginning"
-        end = f"{clock(audit.until)} (not included)" if audit.until else "now"
-        yield f"period: from {start} to {end}"
+        yield period(audit.since, audit.until)
     if not audit.states:
         yield "no session matches"
     elif not audit.faulty:
         yield "nothing is known to be missing"
     if len(audit.sessions) < audit.listed:
         yield f"{len(audit.sessions):,} of {counted(audit.listed, 'session')} shown (--top)"
-    if left_out:
-        yield f"no room for: {', '.join(left_out)} (--format json has them)"
-    yield f"as of {ago(audit.as_of, now)}" if audit.as_of else "nothing received yet"
+    yield from say_left_out(left_out)
+    yield fresh(audit.as_of, now)

@@ -1,27 +1,33 @@
-"""A report as a table for people, fitted to their terminal. Plain text, no control codes.
+"""A report as text: a table for people, fitted to their terminal, JSON and CSV for programs.
 
 Money is never cut, never rounded, and never shown as zero when it is unknown. What does not fit the
-width is left out as whole columns, and the table says so. Text of the ledger is shown as text: the
-name of a tenant can neither colour nor control the terminal.
+width is left out of the table as whole columns, and the table says so.
+
+The keys of JSON and CSV are public and only ever added to.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.numbers import ago, clock, counted, money, money_digits, seconds, share
+from msgspec import to_builtins
+
+from voicecosts.analytics.answers.report import measure_names
+from voicecosts.analytics.numbers import counted, fresh, money, money_column, period, seconds, share
 from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.question.filters import NONE
-from voicecosts.analytics.text.grid import Column, fit, lines, printable, wrapped
+from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
+from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
-    from decimal import Decimal
 
-    from voicecosts.analytics.answers.report import Report, Row
+    from voicecosts.analytics.answers.report import Completeness, Report, Row
 
 UNPRICED: Final = "unpriced"
+_MONEY: Final = ("cost", "estimated_cost")
 
 
 def as_table(report: Report, *, now: datetime, width: int | None = None) -> str:
@@ -30,13 +36,33 @@ def as_table(report: Report, *, now: datetime, width: int | None = None) -> str:
     measures, left_out = fit(groups, _measures(report), width)
     if not report.rows:  # where there is nothing, there is nothing to add up
         groups = [Column(it.head, []) for it in groups]
-    found = list(lines(groups, measures, width=width, total=True))
-    found += [""] * bool(report.rows)
-    for text in _footer(report, left_out, now):
-        found += wrapped(text, width)
-    for warning in report.warnings:
-        found += wrapped(f"! {warning}", width)
-    return "\n".join(found) + "\n"
+    table = [*lines(groups, measures, width=width, total=True), *[""] * bool(report.rows)]
+    return page(table, _footer(report, left_out, now), report.warnings, width=width)
+
+
+def as_json(report: Report) -> bytes:
+    """Return the report as one JSON object, indented, ending with a newline."""
+    return json_bytes(
+        {
+            "by": list(report.by),
+            "rows": [_plain(row) for row in report.rows],
+            "total": _plain(report.total),
+            "groups": report.groups,
+            "currency": report.currency,
+            "since": plain_moment(report.since),
+            "until": plain_moment(report.until),
+            "as_of": plain_moment(report.as_of),
+            "source": "snapshot",
+            "completeness": _completeness(report.completeness),
+            "warnings": list(report.warnings),
+            "notes": list(report.notes),
+        }
+    )
+
+
+def as_csv(report: Report) -> bytes:
+    """Return the rows as CSV with a header line; the total is left out so that columns add up."""
+    return csv_bytes([*report.by, *measure_names()], (_plain(row) for row in report.rows))
 
 
 def _group(report: Report, name: str) -> Column:
@@ -48,11 +74,15 @@ def _group(report: Report, name: str) -> Column:
 def _measures(report: Report) -> list[Column]:
     """Return the columns worth showing, the most wanted first. A column of zeros is not."""
     rows, total = (*report.rows, report.total), report.total
-    columns = [Column(f"cost {report.currency}", _money(row.cost for row in rows))]
+    columns = [
+        Column(f"cost {report.currency}", money_column((row.cost for row in rows), UNPRICED))
+    ]
     if total.unpriced_rows:
         columns.append(Column(UNPRICED, [f"{row.unpriced_rows:,}" for row in rows]))
     if total.estimated_cost:
-        columns.append(Column("estimated", _money(row.estimated_cost for row in rows)))
+        columns.append(
+            Column("estimated", money_column((row.estimated_cost for row in rows), UNPRICED))
+        )
     if Group.SESSION not in report.by:
         columns.append(Column("sessions", [f"{row.sessions:,}" for row in rows]))
     amounts: dict[str, Callable[[Row], str | int]] = {
@@ -72,23 +102,13 @@ def _measures(report: Report) -> list[Column]:
     return columns
 
 
-def _money(amounts: Iterable[Decimal | None]) -> list[str]:
-    """Return amounts with the same number of digits, enough for each of them."""
-    found = list(amounts)
-    digits = money_digits(found)
-    return [UNPRICED if amount is None else money(amount, digits) for amount in found]
-
-
 def _footer(report: Report, left_out: list[str], now: datetime) -> Iterator[str]:
     total = report.total
     if report.since or report.until:
-        start = clock(report.since) if report.since else "the beginning"
-        end = f"{clock(report.until)} (not included)" if report.until else "now"
-        yield f"period: from {start} to {end}"
+        yield period(report.since, report.until)
     if len(report.rows) < report.groups:
         yield f"{len(report.rows):,} of {counted(report.groups, 'row')} shown, the total is of all"
-    if left_out:
-        yield f"no room for: {', '.join(left_out)} (--format json has them)"
+    yield from say_left_out(left_out)
     if total.rows:
         yield (
             f"unpriced: {total.unpriced_rows:,} of {counted(total.rows, 'booking')} "
@@ -98,4 +118,29 @@ def _footer(report: Report, left_out: list[str], now: datetime) -> Iterator[str]
         part = money(total.estimated_cost)
         yield f"estimated: {part} {report.currency} ({share(total.estimated_cost, total.cost)})"
     yield from report.notes
-    yield f"as of {ago(report.as_of, now)}" if report.as_of else "nothing received yet"
+    yield fresh(report.as_of, now)
+
+
+def _plain(row: Row) -> dict[str, object]:
+    """Return a row of values that JSON and CSV can hold without loss."""
+    record = row.record()
+    for name, value in record.items():
+        if isinstance(value, Decimal):
+            record[name] = plain_money(value) if name in _MONEY else float(value)
+    return record
+
+
+def _completeness(missing: Completeness) -> dict[str, object]:
+    """Return what is missing, in the public order; what waits is one number."""
+    return {
+        "unpriced": to_builtins(missing.unpriced),
+        "dead_letters": missing.dead_letters,
+        "dropped": missing.dropped,
+        "unattributed": missing.unattributed,
+        "waiting": missing.waiting,
+        "running": missing.running,
+        "open_sessions": missing.open_sessions,
+        "abandoned_sessions": missing.abandoned_sessions,
+        "short_sessions": missing.short_sessions,
+        "short_at_most": plain_money(missing.short_at_most),
+    }

@@ -11,10 +11,9 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
-from rich.cells import cell_len, chop_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _GAP: Final = "  "
 _WIDE_NAME: Final = 36
@@ -32,7 +31,7 @@ class Column(Struct, frozen=True):
     @property
     def width(self) -> int:
         """How many cells of a terminal the column takes."""
-        return max(map(cell_len, (self.head, *self.cells)))
+        return max(map(_cells, (self.head, *self.cells)))
 
 
 def lines(
@@ -70,6 +69,21 @@ def fit(
     return numbers, []
 
 
+def page(
+    table: Iterable[str], sentences: Iterable[str], warnings: Iterable[str], *, width: int | None
+) -> str:
+    """Return a table with sentences below it, and warnings below those."""
+    found = list(table)
+    for text in (*sentences, *(f"! {warning}" for warning in warnings)):
+        found += wrapped(text, width)
+    return "\n".join(found) + "\n"
+
+
+def say_left_out(heads: list[str]) -> list[str]:
+    """Return the sentence about columns that did not fit, if there are any."""
+    return [f"no room for: {', '.join(heads)} (--format json has them)"] if heads else []
+
+
 def printable(text: str) -> str:
     """Return `text` with everything that a terminal would act on spelled out."""
     return "".join(
@@ -87,15 +101,24 @@ def wrapped(text: str, width: int | None) -> list[str]:
     )
 
 
+def _cells(text: str) -> int:
+    """Return how many cells of a terminal a text takes."""
+    from rich.cells import cell_len  # noqa: PLC0415 - JSON and CSV must work without it
+
+    return cell_len(text)
+
+
 def _row(
     names: list[str], numbers: list[str], widths: list[int], right: list[int]
 ) -> Iterator[str]:
     """Yield one row, on several lines where a name had to be folded."""
+    from rich.cells import chop_cells  # noqa: PLC0415 - see `_cells`
+
     folded = [chop_cells(name, width) for name, width in zip(names, widths, strict=True)]
     aligned = [[number.rjust(width)] for number, width in zip(numbers, right, strict=True)]
     for parts in zip_longest(*folded, *aligned, fillvalue=""):
         cells = [
-            part + " " * (width - cell_len(part))
+            part + " " * (width - _cells(part))
             for part, width in zip(parts, [*widths, *right], strict=True)
         ]
         yield _GAP.join(cells).rstrip()

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from tests.support.fleet import rate
-from voicecosts.analytics.answers.audited import State
+from voicecosts.analytics.question.columns import State
 from voicecosts.analytics.text.audit import CAUSES
 from voicecosts.consumer.store.ledger import Ledger
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.costs_process import ROOT
 from voicecosts import query
-from voicecosts.analytics.answers.books import compare
+from voicecosts.analytics.commands.demo import compare
 from voicecosts.producer.demo.calls import Billed
 
 CALLS = 12

@@ -32,9 +32,9 @@ from tests.support.sample_ledger import (
     write_status,
 )
 from voicecosts import query
-from voicecosts.analytics.answers.audit import audit
-from voicecosts.analytics.answers.audited import Audit, State
+from voicecosts.analytics.answers.audit import Audit, audit
 from voicecosts.analytics.errors import BadQuestion, NotALedger
+from voicecosts.analytics.question.columns import State
 from voicecosts.analytics.text.audit import CAUSES, as_csv, as_json, as_table
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.store.ledger import Ledger

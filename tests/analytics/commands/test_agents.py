@@ -106,9 +106,9 @@ def test_the_table_shows_each_agent_and_marks_the_default(costs: Costs, folder: 
     """In the order of registration; cells are cut, and what a provider holds is not shown."""
     shown = costs("list", "--agents-dir", str(folder))
     assert shown.returncode == 0
-    title, first, second = shown.stdout.splitlines()
+    title, _, first, second = shown.stdout.splitlines()
     assert title == (
-        "Name              Class      STT              LLM            TTS          Greeting"
+        "name              class      stt              llm            tts          greeting"
     )
     assert first == "dental (default)  Dental     deepgram/nova-3  make_llm()     -            -"
     assert second == (

@@ -27,7 +27,7 @@ from tests.support.costs_process import (
 )
 from tests.support.waiting import until, wait_until
 from voicecosts.analytics.commands import ledger as cli
-from voicecosts.consumer.errors import MissingExtra
+from voicecosts.analytics.errors import MissingExtra
 
 
 def up(folder: Path, *more: str) -> CostsProcess:

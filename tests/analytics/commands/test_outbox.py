@@ -32,9 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.delenv(name, raising=False)
 
     def ran(*arguments: str) -> Result:
-        return CliRunner().invoke(
-            app, ["outbox", *arguments, "--outbox-dir", str(tmp_path / "box")]
-        )
+        return CliRunner().invoke(app, [*arguments, "--outbox-dir", str(tmp_path / "box")])
 
     return ran
 
@@ -63,7 +61,7 @@ class TestStatus:
         left_behind(tmp_path / "box")
         lines = run("status").output.splitlines()
         assert lines[0].startswith("2 messages with 6 events in ")
-        assert lines[2].split() == ["For", "Held", "by", "Messages", "Events", "Size", "Oldest"]
+        assert lines[2].split() == ["for", "held", "by", "messages", "events", "size", "oldest"]
         (bus,) = [line for line in lines[3:] if line.startswith("nats://***@bus:4222 ")]
         assert "nobody (its process is gone)" in bus
         assert bus.endswith("2 h ago")

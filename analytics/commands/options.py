@@ -1,0 +1,70 @@
+"""The options that several commands have, each with one type and one help text."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+_DEFAULT_DATA_DIR: Final = "[default: $COSTS_DATA_DIR, or the user's data folder]"
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help=f"The ledger's data directory.  {_DEFAULT_DATA_DIR}"),
+]
+DataDirOrSnapshot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help=f"The ledger's data directory, or one snapshot file.  {_DEFAULT_DATA_DIR}",
+    ),
+]
+
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="From this moment on: 2026-11-21, 2026-11-21T14:03+01:00, 7d, 24h, 30m (minutes), "
+        "today or yesterday. UTC unless an offset is given.",
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Before this moment, in the same forms as --since."),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE",
+        help="Only these rows. Repeat it: the same column means either value, another column "
+        "means both. 'tenant=(none)' means no tenant.",
+    ),
+]
+TOP: Final = typer.Option(metavar="N", help="Show at most N rows; totals are of all rows.")
+
+Output = Annotated[
+    Format,
+    typer.Option("--format", metavar="FORMAT", help="table, json or csv; JSON and CSV are stable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+Servers = Annotated[
+    str | None,
+    typer.Option(metavar="URL,…", help="NATS servers, separated by commas.  [env: COSTS_SERVERS]"),
+]
+Credentials = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A NATS .creds or nkey seed file.  [env: COSTS_CREDENTIALS]"),
+]

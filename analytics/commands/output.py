@@ -1,0 +1,64 @@
+"""Writing to standard output: the answer and nothing else, fitted to a terminal, whole anywhere else."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import typer
+
+from voicecosts.analytics.commands.options import Format
+from voicecosts.analytics.errors import require
+
+
+class Answer(Protocol):
+    """What every answer has."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its reader must know, one sentence each."""
+
+
+A_contra = TypeVar("A_contra", bound=Answer, contravariant=True)
+
+
+class Text(Protocol[A_contra]):
+    """The module of `text` that makes an answer readable."""
+
+    def as_table(self, answer: A_contra, /, *, now: datetime, width: int | None = None) -> str:
+        """Return it for people, in lines of at most `width` cells."""
+
+    def as_json(self, answer: A_contra, /) -> bytes:
+        """Return it as one JSON object."""
+
+    def as_csv(self, answer: A_contra, /) -> bytes:
+        """Return its rows as CSV, which has no place for warnings."""
+
+
+def require_for(output: Format, *, needed_by: str) -> None:
+    """Raise `MissingExtra` when what an answer in this format needs is not installed."""
+    modules = ("duckdb", "rich") if output is Format.TABLE else ("duckdb",)
+    require(*modules, needed_by=needed_by)
+
+
+def write(answer: A_contra, output: Format, text: Text[A_contra], *, now: datetime) -> None:
+    """Write an answer to standard output, and a CSV's warnings to standard error."""
+    if output is Format.TABLE:
+        typer.echo(text.as_table(answer, now=now, width=width()), nl=False)
+        return
+    typer.echo(text.as_json(answer) if output is Format.JSON else text.as_csv(answer), nl=False)
+    if output is Format.CSV:
+        for warning in answer.warnings:
+            warn(warning)
+
+
+def warn(sentence: str) -> None:
+    """Write a warning to standard error."""
+    typer.echo(f"warning: {sentence}", err=True)
+
+
+def width() -> int | None:
+    """Return the width of the terminal; a pipe or a file has none, and gets everything."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
