@@ -65,7 +65,7 @@ def up(
     _require_ledger("`costs up`")
     _log_to_stderr()
     with PrivateBroker(config.data_dir, port=port) as broker:
-        with adopting((broker.url,)):
+        with adopting((broker.url,), config.data_dir):
             _run_with(broker, config)
         if broker.exited():
             raise BrokerFailed(f"it ended by itself; {broker.last_words()}")

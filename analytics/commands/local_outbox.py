@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from voicecosts.analytics.commands.output import warn
 from voicecosts.analytics.config import from_env
 from voicecosts.analytics.errors import MissingExtra, NoLedger, require
 from voicecosts.analytics.snapshot.files import STATUS, read_status
-from voicecosts.producer.config import ProducerConfig, outbox_folder
+from voicecosts.producer.config import ProducerConfig, command_project, outbox_folder
 from voicecosts.producer.errors import OutboxError, OutboxHeld
 from voicecosts.producer.events import now_us
 from voicecosts.producer.outbox.log import LocalLog, files
@@ -73,7 +72,7 @@ def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
     """
     root = _directory(data_dir)
     may_own = folder is not None or root == _directory(None)
-    folder = folder or _outbox_of(root)
+    folder = folder or outbox_folder(data_dir=root)
     try:
         status = read_status(root / STATUS)
         if not files(folder) and not (status and status.embedded):
@@ -89,7 +88,7 @@ def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
 def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
     """Return what opens the log for a ledger that runs: `None` while nothing is to be read."""
     root = _directory(data_dir)
-    folder = _outbox_of(root)
+    folder = outbox_folder(data_dir=root)
     may_own = root == _directory(None)
     said = ""
 
@@ -113,14 +112,17 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
 
 
 @contextlib.contextmanager
-def adopting(servers: tuple[str, ...]) -> Iterator[None]:
-    """Publish what dead processes left for `servers`, for as long as this is entered."""
+def adopting(servers: tuple[str, ...], data_dir: Path) -> Iterator[None]:
+    """Publish what dead processes left for `servers`, for as long as this is entered.
+
+    The outbox is the one that belongs to the data directory, as for booking.
+    """
     from voicecosts.producer.publishing.publisher import Publisher  # noqa: PLC0415 - loads the broker client
 
     config = ProducerConfig(
-        project=os.environ.get("COSTS_PROJECT", "").strip() or "voicecosts",
+        project=command_project(),
         servers=servers,
-        outbox_dir=outbox_folder(os.environ).absolute(),
+        outbox_dir=outbox_folder(data_dir=data_dir),
     )
     publisher = Publisher(config)
     try:
@@ -178,7 +180,3 @@ def _left(folder: Path, why: str) -> NotBooked:
 
 def _directory(data_dir: Path | None) -> Path:
     return (from_env().data_dir if data_dir is None else data_dir.expanduser()).absolute()
-
-
-def _outbox_of(data_dir: Path) -> Path:
-    return outbox_folder(os.environ, data_dir=data_dir).absolute()

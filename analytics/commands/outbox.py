@@ -7,7 +7,6 @@ living process holds for a server is left to it.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -95,13 +94,13 @@ def drain(
     these servers is published to them. Exits with 1 when something that could be moved was not.
     """
     from voicecosts.analytics.commands.local_outbox import book  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.producer.config import resolve  # noqa: PLC0415 - same
+    from voicecosts.producer.config import command_project, resolve  # noqa: PLC0415 - same
     from voicecosts.producer.errors import ConfigError, DrainIncomplete  # noqa: PLC0415 - same
     from voicecosts.producer.outbox.survey import outboxes  # noqa: PLC0415 - same
 
     folder = _folder(outbox_dir, data_dir)
     config = resolve(
-        project=os.environ.get("COSTS_PROJECT", "").strip() or "voicecosts",
+        project=command_project(),
         servers=servers,
         credentials=credentials,
         outbox_dir=folder,
@@ -155,8 +154,9 @@ def _publish(
 def _folder(outbox_dir: Path | None, data_dir: Path | None) -> Path:
     from voicecosts.producer.config import outbox_folder  # noqa: PLC0415 - `--help` is quick
 
-    named = outbox_dir or outbox_folder(os.environ, data_dir=data_dir)
-    return named.expanduser().absolute()
+    if outbox_dir is not None:
+        return outbox_dir.expanduser().absolute()
+    return outbox_folder(data_dir=data_dir and data_dir.expanduser())
 
 
 def _table(waiting: Sequence[Waiting]) -> list[str]:

@@ -32,6 +32,7 @@ from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import encode
+from voicecosts.producer.outbox.survey import outboxes
 from voicecosts.producer.subjects import subject
 
 UP = ("up", "--snapshot-interval", "0.1")
@@ -184,27 +185,38 @@ def test_a_ledger_that_runs_books_what_workers_without_a_server_leave(home: Path
     assert READY in up.log
 
 
-def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(home: Path) -> None:
-    """No other worker has to be started for them; `costs up` is enough."""
-    with CostsProcess(UP, home.parent / "up", environ_of(home)) as up:
+@pytest.mark.parametrize(
+    ("options", "variables", "outbox"),
+    [
+        ((), {"COSTS_DATA_DIR": "home"}, "home/outbox"),
+        (("--data-dir", "home"), {"COSTS_DATA_DIR": "other"}, "home/outbox"),
+        (("--data-dir", "home"), {"COSTS_OUTBOX_DIR": "spool"}, "spool"),
+    ],
+)
+def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(
+    tmp_path: Path, options: tuple[str, ...], variables: dict[str, str], outbox: str
+) -> None:
+    """`costs up` alone is enough, in the outbox of its own data directory or in the one named."""
+    arguments = [*UP, *(str(tmp_path / it) if it == "home" else it for it in options)]
+    environ = {name: str(tmp_path / value) for name, value in variables.items()}
+    home, folder = tmp_path / "home", tmp_path / outbox
+    with CostsProcess(arguments, tmp_path / "up", environ) as up:
         up.wait_ready()
         servers = json.loads((home / "up.json").read_text())["servers"]
         assert up.stop(signal.SIGINT) == 0
     left = calls(6, 3)
-    ran = subprocess.run(
-        [sys.executable, "-c", _LEAVE_BEHIND, servers, str(home / "outbox")],
+    subprocess.run(
+        [sys.executable, "-c", _LEAVE_BEHIND, servers, str(folder)],
         cwd=ROOT,
         check=True,
         timeout=60,
-        env={**os.environ, "COSTS_OUTBOX_DIR": str(home / "outbox")},
         stderr=subprocess.DEVNULL,
     )
-    assert ran.returncode == 0
-    assert waiting(home) > 0
-    with CostsProcess(UP, home.parent / "up", environ_of(home)) as up:
+    assert sum(found.messages for found in outboxes(folder)) > 0
+    with CostsProcess(arguments, tmp_path / "up", environ) as up:
         up.wait_ready()
         wait_until(lambda: booked(home) == totals(left), deadline_s=30)
-        assert waiting(home) == 0
+        wait_until(lambda: not any(found.messages for found in outboxes(folder)))
 
 
 _LEAVE_BEHIND = """
