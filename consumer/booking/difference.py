@@ -14,6 +14,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
+from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.pricing import Rate, Rated
 from voicecosts.producer.events import (
@@ -36,8 +37,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reading(Struct, frozen=True):
-    """The running totals of one meter at a moment, wherever they came from."""
+    """The running totals of one meter at a moment, and the message that brought them."""
 
+    delivery: Delivery
     meter: Meter
     number: int
     project: str
@@ -63,16 +65,28 @@ class MeterState(Struct, frozen=True):
 
 
 class Booking(Struct, frozen=True):
-    """One row of the ledger: what a reading added to its meter, and what that costs."""
+    """One row of the ledger: what a reading added to its meter, and what that costs.
 
-    reading: Reading
+    The names are the keys that `insert_bookings.sql` reads, and money is plain decimal text.
+    """
+
+    meter: Meter
+    number: int
+    project: str
+    tenant: str | None
+    provider_raw: str
+    occurred_at: int
     added: Quantities
-    cost: Decimal | None
+    last: RequestDetail | None
+    cost: str | None
     unpriced_reason: str | None
-    reported_cost: Decimal | None
+    reported_cost: str | None
     price_source: str | None
     price_version: str | None
     price_model: str | None
+    producer_id: str
+    batch_number: int
+    stream_sequence: int
 
 
 class Refusal(Struct, frozen=True):
@@ -82,11 +96,12 @@ class Refusal(Struct, frozen=True):
     detail: str
 
 
-def readings(event: MeterReading | SessionEnded) -> list[Reading]:
+def readings(delivery: Delivery, event: MeterReading | SessionEnded) -> list[Reading]:
     """Return the readings that an event carries: its own, or the final one of every meter."""
     if isinstance(event, MeterReading):
         return [
             Reading(
+                delivery,
                 meter_of(event),
                 event.number,
                 event.project,
@@ -100,6 +115,7 @@ def readings(event: MeterReading | SessionEnded) -> list[Reading]:
         ]
     return [
         Reading(
+            delivery,
             meter_of(event, final),
             event.number,
             event.project,
@@ -149,14 +165,23 @@ def book(
         return money
     cost, unpriced_reason = money
     row = Booking(
-        reading=reading,
-        added=Quantities(**added),
-        cost=cost,
-        unpriced_reason=unpriced_reason,
-        reported_cost=None if reading.reported_cost is None else reported - state.reported_cost,
-        price_source=rated.source,
-        price_version=rated.version,
-        price_model=rated.model,
+        reading.meter,
+        reading.number,
+        reading.project,
+        reading.tenant,
+        reading.provider_raw,
+        reading.occurred_at,
+        Quantities(**added),
+        reading.last,
+        None if cost is None else f"{cost:f}",
+        unpriced_reason,
+        None if reading.reported_cost is None else f"{reported - state.reported_cost:f}",
+        rated.source,
+        rated.version,
+        rated.model,
+        reading.delivery.producer_id,
+        reading.delivery.number,
+        reading.delivery.message.sequence,
     )
     return row, MeterState(reading.number, reading.totals, state.cost + (cost or ZERO), reported)
 

@@ -25,44 +25,17 @@ from voicecosts.consumer.booking.notes import Doubt, Note
 from voicecosts.consumer.pricing import Rate
 from voicecosts.producer.events import (
     Event,
-    Meter,
     MeterReading,
     ProducerReport,
-    Quantities,
-    RequestDetail,
     SessionEnded,
     SessionStarted,
 )
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from voicecosts.consumer.booking.message import DeadLetter
     from voicecosts.consumer.booking.sessions import SessionState
 
 _UNSEEN = MeterState()
-
-
-class BookingRow(Struct, frozen=True):
-    """A booking as `insert_bookings.sql` reads it, with the message that it came from."""
-
-    meter: Meter
-    number: int
-    project: str
-    tenant: str | None
-    provider_raw: str
-    occurred_at: int
-    added: Quantities
-    last: RequestDetail | None
-    cost: str | None
-    unpriced_reason: str | None
-    reported_cost: str | None
-    price_source: str | None
-    price_version: str | None
-    price_model: str | None
-    producer_id: str
-    batch_number: int
-    stream_sequence: int
 
 
 class StartRow(Struct, frozen=True):
@@ -81,7 +54,7 @@ class Entries:
 
     def __init__(self, sessions: dict[str, SessionState], rate: Rate) -> None:
         self.sessions = sessions
-        self.bookings: list[BookingRow] = []
+        self.bookings: list[Booking] = []
         self.starts: list[StartRow] = []
         self.ends: list[SessionEnded] = []
         self.notes: list[Note] = []
@@ -143,7 +116,7 @@ class Entries:
         """Book what can be booked. An end may have refusals of several meters: they become one."""
         refusals: list[Refusal] = []
         doubts: list[Doubt] = []
-        read = readings(event)
+        read = readings(delivery, event)
         for reading in read:
             result = book(reading, session.meters.get(reading.meter, _UNSEEN), self._rate)
             if isinstance(result, Refusal):
@@ -152,7 +125,7 @@ class Entries:
                 continue
             booking, session.meters[reading.meter] = result
             if booking is not None:
-                self.bookings.append(booking_row(booking, delivery))
+                self.bookings.append(booking)
                 if session.ended and not final:
                     later = reading.number > session.ended
                     reason = notes.AFTER_END if later else notes.CONTRADICTS_END
@@ -187,32 +160,3 @@ class Entries:
                 delivery.producer_id,
             )
         )
-
-
-def booking_row(booking: Booking, delivery: Delivery) -> BookingRow:
-    """Return `booking` as a row."""
-    reading = booking.reading
-    return BookingRow(
-        reading.meter,
-        reading.number,
-        reading.project,
-        reading.tenant,
-        reading.provider_raw,
-        reading.occurred_at,
-        booking.added,
-        reading.last,
-        _plain(booking.cost),
-        booking.unpriced_reason,
-        _plain(booking.reported_cost),
-        booking.price_source,
-        booking.price_version,
-        booking.price_model,
-        delivery.producer_id,
-        delivery.number,
-        delivery.message.sequence,
-    )
-
-
-def _plain(money: Decimal | None) -> str | None:
-    """Return money without an exponent, which `str` would write for a nano-dollar."""
-    return None if money is None else f"{money:f}"

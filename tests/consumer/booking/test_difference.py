@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.support.events import START_MS, ended, final, reading, session_id
+from tests.support.events import PRODUCER, START_MS, SUBJECT, ended, final, reading, session_id
 from tests.support.fleet import Priced, rate
+from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.difference import (
     NO_PRICE,
     Booking,
@@ -19,14 +20,16 @@ from voicecosts.consumer.booking.difference import (
     readings,
     session_time,
 )
-from voicecosts.consumer.booking.message import Reason
+from voicecosts.consumer.booking.message import Message, Reason
 from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
 from voicecosts.producer.events import Meter, Quantities, RequestDetail
+
+DELIVERY = Delivery(Message(SUBJECT, 31, b""), PRODUCER, 4, [])
 
 
 def one(number: int, **more: object) -> Reading:
     """Return what a meter reading with these fields reads."""
-    [read] = readings(reading(number, **more))
+    [read] = readings(DELIVERY, reading(number, **more))
     return read
 
 
@@ -88,7 +91,7 @@ class TestDifference:
         """The final totals in a session's end are readings like any other."""
         meters = final(requests=1), final(agent_label="Booker", requests=2)
         end = ended(7, *meters, tenant="acme", ended_at=99)
-        read = readings(end)
+        read = readings(DELIVERY, end)
         assert [(r.meter.agent_label, r.totals.requests) for r in read] == [
             ("Greeter", 1),
             ("Booker", 2),
@@ -102,13 +105,18 @@ class TestDifference:
         first, second = one(1, input_tokens=5), one(2, input_tokens=8, tenant="globex", project="x")
         assert first.meter == second.meter
         row = row_of(second, MeterState(1, Quantities(input_tokens=5)))
-        assert (row.reading.tenant, row.reading.project) == ("globex", "x")
+        assert (row.tenant, row.project) == ("globex", "x")
         assert row.added == Quantities(input_tokens=3)
 
     def test_the_request_detail_travels_with_the_row(self) -> None:
         """Detail is kept as it came and decides nothing."""
         last = RequestDetail(request_id="r-1", cancelled=True)
-        assert row_of(one(1, input_tokens=1, last=last), MeterState()).reading.last == last
+        assert row_of(one(1, input_tokens=1, last=last), MeterState()).last == last
+
+    def test_the_row_says_which_message_brought_it(self) -> None:
+        """A row of the ledger can be traced to its producer, batch and place in the stream."""
+        row = row_of(one(1, input_tokens=1), MeterState())
+        assert (row.producer_id, row.batch_number, row.stream_sequence) == (PRODUCER, 4, 31)
 
 
 class TestBackwards:
@@ -147,8 +155,8 @@ class TestMoney:
             row, state = book(one(number, characters=number), state, exact)  # type: ignore[misc]  # not refused
             assert row is not None
             costs.append(row.cost)
-        assert sum(filter(None, costs)) == Decimal("0.000000002")
-        assert costs == [Decimal(c).scaleb(-9) for c in (0, 1, 1, 0)]
+        assert sum(map(Decimal, costs)) == Decimal("0.000000002")
+        assert costs == [f"0.00000000{c}" for c in (0, 1, 1, 0)]
 
     def test_prices_are_those_of_the_session_start(self) -> None:
         """A meter has one price for its life: the moment inside its session id."""
@@ -165,7 +173,13 @@ class TestMoney:
     def test_a_free_row_costs_zero(self) -> None:
         """Zero is a price: only a row that is priced in full may have it."""
         row = row_of(one(1, input_tokens=5), MeterState(), Priced(Decimal(0)))
-        assert (row.cost, row.unpriced_reason) == (Decimal(0), None)
+        assert (row.cost, row.unpriced_reason) == ("0.000000000", None)
+
+    def test_money_is_written_without_an_exponent(self) -> None:
+        """A nano-dollar is 0.000000001 on every wire, and not 1E-9."""
+        row = row_of(one(1, input_tokens=1, reported_cost="0.000000001"), MeterState())
+        assert row.reported_cost == "0.000000001"
+        assert row_of(one(1), MeterState(), Priced(Decimal("1E-9"))).cost == "0.000000001"
 
     def test_without_any_price_the_cost_is_missing_with_a_reason(self) -> None:
         """Unpriced is NULL and why, never zero."""
@@ -181,7 +195,7 @@ class TestMoney:
         """A quantity without a price does not hide the cost of its neighbours."""
         priced = Priced(Decimal("0.7"), ("output_tokens",), "no_rate")
         row = row_of(one(1, input_tokens=5, output_tokens=5), MeterState(), priced)
-        assert (row.cost, row.unpriced_reason) == (Decimal("0.7"), "no_rate")
+        assert (row.cost, row.unpriced_reason) == ("0.700000000", "no_rate")
 
     def test_a_row_that_moved_only_unpriced_quantities_has_no_cost(self) -> None:
         """The money did not move and something unpriced did: that is unknown, not zero."""
@@ -195,19 +209,19 @@ class TestMoney:
         state = MeterState(1, Quantities(input_tokens=5, output_tokens=5), Decimal("0.7"))
         priced = Priced(Decimal("0.9"), ("output_tokens",), "no_rate")
         row = row_of(one(2, input_tokens=6, output_tokens=5), state, priced)
-        assert (row.cost, row.unpriced_reason) == (Decimal("0.2"), None)
+        assert (row.cost, row.unpriced_reason) == ("0.200000000", None)
 
     def test_a_lower_price_book_corrects_the_meter_down(self) -> None:
         """Money follows the prices known at the last reading, even when they fell since."""
         state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
         row = row_of(one(2, input_tokens=6), state, Priced(Decimal("0.6")))
-        assert row.cost == Decimal("-0.1")
+        assert row.cost == "-0.100000000"
 
     def test_a_price_that_vanished_takes_back_what_was_booked(self) -> None:
         """Else the same totals would cost more when they came in two readings than in one."""
         state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
         row = row_of(one(2, input_tokens=6), state, Priced(None, reason="unknown_model"))
-        assert (row.cost, row.unpriced_reason) == (Decimal("-0.7"), "unknown_model")
+        assert (row.cost, row.unpriced_reason) == ("-0.700000000", "unknown_model")
 
     def test_a_first_large_request_costs_the_same_in_one_reading_or_in_two(self) -> None:
         """A list that charges large requests more makes the whole meter unpriced, whenever."""
@@ -221,7 +235,7 @@ class TestMoney:
         second, _ = booked(large, after, list_rate)
         alone, _ = booked(large, MeterState(), list_rate)
         assert first.cost is not None
-        assert second.cost == -first.cost
+        assert second.cost == f"-{first.cost}"
         assert alone.cost is None
         assert second.unpriced_reason == alone.unpriced_reason
 
@@ -237,7 +251,7 @@ class TestReportedCost:
         """What the provider reports is kept beside our money, by the same rule."""
         state = MeterState(1, Quantities(input_tokens=5), reported_cost=Decimal("0.5"))
         row = row_of(one(2, input_tokens=6, reported_cost="0.75"), state)
-        assert row.reported_cost == Decimal("0.25")
+        assert row.reported_cost == "0.25"
 
     def test_a_silent_reading_reports_nothing_and_changes_nothing(self) -> None:
         """A provider that says nothing has not said zero."""
@@ -253,4 +267,4 @@ class TestReportedCost:
         """A charge without usage is still a charge."""
         state = MeterState(1, Quantities(input_tokens=5), reported_cost=Decimal("0.5"))
         row = row_of(one(2, input_tokens=5, reported_cost="0.6"), state)
-        assert (row.added, row.reported_cost) == (Quantities(), Decimal("0.1"))
+        assert (row.added, row.reported_cost) == (Quantities(), "0.1")
