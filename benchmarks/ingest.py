@@ -149,7 +149,7 @@ def insert_only(messages: list[Message], folder: Path, group: int = 500) -> int:
         prepared.append(entries)
     layout = Layout(folder)
     layout.ledger_dir.mkdir(parents=True)
-    connection = open_database(layout, memory_limit="1GB", now_us=0)
+    connection = open_database(layout, 0)
     rows = sum(len(entries.bookings) for entries in prepared)
     with measured("floor: DuckDB insert and commit only", rows):
         for entries in prepared:

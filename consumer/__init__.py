@@ -1,6 +1,6 @@
-"""Book what the workers report: readings in, one exact ledger row per difference out.
+"""The ledger: book what workers report, one exact row per difference.
 
-The way through this package is one corridor: a message is decoded, its readings are booked, the
-bookings are rated, and all of it enters the ledger in one transaction. Importing the package
+`booking` turns messages into rows and `pricing` rates them, both without I/O; `broker` fetches
+messages and `store` writes rows; `consume` and `local` put the four together. Importing the package
 loads neither a database nor a broker client.
 """

@@ -68,7 +68,7 @@ def open_and_book(data_dir: Path, log: LocalLog | None) -> int:
     """
     ahead = _Ahead(log)
     last = read_heartbeat(Layout(data_dir).heartbeat)
-    was_left_alone = last is not None and last.embedded and not last.is_settled
+    was_left_alone = last is not None and last.embedded and not last.is_final
     if ahead.is_empty() and not was_left_alone:
         confirm(data_dir)
         return 0

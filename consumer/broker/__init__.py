@@ -1,1 +1,1 @@
-"""Everything that speaks NATS or runs a nats-server."""
+"""Everything that speaks NATS or runs a nats-server. Imports the types of a message from booking."""

@@ -1,4 +1,4 @@
-"""The ledger on disk: the only part of the consumer that knows DuckDB.
+"""The ledger on disk: everything that opens DuckDB or the data directory. Imports booking, and from pricing a type.
 
-One process writes the ledger file; everybody else reads the snapshots that it publishes.
+One process writes the ledger file; all others read the snapshots that it publishes.
 """

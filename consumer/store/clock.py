@@ -1,7 +1,7 @@
 """Time for the store: the clocks it reads, and how often a snapshot may be published.
 
-A copy of a big ledger is work, so the next one waits for twenty times as long as the last took,
-and never less than a few seconds: publishing costs at most a twentieth of the time.
+The next snapshot waits for twenty times as long as the last one took, and at least a few seconds:
+publishing a large ledger costs at most a twentieth of the time.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def utc_now() -> datetime:
-    """Return the moment, with its zone."""
+    """Return the time now, with its zone."""
     return datetime.now(UTC)
 
 
 class Clock(Struct, frozen=True):
-    """What the ledger reads time from: the calendar, and a count of seconds that never jumps."""
+    """Where the ledger reads time: `now` is the calendar, `ticks` counts seconds and never jumps."""
 
     now: Callable[[], datetime] = utc_now
     ticks: Callable[[], float] = time.monotonic
@@ -48,9 +48,9 @@ class Pacing:
         self._next: float | None = None
 
     def due(self, now: float) -> bool:
-        """Return whether enough time has passed at `now` (monotonic seconds)."""
+        """Return whether enough time has passed at `now` (`Clock.ticks`)."""
         return self._next is None or now >= self._next
 
     def tried(self, now: float, took_s: float) -> None:
-        """Note that a publish ended at `now`, well or not."""
+        """Record that a publish ended at `now`, successful or not."""
         self._next = now + max(self._min_interval_s, self._copy_factor * took_s)

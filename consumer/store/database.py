@@ -1,8 +1,8 @@
 """Open the ledger file and bring its tables and views up to the version that this code knows.
 
 A migration is a numbered file, applied in one transaction with its row in `schema_migrations`, so
-a kill leaves it done or not begun. A new ledger takes its place only when it is whole. A ledger of
-a newer version is not touched, not even to fold in its write-ahead log.
+a kill leaves it done or not begun. A new ledger gets its name only when it is complete. A ledger of
+a newer version is not touched: not even its write-ahead log is replayed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from voicecosts.consumer.store.layout import Layout
 
 _FORMAT = "v1.5.0"  # the oldest format that has what we use: 1.5 and 2.0 both read and write it
-_NEVER = "1TB"  # only the publisher checkpoints: a copy must not meet a moving file
+_MEMORY = "1GB"
+_NEVER = "1TB"  # only `snapshots` checkpoints: the file must not change while it is copied
 
 
-def open_database(layout: Layout, *, memory_limit: str, now_us: int) -> duckdb.DuckDBPyConnection:
+def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
     """Return a connection to the ledger, created or migrated if it must be."""
     with translated(layout.ledger):
         if layout.ledger.exists():
             _refuse_newer(layout.ledger)
         else:
-            _create(layout, memory_limit=memory_limit, now_us=now_us)
-        connection = _connect(layout.ledger, memory_limit)
+            _create(layout, now_us)
+        connection = _connect(layout.ledger)
         try:
             _migrate(connection, now_us)
             connection.execute(sql.VIEWS)
@@ -43,27 +44,27 @@ def open_database(layout: Layout, *, memory_limit: str, now_us: int) -> duckdb.D
         return connection
 
 
-def _connect(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(
         path,
         config={
             "storage_compatibility_version": _FORMAT,
             "wal_autocheckpoint": _NEVER,
-            "memory_limit": memory_limit,
+            "memory_limit": _MEMORY,
         },
     )
 
 
-def _create(layout: Layout, *, memory_limit: str, now_us: int) -> None:
-    # 1. A ledger beside the ledger. If we die, the next open removes it and starts over.
-    connection = _connect(layout.unborn, memory_limit)
+def _create(layout: Layout, now_us: int) -> None:
+    # 1. A draft under another name. If we die, the next open removes it and starts over.
+    connection = _connect(layout.draft)
     _migrate(connection, now_us)
     connection.close()
-    # 2. All of it is in the one file, and on the disk.
-    with layout.unborn.open("rb") as file:
+    # 2. All of it is in the one file, and on disk.
+    with layout.draft.open("rb") as file:
         os.fsync(file.fileno())
-    # 3. Now it is the ledger: there is never half a one under this name.
-    layout.unborn.rename(layout.ledger)
+    # 3. Now it is the ledger: there is never an incomplete one under this name.
+    layout.draft.rename(layout.ledger)
     sync_folder(layout.ledger_dir)
 
 

@@ -1,4 +1,4 @@
-"""The border to DuckDB and the disk: their errors become ours here and nowhere else."""
+"""The border to DuckDB and the disk: their errors are translated here and nowhere else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FULL = ("No space left", "Disk quota exceeded", "File too large")
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise what DuckDB or the disk says about the ledger at `path` as one of our errors."""
+    """Raise an error of DuckDB or the disk about the ledger at `path` as one of ours."""
     try:
         yield
     except (duckdb.Error, OSError) as error:

@@ -1,4 +1,4 @@
-"""Files of the data directory: the lock of the one writer, and moves that are safe against a kill.
+"""Files of the data directory: the lock of the one writer, and steps that a kill cannot spoil.
 
 The operating system holds the lock, so it is free as soon as its holder has ended, however it ended.
 """
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class WriterLock:
-    """An exclusive lock on a file, with the holder's pid inside for whoever comes second."""
+    """An exclusive lock on a file, which holds the pid of its holder."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
 
     @classmethod
     def acquire(cls, path: Path) -> Self:
-        """Take the lock, or raise `LedgerInUse` and say who has it."""
+        """Take the lock, or raise `LedgerInUse` with the pid of its holder."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,14 +37,14 @@ class WriterLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Let go. The file stays: removing it would let two processes hold two files."""
+        """Release the lock. The file stays: removed, two processes could hold two files."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` last."""
+    """Make renames in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

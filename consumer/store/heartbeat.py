@@ -1,8 +1,8 @@
-"""What the writer says of itself in `ledger.json`, so that a reader can trust an old snapshot.
+"""The heartbeat in `ledger.json`: it tells a reader how far an old snapshot can be trusted.
 
-A quiet night publishes no snapshot. The heartbeat tells that this is silence and not death: `as_of`
-is the moment until which the published snapshot holds everything that the ledger received. A ledger
-that is opened only to book what waits on its host says so: nobody needs to run it.
+While nothing is booked no snapshot is published, and the heartbeat shows that the writer is alive:
+`as_of` is the moment until which the published snapshot holds everything that the ledger received.
+A ledger that is opened only to book what waits on its host says so: it does not have to run.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class Heartbeat(Struct, frozen=True):
-    """One beat. `waiting` counts messages not yet fetched, if the writer knows.
+    """One heartbeat. `waiting` counts messages not yet fetched, if the writer knows.
 
     `embedded` is true when the writer was opened to book what waited, and closed again. `whole` says
-    that the snapshot holds everything that the ledger does, as far as the writer knows.
+    that the snapshot holds everything that the ledger holds, as far as the writer knows.
     """
 
     snapshot: int
@@ -40,8 +40,8 @@ class Heartbeat(Struct, frozen=True):
     whole: bool = False
 
     @property
-    def is_settled(self) -> bool:
-        """Whether the writer has left, and nothing of its work is missing in the snapshot."""
+    def is_final(self) -> bool:
+        """Whether the writer was closed in order: the snapshot holds all of its work."""
         return self.whole and not self.running
 
     @property
@@ -56,7 +56,7 @@ def utc_text(moment: datetime) -> str:
 
 
 def read_heartbeat(path: Path) -> Heartbeat | None:
-    """Return the last beat, or None when there is none that can be read."""
+    """Return the last heartbeat, or None when there is none that can be read."""
     try:
         beat = msgspec.json.decode(path.read_bytes(), type=Heartbeat)
         has_zone = beat.moment.tzinfo is not None
@@ -66,7 +66,7 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
 
 
 def write_heartbeat(path: Path, beat: Heartbeat) -> None:
-    """Replace the heartbeat at once: a reader sees the old one or the new one, whole."""
+    """Replace the heartbeat by a rename: a reader sees the old one or the new one."""
     draft = path.with_name(path.name + ".tmp")
     try:
         draft.write_bytes(msgspec.json.encode(beat))
@@ -76,25 +76,24 @@ def write_heartbeat(path: Path, beat: Heartbeat) -> None:
 
 
 def confirm(data_dir: Path, clock: Clock | None = None) -> bool:
-    """Move `as_of` on to this moment where nothing waits for a ledger that nobody runs.
+    """Advance `as_of` to this moment when nothing waits for an embedded ledger.
 
-    Only the holder of the writer's lock may say that, and only after an embedded ledger that was
-    closed in order; after any other end somebody has to open the ledger and look. Return whether
-    it was said.
+    Only the holder of the writer's lock may do that, and only after an embedded ledger that was
+    closed in order; after any other end the ledger has to be opened. Return whether it was done.
 
     Raises:
-        SnapshotFailed: The disk said no; readers see an older moment.
+        SnapshotFailed: The heartbeat could not be written; readers see the older moment.
     """
     layout = Layout(data_dir)
     if not layout.ledger.exists():
         return False
     try:
         lock = WriterLock.acquire(layout.lock)
-    except LedgerInUse:  # its holder tells the readers
+    except LedgerInUse:  # its holder writes the heartbeat
         return False
     try:
         last = read_heartbeat(layout.heartbeat)
-        if last is None or not (last.is_settled and last.embedded):
+        if last is None or not (last.is_final and last.embedded):
             return False
         now = (clock or Clock()).now()
         write_heartbeat(layout.heartbeat, replace(last, as_of=utc_text(now), pid=os.getpid()))

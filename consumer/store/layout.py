@@ -1,8 +1,8 @@
 """Where everything lies in the data directory.
 
-<data_dir>/ledger/ledger.duckdb   the ledger: of one writer alone
+<data_dir>/ledger/ledger.duckdb   the ledger: one writer, no readers
 <data_dir>/ledger/lock            held by that writer, its pid inside
-<data_dir>/costs-<n>.duckdb       published snapshots, never changed after
+<data_dir>/costs-<n>.duckdb       published snapshots, never changed afterwards
 <data_dir>/costs.duckdb           a link to the newest snapshot: what readers open
 <data_dir>/ledger.json            the writer's heartbeat
 """
@@ -34,8 +34,8 @@ class Layout(Struct, frozen=True):
         return self.ledger_dir / "ledger.duckdb"
 
     @property
-    def unborn(self) -> Path:
-        """A ledger that is being created; it takes its place only when it is whole."""
+    def draft(self) -> Path:
+        """A ledger that is being created; it is renamed to `ledger` when it is complete."""
         return self.ledger_dir / "unborn.tmp"
 
     @property
@@ -50,7 +50,7 @@ class Layout(Struct, frozen=True):
 
     @property
     def heartbeat(self) -> Path:
-        """What the writer says of itself."""
+        """The heartbeat of the writer."""
         return self.data_dir / "ledger.json"
 
     def snapshot(self, number: int) -> Path:
@@ -58,12 +58,12 @@ class Layout(Struct, frozen=True):
         return self.data_dir / f"costs-{number}.duckdb"
 
     def snapshots(self) -> dict[int, Path]:
-        """Return the snapshots that are there, oldest first."""
+        """Return the paths of all snapshots by number, oldest first."""
         found = ((_SNAPSHOT.fullmatch(path.name), path) for path in self.data_dir.iterdir())
         return dict(sorted((int(match[1]), path) for match, path in found if match))
 
     def leftovers(self) -> list[Path]:
-        """Return what a killed writer may have left half done. Only the lock's holder may ask."""
+        """Return what a killed writer may have left unfinished. Only the lock's holder may ask."""
         return [
             *self.data_dir.glob("*.tmp"),
             *self.ledger_dir.glob("unborn.tmp*"),

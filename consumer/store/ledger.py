@@ -1,12 +1,13 @@
-"""The ledger: messages go in, every commit is whole, snapshots come out.
+"""The ledger: it books messages in transactions and publishes snapshots of what is booked.
 
-What was applied is on the disk when `apply` returns, and applying it again changes nothing; so a
+What was applied is on disk when `apply` returns, and applying it again changes nothing; so a
 message is acked after `apply` and never before. One process writes, from one thread at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Self
 
 import duckdb
@@ -23,7 +24,7 @@ from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, remove
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.load import load_sessions
-from voicecosts.consumer.store.snapshots import Publisher
+from voicecosts.consumer.store.snapshots import Snapshots
 from voicecosts.consumer.store.write import write_entries, write_state
 from voicecosts.producer.events import ProducerReport
 
@@ -38,15 +39,18 @@ if TYPE_CHECKING:
     from voicecosts.consumer.pricing import Rate
 
 
-_CLOSED = "it was closed"
+class _State(Enum):
+    OPEN = auto()
+    FAILED = auto()
+    CLOSED = auto()
 
 
 class Ledger:
     """The one writer of a data directory. Open it with `Ledger.open`, close it when done.
 
-    Its state beside the file is `_active`, which holds committed knowledge only and changes in
-    one place: after a commit. After a failed write the file decides what is true, so the ledger
-    takes no more work and must be opened anew.
+    What it keeps in memory is `_active`, which holds committed state only and changes in one
+    place: after a commit. After a failed write only the file tells what was written, so the ledger
+    takes no more work and must be opened again.
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class Ledger:
         lock: WriterLock,
         connection: duckdb.DuckDBPyConnection,
         rate: Rate,
-        publisher: Publisher,
+        snapshots: Snapshots,
         clock: Clock,
         active: ActiveSessions,
         sequence: int,
@@ -65,11 +69,12 @@ class Ledger:
         self._lock = lock
         self._connection = connection
         self._rate = rate
-        self._publisher = publisher
+        self._snapshots = snapshots
         self._clock = clock
         self._active = active
         self._sequence = sequence
-        self._stopped: str | None = None
+        self._state = _State.OPEN
+        self._reason = ""  # why it takes no more work
 
     @classmethod
     def open(
@@ -79,7 +84,6 @@ class Ledger:
         *,
         clock: Clock | None = None,
         pacing: Pacing | None = None,
-        memory_limit: str = "1GB",
         cached_sessions: int = CACHED_SESSIONS,
         embedded: bool = False,
     ) -> Self:
@@ -97,26 +101,26 @@ class Ledger:
         clock = clock or Clock()
         layout = Layout(data_dir)
         with contextlib.ExitStack() as undo:
-            lock = _claim(layout)
+            lock = _lock(layout)
             undo.callback(lock.release)
             now_us = micros(clock.now())
-            connection = open_database(layout, memory_limit=memory_limit, now_us=now_us)
+            connection = open_database(layout, now_us)
             undo.callback(connection.close)
-            sequence, number = _state(connection, layout)
-            publisher = Publisher(
+            sequence, number = _load_state(connection, layout)
+            snapshots = Snapshots(
                 connection, layout, clock, pacing or Pacing(), number, embedded=embedded
             )
             if embedded:
-                publisher.resume()
+                snapshots.resume()
             else:
-                publisher.publish(sequence)
+                snapshots.publish(sequence)
             undo.pop_all()
         return cls(
             layout=layout,
             lock=lock,
             connection=connection,
             rate=rate,
-            publisher=publisher,
+            snapshots=snapshots,
             clock=clock,
             active=ActiveSessions(cached_sessions),
             sequence=sequence,
@@ -130,16 +134,16 @@ class Ledger:
     @property
     def snapshot(self) -> int:
         """The number of the published snapshot."""
-        return self._publisher.number
+        return self._snapshots.number
 
     def apply(self, messages: Sequence[Message]) -> Applied:
         """Book `messages` in one transaction; when this returns, they may be acked.
 
         Raises:
-            LedgerWriteFailed: Nothing of it was booked for sure; the messages must not be acked.
+            LedgerWriteFailed: It may not be booked, so the messages must not be acked.
             LedgerClosed: A write failed before, or the ledger is closed.
         """
-        self._refuse_if_stopped()
+        self._require_open()
         now_us = micros(self._clock.now())
         reads = [read(message) for message in messages]
         deliveries = [delivery for delivery, _ in reads if delivery is not None]
@@ -156,16 +160,17 @@ class Ledger:
         """Publish everything booked so far, now, and return the number of the snapshot.
 
         Raises:
-            SnapshotFailed: The disk said no. What is booked is safe, and the ledger goes on.
+            SnapshotFailed: The disk is full or read-only. What is booked is safe, and the ledger
+                can go on.
         """
-        self._refuse_if_stopped()
+        self._require_open()
         with self._stopping():
-            return self._publisher.publish(self._sequence)
+            return self._snapshots.publish(self._sequence)
 
     def publish_if_due(self) -> bool:
         """Publish if something changed and enough time has passed; return whether it did."""
-        self._refuse_if_stopped()
-        if not self._publisher.due():
+        self._require_open()
+        if not self._snapshots.due():
             return False
         self.publish_snapshot()
         return True
@@ -176,23 +181,27 @@ class Ledger:
         `waiting` is how many messages are in the stream and not yet fetched, if that is known.
 
         Raises:
-            SnapshotFailed: The disk said no. What is booked is safe, and the ledger goes on.
+            SnapshotFailed: The disk is full or read-only. What is booked is safe, and the ledger
+                can go on.
         """
-        self._publisher.beat(waiting, running=running, at_once=not running)
+        self._snapshots.beat(waiting, running=running, at_once=not running)
 
     def close(self) -> None:
-        """Publish what is not published yet, say that nobody writes any more, and let go."""
-        if self._stopped == _CLOSED:
+        """Publish what is not published yet, mark the heartbeat as stopped, and release the file."""
+        if self._state is _State.CLOSED:
             return
-        healthy, self._stopped = self._stopped is None, _CLOSED
-        self._publisher.changed = self._publisher.changed or not healthy
-        with contextlib.ExitStack() as parting:  # from the last to the first, whatever fails
-            parting.callback(self._lock.release)
-            parting.enter_context(translated(self._layout.ledger))
-            parting.callback(self._connection.close)
-            parting.callback(self.heartbeat, running=False)
-            if healthy and self._publisher.changed:
-                self._publisher.publish(self._sequence)
+        healthy, self._state = self._state is _State.OPEN, _State.CLOSED
+        self._reason = self._reason or "it was closed"
+        self._snapshots.changed = self._snapshots.changed or not healthy
+        with (
+            contextlib.ExitStack() as closing
+        ):  # runs from the last to the first, even if one fails
+            closing.callback(self._lock.release)
+            closing.enter_context(translated(self._layout.ledger))
+            closing.callback(self._connection.close)
+            closing.callback(self.heartbeat, running=False)
+            if healthy and self._snapshots.changed:
+                self._snapshots.publish(self._sequence)
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +215,7 @@ class Ledger:
         self.close()
 
     def __repr__(self) -> str:
-        state = self._stopped or f"{len(self._active)} sessions cached, snapshot {self.snapshot}"
+        state = self._reason or f"{len(self._active)} sessions cached, snapshot {self.snapshot}"
         return f"Ledger({str(self._layout.ledger)!r}: {state})"
 
     def _sessions(self, deliveries: Sequence[Delivery]) -> dict[str, SessionState]:
@@ -223,7 +232,7 @@ class Ledger:
     def _commit(self, entries: Entries, sequence: int, now_us: int) -> dict[str, int]:
         with self._stopping(), translated(self._layout.ledger):
             self._connection.begin()
-            # 1. The rows, in a transaction. If we die, none is in, and the messages come again.
+            # 1. The rows, in a transaction. If we die, none is booked, and the messages come again.
             added = write_entries(self._connection, entries, now_us)
             if not any(added.values()) and sequence <= self._sequence:
                 self._connection.rollback()
@@ -232,36 +241,36 @@ class Ledger:
                     self._connection,
                     as_of_us=now_us,
                     sequence=max(self._sequence, sequence),
-                    snapshot=self._publisher.number,
+                    snapshot=self._snapshots.number,
                 )
-                self._publisher.changed = self._publisher.changed or any(added.values())
+                self._snapshots.changed = self._snapshots.changed or any(added.values())
                 # 2. All or nothing. If we die here or later, the messages come again and find
                 #    either nothing of theirs booked or everything.
                 self._connection.commit()
-        # 3. Only what is on the disk is known.
+        # 3. The cache takes over only what is on disk.
         self._active.keep(entries.sessions)
         self._sequence = max(self._sequence, sequence)
         return added
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:
-        """Take no more work after a failure: only the file knows what of it was written."""
+        """Take no more work after a failure: only the file tells how much of it was written."""
         try:
             yield
         except SnapshotFailed:
             raise
         except BaseException as error:
-            self._stopped = f"it failed ({error})"
+            self._state, self._reason = _State.FAILED, f"it failed ({error})"
             with contextlib.suppress(duckdb.Error):
                 self._connection.rollback()
             raise
 
-    def _refuse_if_stopped(self) -> None:
-        if self._stopped is not None:
-            raise LedgerClosed(self._layout.ledger, self._stopped)
+    def _require_open(self) -> None:
+        if self._state is not _State.OPEN:
+            raise LedgerClosed(self._layout.ledger, self._reason)
 
 
-def _state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int]:
+def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int]:
     """Return the highest sequence applied and the highest snapshot number ever used."""
     with translated(layout.ledger):
         row = connection.execute(sql.LOAD_STATE).fetchone()
@@ -269,8 +278,8 @@ def _state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, 
     return sequence, max(number, *layout.snapshots(), 0)
 
 
-def _claim(layout: Layout) -> WriterLock:
-    """Become the one writer of the data directory, and clear away what a killed one left."""
+def _lock(layout: Layout) -> WriterLock:
+    """Become the one writer of the data directory, and remove what a killed one left unfinished."""
     with contextlib.ExitStack() as undo:
         try:
             layout.ledger_dir.mkdir(parents=True, exist_ok=True)

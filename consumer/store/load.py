@@ -1,8 +1,8 @@
-"""Derive what the ledger knows of some sessions from its rows.
+"""Derive the state of some sessions from their rows.
 
 There is no index: session ids are UUIDv7 and rows arrive in order of time, so a range of ids skips
-nearly all of the table. One very late session would stretch a single range over everything, so the
-ids are parted where they lie far apart.
+nearly all of the table. One very late session would stretch a single range over the whole table, so
+ids that lie far apart are loaded by several ranges.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import duckdb
 
 MAX_RANGES: Final = 32
-"""Ranges of one load, at most: each is a query of its own."""
+"""Ranges of one load, at most: each is one query."""
 
 MIN_GAP_MS: Final = 3_600_000
 
@@ -46,7 +46,7 @@ def load_sessions(
 
 
 def ranges(session_ids: Iterable[str]) -> list[list[str]]:
-    """Part session ids, in order, at their widest gaps: those of over an hour, a few at most."""
+    """Split sorted session ids at their widest gaps: those of over an hour, `MAX_RANGES` - 1 at most."""
     ids = sorted(session_ids)
     if not ids:
         return []

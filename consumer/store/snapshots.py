@@ -1,9 +1,9 @@
 """Publish copies of the ledger that any number of readers may open, and say how fresh they are.
 
-Everything here can fail without a booked row being at risk. The publisher is the only one who
-checkpoints: between two checkpoints the ledger file does not change, so a plain copy is whole. A
-snapshot is written once and never changed. The link `costs.duckdb` always points to a whole one,
-so a reader never meets half a file, and one that is already open stays what it was.
+Nothing that fails here puts a booked row at risk. Only this module checkpoints: between two
+checkpoints the ledger file does not change, so a plain copy of it is complete. A snapshot is
+written once and never changed. The link `costs.duckdb` always points to a complete one, so a
+reader never finds half a file, and a snapshot that is open stays as it was.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_INTERVAL_S: Final = 1.0
 
 KEPT: Final = 3
-"""Snapshots that stay, at least: the current one and two that readers may be about to open."""
+"""Snapshots that are kept at least: the current one and two that readers may be about to open."""
 
 GRACE_S: Final = 15.0
-"""A snapshot younger than this stays too: its reader may have followed the link a moment ago."""
+"""A younger snapshot is kept too: a reader may have followed the link to it a moment ago."""
 
 
-class Publisher:
+class Snapshots:
     """The snapshots and the heartbeat of one open ledger.
 
     `changed` says whether the ledger may hold more than the published snapshot. It is set before a
@@ -66,21 +66,20 @@ class Publisher:
         self.number = number
 
     def resume(self) -> None:
-        """Go on from the snapshot of a writer that left in order: it holds everything.
+        """Continue from the last snapshot, if its writer was closed in order: it holds everything.
 
-        From here until the next publish a reader can see that a writer is at work, so that its
-        death would not go unnoticed. After a death, or without a snapshot, there is something to
-        publish.
+        The heartbeat then says that a writer is at work, so that readers notice if it dies. After
+        a death, or without a snapshot, `changed` stays true and the next close publishes.
         """
         last = read_heartbeat(self._layout.heartbeat)
-        if last is None or not last.is_settled or last.snapshot != self.number:
+        if last is None or not last.is_final or last.snapshot != self.number:
             return
         if self._layout.snapshot(last.snapshot).exists():
             self._as_of, self._waiting, self.changed = last.moment, last.waiting, False
             self._write(self._as_of, running=True)
 
     def due(self) -> bool:
-        """Return whether there is something to publish and it is time to."""
+        """Return whether something changed and the next publish is due."""
         return self.changed and self._pacing.due(self._clock.ticks())
 
     def publish(self, sequence: int) -> int:
@@ -89,7 +88,8 @@ class Publisher:
         `sequence` is the highest place in the stream that was applied.
 
         Raises:
-            SnapshotFailed: The disk said no. Everything is booked, readers keep what they have.
+            SnapshotFailed: The copy could not be written. What is booked is safe, and readers keep
+                the last snapshot.
             LedgerWriteFailed: The ledger itself could not be written.
         """
         number = self.number + 1
@@ -97,7 +97,7 @@ class Publisher:
         began = self._clock.ticks()
         try:
             with translated(self._layout.ledger):
-                # 1. The ledger says of which moment it speaks. If we die, a later one overwrites it.
+                # 1. The file records its moment and number. If we die, the next publish does so anew.
                 self._connection.begin()
                 write_state(
                     self._connection, as_of_us=micros(now), sequence=sequence, snapshot=number
@@ -105,9 +105,9 @@ class Publisher:
                 self._connection.commit()
                 # 2. Every committed row is in the one file. If we die, the ledger opens as it is.
                 self._connection.execute("CHECKPOINT")
-            self._check_whole()
+            self._check_complete()
             # 3. The copy appears under its number, then under the name that readers open.
-            publish_copy(self._layout, number)
+            _copy(self._layout, number)
         finally:
             ended = self._clock.ticks()
             self._pacing.tried(ended, ended - began)
@@ -115,19 +115,19 @@ class Publisher:
         self.changed = False
         self._as_of = now
         self.beat(self._waiting, running=True, at_once=True)
-        remove_old(self._layout, now.timestamp())
+        _remove_old(self._layout, now.timestamp())
         return number
 
     def beat(self, waiting: int | None, *, running: bool, at_once: bool = False) -> None:
         """Tell readers that the ledger lives, once a second at most.
 
-        `as_of` moves on while the snapshot holds everything booked; else it waits for a publish.
+        `as_of` advances while the snapshot holds everything booked, and stands still otherwise.
         """
         tick = self._clock.ticks()
         if not at_once and self._next_beat is not None and tick < self._next_beat:
             return
         if self._as_of is None:
-            return  # no snapshot of ours to speak of yet
+            return  # nothing is published yet
         if not self.changed:
             self._as_of = self._clock.now()
         self._waiting = waiting
@@ -146,17 +146,17 @@ class Publisher:
         )
         write_heartbeat(self._layout.heartbeat, beat)
 
-    def _check_whole(self) -> None:
+    def _check_complete(self) -> None:
         log = self._layout.ledger.with_name(self._layout.ledger.name + ".wal")
         if log.exists() and log.stat().st_size > 0:
             raise SnapshotFailed(self._layout.data_dir, f"the checkpoint left rows in {log.name}")
 
 
-def publish_copy(layout: Layout, number: int) -> None:
-    """Publish the ledger file as snapshot `number`. The caller has checkpointed it just now.
+def _copy(layout: Layout, number: int) -> None:
+    """Copy the ledger file, checkpointed just now, to snapshot `number` and link to it.
 
     Raises:
-        SnapshotFailed: The disk said no; readers keep the snapshot that they have.
+        SnapshotFailed: The copy could not be written; readers keep the last snapshot.
     """
     target = layout.snapshot(number)
     draft = target.with_name(target.name + ".tmp")
@@ -164,7 +164,7 @@ def publish_copy(layout: Layout, number: int) -> None:
     try:
         # 1. A draft that nobody opens. If we die, the next open of the ledger removes it.
         copy_synced(layout.ledger, draft)
-        # 2. A whole snapshot that nobody points to. If we die, the next number is one higher.
+        # 2. A complete snapshot without a link to it. If we die, the next number is one higher.
         draft.rename(target)
         sync_folder(layout.data_dir)
         # 3. Readers see it from here on: a rename swaps the link in one step.
@@ -177,11 +177,13 @@ def publish_copy(layout: Layout, number: int) -> None:
         raise SnapshotFailed(layout.data_dir, str(error)) from error
 
 
-def remove_old(layout: Layout, now_s: float, *, kept: int = KEPT, grace_s: float = GRACE_S) -> None:
-    """Remove snapshots that no reader can be about to open. Open ones stay readable (POSIX)."""
-    for path in list(layout.snapshots().values())[:-kept]:
+def _remove_old(layout: Layout, now_s: float) -> None:
+    """Remove the snapshots that no reader can be about to open. Open ones stay readable (POSIX)."""
+    for path in list(layout.snapshots().values())[:-KEPT]:
         try:
-            if path.stat().st_mtime < now_s - grace_s:
+            if path.stat().st_mtime < now_s - GRACE_S:
                 remove(path)
         except OSError as error:
-            _log.warning("An old snapshot stays: %s", error, extra={"path": str(path)})
+            _log.warning(
+                "an old snapshot could not be removed: %s", error, extra={"path": str(path)}
+            )
