@@ -130,23 +130,17 @@ class CostObserver:
                     continue
                 if attachment.closed.is_set() or is_over:
                     attachment.finalise(status=status, reason="session end hook")
-            await self._settle(self._config.flush_timeout_s)
+            await self._publisher().wait_until_safe(self._config.flush_timeout_s, patient=False)
         except Exception:
             logger.exception("finalising a session failed; its readings were published before")
 
     async def flush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109 - the public name
         """Wait until everything captured so far is stored by JetStream, at most `timeout` seconds.
 
-        Without servers, until it is in the outbox. Returns whether it is. On a timeout nothing is lost: what was captured is in the outbox,
-        from where this process goes on publishing it, or a later one.
+        Without servers, until it is in the outbox. Returns whether it is. On a timeout nothing is
+        lost: what was captured is in the outbox, from where this process or a later one publishes it.
         """
-        publisher = self._publisher()
-        try:
-            async with asyncio.timeout(timeout):
-                await asyncio.wrap_future(publisher.flush())
-        except TimeoutError:
-            return False
-        return True
+        return await self._publisher().wait_until_safe(timeout)
 
     def stats(self) -> Stats:
         """Return the counts of this process's publisher."""
@@ -208,22 +202,9 @@ class CostObserver:
                         await attachment.closed.wait()
             except TimeoutError:
                 attachment.finalise(status="cancelled", reason=f"job shutdown: {reason}")
-            await self._settle(until - time.monotonic())
+            await self._publisher().wait_until_safe(until - time.monotonic(), patient=False)
 
         return flush_costs
-
-    async def _settle(self, timeout_s: float) -> None:
-        """At the end of a session: wait until its events are safe, for so long at most.
-
-        A server that is away, or has let somebody wait in vain, is not waited for: the outbox is
-        enough, and several ends of one session cost the deadline once.
-        """
-        publisher = self._publisher()
-        try:
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                await asyncio.wrap_future(publisher.flush(patient=False))
-        except TimeoutError:
-            publisher.gave_up()
 
 
 def _let_go_of_ended_loops() -> None:

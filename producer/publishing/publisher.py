@@ -1,10 +1,10 @@
 """One daemon thread per process that carries events from the buffer to JetStream.
 
 It owns its event loop, its connection and its outbox, so that no call ever waits for the network or
-the disk. At every linger events leave the buffer, into messages that are on disk before they are
-sent; a message is forgotten only when JetStream has acknowledged it, and until then it is sent
-again under the same id. Without servers nothing is sent: a ledger of this host reads the outbox and
-says what it has booked. What a killed process loses is what came since its last linger.
+the disk. At every linger (100 ms) events leave the buffer, into messages that are on disk before
+they are sent; a message is forgotten only when JetStream has acknowledged it, and until then it is
+sent again under the same id. Without servers nothing is sent: a ledger of this host reads the
+outbox and writes there what it has booked. A killed process loses what came since its last linger.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
 from concurrent.futures import Future
-from typing import Final, NamedTuple
+from typing import Final
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import Event, now_us
@@ -24,6 +23,7 @@ from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer
 from voicecosts.producer.publishing.connection import Connection
+from voicecosts.producer.publishing.flushes import Flush, Flushes
 from voicecosts.producer.publishing.reports import ConnectionState, Reports, Stats
 from voicecosts.producer.publishing.sender import Sender, Tally, pause
 
@@ -31,15 +31,8 @@ __all__ = ["Publisher", "Stats"]
 
 logger = logging.getLogger(__name__)
 
-_TAKE: Final = 1600
+_PIECE: Final = 1600
 _IDLE_S: Final = 1.0
-
-
-class _Flush(NamedTuple):
-    """Somebody who waits until everything put so far is safe."""
-
-    done: Future[None]
-    patient: bool
 
 
 class Publisher:
@@ -60,9 +53,7 @@ class Publisher:
             now_us=now_us,
             tells_of_long_waits=not config.is_embedded,
         )
-        self._flushes: deque[_Flush] = deque()
-        self._awaited: list[tuple[int, _Flush]] = []
-        self._unanswered_since = -1
+        self._flushes = Flushes(self.backlog, self._tally, self._may_acknowledge)
         self._next_round_at = 0.0
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,7 +68,7 @@ class Publisher:
         )
 
     def put(self, event: Event) -> None:
-        """Take an event; never waits and never raises."""
+        """Accept an event; never waits and never raises."""
         self.buffer.put(event)
 
     def coalesced_of(self, session_id: str) -> int:
@@ -91,25 +82,34 @@ class Publisher:
     def flush(self, *, patient: bool = True) -> Future[None]:
         """Return a future that is done when everything put before is safe.
 
-        That is when JetStream has acknowledged it; without servers, when it is in the outbox. Not
-        `patient`: the outbox is enough, too, while no server answers.
+        Safe is what JetStream has acknowledged; without servers, what is in the outbox. If not
+        `patient`, the outbox is also enough while no server answers.
         """
-        flush = _Flush(Future(), patient)
-        # Appended here rather than in the thread, which may not be up yet: nobody waits for it.
-        self._flushes.append(flush)
+        done = self._flushes.ask(patient=patient)
         self._wake_up()
-        return flush.done
+        return done
 
-    def gave_up(self) -> None:
-        """Somebody has waited for an acknowledgement in vain: once is enough, until one comes."""
-        self._unanswered_since = self._tally.published
-        self._wake_up()
+    async def wait_until_safe(self, timeout_s: float, *, patient: bool = True) -> bool:
+        """Wait as `flush` does, for at most `timeout_s` seconds; return whether everything is safe.
+
+        After an impatient wait has timed out, later ones are content with the outbox until the
+        server acknowledges something.
+        """
+        try:
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                await asyncio.wrap_future(self.flush(patient=patient))
+        except TimeoutError:
+            if not patient:
+                self._flushes.timed_out()
+                self._wake_up()
+            return False
+        return True
 
     def close(self, timeout_s: float) -> bool:
         """Publish what is left for at most `timeout_s` seconds, then end the thread.
 
-        Returns whether everything is safe; what is not acknowledged is in the outbox, if there is one.
-        Blocks: not for a voice loop.
+        Returns whether everything is safe. What is not acknowledged stays in the outbox, if there
+        is one. Blocks, so it must not be called on a voice loop.
         """
         done = self.flush(patient=False)
         try:
@@ -159,7 +159,7 @@ class Publisher:
             try:
                 asyncio.run(self._run())
             except Exception:
-                logger.exception("the publisher failed; it starts again with what it held")
+                logger.exception("the publisher failed and starts again; it keeps its events")
                 time.sleep(_IDLE_S)
 
     async def _run(self) -> None:
@@ -177,7 +177,7 @@ class Publisher:
                 await connection.close()
 
     async def _keep_and_send(self, wake: asyncio.Event, connection: Connection) -> None:
-        self._sender = Sender(connection, self.backlog, self._tally, self._resolve)
+        self._sender = Sender(connection, self.backlog, self._tally, self._flushes.resolve)
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self._sender.run())
             await self._keep_all(wake)
@@ -186,44 +186,46 @@ class Publisher:
     async def _keep_all(self, wake: asyncio.Event) -> None:
         """Move events from the buffer into messages, and those to disk, until the end."""
         while True:
-            # 1. Whatever is asked to be flushed from here on is taken in a later round.
+            # 1. A flush that is asked for from here on belongs to a later round.
             is_last = self._closing
-            flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+            flushes = self._flushes.next_round()
             # 2. Events leave the buffer into messages that are on disk before anything is sent.
             #    If we die in here, the events of this round are lost, as the buffer is.
-            is_quiet = self._is_quiet(flushes, is_last=is_last)
-            drained = is_quiet or await self._fill(urgent=bool(flushes), is_last=is_last)
+            is_due = self._is_due(flushes, is_last=is_last)
+            if is_due:
+                self._next_round_at = time.monotonic() + _IDLE_S
+            is_drained = not is_due or await self._fill(urgent=bool(flushes), is_last=is_last)
             # 3. From here on they survive us: if we die, another process adopts the outbox and
             #    sends them under their own ids.
-            if drained:
-                self._awaited += [(self._packer.last, flush) for flush in flushes]
+            if is_drained:
+                self._flushes.wait_for(self._packer.last, flushes)
             else:
-                self._flushes.extendleft(reversed(flushes))
+                self._flushes.ask_again(flushes)
                 self.buffer.coalesce_oldest()
-            self._resolve()
+            self._flushes.resolve()
             if self._sender is None:
                 self._tally.published += self.backlog.forget_booked()
-            elif not is_quiet:
+            elif is_due:
                 self._sender.stored.set()
             if self._sender is not None and flushes:
-                self._sender.hurry.set()
+                self._sender.flush_asked.set()
             if is_last:
                 return
             self.backlog.tend()
             await pause(wake, self.config.linger_s)
 
-    def _is_quiet(self, flushes: list[_Flush], *, is_last: bool) -> bool:
-        """Whether this round can be left out: nothing has come, and nobody waits."""
-        now = time.monotonic()
-        if flushes or is_last or len(self.buffer) or now >= self._next_round_at:
-            self._next_round_at = now + _IDLE_S  # room is made, and long waits told of, even so
-            return False
-        return True
+    def _is_due(self, flushes: list[Flush], *, is_last: bool) -> bool:
+        """Whether this round has work: events, a flush, the end, or that a second has passed.
+
+        Room is made in the outbox, and long waits are reported, even while no events come.
+        """
+        is_time = time.monotonic() >= self._next_round_at
+        return is_last or is_time or bool(flushes) or len(self.buffer) > 0
 
     async def _fill(self, *, urgent: bool, is_last: bool) -> bool:
-        """Pack what is in the buffer while there is room; tell whether it was emptied."""
+        """Pack what is in the buffer while there is room; return whether it was emptied."""
         while self.backlog.has_room(is_last=is_last):
-            events = self.buffer.remove(_TAKE)
+            events = self.buffer.remove(_PIECE)
             report = self._reports.due(
                 self.stats(), own_age_us=self.backlog.own_age_us(), urgent=urgent or is_last
             )
@@ -235,36 +237,21 @@ class Publisher:
             await asyncio.sleep(0)
         return False
 
-    def _resolve(self) -> None:
-        """Fulfil the flushes whose messages are all safe."""
-        if not self._awaited:
-            return
-        unsafe = self.backlog.lowest()
-        stored = unsafe if self._answers() else self.backlog.lowest_in_memory()
-        for entry in list(self._awaited):
-            number, flush = entry
-            lowest = unsafe if flush.patient else stored
-            if lowest is None or lowest > number:
-                self._awaited.remove(entry)
-                if not flush.done.done():
-                    flush.done.set_result(None)
-
-    def _answers(self) -> bool:
-        """Whether the server can be expected to acknowledge something soon."""
-        is_hopeful = self._sender is not None and self._sender.connection.may_acknowledge
-        return is_hopeful and self._unanswered_since != self._tally.published
+    def _may_acknowledge(self) -> bool:
+        return self._sender is not None and self._sender.connection.may_acknowledge
 
     def _end(self) -> None:
-        """Say what is left, and let go of the outbox."""
-        backlog = self.backlog
-        lost = len(self.buffer) + backlog.events_in_memory
+        """Log what is left, and close the outbox."""
+        lost = len(self.buffer) + self.backlog.events_in_memory
         if lost:
-            logger.warning("closed with %d events not acknowledged: they are lost", lost)
-        if backlog.rows:
-            who = (
+            logger.warning("closed: %d events were neither published nor stored and are lost", lost)
+        if self.backlog.rows:
+            logger.info(
+                "closed; messages left on disk in %s: %d (%s them)",
+                self.config.outbox_dir,
+                self.backlog.rows,
                 "a ledger of this host books"
                 if self.config.is_embedded
-                else "a later process publishes"
+                else "a later process publishes",
             )
-            logger.info("closed with %r: %s what is on disk", backlog, who)
-        backlog.close()
+        self.backlog.close()

@@ -1,8 +1,8 @@
 """From the backlog to JetStream: at most eight messages in flight, each until it is acknowledged.
 
 A message that is not accepted now is sent again under the same id, after a pause that grows while
-nothing is accepted; one that can never be accepted is put away with the reason. A subject that
-nobody lets us publish on is set aside for a while, so that the others do not wait for it.
+nothing is accepted; one that can never be accepted is quarantined with the reason. A subject that
+the credentials may not publish on is left out for half a minute, so that the others do not wait.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WINDOW: Final = 8
 _PACE_S: Final = 0.4
 _FIRST_BACKOFF_S: Final = 0.1
 _LAST_BACKOFF_S: Final = 5.0
-_ASIDE_S: Final = 30.0
+_DENIED_S: Final = 30.0
 _IDLE_S: Final = 1.0
 
 
@@ -40,23 +40,27 @@ class Tally:
 
 
 class Sender:
-    """Used by the publisher's thread. `on_settled` is called when messages may have become safe."""
+    """Used by the publisher's thread. `on_progress` is called when messages may have become safe."""
 
     def __init__(
-        self, connection: Connection, backlog: Backlog, tally: Tally, on_settled: Callable[[], None]
+        self,
+        connection: Connection,
+        backlog: Backlog,
+        tally: Tally,
+        on_progress: Callable[[], None],
     ) -> None:
         self.connection = connection
         self.stored = asyncio.Event()
-        """Set by whoever has put something into the backlog."""
-        self.hurry = asyncio.Event()
-        """Set by whoever cannot wait until the next try is due."""
+        """Set when something was put into the backlog."""
+        self.flush_asked = asyncio.Event()
+        """Set when a flush was asked for: it ends the pause before the next try."""
         self._backlog = backlog
         self._tally = tally
-        self._on_settled = on_settled
-        self._aside: dict[str, float] = {}
+        self._on_progress = on_progress
+        self._denied_until: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Sender {self.connection!r}, {len(self._aside)} subjects aside>"
+        return f"<Sender {self.connection!r}, {len(self._denied_until)} subjects denied>"
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -64,29 +68,31 @@ class Sender:
         while True:
             self.stored.clear()
             now = time.monotonic()
-            self._aside = {subject: end for subject, end in self._aside.items() if end > now}
-            window = self._backlog.window(WINDOW, self._aside)
+            self._denied_until = {
+                subject: end for subject, end in self._denied_until.items() if end > now
+            }
+            window = self._backlog.window(WINDOW, self._denied_until)
             if not window:
                 await pause(self.stored, _IDLE_S)
                 continue
             # 1. Send. If we die here, JetStream may have what the outbox still holds: it is sent
             #    again under the same id, and booking a reading twice books nothing.
             accepted = await self._send(window)
-            # 2. Only what was acknowledged, or put away, leaves the disk.
+            # 2. Only what was acknowledged or quarantined leaves the disk.
             self._backlog.forget_done()
-            self._on_settled()
+            self._on_progress()
             if accepted:
                 backoff_s = _FIRST_BACKOFF_S
                 if len(window) < WINDOW:
-                    # What is on disk may wait a little for company: every sending wakes the loop
-                    # and the connection, whatever it sends. Nobody who flushes waits for this.
-                    await pause(self.hurry, _PACE_S)
+                    # What is on disk may wait for more to be sent with it: each try wakes the loop
+                    # and the connection, however little it sends. A flush does not wait for this.
+                    await pause(self.flush_asked, _PACE_S)
             else:
-                await pause(self.hurry, backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await pause(self.flush_asked, backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
 
     async def _send(self, window: list[Held]) -> bool:
-        """Send messages; tell whether the server answered all of them."""
+        """Send messages; return whether the server answered all of them."""
         results = await asyncio.gather(
             *(self._deliver(held.message) for held in window), return_exceptions=True
         )
@@ -100,12 +106,12 @@ class Sender:
                 continue
             self._tally.retried += 1
             if isinstance(result, NotAllowed):
-                # The other subjects must not wait for one that nobody lets us publish on.
-                self._aside[held.message.subject] = time.monotonic() + _ASIDE_S
+                # The other subjects must not wait for this one.
+                self._denied_until[held.message.subject] = time.monotonic() + _DENIED_S
                 continue
             accepted = False
             if not isinstance(result, NotNow):
-                logger.error("publishing failed unexpectedly; it is tried again", exc_info=result)
+                logger.error("publishing failed unexpectedly and is tried again", exc_info=result)
         return accepted
 
     async def _deliver(self, message: Packed) -> list[tuple[Packed, str]]:

@@ -48,7 +48,7 @@ async def test_one_forbidden_subject_does_not_hold_up_the_others(
     tmp_path: Path, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What may not be published is kept and said; what may be published goes on."""
-    monkeypatch.setattr(sender, "_ASIDE_S", 1.0)  # instead of half a minute
+    monkeypatch.setattr(sender, "_DENIED_S", 1.0)  # instead of half a minute
     limited = (
         "authorization { users: [ { user: admin, password: secret }, { user: worker, password: word,"
         ' permissions: { publish: "costs.v1.faults.agent-1.>", subscribe: "_INBOX.>" } } ] }'
