@@ -19,7 +19,7 @@ from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavail
 from voicecosts.producer.outbox.adopted import AdoptedMessages
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.own import MOST_IN_MEMORY, OutboxState, OwnMessages
+from voicecosts.producer.outbox.own import MOST_IN_MEMORY, OwnMessages
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.quarantine import Quarantine
 from voicecosts.producer.outbox.rescue import drop_damaged
@@ -56,7 +56,7 @@ class Backlog:
             monotonic=monotonic,
             now_us=now_us,
         )
-        self._own = OwnMessages(config, producer_id, monotonic=monotonic, now_us=now_us)
+        self.own = OwnMessages(config, producer_id, monotonic=monotonic, now_us=now_us)
         self._is_log = config.is_embedded
         self._now_us = now_us
         self._damaged = 0
@@ -65,7 +65,7 @@ class Backlog:
         self._forgotten: dict[Path, int] = {}  # up to which number, in embedded mode
 
     def __repr__(self) -> str:
-        return f"<Backlog {self.state}: {self.rows} on disk, {self._own.in_memory} in memory>"
+        return f"<Backlog {self.own.state}: {self.rows} on disk, {self.own.in_memory} in memory>"
 
     @property
     def rows(self) -> int:
@@ -78,32 +78,17 @@ class Backlog:
         return sum(outbox.bytes for outbox in self._outboxes())
 
     @property
-    def events(self) -> int:
-        """Events of this process that are not acknowledged, on disk and in memory."""
-        return self._own.events
-
-    @property
-    def events_in_memory(self) -> int:
-        """Events that would be lost if the process ended now."""
-        return self._own.events_in_memory
-
-    @property
-    def state(self) -> OutboxState:
-        """Where messages are kept at present."""
-        return self._own.state
-
-    @property
     def dropped(self) -> int:
         """Events that were dropped because nothing else could make room, or were damaged."""
         return self.bound.dropped + self._damaged + self.adopted.damaged
 
     def oldest_age_us(self) -> int:
         """Return for how long the oldest message has waited, 0 if a clock was set back."""
-        return self._age_us(self._own.oldest_at, self.adopted.oldest_at)
+        return self._age_us(self.own.oldest_at, self.adopted.oldest_at)
 
     def own_age_us(self) -> int:
         """As `oldest_age_us`, of this process's own messages."""
-        return self._age_us(self._own.oldest_at)
+        return self._age_us(self.own.oldest_at)
 
     def _age_us(self, *times: int | None) -> int:
         since = [at for at in times if at is not None]
@@ -114,7 +99,7 @@ class Backlog:
 
         The last round of a process may pass the bound: otherwise its events would be lost.
         """
-        if self._own.in_memory >= MOST_IN_MEMORY:
+        if self.own.in_memory >= MOST_IN_MEMORY:
             self._store()
         outboxes = self._outboxes()
         if outboxes and not is_last:
@@ -123,11 +108,11 @@ class Backlog:
                     return False
             except OutboxError as error:
                 self._recover(error)
-        return self._own.in_memory < MOST_IN_MEMORY
+        return self.own.in_memory < MOST_IN_MEMORY
 
     def keep(self, messages: Sequence[Packed]) -> None:
         """Hold messages until they are acknowledged; on disk when this returns, if it is writable."""
-        self._own.add(messages)
+        self.own.add(messages)
         self._store()
 
     def tend(self) -> None:
@@ -149,7 +134,7 @@ class Backlog:
         for outbox in reversed(self._outboxes()):
             if len(found) < most:
                 found += self._read(outbox, most - len(found), without)
-        found += map(Held, self._own.from_memory(most - len(found), without=without))
+        found += map(Held, self.own.from_memory(most - len(found), without=without))
         self._in_flight = {held.message.message_id for held in found}
         return found
 
@@ -157,7 +142,7 @@ class Backlog:
         """Note that JetStream has a message, or that it is quarantined: it is not offered again."""
         self._done[held.message.message_id] = held
         if held.adopted is None:
-            self._own.forget_in_memory(held.message)
+            self.own.forget_in_memory(held.message)
 
     def forget_done(self) -> None:
         """Remove from disk what is done.
@@ -207,34 +192,30 @@ class Backlog:
         Safe is what JetStream has acknowledged, or, where the outbox is the log, what is in it.
         """
         if self._is_log:
-            return self._own.lowest_in_memory()
+            return self.own.lowest_in_memory()
         try:
-            return self._own.lowest(
+            return self.own.lowest(
                 {h.message.batch_number for h in self._done.values() if h.adopted is None}
             )
         except OutboxError as error:
             self._recover(error)
             return 0
 
-    def lowest_in_memory(self) -> int | None:
-        """Return the number of the first message that would be lost with the process, or `None`."""
-        return self._own.lowest_in_memory()
-
     def close(self) -> None:
         """Close the files; what is in them waits for the next process."""
         self.forget_done()
-        self._own.close()
+        self.own.close()
         self.adopted.close()
 
     def _outboxes(self) -> list[Outbox]:
-        return [it for it in (self.adopted.outbox, self._own.outbox) if it is not None]
+        return [it for it in (self.adopted.outbox, self.own.outbox) if it is not None]
 
     def _file_of(self, held: Held) -> Outbox | None:
-        return held.adopted or self._own.outbox
+        return held.adopted or self.own.outbox
 
     def _store(self) -> None:
         try:
-            self._own.store()
+            self.own.store()
         except OutboxError as error:
             self._recover(error)
 
@@ -245,15 +226,15 @@ class Backlog:
         except OutboxError as error:
             self._recover(error)
             return []
-        adopted = None if outbox is self._own.outbox else outbox
+        adopted = None if outbox is self.own.outbox else outbox
         return [Held(m, adopted) for m in messages if m.message_id not in self._done][:most]
 
     def _recover(self, error: OutboxError) -> None:
         """Go on from memory where the disk is full or read-only, and set a damaged file aside."""
         if isinstance(error, OutboxDamaged):
-            for holder in (self._own, self.adopted):
+            for holder in (self.own, self.adopted):
                 if holder.outbox is not None and holder.outbox.path == error.path:
                     holder.close(keep=True)
             self.adopted.rescue(error)
         elif isinstance(error, OutboxUnavailable):
-            self._own.stay_in_memory(error)
+            self.own.stay_in_memory(error)

@@ -78,7 +78,7 @@ class OwnMessages:
 
     @property
     def events(self) -> int:
-        """Events on disk and in memory."""
+        """Events of this process that are not acknowledged, on disk and in memory."""
         outbox = self.outbox
         return (outbox.events if outbox else 0) + self.events_in_memory
 
@@ -141,7 +141,7 @@ class OwnMessages:
         return min((number for number in numbers if number is not None), default=None)
 
     def lowest_in_memory(self) -> int | None:
-        """Return the lowest number of a message in memory, `None` for none."""
+        """Return the number of the first message that would be lost with the process, or `None`."""
         return min(list(self._memory), default=None)
 
     def close(self, *, keep: bool = False) -> None:

@@ -69,7 +69,7 @@ class Flushes:
         is_expected = (
             self._may_acknowledge() and self._published_at_timeout != self._tally.published
         )
-        unstored = unsafe if is_expected else self._backlog.lowest_in_memory()
+        unstored = unsafe if is_expected else self._backlog.own.lowest_in_memory()
         for entry in list(self._waiting):
             number, flush = entry
             lowest = unsafe if flush.patient else unstored

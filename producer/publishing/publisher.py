@@ -135,11 +135,11 @@ class Publisher:
             refused=backlog.quarantine.refused + self._packer.unencodable,
             quarantined=backlog.quarantine.quarantined,
             unattributed=self.unattributed,
-            waiting=len(self.buffer) + backlog.events,
+            waiting=len(self.buffer) + backlog.own.events,
             outbox_rows=backlog.rows,
             outbox_bytes=backlog.bytes,
             oldest_age_us=backlog.oldest_age_us(),
-            outbox=backlog.state,
+            outbox=backlog.own.state,
             connection=connection.state if connection else untried,
             connection_problem=connection.problem if connection else "",
         )
@@ -242,7 +242,7 @@ class Publisher:
 
     def _end(self) -> None:
         """Log what is left, and close the outbox."""
-        lost = len(self.buffer) + self.backlog.events_in_memory
+        lost = len(self.buffer) + self.backlog.own.events_in_memory
         if lost:
             logger.warning("closed: %d events were neither published nor stored and are lost", lost)
         if self.backlog.rows:

@@ -91,7 +91,7 @@ class Diary:
 
         def noted_keep(messages: Sequence[Packed]) -> None:
             keep(messages)
-            if messages and not backlog.events_in_memory:
+            if messages and not backlog.own.events_in_memory:
                 events = [event for message in messages for event in decode(message.data).events]
                 readings = [event for event in events if isinstance(event, MeterReading)]
                 self.write("kept", [[each.session_id, each.number] for each in readings])

@@ -174,15 +174,15 @@ def test_an_outbox_that_breaks_in_use_is_replaced(tmp_path: Path) -> None:
     clock = Clock()
     held = backlog(tmp_path, clock)
     held.keep(messages(200, size=3000))
-    assert held._own.outbox is not None
-    held._own.outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with held._own.outbox.path.open("r+b") as file:
+    assert held.own.outbox is not None
+    held.own.outbox._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with held.own.outbox.path.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096 * 60))
-    held._own.outbox._db.execute("PRAGMA shrink_memory")
+    held.own.outbox._db.execute("PRAGMA shrink_memory")
     held.window(200)
     held.keep(messages(1, first=1000))
-    assert held.state == "on disk"
+    assert held.own.state == "on disk"
     assert 1000 in [entry.message.batch_number for entry in held.window(500)]
     assert list(tmp_path.glob(f"*{DAMAGED}"))
     held.close()

@@ -235,7 +235,7 @@ def test_without_a_folder_a_backlog_is_in_memory_and_small(tmp_path: Path) -> No
     assert held.has_room()
     held.keep(messages(1, first=MOST_IN_MEMORY))
     assert not held.has_room()
-    assert (held.rows, held.events, held.events_in_memory) == (0, 16, 16)
+    assert (held.rows, held.own.events, held.own.events_in_memory) == (0, 16, 16)
     for entry in held.window(3):
         held.done(entry)
     held.forget_done()
@@ -257,10 +257,10 @@ def test_a_disk_that_cannot_be_written_is_tried_again(
     for number in range(1, 4):
         held.keep(messages(1, first=number))
         clock.at += 10
-    assert (held.state, held.events_in_memory) == ("in memory", 6)
+    assert (held.own.state, held.own.events_in_memory) == ("in memory", 6)
     folder.unlink()
     held.tend()
-    assert (held.state, held.rows, held.events_in_memory) == ("on disk", 3, 0)
+    assert (held.own.state, held.rows, held.own.events_in_memory) == ("on disk", 3, 0)
     said = [record.levelname for record in caplog.records]
     assert said == ["WARNING", "INFO"]
     assert [entry.message for entry in held.window(9)] == messages(3)

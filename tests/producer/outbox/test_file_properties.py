@@ -69,7 +69,7 @@ class Host:
     def _begin(self) -> None:
         self._producers += 1
         self.backlog: Backlog = backlog(self.folder, self.clock, self.max_bytes)
-        self.backlog._own._path = self.backlog._own._path.with_name(
+        self.backlog.own._path = self.backlog.own._path.with_name(
             f"{self.backlog.adopted.destination_id}-{self._producers}.sqlite3"
         )
         self.packer = Packer(f"producer-{self._producers}")
