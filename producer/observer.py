@@ -1,8 +1,8 @@
 """`CostObserver`: attach the meter to live sessions, by OpenRTC's seam or by hand.
 
 It fits OpenRTC's `SessionObserver` by shape and does not import openrtc. It holds configuration
-only, so it pickles into job processes; the publisher it uses belongs to the process. None of its
-hooks raises into a call: a call that cannot be metered goes on, and the log says why.
+only, so it pickles into job processes; the publisher it uses belongs to the process. No hook raises
+into a call: a call that cannot be metered goes on, and the log says why.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ class CostObserver:
 
     `servers` is one NATS URL, several separated by commas, or a sequence; without it `COSTS_SERVERS`
     is used. With neither, the readings stay in the outbox until `costs query` or `costs up` on this
-    host books them. `project` falls back to `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file)
-    to `COSTS_CREDENTIALS`. `labels` travel with every session: short facts such as a region. What
-    is not acknowledged waits in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's data folder.
+    host books them. `project` falls back to `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey
+    seed file) to `COSTS_CREDENTIALS`. `labels` travel with every session: short facts such as a
+    region. What is not acknowledged waits in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's
+    data folder.
 
     Raises:
         ConfigError: At construction, naming everything that is missing or wrong.
     """
 
     attaches_before_start = True
-    """Our own pool hands a session over before it starts; OpenRTC, which knows no such wish, after."""
+    """Makes our own pool hand over a session before it starts. OpenRTC always does so after."""
 
     def __init__(
         self,
@@ -81,8 +82,8 @@ class CostObserver:
     ) -> Attachment | None:
         """Meter `session`, before `session.start()` so that nothing is missed.
 
-        `agent_id` is the registered agent the call was routed to, `job` the `JobContext` (found by
-        itself inside a job). Attaching a session again changes nothing. Returns the attachment,
+        `agent_id` is the registered agent the call was routed to, `job` the `JobContext` (inside
+        a job it may be left out). Attaching a session again changes nothing. Returns the attachment,
         whose `session_id` is the ledger's, or `None` if metering failed: the call goes on.
         """
         try:
@@ -92,14 +93,13 @@ class CostObserver:
                 tenant=tenant_name(tenant),
                 job=job if job is not None else get_job_context(required=False),
                 labels={**self._labels, **(labels or {})},
-                deployment=None,
             )
         except Exception:
             logger.exception("a session of agent %r is not metered; the call goes on", agent_id)
             return None
 
     async def on_session_start(self, info: Any, session: AgentSession[Any]) -> None:
-        """A pool: a session goes live; attribution is fixed here, from `info`."""
+        """A pool's hook: a session goes live. Agent and tenant are fixed here, from `info`."""
         try:
             job = get_job_context(required=False)
             self._attach(
@@ -115,19 +115,16 @@ class CostObserver:
             logger.exception("a session is not metered; the call goes on")
 
     async def on_session_end(self, info: Any, outcome: Any) -> None:
-        """A pool: a session ended, or only its entrypoint returned.
+        """A pool's hook: a session ended, or only its entrypoint returned.
 
         In OpenRTC's process mode this comes right after the greeting, so a live session is
-        finalised only where the pool or the executor says that this is the real end. Ends without
-        a start are ignored.
+        finalised only where the pool or the executor says that the call is over. An end without a
+        start is ignored.
         """
         try:
-            job_id = text(info.job_id)
             status = getattr(outcome.status, "value", str(outcome.status))
             is_over = getattr(outcome, "is_final", False) or _is_held_open()
-            for attachment in list(PROCESS.attachments.values()):
-                if attachment.identity.job_id != job_id:
-                    continue
+            for attachment in PROCESS.attachments_of(text(info.job_id)):
                 if attachment.closed.is_set() or is_over:
                     attachment.finalise(status=status, reason="session end hook")
             await self._publisher().wait_until_safe(self._config.flush_timeout_s, patient=False)
@@ -138,7 +135,7 @@ class CostObserver:
         """Wait until everything captured so far is stored by JetStream, at most `timeout` seconds.
 
         Without servers, until it is in the outbox. Returns whether it is. On a timeout nothing is
-        lost: what was captured is in the outbox, from where this process or a later one publishes it.
+        lost: what was captured is in the outbox, and this process or a later one publishes it.
         """
         return await self._publisher().wait_until_safe(timeout)
 
@@ -157,13 +154,13 @@ class CostObserver:
         tenant: str | None,
         job: Any,
         labels: Mapping[str, str],
-        deployment: str | None,
+        deployment: str | None = None,
         fallback: Mapping[str, str] | None = None,
     ) -> Attachment:
         existing = PROCESS.attachments.get(id(session))
         if existing is not None:
             return existing
-        _let_go_of_ended_loops()
+        PROCESS.detach_ended()
         started_at = now_us()
         facts = {**(fallback or {}), **job_fields(job)}
         if deployment:
@@ -177,11 +174,10 @@ class CostObserver:
             labels={str(k)[:64]: text(v) for k, v in list(labels.items())[:16]},
             **facts,
         )
-        publisher = self._publisher()
         attachment = Attachment(
             session,
             identity,
-            publisher,
+            self._publisher(),
             job=job,
             on_detached=partial(PROCESS.forget, session),
         )
@@ -192,7 +188,7 @@ class CostObserver:
         return attachment
 
     def _shutdown_callback(self, attachment: Attachment) -> Any:
-        """Return the job's last chance: finalise when the session has closed, and flush."""
+        """Return what a job does when it ends: finalise when the session has closed, and flush."""
 
         async def flush_costs(reason: str) -> None:
             until = time.monotonic() + self._config.flush_timeout_s
@@ -207,18 +203,7 @@ class CostObserver:
         return flush_costs
 
 
-def _let_go_of_ended_loops() -> None:
-    """Detach from sessions whose loop is gone: it took the delayed end of listening with it.
-
-    A worker that runs its calls in threads would otherwise keep every session it ever had.
-    """
-    for attachment in list(PROCESS.attachments.values()):
-        loop = getattr(attachment.session, "_loop", None)
-        if attachment.finalised and loop is not None and loop.is_closed():
-            attachment.detach()
-
-
 def _is_held_open() -> bool:
-    """Whether OpenRTC's executor holds sessions open until their real end (coroutine mode)."""
+    """Whether OpenRTC calls the end hook only when the session has ended (its coroutine mode)."""
     job = get_job_context(required=False)
     return bool(getattr(job, "_openrtc_defer_session_end", False))

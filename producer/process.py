@@ -11,14 +11,12 @@ import os
 import threading
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.publishing.prometheus import register
 from voicecosts.producer.publishing.publisher import Publisher
-
-if TYPE_CHECKING:
-    from voicecosts.producer.capture.attachment import Attachment
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +57,20 @@ class Process:
     def publishers(self) -> list[Publisher]:
         """Return the publishers that run."""
         return list(self._publishers.values())
+
+    def attachments_of(self, job_id: str) -> list[Attachment]:
+        """Return the attached sessions of a job."""
+        return [it for it in list(self.attachments.values()) if it.identity.job_id == job_id]
+
+    def detach_ended(self) -> None:
+        """Detach from sessions whose loop is gone: it took the delayed end of listening with it.
+
+        A worker that runs its calls in threads would otherwise keep every session it ever had.
+        """
+        for attachment in list(self.attachments.values()):
+            loop = getattr(attachment.session, "_loop", None)
+            if attachment.finalised and loop is not None and loop.is_closed():
+                attachment.detach()
 
     def forget(self, session: object) -> None:
         """A session is over and no longer listened to."""
