@@ -117,7 +117,7 @@ class Calls:
             quantities=quantities,
             audio_s=audio_s,
         )
-        self.publisher.put(meters.take(usage, "Greeter"))
+        self.publisher.put(meters.add(usage, "Greeter"))
 
     def _hang_up(self, meters: Meters) -> None:
         coalesced = self.publisher.buffer.coalesced_of(meters.identity.session_id)

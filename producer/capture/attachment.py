@@ -25,7 +25,7 @@ from voicecosts.producer.events import Event, now_us
 
 logger = logging.getLogger(__name__)
 
-_SETTLE_S: Final = 1.0
+_REPORTED_WITHIN_S: Final = 1.0
 """How long after a speech its usage may still be reported."""
 
 _LINGER_S: Final = 1.0
@@ -97,7 +97,7 @@ class Attachment:
             return False
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
-            self._settle(speech_id)
+            self._book_unreported(speech_id)
         self._outlet.put(
             self.meters.ended(
                 ended_at=now_us(),
@@ -127,10 +127,10 @@ class Attachment:
             return
         if usage is not None:
             self._estimates.measured(usage)
-            self._outlet.put(self.meters.take(usage, label))
+            self._outlet.put(self.meters.add(usage, label))
 
     def _estimated(self, usage: Usage, label: str) -> None:
-        self._outlet.put(self.meters.take(usage, label, estimated=True))
+        self._outlet.put(self.meters.add(usage, label, estimated=True))
 
     def _speech_created(self, event: Any) -> None:
         handle = event.speech_handle
@@ -145,10 +145,12 @@ class Attachment:
         tts = self._tap.voice() if self.session.output.audio is not None else None
         self._estimates.interrupted(handle.id, spoken=spoken, tts=tts)
         if not self.finalised:
-            asyncio.get_running_loop().call_later(_SETTLE_S, self._settle, handle.id)
+            asyncio.get_running_loop().call_later(
+                _REPORTED_WITHIN_S, self._book_unreported, handle.id
+            )
 
-    def _settle(self, speech_id: str) -> None:
-        self._estimates.settle(speech_id, now_us=now_us())
+    def _book_unreported(self, speech_id: str) -> None:
+        self._estimates.book_unreported(speech_id, now_us=now_us())
 
     def _session_closed(self, event: Any) -> None:
         failed = event.error is not None or event.reason.value == "error"

@@ -17,8 +17,8 @@ from voicecosts.producer.capture.usage import UNKNOWN, Usage
 _CHARACTERS_PER_TOKEN: Final = 4
 _REMEMBERED: Final = 256
 
-Take = Callable[[Usage, str], None]
-"""Books estimated usage under an agent label."""
+Book = Callable[[Usage, str], None]
+"""Counts estimated usage under an agent label."""
 
 
 class _Speech(Struct):
@@ -30,10 +30,10 @@ class _Speech(Struct):
 
 
 class Estimates:
-    """Follows the speeches of one session from their creation until their usage is settled."""
+    """Follows the speeches of one session from their creation until what they used is known."""
 
-    def __init__(self, take: Take) -> None:
-        self._take = take
+    def __init__(self, book: Book) -> None:
+        self._book = book
         self._speeches: dict[str, _Speech] = {}
         self._prompt_tokens = 0
 
@@ -70,14 +70,14 @@ class Estimates:
         if tts is not None:
             speech.voice = (getattr(tts, "provider", ""), getattr(tts, "model", "") or UNKNOWN)
 
-    def settle(self, speech_id: str, *, now_us: int) -> None:
-        """Book what an interrupted speech used without report."""
+    def book_unreported(self, speech_id: str, *, now_us: int) -> None:
+        """Count what an interrupted speech used and no metrics reported; forget the speech."""
         speech = self._speeches.pop(speech_id, None)
         if speech is None or speech.spoken is None:
             return
         unreported = len(speech.spoken) - speech.characters
         if speech.voice is not None and unreported > 0:
-            self._take(
+            self._book(
                 Usage(
                     modality="tts",
                     provider_raw=speech.voice[0],
@@ -95,7 +95,7 @@ class Estimates:
             }
             quantities = {name: amount for name, amount in tokens.items() if amount}
             if quantities:
-                self._take(
+                self._book(
                     Usage(
                         modality=cut_off.modality,
                         provider_raw=cut_off.provider_raw,
@@ -107,5 +107,5 @@ class Estimates:
                 )
 
     def open_speeches(self) -> list[str]:
-        """Return the ids of the speeches that are not settled."""
+        """Return the ids of the speeches that are neither finished nor booked."""
         return list(self._speeches)

@@ -12,6 +12,7 @@ from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.providers import normalise_provider
 from voicecosts.producer.capture.usage import UNKNOWN, Usage
 from voicecosts.producer.events import (
+    Meter,
     MeterReading,
     MeterTotals,
     Quantities,
@@ -27,16 +28,17 @@ carries, the event that ends the session stays below a broker's `max_payload` of
 _MORE: Final = "(more)"
 _US: Final = 1_000_000
 
-_Key = tuple[str, str, str, str, bool]
+_Spelling = tuple[str, str, str, str, bool]
+"""Agent label, modality, provider, model and estimated, as LiveKit gives them."""
 
 
-class _Meter:
+class _Count:
     """One running count. Seconds are summed as they come and rounded once, on the total."""
 
-    __slots__ = ("audio_s", "key", "provider_raw", "session_s", "totals")
+    __slots__ = ("audio_s", "meter", "provider_raw", "session_s", "totals")
 
-    def __init__(self, key: _Key, provider_raw: str) -> None:
-        self.key = key
+    def __init__(self, meter: Meter, provider_raw: str) -> None:
+        self.meter = meter
         self.provider_raw = provider_raw
         self.totals: dict[str, int] = {}
         self.audio_s = 0.0
@@ -58,22 +60,22 @@ class _Meter:
 class Meters:
     """All meters of one session. Used by one thread, the session's own.
 
-    A meter is known by what the contract says of it (agent_label, modality, provider, model,
-    estimated). What LiveKit calls them is only a shortcut to it: two spellings of one provider
-    must end on one meter, or the second would seem to run backwards.
+    A meter is known by its names in the contract. What LiveKit calls them is only a shortcut to
+    it: two spellings of one provider must end on one meter, or the second would seem to run
+    backwards.
     """
 
     def __init__(self, identity: SessionIdentity) -> None:
         self.identity = identity
         self.readings = 0
         self._number = 0
-        self._meters: dict[_Key, _Meter] = {}
-        self._shortcuts: dict[_Key, _Meter] = {}
+        self._counts: dict[Meter, _Count] = {}
+        self._shortcuts: dict[_Spelling, _Count] = {}
 
     def __repr__(self) -> str:
         return (
             f"<Meters {self.identity.session_id}: "
-            f"{len(self._meters)} meters, {self.readings} readings>"
+            f"{len(self._counts)} meters, {self.readings} readings>"
         )
 
     def started(self) -> SessionStarted:
@@ -94,12 +96,11 @@ class Meters:
             labels=who.labels,
         )
 
-    def take(self, usage: Usage, agent_label: str, *, estimated: bool = False) -> MeterReading:
+    def add(self, usage: Usage, agent_label: str, *, estimated: bool = False) -> MeterReading:
         """Add `usage` to its meter and return the reading after it."""
-        shortcut = (agent_label, usage.modality, usage.provider_raw, usage.model, estimated)
-        meter = self._shortcuts.get(shortcut) or self._meter(shortcut)
-        label, modality, provider, model, _ = meter.key
-        who = self.identity
+        spelling = (agent_label, usage.modality, usage.provider_raw, usage.model, estimated)
+        count = self._shortcuts.get(spelling) or self._count(spelling)
+        meter, who = count.meter, self.identity
         self.readings += 1
         self._number += 1
         return MeterReading(
@@ -107,15 +108,15 @@ class Meters:
             number=self._number,
             project=who.project,
             agent_id=who.agent_id,
-            agent_label=label,
+            agent_label=meter.agent_label,
             tenant=who.tenant,
-            modality=modality,
-            provider=provider,
-            provider_raw=meter.provider_raw,
-            model=model,
+            modality=meter.modality,
+            provider=meter.provider,
+            provider_raw=count.provider_raw,
+            model=meter.model,
             estimated=estimated,
             occurred_at=usage.occurred_at,
-            totals=meter.add(usage),
+            totals=count.add(usage),
             last=usage.detail,
         )
 
@@ -132,38 +133,40 @@ class Meters:
             ended_at=ended_at,
             status=status[:64],
             reason=reason[:256],
-            meters=[_totals(meter) for meter in self._meters.values()],
+            meters=[_totals(count) for count in self._counts.values()],
             readings=self.readings,
             coalesced=coalesced,
         )
 
-    def _meter(self, shortcut: _Key) -> _Meter:
+    def _count(self, spelling: _Spelling) -> _Count:
         """Open a meter, or find the one that another spelling of the same names opened.
 
         Past 250 of them all further ones of a modality share one, so that a model name that
         changes with every request can neither grow the worker nor the event that ends the session.
         """
-        label, modality, provider_raw, model, estimated = shortcut
+        label, modality, provider_raw, model, estimated = spelling
+        who = self.identity.session_id, self.identity.agent_id
         provider = name(normalise_provider(provider_raw), UNKNOWN)
-        key = (name(label, UNKNOWN), modality, provider, name(model, UNKNOWN), estimated)
-        if key not in self._meters and len(self._meters) >= MAX_METERS:
-            key = (_MORE, modality, _MORE, _MORE, estimated)
-        meter = self._meters.get(key)
-        if meter is None:
-            meter = self._meters[key] = _Meter(key, plain(provider_raw)[:128])
+        names = name(label, UNKNOWN), modality, provider, name(model, UNKNOWN)
+        meter = Meter(*who, *names, estimated)
+        if meter not in self._counts and len(self._counts) >= MAX_METERS:
+            meter = Meter(*who, _MORE, modality, _MORE, _MORE, estimated)
+        count = self._counts.get(meter)
+        if count is None:
+            count = self._counts[meter] = _Count(meter, plain(provider_raw)[:128])
         if len(self._shortcuts) < 2 * MAX_METERS:
-            self._shortcuts[shortcut] = meter
-        return meter
+            self._shortcuts[spelling] = count
+        return count
 
 
-def _totals(meter: _Meter) -> MeterTotals:
-    label, modality, provider, model, estimated = meter.key
+def _totals(count: _Count) -> MeterTotals:
+    meter = count.meter
     return MeterTotals(
-        agent_label=label,
-        modality=modality,
-        provider=provider,
-        provider_raw=meter.provider_raw,
-        model=model,
-        estimated=estimated,
-        totals=Quantities(**meter.totals),
+        agent_label=meter.agent_label,
+        modality=meter.modality,
+        provider=meter.provider,
+        provider_raw=count.provider_raw,
+        model=meter.model,
+        estimated=meter.estimated,
+        totals=Quantities(**count.totals),
     )

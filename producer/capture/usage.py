@@ -2,7 +2,7 @@
 
 Every class and every field of the installed version is listed here, either with the quantity it
 becomes or with the reason why it is not usage; a test compares the lists with livekit-agents.
-A class that is not listed is counted and reported by the tap, never guessed.
+A class that is not listed is logged once a session; its usage is not guessed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
     detail: RequestDetail | None = None
 
 
-class Reading(Struct, frozen=True, kw_only=True):
+class Fields(Struct, frozen=True, kw_only=True):
     """How the fields of one metrics class are read.
 
     `quantities` maps a field (dotted where nested) to a quantity. `audio` and `session` name the
@@ -56,8 +56,8 @@ class Reading(Struct, frozen=True, kw_only=True):
     requests: str | None = None  # a field that counts requests; otherwise one event is one request
 
 
-READINGS: Final[dict[str, Reading]] = {
-    "llm_metrics": Reading(
+FIELDS: Final[dict[str, Fields]] = {
+    "llm_metrics": Fields(
         modality="llm",
         quantities={
             "prompt_tokens": "input_tokens",
@@ -68,7 +68,7 @@ READINGS: Final[dict[str, Reading]] = {
         },
         first="ttft",
     ),
-    "stt_metrics": Reading(
+    "stt_metrics": Fields(
         modality="stt",
         quantities={
             "input_tokens": "input_tokens",
@@ -77,7 +77,7 @@ READINGS: Final[dict[str, Reading]] = {
         },
         audio="audio_duration",
     ),
-    "tts_metrics": Reading(
+    "tts_metrics": Fields(
         modality="tts",
         quantities={
             "characters_count": "characters",
@@ -87,7 +87,7 @@ READINGS: Final[dict[str, Reading]] = {
         audio="audio_duration",
         first="ttfb",
     ),
-    "realtime_model_metrics": Reading(
+    "realtime_model_metrics": Fields(
         modality="realtime",
         quantities={
             "input_tokens": "input_tokens",
@@ -110,18 +110,18 @@ READINGS: Final[dict[str, Reading]] = {
         session="session_duration",
         first="ttft",
     ),
-    "decision_metrics": Reading(
+    "decision_metrics": Fields(
         modality="decision",
         quantities={"input_tokens": "input_tokens", "output_tokens": "output_tokens"},
     ),
-    "interruption_metrics": Reading(
+    "interruption_metrics": Fields(
         modality="interruption", quantities={"num_requests": "requests"}, requests="num_requests"
     ),
-    "eot_inference_metrics": Reading(
+    "eot_inference_metrics": Fields(
         modality="turn_detector", quantities={"num_requests": "requests"}, requests="num_requests"
     ),
 }
-"""The classes that carry usage, by their `type`."""
+"""How the classes that carry usage are read, by their `type`."""
 
 NOT_USAGE: Final[dict[str, str]] = {
     "vad_metrics": "voice activity is detected inside the worker; nobody bills it",
@@ -162,12 +162,12 @@ NOT_QUANTITIES: Final[dict[str, str]] = {
 """Fields of usage classes that are not usage themselves, with the reason."""
 
 _PLAIN: Final = {
-    kind: tuple((f, name) for f, name in reading.quantities.items() if "." not in f)
-    for kind, reading in READINGS.items()
+    kind: tuple((f, name) for f, name in fields.quantities.items() if "." not in f)
+    for kind, fields in FIELDS.items()
 }
 _NESTED: Final = {
-    kind: tuple((attrgetter(f), name) for f, name in reading.quantities.items() if "." in f)
-    for kind, reading in READINGS.items()
+    kind: tuple((attrgetter(f), name) for f, name in fields.quantities.items() if "." in f)
+    for kind, fields in FIELDS.items()
 }
 
 
@@ -182,48 +182,48 @@ class UnknownMetricsError(Exception):
 def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
     """Return the usage in one LiveKit metrics object, `None` when it holds none.
 
-    `now_us` and `speech_id` stand in where the event carries no time or no speech. Quantities that are absent, negative or not
-    finite count as nothing.
+    `now_us` and `speech_id` stand in where the event carries no time or no speech. Quantities that
+    are absent, negative or not finite count as nothing.
 
     Raises:
         UnknownMetricsError: The class is neither mapped nor known to be without usage.
     """
     kind = getattr(metrics, "type", type(metrics).__name__)
-    reading = READINGS.get(kind)
-    if reading is None:
+    fields = FIELDS.get(kind)
+    if fields is None:
         if kind in NOT_USAGE:
             return None
         raise UnknownMetricsError(kind)
     # The model's own dictionary: much faster than attributes, and a field that was renamed is a
     # KeyError, not a zero.
-    fields = vars(metrics)
-    quantities = _quantities(kind, metrics, fields)
-    audio_s = _seconds(fields[reading.audio]) if reading.audio else 0.0
-    session_s = _seconds(fields[reading.session]) if reading.session else 0.0
-    if reading.requests is None and _is_request(kind, fields, quantities, session_s):
+    values = vars(metrics)
+    quantities = _quantities(kind, metrics, values)
+    audio_s = _seconds(values[fields.audio]) if fields.audio else 0.0
+    session_s = _seconds(values[fields.session]) if fields.session else 0.0
+    if fields.requests is None and _is_request(kind, values, quantities, session_s):
         quantities["requests"] = 1
         if quantities.get("input_tokens", 0) > LARGE_REQUEST_TOKENS:
             quantities["large_requests"] = 1
     if not quantities and not audio_s and not session_s:
         return None
-    metadata = fields["metadata"]
-    at = fields["timestamp"]
+    metadata = values["metadata"]
+    at = values["timestamp"]
     return Usage(
-        modality=reading.modality,
-        provider_raw=_provider(metadata) or fields.get("label", ""),
+        modality=fields.modality,
+        provider_raw=_provider(metadata) or values.get("label", ""),
         model=(metadata and metadata.model_name) or UNKNOWN,
         occurred_at=int(at * _US) if at and 0 < at < _YEAR_2200 else now_us,
         quantities=quantities,
         audio_s=audio_s,
         session_s=session_s,
-        detail=_detail(fields, reading, speech_id),
+        detail=_detail(values, fields, speech_id),
     )
 
 
-def _quantities(kind: str, metrics: Any, fields: dict[str, Any]) -> dict[str, int]:
+def _quantities(kind: str, metrics: Any, values: dict[str, Any]) -> dict[str, int]:
     found: dict[str, int] = {}
     for field, name in _PLAIN[kind]:
-        value = fields[field]
+        value = values[field]
         if value and 0 < value < math.inf:
             found[name] = int(value)
     for get, name in _NESTED[kind]:
@@ -247,7 +247,7 @@ def _seconds(value: float | None) -> float:
 
 
 def _is_request(
-    kind: str, fields: dict[str, Any], quantities: dict[str, int], session_s: float
+    kind: str, values: dict[str, Any], quantities: dict[str, int], session_s: float
 ) -> bool:
     """Tell a request from a report about a connection.
 
@@ -255,21 +255,21 @@ def _is_request(
     reports the time since its last report: neither is a request.
     """
     if kind == "stt_metrics":
-        return not fields["streamed"]
+        return not values["streamed"]
     return bool(quantities) or not session_s
 
 
-def _detail(fields: dict[str, Any], reading: Reading, speech_id: str) -> RequestDetail:
-    first = fields[reading.first] if reading.first else None
-    duration = fields.get("duration")
+def _detail(values: dict[str, Any], fields: Fields, speech_id: str) -> RequestDetail:
+    first = values[fields.first] if fields.first else None
+    duration = values.get("duration")
     return RequestDetail(
-        request_id=_name(fields.get("request_id")),
-        speech_id=_name(fields.get("speech_id") or speech_id),
+        request_id=_name(values.get("request_id")),
+        speech_id=_name(values.get("speech_id") or speech_id),
         duration_us=round(duration * _US) if duration and 0 < duration < math.inf else 0,
         time_to_first_us=round(first * _US)
         if first is not None and 0 <= first < math.inf
         else None,
-        cancelled=fields.get("cancelled", False),
+        cancelled=values.get("cancelled", False),
     )
 
 

@@ -21,14 +21,14 @@ class Voice:
     model = "sonic"
 
 
-class Taken:
+class Booked:
     """Keeps what was estimated, as (label, modality, model, quantities)."""
 
     def __init__(self) -> None:
         self.usages: list[tuple[str, Usage]] = []
 
     def __call__(self, usage: Usage, label: str) -> None:
-        """Book nothing, remember it."""
+        """Keep it."""
         self.usages.append((label, usage))
 
     def quantities(self) -> list[tuple[str, str, dict[str, int]]]:
@@ -61,31 +61,31 @@ def tts(speech_id: str, characters: int) -> Usage:
 
 
 @pytest.fixture
-def taken() -> Taken:
-    """A place for what is estimated."""
-    return Taken()
+def booked() -> Booked:
+    """What was estimated in this test."""
+    return Booked()
 
 
 @pytest.fixture
-def estimates(taken: Taken) -> Estimates:
+def estimates(booked: Booked) -> Estimates:
     """The estimates of one session, in which one speech has begun."""
-    made = Estimates(taken)
+    made = Estimates(booked)
     made.created("s1", "Greeter")
     return made
 
 
 def interrupt(estimates: Estimates, spoken: str, *, voice: Any = Voice) -> None:
-    """Interrupt the speech and settle it."""
+    """Interrupt the speech and book what is unreported."""
     estimates.interrupted("s1", spoken=spoken, tts=voice)
-    estimates.settle("s1", now_us=NOW_US)
+    estimates.book_unreported("s1", now_us=NOW_US)
 
 
 def test_an_interrupted_speech_without_report_is_its_spoken_characters(
-    estimates: Estimates, taken: Taken
+    estimates: Estimates, booked: Booked
 ) -> None:
     """A TTS that was cut off reports nothing: what the listener heard was surely made."""
     interrupt(estimates, "Hello there")
-    ((label, usage),) = taken.usages
+    ((label, usage),) = booked.usages
     assert label == "Greeter"
     assert (usage.modality, usage.provider_raw, usage.model) == ("tts", "Cartesia", "sonic")
     assert usage.quantities == {"characters": 11}
@@ -93,54 +93,56 @@ def test_an_interrupted_speech_without_report_is_its_spoken_characters(
 
 
 def test_only_the_unreported_part_of_a_speech_is_estimated(
-    estimates: Estimates, taken: Taken
+    estimates: Estimates, booked: Booked
 ) -> None:
     """Segments that were reported before the interruption are not counted again."""
     estimates.measured(tts("s1", 3))
     estimates.measured(tts("s1", 6))
     interrupt(estimates, "0123456789")
-    assert taken.quantities() == [("Greeter", "tts", {"characters": 1})]
+    assert booked.quantities() == [("Greeter", "tts", {"characters": 1})]
 
 
 @pytest.mark.parametrize("reported", [10, 11, 500])
 def test_a_speech_that_was_reported_whole_is_not_estimated(
-    estimates: Estimates, taken: Taken, reported: int
+    estimates: Estimates, booked: Booked, reported: int
 ) -> None:
     """Interrupted in playout, after its audio was made and reported: all is measured."""
     estimates.measured(tts("s1", reported))
     interrupt(estimates, "0123456789")
-    assert taken.usages == []
+    assert booked.usages == []
 
 
-def test_another_speechs_report_does_not_cover_this_one(estimates: Estimates, taken: Taken) -> None:
+def test_another_speechs_report_does_not_cover_this_one(
+    estimates: Estimates, booked: Booked
+) -> None:
     """What is measured counts for the speech that it belongs to."""
     estimates.created("s2", "Booker")
     estimates.measured(tts("s2", 50))
     interrupt(estimates, "01234")
-    assert taken.quantities() == [("Greeter", "tts", {"characters": 5})]
+    assert booked.quantities() == [("Greeter", "tts", {"characters": 5})]
 
 
-def test_a_speech_without_a_voice_has_no_characters(estimates: Estimates, taken: Taken) -> None:
+def test_a_speech_without_a_voice_has_no_characters(estimates: Estimates, booked: Booked) -> None:
     """A session that only writes uses no TTS."""
     interrupt(estimates, "Hello there", voice=None)
-    assert taken.usages == []
+    assert booked.usages == []
 
 
-def test_a_voice_without_a_model_is_unknown(estimates: Estimates, taken: Taken) -> None:
+def test_a_voice_without_a_model_is_unknown(estimates: Estimates, booked: Booked) -> None:
     """A plugin that names neither provider nor model still has a meter."""
     interrupt(estimates, "Hi", voice=object())
-    ((_, usage),) = taken.usages
+    ((_, usage),) = booked.usages
     assert (usage.provider_raw, usage.model) == ("", UNKNOWN)
 
 
 def test_a_cut_off_request_is_its_last_prompt_and_what_was_spoken(
-    estimates: Estimates, taken: Taken
+    estimates: Estimates, booked: Booked
 ) -> None:
     """The prompt is at least as long as the one before, four spoken characters are one token."""
     estimates.measured(llm("s0", input_tokens=400, output_tokens=9))
     estimates.measured(llm("s1", cancelled=True))
     interrupt(estimates, "012345678", voice=None)
-    ((label, usage),) = taken.usages
+    ((label, usage),) = booked.usages
     assert label == "Greeter"
     assert (usage.modality, usage.provider_raw, usage.model) == ("llm", "openai", "m-1")
     assert usage.quantities == {"input_tokens": 400, "output_tokens": 3}
@@ -148,67 +150,67 @@ def test_a_cut_off_request_is_its_last_prompt_and_what_was_spoken(
 
 
 def test_a_cut_off_request_that_reported_its_tokens_is_not_estimated(
-    estimates: Estimates, taken: Taken
+    estimates: Estimates, booked: Booked
 ) -> None:
     """Some providers report usage early; what they reported is measured."""
     estimates.measured(llm("s1", cancelled=True, input_tokens=400))
     interrupt(estimates, "0123", voice=None)
-    assert taken.usages == []
+    assert booked.usages == []
 
 
 def test_a_first_request_that_was_cut_off_has_no_prompt_to_go_by(
-    estimates: Estimates, taken: Taken
+    estimates: Estimates, booked: Booked
 ) -> None:
     """Without a request before it only what was spoken is known; nothing is guessed."""
     estimates.measured(llm("s1", cancelled=True))
     interrupt(estimates, "01234567", voice=None)
-    assert taken.quantities() == [("Greeter", "llm", {"output_tokens": 2})]
+    assert booked.quantities() == [("Greeter", "llm", {"output_tokens": 2})]
 
 
-def test_nothing_is_estimated_where_nothing_is_known(estimates: Estimates, taken: Taken) -> None:
+def test_nothing_is_estimated_where_nothing_is_known(estimates: Estimates, booked: Booked) -> None:
     """A request that was cut off before any word, and before any other request, books nothing."""
     estimates.measured(llm("s1", cancelled=True))
     interrupt(estimates, "")
-    assert taken.usages == []
+    assert booked.usages == []
 
 
-def test_speech_and_request_are_estimated_together(estimates: Estimates, taken: Taken) -> None:
+def test_speech_and_request_are_estimated_together(estimates: Estimates, booked: Booked) -> None:
     """An interruption can cut off both the voice and the model behind it."""
     estimates.measured(llm("s0", input_tokens=100))
     estimates.measured(llm("s1", cancelled=True))
     interrupt(estimates, "01234567")
-    assert taken.quantities() == [
+    assert booked.quantities() == [
         ("Greeter", "tts", {"characters": 8}),
         ("Greeter", "llm", {"input_tokens": 100, "output_tokens": 2}),
     ]
 
 
 def test_a_speech_that_was_not_interrupted_is_not_estimated(
-    estimates: Estimates, taken: Taken
+    estimates: Estimates, booked: Booked
 ) -> None:
     """What was spoken to its end is all reported, even if its report has yet to come."""
     estimates.finished("s1")
     interrupt(estimates, "Hello")
-    assert taken.usages == []
+    assert booked.usages == []
     assert estimates.open_speeches() == []
 
 
-def test_a_speech_is_settled_once(estimates: Estimates, taken: Taken) -> None:
-    """The timer after a speech and the end of the session may both settle it."""
+def test_a_speech_is_booked_once(estimates: Estimates, booked: Booked) -> None:
+    """The timer after a speech and the end of the session may both book it."""
     interrupt(estimates, "01234")
-    estimates.settle("s1", now_us=NOW_US)
-    assert taken.quantities() == [("Greeter", "tts", {"characters": 5})]
+    estimates.book_unreported("s1", now_us=NOW_US)
+    assert booked.quantities() == [("Greeter", "tts", {"characters": 5})]
 
 
-def test_a_speech_that_still_goes_on_is_not_estimated(estimates: Estimates, taken: Taken) -> None:
-    """The end of a session settles every open speech; one that was never cut off has no gap."""
+def test_a_speech_that_still_goes_on_is_not_estimated(estimates: Estimates, booked: Booked) -> None:
+    """The end of a session books every open speech; one that was never cut off has no gap."""
     assert estimates.open_speeches() == ["s1"]
-    estimates.settle("s1", now_us=NOW_US)
-    assert taken.usages == []
+    estimates.book_unreported("s1", now_us=NOW_US)
+    assert booked.usages == []
 
 
-def test_a_report_after_settling_is_ignored(estimates: Estimates, taken: Taken) -> None:
-    """Usage without a speech, of an unknown one, or of a settled one changes no estimate."""
+def test_a_report_after_booking_is_ignored(estimates: Estimates, booked: Booked) -> None:
+    """Usage without a speech, of an unknown one, or of a booked one changes no estimate."""
     interrupt(estimates, "01234")
     estimates.measured(tts("s1", 5))
     estimates.measured(tts("", 5))
@@ -217,8 +219,8 @@ def test_a_report_after_settling_is_ignored(estimates: Estimates, taken: Taken) 
     )
     estimates.interrupted("never created", spoken="Hello", tts=Voice)
     estimates.finished("never created")
-    estimates.settle("never created", now_us=NOW_US)
-    assert len(taken.usages) == 1
+    estimates.book_unreported("never created", now_us=NOW_US)
+    assert len(booked.usages) == 1
 
 
 def test_speeches_that_never_finish_are_forgotten(estimates: Estimates) -> None:

@@ -13,11 +13,13 @@ from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.meters import MAX_METERS, Meters
 from voicecosts.producer.capture.usage import UNKNOWN, Usage
 from voicecosts.producer.events import (
+    Meter,
     MeterReading,
     Quantities,
     SessionEnded,
     decode_event,
     encode_event,
+    meter_of,
 )
 
 STARTED_AT = 1_700_000_000_000_000
@@ -67,15 +69,12 @@ def end(meters: Meters) -> SessionEnded:
     return meters.ended(ended_at=STARTED_AT + 9, status="success", reason="")
 
 
-def meter_of(reading: MeterReading) -> tuple[str, str, str, str, bool]:
-    """Return what tells a meter of a session from its others."""
-    return (
-        reading.agent_label,
-        reading.modality,
-        reading.provider,
-        reading.model,
-        reading.estimated,
-    )
+def meter(
+    label: str, modality: str, provider: str, model: str, *, estimated: bool = False
+) -> Meter:
+    """Return a meter of the session."""
+    who = IDENTITY.session_id, IDENTITY.agent_id
+    return Meter(*who, label, modality, provider, model, estimated)
 
 
 def test_the_start_says_who_the_session_belongs_to() -> None:
@@ -87,10 +86,10 @@ def test_the_start_says_who_the_session_belongs_to() -> None:
 
 def test_a_reading_says_who_used_what_and_when() -> None:
     """A reading repeats the identity, names its meter, and carries the request as detail."""
-    reading = Meters(IDENTITY).take(used(input_tokens=5, at=STARTED_AT + 7), "Greeter")
+    reading = Meters(IDENTITY).add(used(input_tokens=5, at=STARTED_AT + 7), "Greeter")
     for field in ("session_id", "project", "agent_id", "tenant"):
         assert getattr(reading, field) == getattr(IDENTITY, field)
-    assert meter_of(reading) == ("Greeter", "llm", "openai", "m-1", False)
+    assert meter_of(reading) == meter("Greeter", "llm", "openai", "m-1")
     assert reading.occurred_at == STARTED_AT + 7
     assert reading.totals == Quantities(input_tokens=5)
     assert decode_event(encode_event(reading)) == reading
@@ -99,8 +98,8 @@ def test_a_reading_says_who_used_what_and_when() -> None:
 def test_a_reading_carries_totals_and_not_increments() -> None:
     """The second reading holds what the first one held, and more."""
     meters = Meters(IDENTITY)
-    meters.take(used(input_tokens=5, requests=1), "a")
-    reading = meters.take(used(input_tokens=7, output_tokens=3, requests=1), "a")
+    meters.add(used(input_tokens=5, requests=1), "a")
+    reading = meters.add(used(input_tokens=7, output_tokens=3, requests=1), "a")
     assert reading.totals == Quantities(requests=2, input_tokens=12, output_tokens=3)
 
 
@@ -108,7 +107,7 @@ def test_a_thousand_thirds_of_a_second_do_not_drift() -> None:
     """Durations are rounded once, on the total: after every report it is the exact sum's rounding."""
     meters = Meters(IDENTITY)
     for count in range(1, 1001):
-        totals = meters.take(used("stt", audio_s=1 / 3, session_s=1 / 3), "a").totals
+        totals = meters.add(used("stt", audio_s=1 / 3, session_s=1 / 3), "a").totals
         exact = round(Fraction(1, 3) * count * 1_000_000)
         assert (totals.audio_us, totals.session_us) == (exact, exact)
 
@@ -119,7 +118,7 @@ def test_summed_durations_are_exact_to_a_microsecond(durations: list[float]) -> 
     meters = Meters(IDENTITY)
     before = 0
     for seconds in durations:
-        total = meters.take(used("tts", audio_s=seconds), "a").totals.audio_us
+        total = meters.add(used("tts", audio_s=seconds), "a").totals.audio_us
         assert total >= before
         before = total
     exact = sum((Fraction(seconds) for seconds in durations), Fraction(0)) * 1_000_000
@@ -129,27 +128,27 @@ def test_summed_durations_are_exact_to_a_microsecond(durations: list[float]) -> 
 def test_numbers_rise_over_all_meters_of_a_session() -> None:
     """Readings are numbered per session, its end comes after them, and a late reading after that."""
     meters = Meters(IDENTITY)
-    numbers = [meters.take(used(model=f"m-{n % 3}", requests=1), "a").number for n in range(9)]
+    numbers = [meters.add(used(model=f"m-{n % 3}", requests=1), "a").number for n in range(9)]
     assert numbers == list(range(1, 10))
     assert end(meters).number == 10
-    assert meters.take(used(requests=1), "a").number == 11
+    assert meters.add(used(requests=1), "a").number == 11
 
 
 def test_a_reading_after_the_end_goes_on_with_the_totals() -> None:
     """Usage that is reported late adds to its meter: the ledger books the difference."""
     meters = Meters(IDENTITY)
-    meters.take(used(input_tokens=5), "a")
+    meters.add(used(input_tokens=5), "a")
     end(meters)
-    assert meters.take(used(input_tokens=2), "a").totals == Quantities(input_tokens=7)
+    assert meters.add(used(input_tokens=2), "a").totals == Quantities(input_tokens=7)
 
 
 def test_a_hand_off_starts_meters_of_its_own() -> None:
     """What the next agent uses is counted for it alone, and the first one's count stays."""
     meters = Meters(IDENTITY)
-    meters.take(used(input_tokens=5), "Greeter")
-    second = meters.take(used(input_tokens=7), "Booker")
+    meters.add(used(input_tokens=5), "Greeter")
+    second = meters.add(used(input_tokens=7), "Booker")
     assert second.totals == Quantities(input_tokens=7)
-    assert meters.take(used(input_tokens=1), "Greeter").totals == Quantities(input_tokens=6)
+    assert meters.add(used(input_tokens=1), "Greeter").totals == Quantities(input_tokens=6)
 
 
 @pytest.mark.parametrize(
@@ -160,16 +159,16 @@ def test_a_hand_off_starts_meters_of_its_own() -> None:
 def test_what_may_have_another_price_has_another_meter(other: Usage) -> None:
     """Modality, provider and model tell meters apart."""
     meters = Meters(IDENTITY)
-    meters.take(used(requests=1), "a")
-    assert meters.take(other, "a").totals == Quantities(requests=1)
+    meters.add(used(requests=1), "a")
+    assert meters.add(other, "a").totals == Quantities(requests=1)
     assert len(end(meters).meters) == 2
 
 
 def test_two_spellings_of_a_provider_share_a_meter() -> None:
     """The ledger knows a meter by its normalised names, so a second one would run backwards."""
     meters = Meters(IDENTITY)
-    meters.take(used(provider="api.openai.com", input_tokens=5), "a")
-    reading = meters.take(used(provider="OpenAI", input_tokens=7), "a")
+    meters.add(used(provider="api.openai.com", input_tokens=5), "a")
+    reading = meters.add(used(provider="OpenAI", input_tokens=7), "a")
     assert (reading.provider, reading.totals.input_tokens) == ("openai", 12)
     assert reading.provider_raw == "api.openai.com"
     assert len(end(meters).meters) == 1
@@ -178,19 +177,19 @@ def test_two_spellings_of_a_provider_share_a_meter() -> None:
 def test_estimated_usage_is_counted_apart() -> None:
     """What was estimated never enters the total of what was measured."""
     meters = Meters(IDENTITY)
-    meters.take(used("tts", characters=10), "a")
-    estimated = meters.take(used("tts", characters=4), "a", estimated=True)
+    meters.add(used("tts", characters=10), "a")
+    estimated = meters.add(used("tts", characters=4), "a", estimated=True)
     assert (estimated.estimated, estimated.totals.characters) == (True, 4)
-    measured = meters.take(used("tts", characters=1), "a")
+    measured = meters.add(used("tts", characters=1), "a")
     assert (measured.estimated, measured.totals.characters) == (False, 11)
 
 
 def test_names_that_a_plugin_leaves_out_or_overdoes_still_make_a_valid_reading() -> None:
     """Blank names become `unknown`, long ones are shortened: refusing would lose the usage."""
     meters = Meters(IDENTITY)
-    blank = meters.take(used(provider="", model=" ", requests=1), "")
-    assert meter_of(blank) == (UNKNOWN, "llm", UNKNOWN, UNKNOWN, False)
-    long = meters.take(used(provider="p" * 999, model="m" * 999, requests=1), "l" * 999)
+    blank = meters.add(used(provider="", model=" ", requests=1), "")
+    assert meter_of(blank) == meter(UNKNOWN, "llm", UNKNOWN, UNKNOWN)
+    long = meters.add(used(provider="p" * 999, model="m" * 999, requests=1), "l" * 999)
     for reading in (blank, long):
         assert decode_event(encode_event(reading)) == reading
 
@@ -198,19 +197,16 @@ def test_names_that_a_plugin_leaves_out_or_overdoes_still_make_a_valid_reading()
 def test_the_end_holds_every_meters_last_totals() -> None:
     """The end alone is enough to book the session, whatever reading was lost."""
     meters = Meters(IDENTITY)
-    last: dict[tuple[str, str, str, str, bool], Quantities] = {}
+    last: dict[Meter, Quantities] = {}
     for place in range(12):
-        reading = meters.take(
+        reading = meters.add(
             used(model=f"m-{place % 3}", input_tokens=place, audio_s=0.1),
             f"agent-{place % 2}",
             estimated=place % 4 == 0,
         )
         last[meter_of(reading)] = reading.totals
     ended = meters.ended(ended_at=STARTED_AT + 9, status="failed", reason="error", coalesced=3)
-    assert {
-        (m.agent_label, m.modality, m.provider, m.model, m.estimated): m.totals
-        for m in ended.meters
-    } == last
+    assert {meter_of(ended, final): final.totals for final in ended.meters} == last
     assert (ended.readings, ended.coalesced) == (12, 3)
     assert (ended.status, ended.reason, ended.ended_at) == ("failed", "error", STARTED_AT + 9)
     assert decode_event(encode_event(ended)) == ended
@@ -231,7 +227,7 @@ def test_endless_model_names_merge_and_lose_no_usage() -> None:
     requests = 3 * MAX_METERS
     for place in range(requests):
         model = f"m-{place}".ljust(128, "x")
-        meters.take(
+        meters.add(
             used(model=model, requests=1, input_tokens=10_000, output_tokens=1000), "Greeter"
         )
     ended = end(meters)
@@ -248,11 +244,11 @@ def test_merged_meters_keep_modality_and_estimates_apart() -> None:
     """Beyond the limit it is still known what was measured, and which kind of usage it was."""
     meters = Meters(IDENTITY)
     for place in range(MAX_METERS):
-        meters.take(used(model=f"m-{place}", requests=1), "a")
-    assert meters.take(used(model="m-0", requests=1), "a").totals.requests == 2
+        meters.add(used(model=f"m-{place}", requests=1), "a")
+    assert meters.add(used(model="m-0", requests=1), "a").totals.requests == 2
     for modality, estimated in (("llm", False), ("tts", False), ("tts", True)):
         for model in ("new-1", "new-2"):
-            reading = meters.take(used(modality, model=model, requests=1), "a", estimated=estimated)
+            reading = meters.add(used(modality, model=model, requests=1), "a", estimated=estimated)
         assert reading.totals.requests == 2
         assert (reading.modality, reading.estimated) == (modality, estimated)
     assert len(end(meters).meters) == MAX_METERS + 3
@@ -282,16 +278,14 @@ def test_the_last_reading_of_a_meter_is_the_sum_of_its_increments(
 ) -> None:
     """Whatever is used in whatever order, no unit is lost, doubled, or booked elsewhere."""
     meters = Meters(IDENTITY)
-    sums: dict[tuple[str, str, str, str, bool], dict[str, int]] = defaultdict(
-        lambda: defaultdict(int)
-    )
-    last: dict[tuple[str, str, str, str, bool], MeterReading] = {}
+    sums: dict[Meter, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    last: dict[Meter, MeterReading] = {}
     for label, modality, provider, model, estimated, quantities in steps:
-        reading = meters.take(
+        reading = meters.add(
             used(modality, provider=provider, model=model, **quantities), label, estimated=estimated
         )
         name = "openai" if "openai" in provider else provider
-        assert meter_of(reading) == (label, modality, name, model, estimated)
+        assert meter_of(reading) == meter(label, modality, name, model, estimated=estimated)
         for quantity, amount in quantities.items():
             sums[meter_of(reading)][quantity] += amount
         last[meter_of(reading)] = reading
@@ -303,7 +297,7 @@ def test_the_last_reading_of_a_meter_is_the_sum_of_its_increments(
 def test_names_of_plugins_that_are_no_text_can_still_be_sent() -> None:
     """Half a surrogate pair in a label, a provider or a model is replaced."""
     usage = used(model="m\ud800", provider="p\ud800", requests=1)
-    reading = Meters(IDENTITY).take(usage, "l\ud800")
+    reading = Meters(IDENTITY).add(usage, "l\ud800")
     assert decode_event(encode_event(reading)) == reading
 
 
@@ -313,7 +307,5 @@ def test_the_end_of_a_session_fits_a_message_with_the_longest_names() -> None:
     totals = {name: 10**6 for name in Quantities.__struct_fields__ if not name.endswith("_us")}
     for number in range(1000):
         provider, model = f"p{number}".ljust(300, "語"), f"m{number}".ljust(128, "語")
-        meters.take(
-            used("realtime", provider=provider, model=model, **totals), "l".ljust(128, "語")
-        )
+        meters.add(used("realtime", provider=provider, model=model, **totals), "l".ljust(128, "語"))
     assert len(encode_event(end(meters))) < 1_000_000

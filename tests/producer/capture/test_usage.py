@@ -17,7 +17,7 @@ from livekit.agents.metrics.base import (
 )
 
 from tests.producer.capture.livekit_metrics import AT, AT_US, MADE_BY, llm, realtime, stt, tts
-from voicecosts.producer.capture.usage import READINGS, Usage, usage_of
+from voicecosts.producer.capture.usage import FIELDS, Usage, usage_of
 from voicecosts.producer.events import RequestDetail
 
 EXACTLY: list[tuple[Any, Usage]] = [
@@ -178,4 +178,4 @@ def test_every_field_becomes_its_own_quantity(metrics: Any, usage: Usage) -> Non
 
 def test_every_class_that_is_read_is_read_here() -> None:
     """A class that joins the table joins these examples."""
-    assert {metrics.type for metrics, _ in EXACTLY} == set(READINGS)
+    assert {metrics.type for metrics, _ in EXACTLY} == set(FIELDS)
