@@ -4,8 +4,8 @@ The lock of a file ends with its process, so a file whose lock is free is an orp
 the same destination are adopted: what was meant for one server is never sent to another. Whatever
 happens here, a message is in at least one file until JetStream has acknowledged it.
 
-Looking costs a listing of the folder, so it is done twice a minute, and at once while there is more.
-A large orphan is worked off alone; small ones are moved into the one that is held, so that a
+Looking costs a listing of the folder, so it is done twice a minute, and at once while there is
+more. A large orphan is worked off alone; small ones are moved into the one that is held, so that a
 thousand killed processes do not leave a thousand files.
 """
 
@@ -78,7 +78,8 @@ class AdoptedMessages:
             self.close()
             self._look_at = 0.0
         if self._monotonic() >= self._look_at:
-            self._look_at = self._monotonic() + _LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all look at once
+            pause_s = _LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all look at once
+            self._look_at = self._monotonic() + pause_s
             self._look(self.folder)
 
     def rescue(self, damage: OutboxDamaged) -> None:

@@ -111,7 +111,7 @@ class Backlog:
         return self.own.in_memory < MOST_IN_MEMORY
 
     def keep(self, messages: Sequence[Packed]) -> None:
-        """Hold messages until they are acknowledged; on disk when this returns, if it is writable."""
+        """Hold messages until they are acknowledged: on disk at once, if it can be written."""
         self.own.add(messages)
         self._store()
 

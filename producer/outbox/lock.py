@@ -91,7 +91,7 @@ class Lock:
             return 0
 
     def release(self, *, remove: bool) -> None:
-        """Release the lock: another process may take it, unless `remove` deletes the lock file too."""
+        """Release the lock to any other process; with `remove` the lock file is deleted too."""
         _descriptors.discard(self._descriptor)
         if remove:
             # Removed while still locked: nobody can lock a file that has no name.
@@ -119,7 +119,7 @@ class Lock:
 
 
 def held_elsewhere(folder: Path, own: set[Path]) -> int:
-    """Return the bytes that the outboxes in `folder` hold, less those whose lock files are `own`."""
+    """Return the bytes of the outboxes in `folder`, except those whose lock files are `own`."""
     total = 0
     with contextlib.suppress(OSError):
         for path in folder.glob(f"*{LOCK_SUFFIX}"):

@@ -29,7 +29,7 @@ _RETRY_S: Final = 1.0
 class OutboxState(StrEnum):
     """Where a process keeps its messages. The values are public: they are `Stats.outbox`.
 
-    In memory means that the disk is full or read-only, and memory only that no folder is configured.
+    `IN_MEMORY`: the disk is full or read-only. `MEMORY_ONLY`: no folder is configured.
     """
 
     UNUSED = "not used yet"

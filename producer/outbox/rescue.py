@@ -85,8 +85,8 @@ def _readable(path: Path) -> Iterator[list[Packed]]:
     low, high = 0, 2**62
     for order in ("ASC", "DESC"):
         query = (
-            f"SELECT {COLUMNS} FROM messages WHERE number > ? AND number < ? "  # noqa: S608 - our own text
-            f"ORDER BY number {order} LIMIT ?"
+            f"SELECT {COLUMNS} FROM messages "  # noqa: S608 - our own text
+            f"WHERE number > ? AND number < ? ORDER BY number {order} LIMIT ?"
         )
         size = _PIECE
         while size:

@@ -1,4 +1,4 @@
-"""The outbox: on disk before it is sent, gone only when acknowledged, whole after every accident."""
+"""The outbox: on disk before it is sent, gone when acknowledged, whole after every accident."""
 
 from __future__ import annotations
 

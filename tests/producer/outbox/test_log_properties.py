@@ -1,4 +1,4 @@
-"""Whatever workers and readers do, and wherever they die: what was stored is booked, and once enough.
+"""Whatever workers and readers do, and wherever they die: what was stored is booked.
 
 Messages are stored, taken over by other workers and read by readers that die before or after their
 commit, in any order. In the end every message that reached a disk was committed, and nothing is
@@ -108,7 +108,7 @@ class Host:
             worker.close()
 
     def read(self, choice: int, *, dies: bool = False) -> None:
-        """A ledger books up to `choice` groups, and all of them with 9; it may die after a commit."""
+        """A ledger books up to `choice` groups, all of them with 9; it may die after a commit."""
         log = LocalLog(self.folder, self.folder.parent, now_us=lambda: NOW)
         for _ in range(choice if choice < 9 else 1000):
             if not (group := log.next_group()):
