@@ -1,10 +1,10 @@
-"""The ledger's loop: fetch a group, book it, acknowledge it, tell the readers.
+"""The ledger's loop: fetch a group, book it, acknowledge it, publish for the readers.
 
 A message is acknowledged after the commit that holds its effect, and never before, so a death at
-any line loses nothing; what comes twice books nothing. Whatever the ledger cannot write stops the
-loop loudly: its messages stay in the stream. The ledger works in a thread of its own, one piece of
-work at a time, so the event loop keeps answering the broker meanwhile. What workers without a
-server have left on this host is booked in between.
+any line loses nothing; what comes twice books nothing. A failed write ends the loop with its error,
+and its messages stay in the stream. The ledger works in a thread of its own, one call at a time, so
+that the event loop keeps answering the broker. Messages that workers without a server left on this
+host are booked in between.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from voicecosts.consumer.store.ledger import Ledger
 SUMMARY_INTERVAL_S: Final = 30.0
 
 LOOK_INTERVAL_S: Final = 1.0
-"""How often it is seen whether something waits on this host."""
+"""How often the outboxes of this host are looked at."""
 
 _WATCH_INTERVAL_S = 0.2
 _P = ParamSpec("_P")
@@ -71,7 +71,8 @@ async def consume(
 ) -> None:
     """Book the stream into the ledger of `config.data_dir` until `stop` is set.
 
-    With `open_log` it also books what workers without a server have left on this host. The group in hand is finished, and the last snapshot published, before this returns.
+    With `open_log` it also books what workers without a server left on this host. The current
+    group is finished, and the last snapshot published, before this returns.
 
     Raises:
         BrokerUnreachable: No usable broker within `start_deadline_s`.
@@ -83,28 +84,28 @@ async def consume(
         pacing = Pacing(min_interval_s=config.snapshot_interval_s)
         opening = partial(Ledger.open, config.data_dir, rate_by(ListPrices()), pacing=pacing)
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
-        desk = _Desk(ledger, thread, open_log)
+        worker = _LedgerThread(ledger, thread, open_log)
         feed = Feed(config, lambda: ledger.booked_sequence, stop, waits=waits)
         try:
             await feed.open(deadline_s=start_deadline_s)
             if not stop.is_set():
                 on_ready()
             while not stop.is_set():
-                await desk.take_turn(feed)
+                await worker.book_group(feed)
         except BaseException:
             with contextlib.suppress(LedgerError):  # the first error is the one to report
-                await desk.do(ledger.close)
+                await worker.run(ledger.close)
             raise
         else:
-            await desk.do(ledger.close)
+            await worker.run(ledger.close)
         finally:
             await feed.close()
-        desk.summarise(at_once=True)
-        _log.info("stopped; snapshot %d holds everything booked", ledger.snapshot)
+        worker.log_summary(at_once=True)
+        _log.info("stopped; snapshot %d holds everything that was booked", ledger.snapshot)
 
 
-class _Desk:
-    """The open ledger in its thread, and what there is to say about the work."""
+class _LedgerThread:
+    """The open ledger in its thread, and the log lines about its work."""
 
     def __init__(
         self, ledger: Ledger, thread: ThreadPoolExecutor, open_log: OpenLog | None
@@ -118,30 +119,30 @@ class _Desk:
         self._waiting: int | None = None
         self._trouble = ""
 
-    async def do(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Do one piece of work in the ledger's thread."""
+    async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run one call in the ledger's thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
 
-    async def take_turn(self, feed: Feed) -> None:
-        """Take one group from the stream to the readers."""
-        # 1. A group in hand. If we die, the broker offers it again, to the next ledger at once.
+    async def book_group(self, feed: Feed) -> None:
+        """Book the next group of the stream and publish when that is due."""
+        # 1. A group is fetched. If we die, the broker offers it to the next ledger at once.
         group = await feed.next_group()
         self._waiting = group.waiting
         if group.messages:
             # 2. One transaction. If we die inside, nothing of it is booked, nothing acknowledged.
-            self._done.append(await self.do(self._ledger.apply, group.messages))
+            self._done.append(await self.run(self._ledger.apply, group.messages))
             # 3. Committed. If we die before every acknowledgement has arrived, those messages
             #    come again and book nothing.
             await feed.acknowledge(group)
-        # 4. What waits on this host, by the same rules.
-        await self.do(self._book_local)
-        # 5. The readers. If we die, they keep what they have, and the next ledger publishes.
-        await self.do(self._tell_readers)
-        self.summarise()
+        # 4. Messages that wait on this host, by the same steps.
+        await self.run(self._book_local)
+        # 5. Snapshot and heartbeat. If we die, readers keep the last ones; the next ledger publishes.
+        await self.run(self._publish)
+        self.log_summary()
 
-    def summarise(self, *, at_once: bool = False) -> None:
-        """Log what was booked since the last time: seldom, and only when there was something."""
+    def log_summary(self, *, at_once: bool = False) -> None:
+        """Log what was booked since the last time, once in `SUMMARY_INTERVAL_S`, if anything was."""
         now = time.monotonic()
         if not self._done or (now < self._next_summary and not at_once):
             return
@@ -165,12 +166,12 @@ class _Desk:
             with contextlib.closing(log):
                 self._done += book_waiting(self._ledger, log)
 
-    def _tell_readers(self) -> None:
+    def _publish(self) -> None:
         trouble = ""
         try:
             self._ledger.publish_if_due()
             self._ledger.heartbeat(self._waiting)
-        except SnapshotFailed as error:  # the books are safe; readers stay with what they have
+        except SnapshotFailed as error:  # what is booked is safe; readers keep the last snapshot
             trouble = str(error)
         if trouble != self._trouble:
             _log.warning("%s", trouble or "snapshots are published again")
