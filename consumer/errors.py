@@ -1,4 +1,4 @@
-"""Everything that can stop the consumer, as one tree.
+"""Everything that can stop the ledger, as one tree.
 
     LedgerError
     ├── InvalidConfig           settings that cannot work, all of them at once
@@ -7,7 +7,7 @@
     ├── LedgerInUse             another process holds the ledger file
     ├── LedgerNewer             the ledger was written by a newer version
     ├── LedgerDamaged           the ledger file cannot be read
-    ├── LedgerClosed            the ledger was closed, or failed before and must be opened anew
+    ├── LedgerClosed            the ledger was closed, or failed before and must be opened again
     ├── LedgerWriteFailed       a transaction did not commit: its messages must not be acked
     │   └── LedgerDiskFull      because there is no room
     ├── SnapshotFailed          no new snapshot; what is booked is safe
@@ -16,7 +16,7 @@
         ├── BrokerFailed        the broker answered with an error, or died
         └── StreamDrift         the stream is not configured as we need it
 
-Every error carries its facts as fields, and a message that says what happened and what to do.
+Every error has its facts as fields, and a message that says what happened and what to do.
 """
 # ruff: noqa: N818 - the names say what happened, `LedgerInUse` needs no suffix to be an error
 
@@ -34,11 +34,11 @@ class LedgerError(Exception):
 
 
 class InvalidConfig(LedgerError):
-    """Settings that cannot work; `problems` lists every one of them."""
+    """Settings that cannot work; `problems` lists all of them."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("The settings cannot work: " + "; ".join(self.problems) + ".")
+        super().__init__("The settings are invalid: " + "; ".join(self.problems) + ".")
 
 
 class MissingExtra(LedgerError):
@@ -59,9 +59,7 @@ class DataDirInUse(LedgerError):
     def __init__(self, path: Path, pid: int | None = None) -> None:
         self.path = path
         self.pid = pid
-        super().__init__(
-            f"{path} is in use by {_holder(pid)}. Stop it, or choose another --data-dir."
-        )
+        super().__init__(f"{path} is in use by {_holder(pid)}. Stop it, or use another --data-dir.")
 
 
 class LedgerInUse(LedgerError):
@@ -77,7 +75,7 @@ class LedgerInUse(LedgerError):
 
 
 class LedgerNewer(LedgerError):
-    """The ledger was written by a newer version; it was left untouched.
+    """The ledger was written by a newer version; it was not touched.
 
     `found` and `known` are schema versions, or words where the file format itself is newer.
     """
@@ -87,8 +85,9 @@ class LedgerNewer(LedgerError):
         self.found = found
         self.known = known
         super().__init__(
-            f"The ledger {path} has version {found}, this installation knows {known}. "
-            "Nothing was changed. Upgrade voicecosts, or open another --data-dir."
+            f"The ledger {path} was written by a newer version: it has {_version(found)}, and this "
+            f"installation reads {_version(known)}. Nothing was changed. Upgrade voicecosts and "
+            "duckdb, or use another --data-dir."
         )
 
 
@@ -99,29 +98,30 @@ class LedgerDamaged(LedgerError):
         self.path = path
         self.problem = problem
         super().__init__(
-            f"The ledger {path} cannot be read: {problem}. Keep the file, restore a snapshot "
-            "(costs-<n>.duckdb) in its place, or rebuild the ledger from the stream."
+            f"The ledger {path} cannot be read: {problem}. To restore it, move the folder "
+            f"{path.parent} elsewhere, copy the newest snapshot (costs-<n>.duckdb) to {path}, and "
+            "start again: what came after that snapshot is read from the stream."
         )
 
 
 class LedgerClosed(LedgerError):
-    """The ledger was closed, or failed before; open it anew."""
+    """The ledger was closed, or failed before; open it again."""
 
     def __init__(self, path: Path, why: str) -> None:
         self.path = path
         self.why = why
-        super().__init__(f"The ledger {path} takes no more work: {why}. Open it again.")
+        super().__init__(f"The ledger {path} cannot be used any more: {why}. Open it again.")
 
 
 class LedgerWriteFailed(LedgerError):
-    """A transaction did not commit. Its messages must not be acked; open the ledger anew."""
+    """A transaction did not commit. Its messages must not be acked; open the ledger again."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
         self.problem = problem
         super().__init__(
-            f"The ledger {path} could not be written: {problem}. The messages stay in the stream; "
-            "solve the cause and start again."
+            f"The ledger {path} could not be written: {problem}. The messages stay in the stream, "
+            "or in the outbox that they came from. Correct the cause and start again."
         )
 
 
@@ -137,7 +137,7 @@ class SnapshotFailed(LedgerError):
         self.problem = problem
         super().__init__(
             f"No snapshot could be published in {path}: {problem}. Everything booked is safe in "
-            "the ledger; make room or repair the permissions, the next publish tries again."
+            "the ledger. Free disk space or correct the permissions; it will be tried again."
         )
 
 
@@ -153,7 +153,8 @@ class BrokerUnreachable(BrokerError):
         self.problem = problem
         super().__init__(
             f"No NATS server answers at {', '.join(self.servers)}: {problem}. "
-            "Check COSTS_SERVERS and the network, or run `costs up` for a private one."
+            "Check --servers (COSTS_SERVERS) and the network, or run `costs up`, which starts its "
+            "own server."
         )
 
 
@@ -164,7 +165,7 @@ class BrokerFailed(BrokerError):
         self.problem = problem
         self.code = code
         suffix = "" if code is None else f" (error {code})"
-        super().__init__(f"The NATS server failed: {problem}{suffix}. Its log says more.")
+        super().__init__(f"The NATS server failed: {problem}{suffix}. See its log.")
 
 
 class StreamDrift(BrokerError):
@@ -175,9 +176,13 @@ class StreamDrift(BrokerError):
         self.differences = tuple(differences)
         super().__init__(
             f"The stream {name} differs from what the ledger needs: {'; '.join(self.differences)}. "
-            "Nothing was changed. Correct the stream, or remove it if it holds nothing."
+            "Nothing was changed. Correct the stream, or delete it if nothing in it is needed."
         )
 
 
 def _holder(pid: int | None) -> str:
     return "another process" if pid is None else f"process {pid}"
+
+
+def _version(found: int | str) -> str:
+    return found if isinstance(found, str) else f"version {found}"

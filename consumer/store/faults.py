@@ -50,7 +50,9 @@ def _translate(path: Path, text: str) -> LedgerError:
     if "Cannot CHECKPOINT" in text:
         return SnapshotFailed(path.parent, problem)
     if _NEWER in text:
-        return LedgerNewer(path, "of a newer DuckDB", f"DuckDB {duckdb.__version__}")
+        return LedgerNewer(
+            path, "the format of a newer DuckDB", f"that of DuckDB {duckdb.__version__}"
+        )
     if any(words in text for words in _DAMAGED):
         return LedgerDamaged(path, problem)
     if any(words in text for words in _FULL):

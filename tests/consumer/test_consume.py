@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import nats
 import pytest
 
@@ -161,6 +162,11 @@ class TestBooking:
             await publish(broker.url, batches(made, seed=5))
             await until(lambda: booked(tmp_path / "d") == totals(made))
         await settled(broker.url)
+        with duckdb.connect(tmp_path / "d" / "costs.duckdb", read_only=True) as snapshot:
+            letters = snapshot.execute("SELECT subject, reason, payload FROM dead_letters")
+            assert letters.fetchall() == [
+                ("costs.v1.test.dental.00", "not_a_batch", b"\xc1 garbage")
+            ]
 
     async def test_the_heartbeat_tells_that_nothing_waits(
         self, broker: Broker, tmp_path: Path

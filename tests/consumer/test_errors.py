@@ -17,7 +17,7 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.DataDirInUse(Path("d"), 7), {"path": Path("d"), "pid": 7}, "process 7"),
     (errors.LedgerInUse(Path("l")), {"pid": None}, "another process"),
     (errors.LedgerNewer(Path("l"), 3, 1), {"found": 3, "known": 1}, "Upgrade voicecosts"),
-    (errors.LedgerDamaged(Path("l"), "torn"), {"problem": "torn"}, "restore a snapshot"),
+    (errors.LedgerDamaged(Path("l"), "torn"), {"problem": "torn"}, "copy the newest snapshot"),
     (errors.LedgerClosed(Path("l"), "it failed"), {"why": "it failed"}, "Open it again"),
     (errors.LedgerWriteFailed(Path("l"), "no"), {"problem": "no"}, "stay in the stream"),
     (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),

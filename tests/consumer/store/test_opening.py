@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -130,7 +131,7 @@ class TestNewer:
         before = contents(folder)
         assert "ledger.duckdb.wal" in before
         with pytest.raises(
-            LedgerNewer, match="has version 7, this installation knows 2"
+            LedgerNewer, match="has version 7, and this installation reads version 2"
         ) as refusal:
             Ledger.open(filled, rate)
         assert (refusal.value.found, refusal.value.known) == (7, 2)
@@ -163,8 +164,21 @@ class TestDamage:
                 "flipped": bytes(flipped),
             }[damage]
         )
-        with pytest.raises(LedgerDamaged, match="restore a snapshot"):
+        with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
             Ledger.open(filled, rate)
+
+    def test_a_damaged_ledger_is_restored_as_the_error_says(self, filled: Path) -> None:
+        """The newest snapshot in place of the ledger knows what it holds and where it ends."""
+        folder, snapshot = filled / "ledger", (filled / "costs.duckdb").resolve()
+        (folder / "ledger.duckdb").write_bytes(b"hello" * 5000)
+        with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
+            Ledger.open(filled, rate)
+        folder.rename(filled / "damaged")
+        folder.mkdir()
+        shutil.copy(snapshot, folder / "ledger.duckdb")
+        with Ledger.open(filled, rate) as ledger:
+            assert ledger.booked_sequence == 1
+        assert booked(filled / "costs.duckdb") == expected([reading(1, input_tokens=10)])
 
     def test_every_error_of_duckdb_is_translated(self, tmp_path: Path) -> None:
         """No foreign exception leaves the store, whichever the library raises."""
