@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from tests.support.events import message, reading, session_id
-from tests.support.fleet import rate
+from tests.support.oracle import rate
 from tests.support.sample_ledger import write_ledger
 from voicecosts import connect, query
 from voicecosts.consumer.store.ledger import Ledger

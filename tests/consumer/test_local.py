@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.costs_process import PRODUCER, batches, booked, calls, cost, totals
+from tests.support.events import SUBJECT
+from tests.support.oracle import booked
+from tests.support.traffic import batches, bill, calls
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.errors import LedgerInUse
 from voicecosts.consumer.local import NO_SEQUENCE, book_waiting, open_and_book
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import encode
-from voicecosts.producer.subjects import subject
 
 CALLS = calls(5, 20)
 
@@ -58,8 +59,7 @@ class Interrupted(Log):
 
 def offered(seed: int = 1) -> list[tuple[str, bytes]]:
     """Return the messages of all calls."""
-    where = subject("test", "dental", PRODUCER)
-    return [(where, encode(batch)) for batch in batches(CALLS, seed=seed)]
+    return [(SUBJECT, encode(batch)) for batch in batches(CALLS, seed=seed)]
 
 
 def heartbeat(data_dir: Path) -> dict[str, object]:
@@ -80,18 +80,16 @@ def test_what_waits_is_booked_as_a_stream_is(tmp_path: Path) -> None:
     log = Log(offered())
     assert open_and_book(tmp_path / "local", log) == len(offered())
     assert log.waiting == []
-    assert booked(tmp_path / "local") == totals(CALLS)
+    assert booked(tmp_path / "local") == bill(CALLS)
     from_a_stream(tmp_path / "stream")
-    assert cost(tmp_path / "local") == cost(tmp_path / "stream") > 0
+    assert booked(tmp_path / "stream") == booked(tmp_path / "local")
 
 
 def test_what_comes_both_ways_is_booked_once(tmp_path: Path) -> None:
     """A host that changes from one way to the other may have messages in both."""
     from_a_stream(tmp_path)
-    money = cost(tmp_path)
     open_and_book(tmp_path, Log(offered(seed=2)))
-    assert booked(tmp_path) == totals(CALLS)
-    assert cost(tmp_path) == money
+    assert booked(tmp_path) == bill(CALLS)
     with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
         assert ledger.booked_sequence == len(offered())  # the place in the stream is not touched
 
@@ -104,13 +102,12 @@ def test_a_reader_that_dies_after_the_commit_costs_nothing(tmp_path: Path) -> No
     left = log.waiting
     assert 0 < len(left) < len(offered())
     assert open_and_book(tmp_path, Log(left)) == len(left)
-    assert booked(tmp_path) == totals(CALLS)
+    assert booked(tmp_path) == bill(CALLS)
 
 
 def test_bad_messages_are_dead_letters_once(tmp_path: Path) -> None:
     """They are taken out of the outbox, kept in the ledger, and not doubled by a repetition."""
-    where = subject("test", "dental", PRODUCER)
-    bad = [(where, b"garbage"), (where, b"other garbage"), ("costs.v1.x", b"garbage")]
+    bad = [(SUBJECT, b"garbage"), (SUBJECT, b"other garbage"), ("costs.v1.x", b"garbage")]
     for _ in range(2):
         log = Log(bad)
         open_and_book(tmp_path, log)
@@ -128,7 +125,7 @@ def test_a_ledger_that_runs_books_what_waits_too(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
         done = book_waiting(ledger, log)
     assert sum(applied.events for applied in done) == 20 * 14
-    assert booked(tmp_path) == totals(CALLS)
+    assert booked(tmp_path) == bill(CALLS)
 
 
 def test_a_ledger_that_is_open_elsewhere_is_left_alone(tmp_path: Path) -> None:
@@ -192,9 +189,9 @@ class TestReaders:
         # As a kill does: locks and files are let go of, and nothing is published or said.
         ledger._connection.close()
         ledger._lock.release()
-        assert booked(tmp_path) != totals(CALLS)
+        assert booked(tmp_path) != bill(CALLS)
         assert open_and_book(tmp_path, Log([])) == 0
-        assert booked(tmp_path) == totals(CALLS)
+        assert booked(tmp_path) == bill(CALLS)
 
     def test_a_ledger_that_a_service_runs_is_not_spoken_for(self, tmp_path: Path) -> None:
         """That `costs up` has ended stays visible: its workers may have published meanwhile."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.support.fleet import rate
+from tests.support.oracle import rate
 from voicecosts.analytics.question.columns import State
 from voicecosts.analytics.text.audit import CAUSES
 from voicecosts.consumer.store.ledger import Ledger

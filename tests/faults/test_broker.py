@@ -17,9 +17,9 @@ import pytest
 
 from tests.support import stream
 from tests.support.broker import Broker
-from tests.support.costs_process import CostsProcess
 from tests.support.load import Load, priced
 from tests.support.outcome import assert_exact, shown
+from tests.support.processes import CostsProcess
 from tests.support.publishing import files, flushed, publishing
 from tests.support.waiting import until
 from voicecosts.producer.publishing.publisher import Publisher

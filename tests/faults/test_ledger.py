@@ -17,10 +17,12 @@ import duckdb
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.costs_process import PRODUCER, CostsProcess, publish, settled, standing
+from tests.support.events import PRODUCER
 from tests.support.faulty_ledger import FaultyLedger
 from tests.support.load import Load, priced
 from tests.support.outcome import money, say, shown
+from tests.support.processes import CostsProcess
+from tests.support.stream import publish, settled, standing
 from tests.support.waiting import until
 from voicecosts.producer.events import Batch, Event
 
@@ -81,9 +83,7 @@ async def killed_at(
     publishing: list[asyncio.Task[None]] = []
 
     def offer_more() -> None:
-        publishing.append(
-            asyncio.create_task(publish(broker.url, iter(waiting.pop(0)), project="faults"))
-        )
+        publishing.append(asyncio.create_task(publish(broker.url, iter(waiting.pop(0)))))
 
     for at in KILLS:
         offer_more()

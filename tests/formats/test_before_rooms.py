@@ -18,7 +18,9 @@ import pytest
 
 from tests.support import stream
 from tests.support.broker import Broker
-from tests.support.costs_process import CostsProcess, booked, calls, totals
+from tests.support.oracle import booked
+from tests.support.processes import CostsProcess
+from tests.support.traffic import bill, calls
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted
 from voicecosts.producer.publishing.publisher import Publisher
@@ -105,11 +107,11 @@ def test_the_ledger_goes_on(home: Path) -> None:
     """A further call, of a worker of today, is booked exactly, and what was there stays as it was."""
     (call,) = calls(2026, 1)
     publisher = Publisher(ProducerConfig(project="test", servers=(), outbox_dir=home / "outbox"))
-    for event in (call.started, *call.readings, call.ended):
+    for event in call.events:
         publisher.put(event)
     publisher.close(20)
     rows = asked(home)["rows"]
     before = expected(home, "with_what_waited")["rows"]
     assert [row for row in rows if row in before] == before
-    assert len(rows) - len(before) == len(totals([call]))
-    assert totals([call]).items() <= booked(home).items()
+    assert len(rows) - len(before) == len(bill([call]))
+    assert bill([call]).items() <= booked(home).items()

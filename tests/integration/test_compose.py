@@ -22,16 +22,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # it has no stubs
 
 from tests.support.broker import BINARY, free_port
-from tests.support.costs_process import (
-    ROOT,
-    CostsProcess,
-    batches,
-    booked,
-    calls,
-    publish,
-    settled,
-    totals,
-)
+from tests.support.oracle import booked
+from tests.support.processes import ROOT, CostsProcess
+from tests.support.stream import publish, settled
+from tests.support.traffic import batches, bill, calls
 from tests.support.waiting import wait_until
 
 TOKEN = "0123456789"  # noqa: S105 - digits only: what an unquoted setting would misread
@@ -142,7 +136,7 @@ class TestLedger:
                 answer = await asyncio.to_thread(get, f"http://{broker['monitor']}{health_path()}")
                 assert json.loads(answer) == {"status": "ok"}
                 assert process.stop() == 0
-        assert booked(data) == totals(made)
+        assert booked(data) == bill(made)
 
     def test_a_ledger_that_stopped_beating_is_unhealthy(self, tmp_path: Path) -> None:
         """The health check looks at the heartbeat, so a loop that hangs is found."""

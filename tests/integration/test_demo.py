@@ -11,7 +11,7 @@ import duckdb
 import psutil
 import pytest
 
-from tests.support.costs_process import ROOT
+from tests.support.processes import ROOT
 from voicecosts import query
 from voicecosts.analytics.commands.demo import compare
 from voicecosts.producer.demo.calls import Billed

@@ -6,21 +6,13 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from tests.support.events import session_id
-from tests.support.fleet import Call
+from tests.support.events import final, session_id
+from tests.support.traffic import METERS, Call
 from voicecosts.producer.events import Event
 
 Piece = TypeVar("Piece")
 
-METERS = st.sampled_from(
-    [
-        ("Greeter", "llm", "priced", False),
-        ("Greeter", "llm", "priced", True),
-        ("Greeter", "llm", "unknown", False),
-        ("Booker", "llm", "priced", False),
-        ("Greeter", "stt", "reporting", False),
-    ]
-)
+_METERS = st.sampled_from([*METERS, final(model="priced", agent_label="Booker")])
 ADDED = st.dictionaries(
     st.sampled_from(["requests", "input_tokens", "output_tokens", "characters", "audio_us"]),
     st.one_of(st.just(0), st.just(1), st.integers(0, 10**7)),
@@ -36,7 +28,7 @@ def calls(draw: st.DrawFn) -> list[Call]:
         after_ms = draw(st.sampled_from([0, 60_000, 90_000_000]))
         call = Call(
             session_id(number + 1, after_ms=after_ms),
-            draw(st.lists(METERS, min_size=1, max_size=3, unique=True)),
+            draw(st.lists(_METERS, min_size=1, max_size=3, unique=True)),
         )
         if draw(st.booleans()):
             call.start()

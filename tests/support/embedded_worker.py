@@ -12,9 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.costs_process import calls
+from tests.support.traffic import calls
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.events import Event
 from voicecosts.producer.publishing.publisher import Publisher
 
 
@@ -24,8 +23,7 @@ def main(folder: str, seed: str, count: str, pace_s: str) -> None:
     publisher = Publisher(config)
     chance = random.Random(seed)  # noqa: S311 - only a pace
     for number, call in enumerate(calls(int(seed), int(count))):
-        events: list[Event] = [call.started, *call.readings, call.ended]
-        for event in events:
+        for event in call.events:
             publisher.put(event)
             time.sleep(chance.random() * float(pace_s))
         publisher.flush().result(60)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from tests.support.fleet import rate
+from tests.support.oracle import rate
 from tests.support.traffic import traffic
 from voicecosts.consumer.errors import LedgerError
 from voicecosts.consumer.store.clock import Pacing

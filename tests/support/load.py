@@ -9,41 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from msgspec import Struct
 
+from tests.support.events import START_US, ended, final, reading, started
+from tests.support.oracle import LIST_PRICES, last_words
 from voicecosts.producer.capture.identity import new_session_id
-from voicecosts.producer.events import (
-    Event,
-    MeterReading,
-    MeterTotals,
-    Quantities,
-    SessionEnded,
-    SessionStarted,
-)
-
-START_US: Final = 1_790_000_000_000_000
+from voicecosts.producer.events import Event, MeterReading, Quantities, now_us
 
 
 class Model(Struct, frozen=True):
-    """A model that the calls use: how it is billed, and for how much; `None`: nobody knows."""
+    """A model that the calls use: the one quantity that it is billed by, and how fast that grows."""
 
     modality: str
     provider: str
     quantity: str
     step: int
-    price: Decimal | None
 
 
 MODELS: Final = {
-    "gpt-4.1-mini": Model("llm", "openai", "input_tokens", 7, Decimal("0.40") / 10**6),
-    # 0.08 nano-dollars a microsecond: money that depended on the split would show.
-    "nova-3": Model("stt", "deepgram", "audio_us", 333_337, Decimal("0.0048") / 60 / 10**6),
-    "llama-local": Model("llm", "homebrew", "input_tokens", 11, None),
+    "gpt-4.1-mini": Model("llm", "openai", "input_tokens", 7),
+    "nova-3": Model("stt", "deepgram", "audio_us", 333_337),
+    "llama-local": Model("llm", "homebrew", "input_tokens", 11),
 }
 
 Key = tuple[str, str]
@@ -65,7 +55,7 @@ class Load:
         *,
         sessions: int = 3,
         project: str = "faults",
-        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        clock: Callable[[], int] = now_us,
     ) -> None:
         self.put = put
         self.project = project
@@ -77,14 +67,7 @@ class Load:
         self._agents = {name: f"agent-{at % 2}" for at, name in enumerate(self.sessions)}
         self._numbers = dict.fromkeys(self.sessions, 0)
         for session_id in self.sessions:
-            put(
-                SessionStarted(
-                    session_id=session_id,
-                    project=project,
-                    agent_id=self.agent(session_id),
-                    started_at=START_US,
-                )
-            )
+            put(started(**self._labels(session_id)))
 
     def agent(self, session_id: str) -> str:
         """Return the agent of a session: two of them take turns."""
@@ -105,19 +88,9 @@ class Load:
 
     def reading_of(self, session_id: str, model: str) -> MeterReading:
         """Return the newest reading of a meter."""
-        number, amount = self.expected[session_id, model]
-        return MeterReading(
-            session_id=session_id,
-            number=number,
-            project=self.project,
-            agent_id=self.agent(session_id),
-            agent_label="Greeter",
-            modality=MODELS[model].modality,
-            provider=MODELS[model].provider,
-            model=model,
-            occurred_at=self.clock(),
-            totals=Quantities(**{MODELS[model].quantity: amount}),
-        )
+        number, _ = self.expected[session_id, model]
+        meter = self._meter(session_id, model)
+        return reading(number, **self._labels(session_id), **meter, occurred_at=self.clock())
 
     def offer(self, count: int) -> None:
         """Offer so many readings at once."""
@@ -151,60 +124,53 @@ class Load:
             self._numbers[session_id] += 1
             number = self._numbers[session_id]
             own = [name for name in MODELS if (session_id, name) in self.expected]
-            self.put(
-                SessionEnded(
-                    session_id=session_id,
-                    number=number,
-                    project=self.project,
-                    agent_id=self.agent(session_id),
-                    ended_at=self.clock(),
-                    status="success",
-                    meters=[self._final(session_id, model) for model in own],
-                    readings=number - 1,
-                )
-            )
+            meters = [final(**self._meter(session_id, model)) for model in own]
+            labels = self._labels(session_id)
+            self.put(ended(number, *meters, **labels, ended_at=self.clock()))
             for model in own:
                 _, amount = self.expected[session_id, model]
                 self.expected[session_id, model] = (number, amount)
 
-    def _final(self, session_id: str, model: str) -> MeterTotals:
-        reading = self.reading_of(session_id, model)
-        return MeterTotals(
-            agent_label=reading.agent_label,
-            modality=reading.modality,
-            provider=reading.provider,
-            model=model,
-            totals=reading.totals,
-        )
+    def _labels(self, session_id: str) -> dict[str, str | None]:
+        agent = self.agent(session_id)
+        return {
+            "session_id": session_id,
+            "project": self.project,
+            "agent_id": agent,
+            "tenant": None,
+        }
+
+    def _meter(self, session_id: str, model: str) -> dict[str, str | int]:
+        billed = MODELS[model]
+        _, amount = self.expected[session_id, model]
+        return {
+            "modality": billed.modality,
+            "provider": billed.provider,
+            "model": model,
+            billed.quantity: amount,
+        }
 
 
 def totals(events: Iterable[Event]) -> dict[Key, Totals]:
     """Return of every meter what the reading with the highest number shows."""
-    last: dict[Key, Totals] = {}
-    for event in events:
-        if not isinstance(event, (MeterReading, SessionEnded)):
-            continue
-        meters: Sequence[MeterReading | MeterTotals]
-        meters = event.meters if isinstance(event, SessionEnded) else [event]
-        for meter in meters:
-            key = (event.session_id, meter.model)
-            if key not in last or last[key][0] < event.number:
-                last[key] = (event.number, amount_of(meter))
-    return last
+    return {
+        (meter.session_id, meter.model): (number, amount_of(meter.model, shown))
+        for meter, (number, shown, _) in last_words(events).items()
+    }
 
 
-def amount_of(meter: MeterReading | MeterTotals) -> int:
+def amount_of(model: str, shown: Quantities) -> int:
     """Return the one quantity that a meter of a load counts."""
-    return int(getattr(meter.totals, MODELS[meter.model].quantity))
+    return int(getattr(shown, MODELS[model].quantity))
 
 
 def priced(shown: dict[Key, Totals]) -> Booked:
     """Return what a ledger must say of meters that show this: their amounts, and their money."""
     booked: Booked = {}
-    for key, (_, amount) in shown.items():
-        price = MODELS[key[1]].price
+    for (session_id, model), (_, amount) in shown.items():
+        price = LIST_PRICES.get(model, {}).get(MODELS[model].quantity)
         cost = (
             None if price is None else (amount * price).quantize(Decimal("1e-9"), ROUND_HALF_EVEN)
         )
-        booked[key] = (amount, cost)
+        booked[session_id, model] = (amount, cost)
     return booked

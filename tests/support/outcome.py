@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
-import nats
 
+from tests.support import stream
 from tests.support.load import Booked, Key, Load, Totals, amount_of, priced, totals
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event, MeterReading, decode
-from voicecosts.producer.subjects import STREAM
 
 _SUMS: Final = (
     "SELECT session_id::VARCHAR, model, (sum(input_tokens) + sum(audio_us))::BIGINT, sum(cost)"
@@ -37,7 +36,7 @@ class Stored:
             event for message in messages for event in decode(message.data).events
         ]
         self.readings: list[tuple[Key, Totals]] = [
-            ((event.session_id, event.model), (event.number, amount_of(event)))
+            ((event.session_id, event.model), (event.number, amount_of(event.model, event.totals)))
             for event in self.events
             if isinstance(event, MeterReading)
         ]
@@ -50,17 +49,7 @@ class Stored:
 
 async def stored(url: str) -> Stored:
     """Return everything in the stream, in its order."""
-    client = await nats.connect(url)
-    try:
-        stream = client.jetstream()
-        state = (await stream.stream_info(STREAM)).state
-        found = []
-        for sequence in range(max(1, state.first_seq), state.last_seq + 1):
-            message = await stream.get_msg(STREAM, sequence)
-            found.append(Message(message.subject or "", sequence, message.data or b""))
-    finally:
-        await client.close()
-    return Stored(found)
+    return Stored(await stream.messages(url))
 
 
 def book(messages: Sequence[Message], data_dir: Path) -> Booked:

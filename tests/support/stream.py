@@ -1,12 +1,18 @@
-"""The COSTS stream as a test needs it, and everything it holds, decoded."""
+"""The COSTS stream as a test needs it: declared, filled, and everything it holds."""
 
 from __future__ import annotations
 
-import nats
-from nats.js import JetStreamContext, api
+import asyncio
+import contextlib
+from collections.abc import Iterable
 
-from voicecosts.producer.events import Batch, Event, decode
-from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
+import nats
+from nats.js import api
+
+from tests.support.events import AGENT
+from voicecosts.consumer.booking.message import Message
+from voicecosts.producer.events import Batch, Event, decode, encode
+from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS, subject
 
 
 async def declare(url: str, **options: object) -> None:
@@ -21,30 +27,77 @@ async def declare(url: str, **options: object) -> None:
         await client.close()
 
 
-async def batches(url: str, subject: str = STREAM_SUBJECTS) -> list[Batch]:
-    """Return every batch that the stream stores, in its order."""
+async def messages(url: str, pattern: str = STREAM_SUBJECTS) -> list[Message]:
+    """Return every message that the stream stores, in its order."""
     client = await nats.connect(url)
     try:
         stream = client.jetstream()
-        return [decode(data) for data in await _stored(stream, subject)]
+        state = (await stream.stream_info(STREAM)).state
+        found = []
+        for sequence in range(max(1, state.first_seq), state.last_seq + 1):
+            message = await stream.get_msg(STREAM, sequence)
+            if (message.subject or "").startswith(pattern.removesuffix(">")):
+                found.append(Message(message.subject or "", sequence, message.data or b""))
     finally:
         await client.close()
-
-
-async def events(url: str, subject: str = STREAM_SUBJECTS) -> list[Event]:
-    """Return every event that the stream stores, in its order."""
-    return [event for batch in await batches(url, subject) for event in batch.events]
-
-
-async def _stored(stream: JetStreamContext, subject: str) -> list[bytes]:
-    info = await stream.stream_info(STREAM)
-    found: list[bytes] = []
-    for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
-        message = await stream.get_msg(STREAM, sequence)
-        if message.data is not None and _matches(message.subject or "", subject):
-            found.append(message.data)
     return found
 
 
-def _matches(subject: str, pattern: str) -> bool:
-    return subject.startswith(pattern.removesuffix(">"))
+async def batches(url: str, pattern: str = STREAM_SUBJECTS) -> list[Batch]:
+    """Return every batch that the stream stores, in its order."""
+    return [decode(message.data) for message in await messages(url, pattern)]
+
+
+async def events(url: str, pattern: str = STREAM_SUBJECTS) -> list[Event]:
+    """Return every event that the stream stores, in its order."""
+    return [event for batch in await batches(url, pattern) for event in batch.events]
+
+
+async def publish(url: str, wanted: Iterable[Batch]) -> None:
+    """Publish each batch until the broker has it, through outages, as a producer does."""
+    waiting = list(wanted)
+    while waiting:
+        with contextlib.suppress(OSError, TimeoutError, nats.errors.Error):
+            await _publish_some(url, waiting)
+
+
+async def standing(url: str) -> api.ConsumerInfo:
+    """Ask the broker where the ledger's durable consumer stands."""
+    client = await nats.connect(url)
+    try:
+        info: api.ConsumerInfo = await client.jetstream().consumer_info(STREAM, "ledger")
+    finally:
+        await client.close()
+    return info
+
+
+async def settled(url: str, *, deadline_s: float = 30) -> None:
+    """Return when everything is booked and acknowledged."""
+    async with asyncio.timeout(deadline_s):
+        info = await standing(url)
+        while info.num_pending or info.num_ack_pending:
+            await asyncio.sleep(0.02)
+            info = await standing(url)
+
+
+async def _publish_some(url: str, waiting: list[Batch]) -> None:
+    async def quiet(error: Exception) -> None:
+        pass
+
+    client = await nats.connect(
+        url, error_cb=quiet, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=2
+    )
+    try:
+        stream = client.jetstream()
+        while waiting:
+            batch = waiting[0]
+            await stream.publish(
+                subject(batch.events[0].project, AGENT, batch.producer_id),
+                encode(batch),
+                timeout=2,
+                headers={"Nats-Msg-Id": f"{batch.producer_id}-{batch.number}"},
+            )
+            waiting.pop(0)
+    finally:
+        with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
+            await asyncio.wait_for(client.close(), 5)

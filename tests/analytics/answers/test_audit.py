@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from tests.analytics.conftest import Costs
 from tests.support.events import ended, final, message, reading, session_id, started
-from tests.support.fleet import rate
+from tests.support.oracle import rate
 from tests.support.sample_ledger import (
     ACME,
     ACME_OLD,

@@ -15,16 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.broker import Broker
-from tests.support.costs_process import (
-    ROOT,
-    CostsProcess,
-    batches,
-    booked,
-    calls,
-    publish,
-    settled,
-    totals,
-)
+from tests.support.oracle import booked
+from tests.support.processes import ROOT, CostsProcess
+from tests.support.stream import publish, settled
+from tests.support.traffic import batches, bill, calls
 from tests.support.waiting import until, wait_until
 from voicecosts.analytics.commands import ledger as cli
 from voicecosts.analytics.errors import MissingExtra
@@ -70,7 +64,7 @@ class TestUp:
             assert f"costs query --by tenant --data-dir {tmp_path / 'd'}" in process.output
             assert servers[1].partition("@")[0].removeprefix("nats://") not in process.log
             await publish(servers[1], batches(made, seed=21))
-            await until(lambda: booked(tmp_path / "d") == totals(made))
+            await until(lambda: booked(tmp_path / "d") == bill(made))
 
     async def test_ctrl_c_ends_ledger_and_broker_and_keeps_everything(self, tmp_path: Path) -> None:
         """Stopping books what is in hand, publishes it, and leaves no process behind."""
@@ -87,7 +81,7 @@ class TestUp:
         with up(tmp_path) as process:
             process.wait_ready()
             await publish(address(tmp_path), iter(parts[20:]))
-            await until(lambda: booked(tmp_path / "d") == totals(made))
+            await until(lambda: booked(tmp_path / "d") == bill(made))
             assert process.stop() == 0
 
     def test_a_killed_one_leaves_no_server_behind(self, tmp_path: Path) -> None:
@@ -137,7 +131,7 @@ class TestConsume:
             await publish(broker.url, batches(made, seed=23))
             await settled(broker.url)
             assert process.stop() == 0
-        assert booked(data) == totals(made)
+        assert booked(data) == bill(made)
 
     def test_drift_ends_it_with_its_own_code(self, broker: Broker, tmp_path: Path) -> None:
         """A stream declared otherwise stops the ledger before it reads, with the fields named."""

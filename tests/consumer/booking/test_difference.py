@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.support.events import PRODUCER, START_MS, SUBJECT, ended, final, reading, session_id
-from tests.support.fleet import Priced, rate
+from tests.support.oracle import Priced, rate
 from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.difference import (
     NO_PRICE,

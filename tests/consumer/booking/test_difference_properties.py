@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 
 from tests.support.calls import calls, deliveries
 from tests.support.events import PRODUCER, SUBJECT
-from tests.support.fleet import Total, expected, rate
+from tests.support.oracle import Total, expected, rate
 from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.difference import Booking, MeterState, Refusal, book, readings
 from voicecosts.consumer.booking.message import Message

@@ -18,7 +18,7 @@ import pytest
 from nats.aio.client import Client
 
 from tests.support.broker import free_port
-from tests.support.costs_process import ROOT
+from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 from voicecosts.consumer.broker import child
 from voicecosts.consumer.broker.server import PrivateBroker

@@ -12,8 +12,7 @@ from typing import IO, Final
 import duckdb
 import pytest
 
-from tests.support.audit import booked, count
-from tests.support.fleet import expected, rate
+from tests.support.oracle import booked, count, expected, rate
 from tests.support.traffic import Traffic, traffic
 from voicecosts.consumer.errors import LedgerClosed, LedgerWriteFailed
 from voicecosts.consumer.store.ledger import Ledger

@@ -12,7 +12,6 @@ import duckdb
 import msgspec
 import pytest
 
-from tests.support.audit import booked, contents, count
 from tests.support.events import (
     START_US,
     SUBJECT,
@@ -24,7 +23,7 @@ from tests.support.events import (
     session_id,
     started,
 )
-from tests.support.fleet import Priced, expected, rate
+from tests.support.oracle import Priced, booked, contents, count, expected, rate
 from tests.support.traffic import MADE_UP, traffic
 from voicecosts.consumer.booking.message import Message, Reason
 from voicecosts.consumer.errors import LedgerClosed

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.audit import booked, count
 from tests.support.calls import calls, deliveries, pieces
 from tests.support.events import PROJECT, message, session_id
-from tests.support.fleet import expected, rate
+from tests.support.oracle import booked, count, expected, rate
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     QUANTITIES,

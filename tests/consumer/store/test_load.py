@@ -7,9 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.audit import booked
 from tests.support.events import message, reading, session_id
-from tests.support.fleet import expected, rate
+from tests.support.oracle import booked, expected, rate
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.load import MAX_RANGES, ranges
 

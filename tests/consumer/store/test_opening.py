@@ -13,9 +13,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.support.audit import booked
 from tests.support.events import message, reading
-from tests.support.fleet import expected, rate
+from tests.support.oracle import booked, expected, rate
 from voicecosts.consumer.errors import (
     InvalidConfig,
     LedgerDamaged,

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.audit import booked
 from tests.support.calls import calls, pieces
 from tests.support.events import (
     PRODUCER,
@@ -27,7 +26,8 @@ from tests.support.events import (
     session_id,
     started,
 )
-from tests.support.fleet import Call, expected, rate
+from tests.support.oracle import booked, expected, rate
+from tests.support.traffic import Call
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.ledger import Ledger
@@ -283,7 +283,7 @@ def check_states(data: st.DataObject) -> None:
 
 def test_an_older_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
     """What an older version did not note is found in its rows, as far as it can be."""
-    call = Call(session_id(3), [("Greeter", "llm", "priced", False)])
+    call = Call(session_id(3), [final(model="priced")])
     call.use(0, {"characters": 5})
     call.end()
     refused: list[Event] = [C, ended(4, final(input_tokens=1))]

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from tests.support.events import message, reading
-from tests.support.fleet import rate
+from tests.support.oracle import rate
 from voicecosts.consumer.errors import SnapshotFailed
 from voicecosts.consumer.store.clock import Clock, Pacing
 from voicecosts.consumer.store.ledger import Ledger

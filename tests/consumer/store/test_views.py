@@ -22,7 +22,7 @@ from tests.support.events import (
     session_id,
     started,
 )
-from tests.support.fleet import rate
+from tests.support.oracle import rate
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.ledger import Ledger
