@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """What this package takes from its surroundings."""
+    """What this package takes from the environment."""
 
     data_dir: Path
     debug: bool = False

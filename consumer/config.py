@@ -1,8 +1,6 @@
-"""What one ledger needs to know, as one value, and the only place that reads the environment.
+"""How a ledger is configured: an argument wins over its variable, a variable over the default.
 
-An explicit argument wins over its variable, a variable over the default. Every problem is reported
-at once, so that a wrong set-up is corrected in one go. The `repr` never shows a password or token:
-configurations end up in logs.
+The only place of this package that reads the environment. All problems are reported at once.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
 
 
 class LedgerConfig(Struct, frozen=True, kw_only=True):
-    """One ledger: which broker it reads, where it keeps its books, how the stream is declared.
+    """Which broker a ledger reads, where it keeps its files, and how its stream is declared.
 
     `servers` is empty only until `costs up` has started its own broker. `stream_max_bytes` and
     `replicas` are part of the stream's declaration: another value on the server is drift.
@@ -59,8 +57,8 @@ def from_env(
 ) -> LedgerConfig:
     """Return the configuration from arguments, then the environment, then defaults.
 
-    `servers` is a comma-separated list. With `own_broker` the servers and credentials of the
-    environment are left alone: `costs up` starts the broker it talks to.
+    `servers` as `parse_servers`. With `own_broker` the servers and credentials of the environment
+    are ignored: `costs up` starts the broker that it reads.
 
     Raises:
         InvalidConfig: With everything that is wrong.
@@ -72,7 +70,7 @@ def from_env(
         urls, problems = settings.parse_servers(servers or environ.get(settings.SERVERS, ""))
         if not urls:
             problems.append(
-                f"no NATS server is named: give --servers {settings.EXAMPLE} "
+                f"no NATS server is given: pass --servers {settings.EXAMPLE} "
                 f"or set {settings.SERVERS}"
             )
         named = environ.get(settings.CREDENTIALS, "")

@@ -1,4 +1,7 @@
-"""How an observer is configured: explicit arguments first, then the environment, read here only."""
+"""How a worker is configured: an argument wins over its variable, a variable over the default.
+
+The only place of this package that reads the environment. All problems are reported at once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from voicecosts.producer.errors import ConfigError
 from voicecosts.producer.names import MAX_NAME
 
 OUTBOX_MAX_BYTES: Final = 256 * 2**20
-"""What the outboxes of one host may hold together, if nothing else is said."""
+"""What the outboxes of one host may hold together by default, in bytes."""
 
 LOCAL_LEDGER: Final = "the ledger of this host"
 """Where messages go when there is no server."""
@@ -24,7 +27,7 @@ _LEAST_OUTBOX_BYTES: Final = 2**20
 
 
 class BufferLimits(Struct, frozen=True, kw_only=True):
-    """How much a process holds in memory for events that are not acknowledged yet, in events.
+    """How many events a process holds in memory before they are packed into messages.
 
     Up to `detail` events are kept one by one; beyond that the newest reading of each meter replaces
     the older one, for up to `meters` meters. Totals stay exact.
@@ -39,12 +42,12 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
 
     Without `servers` nothing is published: the outbox is the log, and a ledger of this host books
     what is in it. `credentials` is the path of a NATS `.creds` file or of a file with an nkey seed.
-    `linger_s` is how long events wait for company in a batch; `flush_timeout_s` is how long the end
-    of a session may wait for the acknowledgement of its last events. `outbox_dir` is the folder in
-    which the processes of a host keep what is not acknowledged, together at most `outbox_max_bytes`
-    bytes of messages; without a folder it is kept in memory only, and lost with the process. What
-    dead processes left there is published too, if it was meant for the same servers, or in any case
-    with `adopts_all`.
+    `linger_s` is how long events are collected before they are packed; `flush_timeout_s` is how long
+    the end of a session may wait for the acknowledgement of its last events. `outbox_dir` is the
+    folder in which the processes of a host keep what is not acknowledged, together at most
+    `outbox_max_bytes` bytes of messages; without a folder it is kept in memory only, and lost with
+    the process. What dead processes left there for the same servers is published too; with
+    `adopts_all`, also what they left for others.
     """
 
     project: str
@@ -80,9 +83,9 @@ def resolve(
     outbox_max_bytes: int | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ProducerConfig:
-    """Return the configuration from arguments, completed by `COSTS_*` variables.
+    """Return the configuration from arguments, then the environment, then defaults.
 
-    Without any server the configuration is that of embedded mode.
+    Without any server the worker is embedded: see `ProducerConfig`. `servers` as `parse_servers`.
 
     Raises:
         ConfigError: With all problems at once.
@@ -93,9 +96,7 @@ def resolve(
     if not project:
         problems.append(f"no project: pass project='…' or set {settings.PROJECT}")
     elif len(project) > MAX_NAME:
-        problems.append(
-            f"the project has {len(project)} characters; at most {MAX_NAME} are carried"
-        )
+        problems.append(f"the project has {len(project)} characters: give at most {MAX_NAME}")
     urls, wrong = settings.parse_servers(
         servers if servers is not None else environ.get(settings.SERVERS, "")
     )
@@ -106,7 +107,7 @@ def resolve(
     if path is not None and not urls:
         problems.append(
             f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "
-            f"{settings.SERVERS} (or leave the credentials out, to keep everything on this host)"
+            f"{settings.SERVERS}, or leave the credentials out to keep everything on this host"
         )
     folder = Path(outbox_dir).expanduser().absolute() if outbox_dir else outbox_folder(environ)
     max_bytes = _max_bytes(outbox_max_bytes, environ.get(settings.OUTBOX_MAX_BYTES, ""), problems)
@@ -153,7 +154,7 @@ def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:
         problems.append(f"{settings.OUTBOX_MAX_BYTES} is {text!r}: give a whole number of bytes")
         return OUTBOX_MAX_BYTES
     if value < _LEAST_OUTBOX_BYTES:
-        problems.append(f"the outbox may hold {value} bytes: give at least one mebibyte")
+        problems.append(f"the limit of the outbox is {value} bytes: give at least one mebibyte")
     return value
 
 

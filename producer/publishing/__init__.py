@@ -1,4 +1,4 @@
 """The publisher's thread: from the buffer through the outbox to JetStream, and what it reports.
 
-The only room with an event loop of its own; `connection.py` alone imports nats.
+The only room with an event loop of its own. Imports the outbox; `connection.py` alone imports nats.
 """

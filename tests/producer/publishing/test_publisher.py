@@ -17,11 +17,10 @@ from nats.js import api
 
 from tests.support import stream
 from tests.support.broker import Broker
-from tests.support.events import ended, reading
+from tests.support.events import reading
 from tests.support.waiting import until
 from voicecosts.producer.config import BufferLimits, ProducerConfig
-from voicecosts.producer.events import Event, MeterReading, ProducerReport
-from voicecosts.producer.publishing.buffer import Buffer
+from voicecosts.producer.events import MeterReading, ProducerReport
 from voicecosts.producer.publishing.publisher import Publisher
 
 
@@ -203,17 +202,6 @@ def test_put_never_raises_and_never_waits_for_the_thread() -> None:
     for number in range(1, 100):
         publisher.put(reading(number))
     assert publisher.stats().captured == 99
-
-
-def test_the_end_of_a_session_is_kept_when_the_buffer_is_full() -> None:
-    """A session's end carries all totals, so it is the last thing to make way."""
-    end = ended(9)
-    buffer = Buffer(BufferLimits(detail=1, meters=2))
-    kept: list[Event] = [reading(n, model=f"model {n}") for n in range(1, 9)]
-    for event in [*kept, end]:
-        buffer.put(event)
-    assert end in buffer.remove(100)
-    assert buffer.dropped > 0
 
 
 async def test_a_worker_signs_in_with_an_nkey(

@@ -60,7 +60,7 @@ def test_nothing_is_reported_while_nothing_is_lost() -> None:
 
 
 def test_a_loss_is_reported_once_with_running_totals() -> None:
-    """Every report replaces the ones before; what is refused is lost as well."""
+    """Every report replaces the ones before; what is refused counts as dropped."""
     time = Time()
     told = reports(time)
     lossy = replace(QUIET, coalesced=3, dropped=2, refused=1, unattributed=4, outbox_rows=5)
@@ -97,16 +97,16 @@ def test_a_long_wait_is_reported_about_once_a_minute() -> None:
     assert given == [(second, 900, 11_000_000) for second in (0, 60, 120)]
 
 
-def test_what_was_adopted_may_be_old() -> None:
-    """Messages of a dead process waited for it to be found; that is no news of this one."""
+def test_the_age_of_adopted_messages_is_not_reported() -> None:
+    """Messages of a dead process have always waited for long; that says nothing of this one."""
     time = Time()
     told = reports(time)
     old = replace(QUIET, oldest_age_us=11_000_000, outbox_rows=3, outbox_bytes=900)
     assert told.due(old, own_age_us=0, urgent=True) is None
 
 
-def test_where_the_outbox_is_the_log_waiting_is_no_news() -> None:
-    """Without servers everything waits until somebody asks, and is not reported for that."""
+def test_without_servers_long_waits_are_not_reported() -> None:
+    """There everything waits until a ledger of this host books it."""
     told = Reports(
         "producer", "tests", monotonic=Time(), now_us=lambda: 7, tells_of_long_waits=False
     )
@@ -158,7 +158,7 @@ def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
 def test_a_gauge_falls_when_something_is_wrong_and_not_before(
     connection: ConnectionState, outbox: OutboxState, connected: int, on_disk: int
 ) -> None:
-    """A worker without a server, or that had nothing to store yet, must wake nobody."""
+    """A worker without a server, or that had nothing to store yet, must not raise an alarm."""
     one = Publishing(replace(QUIET, connection=connection, outbox=outbox))
     registry = CollectorRegistry()
     registry.register(metrics._Collector(lambda: [one]))  # type: ignore[arg-type,return-value]  # by its shape
