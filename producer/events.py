@@ -208,7 +208,7 @@ Event = SessionStarted | MeterReading | SessionEnded | ProducerReport
 
 
 class Meter(Struct, frozen=True):
-    """What one running count is kept for. Project and tenant are the session's, so not part of it."""
+    """The identity of one running count. Project and tenant are the session's, so not part of it."""
 
     session_id: str
     agent_id: str

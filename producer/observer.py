@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 class CostObserver:
     """Meters every session it is given and publishes the readings to NATS JetStream.
 
-    `servers` is one NATS address (`host:port` or a URL), several separated by commas, or a sequence;
-    without it `COSTS_SERVERS` is used. With neither, the readings stay in the outbox until `costs
+    `servers` is one NATS address (`host:port` or a URL), several separated by commas, or a
+    sequence; without it `COSTS_SERVERS` is used. With neither, the readings stay in the outbox until `costs
     query` or `costs up` on this host books them. `project` falls back to `COSTS_PROJECT`,
     `credentials` (a `.creds` or an nkey seed file) to `COSTS_CREDENTIALS`. `labels` travel with
     every session: short facts such as a region. What is not acknowledged waits in `outbox_dir`, or
@@ -82,8 +82,8 @@ class CostObserver:
     ) -> Attachment | None:
         """Meter `session`, before `session.start()` so that nothing is missed.
 
-        `agent_id` is the registered agent the call was routed to, `job` the `JobContext` (inside
-        a job it may be left out). Attaching a session again changes nothing. Returns the attachment,
+        `agent_id` is the registered agent the call was routed to, `job` the `JobContext` (inside a
+        job it may be left out). Attaching a session again changes nothing. Returns the attachment,
         whose `session_id` is the ledger's, or `None` if metering failed: the call goes on.
         """
         try:

@@ -1,4 +1,4 @@
-"""Which session of this process caused a usage event. Every event goes to one session, never to two.
+"""Which session of this process caused a usage event. An event goes to one session at most.
 
 Sessions may share provider objects, so the object says nothing about the caller. The context does:
 LiveKit emits metrics in the task that made the request. Where no context decides and several
@@ -73,9 +73,9 @@ _OPENED: ContextVar[_Opened | None] = ContextVar("voicecosts_opened", default=No
 class Attribution:
     """Knows the attached sessions of a process and the components they use.
 
-    Its state is read and changed on the threads of voice loops by single dictionary operations; only
-    coming to a component and leaving it take several, under a lock. The metrics objects that were
-    attributed are held, so that their identity is not used again meanwhile.
+    Its state is read and changed on the threads of voice loops by single dictionary operations;
+    only coming to a component and leaving it take several, under a lock. The metrics objects that
+    were attributed are held, so that their identity is not used again meanwhile.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class Attribution:
         _OPENED.set(_Opened(candidate if is_alone else None))
 
     def exit(self, candidate: Candidate) -> None:
-        """A session is no longer listened to; the last user of a component takes its listener away."""
+        """A session is detached; the last user of a component takes its listener away."""
         candidate.is_open = False
         if self._candidates.get(id(candidate.session)) is candidate:
             del self._candidates[id(candidate.session)]

@@ -68,7 +68,10 @@ class Tap:
         return self._candidate.is_open
 
     def open(self) -> None:
-        """Start to listen. Before `session.start()` nothing is missed; a running session's past is read."""
+        """Start to listen, and catch up with a session that runs already.
+
+        Before `session.start()` nothing is missed.
+        """
         is_running = running_agent(self.session) is not None
         ATTRIBUTION.enter(self._candidate)
         _EMITTER.on(self.session, METRICS, self._on_metrics)

@@ -1,4 +1,4 @@
-"""The demo's calls: dispatched to a pool of three agents and observed like any other worker's calls.
+"""The demo's calls: dispatched to a pool of three agents and observed as in any other worker.
 
 The calls differ in agent, tenant and length; some use a tool, some are handed over, some callers
 interrupt. All calls of an agent share its providers, as pools share them. What the providers billed

@@ -1,8 +1,8 @@
 """Which dispatched jobs a worker takes: those it owns, and those whose agent and tenant have room.
 
-LiveKit asks before it assigns a job. The answer is a yes or a no and never an exception: what cannot
-be judged here is accepted, and refused with its reason when its session is routed. A no leaves the
-job to the other workers.
+LiveKit asks before it assigns a job. The answer is yes or no and never an exception: what cannot be
+judged here is accepted, and refused with its reason when its session is routed. After a no LiveKit
+offers the job to other workers.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ NO_TENANT: Final = "default"
 
 
 class Caps(Struct, frozen=True, kw_only=True):
-    """How many calls of one agent, and of one tenant, a worker takes at the same time."""
+    """How many calls of one agent, and of one tenant, a worker accepts at the same time."""
 
     per_agent: Mapping[str, int] = {}
     per_tenant: Mapping[str, int] = {}
 
 
-class Claim(Struct, frozen=True):
-    """On whose account a call is counted."""
+class Account(Struct, frozen=True):
+    """The agent and the tenant whose caps a call counts against."""
 
     agent: str | None
     tenant: str | None
 
 
-NOBODYS: Final = Claim(None, None)
-"""A call that the routing will refuse."""
+NO_ACCOUNT: Final = Account(None, None)
+"""Of a call that the routing will refuse: it counts against no cap."""
 
 
 def checked_caps(per_agent: Mapping[str, int] | None, per_tenant: Mapping[str, int] | None) -> Caps:
-    """Return caps that can hold.
+    """Return caps that can be kept.
 
     Raises:
         InvalidRegistration: One of them is not a whole number of at least 1.
@@ -65,10 +65,10 @@ def checked_caps(per_agent: Mapping[str, int] | None, per_tenant: Mapping[str, i
 
 
 class Admission:
-    """LiveKit's request hook of a pool. Its state, `_claims` and `_asked`, changes in `__call__` only.
+    """LiveKit's request hook of a pool. `_accounts` and `_asked` change in `__call__` only.
 
-    A place is taken before anything is awaited and counted until its job is over, so that no burst
-    of requests exceeds a cap. `names` is alive: agents that are added later count.
+    A job is counted before anything is awaited and until it is over, so that no burst of requests
+    exceeds a cap. `names` is the pool's own collection: agents that are added later are in it.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class Admission:
         self._router = router
         self._own_rooms_only = own_rooms_only
         self._then = then
-        self._claims: dict[str, Claim] = {}
+        self._accounts: dict[str, Account] = {}
         self._asked: set[str] = set()
 
     async def __call__(self, request: JobRequest) -> None:
         """Accept or reject a job, or leave it to the user's own filter."""
         job_id = request.job.id
         try:
-            problem = self._claim(request)
+            problem = self._reserve(request)
             if problem is not None:
                 logger.info("job %s is left to other workers: %s", job_id, problem)
                 await request.reject(terminate=False)
@@ -108,40 +108,41 @@ class Admission:
         finally:
             self._asked.discard(job_id)
 
-    def _claim(self, request: JobRequest) -> str | None:
-        """Take a place for a job, or say why there is none."""
+    def _reserve(self, request: JobRequest) -> str | None:
+        """Count a job against its caps, or return why it cannot be accepted."""
         view = view_of(request.job)
         if self._own_rooms_only and not self._is_own(view):
-            return f"nothing names an agent of this pool, not room {text(view.room_name)!r} either"
+            room = text(view.room_name)
+            return f"neither its metadata nor its room {room!r} names a registered agent"
         if not self._caps.per_agent and not self._caps.per_tenant:
             return None
-        claim = self._claim_of(view)
+        account = self._account_of(view)
         counted = self._counted()
         for kind, name, limits in (
-            ("agent", claim.agent, self._caps.per_agent),
-            ("tenant", claim.tenant, self._caps.per_tenant),
+            ("agent", account.agent, self._caps.per_agent),
+            ("tenant", account.tenant, self._caps.per_tenant),
         ):
             limit = limits.get(name) if name is not None else None
             if limit is not None and counted[kind, name] >= limit:
-                return f"{kind} {shown(name or '')} has its {limit} calls"
-        self._claims[view.job_id] = claim
+                return f"{kind} {shown(name or '')} has {limit} calls, as many as allowed"
+        self._accounts[view.job_id] = account
         self._asked.add(view.job_id)
         return None
 
     def _counted(self) -> Counter[tuple[str, str | None]]:
         """Return how many calls are running or about to, by agent and by tenant."""
         running = {info.job.id: info.job for info in self._active_jobs()}
-        self._claims = {
-            job_id: claim
-            for job_id, claim in self._claims.items()
+        self._accounts = {
+            job_id: account
+            for job_id, account in self._accounts.items()
             if job_id in running or job_id in self._asked
         }
         for job_id, job in running.items():
-            if job_id not in self._claims:  # taken over when the worker was reloaded
-                self._claims[job_id] = self._claim_of(view_of(job))
+            if job_id not in self._accounts:  # taken over when the worker was reloaded
+                self._accounts[job_id] = self._account_of(view_of(job))
         counted: Counter[tuple[str, str | None]] = Counter()
-        for claim in self._claims.values():
-            counted.update([("agent", claim.agent), ("tenant", claim.tenant)])
+        for account in self._accounts.values():
+            counted.update([("agent", account.agent), ("tenant", account.tenant)])
         return counted
 
     def _is_own(self, view: JobView) -> bool:
@@ -150,10 +151,10 @@ class Admission:
         except Refused:
             return False
 
-    def _claim_of(self, view: JobView) -> Claim:
+    def _account_of(self, view: JobView) -> Account:
         try:
             agent = resolve(view, tuple(self._names), self._router).agent
             tenant = valid_tenant(view.metadata().get("tenant"))
         except Refused:
-            return NOBODYS
-        return Claim(agent, tenant or NO_TENANT)
+            return NO_ACCOUNT
+        return Account(agent, tenant or NO_TENANT)

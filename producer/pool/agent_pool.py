@@ -1,8 +1,8 @@
-"""`AgentPool`: many LiveKit agents in one worker, each call routed to one and given to the observers.
+"""`AgentPool`: many LiveKit agents in one worker, each call routed to one of them and observed.
 
-It stands on livekit-agents' own `AgentServer`, so processes and threads, load, draining and LiveKit's
-commands are LiveKit's. Agents stay plain `Agent` subclasses. Whatever is registered must pickle,
-because calls run in processes of their own: register everything before `run()`.
+It runs on livekit-agents' own `AgentServer`: processes and threads, load, draining and the commands
+are LiveKit's. Agents stay plain `Agent` subclasses. Whatever is registered must pickle, because
+each call runs in a process of its own, and must be registered before `run()`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from voicecosts.producer.pool.session import PoolState, end_session, run_session
 class AgentPool:
     """Hosts agents in one worker; `server` is the LiveKit server that it registers itself with.
 
-    A call goes to the first of: the custom `router`; `agent`, then `demo` in the job's metadata; the
-    same in the room's; the agent whose `<name>-` the room name begins with; the first registered. An
-    unknown name refuses the call. `default_*` fill what an agent leaves open.
+    A call goes to the first of: the custom `router`; `agent`, then `demo` in the job's metadata;
+    the same in the room's; the agent whose `<name>-` the room name begins with; the first
+    registered. An unknown name refuses the call. `default_*` fill what an agent leaves open.
 
     `request_filter` is LiveKit's request hook; `accept_only_registered_rooms` takes only jobs that
     name an agent of this pool. Caps come first, and `"default"` caps calls without a tenant.
-    `agent_name` makes the worker one for explicit dispatch. `server` is a LiveKit `AgentServer` with
-    settings of your own, such as its executor.
+    `agent_name` makes the worker one for explicit dispatch. `server` is a LiveKit `AgentServer`
+    with settings of your own, such as its executor.
 
     Raises:
         NotPicklable: An observer or the router cannot go into a job process.
-        InvalidRegistration: Two options contradict each other, or a cap cannot hold.
+        InvalidRegistration: Two options contradict each other, or a cap is no number of at least 1.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AgentPool:
     ) -> None:
         if request_filter is not None and accept_only_registered_rooms:
             raise InvalidRegistration(
-                "a request_filter decides about every room: leave accept_only_registered_rooms out"
+                "pass either request_filter or accept_only_registered_rooms, not both"
             )
         require_picklable("the router", router, "pass a function of a module")
         self._defaults = Defaults(default_stt, default_llm, default_tts, default_greeting)
@@ -119,9 +119,9 @@ class AgentPool:
         `AgentSession`, or a factory of them.
 
         Raises:
-            InvalidRegistration: The name is no name, or taken.
+            InvalidRegistration: The name is malformed or registered already.
             NotPicklable: A part cannot go into a job process; the message says what to do.
-            TypeError: The class is no `livekit.agents.Agent`.
+            TypeError: The class is no subclass of `livekit.agents.Agent`.
         """
         defaults = self._defaults
         config = AgentConfig(
@@ -165,7 +165,7 @@ class AgentPool:
         ]
 
     def remove(self, name: str) -> AgentConfig:
-        """Take an agent out and return it; job processes that wait already still know it.
+        """Remove an agent and return it; job processes that are running already still have it.
 
         Raises:
             NoSuchAgent: There is none of this name.
@@ -189,14 +189,14 @@ class AgentPool:
         return list(self._state.agents)
 
     def add_observer(self, observer: SessionObserver) -> None:
-        """Have an observer told of every call.
+        """Add an observer: its hooks are called for every call.
 
         Raises:
-            TypeError: It lacks a hook.
-            NotPicklable: It holds more than configuration.
+            TypeError: It lacks a hook, `on_session_start` or `on_session_end`.
+            NotPicklable: It cannot be pickled; it should hold configuration only.
         """
         if not isinstance(observer, SessionObserver):
-            raise TypeError(f"{observer!r} has not both hooks, on_session_start and on_session_end")
+            raise TypeError(f"{observer!r} needs both hooks, on_session_start and on_session_end")
         way_out = "hold configuration only, and open the rest at the first on_session_start"
         require_picklable(f"observer {type_name(observer)}", observer, way_out)
         self._state.observers.append(observer)
@@ -204,8 +204,8 @@ class AgentPool:
     def session(self, job: JobContext) -> AbstractAsyncContextManager[AgentSession[Any]]:
         """Run one call in this process, as LiveKit would run it: for tests and trials.
 
-        The job, `livekit.agents.testing.fake_job_context` makes one, is routed, its session is
-        observed and started; when the body ends, the session is closed and its end is reported.
+        The job (`livekit.agents.testing.fake_job_context` makes one) is routed, its session is
+        observed and started. When the body ends, the session is closed and its end is reported.
 
         Raises:
             Refused: The job cannot be routed.

@@ -1,8 +1,8 @@
-"""What the pool knows of one agent, and how it travels into the job processes that run its calls.
+"""The configuration of one agent, and how it is sent into the job processes that run its calls.
 
-LiveKit runs a call in a process of its own, which receives the pool's state by pickle. So whatever is
-registered must pickle, and is tried when it is registered: a failure at the first call would be too
-late. A class that was discovered in a file is loaded from that file again on the other side.
+LiveKit runs a call in a process of its own, which receives the pool's state by pickle. So whatever
+is registered must pickle, which is checked at once and not at the first call. A class that was
+discovered in a file is loaded from that file again in the job process.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class AgentConfig:
         state = {each.name: getattr(self, each.name) for each in fields(self)}
         module = self.agent_class.__module__
         path = str(self.source_path) if is_discovered(module) else None
-        # The rest may refer to the module of the agent, a factory for example. So it stays packed
-        # until that module is there.
+        # The rest may refer to the module of the agent, a factory for example. So it stays pickled
+        # until that module is loaded.
         return _restored, (module, path, pickle.dumps(state))
 
 
@@ -94,9 +94,9 @@ def checked(config: AgentConfig) -> AgentConfig:
     """Return the configuration of an agent that can be registered and sent into a job process.
 
     Raises:
-        InvalidRegistration: Its name cannot be one.
-        TypeError: Its class is no `livekit.agents.Agent`.
-        NotPicklable: A part of it cannot travel; the message names the part and the way out.
+        InvalidRegistration: Its name is malformed.
+        TypeError: Its class is no subclass of `livekit.agents.Agent`.
+        NotPicklable: A part of it cannot be pickled; the message names it and says what to do.
     """
     if not _NAME.fullmatch(config.name):
         raise InvalidRegistration(
@@ -119,7 +119,7 @@ def checked(config: AgentConfig) -> AgentConfig:
 
 
 def require_picklable(part: str, value: object, way_out: str) -> None:
-    """Refuse what cannot go into a job process, with the way out.
+    """Refuse what cannot be sent into a job process; `way_out` says what to do instead.
 
     Raises:
         NotPicklable: Pickling failed, with whatever error.

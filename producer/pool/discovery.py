@@ -1,7 +1,7 @@
 """Agents from a directory: one `.py` file each, marked with `@agent_config` or found by its class.
 
-A file whose name begins with an underscore is left alone. In any other there must be an agent: a file
-that cannot be imported, or that holds none, stops the worker before its first call.
+A file whose name begins with an underscore is skipped. Every other file must define an agent: one
+that cannot be imported, or that defines none, stops the worker before its first call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Class = TypeVar("_Class", bound=type[Agent])
 
 
 class AgentMark(Struct, frozen=True, kw_only=True):
-    """What `@agent_config` wrote on a class; what is `None` is left to the pool's defaults."""
+    """The arguments of `@agent_config`; for `None` the pool's default is used."""
 
     name: str | None = None
     stt: Provider | None = None
@@ -54,7 +54,7 @@ def agent_config(
 ) -> Callable[[_Class], _Class]:
     """Mark the agent of a module for `AgentPool.discover`; the class itself is not changed.
 
-    Without `name` the agent is called as its file. A subclass of a marked class is not marked.
+    Without `name` the agent is named as its file. A subclass of a marked class is not marked.
     """
     mark = AgentMark(
         name=name, stt=stt, llm=llm, tts=tts, greeting=greeting, session_kwargs=session_kwargs
@@ -71,8 +71,8 @@ def discover(directory: str | Path) -> list[Discovered]:
     """Return the agents of a directory, in the order of their file names.
 
     Raises:
-        NoAgentsDirectory: There is none.
-        AgentsPathIsAFile: It is something else.
+        NoAgentsDirectory: The directory does not exist.
+        AgentsPathIsAFile: It is a file.
         BrokenAgentModule: A file cannot be imported, or defines no agent.
     """
     folder = Path(directory).expanduser().resolve()
@@ -98,7 +98,7 @@ def _agent_in(path: Path) -> Discovered:
 
 
 def _own_agents(module: ModuleType) -> list[type[Agent]]:
-    """Return the agents that a module defines itself, in their order; imported ones are not its own."""
+    """Return the agents that a module defines itself, in their order; not those that it imports."""
     return [
         it
         for it in vars(module).values()

@@ -1,7 +1,7 @@
 """Loading agent modules from files, under names that are the same in every process.
 
-A discovered file is no part of a package, so its module gets a name made from its path. Whoever has
-the path can load it again under that name, which is what a job process does.
+A discovered file is not part of a package, so its module gets a name made from its path. A job
+process loads it again from the path, under the same name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def module_name(path: Path) -> str:
 
 
 def is_discovered(module: str) -> bool:
-    """Whether a module has its name from here, and can only be loaded from its path."""
+    """Whether `module_name` made this name, so that the module can only be loaded from its path."""
     return module.startswith(_PREFIX)
 
 

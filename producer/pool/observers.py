@@ -1,8 +1,8 @@
 """Who is told about a call: the observers' protocol, what they are told, and how they are called.
 
-The shapes are OpenRTC's, so an observer written for one fits the other. A hook runs in a task of its
-own: one that raises, never ends or cancels itself is logged and left behind, and the call, its
-siblings and the next observer go on. Only a real cancellation of the call itself goes through.
+The shapes are OpenRTC's, so an observer written for one fits the other. A hook runs in a task of
+its own: one that raises, never ends or cancels itself is logged and abandoned, and the call and the
+next observer go on. Only a cancellation of the call itself is passed on.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class SessionStatus(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionInfo:
-    """Whose call it is, from before its start until after its end.
+    """Agent, tenant, room and job of a call, fixed before it starts.
 
-    `metadata` is the room's overlaid with the job's, as text. A tenant that nobody named is absent:
-    `None` here, and no key there. `started_at` is in seconds since 1970.
+    `metadata` is the room's overlaid with the job's, as text. Without a tenant `tenant` is `None`
+    and `metadata` has no such key. `started_at` is in seconds since 1970.
     """
 
     agent_name: str
@@ -50,10 +50,10 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOutcome:
-    """How a call ended. `error` is what ended it, when it did not end well.
+    """How a call ended. `error` is what ended it, `None` after a success.
 
-    `is_final` says that the call is over, as it always is here. OpenRTC's outcome lacks it: in its
-    process mode the end is announced when the entrypoint returns, with the call still going on.
+    `is_final` says that the call is over, which is always so in this pool. OpenRTC's outcome lacks
+    it: in its process mode the end hook runs when the entrypoint returns, while the call goes on.
     """
 
     status: SessionStatus
@@ -65,12 +65,12 @@ class SessionOutcome:
 
 @runtime_checkable
 class SessionObserver(Protocol):
-    """Whoever wants to know of every call of a pool.
+    """An observer of every call of a pool.
 
     `on_session_start` is handed the running session, before its greeting, as OpenRTC does it. With
     the class attribute `attaches_before_start = True` it is handed the session before it starts, so
-    that an observer which only listens misses nothing. An end may come without a start. Where calls
-    run in threads one observer serves them all; in a process each call has a copy of its own.
+    that it misses no event. An end may come without a start. Where calls run in threads, one
+    observer serves them all; in processes each call has a copy of its own.
     """
 
     async def on_session_start(self, info: Any, session: Any) -> None:
@@ -93,10 +93,10 @@ def attaches_before_start(observer: SessionObserver) -> bool:
 
 
 def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> SessionInfo:
-    """Return whose call it is.
+    """Return what observers are told of a call.
 
     Raises:
-        InvalidTenant: The metadata names a tenant that cannot be one.
+        InvalidTenant: The metadata names a malformed tenant.
     """
     metadata = view.metadata()
     tenant = valid_tenant(metadata.pop("tenant", None))
@@ -113,7 +113,7 @@ def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> Sess
 
 
 def outcome_of(info: SessionInfo, error: BaseException | None) -> SessionOutcome:
-    """Return how a call ended, judged by the error that ended it."""
+    """Return how a call ended, by the error that ended it."""
     if error is None:
         status = SessionStatus.SUCCESS
     elif isinstance(error, asyncio.CancelledError):
@@ -130,7 +130,7 @@ def outcome_of(info: SessionInfo, error: BaseException | None) -> SessionOutcome
 
 
 async def run_hook(observer: object, name: str, *arguments: Any, limit_s: float) -> None:
-    """Call one hook and wait for it, at most so long, whatever it does."""
+    """Call one hook and wait for it, at most `limit_s` seconds; log whatever goes wrong in it."""
 
     async def call() -> None:
         await getattr(observer, name)(*arguments)
@@ -142,7 +142,7 @@ async def run_hook(observer: object, name: str, *arguments: Any, limit_s: float)
         task.cancel()
         raise
     if not done:
-        # It is not waited for any more, not even to see how it takes the cancellation.
+        # Not waited for any longer: a hook may ignore its cancellation.
         task.cancel()
         task.add_done_callback(_forget)
         logger.warning("%s of observer %r took longer than %s s", name, observer, limit_s)
@@ -153,6 +153,6 @@ async def run_hook(observer: object, name: str, *arguments: Any, limit_s: float)
 
 
 def _forget(task: asyncio.Task[None]) -> None:
-    """Look at how a task ended that nobody waits for, so that nothing complains about it."""
+    """Retrieve the error of an abandoned task, so that asyncio does not complain about it."""
     if not task.cancelled():
         task.exception()

@@ -1,8 +1,8 @@
 """Which agent handles a call: a chain of small rules over what is known before the room connects.
 
-The first rule that names an agent decides. A name that is not registered is an error, never a reason
-to try the next rule: a call must not reach an agent that nobody meant. The rules are pure and the
-chain is data, so the same chain routes a call, admits a job and answers `costs agents route`.
+The first rule that names an agent decides. A name that is not registered is an error, never a
+reason to try the next rule: a call must not reach another agent than it names. The rules are pure
+and the chain is data, so the same chain routes a call, admits a job and answers `costs agents route`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from voicecosts.producer.errors import NoAgents, RouterFailed, UnknownAgent, sho
 logger = logging.getLogger(__name__)
 
 Router = Callable[[Mapping[str, Any] | None], str | None]
-"""A rule of the user's own: job metadata → the name of an agent, or `None` to leave it to the chain."""
+"""A user's own rule: job metadata → an agent's name, or `None` to leave the call to the chain."""
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class JobView(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True):
-    """What one rule says: the agent it names, if any, and why."""
+    """The result of one rule: the agent that it names, if any, and why."""
 
     agent: str | None
     why: str
@@ -48,7 +48,7 @@ Rule = Callable[[JobView, Sequence[str]], Finding]
 
 
 class Strategy(Struct, frozen=True):
-    """A rule with its place: the source that it reads, and what it asks there."""
+    """A rule, the source that it reads, and what it looks for there."""
 
     source: str
     asks: str
@@ -63,7 +63,7 @@ class Step(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """Where a call goes, and which rule said so."""
+    """The agent of a call, and the source that named it."""
 
     agent: str
     source: str
@@ -168,7 +168,7 @@ def resolve(view: JobView, names: Sequence[str], router: Router | None = None) -
 
 
 def resolve_and_log(view: JobView, names: Sequence[str], router: Router | None = None) -> Route:
-    """Resolve a call for real: one line in the worker's log says where it went and why."""
+    """Resolve a call, and log in one line which agent it goes to and why."""
     route = resolve(view, names, router)
     logger.info("Resolved agent '%s' via %s.", route.agent, route.source)
     return route
@@ -177,7 +177,8 @@ def resolve_and_log(view: JobView, names: Sequence[str], router: Router | None =
 def owner(view: JobView, names: Sequence[str], router: Router | None = None) -> str | None:
     """Return the registered agent that something in the dispatch names, `None` for a foreign call.
 
-    The first registered agent is nobody's wish, and an unknown name is somebody else's agent.
+    The default rule does not count, because the call did not ask for the first registered agent. An
+    unknown name is taken for an agent of another worker.
     """
     if not names:
         return None
@@ -189,7 +190,7 @@ def owner(view: JobView, names: Sequence[str], router: Router | None = None) -> 
 def view_of(job: Any, room: Any = None) -> JobView:
     """Return what a dispatched LiveKit job says; `room` fills in what its own room leaves out.
 
-    The job carries the room as the dispatcher knows it. The connected room is empty until then.
+    The job has the room's name and metadata from its dispatch, `room` only once it is connected.
     """
     dispatched = getattr(job, "room", None)
     name = getattr(dispatched, "name", None) or getattr(room, "name", None)

@@ -1,7 +1,7 @@
 """One call from its dispatch to its end: routed, observed, started, greeted, and reported once.
 
-These two functions are what LiveKit runs, in a thread or a process of the call's own. A call that
-cannot be routed is refused before its room is connected and before any observer hears of it. The end
+LiveKit runs `run_session` and `end_session` in a thread or a process of the call. A call that
+cannot be routed is refused before its room is connected and before any observer is called. The end
 is reported by LiveKit's end hook, which runs after the session has closed, in every executor.
 """
 
@@ -36,7 +36,7 @@ _CALL: Final = "voicecosts.call"
 
 @dataclass
 class PoolState:
-    """What a call needs to know of its pool. It pickles into the process of the call."""
+    """What a call needs of its pool. It is pickled into the process of the call."""
 
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     observers: list[SessionObserver] = field(default_factory=list)
@@ -45,7 +45,7 @@ class PoolState:
 
 
 class Call:
-    """A call that was routed, and what has become of it."""
+    """A call that was routed; `error` is what ended it, if anything did."""
 
     def __init__(self, state: PoolState, agent: AgentConfig, info: SessionInfo) -> None:
         self.state = state
@@ -63,7 +63,7 @@ class Call:
             await self.session.start(self.agent.agent_class(), room=job.room)
             await self._tell_start(early=False)
             if self.agent.greeting is not None:
-                # Not awaited: a caller who hangs up meanwhile must not wait for its last word.
+                # Not awaited: a caller who hangs up meanwhile must not wait for its end.
                 self.session.generate_reply(instructions=self.agent.greeting)
         except BaseException as error:
             self.error = error
@@ -91,7 +91,7 @@ async def run_session(state: PoolState, job: JobContext) -> None:
     """LiveKit's entrypoint: route a dispatched job to its agent and start its session.
 
     Raises:
-        Refused: The call is not for this pool. The job ends with it, the reason in its log.
+        Refused: The call cannot be routed. The job ends with this error, and the log says why.
     """
     try:
         call = _routed(state, job)

@@ -58,7 +58,7 @@ def capped(*, agents: Mapping[str, int] | None = None, **tenants: int) -> Caps:
 
 
 async def test_without_a_filter_every_job_is_accepted() -> None:
-    """Even one that the routing will refuse: it must be refused loudly, not go missing."""
+    """A job is accepted even if routing will refuse it, so that the refusal is logged."""
     worker = Worker()
     assert await worker.offer(room="any")
     assert await worker.offer(job='{"agent": "unknown"}')
@@ -74,7 +74,7 @@ async def test_without_a_filter_every_job_is_accepted() -> None:
     ],
 )
 async def test_a_room_that_names_a_registered_agent_is_owned(dispatched: dict[str, str]) -> None:
-    """By the beginning of its name, or by either metadata."""
+    """A job is the pool's own when its room's name or either metadata names a registered agent."""
     assert await Worker(own_rooms_only=True).offer(**dispatched)
 
 
@@ -90,19 +90,19 @@ async def test_a_room_that_names_a_registered_agent_is_owned(dispatched: dict[st
     ],
 )
 async def test_a_foreign_room_is_left_to_other_workers(dispatched: dict[str, str]) -> None:
-    """A foreign prefix, no name, an agent that is not here: rejected, and not for everybody."""
+    """A room that names no registered agent is rejected without ending the job for other workers."""
     worker = Worker(own_rooms_only=True)
     assert not await worker.offer(**dispatched)
     assert worker.terminated == [False]
 
 
 async def test_an_empty_pool_owns_nothing() -> None:
-    """There is nobody who could take the call."""
+    """A pool without agents rejects every job."""
     assert not await Worker((), own_rooms_only=True).offer(room="dental-7")
 
 
 async def test_agents_that_are_added_and_removed_later_count() -> None:
-    """The registry is alive: a pool is filled after it was made."""
+    """Admission asks for the agents that are registered now, not when the pool was made."""
     worker = Worker((), own_rooms_only=True)
     worker.names["dental"] = None
     assert await worker.offer(room="dental-7")
@@ -111,7 +111,7 @@ async def test_agents_that_are_added_and_removed_later_count() -> None:
 
 
 async def test_a_routers_choice_is_owned_as_well() -> None:
-    """What the router names is as good as metadata; what it leaves open is asked of the chain."""
+    """A router's answer counts as much as metadata; where it returns none, the chain decides."""
     worker = Worker(own_rooms_only=True, router=lambda metadata: (metadata or {}).get("to"))
     assert await worker.offer(job='{"to": "dental"}')
     assert await worker.offer(room="dental-7")
@@ -119,7 +119,7 @@ async def test_a_routers_choice_is_owned_as_well() -> None:
 
 
 async def test_a_full_agent_rejects_only_its_own_calls() -> None:
-    """Its sibling still takes calls, and it does too once a call is over."""
+    """An agent at its cap rejects calls until one is over; another agent still takes calls."""
     worker = Worker(caps=capped(agents={"dental": 2}))
     assert await worker.offer(room="dental-1")
     assert await worker.offer(job='{"agent": "dental"}')
@@ -132,14 +132,14 @@ async def test_a_full_agent_rejects_only_its_own_calls() -> None:
 
 
 async def test_the_default_agents_cap_covers_the_calls_that_name_none() -> None:
-    """A call is counted where it will go."""
+    """A call that names no agent counts against the cap of the agent that it will reach."""
     worker = Worker(caps=capped(agents={"restaurant": 1}))
     assert await worker.offer(room="any")
     assert not await worker.offer(room="other")
 
 
 async def test_a_full_tenant_rejects_only_its_own_calls() -> None:
-    """Whatever agent they go to."""
+    """A tenant's cap counts its calls to all agents, and no other tenant's."""
     worker = Worker(caps=capped(acme=1))
     assert await worker.offer(job='{"tenant": "acme"}')
     assert not await worker.offer(job='{"tenant": "acme", "agent": "dental"}')
@@ -148,7 +148,7 @@ async def test_a_full_tenant_rejects_only_its_own_calls() -> None:
 
 
 async def test_the_jobs_tenant_wins_over_the_rooms() -> None:
-    """As everywhere."""
+    """A tenant in the job's metadata counts, not the one in the room's."""
     worker = Worker(caps=capped(acme=1))
     assert await worker.offer(job='{"tenant": "acme"}', of_room='{"tenant": "globex"}')
     assert await worker.offer(job='{"tenant": "globex"}', of_room='{"tenant": "acme"}')
@@ -156,7 +156,7 @@ async def test_the_jobs_tenant_wins_over_the_rooms() -> None:
 
 
 async def test_the_default_tenants_cap_covers_the_calls_without_a_tenant() -> None:
-    """`"default"` is how a cap names them, as OpenRTC does."""
+    """A cap of the tenant `"default"` counts the calls without a tenant, as in OpenRTC."""
     worker = Worker(caps=capped(default=1))
     assert await worker.offer()
     assert not await worker.offer(job='{"tenant": " "}')
@@ -164,7 +164,7 @@ async def test_the_default_tenants_cap_covers_the_calls_without_a_tenant() -> No
 
 
 async def test_caps_of_agents_and_tenants_must_both_have_room() -> None:
-    """A call needs a place in each."""
+    """A call is accepted only when its agent's and its tenant's cap both allow it."""
     worker = Worker(caps=capped(agents={"dental": 2}, acme=1))
     assert await worker.offer(job='{"agent": "dental", "tenant": "acme"}')
     assert not await worker.offer(job='{"agent": "restaurant", "tenant": "acme"}')
@@ -174,7 +174,7 @@ async def test_caps_of_agents_and_tenants_must_both_have_room() -> None:
 
 
 async def test_a_burst_of_requests_does_not_exceed_a_cap() -> None:
-    """A place is taken when it is promised, not when the call has begun."""
+    """A job counts from the moment it is asked for, not from when its call has begun."""
     worker = Worker(caps=capped(agents={"dental": 3}))
     worker.launching.clear()
     burst = asyncio.gather(*(worker.offer(room=f"dental-{n}") for n in range(10)))
@@ -184,22 +184,22 @@ async def test_a_burst_of_requests_does_not_exceed_a_cap() -> None:
 
 
 @pytest.mark.parametrize("job", ['{"agent": "sales"}', '{"tenant": "a b"}'])
-async def test_a_call_that_will_be_refused_takes_nobodys_place(job: str) -> None:
-    """An unknown agent or an invalid tenant is refused by the routing, at no account."""
+async def test_a_call_that_will_be_refused_counts_against_no_cap(job: str) -> None:
+    """A call with an unknown agent or an invalid tenant is accepted, and no cap counts it."""
     worker = Worker(caps=capped(agents={"restaurant": 1}, default=1))
     assert await worker.offer(job=job)
     assert await worker.offer()
 
 
 async def test_jobs_that_were_taken_over_are_counted() -> None:
-    """A worker that was reloaded runs calls that it never admitted itself."""
+    """Jobs that run since before a reload of the worker count against the caps."""
     worker = Worker(caps=capped(agents={"dental": 1}))
     worker.running["old"] = agent.Job(id="old", room=models.Room(name="dental-1"))
     assert not await worker.offer(room="dental-2")
 
 
 async def test_a_filter_of_the_users_own_decides_after_the_caps() -> None:
-    """It gets LiveKit's request, and what it rejects takes no place."""
+    """A user's filter is asked after the caps, and a job that it rejects is not counted."""
     asked: list[str] = []
 
     async def own_filter(request: JobRequest) -> None:
@@ -216,7 +216,7 @@ async def test_a_filter_of_the_users_own_decides_after_the_caps() -> None:
 async def test_a_filter_that_raises_is_logged_and_nothing_is_raised(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """LiveKit then rejects the job, which nobody has answered; the place is free again."""
+    """A filter that raises is logged; LiveKit rejects the unanswered job, and it is not counted."""
 
     async def broken(request: JobRequest) -> None:
         raise ZeroDivisionError(request.id)
@@ -225,11 +225,11 @@ async def test_a_filter_that_raises_is_logged_and_nothing_is_raised(
     assert not await worker.offer()
     assert not await worker.offer()
     assert caplog.text.count("could not be answered") == 2
-    assert "has its 1 calls" not in caplog.text
+    assert "as many as allowed" not in caplog.text
 
 
 async def test_a_router_that_raises_does_not_break_the_admission() -> None:
-    """The call is accepted and refused with the cause when it is routed; or it is not ours."""
+    """A router that raises leaves the refusal to routing, or the job to other workers."""
 
     def broken(_: object) -> str:
         raise ZeroDivisionError
@@ -241,7 +241,7 @@ async def test_a_router_that_raises_does_not_break_the_admission() -> None:
 async def test_a_phone_number_in_a_room_name_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """LiveKit names the rooms of telephone calls after their callers."""
+    """The log line of a rejected job masks the caller's number in the room's name."""
     with caplog.at_level("INFO"):
         await Worker(own_rooms_only=True).offer(room="call-_+15551234567_x")
     assert "left to other workers" in caplog.text
@@ -251,7 +251,7 @@ async def test_a_phone_number_in_a_room_name_is_not_logged(
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "2", None])
 @pytest.mark.parametrize("of", ["agent", "tenant"])
 def test_a_cap_that_cannot_hold_is_refused(limit: Any, of: str) -> None:
-    """Zero would be an agent that takes no call at all, which is not what a cap is for."""
+    """A cap that is no whole number of at least 1 is refused when it is given."""
     caps = {"dental": 1, "er": limit}
     with pytest.raises(InvalidRegistration, match=f"cap of {of} 'er' is"):
         checked_caps(*((caps, None) if of == "agent" else (None, caps)))

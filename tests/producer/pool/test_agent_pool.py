@@ -32,7 +32,7 @@ def pool_of(*names: str, **options: Any) -> AgentPool:
 
 
 def test_agents_are_listed_in_the_order_of_registration() -> None:
-    """Which is the order that routing asks them in."""
+    """Agents are listed as they were registered, which is the order in which routing tries them."""
     pool = pool_of("b", "a", "c")
     assert pool.list_agents() == ["b", "a", "c"]
     assert repr(pool) == "<AgentPool of b, a, c, 0 observers>"
@@ -40,7 +40,7 @@ def test_agents_are_listed_in_the_order_of_registration() -> None:
 
 
 def test_add_returns_what_get_returns() -> None:
-    """The registration, with the pool's defaults in it."""
+    """`add` and `get` return the same registration, with the pool's defaults in it."""
     pool = AgentPool(default_llm=make_llm, default_tts="x/y", default_greeting="Hello")
     added = pool.add(" dental ", Dental, tts="cartesia/sonic-3")
     assert pool.get("dental") is added
@@ -49,8 +49,8 @@ def test_add_returns_what_get_returns() -> None:
     assert added.greeting == "Hello"
 
 
-def test_a_name_is_had_once() -> None:
-    """The first registration stays."""
+def test_a_name_is_registered_once() -> None:
+    """Registering a name again is refused, and the first registration stays."""
     pool = pool_of("dental")
     with pytest.raises(InvalidRegistration, match=r"'dental' is registered already, from .*Dental"):
         pool.add("dental", Restaurant)
@@ -58,7 +58,7 @@ def test_a_name_is_had_once() -> None:
 
 
 def test_removing_the_first_agent_changes_the_default() -> None:
-    """The next one gets the calls that name none."""
+    """After the first agent is removed, the next one gets the calls that name none."""
     pool = pool_of("dental", "restaurant")
     assert resolve(JobView(), pool.list_agents()).agent == "dental"
     removed = pool.remove("dental")
@@ -68,7 +68,7 @@ def test_removing_the_first_agent_changes_the_default() -> None:
 
 @pytest.mark.parametrize("method", ["get", "remove"])
 def test_an_agent_that_is_not_there_is_a_key_error(method: str) -> None:
-    """The message names it, and what there is."""
+    """An unknown name is a KeyError whose message lists the registered names."""
     with pytest.raises(KeyError) as missing:
         getattr(pool_of("dental"), method)("sales")
     assert str(missing.value) == "no agent 'sales' in the pool; Registered: dental."
@@ -76,27 +76,29 @@ def test_an_agent_that_is_not_there_is_a_key_error(method: str) -> None:
 
 
 def test_what_is_no_observer_is_refused() -> None:
-    """Both hooks are needed, though a class may leave one empty."""
-    with pytest.raises(TypeError, match="has not both hooks"):
+    """An observer without both hooks is refused."""
+    with pytest.raises(TypeError, match="needs both hooks"):
         AgentPool(observers=[object()])  # type: ignore[list-item]  # the mistake under test
-    with pytest.raises(TypeError, match="has not both hooks"):
+    with pytest.raises(TypeError, match="needs both hooks"):
         AgentPool().add_observer(type("Half", (), {"on_session_start": None})())
 
 
 def test_an_empty_pool_does_not_run() -> None:
-    """LiveKit's commands are not even offered."""
+    """Running an empty pool is an error before LiveKit's commands are reached."""
     with pytest.raises(RuntimeError, match=r"^No agents are registered in the pool\.$"):
         AgentPool().run()
 
 
 def test_a_filter_and_the_own_rooms_contradict_each_other() -> None:
-    """One of them decides about a room."""
-    with pytest.raises(InvalidRegistration, match="leave accept_only_registered_rooms out"):
+    """A request filter and `accept_only_registered_rooms` cannot be given together."""
+    with pytest.raises(
+        InvalidRegistration, match="either request_filter or accept_only_registered_rooms"
+    ):
         AgentPool(request_filter=take_all, accept_only_registered_rooms=True)
 
 
 def test_caps_are_checked_where_they_are_given() -> None:
-    """A cap of nothing is a mistake."""
+    """A cap below 1 is refused by the constructor."""
     with pytest.raises(ValueError, match="cap of agent 'dental' is 0"):
         AgentPool(max_sessions_per_agent={"dental": 0})
     with pytest.raises(ValueError, match="cap of tenant 'acme' is -1"):
@@ -104,7 +106,7 @@ def test_caps_are_checked_where_they_are_given() -> None:
 
 
 def test_a_server_of_ones_own_is_used() -> None:
-    """Executor, ports and load are LiveKit's settings, so they are set on LiveKit's object."""
+    """A given `AgentServer` is used as it is, with its executor, ports and load."""
     server = AgentServer(port=0)
     pool = pool_of("dental", server=server, agent_name="desk", hook_limits=HookLimits(start_s=1))
     assert pool.server is server
@@ -113,13 +115,13 @@ def test_a_server_of_ones_own_is_used() -> None:
 
 
 def test_a_server_that_has_an_entrypoint_already_is_refused_by_livekit() -> None:
-    """LiveKit's server serves one entrypoint."""
+    """A server that has an entrypoint already cannot be a pool's: LiveKit allows one."""
     with pytest.raises(RuntimeError, match="only one rtc_session"):
         AgentPool(server=pool_of("dental").server)
 
 
 def test_run_is_livekits_own_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the pool's server."""
+    """`run` hands the pool's server to LiveKit's command line."""
     ran: list[object] = []
     monkeypatch.setattr(cli, "run_app", ran.append)
     pool = pool_of("dental")
@@ -128,7 +130,7 @@ def test_run_is_livekits_own_command_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_livekits_commands_are_there() -> None:
-    """`dev`, `start`, `console` and `connect` of a program that ends in `pool.run()`."""
+    """A program that ends in `pool.run()` has the commands `dev`, `start`, `console` and `connect`."""
     program = (
         "from voicecosts import AgentPool\n"
         "from tests.support.pool_agents import Dental\n"

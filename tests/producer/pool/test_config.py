@@ -44,13 +44,13 @@ def config(**options: Any) -> AgentConfig:
 
 @pytest.mark.parametrize("name", ["dental", "Dental-ER_2", "x" * 64, "-", "_"])
 def test_a_name_is_letters_digits_dashes_and_underscores(name: str) -> None:
-    """Up to 64 of them: a name is part of room names, subjects and metadata."""
+    """A name of 1 to 64 letters, digits, dashes and underscores is accepted."""
     assert config(name=name).name == name
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "dentäl", "a.b", "x" * 65, "a\nb", "a/b"])
 def test_any_other_name_is_refused(name: str) -> None:
-    """With the rule and the name."""
+    """A name with anything else in it is refused; the message has the rule and the name."""
     with pytest.raises(InvalidRegistration, match="1 to 64 ASCII letters") as refused:
         config(name=name)
     assert str(refused.value).isprintable()
@@ -58,13 +58,13 @@ def test_any_other_name_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [object, "Dental", Dental(), None, make_llm])
 def test_what_is_no_agent_class_is_refused(kind: Any) -> None:
-    """An instance would be shared by all calls."""
+    """What is no subclass of `Agent` is refused, an instance too: all calls would share it."""
     with pytest.raises(TypeError, match="is no subclass of livekit"):
         config(agent_class=kind)
 
 
 def test_a_factory_makes_a_provider_for_each_session() -> None:
-    """Functions, partials and classes are called; calls share nothing."""
+    """Functions, partials and classes are called for each session, so sessions share nothing."""
     llm = partial(ScriptedLLM, model="m-1")
     registered = config(llm=llm, stt=make_stt, tts=make_tts, session_kwargs=quiet_options)
     first, second = registered.session_arguments(), registered.session_arguments()
@@ -76,7 +76,7 @@ def test_a_factory_makes_a_provider_for_each_session() -> None:
 
 
 def test_a_value_is_given_to_every_session_as_it_is() -> None:
-    """Strings are LiveKit's own model names; an object is shared by the calls of one process."""
+    """A model string or an object is passed to every session as it is."""
     llm = ScriptedLLM()
     registered = config(llm=llm, stt="deepgram/nova-3")
     assert registered.session_arguments()["llm"] is llm
@@ -84,19 +84,19 @@ def test_a_value_is_given_to_every_session_as_it_is() -> None:
 
 
 def test_what_is_not_configured_is_left_to_livekit() -> None:
-    """No argument is passed for it, so LiveKit's defaults apply."""
+    """What is not configured is not passed to the session, so LiveKit's defaults apply."""
     assert config().session_arguments() == {}
     assert config(session_kwargs=QUIET).session_arguments() == QUIET
 
 
 def test_a_registration_arrives_in_a_job_process_as_it_was() -> None:
-    """Class, providers, factories and options."""
+    """Class, providers, factories and options of a registration survive a pickle."""
     registered = config(llm=make_llm, stt="deepgram/nova-3", greeting="Hi", session_kwargs=QUIET)
     assert copied(registered) == registered
 
 
 def test_a_pools_state_with_observers_and_router_pickles() -> None:
-    """It is all that a job process gets."""
+    """A pool's state with observers and a router survives a pickle, as a job process receives it."""
     state = PoolState({"dental": config(llm=make_llm)}, [Silent()], first_word)
     arrived = copied(state)
     assert arrived.agents == state.agents
@@ -105,7 +105,7 @@ def test_a_pools_state_with_observers_and_router_pickles() -> None:
 
 
 def test_what_livekit_runs_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entrypoint and the end hook of a pool with everything that it can hold."""
+    """LiveKit's entrypoint and end hook survive a pickle with everything that a pool can hold."""
     pool = AgentPool(observers=[Silent()], router=first_word, default_llm=make_llm)
     pool.add("dental", Dental, tts=ScriptedLLM(), session_kwargs=quiet_options)
     entrypoint = copied(pool.server._entrypoint_fnc)
@@ -114,7 +114,7 @@ def test_what_livekit_runs_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_provider_holds_is_not_in_the_repr() -> None:
-    """A registration may be logged; the key of a provider may not."""
+    """A registration's repr shows nothing of its providers, which may hold a key."""
     llm = partial(ScriptedLLM, model="sk-secret")
     registered = config(llm=llm, session_kwargs={"userdata": "sk-secret"}, greeting="Hi")
     assert "sk-secret" not in repr(registered)
@@ -137,19 +137,19 @@ def test_a_provider_that_cannot_pickle_is_refused_with_the_way_out(role: str) ->
 
 
 def test_a_lambda_is_refused_as_a_factory() -> None:
-    """It has no name under which another process could find it."""
+    """A lambda is refused as a factory, because no other process can find it by name."""
     with pytest.raises(NotPicklable, match="<lambda>, cannot be pickled"):
         config(llm=lambda: ScriptedLLM())  # noqa: PLW0108 - the mistake under test
 
 
 def test_session_options_that_cannot_pickle_are_refused() -> None:
-    """A detector with a lock in it is made per session instead."""
+    """Session options that cannot be pickled are refused; the message says to pass a factory."""
     with pytest.raises(NotPicklable, match=r"its session_kwargs cannot be pickled .* per session"):
         config(session_kwargs={"userdata": threading.Lock()})
 
 
 def test_a_class_inside_a_function_is_refused() -> None:
-    """Another process could not import it."""
+    """A class inside a function is refused, because no other process can import it."""
 
     class Local(Agent):
         pass
@@ -160,7 +160,7 @@ def test_a_class_inside_a_function_is_refused() -> None:
 
 @pytest.mark.parametrize("part", ["observer", "router"])
 def test_an_observer_or_router_that_cannot_pickle_is_refused(part: str) -> None:
-    """A lock, a connection or a lambda is told where it is given, not at the first call."""
+    """An observer or a router that cannot be pickled is refused where it is given."""
     observer = Silent()
     observer.connection = threading.Lock()  # type: ignore[attr-defined]  # the mistake under test
     options = {"observers": [observer]} if part == "observer" else {"router": lambda _: None}
@@ -169,7 +169,7 @@ def test_an_observer_or_router_that_cannot_pickle_is_refused(part: str) -> None:
 
 
 def test_a_class_that_comes_from_no_file_is_refused() -> None:
-    """`__main__` of a terminal exists in no other process."""
+    """A class that was typed into a terminal is refused, because no other process has it."""
     program = (
         "from livekit.agents import Agent\n"
         "from voicecosts import AgentPool\n"

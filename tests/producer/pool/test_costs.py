@@ -38,7 +38,7 @@ async def published(bus: Broker, kind: type[Event]) -> list[Any]:
 
 
 async def test_a_call_is_metered_from_its_first_word_to_its_end(bus: Broker) -> None:
-    """Also what the agent says on entering, before its session has quite started."""
+    """A call is metered from what its agent says on entering, while the session still starts."""
     observer = CostObserver(project="prod", servers=bus.url)
     pool = AgentPool(observers=[observer], default_llm=make_llm, default_tts=make_tts)
     pool.add("greeter", Greeter, session_kwargs=QUIET)
@@ -54,7 +54,7 @@ async def test_a_call_is_metered_from_its_first_word_to_its_end(bus: Broker) -> 
 
 
 async def test_a_call_whose_agent_cannot_be_made_has_an_end(bus: Broker) -> None:
-    """Its session never closes, because it never opened: the pool says that it is over."""
+    """A call whose agent cannot be made ends by the pool's hook, since its session never closes."""
     observer = CostObserver(project="prod", servers=bus.url)
     pool = AgentPool(observers=[observer], default_llm=make_llm)
     pool.add("broken", Broken, session_kwargs=QUIET)
@@ -66,7 +66,7 @@ async def test_a_call_whose_agent_cannot_be_made_has_an_end(bus: Broker) -> None
 
 
 async def test_a_refused_call_costs_nothing_and_is_not_in_the_ledger(bus: Broker) -> None:
-    """It reached no agent, so there is nobody whose cost it could be."""
+    """A call that routing refuses publishes nothing."""
     observer = CostObserver(project="prod", servers=bus.url)
     pool = AgentPool(observers=[observer], default_llm=make_llm)
     pool.add("greeter", Greeter, session_kwargs=QUIET)
@@ -78,7 +78,7 @@ async def test_a_refused_call_costs_nothing_and_is_not_in_the_ledger(bus: Broker
 
 
 async def test_a_broker_that_is_gone_for_the_whole_call_delays_its_end_by_the_limit_only() -> None:
-    """What the call used waits for the broker; the call does not."""
+    """Without a broker the end of a call waits for the hook limit only, and its readings are kept."""
     observer = CostObserver(project="prod", servers="nats://127.0.0.1:1")
     pool = AgentPool(
         observers=[observer],
@@ -100,7 +100,7 @@ async def test_a_broker_that_is_gone_for_the_whole_call_delays_its_end_by_the_li
 async def test_a_worker_with_threads_lets_go_of_the_sessions_that_are_over(
     bus: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A job's loop ends with the job; the next call takes away what still listened on it."""
+    """The attachment of a job whose loop has ended is detached when the next call begins."""
     monkeypatch.setattr(job_proc_lazy_main, "rtc", None)
     stand_in_room()
     observer = CostObserver(project="prod", servers=bus.url)

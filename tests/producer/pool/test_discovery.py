@@ -44,7 +44,7 @@ def write(folder: Path, file: str, mark: str = "", name: str = "Found") -> Path:
 
 
 def test_each_file_is_an_agent_in_the_order_of_the_file_names(tmp_path: Path) -> None:
-    """An undecorated class is called as its file; the first one is the default."""
+    """Each file is one agent, named as the file, and the first file is the default."""
     for file in ("support.py", "dental.py", "restaurant_2.py"):
         write(tmp_path, file)
     pool = AgentPool()
@@ -55,14 +55,14 @@ def test_each_file_is_an_agent_in_the_order_of_the_file_names(tmp_path: Path) ->
 
 
 def test_the_decorators_name_beats_the_files(tmp_path: Path) -> None:
-    """So a file may be called as its author likes."""
+    """A name in the decorator wins over the file's name."""
     write(tmp_path, "a.py", "@agent_config(name='dental', greeting='Hello')")
     (found,) = AgentPool(default_greeting="Hi").discover(str(tmp_path))
     assert (found.name, found.greeting) == ("dental", "Hello")
 
 
 def test_the_decorator_leaves_the_class_as_it_is(tmp_path: Path) -> None:
-    """It stays a plain agent, which can be used anywhere else."""
+    """A decorated class stays a plain agent, which can be used without a pool."""
     write(tmp_path, "a.py", "@agent_config(stt='deepgram/nova-3')", name="Plain")
     (found,) = AgentPool().discover(tmp_path)
     assert found.agent_class().instructions == "x"
@@ -70,7 +70,7 @@ def test_the_decorator_leaves_the_class_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_pools_defaults_fill_what_the_decorator_leaves_open(tmp_path: Path) -> None:
-    """Key by key."""
+    """The pool's defaults fill in, one by one, what the decorator leaves open."""
     write(tmp_path, "a.py", "@agent_config(stt='deepgram/nova-3')")
     pool = AgentPool(default_stt="x/y", default_llm="openai/gpt-4.1-mini", default_greeting="Hi")
     (found,) = pool.discover(tmp_path)
@@ -79,7 +79,7 @@ def test_the_pools_defaults_fill_what_the_decorator_leaves_open(tmp_path: Path) 
 
 
 def test_files_with_a_leading_underscore_are_left_alone(tmp_path: Path) -> None:
-    """Neither `__init__.py` nor what agents share is executed."""
+    """A file whose name begins with an underscore is not executed."""
     for file in ("__init__.py", "_shared.py"):
         (tmp_path / file).write_text("raise RuntimeError('executed')")
     write(tmp_path, "dental.py")
@@ -94,7 +94,7 @@ def test_imported_agents_are_not_a_modules_own(tmp_path: Path) -> None:
 
 
 def test_of_several_agents_in_a_file_the_marked_one_is_meant(tmp_path: Path) -> None:
-    """Without a mark it is the first; a subclass does not inherit the mark."""
+    """Of several agents in a file the decorated one is registered, without a decorator the first."""
     path = write(tmp_path, "support.py", name="Specialist")
     more = "\n@agent_config(name='desk')\nclass Desk(Agent): pass\nclass Night(Desk): pass\n"
     path.write_text(path.read_text() + more)
@@ -113,7 +113,7 @@ def test_of_several_agents_in_a_file_the_marked_one_is_meant(tmp_path: Path) -> 
 def test_a_module_that_cannot_be_imported_is_named_with_its_error(
     tmp_path: Path, text: str, error: str
 ) -> None:
-    """The worker does not start without it; nothing half-loaded stays behind."""
+    """A module that cannot be imported is an error with its cause, and no part of it stays loaded."""
     path = tmp_path / "broken.py"
     path.write_text(text)
     with pytest.raises(RuntimeError, match=r"'broken.py' in .*cannot be imported") as failed:
@@ -125,19 +125,19 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_error(
 
 
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
-    """As Python's own for a missing file."""
+    """A missing directory is a FileNotFoundError."""
     with pytest.raises(FileNotFoundError, match="does not exist: name a folder"):
         AgentPool().discover(tmp_path / "nowhere")
 
 
 def test_a_file_in_the_directorys_place_is_an_error(tmp_path: Path) -> None:
-    """As Python's own for a path that is no directory."""
+    """A file in place of the directory is a NotADirectoryError."""
     with pytest.raises(NotADirectoryError, match="is not a directory: name the folder"):
         AgentPool().discover(write(tmp_path, "dental.py"))
 
 
 def test_two_files_with_one_name_are_an_error_that_names_the_other(tmp_path: Path) -> None:
-    """A name decides where calls go, so it is had once."""
+    """Two files with one agent name are an error whose message names the first file."""
     write(tmp_path, "a.py", "@agent_config(name='dental')")
     write(tmp_path, "b.py", "@agent_config(name='dental')")
     with pytest.raises(ValueError, match=r"'dental' is registered already, from .*a\.py"):
@@ -145,7 +145,7 @@ def test_two_files_with_one_name_are_an_error_that_names_the_other(tmp_path: Pat
 
 
 def test_a_discovered_agent_survives_a_pickle_after_its_module_is_unloaded(tmp_path: Path) -> None:
-    """A job process has never seen the file: class and factories come from it again."""
+    """A job process loads class and factories again from the file of a discovered agent."""
     path = tmp_path / "dental.py"
     path.write_text(
         dedent("""
@@ -173,7 +173,7 @@ def test_a_discovered_agent_survives_a_pickle_after_its_module_is_unloaded(tmp_p
 
 
 def test_files_of_one_name_in_two_directories_are_two_modules(tmp_path: Path) -> None:
-    """The module's name is made from the whole path."""
+    """Files of one name in two directories are two modules, named after their whole paths."""
     for folder, name in (("a", "First"), ("b", "Second")):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder, "agent.py", f"@agent_config(name='{folder}')", name)

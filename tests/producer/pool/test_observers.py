@@ -25,7 +25,7 @@ def info(**dispatched: Any) -> SessionInfo:
 
 
 def test_the_info_is_frozen_and_pickles() -> None:
-    """It may be kept, compared and sent anywhere."""
+    """The info cannot be changed, compares by value and survives a pickle."""
     told = info(job_metadata='{"tenant": "acme"}')
     with pytest.raises(dataclasses.FrozenInstanceError):
         told.tenant = "globex"  # type: ignore[misc]  # what must not work
@@ -52,13 +52,13 @@ def test_an_observer_of_one_is_an_observer_of_the_other() -> None:
 
 
 def test_a_job_without_room_or_id_is_no_problem() -> None:
-    """What is missing is empty text."""
+    """A room or an id that is missing is empty text in the info."""
     told = info_of("dental", view_of(SimpleNamespace()))
     assert (told.room_name, told.job_id, dict(told.metadata)) == ("", "", {})
 
 
 def test_the_jobs_metadata_lies_over_the_rooms() -> None:
-    """Key by key, the job wins, and every value is text."""
+    """The job's metadata wins over the room's, key by key, and every value becomes text."""
     told = info(
         room_metadata='{"tenant": "room", "lang": "de", "n": 1}',
         job_metadata={"tenant": "job", "n": 2},
@@ -69,14 +69,14 @@ def test_the_jobs_metadata_lies_over_the_rooms() -> None:
 
 @pytest.mark.parametrize("tenant", ["acme", " acme\n", "A-1_b", "x" * 128, 42])
 def test_a_tenant_is_taken_from_the_metadata(tenant: object) -> None:
-    """Without the space around it, in the field and in the map."""
+    """A tenant in the metadata loses the space around it, in the field and in the map."""
     told = info(job_metadata=json.dumps({"tenant": tenant}))
     assert told.tenant == told.metadata["tenant"] == str(tenant).strip()
 
 
 @pytest.mark.parametrize("job", ["", "{}", '{"tenant": null}', '{"tenant": " "}', "no JSON"])
 def test_an_absent_tenant_stays_absent(job: str) -> None:
-    """Nothing is invented: no field, no key."""
+    """Without a tenant the field is `None` and the map has no such key."""
     told = info(job_metadata=job)
     assert told.tenant is None
     assert "tenant" not in told.metadata
@@ -84,7 +84,7 @@ def test_an_absent_tenant_stays_absent(job: str) -> None:
 
 @pytest.mark.parametrize("tenant", ["a b", "a/b", "ä", "x" * 129, "a\nb", ["a"], {"a": 1}])
 def test_a_malformed_tenant_refuses_the_call(tenant: object) -> None:
-    """Changed into a valid one it could become another tenant's."""
+    """A malformed tenant refuses the call, because a corrected one could be another tenant's."""
     with pytest.raises(InvalidTenant, match="Invalid tenant") as refused:
         info(job_metadata=json.dumps({"tenant": tenant}))
     assert isinstance(refused.value, ValueError)
@@ -103,32 +103,32 @@ def test_a_malformed_tenant_refuses_the_call(tenant: object) -> None:
 def test_the_outcome_is_judged_by_the_error(
     error: BaseException | None, status: SessionStatus
 ) -> None:
-    """No error, a cancellation, any other; the error itself is handed on, and it is the end."""
+    """No error is a success, a cancellation is cancelled, any other error a failure."""
     outcome = outcome_of(info(), error)
     assert (outcome.status, outcome.error, outcome.is_final) == (status, error, True)
 
 
 def test_a_call_never_lasts_less_than_nothing() -> None:
-    """A clock that was set back is no negative duration."""
+    """A clock that was set back gives a duration of zero, never a negative one."""
     later = dataclasses.replace(info(), started_at=outcome_of(info(), None).ended_at + 60)
     assert outcome_of(later, None).duration_seconds == 0.0
 
 
 class Quiet:
-    """An observer that does what it is told with each hook."""
+    """An observer whose hooks do what the test gives them."""
 
     def __init__(self, do: Any = None) -> None:
         self.do = do
         self.asked: list[str] = []
 
     async def on_session_start(self, info: Any, session: Any) -> None:
-        """Do it."""
+        """Do what was given."""
         self.asked.append(info)
         if self.do is not None:
             await self.do()
 
     async def on_session_end(self, info: Any, outcome: Any) -> None:
-        """Do it here as well."""
+        """Do what was given."""
         await self.on_session_start(info, outcome)
 
 
@@ -138,7 +138,7 @@ async def hook(observer: object, limit_s: float = 5.0) -> None:
 
 
 async def test_a_hook_that_raises_is_logged_and_skipped(caplog: pytest.LogCaptureFixture) -> None:
-    """The error stands in the log, with its traceback."""
+    """A hook that raises is logged with its traceback, and the call goes on."""
 
     async def fail() -> None:
         raise ZeroDivisionError("of an observer")
@@ -151,19 +151,19 @@ async def test_a_hook_that_raises_is_logged_and_skipped(caplog: pytest.LogCaptur
 async def test_a_hook_that_is_no_coroutine_is_logged_and_skipped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A forgotten `async` costs the observer, never the call."""
+    """A hook that is no coroutine is logged, and the call goes on."""
     await hook(SimpleNamespace(on_session_start=lambda info, session: None))
     assert "TypeError" in caplog.text
 
 
 async def test_a_slow_hook_is_left_after_its_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """The call goes on."""
+    """A hook that takes longer than its limit is cancelled, and the call goes on."""
     await hook(Quiet(asyncio.Event().wait), limit_s=0.01)
     assert "took longer than 0.01 s" in caplog.text
 
 
 async def test_a_hook_that_does_not_let_itself_be_cancelled_is_left_too() -> None:
-    """Its cancellation is not waited for; what becomes of it bothers nobody."""
+    """A hook that ignores its cancellation is not waited for, and its later error is not reported."""
     release, ended = asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> None:
@@ -184,7 +184,7 @@ async def test_a_hook_that_does_not_let_itself_be_cancelled_is_left_too() -> Non
 async def test_a_hook_that_cancels_itself_is_logged_and_skipped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its cancellation is not the call's."""
+    """A hook that cancels itself is logged, and the call goes on."""
 
     async def cancel() -> None:
         raise asyncio.CancelledError
@@ -194,7 +194,7 @@ async def test_a_hook_that_cancels_itself_is_logged_and_skipped(
 
 
 async def test_a_cancellation_of_the_call_goes_through() -> None:
-    """A worker that ends a call must not be stopped by an observer, which ends as well."""
+    """A cancellation of the call cancels the running hook and is raised."""
     entered, left = asyncio.Event(), asyncio.Event()
 
     async def wait() -> None:
@@ -214,7 +214,7 @@ async def test_a_cancellation_of_the_call_goes_through() -> None:
 
 
 def test_the_start_is_waited_for_shorter_than_the_end() -> None:
-    """At the start a caller listens; at the end nobody does."""
+    """The start hook has the shorter limit, because a caller waits for it."""
     assert HookLimits().start_s == 5.0
     assert HookLimits().end_s == 30.0
 
@@ -222,7 +222,7 @@ def test_the_start_is_waited_for_shorter_than_the_end() -> None:
 async def test_hooks_log_the_observer_and_no_personal_data(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is logged is the observer's own repr, not what it was told."""
+    """A log line about a hook has the observer's repr and nothing of what it was told."""
 
     async def fail() -> None:
         raise ZeroDivisionError

@@ -33,20 +33,20 @@ def routed(**dispatched: Any) -> Route:
 
 
 def test_the_metadata_of_the_job_beats_that_of_the_room() -> None:
-    """Who dispatched the job knows better than who made the room."""
+    """An agent in the job's metadata wins over one in the room's."""
     route = routed(job_metadata='{"agent": "dental"}', room_metadata='{"agent": "support"}')
     assert route == Route("dental", "job metadata")
 
 
 def test_the_metadata_of_the_room_beats_its_name() -> None:
-    """A name is the weakest of wishes."""
+    """An agent in the room's metadata wins over the room's name."""
     route = routed(room_metadata='{"agent": "support"}', room_name="dental-7")
     assert route == Route("support", "room metadata")
 
 
 @pytest.mark.parametrize("where", ["job", "room"])
 def test_the_key_demo_names_an_agent_as_well(where: str) -> None:
-    """Playgrounds dispatch with `demo`, in the job's metadata or in the room's."""
+    """`demo` names an agent, in the job's metadata or in the room's, as playgrounds send it."""
     route = routed(**{f"{where}_metadata": '{"demo": "support"}'})
     assert route == Route("support", f"{where} metadata")
 
@@ -57,7 +57,7 @@ def test_the_key_agent_beats_demo() -> None:
 
 
 def test_demo_in_the_job_beats_agent_in_the_room() -> None:
-    """The source counts more than the key."""
+    """`demo` in the job's metadata wins over `agent` in the room's."""
     route = routed(job_metadata='{"demo": "support"}', room_metadata='{"agent": "dental"}')
     assert route == Route("support", "job metadata")
 
@@ -72,7 +72,7 @@ def test_demo_in_the_job_beats_agent_in_the_room() -> None:
     ],
 )
 def test_metadata_is_the_text_of_a_json_object_or_a_mapping(metadata: object) -> None:
-    """Both name the agent, and space around text and name means nothing."""
+    """JSON text and a mapping both name the agent, whatever space is around text and name."""
     assert routed(job_metadata=metadata) == Route("dental", "job metadata")
 
 
@@ -105,25 +105,25 @@ NO_WISH = [
 
 @pytest.mark.parametrize("metadata", NO_WISH)
 def test_metadata_that_names_no_agent_leaves_the_call_to_the_next_rule(metadata: object) -> None:
-    """Not JSON, blank, a scalar, a list, absent, or nothing under the keys: no rule, no error."""
+    """Metadata that is no JSON object or lacks the keys names no agent and raises nothing."""
     assert routed(job_metadata=metadata) == Route("restaurant", "default fallback")
     assert routed(room_metadata=metadata, room_name="dental-1").source == "room name prefix"
 
 
 @pytest.mark.parametrize("blank", ['""', '"  "', "null"])
 def test_a_blank_agent_lets_demo_apply(blank: str) -> None:
-    """A field that a form left empty is not a wish."""
+    """A blank `agent` counts as absent, so `demo` applies."""
     assert routed(job_metadata=f'{{"agent": {blank}, "demo": "support"}}').agent == "support"
 
 
 def test_a_room_name_that_begins_with_an_agent_and_a_dash_reaches_it() -> None:
-    """`dental-2026-11-21` is a call for the dentist."""
+    """A room named `dental-2026-11-21` reaches the agent `dental`."""
     assert routed(room_name="dental-2026") == Route("dental", "room name prefix")
 
 
 @pytest.mark.parametrize("name", ["", "dental", "dental_1", "xdental-1", "Dental-1", "-dental-1"])
 def test_a_room_name_without_that_beginning_says_nothing(name: str) -> None:
-    """The name, the dash, the case and the place all count."""
+    """A room's name must begin with the exact agent name and a dash."""
     assert routed(room_name=name) == Route("restaurant", "default fallback")
 
 
@@ -134,13 +134,13 @@ def test_a_room_name_without_that_beginning_says_nothing(name: str) -> None:
 def test_of_two_fitting_names_the_first_registered_one_wins(
     names: tuple[str, ...], expected: str
 ) -> None:
-    """Not the longest: whoever has `dental` and `dental-er` registers the longer one first."""
+    """Of `dental` and `dental-er` the one registered first gets the room, not the longer one."""
     assert resolve(JobView(room_name="dental-er-1"), names).agent == expected
     assert resolve(JobView(job_metadata='{"agent": "dental-er"}'), names).agent == "dental-er"
 
 
 def test_names_that_differ_in_case_are_two_agents() -> None:
-    """Nothing is folded, neither in metadata nor in room names."""
+    """Upper and lower case are told apart in metadata and in room names."""
     names = ("dental", "Dental")
     assert resolve(JobView(job_metadata='{"agent": "Dental"}'), names).agent == "Dental"
     assert resolve(JobView(room_name="Dental-1"), names).agent == "Dental"
@@ -149,7 +149,7 @@ def test_names_that_differ_in_case_are_two_agents() -> None:
 
 
 def test_metadata_of_64_kilobytes_is_read_to_its_end() -> None:
-    """A long prompt beside the key changes nothing."""
+    """Metadata with a long prompt beside the key is read whole."""
     long = json.dumps({"prompt": "x" * 65_536, "agent": "dental"})
     assert routed(job_metadata=long, room_metadata=long) == Route("dental", "job metadata")
 
@@ -157,7 +157,7 @@ def test_metadata_of_64_kilobytes_is_read_to_its_end() -> None:
 @pytest.mark.parametrize("source", ["job metadata", "room metadata"])
 @pytest.mark.parametrize("key", ["agent", "demo"])
 def test_an_unknown_name_is_an_error_that_names_its_source(source: str, key: str) -> None:
-    """It never falls through: neither to `demo`, nor to the room, nor to the first agent."""
+    """An unknown name is an error with its source, and no later rule is tried."""
     field = source.replace(" ", "_")
     view = JobView(room_name="dental-1", **{field: f'{{"{key}": "sales"}}'})
     with pytest.raises(ValueError, match=f"^Unknown agent 'sales' requested via {source}") as it:
@@ -166,7 +166,7 @@ def test_an_unknown_name_is_an_error_that_names_its_source(source: str, key: str
 
 
 def test_a_foreign_name_is_shown_as_one_short_line() -> None:
-    """Metadata comes from outside: it must not write lines of its own into a log."""
+    """A name from metadata is shown as one short line, so that it cannot add lines to a log."""
     wish = json.dumps({"agent": "a\nERROR forged \x1b[31m\ud800" + "x" * 60_000})
     with pytest.raises(UnknownAgent) as refused:
         routed(job_metadata=wish)
@@ -176,7 +176,7 @@ def test_a_foreign_name_is_shown_as_one_short_line() -> None:
 
 
 def test_an_empty_pool_has_nothing_to_choose_from() -> None:
-    """Whatever the call asks for."""
+    """An empty pool raises `NoAgents`, whatever the call names."""
     for view in (JobView(), JobView(job_metadata='{"agent": "dental"}')):
         with pytest.raises(RuntimeError, match=r"^No agents are registered in the pool\.$"):
             resolve(view, ())
@@ -184,7 +184,7 @@ def test_an_empty_pool_has_nothing_to_choose_from() -> None:
 
 
 def test_the_first_registered_agent_gets_the_calls_that_name_none() -> None:
-    """The order of registration is the order of the names."""
+    """A call that names no agent reaches the one that was registered first."""
     assert resolve(JobView(room_name="any"), NAMES) == Route("restaurant", "default fallback")
     assert resolve(JobView(room_name="any"), NAMES[1:]) == Route("dental", "default fallback")
 
@@ -203,7 +203,7 @@ def test_the_first_registered_agent_gets_the_calls_that_name_none() -> None:
 def test_a_router_gets_the_jobs_metadata_parsed_or_none(
     metadata: object, expected: Mapping[str, Any] | None
 ) -> None:
-    """JSON text is parsed, a mapping comes as it is, anything else is `None`."""
+    """A router gets JSON text parsed, a mapping as it is, and `None` for anything else."""
     seen: list[Any] = []
 
     def router(metadata: Mapping[str, Any] | None) -> str:
@@ -216,20 +216,20 @@ def test_a_router_gets_the_jobs_metadata_parsed_or_none(
 
 
 def test_a_router_that_returns_none_leaves_the_call_to_the_chain() -> None:
-    """It may decide about some calls only."""
+    """Where a router returns `None`, the chain decides."""
     view = JobView(job_metadata='{"agent": "dental"}')
     assert resolve(view, NAMES, lambda _: None) == Route("dental", "job metadata")
 
 
 @pytest.mark.parametrize("name", ["sales", "", " dental "])
 def test_a_router_that_names_no_agent_of_the_pool_refuses_the_call(name: str) -> None:
-    """It is code, so its answer is taken to the letter."""
+    """A router's answer is taken exactly; a name that is not registered refuses the call."""
     with pytest.raises(UnknownAgent, match=f"^Unknown agent '{name}' requested via router"):
         resolve(JobView(room_name="dental-1"), NAMES, lambda _: name)
 
 
 def test_a_router_that_raises_refuses_the_call_with_its_cause() -> None:
-    """The chain is not asked after a failure."""
+    """A router that raises refuses the call with its cause, and the chain is not asked."""
     cause = KeyError("customer")
 
     def router(_: Mapping[str, Any] | None) -> str:
@@ -253,7 +253,7 @@ def test_a_router_that_raises_refuses_the_call_with_its_cause() -> None:
 def test_the_log_says_where_a_call_went_and_why(
     view: JobView, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line at INFO for each call that was routed."""
+    """Each routed call is one line at INFO with the agent and the source."""
     with caplog.at_level(logging.INFO):
         resolve_and_log(view, NAMES)
     assert [record.getMessage() for record in caplog.records] == [f"Resolved agent {line}"]
@@ -274,7 +274,7 @@ def test_the_strategies_that_were_asked_say_why_in_their_order() -> None:
 
 
 def test_the_dispatched_job_is_read_before_the_room_is_connected() -> None:
-    """LiveKit's room object is empty then; the job's own room is what the dispatcher knows."""
+    """Before the room is connected, name and metadata are read from the job's own room."""
     job = agent.Job(id="AJ_1", metadata="m", room=models.Room(name="dental-1", metadata="r"))
     connected = SimpleNamespace(name="other-1", metadata="other")
     for room in (None, SimpleNamespace(name="", metadata=""), connected):
@@ -284,7 +284,7 @@ def test_the_dispatched_job_is_read_before_the_room_is_connected() -> None:
 
 
 def test_the_connected_room_fills_in_what_the_job_leaves_out() -> None:
-    """A job without a room of its own still has the room it runs in."""
+    """What a job without a room leaves out is read from the connected room."""
     view = view_of(SimpleNamespace(id="AJ_1"), SimpleNamespace(name="dental-1", metadata="r"))
     assert (view.room_name, view.room_metadata, view.job_metadata) == ("dental-1", "r", None)
 
@@ -294,12 +294,12 @@ def test_the_connected_room_fills_in_what_the_job_leaves_out() -> None:
 )
 @pytest.mark.parametrize("room", [None, SimpleNamespace(name=None), SimpleNamespace(name=7)])
 def test_a_job_that_says_nothing_gets_the_first_agent(job: object, room: object) -> None:
-    """No room, no name, no metadata and no id is a call like any other."""
+    """A job without room, metadata and id reaches the first agent."""
     assert resolve(view_of(job, room), NAMES) == Route("restaurant", "default fallback")
 
 
 def reference(names: tuple[str, ...], job: object, room: object, room_name: str) -> str | None:
-    """The routing in six lines: the registered agent, or `None` for a refused call."""
+    """Return the registered agent, or `None` for a refused call: the routing in six lines."""
     read = [m for m in (job, room) if isinstance(m, dict)]
     wishes = [m.get(key) for m in read for key in ("agent", "demo")]
     named = [wish.strip() for wish in wishes if isinstance(wish, str) and wish.strip()]
@@ -337,7 +337,7 @@ def test_the_chain_agrees_with_a_reference_model(
     room_name: str,
     as_text: bool,  # noqa: FBT001 - drawn by Hypothesis
 ) -> None:
-    """On arbitrary metadata and room names: the same agent, or the same refusal."""
+    """On arbitrary metadata and room names the chain and the model agree."""
     dispatched = [json.dumps(it) if as_text else it for it in (job, room)]
     view = JobView(job_metadata=dispatched[0], room_metadata=dispatched[1], room_name=room_name)
     expected = reference(names, job, room, room_name)
@@ -350,7 +350,7 @@ def test_the_chain_agrees_with_a_reference_model(
 
 @given(text=st.text(max_size=200), room_name=st.text(max_size=50))
 def test_no_text_whatever_breaks_the_routing(text: str, room_name: str) -> None:
-    """Metadata is anybody's text: it resolves or is refused, and nothing else is raised."""
+    """Arbitrary metadata resolves or is refused, and nothing else is raised."""
     view = JobView(job_metadata=text, room_metadata=text, room_name=room_name)
     try:
         reached = resolve(view, NAMES).agent

@@ -55,7 +55,7 @@ class EarlyDiary(Diary):
 
 
 class Blocked(Diary):
-    """An observer that never comes back, as one whose broker has gone."""
+    """An observer whose hooks never return."""
 
     async def on_session_start(self, info: Any, session: Any) -> None:
         """Wait for ever."""
@@ -135,7 +135,7 @@ async def test_a_call_reaches_the_agent_that_its_metadata_names() -> None:
 
 
 async def test_an_early_observer_has_the_session_before_it_starts() -> None:
-    """Any other has it when it runs, as under OpenRTC; both hear of the end once."""
+    """An early observer gets the session before it starts, any other when it runs, and both one end."""
     pool = pool_of(Diary(), EarlyDiary())
     async with dispatched() as context, pool.session(context):
         assert [name for name, _ in LOG] == ["early start", "late start"]
@@ -148,7 +148,7 @@ async def test_an_early_observer_has_the_session_before_it_starts() -> None:
 
 
 async def test_what_an_agent_says_on_entering_is_not_missed() -> None:
-    """It is generated while `start` still runs: only who was there before hears of its usage."""
+    """Usage of what an agent says on entering reaches an observer that attached before the start."""
     pool = AgentPool(observers=[Voice()], default_llm=make_llm, default_tts=make_tts)
     pool.add("greeter", Greeter, session_kwargs=QUIET)
     async with dispatched() as context, pool.session(context) as session:
@@ -158,7 +158,7 @@ async def test_what_an_agent_says_on_entering_is_not_missed() -> None:
 
 
 async def test_the_greeting_comes_after_the_observers_and_nobody_waits_for_it() -> None:
-    """A caller who hangs up in its middle ends the call at once."""
+    """The greeting is not waited for, so a caller who hangs up in its middle ends the call at once."""
     pool = AgentPool(
         observers=[Diary()],
         default_llm=make_llm,
@@ -173,7 +173,7 @@ async def test_the_greeting_comes_after_the_observers_and_nobody_waits_for_it() 
 
 
 async def test_calls_do_not_share_what_a_factory_makes() -> None:
-    """Each session has a model of its own; a value is shared, as it was given."""
+    """A factory makes a model for each session; a value is shared by all."""
     pool = pool_of()
     models = []
     for _ in range(2):
@@ -189,7 +189,7 @@ async def test_calls_do_not_share_what_a_factory_makes() -> None:
 async def test_a_call_that_cannot_be_routed_is_refused_before_anybody_hears_of_it(
     metadata: str, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No room, no session, no observer; one error line, and the job ends with the reason."""
+    """A refused call has no session and no observer; one error line and the end of the job say why."""
     pool = pool_of(Diary(), EarlyDiary())
     reasons: list[str] = []
     async with dispatched(metadata) as context:
@@ -204,21 +204,21 @@ async def test_a_call_that_cannot_be_routed_is_refused_before_anybody_hears_of_i
 
 
 async def test_an_empty_pool_refuses_every_call() -> None:
-    """There is nobody who could take it."""
+    """An empty pool refuses every call."""
     async with dispatched() as context:
         with pytest.raises(NoAgents):
             await run_session(AgentPool()._state, context)
 
 
 async def test_an_end_without_a_call_is_nothing() -> None:
-    """LiveKit calls its end hook after a refused call too."""
+    """The end hook after a refused call reports nothing."""
     async with dispatched() as context:
         await end_session(context)
     assert LOG == []
 
 
 async def test_a_second_end_is_not_reported() -> None:
-    """Whoever calls the hook twice tells the observers once."""
+    """Observers hear of an end once, even if the end hook is called twice."""
     async with dispatched() as context:
         async with pool_of(Diary()).session(context):
             pass
@@ -227,7 +227,7 @@ async def test_a_second_end_is_not_reported() -> None:
 
 
 async def test_an_agent_that_cannot_be_made_is_a_failed_call() -> None:
-    """The end comes without a start for those who are told of running sessions only."""
+    """A call whose agent cannot be made is reported as failed, also to who heard no start."""
     pool = AgentPool(observers=[Diary(), EarlyDiary()], default_llm=make_llm)
     pool.add("broken", Broken, session_kwargs=QUIET)
     async with dispatched() as context:
@@ -243,7 +243,7 @@ async def test_an_agent_that_cannot_be_made_is_a_failed_call() -> None:
 async def test_a_room_that_cannot_be_connected_is_a_failed_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody has had the session yet, and everybody hears how it ended."""
+    """A call whose room cannot be connected is reported as failed, without a start."""
 
     async def refuse() -> None:
         raise ConnectionRefusedError
@@ -258,7 +258,7 @@ async def test_a_room_that_cannot_be_connected_is_a_failed_call(
 
 
 async def test_a_call_that_is_cancelled_while_it_starts_is_reported_as_cancelled() -> None:
-    """The cancellation goes through to LiveKit, which then runs the end hook."""
+    """A cancellation while a call starts is raised, and the end hook reports the call as cancelled."""
     pool = pool_of(Blocked(), Diary())
     async with dispatched() as context:
         starting = asyncio.create_task(run_session(pool._state, context))
@@ -274,7 +274,7 @@ async def test_a_call_that_is_cancelled_while_it_starts_is_reported_as_cancelled
 
 
 async def test_a_session_that_breaks_off_is_a_failed_call() -> None:
-    """The entrypoint returned long before; the close event tells that a model gave up."""
+    """A session that closes with an error is reported as failed, after its entrypoint has returned."""
     at_once = SessionConnectOptions(
         llm_conn_options=APIConnectOptions(max_retry=0), max_unrecoverable_errors=0
     )
@@ -301,13 +301,13 @@ async def test_observers_that_raise_or_hang_hurt_neither_the_call_nor_each_other
 
 
 async def test_a_pool_without_observers_runs_calls() -> None:
-    """Nobody has to look."""
+    """A pool without observers runs calls."""
     async with dispatched() as context, pool_of().session(context) as session:
         assert (await session.run(user_input="#1# hello")).events
 
 
 async def test_tools_and_wiring_of_an_agent_are_its_own() -> None:
-    """The pool makes a plain session around a plain agent, with the options it was given."""
+    """An agent's tools and session options reach LiveKit as they were given."""
     pool = AgentPool(default_llm=make_llm)
     pool.add("dental", Dental, session_kwargs={**QUIET, "max_tool_steps": 7})
     async with dispatched() as context, pool.session(context) as session:

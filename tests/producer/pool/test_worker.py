@@ -61,10 +61,7 @@ def pool_of(executor: JobExecutorType, *observers: Any, **options: Any) -> Agent
 async def test_calls_are_routed_and_their_end_is_told_after_they_have_closed(
     executor: JobExecutorType, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By job metadata, room metadata, room name and default; a bad one is refused beside them.
-
-    Everything was pickled on the way into a process, a discovered agent with its factory too.
-    """
+    """In threads and processes each call reaches its agent, and its end is told after it closed."""
     (tmp_path / "found.py").write_text(DISCOVERED)
     scribe = Scribe(tmp_path / "told")
     caller = Caller({f"AJ-{number}": 1 for number in range(1, 6)})
@@ -123,7 +120,7 @@ async def test_the_exit_of_a_refused_job_says_why(
 
 @pytest.mark.usefixtures("_room")
 async def test_a_worker_counts_its_calls_against_the_caps(tmp_path: Path) -> None:
-    """What LiveKit says is running is what counts: a call that has ended makes room."""
+    """The caps count the calls that LiveKit says are running, so a call that has ended makes room."""
     scribe = Scribe(tmp_path / "told")
     caller = Caller({f"AJ-{number}": 0 for number in range(1, 9)}, hang_up=False)
     pool = pool_of(
