@@ -174,7 +174,7 @@ class TestAccidents:
                 broker.kill()
                 broker.start()
                 await publishing
-            await until(lambda: booked(tmp_path / "d") == bill(made), deadline_s=40)
+            await until(lambda: booked(tmp_path / "d") == bill(made))
         assert "went elsewhere" not in caplog.text
 
     async def test_a_consumer_deleted_in_mid_stream_costs_nothing(
@@ -258,7 +258,7 @@ async def kill_again_and_again(broker: Broker, folder: Path, kills: int, seed: i
     with ledger:
         await asyncio.to_thread(ledger.wait_ready)
         await publishing
-        await until(lambda: booked(folder / "d") == bill(made), deadline_s=60)
+        await until(lambda: booked(folder / "d") == bill(made))
         assert await asyncio.to_thread(ledger.stop) == 0, ledger.log
     assert "went elsewhere" not in ledger.log
     assert caught_at_work > 0  # else the kills proved nothing

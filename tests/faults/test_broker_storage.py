@@ -93,7 +93,7 @@ async def test_a_server_whose_storage_is_full_is_waited_for(tmp_path: Path, outb
                 broker.extra = limited(directory, "64MB")
                 broker.start()
                 published = publisher.stats().published
-                await until(lambda: publisher.stats().published > published, deadline_s=40)
+                await until(lambda: publisher.stats().published > published)
             load.end()
             await flushed(publisher)
             await forget(broker.url, "nobody")

@@ -43,7 +43,7 @@ def test_an_orphan_is_adopted_by_exactly_one_of_two_processes(
         assert each.heard() == "ready"
     for each in adopters:
         each.tell()
-    wait_until(lambda: not list(outbox.glob("*.sqlite3")), deadline_s=60)
+    wait_until(lambda: not list(outbox.glob("*.sqlite3")))
     published = [each.published() for each in adopters]
 
     fault = f"two processes adopting {orphans} orphan{'s' * (orphans > 1)}"

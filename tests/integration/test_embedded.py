@@ -84,7 +84,7 @@ def working(*arguments: object, **options: object) -> Iterator[Worker]:
 def costs(data_dir: Path, *arguments: str, code: int = 0) -> str:
     """Run a command on a data directory and return what it answers."""
     command = CostsProcess(arguments, data_dir.parent / "run", environ_of(data_dir)).start()
-    assert command.wait(deadline_s=60) == code, command.log
+    assert command.wait() == code, command.log
     return command.output
 
 
@@ -153,7 +153,7 @@ def test_many_questions_at_once_book_everything_once(home: Path) -> None:
             for number in range(4)
         ]
         for question in asking:
-            assert question.wait(deadline_s=60) == 0, question.log
+            assert question.wait() == 0, question.log
             assert "not in these numbers" not in question.output
         one.wait_done()
         two.wait_done()
@@ -167,7 +167,7 @@ def test_a_ledger_that_runs_books_what_workers_without_a_server_leave(home: Path
         up.wait_ready()
         with working(home / "outbox", 5, 3) as worker:
             worker.wait_done()
-            wait_until(lambda: booked(home) == bill(worker.made), deadline_s=30)
+            wait_until(lambda: booked(home) == bill(worker.made))
         assert up.stop(signal.SIGINT) == 0
     assert READY in up.log
 
@@ -202,7 +202,7 @@ def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(
     assert sum(found.messages for found in outboxes(folder)) > 0
     with CostsProcess(arguments, tmp_path / "up", environ) as up:
         up.wait_ready()
-        wait_until(lambda: booked(home) == bill(left), deadline_s=30)
+        wait_until(lambda: booked(home) == bill(left))
         wait_until(lambda: not any(found.messages for found in outboxes(folder)))
 
 
@@ -233,7 +233,7 @@ def test_an_outbox_is_booked_by_one_ledger_alone(tmp_path: Path, home: Path) -> 
     def ask(data_dir: Path, *command: str) -> CostsProcess:
         arguments = [*command, "--data-dir", str(data_dir)]
         process = CostsProcess(arguments, tmp_path / "run", environ)
-        process.start().wait(deadline_s=60)
+        process.start().wait()
         return process
 
     mere_look = ask(tmp_path / "other", "query")

@@ -107,7 +107,7 @@ def test_the_quantities_keep_their_names_and_their_order() -> None:
 
 
 @given(BATCHES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_valid_batch_survives_the_round_trip(batch: Batch) -> None:
     """What the contract allows arrives as it was sent, whole or event by event."""
     data = encode(batch)
@@ -122,7 +122,7 @@ def test_any_valid_batch_survives_the_round_trip(batch: Batch) -> None:
 
 
 @given(BATCHES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_fields_of_a_newer_producer_are_ignored(batch: Batch) -> None:
     """An older ledger reads a newer worker: unknown fields, in any struct, change nothing."""
     data = packed(with_extras(unpacked(encode(batch))))
@@ -131,7 +131,7 @@ def test_fields_of_a_newer_producer_are_ignored(batch: Batch) -> None:
 
 
 @given(BATCHES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_fields_that_an_older_producer_lacks_take_their_defaults(batch: Batch) -> None:
     """A newer ledger reads an older worker: every field with a default may be absent."""
     bare = without_defaults(mi.type_info(Batch), unpacked(encode(batch)))

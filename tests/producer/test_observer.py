@@ -165,7 +165,7 @@ async def test_a_worker_that_closes_with_calls_in_flight_finalises_once(
     async with worker(observer, executor, hang_up=False) as server:
         for call in (1, 2):
             await launch(server, call)
-        await _stored(bus, MeterReading, 2 * TURNS, modality="llm")
+        await _stored(bus, MeterReading, 2 * TURNS, modality="tts")  # the last of a turn
         assert of(SessionEnded, await stream.events(bus.url)) == []
     await _stored(bus, SessionEnded, 2)
     await _assert_whole(bus, calls=2)

@@ -62,7 +62,7 @@ class CostsProcess:
             )
         return self
 
-    def wait_ready(self, *, deadline_s: float = 30) -> Self:
+    def wait_ready(self, *, deadline_s: float = 60) -> Self:
         """Return when it reads the stream; fail when it ended instead."""
         wait_until(lambda: READY in self.log or self.ended(), deadline_s=deadline_s)
         assert not self.ended(), self.log
@@ -72,7 +72,7 @@ class CostsProcess:
         """Tell whether it has ended by itself."""
         return self.process is not None and self.process.poll() is not None
 
-    def wait(self, *, deadline_s: float = 30) -> int:
+    def wait(self, *, deadline_s: float = 60) -> int:
         """Return its exit code when it has ended."""
         assert self.process is not None
         return self.process.wait(deadline_s)

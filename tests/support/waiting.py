@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-async def until(condition: Callable[[], bool], *, deadline_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     """Return when `condition` holds; fail after the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -16,7 +16,7 @@ async def until(condition: Callable[[], bool], *, deadline_s: float = 20.0) -> N
         await asyncio.sleep(0.01)
 
 
-def wait_until(condition: Callable[[], bool], *, deadline_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     """As `until`, where no event loop runs."""
     end = time.monotonic() + deadline_s
     while not condition():

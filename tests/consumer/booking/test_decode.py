@@ -243,7 +243,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(GARBAGE, mutated()))
 def test_no_bytes_at_all_raise_and_nothing_is_lost(data: bytes) -> None:
     """Every message ends as events, as dead letters that can be stored, or as an empty batch."""

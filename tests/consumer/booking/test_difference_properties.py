@@ -66,7 +66,7 @@ def sums(rows: list[Booking]) -> dict[Meter, Total]:
     }
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> None:
     """Repeated, reordered and lost readings, and a lost cache, end in the same nano-dollar."""
@@ -79,7 +79,7 @@ def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> 
     assert sums(rows) == expected(event for call in made for event in call.events)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_no_row_is_negative_or_empty(data: st.DataObject) -> None:
     """Every row moves something forward, and one without a cost says why."""
@@ -92,7 +92,7 @@ def test_no_row_is_negative_or_empty(data: st.DataObject) -> None:
         assert row.cost is None or Decimal(row.cost) > 0 or row.unpriced_reason is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_in_order_every_reading_that_moved_something_is_a_row(data: st.DataObject) -> None:
     """Readings that arrive in order keep their detail, however many there are in one go."""

@@ -38,7 +38,7 @@ async def jetstream(url: str, **options: Any) -> AsyncIterator[JetStreamContext]
 
     client: Client = await nats.connect(url, error_cb=ignore, allow_reconnect=False, **options)
     try:
-        yield client.jetstream(timeout=1)
+        yield client.jetstream(timeout=10)
     finally:
         await client.close()
 
@@ -132,7 +132,7 @@ class TestEnsure:
 
         async with jetstream(broker.url) as faster:
             with pytest.raises(StreamDrift, match=r"max_age=3600\.0"):
-                await ensure(Slow(faster._nc, timeout=1), DECLARED)
+                await ensure(Slow(faster._nc, timeout=10), DECLARED)
 
     async def test_credentials_that_may_only_pull_are_enough(self, broker: Broker) -> None:
         """Where a bootstrap role owns the stream, the ledger takes it as it is."""
@@ -153,13 +153,13 @@ class TestRewind:
             await ensure(js, DECLARED)
             await js.publish("costs.v1.p.a.00", b"1")
             dead = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
-            await dead.fetch(1, timeout=2)
+            await dead.fetch(1, timeout=10)
             info = await ensure(js, DECLARED)
             assert info is not None
             assert info.num_ack_pending == 1
             assert "1 unacknowledged" in (await rewind(js, info, 0) or "")
             heir = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
-            assert (await heir.fetch(1, timeout=2))[0].data == b"1"
+            assert (await heir.fetch(1, timeout=10))[0].data == b"1"
 
     async def test_a_ledger_behind_the_consumer_gets_the_stream_again(self, broker: Broker) -> None:
         """A restored backup or an empty folder is filled from the message after its last one."""
@@ -168,12 +168,12 @@ class TestRewind:
             for number in range(1, 5):
                 await js.publish("costs.v1.p.a.00", b"%d" % number)
             pull = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
-            for message in await pull.fetch(4, timeout=2):
+            for message in await pull.fetch(4, timeout=10):
                 await message.ack_sync()
             info = await ensure(js, DECLARED)
             assert info is not None
             assert "ends at message 2" in (await rewind(js, info, 2) or "")
-            again = [message.data for message in await pull.fetch(4, timeout=2)]
+            again = [message.data for message in await pull.fetch(2, timeout=10)]
         assert again == [b"3", b"4"]
 
     async def test_a_ledger_that_is_up_to_date_reads_on(self, broker: Broker) -> None:
@@ -182,7 +182,7 @@ class TestRewind:
             await ensure(js, DECLARED)
             await js.publish("costs.v1.p.a.00", b"1")
             pull = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
-            await (await pull.fetch(1, timeout=2))[0].ack_sync()
+            await (await pull.fetch(1, timeout=10))[0].ack_sync()
             info = await ensure(js, DECLARED)
             assert info is not None
             assert await rewind(js, info, 1) is None

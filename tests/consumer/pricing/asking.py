@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from hypothesis import HealthCheck, settings
-
 from voicecosts.consumer.pricing import ListPrices, Rated, rate_by
 from voicecosts.producer.capture.providers import normalise_provider
 from voicecosts.producer.events import Meter, Quantities
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
 
 START: Final = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 BOOK: Final = ListPrices()
-PATIENT: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For properties: a busy machine is not a failure."""
 
 
 def rated(

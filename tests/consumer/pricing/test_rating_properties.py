@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from voice_prices.data import providers
 
-from tests.consumer.pricing.asking import BOOK, PATIENT, START, rated
+from tests.consumer.pricing.asking import BOOK, START, rated
 from voicecosts.consumer.pricing import Price
 from voicecosts.consumer.pricing import providers as labels
 from voicecosts.consumer.pricing.billing import billed
@@ -94,7 +94,6 @@ def exactly(price: Price, modality: str, totals: Quantities) -> Decimal:
     return Decimal(round(sum(legs, Fraction()) * 10**9)).scaleb(-9, Context(prec=60))
 
 
-@PATIENT
 @given(st.sampled_from(MODELS), st.lists(USAGE, min_size=1, max_size=5))
 def test_money_does_not_depend_on_how_usage_was_split_into_readings(
     model: tuple[str, str, str], steps: list[dict[str, int]]
@@ -112,7 +111,6 @@ def test_money_does_not_depend_on_how_usage_was_split_into_readings(
     assert all(difference >= 0 for difference in booked)
 
 
-@PATIENT
 @given(st.sampled_from(MODELS), ANYTHING)
 def test_whatever_is_reported_money_is_a_number_or_a_reason(
     model: tuple[str, str, str], totals: Quantities
@@ -128,7 +126,6 @@ def test_whatever_is_reported_money_is_a_number_or_a_reason(
         assert result.cost.as_tuple().exponent == -9
 
 
-@PATIENT
 @given(st.sampled_from(MODELS), USAGE)
 def test_money_is_exact(model: tuple[str, str, str], usage: dict[str, int]) -> None:
     """The cost is the exact sum of fractions, rounded half-even once."""
@@ -152,7 +149,7 @@ FLAT: Final = [
 """Every price by the token without tiers that some label points to."""
 
 
-@settings(PATIENT, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(FLAT), USAGE)
 def test_every_flat_price_agrees_with_the_packages_own_calculator(
     listed: tuple[Provider, ModelInfo, Price], usage: dict[str, int]

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.consumer.pricing.asking import PATIENT
 from voicecosts.consumer.pricing.units import (
     INPUT,
     OUTPUT,
@@ -180,7 +179,6 @@ def test_output_that_contradicts_itself_is_a_fault_with_its_values(
     assert output_parts("llm", totals) == Fault(reason)
 
 
-@PATIENT
 @given(MODALITIES, st.fixed_dictionaries(dict.fromkeys(QUANTITIES, COUNTS | SMALL)))
 def test_parts_add_up_to_the_totals_and_none_is_negative(
     modality: str, amounts: dict[str, int]

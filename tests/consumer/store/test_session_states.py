@@ -223,7 +223,7 @@ class TestShort:
         assert states(tmp_path)[ID][0] == "complete"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_only_what_is_whole_is_called_whole(data: st.DataObject) -> None:
     """Lose, repeat and mix anything: complete and repaired calls have their exact totals.
@@ -236,7 +236,7 @@ def test_only_what_is_whole_is_called_whole(data: st.DataObject) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_only_what_is_whole_is_called_whole_at_length(data: st.DataObject) -> None:
     """The same, with many more examples."""

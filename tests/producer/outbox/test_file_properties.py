@@ -121,7 +121,7 @@ class Host:
 
 
 @given(STEPS, st.integers(600, 20_000), st.integers(1, 12))
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_totals_equal_the_oracle_and_what_was_dropped_is_counted(
     steps: list[Step], max_bytes: int, meters: int
 ) -> None:
@@ -149,7 +149,6 @@ def test_totals_equal_the_oracle_and_what_was_dropped_is_counted(
 
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=12), max_size=8), st.integers(1, 4))
-@settings(deadline=None)
 def test_coalescing_keeps_the_newest_reading_of_every_meter(
     batches: list[list[int]], meters: int
 ) -> None:

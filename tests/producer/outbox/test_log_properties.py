@@ -123,7 +123,7 @@ class Host:
         return self.workers[choice % len(self.workers)] if self.workers else None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_everything_that_reached_a_disk_is_committed(steps: Steps) -> None:
     """No order of starts, ends, deaths, adoptions and readings loses a message."""

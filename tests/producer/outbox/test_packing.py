@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -119,7 +119,6 @@ def test_batches_are_numbered_without_gaps_and_every_id_is_new() -> None:
         st.tuples(st.sampled_from("pq"), st.sampled_from("ab"), st.integers(0, 60)), max_size=60
     )
 )
-@settings(deadline=None)
 def test_no_event_is_lost_doubled_or_moved_within_its_subject(
     shape: list[tuple[str, str, int]],
 ) -> None:

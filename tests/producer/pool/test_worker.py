@@ -78,8 +78,8 @@ async def test_calls_are_routed_and_their_end_is_told_after_they_have_closed(
                 await worker.dispatcher.dispatch(room="x", metadata='{"agent": "sales"}'),
                 await worker.dispatcher.dispatch(room="x"),
             ]
-            await until(lambda: len(scribe.told("end")) == 4, deadline_s=60)
-            await until(lambda: worker.active() == [], deadline_s=60)
+            await until(lambda: len(scribe.told("end")) == 4)
+            await until(lambda: worker.active() == [])
     assert all(offer.accepted for offer in offers)
     agents = {line["job"]: line["agent"] for line in scribe.read() if line["event"] == "start"}
     assert agents == {"AJ-1": "dental", "AJ-2": "found", "AJ-3": "dental", "AJ-5": "restaurant"}
