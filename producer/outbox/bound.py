@@ -61,7 +61,7 @@ class Bound:
     def keep(self, outboxes: Sequence[Outbox], in_flight: set[str]) -> bool:
         """Whether there is room; makes some where that is due.
 
-        Messages whose ids are in `in_flight` may be acknowledged at any moment: they stay unchanged.
+        Messages whose ids are in `in_flight` may be acknowledged at any time: they stay unchanged.
 
         Raises:
             OutboxError: A file cannot be read or written.

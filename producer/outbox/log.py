@@ -63,7 +63,7 @@ class LocalLog:
         return f"<LocalLog {self.folder}: {self._file!r}>"
 
     def next_group(self) -> list[tuple[str, bytes]]:
-        """Return subject and data of the next messages; nothing at the end of a pass over the files.
+        """Return subject and data of the next messages; nothing at the end of a pass over all.
 
         What is returned comes again in a later pass, or to the next process, unless `booked` is
         called.
