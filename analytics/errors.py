@@ -55,9 +55,10 @@ class UnknownColumn(BadQuestion):
 class BadTime(BadQuestion):
     """A moment that cannot be read, or a period that holds no moment."""
 
-    def __init__(self, value: str, problem: str = "cannot be read as a time") -> None:
+    def __init__(self, value: str, problem: str | None = None) -> None:
         self.value = value
-        super().__init__(f"{value!r} {problem}: use {TIME_FORMS} (UTC unless an offset is given)")
+        unread = f"cannot be read as a time: use {TIME_FORMS} (UTC unless an offset is given)"
+        super().__init__(f"{value!r} {problem or unread}")
 
 
 class BadFilter(BadQuestion):

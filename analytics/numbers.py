@@ -90,7 +90,7 @@ def ago(moment: datetime, now: datetime) -> str:
 
 def fresh(as_of: datetime | None, now: datetime) -> str:
     """Return how fresh an answer is, for its last line."""
-    return f"as of {ago(as_of, now)}" if as_of else "nothing received yet"
+    return f"as of {ago(as_of, now)}" if as_of else "the ledger has received nothing yet"
 
 
 def period(since: datetime | None, until: datetime | None) -> str:

@@ -2,7 +2,7 @@
 
 The states are those of the view `completeness`: a session that is called complete or repaired holds
 what its end says, to the last unit. Money is Decimal. `cost` is None when nothing is priced,
-`missing_at_most` when nobody can say; neither is ever zero for want of knowledge.
+`missing_at_most` when it is unknown; neither is ever zero because it is unknown.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ NOT_WHOLE: Final = (State.SHORT, State.ABANDONED, State.OPEN)
 FAULTY: Final = (State.SHORT, State.ABANDONED)
 
 _TOO_OLD: Final = (
-    "it was written by a version that noted too little to be audited, and `costs up` brings it up "
-    "to date"
+    "it was written by an older version, which noted too little for an audit; `costs up` brings "
+    "it up to date"
 )
 
 _TOTALS: Final = """
@@ -58,7 +58,7 @@ SELECT
 FROM completeness_at(?, ?)
 """
 
-# What nobody can bound may be the most.
+# Unknown comes first: it may be the most.
 _ORDER: Final = """
 ORDER BY
     array_position(['short', 'abandoned', 'open', 'repaired', 'complete'], state),
@@ -67,7 +67,7 @@ ORDER BY
 
 
 class StateTotal(Struct, frozen=True, kw_only=True):
-    """How many sessions are in a state. `missing_at_most` is None when nobody can say."""
+    """How many sessions are in a state. `missing_at_most` is None when it is unknown."""
 
     state: State
     sessions: int

@@ -1,7 +1,8 @@
-"""What a report leaves out, and how to say so: nothing missing may look like nothing spent.
+"""What is missing from an answer, counted and in sentences: nothing missing may look like no cost.
 
-Unpriced rows are counted among the rows that were asked for, states of sessions among the sessions. Everything else (events that could not be booked, what producers lost, what still waits)
-belongs to no tenant yet and is told of the whole ledger.
+Unpriced rows and the states of sessions are those of the question. Everything else (events that
+could not be booked, what producers lost, what still waits) belongs to no tenant yet and is of the
+whole ledger.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _NAMED: Final = 3
 """How many unpriced models a sentence names."""
 
 _SILENT: Final = timedelta(minutes=1)
-"""A running ledger writes its status every second, even when nothing happens."""
+"""A running ledger writes its status every second, so this long without one is worth a look."""
 
 _DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letters"
 
@@ -124,21 +125,21 @@ def losses(missing: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple
     said = []
     if missing.dead_letters:
         said.append(
-            f"in no row: {counted(missing.dead_letters, 'event')} that could not be booked, "
-            "the table dead_letters says why"
+            f"{counted(missing.dead_letters, 'event')} could not be booked and "
+            f"{_are(missing.dead_letters)} in no row: the table dead_letters says why"
         )
     if missing.unattributed:
         said.append(
-            f"in no row: {counted(missing.unattributed, 'usage event')} of shared providers that "
-            "no session could claim"
+            f"{counted(missing.unattributed, 'usage event')} of shared providers could not be "
+            f"attributed to a session and {_are(missing.unattributed)} in no row"
         )
     if missing.dropped:
         said.append(
-            f"dropped by full buffers: {counted(missing.dropped, 'reading')}, "
-            "made up for by later readings of the same sessions"
+            f"full buffers dropped {counted(missing.dropped, 'reading')}: later readings of the "
+            "same sessions make up for them"
         )
     if missing.waiting_in_stream:
-        said.append(f"waiting to be booked: {counted(missing.waiting_in_stream, 'message')}")
+        said.append(f"not booked yet: {counted(missing.waiting_in_stream, 'message')}")
     return (*said, *_say_stopped(snapshot, now))
 
 
@@ -165,15 +166,15 @@ def _unpriced(
 
 def _say_unpriced(missing: Completeness, total: Row) -> str:
     named = [
-        f"{it.provider}/{it.model} {it.modality} ({it.reason}, {counted(it.rows, 'row')})"
+        f"{it.provider}/{it.model} {it.modality} ({it.reason}, {counted(it.rows, 'booking')})"
         for it in missing.unpriced[:_NAMED]
     ]
     others = len(missing.unpriced) - len(named)
     if others:
         named.append(f"{others:,} more")
     return (
-        f"{counted(total.unpriced_rows, 'booking is', 'bookings are')} not priced, or not all of it, "
-        f"and the costs lack that: {', '.join(named)}"
+        f"{counted(total.unpriced_rows, 'booking has', 'bookings have')} no price, or only for a "
+        f"part, so the costs are too low: {', '.join(named)}"
     )
 
 
@@ -198,16 +199,20 @@ def _say_open(count: int) -> str:
     return f"{counted(count, 'call is', 'calls are')} still running"
 
 
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def _say_stopped(snapshot: Snapshot, now: datetime) -> list[str]:
-    """Return what is wrong with a ledger that does not run, or that was killed and cannot say so."""
+    """Return the sentence about a ledger that does not run, or that was killed and cannot say so."""
     status = snapshot.status
     if status is None:
         return []
     if not status.running:
         if status.embedded:
             return []
-        return ["the ledger is not running, nothing new is booked: start it with `costs up`"]
+        return ["the ledger is not running and books nothing new: start it with `costs up`"]
     if status.heard_at is not None and now - status.heard_at > _SILENT:
         silence = age(now - status.heard_at)
-        return [f"the ledger has said nothing for {silence}: see whether it still runs"]
+        return [f"the ledger has not reported for {silence}: check whether it still runs"]
     return []

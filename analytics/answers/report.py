@@ -69,9 +69,9 @@ class Completeness(Struct, frozen=True, kw_only=True):
 
     `unpriced` and the sessions are those of the question, the rest speaks of the whole ledger. The
     two counts of waiting messages are of those that the ledger has received from the stream, and of
-    those in the outbox of this host. `waiting_in_stream` and `running` are None when nobody says; the
-    sessions are None when the snapshot was written by a version that did not say. `short_at_most`
-    is what the short sessions may lack, None when nobody can say how much.
+    those in the outbox of this host. `waiting_in_stream` and `running` are None when the ledger does not
+    say; the sessions are None when the snapshot was written by a version that did not say.
+    `short_at_most` is what the short sessions may lack, None when it is unknown.
     """
 
     unpriced: tuple[Unpriced, ...]
@@ -88,7 +88,7 @@ class Completeness(Struct, frozen=True, kw_only=True):
 
     @property
     def waiting(self) -> int | None:
-        """Messages that are not booked yet, wherever they wait; None when nobody says."""
+        """Messages that are not booked yet, wherever they wait; None when it is unknown."""
         if self.waiting_in_stream is None and not self.waiting_in_outbox:
             return None
         return (self.waiting_in_stream or 0) + self.waiting_in_outbox
@@ -99,7 +99,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
     `groups` counts all groups there are; `rows` may hold only the top ones. `as_of` is None while the
     ledger has received nothing. `warnings` are sentences for people, `completeness` is for programs;
-    `notes` are sentences as well, of what is as it should be.
+    `notes` are sentences about what is as it should be.
     """
 
     by: tuple[str, ...]

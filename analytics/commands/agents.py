@@ -27,7 +27,7 @@ app = typer.Typer(
     name="agents",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at a directory of agents.",
+    help="Show the agents of a directory, and which one a call reaches.",
 )
 
 AgentsDir = Annotated[
@@ -55,7 +55,7 @@ def list_agents(
     that name no agent.
     """
     if as_json and plain:
-        raise typer.BadParameter("--json and --plain cannot both be had")
+        raise typer.BadParameter("give --json or --plain, not both")
     pool = _pool(agents_dir, "`costs agents list`")
     rows = [_row(pool.get(name)) for name in pool.list_agents()]
     rows[0]["default"] = True

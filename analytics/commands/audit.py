@@ -1,7 +1,7 @@
-"""The command `costs audit`: a thin skin over `voicecosts.analytics.answers.audit`.
+"""The command `costs audit`: the options of `voicecosts.analytics.answers.audit`, its answer as text.
 
-The exit code is 0 whatever is found, as a question was answered; with `--strict` it is 1 when a call
-is short or abandoned.
+The exit code is 0 whatever is found, because the question was answered; with `--strict` it is 1 when
+a call is short or abandoned.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ app = typer.Typer(rich_markup_mode=None)
 
 _EXAMPLES = """\b
 States:
-  complete   its end says what the ledger holds, and every reading came
-  repaired   its end says what the ledger holds; some readings were merged or lost before
-  open       it has no end and was last seen a short while ago
-  abandoned  it has no end and was last seen longer ago
+  complete   the ledger holds what its end says, and every reading arrived
+  repaired   the same, but some readings were coalesced or lost on the way
+  open       it has no end, and was last seen a short while ago
+  abandoned  it has no end, and was last seen longer ago
   short      something of it is known to be missing
 
+\b
 Examples:
   costs audit
   costs audit --since 7d --state short,abandoned --top 100
@@ -57,8 +58,8 @@ def audit(
         str,
         typer.Option(
             metavar="SPAN",
-            help="A call without an end is open until it has not been seen for so long: 90m, 1h, "
-            "2d.",
+            help="A call without an end is open until it has not been seen for this time: 90m, "
+            "1h, 2d.",
         ),
     ] = "1h",
     strict: Annotated[
@@ -67,7 +68,7 @@ def audit(
     output: Output = Format.TABLE,
     data_dir: DataDirOrSnapshot = None,
 ) -> None:
-    """Show which calls are whole in the ledger, and what the others may lack.
+    """Show which calls are complete, and what may be missing of others.
 
     A call belongs to a period when anything of it happened then.
     """

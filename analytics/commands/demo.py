@@ -1,9 +1,9 @@
-"""`costs demo`: forty scripted calls, metered for real, and the ledger checked against the scripts.
+"""`costs demo`: scripted calls, metered for real, and the ledger checked against the providers.
 
-Nothing is staged but the providers: a private broker and a ledger run as a process of their own, the
-calls are real sessions, and the tables come from `costs query`. Afterwards the ledger is compared
-with what the providers counted for themselves, and a difference is a failure. The data goes to a
-temporary folder that is removed again, unless it is asked to stay.
+Only the providers are scripted: a private broker and a ledger run in a process of their own, the
+calls are real sessions, and the tables are those of `costs query`. Afterwards the ledger is compared
+with what the providers counted themselves, and a difference is a failure. The data goes to a
+temporary folder, which is removed, or to the folder of `--keep`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 class DemoFailed(AnalyticsError):  # noqa: N818 - as the package's other errors
-    """The demo could not be carried through, or the ledger differs from the providers' books."""
+    """The demo did not get to its end, or the ledger differs from what the providers counted."""
 
 
 @app.command()
@@ -71,14 +71,14 @@ def demo(
     ] = CALLS,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the data there, to query and to open it."),
+        typer.Option(metavar="DIR", help="Keep the data in this folder, to query it."),
     ] = None,
 ) -> None:
     """Meter scripted calls and check the ledger.
 
     Starts a private broker and a ledger, runs real LiveKit sessions of three agents for four
     tenants on scripted providers, shows what they cost, and compares the ledger with what the
-    providers counted. A difference is a failure. Offline; takes about a quarter of a minute.
+    providers counted. A difference is a failure. Needs no network; takes about 15 seconds.
     """
     require("rich", "duckdb", needed_by="`costs demo`")
     require("nats", needed_by="`costs demo`", extra="producer")
@@ -94,7 +94,9 @@ def demo(
         _show(folder)
         _check(folder, billed)
     if keep is not None:
-        typer.echo(f"\nkept: costs query --by tenant --data-dir {shlex.quote(str(keep))}")
+        typer.echo(
+            f"\nThe data is kept: costs query --by tenant --data-dir {shlex.quote(str(keep))}"
+        )
 
 
 def compare(ledger: duckdb.DuckDBPyConnection, billed: Iterable[Billed]) -> tuple[list[str], int]:
@@ -170,7 +172,7 @@ def _where_workers_connect(process: subprocess.Popen[bytes], folder: Path, log: 
                 return str(json.loads((folder / "up.json").read_text())["servers"])
         time.sleep(0.05)
     said = log.read_text(errors="replace").strip().splitlines()
-    raise DemoFailed(f"`costs up` did not start: {said[-1] if said else 'it said nothing'}")
+    raise DemoFailed(f"`costs up` did not start: {said[-1] if said else 'it logged nothing'}")
 
 
 def _progress(calls: int) -> Callable[[int], None]:

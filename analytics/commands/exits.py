@@ -1,7 +1,7 @@
 """From an error to an exit code and one line on standard error. The codes are public.
 
-Classes are listed by name, so that no package is loaded to explain a failure of another one: an error
-that was raised has loaded its own. A class that is not listed has the code of its nearest parent.
+Error classes are listed by name, so that explaining an error of one package loads no other package.
+A class that is not listed has the code of its nearest parent.
 `COSTS_DEBUG=1` adds the traceback.
 """
 
@@ -33,9 +33,9 @@ INTERRUPTED: Final = 130
 CUT_OFF: Final = 141
 
 CODES: Final[dict[int, str]] = {
-    OK: "all is well",
+    OK: "success",
     FAILED: "a check failed, or something unexpected happened",
-    USAGE: "the command was used wrongly",
+    USAGE: "the command or a setting is wrong",
     NO_LEDGER: "there is no ledger to read",
     LEDGER_NEWER: "the ledger is newer than this version",
     UNREACHABLE: "NATS cannot be reached",
@@ -75,7 +75,7 @@ _HELP_WANTED: Final = "NoArgsIsHelpError"
 def run(command: Callable[[], int | None]) -> int:
     """Run a command, flush what it wrote, and return the exit code of how it ended."""
     for stream in (sys.stdout, sys.stderr):
-        # A name that an old terminal cannot show is spelled out; the answer does not fail for it.
+        # A name that an old terminal cannot show is written with escapes instead of failing.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -84,10 +84,10 @@ def run(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has gone, as `head` does. Python would complain again at its own exit.
+        # The reader of a pipe has ended, as `head` does. Python would complain again at its own exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CUT_OFF
-    except Exception as error:  # noqa: BLE001 - the last line of defence of a command
+    except Exception as error:  # noqa: BLE001 - whatever it is, a user gets one line
         return explain(error)
     return code if isinstance(code, int) else OK
 

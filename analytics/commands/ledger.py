@@ -1,7 +1,7 @@
-"""`costs up` and `costs consume`: the ledger with a broker of its own, or against one that is there.
+"""`costs up` and `costs consume`: the ledger with a broker of its own, or with one that is there.
 
-Both stay in the foreground, log to stderr, one line per change of state, and end cleanly on Ctrl-C
-or SIGTERM. Everything heavy is imported when a command runs, so that `costs --help` stays quick.
+Both stay in the foreground, log one line per change of state to standard error, and end in order on
+Ctrl-C or SIGTERM. Everything heavy is imported when a command runs, so that `costs --help` is quick.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 SnapshotInterval = Annotated[
     float | None,
-    typer.Option(help="Seconds between two snapshots for readers, at least.", metavar="SECONDS"),
+    typer.Option(metavar="SECONDS", help="Shortest time between two snapshots for readers."),
 ]
 
 
@@ -48,8 +48,8 @@ def up(
 
     In the foreground until Ctrl-C, which stops both in order. Prints where workers connect. Port
     and token stay the same, so workers find it again; a second one on the same data directory is
-    refused. What workers without a server leave on this host is booked too, and what workers of
-    this server left when they died is published.
+    refused. What workers without a server left on this host is booked too, and what ended workers
+    of this server left is published.
     """
     from voicecosts.analytics.commands.local_outbox import adopting  # noqa: PLC0415 - see above
     from voicecosts.consumer.broker.server import STREAM_MAX_BYTES, PrivateBroker  # noqa: PLC0415 - same
@@ -83,15 +83,15 @@ def consume(
     ] = None,
     stream_max_bytes: Annotated[
         int | None,
-        typer.Option(metavar="BYTES", help="What the stream may take of the broker's disk."),
+        typer.Option(metavar="BYTES", help="How much of the broker's disk the stream may take."),
     ] = None,
     snapshot_interval: SnapshotInterval = None,
 ) -> None:
-    """Run the ledger alone, against a NATS of yours.
+    """Run the ledger alone, with NATS servers of yours.
 
     Creates the stream COSTS and its consumer, or checks them and refuses to run on a difference.
-    SIGINT and SIGTERM stop it in order; it goes on where it was when it is started again. What
-    workers without a server leave on this host is booked too.
+    SIGINT and SIGTERM stop it in order; started again, it continues where it stopped. What workers
+    without a server left on this host is booked too.
     """
     from voicecosts.analytics.commands.local_outbox import opener  # noqa: PLC0415 - see above
     from voicecosts.consumer.config import from_env  # noqa: PLC0415 - same

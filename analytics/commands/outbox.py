@@ -1,7 +1,7 @@
-"""`costs outbox`: what waits on this host, and moving it on when no worker is left to do so.
+"""`costs outbox`: shows what waits on this host, and books or publishes it when no worker does.
 
-Messages for a server are published to it, those for the ledger of this host are booked by it. What a
-living process holds for a server is left to it.
+Messages for a server are published to it, those for the ledger of this host are booked. What a
+running process holds for a server is left to that process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ app = typer.Typer(
     name="outbox",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at what waits on this host, and move it.",
+    help="Show what waits on this host, and book or publish it.",
 )
 
 OutboxDir = Annotated[
@@ -49,8 +49,8 @@ def status(
 ) -> None:
     """Show what waits, for whom, and since when.
 
-    Only looks. A process that lives sends on what it holds by itself; what a dead one left is taken
-    over by the next worker, by `costs up`, or by `costs outbox drain`.
+    Changes nothing. A running process sends what it holds by itself; what an ended one left is
+    adopted by the next worker, by `costs up`, or by `costs outbox drain`.
     """
     from voicecosts.producer.outbox.survey import damaged, outboxes, quarantine  # noqa: PLC0415 - `--help` is quick
 
@@ -63,12 +63,10 @@ def status(
     events = sum(found.events for found in waiting)
     if messages:
         typer.echo(f"{counted(messages, 'message')} with {counted(events, 'event')} in {folder}\n")
-        for line in _table(waiting):
-            typer.echo(line)
+        _show(_remarks(waiting, quarantined, broken), below=_table(waiting))
     else:
         typer.echo(f"nothing waits in {folder}")
-    for line in _remarks(waiting, quarantined, broken):
-        typer.echo(f"! {line}")
+        _show(_remarks(waiting, quarantined, broken))
 
 
 @app.command()
@@ -79,19 +77,19 @@ def drain(
     everything: Annotated[
         bool,
         typer.Option(
-            "--all", help="Publish to these servers what dead processes left for any other."
+            "--all", help="Publish to these servers what ended processes left for any other."
         ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Give up after so long.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Give up after this time.")
     ] = 30.0,
     outbox_dir: OutboxDir = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Move what waits to where it belongs.
+    """Book or publish what waits.
 
-    What waits for the ledger of this host is booked. With servers, what dead processes left for
-    these servers is published to them. Exits with 1 when something that could be moved was not.
+    What waits for the ledger of this host is booked. With servers, what ended processes left for
+    these servers is published to them. Exits with 1 when something is left that should not be.
     """
     from voicecosts.analytics.commands.local_outbox import book  # noqa: PLC0415 - `--help` is quick
     from voicecosts.producer.config import command_project, resolve  # noqa: PLC0415 - same
@@ -121,8 +119,7 @@ def drain(
     for line in said or ["nothing waits for the ledger of this host"]:
         typer.echo(line)
     others = [found for found in outboxes(folder) if found.destination != config.destination]
-    for line in _remarks(others):
-        typer.echo(f"! {line}")
+    _show(_remarks(others))
     if failed:
         raise DrainIncomplete(failed)
 
@@ -130,7 +127,7 @@ def drain(
 def _publish(
     config: ProducerConfig, *, everything: bool, timeout_s: float
 ) -> tuple[int, list[str]]:
-    """Publish what dead processes left; return how many events, and what is left over."""
+    """Publish what ended processes left; return how many events, and what is left over."""
     require("nats", needed_by="`costs outbox drain`", extra="producer")
     from msgspec.structs import replace  # noqa: PLC0415 - `--help` is quick
 
@@ -159,6 +156,16 @@ def _folder(outbox_dir: Path | None, data_dir: Path | None) -> Path:
     return outbox_folder(data_dir=data_dir and data_dir.expanduser())
 
 
+def _show(remarks: Sequence[str], *, below: Sequence[str] = ()) -> None:
+    """Write remarks, below a table if there is one."""
+    from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.grid import page  # noqa: PLC0415 - same
+
+    if below or remarks:
+        table = [*below, ""] if below and remarks else below
+        typer.echo(page(table, [], remarks, width=width()), nl=False)
+
+
 def _table(waiting: Sequence[Waiting]) -> list[str]:
     """Return the lines of a table, one outbox each."""
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
@@ -168,10 +175,7 @@ def _table(waiting: Sequence[Waiting]) -> list[str]:
         Column("for", [it.destination for it in waiting]),
         Column(
             "held by",
-            [
-                f"process {it.pid}" if it.is_held else "nobody (its process is gone)"
-                for it in waiting
-            ],
+            [f"process {it.pid}" if it.is_held else "nobody" for it in waiting],
         ),
     ]
     numbers = [
@@ -192,12 +196,12 @@ def _remarks(
         theirs = [it for it in waiting if it.destination == destination and not it.is_held]
         if messages := sum(it.messages for it in theirs):
             said.append(
-                f"{counted(messages, 'message')} of dead processes for {destination}: start a worker or "
-                "`costs outbox drain --servers …` with its address (--all for another address)"
+                f"{counted(messages, 'message')} of ended processes for {destination}: start a worker, "
+                "or give its address to `costs outbox drain --servers` (--all for another address)"
             )
     if quarantined is not None:
         said.append(
-            f"{counted(quarantined.events, 'event')} that no server takes in {quarantined.path}: "
+            f"{counted(quarantined.events, 'event')} that no server accepts in {quarantined.path}: "
             f"{'; '.join(quarantined.reasons)}"
         )
     if broken:

@@ -1,4 +1,4 @@
-"""The command `costs query`: a thin skin over `voicecosts.analytics.query`.
+"""The command `costs query`: the options of `voicecosts.query`, and its answer as text.
 
 What cannot be asked or read is raised, and `exits` turns it into an exit code.
 """
@@ -60,8 +60,8 @@ def query(
 ) -> None:
     """Show what was spent, by tenant, agent or model.
 
-    Reads the ledger's newest snapshot and disturbs nothing; what workers without a server have left
-    on this host is booked before. What has no price is shown as unpriced, never as zero.
+    Reads the ledger's newest snapshot, which does not disturb the ledger. What workers without a
+    server left on this host is booked first. What has no price is shown as unpriced, never as zero.
     """
     from voicecosts.analytics.answers.costs import answer, ask  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.local_outbox import booked_first  # noqa: PLC0415 - same

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.errors import BadFilter, BadQuestion, UnknownColumn
+from voicecosts.analytics.errors import BadQuestion, UnknownColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,7 +72,7 @@ MEASURES: Final[dict[str, str]] = {
 
 
 class Sort:
-    """The order of the rows: by one column, then by all groups, so that it never depends on luck."""
+    """The order of the rows: by one column, then by all groups, so that ties have an order too."""
 
     def __init__(self, text: str | None, by: tuple[Group, ...]) -> None:
         name, _, direction = (text or "cost").partition(":")
@@ -80,7 +80,7 @@ class Sort:
         if name not in allowed:
             raise UnknownColumn(name, allowed, role="sort column")
         if direction not in ("", "asc", "desc"):
-            raise BadFilter(f"sort {text}", "must end in :asc or :desc, or in neither")
+            raise BadQuestion(f"sort {text!r} must end in :asc or :desc, or in neither")
         # Money and amounts are wanted largest first, names and days in their own order.
         self.descending = direction == "desc" or (not direction and name in MEASURES)
         self.name = name

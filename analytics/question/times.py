@@ -50,7 +50,9 @@ def period(since: Moment | None, until: Moment | None, *, now: datetime) -> Peri
     start = None if since is None else moment(since, now=now)
     end = None if until is None else moment(until, now=now)
     if start is not None and end is not None and start >= end:
-        raise BadTime(str(until), f"is not after the start {since!s}")
+        raise BadTime(
+            str(until), f"is not after the start {str(since)!r}: a period ends later than it starts"
+        )
     return Period(since=start, until=end)
 
 

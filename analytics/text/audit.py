@@ -1,7 +1,7 @@
 """An audit as text: a table for people, JSON and CSV for programs.
 
-The states come first and always all that there are; then the sessions that were asked for, the worst
-first. Money that nobody can bound is `unknown` in the table and null in JSON, never zero.
+The table shows all states first, then the sessions that were asked for, the worst first. Money that
+may be missing by an unknown amount is `unknown` in the table and null in JSON, never zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNPRICED: Final = "unpriced"
 CAUSES: Final[dict[str, str]] = {
     "producer_dropped": "its worker dropped readings",
     "gap_after_end": "a reading after its end is missing",
-    "contradicts_end": "the ledger holds something else than its end says",
+    "contradicts_end": "the ledger and its end differ",
     "backwards": "a total ran backwards",
     "out_of_range": "an amount is too large to be booked",
     "invalid_event": "an event of it cannot be read",

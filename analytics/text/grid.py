@@ -19,7 +19,7 @@ _GAP: Final = "  "
 _WIDE_NAME: Final = 36
 """A column of names keeps this width (a session id) before numbers are left out for it."""
 _NARROW_NAME: Final = 8
-"""A column of names is folded no narrower than this; rather is the table wider than asked for."""
+"""A column of names is folded no narrower than this; the table gets wider instead."""
 
 
 class Column(Struct, frozen=True):
@@ -81,7 +81,9 @@ def page(
 
 def say_left_out(heads: list[str]) -> list[str]:
     """Return the sentence about columns that did not fit, if there are any."""
-    return [f"no room for: {', '.join(heads)} (--format json has them)"] if heads else []
+    return (
+        [f"columns that do not fit: {', '.join(heads)} (--format json has them)"] if heads else []
+    )
 
 
 def printable(text: str) -> str:

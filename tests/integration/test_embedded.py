@@ -119,7 +119,7 @@ def test_a_question_books_what_a_living_worker_has_captured(home: Path) -> None:
         assert booked(home) == bill(worker.made)
         assert answer["total"]["sessions"] == 4  # type: ignore[index]  # JSON
         (unpriced,) = answer["warnings"]  # type: ignore[misc]  # JSON
-        assert "are not priced" in unpriced  # and nothing of a ledger that should be running
+        assert "have no price" in unpriced  # and nothing of a ledger that should be running
         assert answer["source"] == "snapshot"
         again = asked(home)
         assert again["total"] == answer["total"]

@@ -153,7 +153,7 @@ def test_the_table_fits_and_explains(real: Path) -> None:
     assert "unknown" in text
     narrow = as_table(found, now=NOW, width=80)
     assert max(map(cell_len, narrow.splitlines())) <= 80
-    assert "no room for: " in narrow
+    assert "columns that do not fit: " in narrow
 
 
 def test_the_table_is_what_it_was(tmp_path: Path) -> None:

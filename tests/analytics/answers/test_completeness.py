@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,9 @@ from tests.support.sample_ledger import (
     write_status,
 )
 from voicecosts import query
-from voicecosts.analytics.answers.report import Unpriced
+from voicecosts.analytics.answers.costs import answer, ask
+from voicecosts.analytics.answers.report import NotBooked, Unpriced
+from voicecosts.analytics.text.costs import as_json
 
 
 def test_a_complete_report_warns_of_nothing(tmp_path: Path) -> None:
@@ -38,8 +41,8 @@ def test_unpriced_rows_are_named_with_model_and_reason(data_dir: Path) -> None:
     )
     [warning] = report.warnings
     assert warning == (
-        "3 bookings are not priced, or not all of it, and the costs lack that: homebrew/llama llm (unknown_model, 2 rows), "
-        "deepgram/nova-3 stt (no_unit, 1 row)"
+        "3 bookings have no price, or only for a part, so the costs are too low: "
+        "homebrew/llama llm (unknown_model, 2 bookings), deepgram/nova-3 stt (no_unit, 1 booking)"
     )
 
 
@@ -48,7 +51,7 @@ def test_unpriced_rows_are_those_of_the_question(data_dir: Path) -> None:
     assert query(where="tenant=acme", data_dir=data_dir, now=NOW).warnings == ()
     globex = query(where="tenant=globex", data_dir=data_dir, now=NOW)
     assert [(it.model, it.rows) for it in globex.completeness.unpriced] == [("llama", 1)]
-    assert globex.warnings[0].startswith("1 booking is not priced")
+    assert globex.warnings[0].startswith("1 booking has no price")
 
 
 def test_many_unpriced_models_do_not_fill_the_screen(tmp_path: Path) -> None:
@@ -63,7 +66,7 @@ def test_many_unpriced_models_do_not_fill_the_screen(tmp_path: Path) -> None:
         for number in range(8)
     ]
     [warning] = query(data_dir=write_ledger(tmp_path, models), now=NOW).warnings
-    assert warning.endswith("openai/model-2 llm (unknown_model, 1 row), 5 more")
+    assert warning.endswith("openai/model-2 llm (unknown_model, 1 booking), 5 more")
 
 
 def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:
@@ -78,9 +81,9 @@ def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:
     lost = report.completeness
     assert (lost.dead_letters, lost.dropped, lost.unattributed) == (2, 7, 1)
     assert report.warnings == (
-        "in no row: 2 events that could not be booked, the table dead_letters says why",
-        "in no row: 1 usage event of shared providers that no session could claim",
-        "dropped by full buffers: 7 readings, made up for by later readings of the same sessions",
+        "2 events could not be booked and are in no row: the table dead_letters says why",
+        "1 usage event of shared providers could not be attributed to a session and is in no row",
+        "full buffers dropped 7 readings: later readings of the same sessions make up for them",
     )
 
 
@@ -95,15 +98,30 @@ def test_what_waits_is_told(tmp_path: Path) -> None:
     """Messages that are not booked yet are in no row, and their number is said."""
     write_ledger(tmp_path, SAMPLE[:1])
     write_status(tmp_path, waiting=41)
-    assert query(data_dir=tmp_path, now=NOW).warnings == ("waiting to be booked: 41 messages",)
+    assert query(data_dir=tmp_path, now=NOW).warnings == ("not booked yet: 41 messages",)
+
+
+def test_what_waits_in_the_outbox_is_counted_with_what_waits_in_the_stream(tmp_path: Path) -> None:
+    """Two counts, one sentence each, and their sum for programs; without a word from either, None."""
+    write_ledger(tmp_path, SAMPLE[:1])
+    question = ask(["tenant"], since=None, until=None, where=(), top=None, sort=None, now=NOW)
+    left = NotBooked(messages=3, why="the disk is full")
+    report = answer(question, tmp_path, now=NOW, not_booked=left)
+    said = ("not in these numbers: 3 messages in the outbox of this host (the disk is full)",)
+    assert (report.completeness.waiting, report.warnings) == (3, said)
+    write_status(tmp_path, waiting=41)
+    report = answer(question, tmp_path, now=NOW, not_booked=left)
+    assert (report.completeness.waiting_in_stream, report.completeness.waiting) == (41, 44)
+    assert report.warnings == (*said, "not booked yet: 41 messages")
+    assert json.loads(as_json(report))["completeness"]["waiting"] == 44
 
 
 def test_silence_is_measured_from_the_last_word_of_the_ledger(tmp_path: Path) -> None:
-    """A ledger speaks every second: a minute of silence is worth a look, a long copy is not."""
+    """A ledger reports every second: a minute without is worth a look, a long copy is not."""
     write_ledger(tmp_path, SAMPLE[:1])
     write_status(tmp_path)
     assert query(data_dir=tmp_path, now=AS_OF + timedelta(minutes=1)).warnings == ()
     silent = query(data_dir=tmp_path, now=AS_OF + timedelta(minutes=3)).warnings
-    assert silent == ("the ledger has said nothing for 3 min: see whether it still runs",)
+    assert silent == ("the ledger has not reported for 3 min: check whether it still runs",)
     os.utime(tmp_path / "ledger.json", times=None)
     assert query(data_dir=tmp_path).warnings == ()

@@ -155,7 +155,7 @@ def test_plain_is_one_line_per_agent(costs: Costs, folder: Path) -> None:
         (["list"], 2, "Missing option '--agents-dir'"),
         (["list", "--agents-dir", "nowhere"], 1, "does not exist: name a folder with .py files"),
         (["list", "--agents-dir", "."], 1, "holds no agent: put one into a .py file"),
-        (["list", "--agents-dir", ".", "--json", "--plain"], 2, "--json and --plain cannot both"),
+        (["list", "--agents-dir", ".", "--json", "--plain"], 2, "give --json or --plain, not both"),
         (["route", "--agents-dir", "."], 1, "holds no agent"),
     ],
 )

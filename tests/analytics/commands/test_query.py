@@ -69,7 +69,7 @@ def test_the_environment_names_the_ledger(costs: Costs, data_dir: Path) -> None:
     """Without an option the variable counts."""
     done = costs("query", "--format", "csv", COSTS_DATA_DIR=str(data_dir))
     assert done.stdout.splitlines()[0].startswith("tenant,cost,")
-    assert done.stderr.startswith("warning: 3 bookings are not priced")
+    assert done.stderr.startswith("warning: 3 bookings have no price")
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
@@ -209,7 +209,7 @@ def test_a_terminal_gets_a_table_of_its_width(data_dir: Path, width: int) -> Non
     assert done.stderr == b""
     lines = text.replace("\r\n", "\n").splitlines()
     assert max(map(cell_len, lines)) <= width
-    assert [line for line in lines if line.startswith("no room for: ")]
+    assert [line for line in lines if line.startswith("columns that do not fit: ")]
     assert "\x1b" not in text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from voicecosts.analytics.answers.report import measure_names
-from voicecosts.analytics.errors import BadFilter, BadQuestion, UnknownColumn
+from voicecosts.analytics.errors import BadQuestion, UnknownColumn
 from voicecosts.analytics.question.columns import COLUMN, MEASURES, Group, Sort, groups
 
 
@@ -73,5 +73,5 @@ def test_only_what_is_shown_can_be_sorted_by() -> None:
     """A group that was not asked for has no single value in a row."""
     with pytest.raises(UnknownColumn, match="sort column 'tenant'"):
         Sort("tenant", (Group.DAY,))
-    with pytest.raises(BadFilter, match=":asc or :desc"):
+    with pytest.raises(BadQuestion, match=":asc or :desc"):
         Sort("cost:up", (Group.DAY,))

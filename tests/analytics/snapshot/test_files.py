@@ -88,8 +88,8 @@ def test_a_silent_ledger_is_noticed(tmp_path: Path) -> None:
     write_ledger(tmp_path)
     write_status(tmp_path)
     report = query(data_dir=tmp_path, now=AS_OF + timedelta(hours=3))
-    assert "the ledger has said nothing for 3 h: see whether it still runs" in report.warnings
-    assert not [it for it in query(data_dir=tmp_path, now=NOW).warnings if "said nothing" in it]
+    assert "the ledger has not reported for 3 h: check whether it still runs" in report.warnings
+    assert not [it for it in query(data_dir=tmp_path, now=NOW).warnings if "not reported" in it]
 
 
 def test_a_snapshot_file_can_be_named_itself(tmp_path: Path) -> None:

@@ -31,13 +31,14 @@ def test_the_table_of_the_sample(data_dir: Path) -> None:
         "────────────────────────────────────────────────────────────────────────────",
         "total                   4.032000003         3   0.002000         5        10",
         "",
-        "no room for: tokens in, tokens out, characters, audio s (--format json has them)",
+        "columns that do not fit: tokens in, tokens out, characters, audio s (--format",
+        "  json has them)",
         "unpriced: 3 of 10 bookings (30.0 %)",
         "estimated: 0.002000 USD (under 0.1 %)",
         "as of 14:03:12Z, 2 s ago",
-        "! 3 bookings are not priced, or not all of it, and the costs lack that:",
-        "  homebrew/llama llm (unknown_model, 2 rows), deepgram/nova-3 stt (no_unit, 1",
-        "  row)",
+        "! 3 bookings have no price, or only for a part, so the costs are too low:",
+        "  homebrew/llama llm (unknown_model, 2 bookings), deepgram/nova-3 stt (no_unit,",
+        "  1 booking)",
     ]
 
 
