@@ -9,15 +9,12 @@ copy here, a query could look into another folder than the ledger writes to.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from voicecosts.producer import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -27,10 +24,9 @@ class Config(Struct, frozen=True, kw_only=True):
     debug: bool = False
 
 
-def from_env(environ: Mapping[str, str] | None = None) -> Config:
+def from_env(environ: Mapping[str, str] = os.environ) -> Config:
     """Return the configuration that the environment asks for; an empty variable is an unset one."""
-    env = os.environ if environ is None else environ
     return Config(
-        data_dir=settings.data_dir(env),
-        debug=env.get(settings.DEBUG, "") not in ("", "0"),
+        data_dir=settings.data_dir(environ),
+        debug=environ.get(settings.DEBUG, "") not in ("", "0"),
     )

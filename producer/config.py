@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from voicecosts.producer import settings
 from voicecosts.producer.errors import ConfigError
@@ -81,7 +80,8 @@ def resolve(
     credentials: str | os.PathLike[str] | None,
     outbox_dir: str | os.PathLike[str] | None = None,
     outbox_max_bytes: int | None = None,
-    environ: Mapping[str, str] | None = None,
+    limits: BufferLimits | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> ProducerConfig:
     """Return the configuration from arguments, then the environment, then defaults.
 
@@ -90,7 +90,6 @@ def resolve(
     Raises:
         ConfigError: With all problems at once.
     """
-    environ = os.environ if environ is None else environ
     problems: list[str] = []
     project = (project if project is not None else environ.get(settings.PROJECT, "")).strip()
     if not project:
@@ -117,31 +116,28 @@ def resolve(
         project=project,
         servers=urls,
         credentials=path,
+        limits=limits or BufferLimits(),
         outbox_dir=folder,
         outbox_max_bytes=max_bytes,
     )
 
 
-def outbox_folder(
-    environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None
-) -> Path:
+def outbox_folder(environ: Mapping[str, str] = os.environ, *, data_dir: Path | None = None) -> Path:
     """Return the full path of the folder of the outboxes, whether or not it exists.
 
     `COSTS_OUTBOX_DIR`, or else `outbox` in `data_dir` or in the data directory of the environment.
     So a worker and a ledger that name the same data directory meet.
     """
-    environ = os.environ if environ is None else environ
     if named := environ.get(settings.OUTBOX_DIR, "").strip():
         return Path(named).expanduser().absolute()
     return (data_dir or settings.data_dir(environ)).absolute() / "outbox"
 
 
-def command_project(environ: Mapping[str, str] | None = None) -> str:
+def command_project(environ: Mapping[str, str] = os.environ) -> str:
     """Return the project in which a command reports on what it publishes for dead processes.
 
     `COSTS_PROJECT`, or `voicecosts`: unlike a worker, a command has no sessions of its own.
     """
-    environ = os.environ if environ is None else environ
     return environ.get(settings.PROJECT, "").strip() or "voicecosts"
 
 
@@ -156,8 +152,3 @@ def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:
     if value < _LEAST_OUTBOX_BYTES:
         problems.append(f"the limit of the outbox is {value} bytes: give at least one mebibyte")
     return value
-
-
-def with_limits(config: ProducerConfig, limits: BufferLimits | None) -> ProducerConfig:
-    """Return `config` with other buffer limits."""
-    return config if limits is None else replace(config, limits=limits)

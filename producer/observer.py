@@ -20,7 +20,7 @@ from livekit.agents import AgentSession, get_job_context
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.usage import UNKNOWN
-from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve, with_limits
+from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
 from voicecosts.producer.dispatch import job_fields, openrtc_tenant, tenant_name
 from voicecosts.producer.events import now_us
 from voicecosts.producer.names import name, text
@@ -57,10 +57,13 @@ class CostObserver:
         limits: BufferLimits | None = None,
         outbox_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        config = resolve(
-            project=project, servers=servers, credentials=credentials, outbox_dir=outbox_dir
+        self._config = resolve(
+            project=project,
+            servers=servers,
+            credentials=credentials,
+            outbox_dir=outbox_dir,
+            limits=limits,
         )
-        self._config = with_limits(config, limits)
         self._labels = dict(labels or {})
 
     @property

@@ -15,7 +15,6 @@ from voicecosts.producer.config import (
     command_project,
     outbox_folder,
     resolve,
-    with_limits,
 )
 from voicecosts.producer.errors import ConfigError, ProducerError
 
@@ -82,12 +81,14 @@ def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
         credentials=seed,
         outbox_dir=tmp_path,
         outbox_max_bytes=2**21,
+        limits=BufferLimits(detail=3),
         environ=environ,
     )
     assert config == ProducerConfig(
         project="prod",
         servers=(SERVER,),
         credentials=str(seed),
+        limits=BufferLimits(detail=3),
         outbox_dir=tmp_path,
         outbox_max_bytes=2**21,
     )
@@ -211,16 +212,6 @@ def test_a_configuration_travels_into_a_child_process() -> None:
         outbox_max_bytes=2**20,
     )
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own bytes
-
-
-def test_limits_replace_only_the_limits() -> None:
-    """Other buffer limits leave the rest of the configuration alone; none leave all of it."""
-    config = ProducerConfig(project="prod", servers=(SERVER,), linger_s=0.5)
-    limits = BufferLimits(detail=3, meters=4)
-    assert with_limits(config, None) is config
-    assert with_limits(config, limits) == ProducerConfig(
-        project="prod", servers=(SERVER,), linger_s=0.5, limits=limits
-    )
 
 
 def test_a_configuration_error_crosses_processes_whole() -> None:
