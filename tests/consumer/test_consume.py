@@ -240,12 +240,17 @@ class TestAccidents:
             await consume(config, asyncio.Event(), waits=QUICK)
 
 
-async def kill_again_and_again(broker: Broker, folder: Path, kills: int, seed: int) -> None:
-    """SIGKILL a ledger process at random moments while calls come in; then let it finish."""
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+async def test_a_ledger_killed_many_times_loses_and_doubles_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """SIGKILLed two dozen times, at random moments of its work, it ends with the exact totals."""
+    kills, seed = 24, 12
     chance = random.Random(seed)  # noqa: S311 - the same for the same seed
     made = calls(seed, 60 * kills)  # more than the ledger can book between two kills
-    arguments = ["consume", "--servers", broker.url, "--data-dir", str(folder / "d")]
-    ledger = CostsProcess([*arguments, "--snapshot-interval", "0.2"], folder / "run")
+    arguments = ["consume", "--servers", broker.url, "--data-dir", str(tmp_path / "d")]
+    ledger = CostsProcess([*arguments, "--snapshot-interval", "0.2"], tmp_path / "run")
     publishing = asyncio.create_task(publish(broker.url, batches(made, seed=seed, size=1)))
     caught_at_work = 0
     for _ in range(kills):
@@ -258,28 +263,11 @@ async def kill_again_and_again(broker: Broker, folder: Path, kills: int, seed: i
     with ledger:
         await asyncio.to_thread(ledger.wait_ready)
         await publishing
-        await until(lambda: booked(folder / "d") == bill(made))
+        await until(lambda: booked(tmp_path / "d") == bill(made))
         assert await asyncio.to_thread(ledger.stop) == 0, ledger.log
     assert "went elsewhere" not in ledger.log
     assert caught_at_work > 0  # else the kills proved nothing
-    assert booked(folder / "d") == bill(made)
-
-
-class TestKills:
-    @pytest.mark.slow
-    async def test_a_killed_ledger_loses_and_doubles_nothing(
-        self, broker: Broker, tmp_path: Path
-    ) -> None:
-        """Killed a few times anywhere in its work, the ledger ends with the exact totals."""
-        await kill_again_and_again(broker, tmp_path, 4, seed=11)
-
-    @pytest.mark.faults
-    @pytest.mark.timeout(300)
-    async def test_a_ledger_killed_many_times_loses_and_doubles_nothing(
-        self, broker: Broker, tmp_path: Path
-    ) -> None:
-        """The same with two dozen kills."""
-        await kill_again_and_again(broker, tmp_path, 24, seed=12)
+    assert booked(tmp_path / "d") == bill(made)
 
 
 def books_more_than(data_dir: Path, requests: int) -> bool:

@@ -1,7 +1,7 @@
-"""A ledger in a process of its own, for tests that kill it, starve it or read beside it.
+"""A ledger in a process of its own, for tests that starve it or read beside it.
 
-It applies the traffic of a seed from a message on, a few messages at a time, and writes one line
-to its output for each thing it did: `open`, `acked <next message>`, `done`, `failed <error>`.
+It applies the traffic of a seed, a few messages at a time, and writes one line to its output for
+each thing it did: `open`, `acked <next message>`, `done`, `failed <error>`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from voicecosts.consumer.store.ledger import Ledger
 def main(  # noqa: PLR0917 - the two arguments and the options of a command
     data_dir: Path,
     seed: int,
-    start: int = 0,
     group: int = 5,
-    calls: int = 30,
     max_file_bytes: Annotated[
         int, typer.Option(help="Files may not grow beyond; 0: they may.")
     ] = 0,
@@ -33,7 +31,7 @@ def main(  # noqa: PLR0917 - the two arguments and the options of a command
     rounds: Annotated[int, typer.Option(help="How often to apply everything.")] = 1,
 ) -> None:
     """Apply the traffic of a seed and tell what was applied."""
-    messages = traffic(seed, calls=calls).messages
+    messages = traffic(seed).messages
     pacing = Pacing(min_interval_s=interval_s, copy_factor=0)
     try:
         with Ledger.open(data_dir, rate, pacing=pacing) as ledger:
@@ -41,7 +39,7 @@ def main(  # noqa: PLR0917 - the two arguments and the options of a command
             if max_file_bytes:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
             for _ in range(rounds):
-                for place in range(start, len(messages), group):
+                for place in range(0, len(messages), group):
                     ledger.apply(messages[place : place + group])
                     say(f"acked {place + group}")
                     ledger.publish_if_due()

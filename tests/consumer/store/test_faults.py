@@ -1,9 +1,7 @@
-"""Accidents: a ledger that is killed, that has no room, and readers that never wait for it."""
+"""Accidents: a ledger that has no room, and readers that never wait for it."""
 
 from __future__ import annotations
 
-import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,33 +39,6 @@ def acked(said: str, before: int) -> int:
     return int(number) if word == "acked" else before
 
 
-def apply_with_kills(folder: Path, seed: int, kills: int, calls: int) -> Traffic:
-    """Apply a day's traffic with a ledger that is killed again and again.
-
-    Each successor starts at the first message that was not acknowledged. A kill hits any moment:
-    while a ledger opens, commits, checkpoints, copies or says that it has committed.
-    """
-    day = traffic(seed, calls=calls)
-    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
-    options = ["--calls", calls, "--group", GROUP]
-    done = killed = 0
-    for _ in range(kills):
-        with start(folder, seed, "--start", done, *options) as process:
-            for _ in range(chance.randint(1, len(day.messages) // GROUP // kills)):
-                done = acked(lines(process).readline(), done)
-            try:
-                process.wait(chance.uniform(0, 0.03))
-            except subprocess.TimeoutExpired:
-                process.kill()
-            for rest in lines(process):
-                done = acked(rest, done)
-            killed += process.wait() == -signal.SIGKILL
-    assert killed >= kills - 1, "the kills must hit a ledger at work"
-    with start(folder, seed, "--start", done, *options) as process:
-        assert process.wait(60) == 0
-    return day
-
-
 def check_whole(folder: Path, day: Traffic) -> None:
     """Compare a ledger with the traffic that it was given: nothing twice, nothing missing."""
     snapshot = folder / "costs.duckdb"
@@ -75,20 +46,6 @@ def check_whole(folder: Path, day: Traffic) -> None:
     assert count(snapshot, "session_starts") == day.calls
     assert count(snapshot, "dead_letters") == day.dead_letters
     assert count(snapshot, "producer_reports") == 5
-
-
-@pytest.mark.slow
-def test_a_killed_ledger_loses_nothing_and_books_nothing_twice(tmp_path: Path) -> None:
-    """After any kill the unacknowledged messages come again, and every sum is exact."""
-    check_whole(tmp_path, apply_with_kills(tmp_path, seed=11, kills=5, calls=25))
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [21, 22])
-def test_a_ledger_killed_all_day_is_still_exact(tmp_path: Path, seed: int) -> None:
-    """The same, for a very bad day."""
-    check_whole(tmp_path, apply_with_kills(tmp_path, seed, kills=25, calls=150))
 
 
 @pytest.mark.parametrize("interval_s", [0, 1000], ids=["while publishing", "while booking"])

@@ -175,25 +175,6 @@ async def test_a_message_over_max_payload_is_refused_once_and_does_not_block(
     assert "refused for good" in caplog.text
 
 
-@pytest.mark.faults
-async def test_a_stalled_broker_is_noticed_and_nothing_is_lost(broker: Broker) -> None:
-    """A server that stops answering while its socket stays open is given up and tried anew."""
-    await stream.declare(broker.url)
-    with publishing(broker.url) as publisher:
-        publisher.put(reading(1))
-        await flushed(publisher)
-        broker.send(signal.SIGSTOP)
-        try:
-            for number in range(2, 50):
-                publisher.put(reading(number))
-            await until(lambda: publisher.stats().retried > 0)
-        finally:
-            broker.send(signal.SIGCONT)
-        await flushed(publisher, 40)
-        stored = await stream.events(broker.url)
-    assert sorted(e.number for e in stored) == list(range(1, 50))
-
-
 def test_put_never_raises_and_never_waits_for_the_thread() -> None:
     """Even with no thread and no server an event is taken at once."""
     config = ProducerConfig(project="tests", servers=("nats://127.0.0.1:1",))
