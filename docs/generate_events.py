@@ -92,7 +92,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "captured": "Events that were put into the buffer.",
         "coalesced": "Readings that were merged into newer ones of their meter.",
         "dropped": "Events that found no place or were refused; a later reading repairs a reading.",
-        "unattributed": "Usage of shared providers that no session could claim; nothing repairs it.",
+        "unattributed": "Usage of shared providers that could not be attributed to one session; nothing repairs it.",
         "outbox_rows": "Messages that wait on disk.",
         "outbox_bytes": "Bytes that wait on disk.",
         "oldest_age_us": "Age of the oldest message that waits.",

@@ -29,8 +29,8 @@ async def entrypoint(ctx: JobContext) -> None:
     """Handle one call."""
     session: AgentSession[Any] = AgentSession(stt=STT, llm=LLM, tts=TTS)
 
-    # Before the start, so that nothing is missed. The dispatch says whose call it is, for example
-    # by the metadata {"tenant": "acme"}; a call that has no tenant is nobody's.
+    # Before the start, so that nothing is missed. The dispatch may name the tenant, for
+    # example by the metadata {"tenant": "acme"}; otherwise the tenant stays absent.
     tenant = dispatch_metadata(ctx).get("tenant")
     observer.attach(session, agent_id="dental", tenant=tenant, job=ctx)
 

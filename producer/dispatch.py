@@ -1,7 +1,7 @@
 """What a dispatched job says of a call: its metadata, its tenant, and where it runs.
 
-The job's metadata wins over the room's, key by key. Everything here reads the dispatched job, which
-is complete before the room is connected.
+The job's metadata wins over the room's, key by key. Everything is read from the dispatched job,
+which is complete before the room is connected.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ _TENANT = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def job_fields(job: Any) -> dict[str, Any]:
-    """Return what a LiveKit `JobContext` knows about a session, as fields of `SessionIdentity`.
-
-    Reads the dispatched job, which is complete before the room is connected.
-    """
+    """Return what a LiveKit `JobContext` knows about a session, as fields of `SessionIdentity`."""
     if job is None:
         return {}
     info = job.job
@@ -37,10 +34,10 @@ def job_fields(job: Any) -> dict[str, Any]:
 
 
 def metadata_object(value: Any) -> Mapping[str, Any] | None:
-    """Return dispatch metadata as a mapping, `None` when it is none.
+    """Return dispatch metadata as a mapping, `None` when it is anything else.
 
-    A mapping is taken as it is and the text of a JSON object is parsed; text that is no JSON, a
-    scalar, a list, blank and absent are no metadata, however they are nested.
+    A mapping is returned as it is and the text of a JSON object is parsed. Other JSON, other text,
+    blank and absent give `None`, and so does JSON that is nested too deeply to be parsed.
     """
     if isinstance(value, Mapping):
         return value
@@ -64,16 +61,16 @@ def dispatch_metadata(job: Any) -> Mapping[str, Any]:
 
 
 def tenant_name(value: Any) -> str | None:
-    """Return a tenant as the contract carries it; blank or absent stays absent."""
+    """Return a tenant as a name of the contract; blank or absent gives `None`."""
     return name(value, "") or None
 
 
 def valid_tenant(value: Any) -> str | None:
-    """Return the tenant that dispatch metadata names; blank or absent stays absent.
+    """Return the tenant that dispatch metadata names; blank or absent gives `None`.
 
     Raises:
-        InvalidTenant: It is not 1 to 128 ASCII letters, digits, dashes and underscores. Such a name
-            is refused rather than changed, because it could become another tenant's.
+        InvalidTenant: It is not 1 to 128 ASCII letters, digits, dashes and underscores. It is
+            refused, because a corrected name could be another tenant's.
     """
     tenant = "" if value is None else str(value).strip()
     if not tenant:

@@ -188,7 +188,7 @@ class ProducerReport(
 
     Sent when one of the counts has changed, and at the end. `dropped` are readings that no longer
     fitted; a later reading of the same meter repairs them. `unattributed` are usage events of
-    shared providers that no session could claim; nothing repairs those.
+    shared providers that could not be attributed to one session; nothing repairs those.
     """
 
     producer_id: Name

@@ -1,7 +1,7 @@
 """Names and texts as the event contract carries them.
 
-Nothing here refuses a value, because refusing would hurt the call: a name that is too long is
-shortened, a telephone number is masked, text that cannot be encoded is replaced.
+No value is refused, because an error here would end the metering of a call: a name that is too long
+is shortened, a telephone number is masked, text that cannot be encoded is replaced.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def plain(value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """Return an identifying text, cut to what the contract carries, without phone numbers.
+    """Return an identifying text of at most 256 characters, without telephone numbers.
 
     LiveKit names the rooms of telephone calls after the caller's number (`call-_+15551234567_x`).
-    What begins like an international number, and any run of nine digits or more, becomes `#`.
+    Text that begins like an international number, and any run of nine digits or more, becomes `#`.
     """
     return _PHONE_NUMBER.sub("#", plain(value or ""))[:_MAX_TEXT]

@@ -34,11 +34,11 @@ class CostObserver:
     """Meters every session it is given and publishes the readings to NATS JetStream.
 
     `servers` is one NATS address (`host:port` or a URL), several separated by commas, or a
-    sequence; without it `COSTS_SERVERS` is used. With neither, the readings stay in the outbox until `costs
-    query` or `costs up` on this host books them. `project` falls back to `COSTS_PROJECT`,
-    `credentials` (a `.creds` or an nkey seed file) to `COSTS_CREDENTIALS`. `labels` travel with
-    every session: short facts such as a region. What is not acknowledged waits in `outbox_dir`, or
-    `COSTS_OUTBOX_DIR`, or the user's data folder.
+    sequence; without it `COSTS_SERVERS` is used. With neither, the readings stay in the outbox
+    until `costs query` or `costs up` on this host books them. `project` falls back to
+    `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file) to `COSTS_CREDENTIALS`.
+    `labels` travel with every session: short facts such as a region. What is not acknowledged waits
+    in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's data folder.
 
     Raises:
         ConfigError: At construction, naming everything that is missing or wrong.

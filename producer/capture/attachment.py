@@ -1,8 +1,8 @@
 """One attached session: from its first event until its last, with exactly one end.
 
-The parts meet here: the tap hears, the meters count, the publisher carries. Whatever ends a session
-first finalises it, and whatever comes later finds that done. Usage that is reported after the end
-still becomes a reading; its number is higher, so the ledger books the difference.
+The tap delivers usage, the meters count it, the publisher sends the readings. The first of the
+events that end a session finalises it; later ones change nothing. Usage that is reported after the
+end still becomes a reading; its number is higher, so the ledger books the difference.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ class Attachment:
         return self.identity.session_id
 
     def open(self) -> None:
-        """Publish the start and begin to listen. A running session's past is caught up with."""
+        """Publish the start and begin to listen."""
         self._outlet.put(self.meters.started())
         self._tap.open()
         self.session.on("speech_created", self._on_speech)
         self.session.on("close", self._on_close)
 
     def finalise(self, *, status: str, reason: str) -> bool:
-        """Publish the end with every meter's totals, once; tell whether this call did it."""
+        """Publish the end with every meter's totals, once; return whether this call did it."""
         if self.finalised:
             return False
         self.finalised = True
@@ -109,7 +109,7 @@ class Attachment:
         return True
 
     def detach(self) -> None:
-        """Stop to listen; safe to call twice."""
+        """Stop listening; safe to call twice."""
         if not self._tap.is_open:
             return
         self._tap.close()
@@ -156,8 +156,8 @@ class Attachment:
         failed = event.error is not None or event.reason.value == "error"
         self.finalise(status="failed" if failed else "success", reason=event.reason.value)
         self.closed.set()
-        # A plugin may report its last seconds just after the close; a loop that ends before
-        # that takes the listeners with it.
+        # A plugin may report its last seconds just after the close. Where the loop has ended,
+        # nothing more can come.
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().call_later(_LINGER_S, self.detach)
 

@@ -1,6 +1,6 @@
 """Who a session belongs to: fixed once, when it is attached, and then carried as plain fields.
 
-A tenant that is not there stays absent; nothing is invented for it.
+A session without a tenant has none; no default is written in its place.
 """
 
 from __future__ import annotations

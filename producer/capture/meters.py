@@ -1,4 +1,4 @@
-"""The meters of one session: running totals, and the readings taken from them.
+"""The meters of one session: running totals, and a reading after each change.
 
 A total never falls and a reading's number always rises, so the newest reading of a meter holds
 everything the older ones held. Nothing here waits, and nothing here is shared between sessions.

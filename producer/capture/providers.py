@@ -1,7 +1,7 @@
 """Provider names in one spelling: the OpenTelemetry registry's where it has one, else lower case.
 
 LiveKit plugins name themselves freely: a brand ("ElevenLabs"), an API host ("api.openai.com"), a
-cloud product ("Amazon Polly"). One provider must be one name, or its cost falls apart into groups.
+cloud product ("Amazon Polly"). One provider must have one name, or its cost is split.
 The raw label always travels beside the normalised one.
 """
 

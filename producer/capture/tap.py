@@ -68,7 +68,7 @@ class Tap:
         return self._candidate.is_open
 
     def open(self) -> None:
-        """Start to listen, and catch up with a session that runs already.
+        """Start listening, and catch up with a session that runs already.
 
         Before `session.start()` nothing is missed.
         """
@@ -81,7 +81,7 @@ class Tap:
             self._catch_up()
 
     def close(self) -> None:
-        """Stop to listen; safe to call twice."""
+        """Stop listening; safe to call twice."""
         if not self.is_open:
             return
         _EMITTER.off(self.session, METRICS, self._on_metrics)
@@ -120,10 +120,10 @@ class Tap:
             ATTRIBUTION.heard_by(self._candidate, metrics)
 
     def _catch_up(self) -> None:
-        """Take what the session reported between its start and this attachment.
+        """Count what the session reported between its start and this attachment.
 
         OpenRTC hands a session over after its start, when its first speech may be under way. Only
-        what is surely this session's is taken: the usage of its own speeches.
+        usage of the session's own speeches is counted, because no other is surely its own.
         """
         recorded = list(getattr(self.session, "_recorded_events", ()))
         own = {e.speech_handle.id for e in recorded if e.type == "speech_created"}

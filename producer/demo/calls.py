@@ -171,7 +171,7 @@ def _billed(calls: list[Call], providers: dict[str, Providers]) -> list[Billed]:
 def run(servers: str, calls: int, on_finished: Callable[[int], None]) -> list[Billed]:
     """Run the script in this process as a worker would, and leave no thread behind.
 
-    LiveKit's own warnings about a room that is none are not shown.
+    LiveKit's warnings about the stand-in for a room are not shown.
     """
     logging.getLogger("livekit").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="voicecosts-demo-") as outbox:

@@ -21,7 +21,7 @@ TENANTS: Final = ("acme", "bistro-nord", "clinic-west", "delta-air")
 
 
 _SPEAKS_S: Final = 0.005
-"""What a voice takes for a piece of text, so that there is something to interrupt."""
+"""Seconds that a voice needs for a piece of text, so that there is something to interrupt."""
 
 
 class Restaurant(Agent):

@@ -1,4 +1,4 @@
-"""A microphone, a loudspeaker and a screen for a session that nobody calls."""
+"""A microphone, a loudspeaker and a screen for a session without a real caller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Microphone(AudioInput):
         return await self._frames.__anext__()
 
     def say(self, seconds: float) -> None:
-        """Speak for so long; the frames are 100 ms each, the last one may be shorter."""
+        """Send so many seconds of audio, in frames of 100 ms; the last one may be shorter."""
         left = round(seconds * SAMPLE_RATE)
         while left > 0:
             samples = min(left, _FRAME_SAMPLES)
@@ -44,7 +44,7 @@ class Microphone(AudioInput):
 
 
 class Loudspeaker(AudioOutput):
-    """Plays what it gets `speed` times faster than life."""
+    """Plays audio `speed` times faster than real time."""
 
     def __init__(self, speed: float = 50.0) -> None:
         super().__init__(
@@ -58,7 +58,7 @@ class Loudspeaker(AudioOutput):
         self._end: asyncio.TimerHandle | None = None
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
-        """Take a frame to play."""
+        """Queue a frame to play."""
         await super().capture_frame(frame)
         loop = asyncio.get_running_loop()
         if not self._queued_s:
@@ -96,13 +96,13 @@ class Loudspeaker(AudioOutput):
 
 
 class Screen(TextOutput):
-    """Takes the transcript and shows it to nobody."""
+    """Accepts the transcript and discards it."""
 
     def __init__(self) -> None:
         super().__init__(label="scripted screen", next_in_chain=None)
 
     async def capture_text(self, text: str) -> None:
-        """Take a piece of text."""
+        """Discard a piece of text."""
 
     def flush(self) -> None:
         """No more text of this segment will come."""
@@ -122,7 +122,7 @@ class Handset:
         session.output.transcription = Screen()
 
     async def on_session_end(self, info: Any, outcome: Any) -> None:
-        """Hang up: nothing is to be done."""
+        """Do nothing."""
 
 
 def session_io(session: Any, call: int, *, speed: float = 50.0) -> Microphone:

@@ -198,7 +198,7 @@ class ScriptedTTS(tts.TTS[Any]):
         return samples
 
     def bill(self, text: str, samples: int) -> None:
-        """Write a finished text into the books."""
+        """Count a finished text as billed."""
         self.billed[call_in(text)].update(requests=1, characters=len(text), samples=samples)
 
 

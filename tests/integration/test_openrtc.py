@@ -60,7 +60,7 @@ async def test_concurrent_tenants_on_shared_providers_each_get_their_own(
 async def test_a_pool_that_closes_with_calls_in_flight_finalises_each_once(
     broker: Broker, books: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenRTC then runs neither the close event nor the shutdown callbacks, only the end hook."""
+    """Calls that are live when the pool closes have one end each, from the end hook alone."""
     openrtc_pool.stand_in(monkeypatch)
     driver = openrtc_pool.Driver({"AJ-1": 3, "AJ-2": 5}, hang_up=False)
     observer = CostObserver(project="prod", servers=broker.url)

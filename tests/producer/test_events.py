@@ -45,14 +45,14 @@ from voicecosts.producer.events import (
 
 
 class OldQuantities(Struct, kw_only=True):
-    """Quantities as a ledger of another age knows them."""
+    """Quantities as a ledger of another version knows them."""
 
     input_tokens: Count = 0
     characters: Count = 0
 
 
 class OldReading(Struct, kw_only=True, tag_field="type", tag="meter_reading"):
-    """A reading as a ledger of another age knows it."""
+    """A reading as a ledger of another version knows it."""
 
     session_id: SessionId
     number: Ordinal

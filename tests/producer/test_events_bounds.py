@@ -234,7 +234,7 @@ def test_an_end_carries_at_most_a_thousand_meters(meters: int, passes: bool) -> 
 
 
 def test_a_name_may_be_one_character() -> None:
-    """Short names are names."""
+    """A name of one character passes."""
     raw = unpacked(golden("meter_reading")) | {"tenant": "a", "project": "p", "model": "m"}
     event = decode_event(packed(raw))
     assert isinstance(event, MeterReading)
@@ -250,13 +250,13 @@ def test_lengths_count_characters_not_bytes() -> None:
 
 
 def test_bytes_that_are_no_text_are_a_decode_error() -> None:
-    """Whoever reads events has one error for what is no event."""
+    """Bytes that are not UTF-8 where text is due raise msgspec's DecodeError."""
     with pytest.raises(msgspec.DecodeError):
         decode_event(golden("session_started").replace(b"dental", b"den\xff\xfel"))
 
 
 def test_endless_nesting_is_a_decode_error() -> None:
-    """A message of brackets ends in the same error, not in the interpreter's."""
+    """A deeply nested message raises the same error, not a RecursionError."""
     data = golden("session_started")
     nested = b"\xa3new" + b"\x91" * 5000 + b"\xc0"
     with pytest.raises(msgspec.DecodeError):
@@ -267,6 +267,6 @@ def test_endless_nesting_is_a_decode_error() -> None:
     ("field", "value"), [("session_id", f"{SESSION_ID}\n"), ("reported_cost", "1.5\n")]
 )
 def test_a_line_end_is_no_part_of_a_value(field: str, value: str) -> None:
-    """It would be a second session with the same looks."""
+    """An id or an amount with a line break at its end is refused."""
     with pytest.raises(msgspec.ValidationError):
         decode_event(packed(unpacked(golden("meter_reading")) | {field: value}))

@@ -26,7 +26,7 @@ class Recorder:
         return self.buffer.coalesced_of(session_id)
 
     def count_unattributed(self) -> None:
-        """Count an event that no session could be shown to have caused."""
+        """Count an event that could not be attributed to one session."""
         self.unattributed += 1
 
     def readings(self, session_id: str | None = None) -> list[MeterReading]:

@@ -176,7 +176,7 @@ async def test_turns_driven_from_a_task_without_a_job_context_are_attributed() -
 
 
 async def test_speech_that_is_reported_while_closing_is_counted() -> None:
-    """The recogniser's last seconds arrive after the session stopped to listen; we still do."""
+    """The recogniser's last seconds are counted, though the session listens no longer."""
     shared = Shared(stt=ScriptedSTT(report_every_samples=SAMPLE_RATE * 60))
     attachment = await run_call(shared, 1)
     assert attachment.session.usage.model_usage  # what LiveKit itself knows ...
@@ -260,7 +260,7 @@ async def test_a_tool_call_is_two_requests_of_one_speech() -> None:
 
 
 async def test_the_keyterm_model_that_is_also_the_session_model_counts_once() -> None:
-    """LiveKit reports such a request twice, with one metrics object: it is one request."""
+    """LiveKit reports such a request twice, with one metrics object, and it is counted once."""
     shared = Shared()
     detection = {"enabled": True, "llm": shared.llm, "turn_interval": 1}
 
@@ -358,7 +358,7 @@ async def test_an_interrupted_speech_is_estimated_on_a_meter_of_its_own() -> Non
 
 
 async def test_a_speech_that_is_interrupted_after_its_synthesis_is_not_estimated() -> None:
-    """Then LiveKit reports all of it, and an estimate would count it a second time."""
+    """A speech that was synthesised whole is reported whole, so nothing of it is estimated."""
     shared = Shared(tts=ScriptedTTS(samples_per_character=1600))
 
     async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
@@ -378,7 +378,7 @@ class Broken(Recorder):
     """An outlet that fails at every event."""
 
     def put(self, event: Event) -> None:
-        """Refuse."""
+        """Fail."""
         raise TypeError("scripted failure of a sink")
 
 
@@ -408,7 +408,7 @@ class Slow(Recorder):
 
 
 async def test_a_slow_sink_never_reaches_the_session() -> None:
-    """Whoever takes the events may be as slow as it likes: the call does not wait for it."""
+    """A call does not wait for the consumer of its events, however slow."""
     shared = Shared(recorder=Slow())
     attachment = await run_call(shared, 1)
     shared.recorder.events += shared.recorder.buffer.remove(1000)
@@ -436,7 +436,7 @@ async def test_a_full_buffer_never_reaches_the_session() -> None:
 async def test_usage_of_a_shared_provider_outside_every_session_is_counted_as_unattributed() -> (
     None
 ):
-    """What no session can claim is reported as such, and given to none of them."""
+    """An event outside of all sessions is counted as unattributed and booked to none of them."""
     shared = Shared()
 
     async def two_sessions_and_a_stranger() -> None:
@@ -445,7 +445,7 @@ async def test_usage_of_a_shared_provider_outside_every_session_is_counted_as_un
         await first.start(Agent(instructions="x"))
         await second.start(Agent(instructions="x"))
         context = llm.ChatContext.empty()
-        context.add_message(role="user", content="nobody's question")
+        context.add_message(role="user", content="a question outside of every session")
         async with shared.llm.chat(chat_ctx=context) as stream:
             async for _ in stream:
                 pass
@@ -459,7 +459,7 @@ async def test_usage_of_a_shared_provider_outside_every_session_is_counted_as_un
 
 
 async def test_the_components_of_a_closed_session_are_let_go() -> None:
-    """After the end nobody listens any more: a worker does not grow with its calls."""
+    """After a session's end no component has our listeners, so a worker does not grow."""
     shared = Shared()
     attachment = await run_call(shared, 1)
     attachment.detach()
@@ -469,7 +469,7 @@ async def test_the_components_of_a_closed_session_are_let_go() -> None:
 
 
 async def test_the_private_parts_of_livekit_that_sharpen_attribution_are_there() -> None:
-    """Attribution uses three private names of livekit-agents; a version without them must be seen."""
+    """The three private names of livekit-agents that attribution uses are there."""
     assert hasattr(agent_activity, "_AgentActivityContextVar")
     assert hasattr(agent_activity, "_SpeechHandleContextVar")
     assert hasattr(AgentSession(vad=None), "_recorded_events")

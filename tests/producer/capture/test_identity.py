@@ -1,4 +1,4 @@
-"""Identity: session ids by the book, names that fit, no phone numbers, and no invented tenant."""
+"""Identity: session ids as in RFC 9562, names that fit, no phone numbers, no invented tenant."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_long_name_is_shortened_in_the_same_way_every_time() -> None:
 
 @pytest.mark.parametrize("blank", [None, "", " ", "\t\n"])
 def test_a_blank_name_takes_its_default_and_a_blank_tenant_stays_absent(blank: str | None) -> None:
-    """Where nothing is named nothing is invented."""
+    """A blank or absent name becomes the default, a blank or absent tenant none."""
     assert name(blank, "unknown") == "unknown"
     assert tenant_name(blank) is None
 
@@ -136,7 +136,7 @@ def test_a_tenant_need_not_be_a_text() -> None:
     ],
 )
 def test_phone_numbers_do_not_leave_the_worker(room: str, expected: str) -> None:
-    """LiveKit puts the caller's number into the room's name; it is taken out again."""
+    """A caller's number in a room's name is masked."""
     assert text(room) == expected
 
 
@@ -157,7 +157,7 @@ def test_a_text_always_fits_the_contract(value: str) -> None:
 
 
 def test_an_absent_text_is_empty() -> None:
-    """What is not there is an empty text, never the word None."""
+    """An absent text is empty, never the word None."""
     assert text(None) == ""
 
 
@@ -216,7 +216,7 @@ def test_metadata_that_is_no_object_is_no_metadata(metadata: str) -> None:
 def test_openrtcs_default_tenant_counts_only_when_the_dispatch_named_it(
     filled_in: str | None, room: dict[str, Any], job: dict[str, Any], expected: str | None
 ) -> None:
-    """OpenRTC writes "default" for no tenant; it is one only where somebody dispatched it so."""
+    """OpenRTC's tenant "default" counts only where the dispatch metadata names it."""
     dispatched = Job(room_metadata=json.dumps(room), job_metadata=json.dumps(job))
     assert openrtc_tenant(Info(filled_in), dispatched) == expected
 
@@ -228,6 +228,6 @@ def test_openrtcs_tenant_is_taken_as_it_is_without_a_job() -> None:
 
 
 def test_half_a_surrogate_pair_becomes_text_that_can_be_sent() -> None:
-    """JSON metadata may bring one; it must not make an event that cannot be encoded."""
+    """Half a surrogate pair from JSON metadata does not make an event that cannot be encoded."""
     assert name("a\ud800", "x").encode() == b"a?"
     assert text("a\ud800").encode() == b"a?"

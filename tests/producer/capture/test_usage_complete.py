@@ -102,7 +102,7 @@ def test_no_list_names_what_livekit_no_longer_has() -> None:
 
 
 def test_every_member_of_livekits_union_is_known() -> None:
-    """What a session's metrics event may hold is what we walked through."""
+    """The classes in a session's metrics event are exactly the classes of these lists."""
     union = {kind_of(member) for member in typing.get_args(AgentMetrics)}
     assert union <= set(FIELDS) | set(NOT_USAGE)
     assert union == set(METRICS)

@@ -63,7 +63,7 @@ def found(metrics: Any) -> Usage:
     ids=lambda metrics: type(metrics).__name__,
 )
 def test_an_event_without_usage_is_no_reading(metrics: Any) -> None:
-    """A report about a connection, and classes that nobody bills, hold no usage."""
+    """A report about a connection, and classes that are not billed, hold no usage."""
     assert usage_of(metrics, now_us=NOW_US) is None
 
 
@@ -226,19 +226,19 @@ def test_ids_are_cut_to_what_the_contract_carries() -> None:
 
 
 def test_an_endless_quantity_counts_as_nothing() -> None:
-    """Infinity is no number of tokens."""
+    """An infinite amount counts as nothing."""
     assert "input_tokens" not in found(llm(prompt_tokens=math.inf)).quantities
 
 
 @pytest.mark.parametrize("time", [math.inf, 1.7e12], ids=["endless", "in milliseconds"])
 def test_a_time_that_cannot_be_one_is_replaced_by_now(time: float) -> None:
-    """The ledger would refuse the whole reading for it."""
+    """A time that is infinite or in milliseconds is replaced: the ledger would refuse the reading."""
     usage = usage_of(llm(timestamp=time), now_us=7)
     assert usage is not None
     assert usage.occurred_at == 7
 
 
 def test_a_provider_called_unknown_is_named_by_the_plugins_label() -> None:
-    """LiveKit's base classes say so where a plugin does not say its provider."""
+    """The provider "unknown" of LiveKit's base classes counts as no provider."""
     usage = found(llm(metadata=Metadata(model_name="m", model_provider="unknown")))
     assert usage.provider_raw == llm().label
