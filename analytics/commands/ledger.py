@@ -68,7 +68,7 @@ def up(
         with adopting((broker.url,), config.data_dir):
             _run_with(broker, config)
         if broker.exited():
-            raise BrokerFailed(f"it ended by itself; {broker.last_words()}")
+            raise BrokerFailed(f"it ended by itself; {broker.log_tail()}")
 
 
 @app.command()

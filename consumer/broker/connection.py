@@ -1,8 +1,8 @@
-"""One connection to the broker with one pull at a time: used until the first doubt.
+"""One connection to the broker with one pull at a time: used until its first fault.
 
-The client library may close itself for good, stay silent or go deaf while it says it is
-connected, so a connection is judged by answers alone. A quiet stream answers every pull within a
-second; no answer means no connection. Nothing here retries: that is for `fetch`.
+The client library may close itself for good, stay silent or stop receiving while it says that it is
+connected, so a connection is judged by answers alone: a quiet stream answers every pull within a
+second, and without an answer there is no connection. Nothing here retries; `feed` does.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ GROUP_MESSAGES: Final = 500
 GROUP_BYTES: Final = 64 * 2**20
 
 INBOX_PREFIX: Final = "_INBOX_c"
-"""Its own, so that a permission can keep other clients from reading what the ledger is sent."""
+"""A prefix of its own: permissions can then keep other clients from reading the ledger's messages."""
 
 UNUSABLE: Final = (OSError, TimeoutError, nats.errors.Error)
-"""What a connection raises when it is of no use any more."""
+"""What a connection raises when it cannot be used any more."""
 
 _NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{DURABLE}"
 _PROBE = {"batch": 1, "no_wait": True}
@@ -53,9 +53,9 @@ class Waits(Struct, frozen=True, kw_only=True):
 
 
 class Group(Struct, frozen=True, kw_only=True):
-    """What one pull brought. `waiting` messages stand behind it; `None` while that is not known.
+    """The result of one pull. `waiting` more messages are in the stream; `None` if not known.
 
-    `replies` are the addresses that take the acknowledgements.
+    `replies` are the addresses for the acknowledgements.
     """
 
     messages: tuple[Message, ...] = ()
@@ -64,12 +64,12 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class Connection:
-    """One connection with one pull at a time. `doubt` is why it must not be used again."""
+    """One connection with one pull at a time. `fault` is why it must not be used again."""
 
     def __init__(self, stop: asyncio.Event, waits: Waits) -> None:
         self.client = Client()
         self.waits = waits
-        self.doubt = ""
+        self.fault = ""
         self.last_error = ""
         self._stop = stop
         self._begun = False
@@ -81,14 +81,14 @@ class Connection:
         self._last_delivery = 0
 
     async def open(self, config: LedgerConfig) -> None:
-        """Connect; a server that is down, deaf or refuses us ends this within seconds."""
+        """Connect, or raise one of `UNUSABLE` within seconds."""
         options: dict[str, Any] = {
             "servers": list(config.servers),
             "name": "voicecosts ledger",
             "inbox_prefix": INBOX_PREFIX,
             "error_cb": self._on_error,
             "closed_cb": self._on_closed,
-            "allow_reconnect": False,  # it is replaced; it does not heal itself
+            "allow_reconnect": False,  # a connection is replaced, not repaired
             "max_reconnect_attempts": 1,
             "reconnect_time_wait": 0.1,
             "connect_timeout": 2,
@@ -106,20 +106,20 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """The server that answered, of those that were named."""
+        """The address of the server that answered."""
         url = self.client.connected_url
         return url.geturl() if url else ""
 
     def reason(self, error: BaseException) -> str:
-        """Return why it failed: what the server said, where the error itself only says that."""
+        """Return why it failed: the last error of the server, if `error` itself gives no reason."""
         vague = isinstance(error, (TimeoutError, nats.errors.NoServersError))
-        return self.doubt or (vague and self.last_error) or words(error)
+        return self.fault or (vague and self.last_error) or words(error)
 
     async def probe(self) -> None:
-        """Raise unless the consumer answers. A message that came is kept for the first pull."""
+        """Raise unless the consumer answers. A message that it sends is kept for the first pull."""
         await self._ask(_PROBE, wanted=1, answer_s=self.waits.answer_s)
-        if self.doubt:
-            raise nats.errors.Error(self.doubt)
+        if self.fault:
+            raise nats.errors.Error(self.fault)
 
     async def pull(self) -> Group:
         """Ask for one group and wait until it is full, its time is over, or we stop."""
@@ -145,7 +145,7 @@ class Connection:
             for wait in waits:
                 wait.cancel()
         if not self._over.is_set() and not self._stop.is_set():
-            self.doubt = self.last_error or f"no answer to a pull within {answer_s} s"
+            self.fault = self.last_error or f"no answer to a pull within {answer_s} s"
 
     async def acknowledge(self, group: Group) -> None:
         """Send the plain acknowledgement, an empty message to each reply address."""
@@ -154,21 +154,21 @@ class Connection:
                 await self.client.publish(reply)
 
     async def close(self) -> None:
-        """Close whatever the state; what hangs is left to the operating system."""
+        """Close in any state; if that hangs, the operating system will close the socket."""
         if self._begun:  # nats-py asserts that there was a connect before
             with contextlib.suppress(*UNUSABLE):
                 async with asyncio.timeout(self.waits.answer_s):
                     await self.client.close()
 
     def _group(self, arrived: list[tuple[Msg, Msg.Metadata]]) -> Group:
-        waiting = 0 if self._over.is_set() and not self.doubt else None
+        waiting = 0 if self._over.is_set() and not self.fault else None
         for _, place in arrived:
             waiting = place.num_pending
             missed = place.sequence.consumer - self._last_delivery - 1
             if self._last_delivery and missed > 0:
                 _log.warning(
-                    "%d messages went elsewhere: if a second ledger reads consumer %s of stream "
-                    "%s, each has only half of the books; stop one of them",
+                    "%d messages were delivered to another reader: if a second ledger reads consumer "
+                    "%s of stream %s, each books only a part; stop one of them",
                     *(missed, DURABLE, STREAM),
                 )
             self._last_delivery = place.sequence.consumer
@@ -178,23 +178,25 @@ class Connection:
             waiting=waiting,
         )
 
-    def _end(self, doubt: str = "") -> None:
-        self.doubt = self.doubt or doubt
+    def _end(self, fault: str = "") -> None:
+        self.fault = self.fault or fault
         self._over.set()
 
     async def _on_message(self, msg: Msg) -> None:
         if msg.reply:  # where to acknowledge; what the server says of the pull has none
-            self._arrived.append((msg, msg.metadata))  # raises, and is ignored, if not of a stream
+            self._arrived.append(
+                (msg, msg.metadata)
+            )  # raises, which is ignored, if not of a stream
             if len(self._arrived) >= self._wanted:
                 self._end()
-        elif msg.subject == f"{self._inbox}.{self._pull_number}":  # else of a pull long over
+        elif msg.subject == f"{self._inbox}.{self._pull_number}":  # else of an earlier pull
             headers = msg.headers or {}
             status, text = headers.get("Status", ""), headers.get("Description", "").strip()
             usual = status in _OVER or text in _FULL
             self._end("" if usual else f"the consumer answers {status} {text}".strip())
 
     async def _on_error(self, error: Exception) -> None:
-        # Nothing may be raised here: the client would stop reading without a sign.
+        # Nothing may be raised here: the client would silently stop reading.
         self.last_error = words(error)
 
     async def _on_closed(self) -> None:
@@ -202,14 +204,14 @@ class Connection:
 
 
 def failure(config: LedgerConfig, error: BaseException | None, reason: str) -> BrokerError:
-    """Return our error for a start that did not succeed: refused by the server, or no answer."""
+    """Return the error of a failed start: the server refused, or it did not answer."""
     if isinstance(error, APIError) and error.err_code:
         return BrokerFailed(words(error), code=error.err_code)
     return BrokerUnreachable([mask(url) for url in config.servers], reason)
 
 
 def words(error: BaseException) -> str:
-    """Return an error in words; timeouts of asyncio have none of their own."""
+    """Return an error in words; a timeout of asyncio has none of its own."""
     if isinstance(error, NotFoundError):
         return "the stream or its consumer is missing, and these credentials may not create it"
     if isinstance(error, APIError):
@@ -218,7 +220,7 @@ def words(error: BaseException) -> str:
 
 
 def _secrets(config: LedgerConfig) -> dict[str, str]:
-    """Return how to present the credentials file: read at each connect, so it may be renewed."""
+    """Return the options for the credentials file; it is read at each connect, so it may change."""
     path = config.credentials
     if path is None:
         return {}
@@ -228,5 +230,5 @@ def _secrets(config: LedgerConfig) -> dict[str, str]:
         raise MissingExtra("consumer", "Signing in with --credentials") from error
     kind = credentials_kind(path.read_text("utf-8"))
     if kind is None:  # nats-py would look for its end for ever
-        raise OSError(f"{path} holds no credentials any more")
+        raise OSError(f"{path} holds no NATS credentials any more")
     return {"nkeys_seed" if kind == "seed" else "user_credentials": str(path)}

@@ -1,8 +1,8 @@
-"""Messages from the durable consumer, a group at a time, through every accident of the network.
+"""Messages from the durable consumer, a group at a time, over connections that may fail.
 
-A connection is used until the first doubt and then replaced, with a pause that grows. At the start
-a broker that cannot be reached is an error; later an outage is waited out. Nothing here decides
-what is booked: a message lost on the way is offered again until it is acknowledged.
+A connection is used until its first fault and then replaced, after a pause that grows. At the start
+a broker that cannot be reached is an error; later an outage is waited out. A message that is lost
+on the way is offered again until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _log = logging.getLogger(__name__)
 
 
 class Feed:
-    """The durable consumer's messages for as long as the process lives; one task uses it.
+    """The messages of the durable consumer, for one task.
 
-    `booked_sequence` tells up to which message the ledger has booked, when a connection opens.
+    `booked_sequence` returns up to which message the ledger has booked; it is asked when a
+    connection opens.
     """
 
     def __init__(
@@ -81,14 +82,14 @@ class Feed:
             await self._connect()
             return Group()
         group = await link.pull()
-        if link.doubt:
-            await self._drop(link.doubt)
+        if link.fault:
+            await self._drop(link.fault)
         return group
 
     async def acknowledge(self, group: Group) -> None:
         """Tell the broker that these messages are committed.
 
-        Failing is harmless: they come again, and book nothing.
+        A failure is harmless: they come again and book nothing.
         """
         if self._link is not None:
             try:
@@ -97,13 +98,13 @@ class Feed:
                 await self._drop(words(error))
 
     async def close(self) -> None:
-        """Close the connection; acknowledgements on their way are flushed first."""
+        """Close the connection; pending acknowledgements are flushed first."""
         if self._link is not None:
             await self._link.close()
             self._link = None
 
     async def _connect(self) -> bool:
-        """Try once; after a failure, wait: each time longer, and never two ledgers in step."""
+        """Try once, and wait after a failure: longer each time, with jitter."""
         link = Connection(self._stop, self._waits)
         try:
             await link.open(self._config)
@@ -128,11 +129,11 @@ class Feed:
         return False
 
     async def _check(self, link: Connection) -> None:
-        """Let the stream be as declared, and see one answer: a right to pull shows only so."""
+        """Check the stream and probe the consumer: only a pull shows whether we may pull."""
         js = link.client.jetstream(timeout=self._waits.answer_s)
         info = await ensure(js, declaration(self._config))
         if info is None:
-            _log.info("these credentials may not inspect stream %s: taking it as it is", STREAM)
+            _log.info("these credentials may not inspect stream %s; it is used unchecked", STREAM)
         elif done := await rewind(js, info, self._booked_sequence()):
             _log.warning("%s", done)
         await link.probe()
@@ -142,7 +143,7 @@ class Feed:
         self._note_outage(reason)
 
     def _note_outage(self, reason: str) -> None:
-        """One line per change of state: an outage of an hour is not an hour of lines."""
+        """Log one line for each new reason, not one for each attempt."""
         if reason != self._reason:
-            _log.warning("no messages from NATS: %s; trying again until it works", mask(reason))
+            _log.warning("no messages from NATS: %s; retrying until it works", mask(reason))
         self._reason = reason

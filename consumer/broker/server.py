@@ -1,9 +1,9 @@
 """The private nats-server of `costs up`: one child process that lives exactly as long as we do.
 
-It listens on loopback only, behind a random token, and keeps its port across restarts so that
+It listens on loopback only, asks for a random token, and keeps its port across restarts so that
 workers find it again. nats-server does not lock its store, and two of them on one folder both
 accept the same sequence numbers; so a lock file guards the folder, and the child holds that lock
-too. The token never stands on a command line.
+too. The token is never on a command line.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from voicecosts.consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig
 
 STORE_BYTES: Final = 2**30
 STREAM_MAX_BYTES: Final = STORE_BYTES - 64 * 2**20
-"""What the stream of a private broker may take of its store. Another number is drift for every
-data directory that exists, so it stays as it is."""
+"""The stream's share of the private broker's store. Another number would be drift for every data
+directory that exists, so it must not change."""
 
 START_DEADLINE_S: Final = 20.0
 _ORPHAN_DEADLINE_S = 10.0
@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 class PrivateBroker:
     """One nats-server with its folder `<data_dir>/nats`: lock, token, port, store, log.
 
-    Start it from the main thread: on Linux the kernel ends it when the starting thread ends, which
-    is what removes it after a SIGKILL of ours. Elsewhere the next start ends an orphan.
+    Start it from the main thread: on Linux the kernel ends it when the thread that started it ends,
+    so a SIGKILL of ours ends it too. Elsewhere the next start ends an orphan.
     """
 
     def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
@@ -61,7 +61,7 @@ class PrivateBroker:
 
     @property
     def log_path(self) -> Path:
-        """What the server of this run wrote."""
+        """The log of the server; each start begins it anew."""
         return self._folder / "server.log"
 
     def start(self) -> Self:
@@ -92,11 +92,11 @@ class PrivateBroker:
         return self
 
     def exited(self) -> bool:
-        """Tell whether the server is gone although nobody stopped it."""
+        """Return whether the server ended without being stopped."""
         return self._process is not None and self._process.poll() is not None
 
-    def last_words(self) -> str:
-        """Return where the server's log is and how it ends: why it died, when it did."""
+    def log_tail(self) -> str:
+        """Return the path of the server's log and its last lines, which say why a server ended."""
         text = ""
         with contextlib.suppress(OSError):
             text = self.log_path.read_text("utf-8", "replace")
@@ -130,7 +130,7 @@ class PrivateBroker:
         return 0 if self._process is None else self._process.pid
 
     def _lock(self) -> int:
-        """Return the locked file. The lock file is never deleted: that would split the lock."""
+        """Return the locked file. It is never deleted: two processes could then lock two files."""
         path = self._folder / "lock"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         until = time.monotonic() + _ORPHAN_DEADLINE_S
@@ -146,7 +146,7 @@ class PrivateBroker:
                 os.close(fd)
                 raise DataDirInUse(self._data_dir, owner or None)
             if not asked:
-                # Whoever took the lock is dead: only its server, which inherited it, holds it.
+                # The process that took the lock is dead; its server, which inherited it, still holds it.
                 _log.warning("ending nats-server %d, which its `costs up` left behind", server)
                 asked = True
                 with contextlib.suppress(ProcessLookupError):
@@ -163,15 +163,15 @@ class PrivateBroker:
         return token
 
     def _launch(self, binary: Path) -> None:
-        """Start on the wanted port, or the one used last, or, when that is taken, any free one."""
+        """Start on the given port, or the one used last, or any free one if that is taken."""
         remembered = _port(self._folder / "port")
         first = self._wanted_port or remembered
         try:
             self._spawn(binary, first)
         except BrokerFailed:
-            if self._wanted_port or not remembered or _PORT_TAKEN not in self.last_words():
+            if self._wanted_port or not remembered or _PORT_TAKEN not in self.log_tail():
                 raise
-            _log.warning("port %d is taken by somebody else: workers need the new address", first)
+            _log.warning("port %d is taken by another program: workers need the new address", first)
             self._spawn(binary, 0)
 
     def _spawn(self, binary: Path, port: int) -> None:
@@ -212,7 +212,7 @@ class PrivateBroker:
                 return
             if self.exited() or time.monotonic() > until:
                 end(self._process)
-                raise BrokerFailed(f"it did not start; {self.last_words()}")
+                raise BrokerFailed(f"it did not start; {self.log_tail()}")
             time.sleep(0.005)
 
 
@@ -232,7 +232,7 @@ def _port(path: Path) -> int:
 
 
 def _write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file only its owner may read: whole or not at all, unless it must stay in place."""
+    """Write a file that only its owner may read; with `replace` by a rename, so never in part."""
     target = path.with_name(path.name + ".new") if replace else path
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w") as file:

@@ -1,8 +1,8 @@
 """The stream COSTS and its durable consumer, as this ledger declares them.
 
-`ensure` creates what is missing and compares what is there, field by field. A difference is an
-error that names both values: a limit that someone changed may throw events away, so it is never
-updated silently and never worked around. Credentials that may only pull are enough to run.
+`ensure` creates what is missing and compares what exists, field by field. A difference is an error
+that names both values: a changed limit may discard events, so it is neither updated silently nor
+worked around. Credentials that may only pull are enough to run.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
 DURABLE: Final = "ledger"
 
 MAX_AGE_S: Final = 14 * 24 * 3600.0
-"""How long the stream can repair or rebuild a ledger; the ledger keeps the events' effect for ever."""
+"""How far back the stream can fill a ledger again; the ledger itself keeps its rows for ever."""
 
 DUPLICATE_WINDOW_S: Final = 600.0
-"""Spares the ledger most repeats of a retried publish. Nothing depends on it: booking is by
-difference, so the window only costs about 280 bytes of the broker's memory per message in it."""
+"""Spares the ledger most repeats of a retried publish, for about 280 bytes of the broker's memory a
+message. Nothing depends on it: booking is by difference."""
 
 MAX_MESSAGE_BYTES: Final = 1_000_000
-"""Below the broker's `max_payload` of 1 MiB, with 48 kB left for headers that a mirror adds. Larger
-messages get a clean refusal here; above `max_payload` the client would be disconnected for good."""
+"""Below the broker's `max_payload` of 1 MiB, with 48 kB left for headers that a mirror adds. A larger
+message is refused with an error; above `max_payload` the server would close the connection."""
 
 ACK_WAIT_S: Final = 60.0
 MAX_ACK_PENDING: Final = 2000
-"""Four groups of a fetch: with fewer than one group, the fetch would stall and then repeat itself."""
+"""Four groups of a fetch: with less than one group a fetch would stall and then repeat."""
 
 _NAME_IN_USE = 10058
 _OPTIONS = {"num_replicas": "--replicas", "max_bytes": "--stream-max-bytes"}
@@ -54,7 +54,7 @@ def declaration(config: LedgerConfig) -> Declaration:
 
 
 def stream_config(declared: Declaration) -> api.StreamConfig:
-    """Return the stream: whole history within explicit limits, and never an old event for a new one.
+    """Return the stream: all messages within explicit limits; none is discarded for a newer one.
 
     With `discard=new` a full stream refuses the publisher, which keeps the event in its outbox;
     with `discard=old` events would vanish while the publisher sees success.
@@ -97,8 +97,8 @@ def consumer_config() -> api.ConsumerConfig:
 async def ensure(js: JetStreamContext, declared: Declaration) -> api.ConsumerInfo | None:
     """Create what is missing, compare what is there, and return where the consumer stands.
 
-    `None` when these credentials may not ask: then the consumer is taken as it is, and whether it
-    may be pulled from shows with the first pull.
+    `None` when these credentials may not ask: then the consumer is used unchecked, and the first
+    pull shows whether it may be pulled from.
 
     Raises:
         StreamDrift: The server has something else than `declared`.
@@ -111,7 +111,7 @@ async def ensure(js: JetStreamContext, declared: Declaration) -> api.ConsumerInf
         _compare("stream", STREAM, wanted, stream)
         consumer = await _consumer(js)
     except TimeoutError:
-        # A denied request is not answered; the client only hears of it on the side.
+        # A denied request gets no answer; the client learns of it by its error callback.
         return None
     _compare("consumer", DURABLE, consumer_config(), consumer.config)
     return consumer
@@ -124,7 +124,7 @@ async def _stream(js: JetStreamContext, wanted: api.StreamConfig) -> api.StreamC
         try:
             found = await js.add_stream(wanted)
         except BadRequestError as error:
-            if error.err_code != _NAME_IN_USE:  # else somebody was faster, with another declaration
+            if error.err_code != _NAME_IN_USE:  # else another client was faster
                 raise
             found = await js.stream_info(STREAM)
     return found.config
@@ -139,15 +139,15 @@ async def _consumer(js: JetStreamContext) -> api.ConsumerInfo:
 
 
 async def rewind(js: JetStreamContext, info: api.ConsumerInfo, booked_sequence: int) -> str | None:
-    """Let the server offer again what this ledger cannot have: at once, not after `ACK_WAIT_S`.
+    """Have the server offer again what this ledger cannot have, at once and not after `ACK_WAIT_S`.
 
-    There is one ledger per consumer, so whatever is unacknowledged when it connects was in the
-    hands of its dead predecessor. And a ledger whose `booked_sequence` lies behind the
-    acknowledged messages is a restored backup or a fresh folder: it gets the stream again from
-    there on. Offering too much is harmless, because booking is by difference.
+    There is one ledger per consumer, so what is unacknowledged when it connects was fetched by a
+    predecessor that died. And a ledger whose `booked_sequence` is behind the acknowledged messages
+    is a restored backup or a new folder: it gets the stream again from there on. Offering too much
+    is harmless, because booking is by difference.
 
-    Returns what was done, for the log. Needs nats-server 2.14 and the right to do it; without,
-    unacknowledged messages come back by themselves, and only the second case is left undone.
+    Returns what was done, for the log. Needs nats-server 2.14 and the permission; without them
+    unacknowledged messages come again by themselves, and only the second case is not repaired.
     """
     acked = info.ack_floor.stream_seq if info.ack_floor else 0
     behind = booked_sequence < acked
@@ -158,14 +158,15 @@ async def rewind(js: JetStreamContext, info: api.ConsumerInfo, booked_sequence: 
         await js.reset_consumer(STREAM, DURABLE, seq=start)
     except (APIError, nats.errors.Error) as error:
         return f"could not rewind the consumer ({error})" + (
-            f": this ledger ends at message {booked_sequence}, the consumer is at {acked};"
+            f": the ledger has booked up to message {booked_sequence}, the consumer is at {acked};"
             f" delete the consumer {DURABLE} of stream {STREAM}, and start again to read all of it"
             if behind
             else ""
         )
     if behind:
         return (
-            f"this ledger ends at message {booked_sequence}: reading again from there, not {acked}"
+            f"the ledger has booked up to message {booked_sequence}, the consumer is at {acked}: "
+            "the messages between them are read again"
         )
     return f"{info.num_ack_pending} unacknowledged messages are offered again"
 

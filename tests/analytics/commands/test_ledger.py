@@ -108,7 +108,7 @@ class TestUp:
             assert address(tmp_path)
             assert not first.ended()
 
-    def test_a_dead_broker_is_reported_with_its_last_words(self, tmp_path: Path) -> None:
+    def test_a_dead_broker_is_reported_with_the_end_of_its_log(self, tmp_path: Path) -> None:
         """When nats-server dies the command ends, says why, and has published the last snapshot."""
         with up(tmp_path) as process:
             process.wait_ready()

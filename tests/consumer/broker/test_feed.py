@@ -232,7 +232,7 @@ class TestAccidents:
             await (await other.fetch(1, timeout=5))[0].ack()
             await js.publish(SUBJECT, b"3")
             await bodies(feed, 1)
-        assert "1 messages went elsewhere" in caplog.text
+        assert "1 messages were delivered to another reader" in caplog.text
 
     @pytest.mark.faults
     async def test_a_stalled_broker_is_noticed_and_waited_for(self, broker: Broker) -> None:

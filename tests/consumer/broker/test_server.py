@@ -254,13 +254,13 @@ class TestEnd:
         broker.stop()
         assert not runs(server)
 
-    def test_a_server_that_dies_is_noticed_with_its_last_words(self, tmp_path: Path) -> None:
+    def test_a_server_that_dies_is_noticed_with_the_end_of_its_log(self, tmp_path: Path) -> None:
         """Whoever supervises it can tell, and can say why."""
         with PrivateBroker(tmp_path) as broker:
             assert not broker.exited()
             psutil.Process(server_pid(tmp_path)).terminate()
             wait_until(broker.exited)
-            assert "Server Exiting" in broker.last_words()
+            assert "Server Exiting" in broker.log_tail()
 
     def test_it_ends_when_its_parent_is_killed(self, tmp_path: Path) -> None:
         """SIGKILL leaves no chance to tidy up, so the kernel does it (on Linux)."""

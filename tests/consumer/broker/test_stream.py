@@ -172,7 +172,7 @@ class TestRewind:
                 await message.ack_sync()
             info = await ensure(js, DECLARED)
             assert info is not None
-            assert "ends at message 2" in (await rewind(js, info, 2) or "")
+            assert "booked up to message 2" in (await rewind(js, info, 2) or "")
             again = [message.data for message in await pull.fetch(2, timeout=10)]
         assert again == [b"3", b"4"]
 
