@@ -139,7 +139,7 @@ def test_a_bound_that_is_no_number_or_too_small_is_refused(text: str, shown: str
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    """Nobody corrects one problem only to be told of the next."""
+    """A wrong set-up is corrected in one go."""
     problems = problems_of(None, ("http://bus", "bus:0", SERVER), "/nowhere/seed")
     assert len(problems) == 4
     assert "COSTS_PROJECT" in problems[0]
@@ -150,7 +150,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 @pytest.mark.parametrize("project", [None, "", "  "])
 def test_a_project_is_needed(project: str | None) -> None:
-    """Costs without a project belong to nobody; the message says where to name one."""
+    """The message says where to name one."""
     assert problems_of(project, SERVER) == ["no project: pass project='…' or set COSTS_PROJECT"]
 
 
@@ -167,7 +167,7 @@ def test_a_project_is_never_shortened() -> None:
 def test_without_a_server_everything_stays_on_this_host(
     servers: str | tuple[str, ...] | None,
 ) -> None:
-    """Embedded mode is what is left when nothing is configured: the outbox is the log."""
+    """Embedded mode is the default: the outbox is the log."""
     config = resolve(project="prod", servers=servers, credentials=None, environ={})
     assert config.is_embedded
     assert config.destination == LOCAL_LEDGER
@@ -176,7 +176,7 @@ def test_without_a_server_everything_stays_on_this_host(
 
 
 def test_credentials_without_a_server_are_a_mistake(tmp_path: Path) -> None:
-    """Who has credentials meant to publish somewhere: to keep it here silently would be wrong."""
+    """Credentials are for a server; keeping everything on this host silently would be wrong."""
     seed = tmp_path / "seed"
     seed.write_text("SU" + "A" * 56)
     (problem,) = problems_of("prod", None, str(seed))
@@ -191,7 +191,7 @@ def test_an_empty_credentials_variable_is_no_credentials() -> None:
 
 
 def test_a_configuration_shows_no_secret() -> None:
-    """What may be logged tells where, not with which secret; an error ends in a log as well."""
+    """Its texts end up in logs: they show the servers, without user, password or token."""
     server = "nats://user:secret@bus:4222"
     config = resolve(project="prod", servers=server, credentials=None, environ={})
     shown = "ProducerConfig(project='prod', servers=(nats://***@bus:4222))"

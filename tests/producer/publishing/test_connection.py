@@ -26,7 +26,7 @@ MESSAGE = Packed(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give up sooner than in the field."""
+    """Shorten the deadlines, so that the test is quick."""
     monkeypatch.setattr(supervised, "ACK_TIMEOUT_S", 0.2)
     monkeypatch.setattr(supervised, "_GRACE_S", 0.1)
 
@@ -63,7 +63,7 @@ async def test_a_client_that_ended_quietly_is_replaced(broker: Broker) -> None:
 
 
 async def test_a_client_whose_reader_is_gone_is_given_up(broker: Broker, quick: None) -> None:
-    """After an exception in a callback it says it is connected, and hears nothing any more."""
+    """After an exception in a callback it reports that it is connected, and reads nothing more."""
     async with connected(broker) as connection:
         deaf = connection._client
         assert deaf is not None
@@ -95,7 +95,7 @@ async def test_a_call_that_swallows_its_cancellation_is_not_waited_for(
 async def test_a_message_that_would_end_the_connection_is_found_before_it_is_sent(
     tmp_path: Path,
 ) -> None:
-    """nats-py forgets the headers when it compares; the server would hang up on it."""
+    """nats-py forgets the headers when it compares; the server would close the connection."""
     with Broker(tmp_path / "small", max_payload="2048") as small:
         async with connected(small) as connection:
             client = connection._client

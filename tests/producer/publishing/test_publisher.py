@@ -204,7 +204,7 @@ async def test_a_worker_signs_in_with_an_nkey(
 async def test_the_end_of_a_session_does_not_wait_for_a_server_that_is_away(
     tmp_path: Path,
 ) -> None:
-    """The outbox is as safe as it gets then; whoever wants the acknowledgement goes on waiting."""
+    """The outbox is enough then; a patient flush goes on waiting for the acknowledgement."""
     with publishing("nats://127.0.0.1:1", close_s=0.1, outbox_dir=tmp_path) as publisher:
         publisher.put(reading(1))
         assert await publisher.wait_until_safe(30, patient=False)
