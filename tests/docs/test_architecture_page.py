@@ -1,9 +1,11 @@
-"""docs/architecture.md: every room, and no file that is not there."""
+"""docs/architecture.md and CONTRIBUTING.md: every room, and no file that is not there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -20,9 +22,12 @@ def test_every_room_of_the_tree_has_one_row() -> None:
     assert sorted(re.findall(r"^\| `(\S+)` \|", PAGE, re.MULTILINE)) == sorted(rooms)
 
 
-def test_every_file_that_is_named_exists() -> None:
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_named_exists(page: str) -> None:
     """A file that was moved or renamed is followed on the page."""
-    named = set(re.findall(rf"`((?:{'|'.join(PACKAGES)})/[^`]*)`", PAGE))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(rf"`((?:{'|'.join(PACKAGES)}|docs|tests)/[^`\s]*)`", text))
+    assert named
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
