@@ -6,6 +6,8 @@ test in this file means that workers and ledgers of two versions no longer agree
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import msgspec.inspect as mi
 import pytest
@@ -41,6 +43,7 @@ from voicecosts.producer.events import (
     decode_event,
     encode,
     encode_event,
+    now_us,
 )
 
 
@@ -201,3 +204,9 @@ def test_one_bad_event_does_not_hide_the_others() -> None:
     envelope = decode_envelope(packed(raw))
     good = [decode_event(event) for place, event in enumerate(envelope.events) if place != 1]
     assert good == [BATCH.events[0], *BATCH.events[2:]]
+
+
+def test_the_clock_counts_microseconds_since_1970() -> None:
+    """The wall clock of the producer is the computer's own, in the contract's unit."""
+    before = time.time_ns() // 1000
+    assert before <= now_us() <= time.time_ns() // 1000

@@ -1,0 +1,115 @@
+"""Dispatch: where a job's session runs, its metadata, and its tenant, which is never invented."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from livekit.protocol import agent, models
+
+from tests.support.jobs import job as real_job
+from voicecosts.producer.capture.identity import SessionIdentity
+from voicecosts.producer.dispatch import dispatch_metadata, job_fields, openrtc_tenant, tenant_name
+
+
+class Job:
+    """What our code reads of a `JobContext`, around a real dispatched job."""
+
+    def __init__(self, *, room_metadata: str = "", job_metadata: str = "") -> None:
+        self.worker_id = "AW_1"
+        self.job = agent.Job(
+            id="AJ_1",
+            room=models.Room(name="call-_+15551234567_x", sid="RM_1", metadata=room_metadata),
+            metadata=job_metadata,
+            deployment="v42",
+        )
+
+    def is_fake_job(self) -> bool:
+        """A job that a server dispatched."""
+        return False
+
+
+class Info:
+    """What our code reads of OpenRTC's `SessionInfo`."""
+
+    def __init__(self, tenant: str | None) -> None:
+        self.tenant = tenant
+
+
+@pytest.mark.parametrize("blank", [None, "", " ", "\t\n"])
+def test_a_blank_tenant_stays_absent(blank: str | None) -> None:
+    """A blank or absent tenant is no tenant."""
+    assert tenant_name(blank) is None
+
+
+def test_a_tenant_need_not_be_a_text() -> None:
+    """A tenant that came as a number in JSON is carried as its digits."""
+    assert tenant_name(42) == "42"
+    assert tenant_name(" acme ") == "acme"
+
+
+def test_a_job_tells_where_the_session_runs() -> None:
+    """The dispatched job gives its own id, the room, the worker and the deployment."""
+    assert job_fields(Job()) == {
+        "job_id": "AJ_1",
+        "room_name": "call-_#_x",
+        "room_sid": "RM_1",
+        "worker_id": "AW_1",
+        "deployment": "v42",
+        "fake_job": False,
+    }
+    assert job_fields(None) == {}
+
+
+async def test_the_real_job_context_has_what_is_read_of_it() -> None:
+    """LiveKit's own `JobContext` answers like the stand-in of these tests."""
+    with real_job("AJ_2", job_metadata='{"tenant": "acme"}') as context:
+        fields = job_fields(context)
+        assert set(fields) == set(job_fields(Job()))
+        assert (fields["job_id"], fields["worker_id"], fields["fake_job"]) == ("AJ_2", "fake", True)
+        assert dispatch_metadata(context) == {"tenant": "acme"}
+        SessionIdentity(session_id="s", project="p", agent_id="a", started_at=0, **fields)
+
+
+def test_the_jobs_metadata_wins_over_the_rooms() -> None:
+    """Keys of both are kept; where both name one, the job's dispatch decides."""
+    job = Job(
+        room_metadata='{"tenant": "room", "agent": "dental"}',
+        job_metadata='{"tenant": "job", "lang": "de"}',
+    )
+    assert dispatch_metadata(job) == {"tenant": "job", "agent": "dental", "lang": "de"}
+    assert dispatch_metadata(None) == {}
+
+
+@pytest.mark.parametrize("metadata", ["", "  ", "plain words", "{", "[1]", '"text"', "7", "null"])
+def test_metadata_that_is_no_object_is_no_metadata(metadata: str) -> None:
+    """Rooms carry any text as metadata; only a JSON object has keys."""
+    assert dispatch_metadata(Job(room_metadata=metadata, job_metadata=metadata)) == {}
+
+
+@pytest.mark.parametrize(
+    ("filled_in", "room", "job", "expected"),
+    [
+        ("acme", {}, {}, "acme"),
+        ("acme", {"tenant": "other"}, {}, "acme"),
+        ("default", {}, {}, None),
+        ("default", {}, {"tenant": ""}, None),
+        ("default", {"tenant": "default"}, {}, "default"),
+        ("default", {}, {"tenant": "default"}, "default"),
+        (None, {"tenant": "acme"}, {}, None),
+        ("", {}, {}, None),
+    ],
+)
+def test_openrtcs_default_tenant_counts_only_when_the_dispatch_named_it(
+    filled_in: str | None, room: dict[str, Any], job: dict[str, Any], expected: str | None
+) -> None:
+    """OpenRTC's tenant "default" counts only where the dispatch metadata names it."""
+    dispatched = Job(room_metadata=json.dumps(room), job_metadata=json.dumps(job))
+    assert openrtc_tenant(Info(filled_in), dispatched) == expected
+
+
+def test_openrtcs_tenant_is_taken_as_it_is_without_a_job() -> None:
+    """Without a job nothing can tell whether "default" was given, so it stays."""
+    assert openrtc_tenant(Info("default"), None) == "default"
+    assert openrtc_tenant(object(), None) is None
