@@ -182,7 +182,7 @@ def _say_states(missing: Completeness) -> list[str]:
     """Return the sentence about calls that lack something, or may; none when calls are only open."""
     said = []
     if missing.short_sessions:
-        lack = "nobody can say how much"
+        lack = "how much is unknown"
         if missing.short_at_most is not None:
             lack = f"at most {money(missing.short_at_most)} {CURRENCY} missing"
         said.append(f"{counted(missing.short_sessions, 'call is', 'calls are')} short ({lack})")

@@ -65,8 +65,8 @@ def query(
     `by` is any of tenant, agent, agent_label, project, provider, model, modality, session and day.
     `where` holds conditions `name=value` on the same columns: the same name twice means either,
     different names mean all, `tenant=(none)` means without a tenant. `since` is included, `until` is
-    not. Rows come by cost, largest first and unpriced ones last, unless `sort` names a column, with
-    `:asc` or `:desc` behind it if its usual direction is not wanted; `top` keeps the first so many.
+    not. Rows come by cost, largest first and unpriced ones last, unless `sort` names a column, followed
+    by `:asc` or `:desc` for other than its usual direction; `top` keeps that many rows.
 
     Raises:
         BadQuestion: A column, moment or condition cannot be read. The ledger was not touched.

@@ -1,8 +1,8 @@
-"""The outbox of this host and the ledger: what waits in it is booked before a question, or beside it.
+"""Booking what workers without a server left in the outbox of this host.
 
-Workers without a server leave their messages in an outbox. `costs query` and `costs audit` book them
-before they answer, `costs outbox drain` without a question, `costs up` and `costs consume` while they
-run. One process at a time reads the outbox; another waits for it, as it wants to see what was booked.
+`costs query` and `costs audit` do it before they answer, `costs outbox drain` without a question, and
+`costs up` and `costs consume` do it while they run. One process at a time reads an outbox; a second
+one waits for it, because its answer should hold what the first has booked.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
     """Book what waits for the ledger of `data_dir`, or of the environment's.
 
     The outbox is `folder`, or the one that belongs to the data directory. Nothing is raised: what
-    cannot be booked goes on waiting, and the answer says why. An outbox that no ledger owns yet is
-    taken only for the ledger of the environment, or when its folder is named, so that a look at
-    some other ledger takes nothing.
+    cannot be booked goes on waiting, and the answer says why. Ownership is permanent, so an outbox
+    that no ledger owns yet is given only to the ledger of the environment, or to the one that is
+    asked for when the folder is named: a look at some other ledger changes nothing.
     """
     root = _directory(data_dir)
     may_own = folder is not None or root == _directory(None)

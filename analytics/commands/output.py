@@ -1,4 +1,4 @@
-"""Writing to standard output: the answer and nothing else, fitted to a terminal, whole anywhere else."""
+"""Writing an answer to standard output: fitted to a terminal, and all of it anywhere else."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Sort:
             raise UnknownColumn(name, allowed, role="sort column")
         if direction not in ("", "asc", "desc"):
             raise BadQuestion(f"sort {text!r} must end in :asc or :desc, or in neither")
-        # Money and amounts are wanted largest first, names and days in their own order.
+        # Money and amounts come largest first, names and days in their own order.
         self.descending = direction == "desc" or (not direction and name in MEASURES)
         self.name = name
         self.by = by

@@ -72,7 +72,7 @@ def _group(report: Report, name: str) -> Column:
 
 
 def _measures(report: Report) -> list[Column]:
-    """Return the columns worth showing, the most wanted first. A column of zeros is not."""
+    """Return the columns that hold anything but zeros, the most important first."""
     rows, total = (*report.rows, report.total), report.total
     columns = [
         Column(f"cost {report.currency}", money_column((row.cost for row in rows), UNPRICED))
