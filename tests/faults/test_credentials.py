@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
@@ -23,6 +25,13 @@ pytestmark = [
     # nats-py leaves the socket of a connection that was refused to the garbage collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Collect those sockets here, and not in whatever test comes later."""
+    yield
+    gc.collect()
 
 
 async def test_a_worker_that_is_denied_publishes_when_it_is_granted(

@@ -21,10 +21,11 @@ import pytest
 
 from tests.support import stream
 from tests.support.broker import Broker
-from tests.support.faulty_worker import ROOT, FaultyWorker
+from tests.support.faulty_worker import FaultyWorker
 from tests.support.load import Key, Totals, priced, totals
 from tests.support.loss import loss
 from tests.support.outcome import Stored, book, say, stored
+from tests.support.processes import ROOT
 from tests.support.publishing import adopted, files
 from tests.support.waiting import wait_until
 from voicecosts.producer.events import SessionEnded

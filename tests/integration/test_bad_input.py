@@ -12,33 +12,16 @@ from nats.js.errors import APIError
 
 from tests.support.booked import ledger
 from tests.support.broker import Broker
+from tests.support.events import PRODUCER, SUBJECT, reading
 from tests.support.waiting import until
 from voicecosts import connect, query
 from voicecosts.producer.capture.identity import new_session_id
-from voicecosts.producer.events import Batch, MeterReading, Quantities, encode, encode_event, now_us
-from voicecosts.producer.subjects import subject
-
-PRODUCER = "0123456789abcdef"
-SUBJECT = subject("prod", "dental", PRODUCER)
+from voicecosts.producer.events import Batch, MeterReading, encode, encode_event, now_us
 
 
-def reading(**changes: Any) -> MeterReading:
-    """Return a good reading of a session of its own, with changes."""
-    good = MeterReading(
-        session_id=new_session_id(now_us()),
-        number=1,
-        project="prod",
-        agent_id="dental",
-        agent_label="dental",
-        tenant="acme",
-        modality="llm",
-        provider="openai",
-        provider_raw="api.openai.com",
-        model="gpt-4.1-mini",
-        occurred_at=now_us(),
-        totals=Quantities(requests=1, input_tokens=100, output_tokens=10),
-    )
-    return msgspec.structs.replace(good, **changes)
+def fresh() -> MeterReading:
+    """Return a good reading of a session of its own, of today."""
+    return reading(1, session_id=new_session_id(now_us()), occurred_at=now_us())
 
 
 def with_event(event: object, *, version: int = 1) -> bytes:
@@ -49,17 +32,17 @@ def with_event(event: object, *, version: int = 1) -> bytes:
             "version": version,
             "producer_id": PRODUCER,
             "number": 1,
-            "events": [msgspec.Raw(encode_event(reading())), other],
+            "events": [msgspec.Raw(encode_event(fresh())), other],
         }
     )
 
 
 def changed(**fields: Any) -> dict[str, Any]:
     """Return a reading as a plain map, with fields that no `MeterReading` would take."""
-    return {**msgspec.msgpack.decode(encode_event(reading())), **fields}
+    return {**msgspec.msgpack.decode(encode_event(fresh())), **fields}
 
 
-WHOLE = encode(Batch(producer_id=PRODUCER, number=1, events=[reading()]))
+WHOLE = encode(Batch(producer_id=PRODUCER, number=1, events=[fresh()]))
 HUGE = "x" * 900_000
 
 CASES: dict[str, tuple[bytes, str, int]] = {

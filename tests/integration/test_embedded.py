@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.oracle import booked
-from tests.support.processes import READY, ROOT, CostsProcess
+from tests.support.processes import READY, ROOT, CostsProcess, program
 from tests.support.traffic import bill, calls
 from tests.support.waiting import wait_until
 from voicecosts.consumer.pricing import ListPrices, rate_by
@@ -30,15 +30,11 @@ class Worker:
 
     def __init__(self, folder: Path, seed: int, count: int, pace_s: float = 0.0) -> None:
         self.made = calls(seed, count)
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.support.embedded_worker"),
-                *map(str, (folder, seed, count, pace_s)),
-            ],
-            cwd=ROOT,
+        self.process = program(
+            "embedded_worker",
+            *(folder, seed, count, pace_s),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             start_new_session=True,
         )
 

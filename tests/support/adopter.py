@@ -11,25 +11,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
 
+from tests.support.processes import program
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.publishing.publisher import Publisher
-
-ROOT: Final = Path(__file__).parents[2]
 
 
 class Adopter:
     """The program below, started by a test."""
 
     def __init__(self, url: str, outbox: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.adopter", url, str(outbox)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        pipe = subprocess.PIPE
+        self.process = program("adopter", url, outbox, stdin=pipe, stdout=pipe)
 
     def heard(self) -> str:
         """Return its next line."""

@@ -20,13 +20,13 @@ from msgspec.structs import replace
 
 import voicecosts.consumer.broker.connection
 import voicecosts.consumer.store.ledger
+from tests.support.processes import program
 from voicecosts.analytics.commands import app
 from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.broker.connection import Group
 from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.store.ledger import Ledger
 
-ROOT: Final = Path(__file__).parents[2]
 GROUP_MESSAGES: Final = 20
 
 
@@ -37,17 +37,9 @@ class FaultyLedger:
         told = folder / "told"
         told.unlink(missing_ok=True)
         with (folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "tests.support.faulty_ledger",
-                    line,
-                    str(at),
-                    told,
-                    *arguments,
-                ],
-                cwd=ROOT,
+            self.process = program(
+                "faulty_ledger",
+                *(line, at, told, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -14,13 +14,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tests.support.load import Load
+from tests.support.processes import program
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import MeterReading, decode
 from voicecosts.producer.outbox.backlog import Held
@@ -28,8 +28,6 @@ from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.process import PROCESS
 from voicecosts.producer.publishing.publisher import Publisher
-
-ROOT: Final = Path(__file__).parents[2]
 
 
 class FaultyWorker:
@@ -39,13 +37,12 @@ class FaultyWorker:
         self, url: str, outbox: Path, diary: Path, *options: str, within: Sequence[str] = ()
     ) -> None:
         self.diary = diary
-        arguments = [url, str(outbox), str(diary), *options]
-        self.process = subprocess.Popen(
-            [*within, sys.executable, "-m", "tests.support.faulty_worker", *arguments],
-            cwd=ROOT,
+        self.process = program(
+            "faulty_worker",
+            *(url, outbox, diary, *options),
+            within=within,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
         )
 
     def lines(self) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""`costs` as a process of its own."""
+"""`costs`, and the programs of this folder, as processes of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from tests.support.waiting import wait_until
 
@@ -100,6 +100,14 @@ class CostsProcess:
     ) -> None:
         if not self.ended():
             self.kill()
+
+
+def program(
+    name: str, *arguments: object, within: Sequence[str] = (), **options: Any
+) -> subprocess.Popen[str]:
+    """Start the program `tests.support.<name>`; `within` is a command that runs it."""
+    command = [*within, sys.executable, "-m", f"tests.support.{name}", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, **options)
 
 
 def _clean_environ() -> dict[str, str]:

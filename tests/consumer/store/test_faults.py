@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import IO, Final
 
@@ -11,20 +10,17 @@ import duckdb
 import pytest
 
 from tests.support.oracle import booked, count, expected, rate
+from tests.support.processes import program
 from tests.support.traffic import Traffic, traffic
 from voicecosts.consumer.errors import LedgerClosed, LedgerWriteFailed
 from voicecosts.consumer.store.ledger import Ledger
 
-ROOT: Final = Path(__file__).parents[3]
 GROUP: Final = 3
 
 
 def start(folder: Path, seed: int, *options: object) -> subprocess.Popen[str]:
     """Start a ledger that applies the traffic of a seed."""
-    command = [sys.executable, "-m", "tests.support.ledger_process", folder, seed, *options]
-    return subprocess.Popen(
-        [str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    return program("ledger_process", folder, seed, *options, stdout=subprocess.PIPE)
 
 
 def lines(process: subprocess.Popen[str]) -> IO[str]:
