@@ -1,7 +1,7 @@
 """Read a message: the events that can be booked, and dead letters for everything else.
 
 Whatever the bytes are, reading them never raises, and takes time and memory in proportion to
-their length. One bad event costs that event only: the good ones beside it survive.
+their length. A bad event is a dead letter alone: the good ones of the same batch are booked.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Refused(Struct, frozen=True):
 
 
 class _Version(Struct):
-    """The one thing a batch of any version tells."""
+    """The one field that a batch of any version has."""
 
     version: Ordinal = VERSION
 
@@ -76,7 +76,7 @@ class _Tag(Struct):
 
 
 class _Whose(Struct):
-    """As much of an unreadable event as names its session."""
+    """The fields that tell the session of an unreadable event."""
 
     type: Literal["meter_reading", "session_ended"]
     session_id: SessionId
@@ -115,9 +115,9 @@ def read(message: Message) -> tuple[Delivery | None, list[DeadLetter]]:
 def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
     """Return dead letters for events that were read but cannot be booked.
 
-    Each keeps the bytes that came in, with fields that we do not know. Where they cannot be cut
-    out (a batch of many thousand events, nesting to the very limit), the event as we understood it
-    has to do.
+    Each keeps the bytes that were received, with fields that we do not know. Where they cannot be
+    cut out of the batch (many thousand events, nesting at the limit), the decoded event is encoded
+    again.
     """
     if not refused:
         return []
@@ -184,7 +184,7 @@ def _attributed(letter: DeadLetter, raw: msgspec.Raw, project: str) -> DeadLette
 
 
 def _owned(delivery: Delivery, project: str) -> tuple[Delivery, list[DeadLetter]]:
-    """Part the events that the subject's project may report from those it may not."""
+    """Separate the events that the subject's project may report from those it may not."""
     names = {event.project for _, event in delivery.events}
     ours = {name for name in names if token(name) == project}
     good: list[tuple[int, Event]] = []

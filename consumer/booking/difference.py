@@ -54,8 +54,8 @@ class Reading(Struct, frozen=True):
 class MeterState(Struct, frozen=True):
     """What the ledger holds for a meter. `number` is of the highest reading seen.
 
-    It is derivable from the ledger's rows, except that a reading which added nothing left no row:
-    its number is forgotten with the cache, and meeting it again adds nothing again.
+    It can be derived from the ledger's rows, except that a reading which added nothing left no row:
+    its number is lost with the cache, and the same reading then adds nothing again.
     """
 
     number: int = 0
@@ -189,8 +189,8 @@ def book(
 def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
     """Return what a refused reading may have been worth at most: all that its totals cost.
 
-    `None` when not all of it has a price that a row can hold: then nobody can say. A meter that
-    ran backwards may have begun to count anew, so what is booked of it is not taken off.
+    `None` when not all of it has a price that a row can hold: then it is unknown. A meter that ran
+    backwards may have been counted from zero again, so what is booked of it is not subtracted.
     """
     rated = rate(
         reading.meter,
@@ -204,7 +204,7 @@ def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
 
 
 def holds(state: MeterState, reading: Reading) -> bool:
-    """Whether the ledger has all that a reading says, or more because a later one came first."""
+    """Return whether the ledger has all that a reading says, or more from a later one."""
     pairs = zip(astuple(state.totals), astuple(reading.totals), strict=True)
     return _reported(reading, state) <= state.reported_cost and all(
         held >= read for held, read in pairs
@@ -218,7 +218,7 @@ def _added(totals: Quantities, booked: Quantities) -> dict[str, int]:
 
 
 def _reported(reading: Reading, state: MeterState) -> Decimal:
-    """Return what the provider says it charged so far; a silent reading says nothing new."""
+    """Return what the provider reported so far; a reading without a figure changes nothing."""
     return state.reported_cost if reading.reported_cost is None else Decimal(reading.reported_cost)
 
 

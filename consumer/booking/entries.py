@@ -1,8 +1,8 @@
-"""Everything that one transaction is going to add, collected event by event. It writes nothing.
+"""The rows of one transaction, collected event by event. Nothing is written here.
 
 Each kind of event has its rule against repetition: a reading books only what its meter moved, a
 session starts once, an end counts if its number is higher than the last one's. Reports, notes and
-dead letters are compared with the rows when they are inserted.
+dead letters are compared with existing rows when they are inserted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNSEEN = MeterState()
 
 
 class StartRow(Struct, frozen=True):
-    """A session's start, and the producer that told of it."""
+    """A session's start, and the producer that reported it."""
 
     start: SessionStarted
     producer_id: str
@@ -48,8 +48,8 @@ class StartRow(Struct, frozen=True):
 class Entries:
     """The rows of one transaction, and the sessions as they will be after it.
 
-    `sessions` must hold every session of what is added. They belong to this object until the
-    transaction has committed; without a commit they are thrown away.
+    `sessions` must hold every session of the events that are added. They are changed here, so they
+    must be copies: they are kept after a commit and discarded without one.
     """
 
     def __init__(self, sessions: dict[str, SessionState], rate: Rate) -> None:
@@ -72,7 +72,7 @@ class Entries:
         self.dead_letters += refuse(delivery, refused)
 
     def refuse(self, letters: list[DeadLetter], delivery: Delivery | None) -> None:
-        """Add what of a message could not be read, and note whose it is where that is known."""
+        """Add the dead letters of a message, and a note for each whose session is known."""
         self.dead_letters += letters
         producer_id = "" if delivery is None else delivery.producer_id
         self.notes += [
@@ -113,7 +113,7 @@ class Entries:
         *,
         final: bool = False,
     ) -> Refusal | None:
-        """Book what can be booked. An end may have refusals of several meters: they become one."""
+        """Book what can be booked. The refusals of several meters of an end become one."""
         refusals: list[Refusal] = []
         doubts: list[Doubt] = []
         read = readings(delivery, event)

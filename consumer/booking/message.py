@@ -1,7 +1,7 @@
-"""What comes in from the stream, and what became of it.
+"""The messages that the ledger receives, and what it made of them.
 
-Nothing that came in is ever thrown away: it is booked, it adds nothing because it is known
-already, or it becomes a dead letter with a stable reason, a detail for a person, and its bytes.
+Nothing that is received is discarded: it is booked, it adds nothing because it is known already, or
+it becomes a dead letter with a stable reason, a detail for a person, and its bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAX_DETAIL = 400
 
 
 class Message(Struct, frozen=True):
-    """One message of the stream: where it was published, its place in the stream, its bytes."""
+    """One message of the stream: its subject, its sequence in the stream, its bytes."""
 
     subject: str
     sequence: int
@@ -29,7 +29,7 @@ class Reason(StrEnum):
     """Why something could not be booked. The codes are public: they never change their meaning."""
 
     NOT_A_BATCH = "not_a_batch"  # truncated, garbage, no batch of ours
-    NEWER_VERSION = "newer_version"  # kept for a ledger that knows this version
+    NEWER_VERSION = "newer_version"  # kept for a ledger that reads this version
     FOREIGN_SUBJECT = "foreign_subject"
     UNKNOWN_EVENT = "unknown_event"
     INVALID_EVENT = "invalid_event"  # wrong type, out of range, too long, a field is missing
@@ -41,8 +41,8 @@ class Reason(StrEnum):
 class DeadLetter(Struct, frozen=True):
     """Something that could not be booked: `index` is its place in the batch of the message.
 
-    `session_id` is given when an unreadable reading or end can be read so far, and then `number`,
-    unless that is unreadable too (0).
+    `session_id` is given where it can be read of an unreadable reading or end; `number` as well, or
+    0 where that is unreadable too.
     """
 
     subject: str
@@ -56,9 +56,9 @@ class DeadLetter(Struct, frozen=True):
 
 
 class Applied(Struct, frozen=True, kw_only=True):
-    """What the ledger was given, and how many rows that added.
+    """How many messages and events were applied, and how many rows of each kind they added.
 
-    Known things add nothing: applying the same messages again has all row counts at zero.
+    Applying the same messages again adds none.
     """
 
     messages: int
@@ -72,11 +72,11 @@ class Applied(Struct, frozen=True, kw_only=True):
 
     @property
     def rows(self) -> int:
-        """All rows added."""
+        """The number of all rows added."""
         sessions = self.session_starts + self.session_ends + self.session_notes
         return self.bookings + sessions + self.producer_reports + self.dead_letters
 
 
 def shorten(detail: str) -> str:
-    """Return `detail` at a length that a person reads; bytes are kept in the payload anyway."""
+    """Return `detail` cut to a length that a person reads; the payload keeps all bytes."""
     return detail if len(detail) <= _MAX_DETAIL else detail[: _MAX_DETAIL - 1] + "…"

@@ -1,7 +1,7 @@
-"""What is noted of a session beside its bookings, so that nobody takes it for whole when it is not.
+"""Notes on a session beside its bookings, so that an incomplete session is not called complete.
 
-A note is made only where something is out of the ordinary. Readings and ends come in any order and
-any number of times: the same event makes the same notes, and the ledger keeps each of them once.
+A note is made only where something is unusual. Readings and ends come in any order and any number
+of times: the same event makes the same notes, and the ledger keeps each of them once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Note(Struct, frozen=True):
 
 
 class Doubt(Struct, frozen=True):
-    """Why a meter is not in the ledger as an event says, and what that is worth at most."""
+    """Why the ledger differs from an event on a meter, and what that is worth at most."""
 
     reason: str
     at_most: Decimal | None
@@ -48,16 +48,17 @@ class Doubt(Struct, frozen=True):
 
 
 def overtaken(session: SessionState) -> bool:
-    """Whether readings that were made after the end of a session came before it."""
+    """Return whether readings made after the end of a session were booked before it."""
     return any(state.number > session.ended for state in session.meters.values())
 
 
 def disagreements(
     finals: list[Reading], session: SessionState, refused: set[Meter], rate: Rate
 ) -> Iterator[Doubt]:
-    """Yield a doubt for each meter that the ledger holds otherwise than a booked end says.
+    """Yield a doubt for each meter on which the ledger differs from a booked end.
 
-    More is no disagreement where a later reading came first; a meter that the end does not name is.
+    More than the end says is no difference where a later reading came first; a meter that the end
+    does not name is one.
     """
     for final in finals:
         if final.meter not in refused and not holds(session.meters[final.meter], final):
@@ -69,7 +70,7 @@ def disagreements(
 
 
 def summed(doubts: list[Doubt]) -> Iterator[tuple[str, str | None]]:
-    """Yield each reason once, with what its doubts are worth together, if all of them say so."""
+    """Yield each reason once, with the sum of its doubts if all of them have an amount."""
     for reason in dict.fromkeys(doubt.reason for doubt in doubts):
         amounts = [doubt.at_most for doubt in doubts if doubt.reason == reason]
         known = [amount for amount in amounts if amount is not None]

@@ -1,7 +1,7 @@
-"""What the ledger knows of each session, and a bounded cache of the sessions that are active.
+"""The state of each session, and a bounded cache of the sessions that are active.
 
-The cache is only speed: all of it can be derived from the rows. It holds committed knowledge and
-nothing else, so whoever changes a session works on a copy and hands it back after the commit.
+The cache is only for speed: all of it can be derived from the rows. It holds committed state only,
+so a session is changed on a copy, which is handed back after the commit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SessionState(Struct):
 class ActiveSessions:
     """The most recently used sessions, each with all its meters.
 
-    A session that is in here is known completely: a meter it does not list has no rows.
+    A session in the cache is known completely: a meter that it does not list has no rows.
     """
 
     def __init__(self, limit: int = CACHED_SESSIONS) -> None:
@@ -50,7 +50,7 @@ class ActiveSessions:
         return len(self._sessions)
 
     def copies(self, session_ids: Iterable[str]) -> tuple[dict[str, SessionState], list[str]]:
-        """Return copies of the sessions that are known here, and the ids of those that are not."""
+        """Return copies of the sessions in the cache, and the ids of those that are not in it."""
         known: dict[str, SessionState] = {}
         unknown: list[str] = []
         for session_id in session_ids:
@@ -62,7 +62,7 @@ class ActiveSessions:
         return known, unknown
 
     def keep(self, sessions: dict[str, SessionState]) -> None:
-        """Take over what was committed, and forget what was used least recently."""
+        """Store committed sessions, and drop those that were used least recently."""
         for session_id, session in sessions.items():
             self._sessions.pop(session_id, None)
             self._sessions[session_id] = session

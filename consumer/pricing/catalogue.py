@@ -2,7 +2,7 @@
 
 Only the data bundled with the installed version is read: no updater, no snapshot that another part
 of the process installed, so one version of the package gives one answer. The package is an extra
-and takes half a second to load, hence this module is imported only by who looks prices up.
+and takes half a second to load, so this module is imported when prices are looked up.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def find(list_id: str, modality: str, model: str) -> Row | Unpriced:
 
     A list may fall back to the list of the vendor whose models it resells (Azure to OpenAI, Google
     to Anthropic), as the package says; the row then carries the vendor's name, so a ledger shows
-    whose price it was. A match that the guard refuses does not end the search.
+    whose price it was. A match that `explains` refuses does not end the search.
     """
     refused: str | None = None
     for name in spellings(list_id, modality, model):

@@ -88,9 +88,9 @@ def explains(list_id: str, row: ModelInfo, name: str) -> bool:
             loose.add(text)
     if name in spelled:
         return True
-    # A prefix that is only the root of the row's own name ("ink" of "ink-2") vouches for nothing.
-    vouching = spelled | {text for text in loose if not _is_root(text, row_id)}
-    return any(_is_build_of(text, name, list_id) for text in vouching)
+    # A prefix that is only the root of the row's own name ("ink" of "ink-2") proves nothing.
+    proving = spelled | {text for text in loose if not _is_root(text, row_id)}
+    return any(_is_build_of(text, name, list_id) for text in proving)
 
 
 def _clauses(match: MatchLogic) -> Iterator[MatchLogic]:

@@ -2,8 +2,8 @@
 
 LiveKit plugins name a brand ("ElevenLabs"), a product ("Amazon Polly") or the host they call
 ("api.groq.com"); OpenTelemetry has its own spellings ("gcp.vertex_ai"). Only labels listed here
-have a price list: a host that nobody knows may be a proxy with prices of its own, so it never
-falls back to the brand that its name reminds of.
+have a price list: an unknown host may be a proxy with prices of its own, so it is never taken for
+the brand that its name resembles.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ _HOST: Final = re.compile(
 def price_list(provider: str, provider_raw: str) -> str | None:
     """Return the price list's id for a provider, `None` when there is none.
 
-    What the plugin itself said (`provider_raw`) decides where it is known or is a host; the
-    normalised name serves where the plugin said nothing useful.
+    The plugin's own label (`provider_raw`) decides where it is known or is a host; otherwise the
+    normalised name does.
     """
     known = _list(provider_raw)
     if known is not None or _is_host(provider_raw):

@@ -1,7 +1,7 @@
 """Under which names the price list may know a model that LiveKit named.
 
-The two name spaces differ in few, documented ways, and each has its line here. A name that says
-nothing ("unknown", from a plugin that hides its model) is only translated where the provider sells
+The two name spaces differ in few, documented ways, and each has its line here. A name without
+content ("unknown", from a plugin that hides its model) is translated only where the provider sells
 exactly one such product.
 """
 
