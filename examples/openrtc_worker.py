@@ -1,4 +1,4 @@
-"""A worker on OpenRTC. Whoever has one adds one observer; everything else stays as it is.
+"""A worker on OpenRTC with one observer added; everything else is as without it.
 
 Start it as any other: `pip install openrtc`, then `python examples/openrtc_worker.py dev`, with
 COSTS_SERVERS as `costs up` prints it.

@@ -42,7 +42,7 @@ class Outlet(Protocol):
         """Return how many readings of a session were coalesced, and forget the count."""
 
     def count_unattributed(self) -> None:
-        """Count a usage event that sessions of several outlets could have caused."""
+        """Count a usage event that more than one session could have caused."""
 
 
 class Attachment:
@@ -62,7 +62,7 @@ class Attachment:
         self.meters = Meters(identity)
         self.closed = asyncio.Event()
         self.finalised = False
-        self.unknown_metrics: set[str] = set()
+        self._unknown_metrics: set[str] = set()
         self._outlet = outlet
         self._on_detached = on_detached
         self._tap = Tap(
@@ -91,10 +91,10 @@ class Attachment:
         self.session.on("speech_created", self._on_speech)
         self.session.on("close", self._on_close)
 
-    def finalise(self, *, status: str, reason: str) -> bool:
-        """Publish the end with every meter's totals, once; return whether this call did it."""
+    def finalise(self, *, status: str, reason: str) -> None:
+        """Publish the end with every meter's totals; a second call does nothing."""
         if self.finalised:
-            return False
+            return
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
             self._book_unreported(speech_id)
@@ -106,7 +106,6 @@ class Attachment:
                 coalesced=self._outlet.coalesced_of(self.session_id),
             )
         )
-        return True
 
     def detach(self) -> None:
         """Stop listening; safe to call twice."""
@@ -121,8 +120,8 @@ class Attachment:
         try:
             usage = usage_of(metrics, now_us=now_us(), speech_id=speech_id)
         except UnknownMetricsError as error:
-            if error.kind not in self.unknown_metrics:
-                self.unknown_metrics.add(error.kind)
+            if error.kind not in self._unknown_metrics:
+                self._unknown_metrics.add(error.kind)
                 logger.warning("%s; its usage is missing from the costs of this session", error)
             return
         if usage is not None:

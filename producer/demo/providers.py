@@ -111,7 +111,7 @@ class _Answer(LLMStream):
         call = call_in(" ".join(texts))
         reply, calls = llm.plan(_last_input(self._chat_ctx), self._chat_ctx)
         if reply and not call_in(reply):
-            reply += f" #{call}#"  # so that the voice, too, knows whose words these are
+            reply += f" #{call}#"  # so that the TTS knows the call as well
         prompt = 20 + sum(len(text) for text in texts) // 4
         usage = CompletionUsage(
             prompt_tokens=prompt,
