@@ -174,6 +174,9 @@ class Connection:
             self._enter(ConnectionState.NOT_CONNECTED, _words(self._last_error or error))
             await self._close(client)
             raise NotNow("not connected") from error
+        except asyncio.CancelledError:
+            await self._close(client)
+            raise
         return client
 
     async def _timed_out(self, client: Client) -> None:

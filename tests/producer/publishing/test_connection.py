@@ -179,3 +179,26 @@ async def test_credentials_that_cannot_be_read_are_not_now(broker: Broker, tmp_p
     with pytest.raises(NotNow):
         await connection.publish(MESSAGE)
     assert connection.state is ConnectionState.NOT_CONNECTED
+
+
+async def test_a_connect_that_is_cancelled_leaves_no_socket_open() -> None:
+    """A publisher that ends while it connects to a silent server closes what it opened."""
+    accepted, closed = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload": 1048576, "headers": true}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        accepted.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        config = ProducerConfig(project="tests", servers=(f"nats://127.0.0.1:{port}",))
+        publishing = asyncio.create_task(Connection(config).publish(MESSAGE))
+        async with asyncio.timeout(20):
+            await accepted.wait()
+            publishing.cancel()
+            await asyncio.wait({publishing})
+            await closed.wait()
