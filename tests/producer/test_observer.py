@@ -196,7 +196,7 @@ async def _assert_whole(bus: Broker, *, calls: int) -> None:
 
 
 def test_a_process_that_exits_without_closing_its_session_publishes_its_totals(
-    shared_broker: Broker,
+    broker: Broker,
 ) -> None:
     """At interpreter exit live sessions are finalised and published, for a bounded time."""
     program = textwrap.dedent("""
@@ -216,9 +216,9 @@ def test_a_process_that_exits_without_closing_its_session_publishes_its_totals(
 
         asyncio.run(main())
     """)
-    asyncio.run(stream.declare(shared_broker.url))
-    subprocess.run([sys.executable, "-c", program, shared_broker.url], check=True, timeout=60)
-    stored = asyncio.run(stream.events(shared_broker.url, "costs.v1.exit."))
+    asyncio.run(stream.declare(broker.url))
+    subprocess.run([sys.executable, "-c", program, broker.url], check=True, timeout=60)
+    stored = asyncio.run(stream.events(broker.url, "costs.v1.exit."))
     (end,) = of(SessionEnded, stored)
     assert end.meters[0].totals.requests == 1
     assert (end.status, end.reason) == ("cancelled", "process exit")

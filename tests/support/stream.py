@@ -85,7 +85,7 @@ async def _publish_some(url: str, waiting: list[Batch]) -> None:
         pass
 
     client = await nats.connect(
-        url, error_cb=quiet, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=2
+        url, error_cb=quiet, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=10
     )
     try:
         stream = client.jetstream()
