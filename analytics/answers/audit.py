@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    import duckdb
-
+    from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
 TOP: Final = 20
@@ -216,7 +215,7 @@ def answer(
 
 
 def _totals(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     snapshot: Snapshot,
     question: Question,
     moment: datetime | None,
@@ -237,7 +236,7 @@ def _totals(
 
 
 def _listed(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     snapshot: Snapshot,
     question: Question,
     moment: datetime | None,

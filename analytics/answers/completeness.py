@@ -18,9 +18,8 @@ from voicecosts.analytics.numbers import age, clock, counted, money
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
-    import duckdb
-
     from voicecosts.analytics.question.filters import Selection
+    from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
 _NAMED: Final = 3
@@ -48,7 +47,7 @@ _HELD: Final = "SELECT min(occurred_at), max(occurred_at) FROM usage"
 
 
 def completeness(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     snapshot: Snapshot,
     selection: Selection,
     *,
@@ -71,7 +70,7 @@ def completeness(
     )
 
 
-def as_of(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> datetime | None:
+def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:
     """Return the moment the snapshot speaks of, or None when its ledger has received nothing.
 
     The ledger moves its status on while nothing happens, so the status wins while it speaks of this
@@ -84,7 +83,7 @@ def as_of(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> datetime
     return moment if moment > BEFORE_ALL else None
 
 
-def nothing_found(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
+def nothing_found(connection: Connection, snapshot: Snapshot) -> str:
     """Return the sentence for a question without any row: what there is instead, what to do."""
     [(first, last)] = read(
         connection, snapshot.path, _HELD, row=tuple[datetime | None, datetime | None]
@@ -144,7 +143,7 @@ def losses(missing: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple
 
 
 def _unpriced(
-    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, selection: Selection
+    connection: Connection, snapshot: Snapshot, selection: Selection
 ) -> tuple[Unpriced, ...]:
     columns = "modality, provider, model, unpriced_reason"
     statement = (

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    import duckdb
-
+    from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
 _MICROS: Final = Decimal(1_000_000)
@@ -136,7 +135,7 @@ def answer(
 
 
 def _measure(
-    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, question: Question
+    connection: Connection, snapshot: Snapshot, question: Question
 ) -> tuple[Row, list[Row], int]:
     """Return the total, the rows in their order, and how many rows there would be without `top`.
 

@@ -15,9 +15,8 @@ from msgspec import Struct
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
-    import duckdb
-
     from voicecosts.analytics.question.filters import Selection
+    from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
 OPEN_FOR: Final = timedelta(hours=1)
@@ -78,7 +77,7 @@ class StateCounts(Struct, frozen=True, kw_only=True):
 
 
 def count_states(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     snapshot: Snapshot,
     selection: Selection,
     moment: datetime | None,

@@ -29,8 +29,7 @@ from voicecosts.analytics.errors import AnalyticsError, require
 from voicecosts.analytics.snapshot.connection import connect
 
 if TYPE_CHECKING:
-    import duckdb
-
+    from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.producer.demo.calls import Billed
 
 CALLS: Final = 42
@@ -99,7 +98,7 @@ def demo(
         )
 
 
-def compare(ledger: duckdb.DuckDBPyConnection, billed: Iterable[Billed]) -> tuple[list[str], int]:
+def compare(ledger: Connection, billed: Iterable[Billed]) -> tuple[list[str], int]:
     """Return the differences as sentences, and how many quantities were compared.
 
     Every quantity of every group is compared, and a group that only one side knows is a difference.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    Connection = duckdb.DuckDBPyConnection
+
 SCHEMA_VERSION: Final = 2
 """The newest schema that this version can read."""
 
@@ -46,7 +48,7 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     return open_newest(data_dir)[0]
 
 
-def open_newest(where: str | Path | None) -> tuple[duckdb.DuckDBPyConnection, Snapshot]:
+def open_newest(where: str | Path | None) -> tuple[Connection, Snapshot]:
     """Return a checked connection together with the snapshot that it reads."""
     for _ in range(_OPEN_ATTEMPTS - 1):
         snapshot = locate(where)
@@ -61,7 +63,7 @@ def open_newest(where: str | Path | None) -> tuple[duckdb.DuckDBPyConnection, Sn
 
 
 def read(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     path: Path,
     sql: str,
     parameters: Sequence[object] = (),
@@ -81,7 +83,7 @@ def read(
         raise NotALedger(path, str(error)) from error
 
 
-def _open(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
+def _open(snapshot: Snapshot) -> Connection:
     import duckdb  # noqa: PLC0415 - costs 60 ms and must not slow `costs --help`
 
     with _translated(snapshot.path):
@@ -94,7 +96,7 @@ def _open(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _check_version(connection: Connection, path: Path) -> None:
     [(found,)] = read(connection, path, _VERSION, row=tuple[int])
     if found > SCHEMA_VERSION:
         raise LedgerNewer(path, found, SCHEMA_VERSION)
