@@ -18,6 +18,7 @@ from livekit.agents import (
     function_tool,
     get_job_context,
     llm,
+    tts,
 )
 from livekit.agents.voice import agent_activity
 
@@ -338,9 +339,21 @@ async def test_an_agent_task_inside_a_tool_is_counted_once() -> None:
         assert labels == {"clerk", "consent"}
 
 
+class Halting(ScriptedTTS):
+    """Goes silent in the middle of a long speech, and stays so until it is interrupted."""
+
+    spoken = 0
+
+    def speak(self, emitter: tts.AudioEmitter, text: str) -> int:
+        """Speak, and halt when it was much."""
+        self.spoken += len(text)
+        self.pause_s = 3600.0 if self.spoken > 200 else 0.0
+        return super().speak(emitter, text)
+
+
 async def test_an_interrupted_speech_is_estimated_on_a_meter_of_its_own() -> None:
     """LiveKit reports nothing for a speech that is cut off; the estimate never mixes with usage."""
-    shared = Shared(tts=ScriptedTTS(pause_s=0.05, samples_per_character=160))
+    shared = Shared(tts=Halting(samples_per_character=160))
 
     async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
         await session.run(user_input=f"#{call}# first")
