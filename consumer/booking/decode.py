@@ -1,7 +1,7 @@
 """Read a message: the events that can be booked, and dead letters for everything else.
 
 Whatever the bytes are, reading them never raises, and takes time and memory in proportion to
-their length. A bad event is a dead letter alone: the good ones of the same batch are booked.
+their length. Only the bad events of a batch become dead letters; the good ones are booked.
 """
 
 from __future__ import annotations

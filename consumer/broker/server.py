@@ -61,7 +61,7 @@ class PrivateBroker:
 
     @property
     def log_path(self) -> Path:
-        """The log of the server; each start begins it anew."""
+        """The log of the server; each start begins a new one."""
         return self._folder / "server.log"
 
     def start(self) -> Self:

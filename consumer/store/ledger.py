@@ -90,7 +90,7 @@ class Ledger:
         """Open the ledger of `data_dir`, creating it if need be, and publish a snapshot.
 
         With `embedded` it is opened to book what waits and to be closed again: what changed is
-        published when it is closed, and readers are told that nobody needs to run.
+        published when it is closed, and readers are told that no ledger has to run.
 
         Raises:
             LedgerInUse: Another process has it open.

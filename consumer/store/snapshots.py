@@ -97,7 +97,7 @@ class Snapshots:
         began = self._clock.ticks()
         try:
             with translated(self._layout.ledger):
-                # 1. The file records its moment and number. If we die, the next publish does so anew.
+                # 1. The file records its moment and number. If we die, the next publish does it again.
                 self._connection.begin()
                 write_state(
                     self._connection, as_of_us=micros(now), sequence=sequence, snapshot=number

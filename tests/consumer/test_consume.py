@@ -219,7 +219,9 @@ class TestAccidents:
             with pytest.raises(LedgerInUse):
                 await consume(config, asyncio.Event(), waits=QUICK)
 
-    async def test_no_broker_lets_go_of_the_ledger(self, broker: Broker, tmp_path: Path) -> None:
+    async def test_a_start_without_a_broker_releases_the_ledger(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
         """A start that fails leaves nothing locked behind."""
         broker.stop()
         config = config_of(broker, tmp_path / "d")

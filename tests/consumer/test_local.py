@@ -44,7 +44,7 @@ class Log:
         del self.waiting[: self._read]
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to close."""
 
 
 class Interrupted(Log):
@@ -156,7 +156,7 @@ def test_nothing_is_booked_from_a_log_that_is_not_ours(tmp_path: Path) -> None:
 
 
 class TestReaders:
-    def test_an_embedded_ledger_says_that_nobody_needs_to_run(self, tmp_path: Path) -> None:
+    def test_an_embedded_ledger_says_that_it_need_not_run(self, tmp_path: Path) -> None:
         """Readers must not be told to start something."""
         open_and_book(tmp_path, Log(offered()))
         told = heartbeat(tmp_path)
@@ -181,12 +181,12 @@ class TestReaders:
         assert heartbeat(tmp_path)["snapshot"] == before["snapshot"]
 
     def test_after_a_death_the_next_one_publishes_what_was_booked(self, tmp_path: Path) -> None:
-        """Between commit and snapshot nobody may believe the old snapshot to be whole."""
+        """Between commit and snapshot no reader may take the old snapshot for complete."""
         open_and_book(tmp_path, Log(offered()[:10]))
         ledger = Ledger.open(tmp_path, rate_by(ListPrices()), embedded=True)
         for where, data in offered():
             ledger.apply([Message(where, NO_SEQUENCE, data)])
-        # As a kill does: locks and files are let go of, and nothing is published or said.
+        # As a kill does: locks and files are released, and nothing is published or written.
         ledger._connection.close()
         ledger._lock.release()
         assert booked(tmp_path) != bill(CALLS)

@@ -254,7 +254,7 @@ class TestReportedCost:
         assert row.reported_cost == "0.25"
 
     def test_a_silent_reading_reports_nothing_and_changes_nothing(self) -> None:
-        """A provider that says nothing has not said zero."""
+        """A reading without a reported cost does not report zero."""
         state = MeterState(1, Quantities(input_tokens=5), reported_cost=Decimal("0.5"))
         result = book(one(2, input_tokens=6), state, rate)
         assert not isinstance(result, Refusal)

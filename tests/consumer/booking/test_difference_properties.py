@@ -27,7 +27,7 @@ DELIVERY = Delivery(Message(SUBJECT, 1, b""), PRODUCER, 1, [])
 
 
 def booked_from(events: list[Event], forget: set[int]) -> list[Booking]:
-    """Book events one by one; before those in `forget` the states are derived from the rows anew."""
+    """Book events one by one; before those in `forget` the states are derived from the rows again."""
     rows: list[Booking] = []
     states: dict[Meter, MeterState] = {}
     for place, event in enumerate(events):
@@ -44,7 +44,7 @@ def booked_from(events: list[Event], forget: set[int]) -> list[Booking]:
 
 
 def derived(rows: list[Booking]) -> dict[Meter, MeterState]:
-    """Sum rows up into states, as a ledger does that starts anew."""
+    """Sum rows up into states, as a ledger does when it is opened."""
     states: dict[Meter, MeterState] = {}
     for row in rows:
         before = states.get(row.meter, MeterState())

@@ -349,7 +349,9 @@ class TestStart:
         async with feeding(config) as feed:
             assert (await feed.next_group()).waiting == 0
 
-    async def test_a_stranger_in_the_inbox_is_ignored(self, broker: Broker) -> None:
+    async def test_a_message_of_another_sender_in_the_inbox_is_ignored(
+        self, broker: Broker
+    ) -> None:
         """What did not come from the stream is no message, even with somewhere to reply to."""
         async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
             assert feed._link is not None

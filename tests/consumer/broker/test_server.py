@@ -1,4 +1,4 @@
-"""The private broker of `costs up`: alone on its folder, found again, and gone when we are."""
+"""The private broker of `costs up`: one on a folder, found again, and ended when we end."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class TestStart:
             await client.close()
 
     def test_it_listens_on_loopback_only(self, tmp_path: Path) -> None:
-        """A private broker is nobody's business on the network."""
+        """A private broker cannot be reached from the network."""
         with PrivateBroker(tmp_path):
             listening = psutil.Process(server_pid(tmp_path)).net_connections(kind="inet")
         assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
 
     def test_its_secrets_are_the_owners_alone(self, tmp_path: Path) -> None:
-        """The token stands in files that only their owner may read, and on no command line."""
+        """The token is in files that only their owner may read, and on no command line."""
         with PrivateBroker(tmp_path) as broker:
             for name in ("nats/token", "nats/nats.conf", "nats/server.log", "up.json"):
                 assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600, name
@@ -118,7 +118,7 @@ class TestStart:
             with pytest.raises(BrokerFailed, match="address already in use") as caught:
                 PrivateBroker(tmp_path, port=taken.getsockname()[1]).start()
         assert str(tmp_path / "nats" / "server.log") in str(caught.value)
-        with PrivateBroker(tmp_path):  # and it has let go of the folder
+        with PrivateBroker(tmp_path):  # and it has released the folder
             pass
 
     def test_only_the_main_thread_starts_one(self, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ class TestLock:
             assert json.loads((tmp_path / "up.json").read_text())["servers"] == broker.url
 
     def test_the_lock_lives_as_long_as_the_server(self, tmp_path: Path) -> None:
-        """Even if our own handle were lost, nobody else gets the store before the server is gone."""
+        """Even if our own handle were lost, no other process gets the store before the server ended."""
         broker = PrivateBroker(tmp_path).start()
         server = server_pid(tmp_path)
         os.close(broker._lock_fd)
@@ -226,23 +226,23 @@ class TestLock:
         with PrivateBroker(tmp_path):
             assert not runs(orphan)
 
-    def test_a_stranger_with_the_number_of_an_old_server_is_left_alone(
+    def test_another_process_with_the_pid_of_an_old_server_is_not_ended(
         self, tmp_path: Path
     ) -> None:
         """Process numbers are used again: only a nats-server of this folder is ever ended."""
         (tmp_path / "nats").mkdir()
         path = tmp_path / "nats" / "lock"
-        stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         try:
-            path.write_text(f"{2**22 + 1} {stranger.pid}\n")
+            path.write_text(f"{2**22 + 1} {other.pid}\n")
             with path.open() as held:
                 fcntl.flock(held, fcntl.LOCK_EX)
                 with pytest.raises(DataDirInUse):
                     PrivateBroker(tmp_path).start()
-            assert runs(stranger.pid)
+            assert runs(other.pid)
         finally:
-            stranger.kill()
-            stranger.wait()
+            other.kill()
+            other.wait()
 
 
 class TestEnd:

@@ -122,7 +122,9 @@ class TestEnsure:
             with pytest.raises(StreamDrift, match=r"consumer ledger has max_deliver=3 .* -1"):
                 await ensure(js, DECLARED)
 
-    async def test_somebody_faster_with_another_declaration_is_drift(self, broker: Broker) -> None:
+    async def test_another_client_that_was_faster_with_another_declaration_is_drift(
+        self, broker: Broker
+    ) -> None:
         """Two ledgers that start together with different limits do not overwrite each other."""
 
         class Slow(JetStreamContext):
@@ -158,8 +160,8 @@ class TestRewind:
             assert info is not None
             assert info.num_ack_pending == 1
             assert "1 unacknowledged" in (await rewind(js, info, 0) or "")
-            heir = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
-            assert (await heir.fetch(1, timeout=10))[0].data == b"1"
+            successor = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
+            assert (await successor.fetch(1, timeout=10))[0].data == b"1"
 
     async def test_a_ledger_behind_the_consumer_gets_the_stream_again(self, broker: Broker) -> None:
         """A restored backup or an empty folder is filled from the message after its last one."""

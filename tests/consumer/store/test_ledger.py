@@ -228,7 +228,7 @@ class TestRepetition:
         assert rows(ledger, "SELECT number FROM session_ends ORDER BY 1") == [(5,), (9,)]
         assert rows(ledger, "SELECT status, rows FROM sessions") == [("late", 1)]
 
-    def test_a_dead_letter_of_a_stream_made_anew_is_kept(self, ledger: Ledger) -> None:
+    def test_a_dead_letter_of_a_stream_made_again_is_kept(self, ledger: Ledger) -> None:
         """The same place in another stream is another event: its payload tells them apart."""
         ledger.apply([Message(SUBJECT, 1, b"one")])
         assert ledger.apply([Message(SUBJECT, 1, b"one")]).dead_letters == 0

@@ -36,7 +36,7 @@ SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> None:
     """Events may be lost, repeated, mixed, packed and grouped in any way: the sums stand.
 
-    So they do wherever the ledger is opened anew: every meter ends with the same quantities and
+    So they do wherever the ledger is opened again: every meter ends with the same quantities and
     the same nano-dollars.
     """
     check_delivery(data)

@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 class TestOneWriter:
     def test_a_second_ledger_is_refused_and_told_who_is_first(self, tmp_path: Path) -> None:
-        """There is one writer; whoever comes second learns its pid and changes nothing."""
+        """There is one writer; a second one learns its pid and changes nothing."""
         with Ledger.open(tmp_path, rate):
             with pytest.raises(LedgerInUse, match=f"process {os.getpid()}") as refusal:
                 Ledger.open(tmp_path, rate)
@@ -71,10 +71,10 @@ class TestOneWriter:
         with Ledger.open(filled, rate) as ledger:
             assert ledger.apply([message(1, reading(1, input_tokens=10))]).rows == 0
 
-    def test_a_stranger_with_the_ledger_file_is_named(
+    def test_another_program_with_the_ledger_file_is_named(
         self, filled: Path, other_holder: int
     ) -> None:
-        """Somebody who opened the file itself, past our lock, is found out as well."""
+        """A program that opened the file itself, without our lock, is named as well."""
         with pytest.raises(LedgerInUse) as refusal:
             Ledger.open(filled, rate)
         assert refusal.value.pid == other_holder
@@ -85,7 +85,7 @@ class TestOneWriter:
         with pytest.raises(InvalidConfig, match="cannot be used"):
             Ledger.open(tmp_path / "file", rate)
 
-    def test_a_refused_opening_lets_go_of_the_lock(self, filled: Path) -> None:
+    def test_a_refused_opening_releases_the_lock(self, filled: Path) -> None:
         """After a failed start the next one fails for its own reasons only."""
         file = filled / "ledger" / "ledger.duckdb"
         good = file.read_bytes()
@@ -212,7 +212,7 @@ class TestLeftovers:
         assert [path for path in filled.rglob("*") if "tmp" in path.name] == []
         assert booked(filled / "costs.duckdb") == expected([reading(1, input_tokens=10)])
 
-    def test_a_ledger_that_was_never_born_is_begun_again(self, tmp_path: Path) -> None:
+    def test_a_ledger_whose_creation_was_cut_short_is_created_again(self, tmp_path: Path) -> None:
         """A kill while the first ledger is created leaves a draft, never half a ledger."""
         (tmp_path / "ledger").mkdir()
         (tmp_path / "ledger" / "unborn.tmp").write_bytes(b"")

@@ -122,7 +122,7 @@ class TestEndless:
         assert apply(tmp_path, [started(), A], after=SOON) == ("open", None, None, 1, None)
 
     def test_a_call_that_was_seen_long_ago_is_abandoned(self, tmp_path: Path) -> None:
-        """Its worker has died or its end is lost; what came last, nobody knows."""
+        """Its worker has died or its end is lost, so its last readings may be missing."""
         assert apply(tmp_path, [started(), A]) == ("abandoned", None, None, 1, None)
 
     def test_the_start_alone_is_a_call(self, tmp_path: Path) -> None:
