@@ -7,8 +7,6 @@ import json
 import logging
 import random
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import duckdb
 import nats
 import pytest
 
+from tests.support.booked import consuming
 from tests.support.broker import Broker
 from tests.support.oracle import booked
 from tests.support.processes import CostsProcess
@@ -48,31 +47,13 @@ def config_of(broker: Broker, data_dir: Path) -> LedgerConfig:
     )
 
 
-@asynccontextmanager
-async def consuming(config: LedgerConfig) -> AsyncIterator[None]:
-    """A ledger in this process, stopped in order at the end."""
-    stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(consume(config, stop, on_ready=ready.set, waits=QUICK))
-    try:
-        await asyncio.wait(
-            (task, asyncio.ensure_future(ready.wait())),
-            timeout=30,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        assert ready.is_set() or task.exception() is None
-        yield
-    finally:
-        stop.set()
-        await task
-
-
 class TestBooking:
     async def test_events_come_out_as_booked_totals_and_money(
         self, broker: Broker, tmp_path: Path
     ) -> None:
         """What was published is in the snapshot to the last token and the last nano-dollar."""
         made = calls(1, 8)
-        async with consuming(config_of(broker, tmp_path / "d")):
+        async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
             await publish(broker.url, batches(made, seed=1))
             await until(lambda: booked(tmp_path / "d") == bill(made))
         assert booked(tmp_path / "d") == bill(made)
@@ -82,10 +63,10 @@ class TestBooking:
         made = calls(2, 6)
         config = config_of(broker, tmp_path / "d")
         parts = list(batches(made, seed=2))
-        async with consuming(config):
+        async with consuming(config, waits=QUICK):
             await publish(broker.url, iter(parts[:7]))
         between = booked(tmp_path / "d")
-        async with consuming(config):
+        async with consuming(config, waits=QUICK):
             await publish(broker.url, iter(parts[7:]))
             await until(lambda: booked(tmp_path / "d") == bill(made))
         assert between != bill(made)
@@ -94,13 +75,13 @@ class TestBooking:
         """A consumer that starts again from the first message changes no total and adds no row."""
         made = calls(3, 4)
         config = config_of(broker, tmp_path / "d")
-        async with consuming(config):
+        async with consuming(config, waits=QUICK):
             await publish(broker.url, batches(made, seed=3))
             await until(lambda: booked(tmp_path / "d") == bill(made))
         client = await nats.connect(broker.url)
         await client.jetstream().delete_consumer(STREAM, DURABLE)
         await client.close()
-        async with consuming(config):
+        async with consuming(config, waits=QUICK):
             await settled(broker.url)
         assert booked(tmp_path / "d") == bill(made)
 
@@ -109,10 +90,10 @@ class TestBooking:
     ) -> None:
         """A ledger that lost its disk reads what the stream still holds and has the same totals."""
         made = calls(4, 4)
-        async with consuming(config_of(broker, tmp_path / "lost")):
+        async with consuming(config_of(broker, tmp_path / "lost"), waits=QUICK):
             await publish(broker.url, batches(made, seed=4))
             await until(lambda: booked(tmp_path / "lost") == bill(made))
-        async with consuming(config_of(broker, tmp_path / "new")):
+        async with consuming(config_of(broker, tmp_path / "new"), waits=QUICK):
             await until(lambda: booked(tmp_path / "new") == bill(made))
 
     async def test_garbage_beside_good_batches_does_not_stop_it(
@@ -120,7 +101,7 @@ class TestBooking:
     ) -> None:
         """What cannot be read becomes a dead letter and is acknowledged like everything else."""
         made = calls(5, 2)
-        async with consuming(config_of(broker, tmp_path / "d")):
+        async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
             client = await nats.connect(broker.url)
             await client.jetstream().publish("costs.v1.test.dental.00", b"\xc1 garbage")
             await client.close()
@@ -137,7 +118,7 @@ class TestBooking:
         self, broker: Broker, tmp_path: Path
     ) -> None:
         """A quiet ledger says that it lives and that it has everything."""
-        async with consuming(config_of(broker, tmp_path / "d")):
+        async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
             await until(lambda: heartbeat(tmp_path / "d")["waiting"] == 0)
             assert heartbeat(tmp_path / "d")["running"] is True
         assert heartbeat(tmp_path / "d")["running"] is False
@@ -148,7 +129,7 @@ class TestBooking:
         """The log says how much was booked: once in a while and at the end, not per message."""
         caplog.set_level(logging.INFO, "voicecosts.consumer")
         made = calls(6, 5)
-        async with consuming(config_of(broker, tmp_path / "d")):
+        async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
             await publish(broker.url, batches(made, seed=6))
             await until(lambda: booked(tmp_path / "d") == bill(made))
         lines = [line for line in caplog.messages if line.startswith("booked ")]
@@ -165,7 +146,7 @@ class TestAccidents:
         made = calls(7, 120)
         parts = list(batches(made, seed=7, size=1))
         third = len(parts) // 3
-        async with consuming(config_of(broker, tmp_path / "d")):
+        async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
             for start in range(0, len(parts), third):
                 before = booked_requests(tmp_path / "d")
                 some = iter(parts[start : start + third])
@@ -183,7 +164,7 @@ class TestAccidents:
         """It is made again, reads the stream from its start, and books only what is new."""
         made = calls(8, 10)
         parts = list(batches(made, seed=8))
-        async with consuming(config_of(broker, tmp_path / "d")):
+        async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
             await publish(broker.url, iter(parts[:10]))
             await until(lambda: bool(booked(tmp_path / "d")))
             client = await nats.connect(broker.url)
@@ -209,13 +190,13 @@ class TestAccidents:
             with pytest.raises(LedgerWriteFailed, match="no room"):
                 await asyncio.wait_for(running, 20)
         assert (await standing(broker.url)).num_ack_pending
-        async with consuming(config):
+        async with consuming(config, waits=QUICK):
             await until(lambda: booked(tmp_path / "d") == bill(made))
 
     async def test_two_ledgers_do_not_share_a_folder(self, broker: Broker, tmp_path: Path) -> None:
         """The second one says who has it, before it takes a message from the stream."""
         config = config_of(broker, tmp_path / "d")
-        async with consuming(config):
+        async with consuming(config, waits=QUICK):
             with pytest.raises(LedgerInUse):
                 await consume(config, asyncio.Event(), waits=QUICK)
 

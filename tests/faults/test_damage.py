@@ -23,7 +23,6 @@ from voicecosts.producer.publishing.publisher import Publisher
 pytestmark = pytest.mark.faults
 
 READINGS: Final = 400
-DEADLINE_S: Final = 20.0
 
 
 def change(path: Path, statement: str) -> None:
@@ -37,7 +36,7 @@ async def published(url: str, folder: Path, is_done: Callable[[Publisher], bool]
     """Let a publisher work off a folder, and return what the stream has then."""
     await stream.declare(url)
     with publishing(url, folder) as publisher:
-        await until(lambda: is_done(publisher), deadline_s=DEADLINE_S)
+        await until(lambda: is_done(publisher))
     return await stored(url)
 
 

@@ -73,7 +73,7 @@ def test_a_killed_worker_loses_only_what_it_had_not_handed_over(
         FaultyWorker(broker.url, outbox, tmp_path / f"diary-{number}") for number in range(WORKERS)
     ]
     # All are at work before the first one dies: one that only begins would adopt its outbox.
-    wait_until(lambda: all(worker.kept() > 300 for worker in workers), deadline_s=60)
+    wait_until(lambda: all(worker.kept() > 300 for worker in workers))
     for worker in workers:
         worker.kill()
     left = [name for name in files(outbox) if name.endswith(".sqlite3")]

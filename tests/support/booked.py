@@ -6,36 +6,43 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from voicecosts import connect, query
 from voicecosts.analytics.answers.report import Report
-from voicecosts.consumer.config import from_env
+from voicecosts.consumer.config import LedgerConfig, from_env
 from voicecosts.consumer.consume import consume
 
 
 @contextlib.asynccontextmanager
-async def ledger(url: str, data_dir: Path) -> AsyncIterator[Path]:
+async def consuming(config: LedgerConfig, **options: Any) -> AsyncIterator[None]:
     """Run the ledger in this process; it has declared the stream when the body begins.
 
     When the body ends, what was fetched is booked and the last snapshot is published.
     """
-    config = from_env(servers=url, data_dir=data_dir, snapshot_interval_s=0.05, environ={})
     stop, ready = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(consume(config, stop, on_ready=ready.set))
+    running = asyncio.create_task(consume(config, stop, on_ready=ready.set, **options))
     waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=40)
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
     try:
         assert ready.is_set(), running
-        yield data_dir
+        yield
     finally:
         stop.set()
         waiting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        await running
+
+
+@contextlib.asynccontextmanager
+async def ledger(url: str, data_dir: Path) -> AsyncIterator[Path]:
+    """Run the ledger of a server in a data directory."""
+    config = from_env(servers=url, data_dir=data_dir, snapshot_interval_s=0.05, environ={})
+    async with consuming(config):
+        yield data_dir
 
 
 async def until_ended(
-    data_dir: Path, sessions: int, *, modality: str, deadline_s: float = 40.0
+    data_dir: Path, sessions: int, *, modality: str, deadline_s: float = 60.0
 ) -> Report:
     """Wait until so many sessions have ended; return a modality's usage by tenant and agent."""
     async with asyncio.timeout(deadline_s):

@@ -45,7 +45,7 @@ class Broker:
         """Where clients connect."""
         return f"nats://127.0.0.1:{self.port}"
 
-    def start(self, *, deadline_s: float = 20.0) -> Self:
+    def start(self, *, deadline_s: float = 60.0) -> Self:
         """Start the server and return when it accepts connections."""
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "nats.conf"

@@ -71,7 +71,7 @@ async def standing(url: str) -> api.ConsumerInfo:
     return info
 
 
-async def settled(url: str, *, deadline_s: float = 30) -> None:
+async def settled(url: str, *, deadline_s: float = 60) -> None:
     """Return when everything is booked and acknowledged."""
     async with asyncio.timeout(deadline_s):
         info = await standing(url)
