@@ -137,6 +137,12 @@ def last_words(events: Iterable[Event]) -> dict[Meter, tuple[int, Quantities, st
     return last
 
 
+def newest(events: Iterable[Event]) -> dict[Meter, int]:
+    """Return the highest number among the readings of each meter."""
+    readings = [event for event in events if isinstance(event, MeterReading)]
+    return {meter: number for meter, (number, *_) in last_words(readings).items()}
+
+
 def booked(path: Path) -> dict[Meter, Total]:
     """Return the sums of every meter in a snapshot, or in the newest one of a data directory."""
     return _booked((path / "costs.duckdb" if path.is_dir() else path).resolve())

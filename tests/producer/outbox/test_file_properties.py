@@ -9,8 +9,8 @@ from typing import Literal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.producer.publishing.test_buffer import newest
 from tests.support.events import ended, reading, report, started
+from tests.support.oracle import newest
 from tests.support.outboxes import Clock, backlog
 from voicecosts.producer.events import (
     Event,

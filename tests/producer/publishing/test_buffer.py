@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Literal
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.events import ended, reading, session_id, started
+from tests.support.oracle import newest
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted
 from voicecosts.producer.publishing.buffer import PIECE, Buffer
@@ -217,16 +218,6 @@ def follow(steps: list[Step], buffer: Buffer) -> tuple[list[Event], list[Event]]
             put.append(event)
             buffer.put(event)
     return put, out + drained(buffer)
-
-
-def newest(events: list[Event]) -> dict[tuple[str, str], int]:
-    """Return the highest number of each meter."""
-    highest: dict[tuple[str, str], int] = defaultdict(int)
-    for event in events:
-        if isinstance(event, MeterReading):
-            key = (event.session_id, event.model)
-            highest[key] = max(highest[key], event.number)
-    return highest
 
 
 @given(STEPS, st.integers(0, 5))
