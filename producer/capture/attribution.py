@@ -57,17 +57,10 @@ class _Component(Struct, eq=False):
     users: dict[int, Candidate] = field(default_factory=dict)
 
 
-class _Opened:
-    """Which candidate was opened in a context, by which task. None when more than one was."""
-
-    __slots__ = ("candidate", "task")
-
-    def __init__(self, candidate: Candidate | None) -> None:
-        self.candidate = None if candidate is None else ref(candidate)
-        self.task = id(_current_task())
-
-
-_OPENED: ContextVar[_Opened | None] = ContextVar("voicecosts_opened", default=None)
+_ATTACHED: ContextVar[tuple[ref[Candidate] | None, int]] = ContextVar(
+    "voicecosts_attached", default=(None, 0)
+)
+"""The session attached in a context, `None` when several could be meant, and the task's id."""
 
 
 class Attribution:
@@ -92,18 +85,17 @@ class Attribution:
 
     def enter(self, candidate: Candidate) -> None:
         """A session is attached: the tasks that it starts from here inherit this context."""
-        opened, before = _OPENED.get(), _inherited()
+        before, task = _inherited(), id(_current_task())
         is_alone = (
-            opened is None
-            or before is None
+            before is None
             or running_agent(before.session) is not None
-            or opened.task != id(_current_task())
+            or _ATTACHED.get()[1] != task
         )
         candidate.is_open = True
         self._candidates[id(candidate.session)] = candidate
         # Two sessions attached by one task before either was started: both would inherit the
         # same mark, so there is none.
-        _OPENED.set(_Opened(candidate if is_alone else None))
+        _ATTACHED.set((ref(candidate) if is_alone else None, task))
 
     def exit(self, candidate: Candidate) -> None:
         """A session is detached; the last user of a component takes its listener away."""
@@ -228,8 +220,8 @@ def running_agent(session: AgentSession[Any]) -> Any:
 
 def _inherited() -> Candidate | None:
     """Return the session that was attached in this context or an ancestor, while it is open."""
-    opened = _OPENED.get()
-    candidate = None if opened is None or opened.candidate is None else opened.candidate()
+    attached, _ = _ATTACHED.get()
+    candidate = attached() if attached is not None else None
     return candidate if candidate is not None and candidate.is_open else None
 
 
