@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import signal
 import socket
@@ -72,9 +73,12 @@ class Broker:
                 time.sleep(0.01)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal (SIGSTOP, SIGCONT, SIGHUP) to the server."""
+        """Send a signal (SIGSTOP, SIGCONT, SIGHUP) to the server; when it is to stop, it has."""
         assert self.process is not None
         self.process.send_signal(number)
+        if number is signal.SIGSTOP:
+            # Until each of its threads has stopped, it still answers what is sent to it.
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def kill(self) -> None:
         """End the server at once, as a crash would."""
