@@ -101,8 +101,10 @@ def resolve(
     )
     problems += wrong
     path = str(credentials or environ.get(settings.CREDENTIALS) or "") or None
-    if path is not None and (problem := settings.credentials_problem(Path(path))):
-        problems.append(problem)
+    if path is not None:
+        path = str(Path(path).expanduser())
+        if problem := settings.credentials_problem(Path(path)):
+            problems.append(problem)
     if path is not None and not urls:
         problems.append(
             f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "

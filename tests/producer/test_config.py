@@ -218,3 +218,14 @@ def test_a_configuration_error_crosses_processes_whole() -> None:
     """A job process reports it to the worker by pickle."""
     error = pickle.loads(pickle.dumps(ConfigError(["a", "b"])))  # noqa: S301 - our own bytes
     assert (error.problems, str(error)) == (["a", "b"], "a; b")
+
+
+def test_a_credentials_file_may_lie_in_the_users_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`~` means the same in a worker's setting as in a ledger's."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "seed").write_text("SU" + "A" * 56)
+    environ = {"COSTS_PROJECT": "p", "COSTS_SERVERS": SERVER, "COSTS_CREDENTIALS": "~/seed"}
+    config = resolve(project=None, servers=None, credentials=None, environ=environ)
+    assert config.credentials == str(tmp_path / "seed")
