@@ -158,8 +158,8 @@ class Connection:
                     servers=list(self.config.servers),
                     name="voicecosts-producer",
                     connect_timeout=2,
+                    allow_reconnect=False,  # a connection is replaced, not repaired
                     max_reconnect_attempts=1,
-                    reconnect_time_wait=0.1,  # type: ignore[arg-type]  # it is slept for, as is
                     ping_interval=10,
                     max_outstanding_pings=2,
                     flush_timeout=2,
