@@ -40,6 +40,7 @@ def nested(annotation: object) -> type[BaseModel] | None:
 
 def paths(metrics: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield every field of a class, dotted where a field holds a model."""
+    metrics.model_rebuild()  # a field that names a class further down is resolved only then
     for field, info in metrics.model_fields.items():
         inner = nested(info.annotation)
         if inner is None:
