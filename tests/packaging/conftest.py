@@ -21,7 +21,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
     def run(*options: str) -> Path:
         folder = tmp_path_factory.mktemp("dist")
-        command = [sys.executable, "-m", "build", *options, "--outdir", str(folder), str(ROOT)]
+        command = [sys.executable, "-m", "build", "--no-isolation", *options]
+        command += ["--outdir", str(folder), str(ROOT)]
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
         )
