@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
-import nats
 import pytest
 
 from tests.support.booked import consuming
 from tests.support.broker import Broker
 from tests.support.oracle import booked
 from tests.support.processes import CostsProcess
-from tests.support.stream import publish, settled, standing
+from tests.support.stream import jetstream, publish, settled, standing
 from tests.support.traffic import batches, bill, calls
 from tests.support.waiting import until
 from voicecosts.consumer.broker.connection import Waits
@@ -78,9 +77,8 @@ class TestBooking:
         async with consuming(config, waits=QUICK):
             await publish(broker.url, batches(made, seed=3))
             await until(lambda: booked(tmp_path / "d") == bill(made))
-        client = await nats.connect(broker.url)
-        await client.jetstream().delete_consumer(STREAM, DURABLE)
-        await client.close()
+        async with jetstream(broker.url) as js:
+            await js.delete_consumer(STREAM, DURABLE)
         async with consuming(config, waits=QUICK):
             await settled(broker.url)
         assert booked(tmp_path / "d") == bill(made)
@@ -102,9 +100,8 @@ class TestBooking:
         """What cannot be read becomes a dead letter and is acknowledged like everything else."""
         made = calls(5, 2)
         async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
-            client = await nats.connect(broker.url)
-            await client.jetstream().publish("costs.v1.test.dental.00", b"\xc1 garbage")
-            await client.close()
+            async with jetstream(broker.url) as js:
+                await js.publish("costs.v1.test.dental.00", b"\xc1 garbage")
             await publish(broker.url, batches(made, seed=5))
             await until(lambda: booked(tmp_path / "d") == bill(made))
         await settled(broker.url)
@@ -167,9 +164,8 @@ class TestAccidents:
         async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
             await publish(broker.url, iter(parts[:10]))
             await until(lambda: bool(booked(tmp_path / "d")))
-            client = await nats.connect(broker.url)
-            await client.jetstream().delete_consumer(STREAM, DURABLE)
-            await client.close()
+            async with jetstream(broker.url) as js:
+                await js.delete_consumer(STREAM, DURABLE)
             await publish(broker.url, iter(parts[10:]))
             await until(lambda: booked(tmp_path / "d") == bill(made))
 
@@ -215,10 +211,8 @@ class TestAccidents:
     ) -> None:
         """A stream with another limit stops the ledger at its start."""
         config = config_of(broker, tmp_path / "d")
-        client = await nats.connect(broker.url)
-        stream = stream_config(declaration(config)).evolve(max_age=3600.0)
-        await client.jetstream().add_stream(stream)
-        await client.close()
+        async with jetstream(broker.url) as js:
+            await js.add_stream(stream_config(declaration(config)).evolve(max_age=3600.0))
         with pytest.raises(StreamDrift, match="max_age"):
             await consume(config, asyncio.Event(), waits=QUICK)
 

@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import Final
 
-import nats
 import pytest
 from nats.js import api
 from nats.js.errors import ServiceUnavailableError
@@ -30,23 +29,19 @@ STORAGE_FULL: Final = 10023
 
 async def refused_with(url: str) -> int | None:
     """Fill the last room there is, and return the error code with which the server says no."""
-    client = await nats.connect(url)
-    full = subject("nobody", "x", "y")
-    try:
-        for _ in range(1000):
-            await client.jetstream().publish(full, b"x" * 4000)
-    except ServiceUnavailableError as error:
-        return error.err_code
-    finally:
-        await client.close()
+    async with stream.jetstream(url) as js:
+        try:
+            for _ in range(1000):
+                await js.publish(subject("nobody", "x", "y"), b"x" * 4000)
+        except ServiceUnavailableError as error:
+            return error.err_code
     return None
 
 
 async def forget(url: str, project: str) -> None:
     """Remove the messages of a project from the stream."""
-    client = await nats.connect(url)
-    await client.jetstream().purge_stream(STREAM, subject=f"costs.v1.{project}.>")
-    await client.close()
+    async with stream.jetstream(url) as js:
+        await js.purge_stream(STREAM, subject=f"costs.v1.{project}.>")
 
 
 async def test_a_stream_that_is_full_is_waited_for(

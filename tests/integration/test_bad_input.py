@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nats
 import pytest
 from nats.js.errors import APIError
 
 from tests.support.booked import ledger
 from tests.support.broker import Broker
 from tests.support.events import PRODUCER, SUBJECT, reading
+from tests.support.stream import jetstream
 from tests.support.waiting import until
 from voicecosts import connect, query
 from voicecosts.producer.capture.identity import new_session_id
@@ -53,11 +53,7 @@ CASES: dict[str, tuple[bytes, str, int]] = {
     "a newer version": (with_event(changed(), version=2), "newer_version", 0),
     "negative totals": (with_event(changed(totals={"input_tokens": -5})), "invalid_event", 1),
     "a string of 900 kB": (with_event(changed(model=HUGE)), "invalid_event", 1),
-    "a foreign project": (
-        with_event(changed(project="somebody-else")),
-        "project_mismatch",
-        1,
-    ),
+    "a foreign project": (with_event(changed(project="other")), "project_mismatch", 1),
 }
 """What is published, the reason it gets, and how many good readings stand beside it."""
 
@@ -69,10 +65,9 @@ async def test_bad_input_is_a_dead_letter_and_good_events_are_booked(
     """Nothing is thrown away, nothing good is held up, and the ledger keeps running."""
     data, reason, beside = CASES[case]
     async with ledger(broker.url, tmp_path / "data") as data_dir:
-        client = await nats.connect(broker.url)
-        await client.jetstream().publish(SUBJECT, data)
-        await client.jetstream().publish(SUBJECT, WHOLE)  # what comes after the bad one
-        await client.close()
+        async with jetstream(broker.url) as js:
+            await js.publish(SUBJECT, data)
+            await js.publish(SUBJECT, WHOLE)  # what comes after the bad one
         await until(lambda: query(data_dir=data_dir).total.sessions == beside + 1)
         with connect(data_dir) as reader:
             letters = reader.execute("SELECT reason, payload, detail FROM dead_letters").fetchall()
@@ -86,8 +81,6 @@ async def test_bad_input_is_a_dead_letter_and_good_events_are_booked(
 async def test_a_message_of_10_mb_never_gets_into_the_stream(tmp_path: Path) -> None:
     """The stream refuses it at the door, with an error that says so."""
     with Broker(tmp_path / "broker", max_payload="32MB") as broker:
-        async with ledger(broker.url, tmp_path / "data"):
-            client = await nats.connect(broker.url)
+        async with ledger(broker.url, tmp_path / "data"), jetstream(broker.url) as js:
             with pytest.raises(APIError, match="message size exceeds maximum allowed"):
-                await client.jetstream().publish(SUBJECT, with_event(changed(model="x" * 10**7)))
-            await client.close()
+                await js.publish(SUBJECT, with_event(changed(model="x" * 10**7)))

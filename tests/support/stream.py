@@ -4,42 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import nats
-from nats.js import api
+from nats.js import JetStreamContext, api
 
 from tests.support.events import AGENT
 from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.broker.stream import DURABLE
 from voicecosts.producer.events import Batch, Event, decode, encode
 from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS, subject
 
 
+@contextlib.asynccontextmanager
+async def jetstream(url: str, **options: Any) -> AsyncIterator[JetStreamContext]:
+    """A client of a broker's JetStream, for the time of a block; a lost connection stays lost."""
+
+    async def ignore(error: Exception) -> None:
+        pass
+
+    client = await nats.connect(url, error_cb=ignore, allow_reconnect=False, **options)
+    try:
+        yield client.jetstream(timeout=10)
+    finally:
+        with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
+            await asyncio.wait_for(client.close(), 5)
+
+
 async def declare(url: str, **options: object) -> None:
     """Create the stream, or change it."""
-    client = await nats.connect(url)
     config = api.StreamConfig(name=STREAM, subjects=[STREAM_SUBJECTS], **options)  # type: ignore[arg-type]  # options of StreamConfig
-    try:
-        await client.jetstream().add_stream(config)
-    except nats.js.errors.BadRequestError:
-        await client.jetstream().update_stream(config)
-    finally:
-        await client.close()
+    async with jetstream(url) as js:
+        try:
+            await js.add_stream(config)
+        except nats.js.errors.BadRequestError:
+            await js.update_stream(config)
 
 
 async def messages(url: str, pattern: str = STREAM_SUBJECTS) -> list[Message]:
     """Return every message that the stream stores, in its order."""
-    client = await nats.connect(url)
-    try:
-        stream = client.jetstream()
-        state = (await stream.stream_info(STREAM)).state
+    async with jetstream(url) as js:
+        state = (await js.stream_info(STREAM)).state
         found = []
         for sequence in range(max(1, state.first_seq), state.last_seq + 1):
-            message = await stream.get_msg(STREAM, sequence)
+            message = await js.get_msg(STREAM, sequence)
             if (message.subject or "").startswith(pattern.removesuffix(">")):
                 found.append(Message(message.subject or "", sequence, message.data or b""))
-    finally:
-        await client.close()
     return found
 
 
@@ -63,12 +74,8 @@ async def publish(url: str, wanted: Iterable[Batch]) -> None:
 
 async def standing(url: str) -> api.ConsumerInfo:
     """Ask the broker where the ledger's durable consumer stands."""
-    client = await nats.connect(url)
-    try:
-        info: api.ConsumerInfo = await client.jetstream().consumer_info(STREAM, "ledger")
-    finally:
-        await client.close()
-    return info
+    async with jetstream(url) as js:
+        return await js.consumer_info(STREAM, DURABLE)
 
 
 async def settled(url: str, *, deadline_s: float = 60) -> None:
@@ -81,23 +88,13 @@ async def settled(url: str, *, deadline_s: float = 60) -> None:
 
 
 async def _publish_some(url: str, waiting: list[Batch]) -> None:
-    async def quiet(error: Exception) -> None:
-        pass
-
-    client = await nats.connect(
-        url, error_cb=quiet, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=10
-    )
-    try:
-        stream = client.jetstream()
+    async with jetstream(url, max_reconnect_attempts=1, connect_timeout=10) as js:
         while waiting:
             batch = waiting[0]
-            await stream.publish(
+            await js.publish(
                 subject(batch.events[0].project, AGENT, batch.producer_id),
                 encode(batch),
                 timeout=2,
                 headers={"Nats-Msg-Id": f"{batch.producer_id}-{batch.number}"},
             )
             waiting.pop(0)
-    finally:
-        with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
-            await asyncio.wait_for(client.close(), 5)

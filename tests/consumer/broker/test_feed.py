@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import nats
 import pytest
 from msgspec.structs import replace
-from nats.js import JetStreamContext
 
 from tests.support.broker import Broker
+from tests.support.stream import jetstream
 from tests.support.waiting import until
 from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Group, Waits
 from voicecosts.consumer.broker.feed import Feed
@@ -53,16 +52,6 @@ async def feeding(
         await feed.close()
 
 
-@asynccontextmanager
-async def jetstream(broker: Broker, *, user: str = "") -> AsyncIterator[JetStreamContext]:
-    """A client of the broker's JetStream, for the time of a block."""
-    client = await nats.connect(config_of(broker, user=user).servers[0], allow_reconnect=False)
-    try:
-        yield client.jetstream(timeout=5)
-    finally:
-        await client.close()
-
-
 async def group_with(feed: Feed, wanted: Callable[[Group], bool]) -> Group:
     """Take groups until one is as wanted."""
     async with asyncio.timeout(30):
@@ -94,7 +83,7 @@ class TestGroups:
         long = Waits(group_s=60)
         async with (
             feeding(config_of(broker), waits=long, stop=stop) as feed,
-            jetstream(broker) as js,
+            jetstream(broker.url) as js,
         ):
             taken = asyncio.create_task(feed.next_group())
             for number in range(10):
@@ -108,7 +97,7 @@ class TestGroups:
 
     async def test_a_backlog_comes_in_full_groups_and_says_what_waits(self, broker: Broker) -> None:
         """A ledger that is behind takes big groups and knows how far behind it is."""
-        async with jetstream(broker) as js:
+        async with jetstream(broker.url) as js:
             await ensure(js, declaration(config_of(broker)))
             await asyncio.gather(*(js.publish(SUBJECT, b"x") for _ in range(GROUP_MESSAGES + 100)))
             async with feeding(config_of(broker)) as feed:
@@ -120,7 +109,7 @@ class TestGroups:
 
     async def test_what_was_acknowledged_does_not_come_again(self, broker: Broker) -> None:
         """After a restart the stream goes on behind the last acknowledged message."""
-        async with jetstream(broker) as js:
+        async with jetstream(broker.url) as js:
             async with feeding(config_of(broker)) as feed:
                 await js.publish(SUBJECT, b"1")
                 assert await bodies(feed, 1) == [b"1"]
@@ -130,7 +119,7 @@ class TestGroups:
 
     async def test_what_was_not_acknowledged_comes_again_at_once(self, broker: Broker) -> None:
         """A ledger that died with a group in hand has a successor that gets this group."""
-        async with jetstream(broker) as js:
+        async with jetstream(broker.url) as js:
             async with feeding(config_of(broker)) as feed:
                 await js.publish(SUBJECT, b"1")
                 await group_with(feed, lambda group: bool(group.messages))
@@ -151,7 +140,7 @@ class TestGroups:
 class TestAccidents:
     async def test_a_deleted_consumer_is_made_again(self, broker: Broker) -> None:
         """Somebody removes the durable consumer: the ledger makes it again and misses nothing."""
-        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+        async with feeding(config_of(broker)) as feed, jetstream(broker.url) as js:
             await js.publish(SUBJECT, b"1")
             await bodies(feed, 1)
             taken = asyncio.create_task(feed.next_group())
@@ -162,7 +151,7 @@ class TestAccidents:
 
     async def test_a_deleted_stream_is_made_again(self, broker: Broker) -> None:
         """Even an emptied broker is taken into use again, without a restart of the ledger."""
-        async with feeding(config_of(broker), booked=7) as feed, jetstream(broker) as js:
+        async with feeding(config_of(broker), booked=7) as feed, jetstream(broker.url) as js:
             await js.delete_stream(STREAM)
             await group_with(feed, lambda group: group.waiting == 0)
             await js.publish(SUBJECT, b"1")
@@ -171,14 +160,14 @@ class TestAccidents:
     async def test_a_killed_broker_is_waited_for(self, broker: Broker) -> None:
         """An outage shows as groups whose waiting count is unknown, and ends by itself."""
         async with feeding(config_of(broker)) as feed:
-            async with jetstream(broker) as js:
+            async with jetstream(broker.url) as js:
                 await js.publish(SUBJECT, b"1")
             await bodies(feed, 1)
             broker.kill()
             outage = await group_with(feed, lambda group: group.waiting is None)
             assert outage == Group()
             broker.start()
-            async with jetstream(broker) as js:
+            async with jetstream(broker.url) as js:
                 await js.publish(SUBJECT, b"2")
             back = await group_with(feed, lambda group: bool(group.messages))
             assert back.messages[-1].data == b"2"
@@ -186,7 +175,7 @@ class TestAccidents:
     async def test_an_acknowledgement_that_cannot_be_sent_is_harmless(self, broker: Broker) -> None:
         """A commit whose acknowledgement is lost is offered again, which books nothing."""
         async with feeding(config_of(broker)) as feed:
-            async with jetstream(broker) as js:
+            async with jetstream(broker.url) as js:
                 await js.publish(SUBJECT, b"1")
             group = await group_with(feed, lambda group: bool(group.messages))
             broker.kill()
@@ -213,7 +202,7 @@ class TestAccidents:
 
     async def test_drift_during_an_outage_stops_the_ledger(self, broker: Broker) -> None:
         """Somebody who changed the limits meanwhile is told, not ignored."""
-        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+        async with feeding(config_of(broker)) as feed, jetstream(broker.url) as js:
             config = (await js.stream_info(STREAM)).config
             await js.update_stream(config.evolve(max_age=3600.0))
             await js.delete_consumer(STREAM, DURABLE)
@@ -224,7 +213,7 @@ class TestAccidents:
         self, broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Two ledgers would share the messages out between them, and both books would be wrong."""
-        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+        async with feeding(config_of(broker)) as feed, jetstream(broker.url) as js:
             await js.publish(SUBJECT, b"1")
             await bodies(feed, 1)
             other = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
@@ -241,7 +230,7 @@ class TestAccidents:
             broker.send(signal.SIGSTOP)
             await group_with(feed, lambda group: group.waiting is None)
             broker.send(signal.SIGCONT)
-            async with jetstream(broker) as js:
+            async with jetstream(broker.url) as js:
                 await js.publish(SUBJECT, b"1")
             assert await bodies(feed, 1) == [b"1"]
 
@@ -316,7 +305,7 @@ class TestStart:
               publish: ["$JS.API.CONSUMER.MSG.NEXT.COSTS.ledger", "$JS.ACK.COSTS.ledger.>"]
               subscribe: ["_INBOX_c.>"] } } ] }"""
         broker.start()
-        async with jetstream(broker, user="all:all") as js:
+        async with jetstream(*config_of(broker, user="all:all").servers) as js:
             await ensure(js, declaration(config_of(broker)))
             await js.publish(SUBJECT, b"1")
             async with feeding(config_of(broker, user="ledger:ledger")) as feed:
@@ -353,7 +342,7 @@ class TestStart:
         self, broker: Broker
     ) -> None:
         """What did not come from the stream is no message, even with somewhere to reply to."""
-        async with feeding(config_of(broker)) as feed, jetstream(broker) as js:
+        async with feeding(config_of(broker)) as feed, jetstream(broker.url) as js:
             assert feed._link is not None
             client = js._nc
             for reply in ("somewhere", "$JS.ACK.COSTS.ledger.a.b.c.d.e"):

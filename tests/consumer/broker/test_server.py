@@ -19,6 +19,7 @@ from nats.aio.client import Client
 
 from tests.support.broker import free_port
 from tests.support.processes import ROOT
+from tests.support.stream import jetstream
 from tests.support.waiting import wait_until
 from voicecosts.consumer.broker import child
 from voicecosts.consumer.broker.server import PrivateBroker
@@ -61,9 +62,8 @@ class TestStart:
     async def test_clients_with_the_token_have_jetstream(self, tmp_path: Path) -> None:
         """When start returns, the broker takes connections and keeps streams."""
         with PrivateBroker(tmp_path) as broker:
-            client = await nats.connect(broker.url)
-            account = await client.jetstream().account_info()
-            await client.close()
+            async with jetstream(broker.url) as js:
+                account = await js.account_info()
         assert account.limits.max_storage > 0 or account.limits.max_storage == -1
 
     async def test_clients_without_the_token_are_refused(self, tmp_path: Path) -> None:
@@ -158,15 +158,13 @@ class TestRestart:
         """Workers that were told once find the broker again, with everything it had acknowledged."""
         with PrivateBroker(tmp_path) as broker:
             first = broker.url
-            client = await nats.connect(first)
-            await client.jetstream().add_stream(name="S", subjects=["s"])
-            await client.jetstream().publish("s", b"kept")
-            await client.close()
+            async with jetstream(first) as js:
+                await js.add_stream(name="S", subjects=["s"])
+                await js.publish("s", b"kept")
         with PrivateBroker(tmp_path) as broker:
             assert broker.url == first
-            client = await nats.connect(first)
-            assert (await client.jetstream().get_msg("S", 1)).data == b"kept"
-            await client.close()
+            async with jetstream(first) as js:
+                assert (await js.get_msg("S", 1)).data == b"kept"
 
     def test_a_wanted_port_is_used_and_remembered(self, tmp_path: Path) -> None:
         """`--port` once is enough."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import nats
 import pytest
-from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
 from tests.support.broker import Broker
+from tests.support.stream import jetstream
 from voicecosts.consumer.broker import stream
 from voicecosts.consumer.broker.stream import DURABLE, Declaration, ensure, rewind
 from voicecosts.consumer.errors import StreamDrift
@@ -29,27 +26,19 @@ authorization { users = [
 """
 
 
-@asynccontextmanager
-async def jetstream(url: str, **options: Any) -> AsyncIterator[JetStreamContext]:
-    """A client of the broker's JetStream, for the time of a block."""
-
-    async def ignore(error: Exception) -> None:
-        pass
-
-    client: Client = await nats.connect(url, error_cb=ignore, allow_reconnect=False, **options)
-    try:
-        yield client.jetstream(timeout=10)
-    finally:
-        await client.close()
+async def standing(js: JetStreamContext) -> api.ConsumerInfo:
+    """Declare stream and consumer, and return where the consumer stands."""
+    info = await ensure(js, DECLARED)
+    assert info is not None
+    return info
 
 
 class TestEnsure:
     async def test_it_creates_what_is_missing(self, broker: Broker) -> None:
         """The first ledger of a fresh broker finds a stream with limits and a durable consumer."""
         async with jetstream(broker.url) as js:
-            info = await ensure(js, DECLARED)
+            info = await standing(js)
             config = (await js.stream_info(STREAM)).config
-        assert info is not None
         assert (info.config.ack_policy, info.config.max_deliver) == ("explicit", -1)
         assert (config.discard, config.storage, config.subjects) == ("new", "file", ["costs.v1.>"])
         assert (config.max_age, config.duplicate_window) == (14 * 86400, 600)
@@ -63,9 +52,8 @@ class TestEnsure:
             before = await js.stream_info(STREAM)
             for number in range(3):
                 await js.publish("costs.v1.p.a.00", b"%d" % number)
-            info = await ensure(js, DECLARED)
+            info = await standing(js)
             after = await js.stream_info(STREAM)
-        assert info is not None
         assert info.num_pending == 3
         assert (after.config, after.created) == (before.config, before.created)
 
@@ -156,8 +144,7 @@ class TestRewind:
             await js.publish("costs.v1.p.a.00", b"1")
             dead = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
             await dead.fetch(1, timeout=10)
-            info = await ensure(js, DECLARED)
-            assert info is not None
+            info = await standing(js)
             assert info.num_ack_pending == 1
             assert "1 unacknowledged" in (await rewind(js, info, 0) or "")
             successor = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
@@ -172,8 +159,7 @@ class TestRewind:
             pull = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
             for message in await pull.fetch(4, timeout=10):
                 await message.ack_sync()
-            info = await ensure(js, DECLARED)
-            assert info is not None
+            info = await standing(js)
             assert "booked up to message 2" in (await rewind(js, info, 2) or "")
             again = [message.data for message in await pull.fetch(2, timeout=10)]
         assert again == [b"3", b"4"]
@@ -185,6 +171,5 @@ class TestRewind:
             await js.publish("costs.v1.p.a.00", b"1")
             pull = await js.pull_subscribe_bind(DURABLE, stream=STREAM)
             await (await pull.fetch(1, timeout=10))[0].ack_sync()
-            info = await ensure(js, DECLARED)
-            assert info is not None
+            info = await standing(js)
             assert await rewind(js, info, 1) is None
