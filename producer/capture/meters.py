@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import asdict
+
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.providers import normalise_provider
 from voicecosts.producer.capture.usage import UNKNOWN, Usage
@@ -80,21 +82,7 @@ class Meters:
 
     def started(self) -> SessionStarted:
         """Return the event that opens the session."""
-        who = self.identity
-        return SessionStarted(
-            session_id=who.session_id,
-            project=who.project,
-            agent_id=who.agent_id,
-            tenant=who.tenant,
-            started_at=who.started_at,
-            job_id=who.job_id,
-            room_name=who.room_name,
-            room_sid=who.room_sid,
-            worker_id=who.worker_id,
-            deployment=who.deployment,
-            fake_job=who.fake_job,
-            labels=who.labels,
-        )
+        return SessionStarted(**asdict(self.identity))
 
     def add(self, usage: Usage, agent_label: str, *, estimated: bool = False) -> MeterReading:
         """Add `usage` to its meter and return the reading after it."""

@@ -53,7 +53,23 @@ def _echo(text: str, _context: ChatContext) -> tuple[str, list[FunctionToolCall]
     return f"About {text} I can say this much, and a little more.", []
 
 
-class ScriptedLLM(LLM[Any]):
+class _Named:
+    """What a provider calls itself in LiveKit's metrics."""
+
+    _names: tuple[str, str]
+
+    @property
+    def model(self) -> str:
+        """The model's name in the metrics."""
+        return self._names[0]
+
+    @property
+    def provider(self) -> str:
+        """The provider's label in the metrics."""
+        return self._names[1]
+
+
+class ScriptedLLM(_Named, LLM[Any]):
     """Answers by `plan`, reports usage in its last chunk, and counts what it reported.
 
     `failures` requests fail before they answer. `pause_s` is waited between the chunks, so that a
@@ -75,16 +91,6 @@ class ScriptedLLM(LLM[Any]):
         self.pause_s = pause_s
         self.failures = failures
         self._names = (model, provider)
-
-    @property
-    def model(self) -> str:
-        """The model's name in the metrics."""
-        return self._names[0]
-
-    @property
-    def provider(self) -> str:
-        """The provider's label in the metrics."""
-        return self._names[1]
 
     def chat(
         self,
@@ -147,7 +153,7 @@ def _last_input(context: ChatContext) -> str:
     return ""
 
 
-class ScriptedTTS(tts.TTS[Any]):
+class ScriptedTTS(_Named, tts.TTS[Any]):
     """Speaks silence, `samples_per_character` of it, and counts what it finished.
 
     `pause_s` is waited before each piece of text is spoken, so that a caller can interrupt.
@@ -172,16 +178,6 @@ class ScriptedTTS(tts.TTS[Any]):
         self.samples_per_character = samples_per_character
         self.pause_s = pause_s
         self._names = (model, provider)
-
-    @property
-    def model(self) -> str:
-        """The model's name in the metrics."""
-        return self._names[0]
-
-    @property
-    def provider(self) -> str:
-        """The provider's label in the metrics."""
-        return self._names[1]
 
     def synthesize(self, text: str, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS) -> Any:
         """Speak a text that is complete."""
@@ -248,7 +244,7 @@ class _Voice(tts.SynthesizeStream):
                 voice.cut_off[call_in(text)] += len(text)
 
 
-class ScriptedSTT(stt.STT[Any]):
+class ScriptedSTT(_Named, stt.STT[Any]):
     """Hears audio whose samples carry the call's number, and reports seconds as it goes.
 
     It reports every `report_every_samples`, and the rest when its stream closes, as a plugin does
@@ -268,16 +264,6 @@ class ScriptedSTT(stt.STT[Any]):
         self.billed: Bill = defaultdict(Counter)
         self.report_every_samples = report_every_samples
         self._names = (model, provider)
-
-    @property
-    def model(self) -> str:
-        """The model's name in the metrics."""
-        return self._names[0]
-
-    @property
-    def provider(self) -> str:
-        """The provider's label in the metrics."""
-        return self._names[1]
 
     async def _recognize_impl(
         self,
