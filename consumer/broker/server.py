@@ -19,7 +19,6 @@ import signal
 import time
 from pathlib import Path
 from subprocess import Popen
-from types import TracebackType
 from typing import Final, Self
 
 from voicecosts.consumer.broker.child import command_line, end, find_binary, is_alive, start
@@ -117,12 +116,7 @@ class PrivateBroker:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

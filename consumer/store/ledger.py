@@ -31,7 +31,6 @@ from voicecosts.producer.events import ProducerReport
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
@@ -206,12 +205,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -12,7 +12,6 @@ import subprocess
 import sysconfig
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 BINARY = Path(sysconfig.get_path("scripts")) / "nats-server"
@@ -99,10 +98,5 @@ class Broker:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
