@@ -70,10 +70,7 @@ class _Collector:
 
     def collect(self) -> Iterator[Any]:
         """Yield every count, summed over the publishers of the process."""
-        from prometheus_client.core import (  # noqa: PLC0415 - only where it is installed
-            CounterMetricFamily,
-            GaugeMetricFamily,
-        )
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - only where it is installed
 
         every = [publisher.stats() for publisher in self._publishers()]
         for name, text in _COUNTERS.items():

@@ -28,13 +28,7 @@ from tests.support.traffic import MADE_UP, traffic
 from voicecosts.consumer.booking.message import Message, Reason
 from voicecosts.consumer.errors import LedgerClosed
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.producer.events import (
-    Meter,
-    Quantities,
-    RequestDetail,
-    SessionEnded,
-    encode_event,
-)
+from voicecosts.producer.events import Meter, Quantities, RequestDetail, SessionEnded, encode_event
 
 
 @pytest.fixture

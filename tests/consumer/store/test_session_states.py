@@ -31,11 +31,7 @@ from tests.support.traffic import Call
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.producer.events import (
-    Event,
-    MeterReading,
-    SessionEnded,
-)
+from voicecosts.producer.events import Event, MeterReading, SessionEnded
 
 ID = session_id(1)
 SOON = timedelta(minutes=5)

@@ -26,9 +26,7 @@ from tests.support.oracle import rate
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.producer.events import (
-    QUANTITIES,
-)
+from voicecosts.producer.events import QUANTITIES
 
 CONTRACT: Final = {
     "usage": """

@@ -10,11 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from livekit.agents.metrics.base import (
-    DecisionMetrics,
-    EOTInferenceMetrics,
-    InterruptionMetrics,
-)
+from livekit.agents.metrics.base import DecisionMetrics, EOTInferenceMetrics, InterruptionMetrics
 
 from tests.producer.capture.livekit_metrics import AT, AT_US, MADE_BY, llm, realtime, stt, tts
 from voicecosts.producer.capture.usage import FIELDS, Usage, usage_of

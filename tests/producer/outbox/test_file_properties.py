@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from tests.support.events import ended, reading, report, started
 from tests.support.oracle import newest
 from tests.support.outboxes import Clock, backlog
-from voicecosts.producer.events import (
-    Event,
-    MeterReading,
-    SessionEnded,
-    SessionStarted,
-    decode,
-)
+from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.coalesce import Coalescing
 from voicecosts.producer.outbox.packing import Packer
