@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from livekit.agents import Agent, AgentSession
 
+from tests.support.pool_agents import QUIET
 from voicecosts import CostObserver
 from voicecosts.producer.demo.providers import ScriptedLLM
 
@@ -37,9 +38,7 @@ async def main(servers: str, outbox: str, calls: int) -> None:
             closed.set()
 
     async def call(number: int) -> None:
-        session: AgentSession[Any] = AgentSession(
-            llm=llm, vad=None, turn_handling={"turn_detection": "manual"}
-        )
+        session: AgentSession[Any] = AgentSession(llm=llm, **QUIET)
         observer.attach(session, agent_id="dental", tenant=f"tenant-{number}")
         session.on("close", on_close)
         await session.start(Agent(instructions="Be brief."))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from livekit.agents import Agent
 
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
-QUIET = {"vad": None, "turn_handling": {"turn_detection": "manual"}}
+QUIET: Final[dict[str, Any]] = {"vad": None, "turn_handling": {"turn_detection": "manual"}}
 """Session options that need no model download."""
 
 

@@ -16,6 +16,7 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobExec
 from livekit.agents.job import JobAcceptArguments, RunningJobInfo
 from livekit.protocol import agent, models
 
+from tests.support.pool_agents import QUIET
 from voicecosts import CostObserver
 from voicecosts.producer.demo.devices import session_io
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
@@ -27,11 +28,7 @@ async def metered_call(observer: CostObserver, hang_up: bool, ctx: JobContext) -
     """Run one call of `TURNS` turns inside a job, attached by hand."""
     call = int(ctx.job.id.rpartition("-")[2])
     session: AgentSession[Any] = AgentSession(
-        llm=ScriptedLLM(),
-        stt=ScriptedSTT(),
-        tts=ScriptedTTS(),
-        vad=None,
-        turn_handling={"turn_detection": "manual"},
+        llm=ScriptedLLM(), stt=ScriptedSTT(), tts=ScriptedTTS(), **QUIET
     )
     microphone = session_io(session, call)
     observer.attach(session, agent_id="dental", tenant=f"tenant-{call}", job=ctx)

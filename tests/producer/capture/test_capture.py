@@ -23,6 +23,7 @@ from livekit.agents import (
 from livekit.agents.voice import agent_activity
 
 from tests.support.jobs import job
+from tests.support.pool_agents import QUIET
 from tests.support.recorder import Recorder
 from tests.support.waiting import until
 from voicecosts.producer.capture.attachment import Attachment
@@ -66,14 +67,7 @@ def attach(session: AgentSession[Any], outlet: Any, agent_id: str = "front") -> 
 
 def new_session(shared: Shared, **options: Any) -> AgentSession[Any]:
     """Make a session on the shared providers."""
-    return AgentSession(
-        llm=shared.llm,
-        stt=shared.stt,
-        tts=shared.tts,
-        vad=None,
-        turn_handling={"turn_detection": "manual"},
-        **options,
-    )
+    return AgentSession(llm=shared.llm, stt=shared.stt, tts=shared.tts, **QUIET, **options)
 
 
 Script = Callable[[AgentSession[Any], Microphone, int], Awaitable[None]]
@@ -91,7 +85,7 @@ async def run_call(
     call: int,
     *,
     script: Script = three_turns,
-    agent: Agent | None = None,
+    agent: Callable[[], Agent] | None = None,
     in_job: bool = True,
     **options: Any,
 ) -> Attachment:
@@ -100,10 +94,19 @@ async def run_call(
         session = new_session(shared, **options)
         microphone = session_io(session, call)
         attachment = attach(session, shared.recorder)
-        await session.start(agent or Agent(instructions="Be brief."))
+        await session.start(agent() if agent else Agent(instructions="Be brief."))
         await script(session, microphone, call)
         await session.aclose()
         return attachment
+
+
+async def run_calls(shared: Shared, count: int, **options: Any) -> list[Attachment]:
+    """Run calls 1 to `count` at once; each equals what the providers billed it."""
+    calls = range(1, count + 1)
+    made = await asyncio.gather(*(run_call(shared, call, **options) for call in calls))
+    for call, attachment in zip(calls, made, strict=True):
+        assert_exact(shared, call, attachment)
+    return made
 
 
 def assert_exact(shared: Shared, call: int, attachment: Attachment) -> None:
@@ -141,11 +144,7 @@ async def test_concurrent_sessions_on_shared_providers_each_get_their_own_share(
 ) -> None:
     """However many sessions share an LLM, an STT and a TTS, each books exactly what it caused."""
     shared = Shared()
-    attachments = await asyncio.gather(
-        *(run_call(shared, call, in_job=in_job) for call in range(1, calls + 1))
-    )
-    for call, attachment in enumerate(attachments, start=1):
-        assert_exact(shared, call, attachment)
+    await run_calls(shared, calls, in_job=in_job)
     assert shared.recorder.unattributed == 0
 
 
@@ -167,13 +166,9 @@ async def test_turns_driven_from_a_task_without_a_job_context_are_attributed() -
         await turns.join()
 
     driving = asyncio.create_task(driver())  # started before any job exists
-    attachments = await asyncio.gather(
-        *(run_call(shared, call, script=from_outside) for call in range(1, 6))
-    )
+    await run_calls(shared, 5, script=from_outside)
     turns.put_nowait(None)
     await driving
-    for call, attachment in enumerate(attachments, start=1):
-        assert_exact(shared, call, attachment)
 
 
 async def test_speech_that_is_reported_while_closing_is_counted() -> None:
@@ -231,18 +226,10 @@ async def test_a_hand_off_splits_the_call_between_the_agents() -> None:
         mic.say(1.2)
         await session.run(user_input=f"#{call}# hello again")
 
-    attachments = await asyncio.gather(
-        *(run_call(shared, call, script=script, agent=Desk()) for call in range(1, 6))
-    )
-    for call, attachment in enumerate(attachments, start=1):
-        assert_exact(shared, call, attachment)
-        by_label = {r.agent_label for r in shared.recorder.readings(attachment.session_id)}
-        assert by_label == {"desk", "specialist"}
-        of_desk = [
-            r
-            for r in shared.recorder.readings(attachment.session_id)
-            if r.agent_label == "desk" and r.modality == "llm"
-        ]
+    for attachment in await run_calls(shared, 5, script=script, agent=Desk):
+        readings = shared.recorder.readings(attachment.session_id)
+        assert {r.agent_label for r in readings} == {"desk", "specialist"}
+        of_desk = [r for r in readings if r.agent_label == "desk" and r.modality == "llm"]
         assert of_desk[-1].totals.requests == 4  # hello, look_up twice, hand_over
 
 
@@ -253,7 +240,7 @@ async def test_a_tool_call_is_two_requests_of_one_speech() -> None:
     async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
         await session.run(user_input=f"#{call}# look_up please")
 
-    attachment = await run_call(shared, 1, script=script, agent=Desk())
+    attachment = await run_call(shared, 1, script=script, agent=Desk)
     readings = [r for r in shared.recorder.readings(attachment.session_id) if r.modality == "llm"]
     assert [r.totals.requests for r in readings] == [1, 2]
     (speech,) = {r.last.speech_id for r in readings if r.last}
@@ -270,16 +257,8 @@ async def test_the_keyterm_model_that_is_also_the_session_model_counts_once() ->
         # three answers and a detection
         await until(lambda: shared.llm.billed[call]["requests"] >= 4)
 
-    attachments = await asyncio.gather(
-        *(
-            run_call(
-                shared, call, script=script, stt_context_options={"keyterm_detection": detection}
-            )
-            for call in range(1, 4)
-        )
-    )
-    for call, attachment in enumerate(attachments, start=1):
-        assert_exact(shared, call, attachment)
+    options = {"keyterm_detection": detection}
+    await run_calls(shared, 3, script=script, stt_context_options=options)
 
 
 async def test_a_fallback_adapter_books_the_model_that_served() -> None:
@@ -330,11 +309,7 @@ async def test_an_agent_task_inside_a_tool_is_counted_once() -> None:
         await session.run(user_input=f"#{call}# confirm please")
         await session.run(user_input=f"#{call}# thanks")
 
-    attachments = await asyncio.gather(
-        *(run_call(shared, call, script=script, agent=Clerk()) for call in range(1, 6))
-    )
-    for call, attachment in enumerate(attachments, start=1):
-        assert_exact(shared, call, attachment)
+    for attachment in await run_calls(shared, 5, script=script, agent=Clerk):
         labels = {r.agent_label for r in shared.recorder.readings(attachment.session_id)}
         assert labels == {"clerk", "consent"}
 

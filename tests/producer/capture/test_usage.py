@@ -16,14 +16,18 @@ from tests.producer.capture.livekit_metrics import AT, AT_US, MADE_BY, llm, real
 from voicecosts.producer.capture.usage import FIELDS, Usage, usage_of
 from voicecosts.producer.events import RequestDetail
 
+
+def usage(modality: str, **found: Any) -> Usage:
+    """Return usage of the model that all of `livekit_metrics` is of."""
+    names = {"provider_raw": "Maker", "model": "m-1", "occurred_at": AT_US}
+    return Usage(modality=modality, **{"detail": RequestDetail(), **names, **found})
+
+
 EXACTLY: list[tuple[Any, Usage]] = [
     (
         llm(),
-        Usage(
-            modality="llm",
-            provider_raw="Maker",
-            model="m-1",
-            occurred_at=AT_US,
+        usage(
+            "llm",
             quantities={
                 "requests": 1,
                 "input_tokens": 101,
@@ -42,11 +46,8 @@ EXACTLY: list[tuple[Any, Usage]] = [
     ),
     (
         stt(),
-        Usage(
-            modality="stt",
-            provider_raw="Maker",
-            model="m-1",
-            occurred_at=AT_US,
+        usage(
+            "stt",
             quantities={"input_tokens": 41, "audio_input_tokens": 37, "output_tokens": 13},
             audio_s=4.75,
             detail=RequestDetail(request_id="req-2"),
@@ -54,11 +55,8 @@ EXACTLY: list[tuple[Any, Usage]] = [
     ),
     (
         realtime(),
-        Usage(
-            modality="realtime",
-            provider_raw="Maker",
-            model="m-1",
-            occurred_at=AT_US,
+        usage(
+            "realtime",
             quantities={
                 "requests": 1,
                 "input_tokens": 600,
@@ -85,11 +83,8 @@ EXACTLY: list[tuple[Any, Usage]] = [
     ),
     (
         tts(),
-        Usage(
-            modality="tts",
-            provider_raw="Maker",
-            model="m-1",
-            occurred_at=AT_US,
+        usage(
+            "tts",
             quantities={
                 "requests": 1,
                 "characters": 120,
@@ -116,11 +111,8 @@ EXACTLY: list[tuple[Any, Usage]] = [
             output_tokens=2,
             metadata=MADE_BY,
         ),
-        Usage(
-            modality="decision",
-            provider_raw="Maker",
-            model="m-1",
-            occurred_at=AT_US,
+        usage(
+            "decision",
             quantities={"requests": 1, "input_tokens": 17, "output_tokens": 2},
             detail=RequestDetail(request_id="req-5", duration_us=500_000),
         ),
@@ -136,14 +128,7 @@ EXACTLY: list[tuple[Any, Usage]] = [
             num_requests=5,
             metadata=MADE_BY,
         ),
-        Usage(
-            modality="interruption",
-            provider_raw="Maker",
-            model="m-1",
-            occurred_at=AT_US,
-            quantities={"requests": 5},
-            detail=RequestDetail(),
-        ),
+        usage("interruption", quantities={"requests": 5}),
     ),
     (
         EOTInferenceMetrics(
@@ -154,22 +139,15 @@ EXACTLY: list[tuple[Any, Usage]] = [
             num_requests=4,
             metadata=MADE_BY,
         ),
-        Usage(
-            modality="turn_detector",
-            provider_raw="Maker",
-            model="m-1",
-            occurred_at=AT_US,
-            quantities={"requests": 4},
-            detail=RequestDetail(),
-        ),
+        usage("turn_detector", quantities={"requests": 4}),
     ),
 ]
 
 
-@pytest.mark.parametrize(("metrics", "usage"), EXACTLY, ids=lambda value: type(value).__name__)
-def test_every_field_becomes_its_own_quantity(metrics: Any, usage: Usage) -> None:
+@pytest.mark.parametrize(("metrics", "expected"), EXACTLY, ids=lambda value: type(value).__name__)
+def test_every_field_becomes_its_own_quantity(metrics: Any, expected: Usage) -> None:
     """Each class with a value of its own in every field gives exactly this usage."""
-    assert usage_of(metrics, now_us=0) == usage
+    assert usage_of(metrics, now_us=0) == expected
 
 
 def test_every_class_that_is_read_is_read_here() -> None:

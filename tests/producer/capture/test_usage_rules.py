@@ -29,6 +29,13 @@ def found(metrics: Any) -> Usage:
     return usage
 
 
+def detail_of(metrics: Any) -> RequestDetail:
+    """Return the detail of the request in `metrics`, which must hold one."""
+    detail = found(metrics).detail
+    assert detail is not None
+    return detail
+
+
 @pytest.mark.parametrize(
     "metrics",
     [
@@ -91,15 +98,14 @@ def test_a_request_counts_although_it_reports_nothing(metrics: Any) -> None:
 @pytest.mark.parametrize("nothing", [None, 0, -1, -5.0, math.nan])
 def test_an_absent_or_impossible_amount_counts_as_nothing(nothing: Any) -> None:
     """None, negative amounts and NaN neither raise nor lower a total."""
-    usage = found(llm(prompt_tokens=nothing, prompt_cached_tokens=nothing, duration=nothing))
-    assert usage.quantities == {
+    metrics = llm(prompt_tokens=nothing, prompt_cached_tokens=nothing, duration=nothing)
+    assert found(metrics).quantities == {
         "requests": 1,
         "cache_creation_input_tokens": 7,
         "output_tokens": 11,
         "reasoning_output_tokens": 3,
     }
-    assert usage.detail is not None
-    assert usage.detail.duration_us == 0
+    assert detail_of(metrics).duration_us == 0
 
 
 @pytest.mark.parametrize("nothing", [None, 0, -1, -5.0, math.nan])
@@ -116,9 +122,7 @@ def test_an_impossible_duration_counts_as_nothing(nothing: Any) -> None:
     """Seconds that are absent, negative or not finite are no audio and no session time."""
     assert found(stt(audio_duration=nothing)).audio_s == 0.0
     assert found(realtime(session_duration=nothing)).session_s == 0.0
-    detail = found(tts(duration=nothing)).detail
-    assert detail is not None
-    assert detail.duration_us == 0
+    assert detail_of(tts(duration=nothing)).duration_us == 0
 
 
 def test_the_smallest_amounts_count() -> None:
@@ -126,26 +130,21 @@ def test_the_smallest_amounts_count() -> None:
     details = realtime().output_token_details.model_copy(update={"audio_tokens": 1})
     quantities = found(realtime(input_tokens=1, output_token_details=details)).quantities
     assert (quantities["input_tokens"], quantities["audio_output_tokens"]) == (1, 1)
-    usage = found(tts(characters_count=1, audio_duration=0.001, duration=0.001))
-    assert (usage.quantities["characters"], usage.audio_s) == (1, 0.001)
-    assert usage.detail is not None
-    assert usage.detail.duration_us == 1000
+    spoken = tts(characters_count=1, audio_duration=0.001, duration=0.001)
+    assert (found(spoken).quantities["characters"], found(spoken).audio_s) == (1, 0.001)
+    assert detail_of(spoken).duration_us == 1000
 
 
 @pytest.mark.parametrize("nothing", [None, -1, -1.0, math.nan, math.inf])
 def test_no_first_token_is_no_time_to_it(nothing: Any) -> None:
     """LiveKit writes -1 where no token came; that is an absent time, not a short one."""
     for metrics in (llm(ttft=nothing), realtime(ttft=nothing), tts(ttfb=nothing)):
-        detail = found(metrics).detail
-        assert detail is not None
-        assert detail.time_to_first_us is None
+        assert detail_of(metrics).time_to_first_us is None
 
 
 def test_an_immediate_first_token_is_a_time_of_zero() -> None:
     """Zero is a time, not an absent one."""
-    detail = found(llm(ttft=0.0)).detail
-    assert detail is not None
-    assert detail.time_to_first_us == 0
+    assert detail_of(llm(ttft=0.0)).time_to_first_us == 0
 
 
 def test_a_batch_recognition_is_a_request_and_a_streamed_report_is_none() -> None:
@@ -219,8 +218,7 @@ def test_a_plugin_without_metadata_is_named_by_its_label(metadata: Metadata | No
 
 def test_ids_are_cut_to_what_the_contract_carries() -> None:
     """A plugin with very long ids does not make its readings invalid."""
-    detail = found(llm(request_id="r" * 1000, speech_id="s" * 1000)).detail
-    assert detail == RequestDetail(
+    assert detail_of(llm(request_id="r" * 1000, speech_id="s" * 1000)) == RequestDetail(
         request_id="r" * 256, speech_id="s" * 256, duration_us=1_250_000, time_to_first_us=500_000
     )
 
@@ -233,9 +231,7 @@ def test_an_endless_quantity_counts_as_nothing() -> None:
 @pytest.mark.parametrize("time", [math.inf, 1.7e12], ids=["endless", "in milliseconds"])
 def test_a_time_that_cannot_be_one_is_replaced_by_now(time: float) -> None:
     """A time that is infinite or in milliseconds is replaced: the ledger would refuse the reading."""
-    usage = usage_of(llm(timestamp=time), now_us=7)
-    assert usage is not None
-    assert usage.occurred_at == 7
+    assert found(llm(timestamp=time)).occurred_at == NOW_US
 
 
 def test_a_provider_called_unknown_is_named_by_the_plugins_label() -> None:
