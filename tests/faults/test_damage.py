@@ -5,8 +5,6 @@ That no damage books a wrong number is for `test_corruption` to see.
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,6 +13,7 @@ import pytest
 
 from tests.support import stream
 from tests.support.broker import Broker
+from tests.support.outboxes import execute
 from tests.support.outcome import Stored, stored
 from tests.support.publishing import orphan, publishing
 from tests.support.waiting import until
@@ -23,13 +22,6 @@ from voicecosts.producer.publishing.publisher import Publisher
 pytestmark = pytest.mark.faults
 
 READINGS: Final = 400
-
-
-def change(path: Path, statement: str) -> None:
-    """Change an outbox behind everybody's back."""
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute(statement)
-        db.commit()
 
 
 async def published(url: str, folder: Path, is_done: Callable[[Publisher], bool]) -> Stored:
@@ -53,7 +45,7 @@ async def test_a_message_whose_number_is_damaged_does_not_stay_for_ever(
 ) -> None:
     """A number is not part of the checksum, but it must not keep a file from being worked off."""
     path, _ = orphan(outbox, broker.url, is_killed=False)
-    change(path, "UPDATE messages SET number = 0 WHERE number = 1")
+    execute(path, "UPDATE messages SET number = 0 WHERE number = 1")
     await published(broker.url, outbox, lambda _: not path.exists())
 
 
@@ -64,10 +56,9 @@ async def test_what_is_left_out_by_its_checksum_is_counted_as_dropped(
     paths = [orphan(outbox, broker.url, readings=READINGS, is_killed=False)[0] for _ in range(2)]
     lost = 0
     for path in paths:
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            [(events,)] = db.execute("SELECT events FROM messages WHERE number = 5").fetchall()
+        [(events,)] = execute(path, "SELECT events FROM messages WHERE number = 5")
         lost += events
-        change(path, "UPDATE messages SET data = zeroblob(length(data)) WHERE number = 5")
+        execute(path, "UPDATE messages SET data = zeroblob(length(data)) WHERE number = 5")
     dropped = 0
 
     def is_done(publisher: Publisher) -> bool:

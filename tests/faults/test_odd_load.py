@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ import voicecosts.producer.publishing.publisher
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.load import START_US, Load, priced
+from tests.support.outboxes import execute
 from tests.support.outcome import assert_exact, say, shown
 from tests.support.publishing import flushed, publishing
 from tests.support.waiting import until
@@ -82,9 +82,7 @@ async def test_a_payload_over_max_payload_is_split_and_only_the_impossible_is_qu
         found = await assert_exact(fault, small.url, tmp_path / "data", load, more=more)
     assert len(set(found.readings)) == load.offered - 1
     assert len(found.messages) > 1200 // 200
-    with sqlite3.connect(outbox / "quarantine.db") as db:
-        rows = db.execute("SELECT events, reason FROM messages").fetchall()
-    db.close()
+    rows = execute(outbox / "quarantine.db", "SELECT events, reason FROM messages")
     assert rows == [(1, "larger than the server's max_payload of 4096 bytes")]
     assert "refused for good" in caplog.text
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +11,7 @@ import pytest
 from tests.support import stream
 from tests.support.adopter import Adopter
 from tests.support.broker import Broker
+from tests.support.outboxes import execute
 from tests.support.outcome import assert_exact
 from tests.support.publishing import orphan
 from tests.support.waiting import wait_until
@@ -24,8 +23,7 @@ ORPHANS: Final = 6
 
 def contents(path: Path) -> tuple[int, int]:
     """Return how many messages an outbox holds, and how many events."""
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        [(messages, events)] = db.execute("SELECT count(*), sum(events) FROM messages").fetchall()
+    [(messages, events)] = execute(path, "SELECT count(*), sum(events) FROM messages")
     return messages, events
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.outbox.backlog import Backlog
@@ -62,3 +64,9 @@ def orphan(
     outbox.add(stored, now_us=NOW)
     outbox.close()
     return path
+
+
+def execute(path: Path, *statements: str) -> list[tuple[Any, ...]]:
+    """Run statements on a file behind its owner's back; return the rows of the last one."""
+    with contextlib.closing(sqlite3.connect(path, timeout=10)) as db, db:
+        return [db.execute(statement).fetchall() for statement in statements][-1]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tests.support.outboxes import DESTINATION, NOW, Clock, backlog, messages, orphan
+from tests.support.outboxes import DESTINATION, NOW, Clock, backlog, execute, messages, orphan
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.outbox.adopted import adopt
 from voicecosts.producer.outbox.file import Outbox
@@ -17,11 +16,17 @@ from voicecosts.producer.outbox.rescue import DAMAGED
 from voicecosts.producer.outbox.row import destination_id, file_of
 
 
+def adopted_from(folder: Path) -> Outbox:
+    """Adopt the one orphan that there is."""
+    adopted = adopt(folder, DESTINATION, now_us=NOW)
+    assert adopted is not None
+    return adopted
+
+
 def test_an_orphan_is_adopted_with_its_messages_as_they_were(tmp_path: Path) -> None:
     """The messages keep their ids, so that JetStream knows what it has already."""
     orphan(tmp_path, "dead", messages(3))
-    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
-    assert adopted is not None
+    adopted = adopted_from(tmp_path)
     assert adopted.oldest(9) == (messages(3), [])
     assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
     adopted.close()
@@ -66,9 +71,7 @@ def test_a_destination_is_its_servers_and_its_user(
 def test_an_empty_outbox_and_a_lock_without_one_are_cleared_away(tmp_path: Path) -> None:
     """What a process left that died while it ended is not looked at for ever."""
     path = orphan(tmp_path, "dead", messages(1))
-    with sqlite3.connect(path) as db:
-        db.execute("DELETE FROM messages")
-    db.close()
+    execute(path, "DELETE FROM messages")
     (tmp_path / f"{DESTINATION}-gone.lock").touch()
     assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
     assert list(tmp_path.iterdir()) == []
@@ -81,8 +84,7 @@ def test_a_file_that_is_cut_short_is_set_aside_and_its_front_is_kept(
     """What could be read goes on; the rest stays for a person to look at."""
     path = orphan(tmp_path, "dead", messages(100, size=3000))
     os.truncate(path, int(path.stat().st_size * cut))
-    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
-    assert adopted is not None
+    adopted = adopted_from(tmp_path)
     found, damaged = adopted.oldest(200)
     assert damaged == []
     assert 0 < len(found) < 100
@@ -91,8 +93,7 @@ def test_a_file_that_is_cut_short_is_set_aside_and_its_front_is_kept(
     assert path.with_name(path.name + DAMAGED).exists()
     assert "damaged" in caplog.text
     adopted.close()
-    again = adopt(tmp_path, DESTINATION, now_us=NOW)
-    assert again is not None
+    again = adopted_from(tmp_path)
     assert again.rows == len(found)
     again.close()
 
@@ -103,8 +104,7 @@ def test_what_is_behind_the_damage_is_read_too(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\x00" * 4096 * 8)
-    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
-    assert adopted is not None
+    adopted = adopted_from(tmp_path)
     numbers = [message.batch_number for message in adopted.oldest(200)[0]]
     assert 1 in numbers
     assert 100 in numbers
@@ -116,8 +116,7 @@ def test_garbage_in_place_of_an_outbox_blocks_nothing(tmp_path: Path) -> None:
     """It is set aside, and the next orphan is taken."""
     file_of(tmp_path, DESTINATION, "a-dead").write_bytes(os.urandom(20_000))
     orphan(tmp_path, "b-dead", messages(2))
-    adopted = adopt(tmp_path, DESTINATION, now_us=NOW)
-    assert adopted is not None
+    adopted = adopted_from(tmp_path)
     assert adopted.oldest(9) == (messages(2), [])
     adopted.close()
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sqlite3
 import stat
 from collections.abc import Iterator
 from itertools import count
@@ -15,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.events import ended, reading, started
-from tests.support.outboxes import NOW, Clock, backlog, messages
+from tests.support.outboxes import NOW, Clock, backlog, execute, messages
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
 from voicecosts.producer.events import Event
 from voicecosts.producer.outbox.bound import Bound
@@ -158,9 +156,7 @@ def test_the_lock_ends_with_its_process_and_not_with_its_children(path: Path) ->
 def test_a_message_that_changed_on_disk_is_not_sent(outbox: Outbox, path: Path) -> None:
     """A flipped bit could be somebody's money, so a wrong checksum is damage."""
     outbox.add(messages(3), now_us=NOW)
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE messages SET data = zeroblob(50) WHERE number = 2")
-    db.close()
+    execute(path, "UPDATE messages SET data = zeroblob(50) WHERE number = 2")
     found, damaged = outbox.oldest(9)
     assert [message.batch_number for message in found] == [1, 3]
     assert damaged == [2]
@@ -300,9 +296,7 @@ def test_what_can_never_be_sent_is_kept_apart_with_the_reason(
     held = backlog(tmp_path, Clock())
     held.quarantine.add(messages(1)[0], "too large")
     held.quarantine.add(messages(1)[0], "too large")
-    with sqlite3.connect(tmp_path / NAME) as db:
-        rows = db.execute("SELECT id, events, reason, data FROM messages").fetchall()
-    db.close()
+    rows = execute(tmp_path / NAME, "SELECT id, events, reason, data FROM messages")
     assert rows == [("id-1", 2, "too large", messages(1)[0].data)]
     assert (held.quarantine.refused, held.quarantine.quarantined) == (4, 4)
     assert "refused for good (too large)" in caplog.text
@@ -313,10 +307,7 @@ def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path, count(NOW).__next__)
     for message in messages(5, size=6_000_000):
         quarantine.add(message, "too large")
-    with sqlite3.connect(tmp_path / NAME) as db:
-        rows = db.execute("SELECT id FROM messages ORDER BY id").fetchall()
-    db.close()
-    assert rows == [("id-4",), ("id-5",)]
+    assert execute(tmp_path / NAME, "SELECT id FROM messages ORDER BY id") == [("id-4",), ("id-5",)]
 
 
 def test_a_message_is_halved_down_to_its_events() -> None:
@@ -404,10 +395,7 @@ def test_messages_that_vanished_from_the_end_are_damage(path: Path) -> None:
     outbox.remove(messages(5))
     outbox.add(messages(1, first=6), now_us=NOW)
     outbox.close()
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("DELETE FROM messages")
-        db.execute("UPDATE sqlite_sequence SET seq = 5")
-        db.commit()
+    execute(path, "DELETE FROM messages", "UPDATE sqlite_sequence SET seq = 5")
     with pytest.raises(OutboxDamaged, match="up to number 6, and ends at 5"):
         Outbox.adopt(path)
 
@@ -422,12 +410,13 @@ def test_a_number_is_never_used_twice_in_a_file(outbox: Outbox) -> None:
 def test_a_damaged_row_counts_for_the_events_it_held(outbox: Outbox, path: Path) -> None:
     """Its own count is used where it is possible; a row holds at least one event."""
     outbox.add(messages(4), now_us=NOW)
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE messages SET data = x'00'")
-        db.execute("UPDATE messages SET events = 'many' WHERE number = 1")
-        db.execute("UPDATE messages SET events = 1000000 WHERE number = 2")
-        db.execute("UPDATE messages SET number = -3 WHERE number = 4")
-        db.commit()
+    execute(
+        path,
+        "UPDATE messages SET data = x'00'",
+        "UPDATE messages SET events = 'many' WHERE number = 1",
+        "UPDATE messages SET events = 1000000 WHERE number = 2",
+        "UPDATE messages SET number = -3 WHERE number = 4",
+    )
     found, damaged = outbox.oldest(9)
     assert (found, damaged) == ([], [-3, 1, 2, 3])
     assert outbox.discard(damaged) == 1 + 1 + 2 + 2
