@@ -1,4 +1,4 @@
-"""Publishers with an outbox for fault tests, and the outboxes that dead ones leave behind."""
+"""Publishers that end with their test, and the outboxes that dead ones leave behind."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ NO_SERVER: Final = "nats://127.0.0.1:1"
 
 
 @contextlib.contextmanager
-def publishing(url: str, folder: Path | None, **options: object) -> Iterator[Publisher]:
-    """A publisher with an outbox, closed at the end."""
+def publishing(
+    url: str | None, folder: Path | None = None, *, close_s: float = 0.2, **options: object
+) -> Iterator[Publisher]:
+    """A publisher to a server or to none, with an outbox or none, closed at the end."""
     config = ProducerConfig(
         project="faults",
-        servers=(url,),
+        servers=(url,) if url else (),
         outbox_dir=folder,
         linger_s=0.02,
         **options,  # type: ignore[arg-type]  # options of the struct
@@ -36,7 +38,7 @@ def publishing(url: str, folder: Path | None, **options: object) -> Iterator[Pub
     try:
         yield publisher
     finally:
-        publisher.close(0.2)
+        publisher.close(close_s)
         publisher._thread.join(15)
         assert not publisher._thread.is_alive()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,34 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.events import reading
-from tests.support.outboxes import NOW, messages, orphan
+from tests.support.outboxes import NOW, execute, messages, orphan
+from tests.support.publishing import publishing
 from tests.support.waiting import wait_until
-from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable
 from voicecosts.producer.events import MeterReading, ProducerReport, decode
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.log import GROUP, LocalLog, files
 from voicecosts.producer.outbox.row import EMBEDDED
-from voicecosts.producer.publishing.publisher import Publisher
 from voicecosts.producer.publishing.reports import ConnectionState
-
-
-@contextmanager
-def working(folder: Path, **options: object) -> Iterator[Publisher]:
-    """The publisher of a worker without a server."""
-    config = ProducerConfig(
-        project="tests",
-        servers=(),
-        linger_s=0.02,
-        outbox_dir=folder,
-        **options,  # type: ignore[arg-type]  # options of the struct
-    )
-    publisher = Publisher(config)
-    try:
-        yield publisher
-    finally:
-        publisher.close(5)
-        assert not publisher._thread.is_alive()
 
 
 @contextmanager
@@ -75,7 +55,7 @@ def stored(found: list[tuple[str, bytes]]) -> list[bytes]:
 def test_a_flush_without_a_server_is_done_when_it_is_on_disk(tmp_path: Path) -> None:
     """The outbox is the log: what is in it is safe."""
     folder = tmp_path / "outbox"
-    with working(folder) as publisher:
+    with publishing(None, folder, close_s=5) as publisher:
         for number in range(1, 501):
             publisher.put(reading(number))
         publisher.flush().result(30)
@@ -87,7 +67,7 @@ def test_a_flush_without_a_server_is_done_when_it_is_on_disk(tmp_path: Path) -> 
 def test_a_living_worker_forgets_what_is_booked_and_only_that(tmp_path: Path) -> None:
     """Its file is never written by the reader: the worker sees on its label how far a ledger is."""
     folder = tmp_path / "outbox"
-    with working(folder) as publisher:
+    with publishing(None, folder, close_s=5) as publisher:
         publisher.put(reading(1))
         publisher.flush().result(30)
         with reader(folder) as log:
@@ -212,14 +192,12 @@ def test_a_look_at_another_ledger_owns_no_outbox(tmp_path: Path) -> None:
 def test_a_damaged_message_of_a_living_worker_is_counted_by_it(tmp_path: Path) -> None:
     """It is not booked, the others are, and the worker reports it as dropped."""
     folder = tmp_path / "outbox"
-    with working(folder) as publisher:
+    with publishing(None, folder, close_s=5) as publisher:
         for agent in ("a", "b", "c"):
             publisher.put(reading(1, agent_id=agent))
         publisher.flush().result(30)
         (path,) = files(folder)
-        with sqlite3.connect(path, timeout=10) as db:
-            db.execute("UPDATE messages SET data = zeroblob(20) WHERE number = 2")
-        db.close()
+        execute(path, "UPDATE messages SET data = zeroblob(20) WHERE number = 2")
         with reader(folder) as log:
             assert len(read_all(log)) == 2
         wait_until(lambda: publisher.stats().dropped == 1)
@@ -237,9 +215,7 @@ def test_damaged_rows_of_a_dead_worker_are_left_out(
     """A wrong checksum could be a wrong sum; the others are booked, and the log says so."""
     folder = tmp_path / "outbox"
     path = orphan(folder, "dead", messages(3), destination=EMBEDDED)
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE messages SET data = zeroblob(9) WHERE number = 2")
-    db.close()
+    execute(path, "UPDATE messages SET data = zeroblob(9) WHERE number = 2")
     with reader(folder) as log:
         assert stored(read_all(log)) == [messages(3)[0].data, messages(3)[2].data]
     assert "damaged" in caplog.text
@@ -280,7 +256,7 @@ def test_workers_adopt_each_other_and_nothing_is_booked_unread(tmp_path: Path) -
     folder = tmp_path / "outbox"
     orphan(folder, "dead-1", messages(3), destination=EMBEDDED)
     orphan(folder, "dead-2", [*messages(2, first=50)], destination=EMBEDDED)
-    with working(folder) as publisher:
+    with publishing(None, folder, close_s=5) as publisher:
         wait_until(lambda: publisher.stats().outbox_rows == 5)
         with reader(folder) as log:
             found = stored(read_all(log))

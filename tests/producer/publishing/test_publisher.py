@@ -6,8 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nkeys
@@ -18,29 +16,11 @@ from nats.js import api
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.events import reading
+from tests.support.publishing import NO_SERVER, flushed, publishing
 from tests.support.waiting import until
 from voicecosts.producer.config import BufferLimits, ProducerConfig
 from voicecosts.producer.events import MeterReading, ProducerReport
 from voicecosts.producer.publishing.publisher import Publisher
-
-
-@contextmanager
-def publishing(url: str, *, close_s: float = 5.0, **options: object) -> Iterator[Publisher]:
-    """A publisher that is closed at the end, whatever happens."""
-    config = ProducerConfig(project="tests", servers=(url,), linger_s=0.02, **options)  # type: ignore[arg-type]  # options of the struct
-    publisher = Publisher(config)
-    try:
-        yield publisher
-    finally:
-        publisher.close(close_s)
-        publisher._thread.join(10)
-        assert not publisher._thread.is_alive()
-
-
-async def flushed(publisher: Publisher, timeout_s: float = 20.0) -> None:
-    """Wait until everything was acknowledged."""
-    async with asyncio.timeout(timeout_s):
-        await asyncio.wrap_future(publisher.flush())
 
 
 async def test_what_is_flushed_is_stored_in_packed_messages(broker: Broker) -> None:
@@ -126,7 +106,7 @@ async def test_a_broker_that_is_killed_twice_gets_everything_once(broker: Broker
             total += 1
             publisher.put(reading(total))
             broker.start()
-        await flushed(publisher, 40)
+        await flushed(publisher)
         stored = await stream.events(broker.url)
     assert sorted(event.number for event in stored) == list(range(1, total + 1))
 
@@ -134,7 +114,7 @@ async def test_a_broker_that_is_killed_twice_gets_everything_once(broker: Broker
 async def test_an_outage_coalesces_detail_and_keeps_the_totals() -> None:
     """While nothing is accepted memory stays bounded, and the newest totals survive."""
     limits = BufferLimits(detail=100, meters=50)
-    with publishing("nats://127.0.0.1:1", limits=limits, close_s=0.1) as publisher:
+    with publishing(NO_SERVER, limits=limits) as publisher:
         for number in range(1, 5001):
             publisher.put(reading(number, model=f"model {number % 20}"))
         await until(lambda: publisher.stats().retried > 0)
@@ -177,7 +157,7 @@ async def test_a_message_over_max_payload_is_refused_once_and_does_not_block(
 
 def test_put_never_raises_and_never_waits_for_the_thread() -> None:
     """Even with no thread and no server an event is taken at once."""
-    config = ProducerConfig(project="tests", servers=("nats://127.0.0.1:1",))
+    config = ProducerConfig(project="tests", servers=(NO_SERVER,))
     publisher = Publisher(config)
     publisher.close(0.2)
     for number in range(1, 100):
@@ -205,7 +185,7 @@ async def test_the_end_of_a_session_does_not_wait_for_a_server_that_is_away(
     tmp_path: Path,
 ) -> None:
     """The outbox is enough then; a patient flush goes on waiting for the acknowledgement."""
-    with publishing("nats://127.0.0.1:1", close_s=0.1, outbox_dir=tmp_path) as publisher:
+    with publishing(NO_SERVER, tmp_path) as publisher:
         publisher.put(reading(1))
         assert await publisher.wait_until_safe(30, patient=False)
         assert publisher.stats().outbox_rows == 1
@@ -217,7 +197,7 @@ async def test_a_silent_server_is_waited_for_once_until_it_answers_again(
 ) -> None:
     """After one timeout the outbox is enough for all that wait; an answer makes them wait again."""
     await stream.declare(broker.url)
-    with publishing(broker.url, outbox_dir=tmp_path) as publisher:
+    with publishing(broker.url, tmp_path) as publisher:
         publisher.put(reading(1))
         await flushed(publisher)
         broker.send(signal.SIGSTOP)
@@ -231,7 +211,7 @@ async def test_a_silent_server_is_waited_for_once_until_it_answers_again(
         assert await publisher.wait_until_safe(10, patient=False)
         assert publisher.stats().published == 1
         broker.send(signal.SIGCONT)
-        await flushed(publisher, 40)
+        await flushed(publisher)
         publisher.put(reading(4))
         assert await publisher.wait_until_safe(20, patient=False)
         assert publisher.stats().published == 4
