@@ -13,9 +13,8 @@ import pytest
 from livekit.agents import Agent, get_job_context
 from livekit.agents.ipc import job_proc_lazy_main
 from livekit.agents.ipc.mock_room import create_mock_room
-from livekit.agents.job import JobAcceptArguments, RunningJobInfo
-from livekit.protocol import agent, models
 
+from tests.support import worker
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
 
 _TURN_DETECTOR = "livekit.plugins.turn_detector.multilingual"
@@ -97,34 +96,10 @@ async def running_pool(observers: list[Any], **options: Any) -> AsyncIterator[An
     )
     server = pool.server
     server._port = 0
-    started = asyncio.Event()
-    server.once("worker_started", started.set)
-    running = asyncio.create_task(server.run(devmode=True, unregistered=True))
-    async with asyncio.timeout(30):
-        await started.wait()
-    try:
+    async with worker.unregistered(server):
         yield server
-    finally:
-        await server.aclose()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
 async def launch(server: Any, number: int, metadata: str) -> None:
     """Give the pool a job that is not a fake one, so that its session is held open."""
-    job = agent.Job(
-        id=f"AJ-{number}",
-        room=models.Room(sid=f"RM-{number}", name=f"dental-{number}"),
-        metadata=metadata,
-    )
-    await server._proc_pool.launch_job(
-        RunningJobInfo(
-            accept_arguments=JobAcceptArguments(name="", identity=f"agent-{number}", metadata=""),
-            job=job,
-            url="ws://127.0.0.1:1",
-            token="",
-            worker_id="worker-1",
-            fake_job=False,
-        )
-    )
+    await worker.launch(server, number, room="dental", metadata=metadata, fake_job=False)

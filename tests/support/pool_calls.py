@@ -19,6 +19,7 @@ from livekit.agents import AgentServer, JobExecutorType, get_job_context
 
 from tests.support import openrtc_pool
 from tests.support.dispatch import KEYS, Dispatcher, stand_in_room
+from tests.support.worker import running
 from voicecosts.producer.demo.devices import session_io
 
 PHRASE_S = 1.5
@@ -118,13 +119,5 @@ class Running:
         """Run a pool's server against a dispatcher of its own; it is closed at the end."""
         async with Dispatcher() as dispatcher:
             server.update_options(ws_url=dispatcher.url, **KEYS)
-            running = asyncio.create_task(server.run(devmode=True))
-            try:
-                async with asyncio.timeout(60):
-                    await dispatcher.registered.wait()
+            async with running(server, dispatcher.registered):
                 yield cls(server, dispatcher)
-            finally:
-                await server.aclose()
-                running.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await running

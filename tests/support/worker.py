@@ -41,6 +41,30 @@ async def metered_call(observer: CostObserver, hang_up: bool, ctx: JobContext) -
 
 
 @contextlib.asynccontextmanager
+async def running(server: Any, ready: asyncio.Event, **options: Any) -> AsyncIterator[None]:
+    """Run a worker's server from when it is ready to the end of a block."""
+    task = asyncio.create_task(server.run(devmode=True, **options))
+    try:
+        async with asyncio.timeout(60):
+            await ready.wait()
+        yield
+    finally:
+        await server.aclose()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.asynccontextmanager
+async def unregistered(server: Any) -> AsyncIterator[None]:
+    """Run a worker that knows of no LiveKit server: its jobs come from `launch`."""
+    started = asyncio.Event()
+    server.once("worker_started", started.set)
+    async with running(server, started, unregistered=True):
+        yield
+
+
+@contextlib.asynccontextmanager
 async def worker(
     observer: CostObserver, executor: JobExecutorType, *, hang_up: bool = True
 ) -> AsyncIterator[AgentServer]:
@@ -54,22 +78,17 @@ async def worker(
         shutdown_process_timeout=20.0,
     )
     server.rtc_session(functools.partial(metered_call, observer, hang_up))
-    running = asyncio.create_task(server.run(devmode=True, unregistered=True))
-    started = asyncio.Event()
-    server.once("worker_started", started.set)
-    async with asyncio.timeout(30):
-        await started.wait()
-    try:
+    async with unregistered(server):
         yield server
-    finally:
-        await server.aclose()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
 
 
-async def launch(server: Any, number: int, *, room: str = "room", metadata: str = "") -> str:
-    """Give the worker a job, as the dispatcher would; return its id."""
+async def launch(
+    server: Any, number: int, *, room: str = "room", metadata: str = "", fake_job: bool = True
+) -> str:
+    """Give the worker a job, as the dispatcher would; return its id.
+
+    A fake job ends with its session; under any other the session is held open.
+    """
     job = agent.Job(
         id=f"AJ-{number}",
         room=models.Room(sid=f"RM-{number}", name=f"{room}-{number}"),
@@ -82,7 +101,7 @@ async def launch(server: Any, number: int, *, room: str = "room", metadata: str 
             url="ws://127.0.0.1:1",
             token="",
             worker_id="worker-1",
-            fake_job=True,
+            fake_job=fake_job,
         )
     )
     return job.id
