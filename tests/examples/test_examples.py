@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,9 +15,8 @@ import pytest
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.dispatch import KEYS, Dispatcher
+from tests.support.processes import ROOT, costs
 from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted
-
-ROOT = Path(__file__).parents[2]
 
 
 @contextlib.asynccontextmanager
@@ -111,23 +109,11 @@ async def test_the_example_meters_its_calls(
         assert text.count("Resolved agent") == len(calls)
 
 
-def test_the_examples_agents_are_what_the_command_lists() -> None:
+def test_the_examples_agents_are_what_the_command_lists(tmp_path: Path) -> None:
     """`costs agents` answers about the folder that the pool's example discovers."""
-    listed = costs("list", "--agents-dir", "examples/agents")
+    listed = costs(tmp_path / "home", "agents", "list", "--agents-dir", "examples/agents")
     names = [line.split("  ")[0] for line in listed.splitlines()[2:]]
     assert names == ["dental (default)", "restaurant", "support"]
-    told = costs("route", "--agents-dir", "examples/agents", "--room", "support-4711")
+    route = ("route", "--agents-dir", "examples/agents", "--room", "support-4711")
+    told = costs(tmp_path / "home", "agents", *route)
     assert told.startswith("support, via room name prefix; tenant (none)\n")
-
-
-def costs(*arguments: str) -> str:
-    """Return what `costs agents …` prints."""
-    ran = subprocess.run(
-        [sys.executable, "-P", "-m", "voicecosts", "agents", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return ran.stdout

@@ -19,7 +19,7 @@ import pytest
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.oracle import booked
-from tests.support.processes import CostsProcess
+from tests.support.processes import costs
 from tests.support.traffic import bill, calls
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted
@@ -41,14 +41,6 @@ def home(tmp_path: Path) -> Path:
 def expected(home: Path, answer: str) -> Any:
     """Return an answer of the code of that time."""
     return json.loads((home.parent / "expected.json").read_text())[answer]
-
-
-def costs(home: Path, *arguments: str) -> str:
-    """Run a command on the data directory; return what it prints."""
-    environ = {"COSTS_DATA_DIR": str(home)}
-    process = CostsProcess(arguments, home.parent / "run", environ).start()
-    assert process.wait() == 0, process.log
-    return process.output
 
 
 def asked(home: Path) -> dict[str, Any]:

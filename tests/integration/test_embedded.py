@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.oracle import booked
-from tests.support.processes import READY, ROOT, CostsProcess, program
+from tests.support.processes import READY, ROOT, CostsProcess, costs, program
 from tests.support.traffic import bill, calls
 from tests.support.waiting import wait_until
 from voicecosts.consumer.pricing import ListPrices, rate_by
@@ -77,22 +78,14 @@ def working(*arguments: object, **options: object) -> Iterator[Worker]:
         worker.end()
 
 
-def costs(data_dir: Path, *arguments: str, code: int = 0) -> str:
-    """Run a command on a data directory and return what it answers."""
-    command = CostsProcess(arguments, data_dir.parent / "run", environ_of(data_dir)).start()
-    assert command.wait() == code, command.log
-    return command.output
-
-
 def environ_of(data_dir: Path) -> dict[str, str]:
     """Return the environment that a worker and a person on one host share."""
     return {"COSTS_DATA_DIR": str(data_dir)}
 
 
-def asked(data_dir: Path) -> dict[str, object]:
+def asked(data_dir: Path) -> Any:
     """Return the answer of `costs query`, as a program reads it."""
-    found: dict[str, object] = json.loads(costs(data_dir, "query", "--format", "json"))
-    return found
+    return json.loads(costs(data_dir, "query", "--format", "json"))
 
 
 def waiting(data_dir: Path) -> int:
@@ -113,8 +106,8 @@ def test_a_question_books_what_a_living_worker_has_captured(home: Path) -> None:
         worker.wait_done()
         answer = asked(home)
         assert booked(home) == bill(worker.made)
-        assert answer["total"]["sessions"] == 4  # type: ignore[index]  # JSON
-        (unpriced,) = answer["warnings"]  # type: ignore[misc]  # JSON
+        assert answer["total"]["sessions"] == 4
+        (unpriced,) = answer["warnings"]
         assert "have no price" in unpriced  # and nothing of a ledger that should be running
         assert answer["source"] == "snapshot"
         again = asked(home)
@@ -258,12 +251,12 @@ def test_an_answer_says_what_it_does_not_hold(home: Path) -> None:
     assert waits > 0
     with Ledger.open(home, rate_by(ListPrices())):
         answer = asked(home)
-    assert answer["total"]["sessions"] == 1  # type: ignore[index]  # JSON
-    assert answer["completeness"]["waiting"] == waits  # type: ignore[index]  # JSON
-    first = answer["warnings"][0]  # type: ignore[index]  # JSON
+    assert answer["total"]["sessions"] == 1
+    assert answer["completeness"]["waiting"] == waits
+    first = answer["warnings"][0]
     assert first.startswith("not in these numbers: ")
     assert f"process {os.getpid()} has the ledger open" in first
-    assert asked(home)["total"]["sessions"] == 2  # type: ignore[index]  # JSON
+    assert asked(home)["total"]["sessions"] == 2
 
 
 def test_drain_books_without_asking(home: Path) -> None:

@@ -96,6 +96,13 @@ class CostsProcess:
             self.kill()
 
 
+def costs(home: Path, *arguments: str) -> str:
+    """Run a command on a data directory to its end, with success; return what it prints."""
+    command = CostsProcess(arguments, home.parent / "run", {"COSTS_DATA_DIR": str(home)}).start()
+    assert command.wait() == 0, command.log
+    return command.output
+
+
 def program(
     name: str, *arguments: object, within: Sequence[str] = (), **options: Any
 ) -> subprocess.Popen[str]:
