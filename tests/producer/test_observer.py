@@ -22,6 +22,7 @@ from openrtc.observability.base_observer import SessionObserver
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.jobs import job
+from tests.support.pool_agents import QUIET
 from tests.support.worker import TURNS, launch, worker
 from voicecosts import CostObserver
 from voicecosts.producer.demo.providers import ScriptedLLM
@@ -37,22 +38,16 @@ from voicecosts.producer.outbox.log import LocalLog
 from voicecosts.producer.process import PROCESS
 
 
-@pytest.fixture
-async def bus(broker: Broker) -> AsyncIterator[Broker]:
-    """A broker with the stream."""
-    await stream.declare(broker.url)
-    yield broker
-    # The publisher of this process keeps its connection; it ends with the broker.
-    for publisher in PROCESS._publishers.values():
-        publisher.close(2.0)
-    PROCESS._publishers.clear()
-
-
 def text_session(llm: ScriptedLLM | None = None) -> AgentSession[Any]:
     """Make a session that only writes."""
-    return AgentSession(
-        llm=llm or ScriptedLLM(), vad=None, turn_handling={"turn_detection": "manual"}
-    )
+    return AgentSession(llm=llm or ScriptedLLM(), **QUIET)
+
+
+async def talk(session: AgentSession[Any]) -> None:
+    """Run a call of one turn from its start to its end."""
+    await session.start(Agent(instructions="x"))
+    await session.run(user_input="#1# hello")
+    await session.aclose()
 
 
 def of(kind: type[Event], stored: list[Event]) -> list[Any]:
@@ -67,9 +62,7 @@ async def test_an_attached_call_is_published_from_start_to_end(bus: Broker) -> N
         session = text_session()
         attachment = observer.attach(session, agent_id="dental", tenant="acme", job=context)
         assert attachment is not None
-        await session.start(Agent(instructions="x"))
-        await session.run(user_input="#1# hello")
-        await session.aclose()
+        await talk(session)
     assert await observer.flush()
     stored = await stream.events(bus.url)
     (started,), (end,) = of(SessionStarted, stored), of(SessionEnded, stored)
@@ -93,9 +86,7 @@ async def test_attaching_twice_is_one_attachment(bus: Broker) -> None:
     assert observer.attach(session, agent_id="dental") is first
     assert other.attach(session, agent_id="dental") is first
     await observer.on_session_start(info, session)
-    await session.start(Agent(instructions="x"))
-    await session.run(user_input="#1# hello")
-    await session.aclose()
+    await talk(session)
     assert await observer.flush()
     stored = await stream.events(bus.url)
     assert len(of(SessionStarted, stored)) == 1
@@ -109,9 +100,7 @@ async def test_a_session_that_starts_again_is_a_new_session(bus: Broker) -> None
     for _ in range(2):
         attachment = observer.attach(session, agent_id="dental")
         assert attachment is not None
-        await session.start(Agent(instructions="x"))
-        await session.run(user_input="#1# hello")
-        await session.aclose()
+        await talk(session)
         attachment.detach()
     assert await observer.flush()
     ends = of(SessionEnded, await stream.events(bus.url))
@@ -314,16 +303,12 @@ async def test_an_observer_without_a_server_keeps_everything_in_the_outbox(
     try:
         session = text_session()
         observer.attach(session, agent_id="dental", tenant="acme")
-        await session.start(Agent(instructions="x"))
-        await session.run(user_input="#1# hello")
-        await session.aclose()
+        await talk(session)
         assert await observer.flush()
         with contextlib.closing(LocalLog(outbox_dir, outbox_dir.parent, now_us=lambda: 0)) as log:
             events = [event for _, data in log.next_group() for event in decode(data).events]
     finally:
-        for publisher in PROCESS._publishers.values():
-            publisher.close(2.0)
-        PROCESS._publishers.clear()
+        await asyncio.to_thread(PROCESS.close)
     (started,), (end,) = of(SessionStarted, events), of(SessionEnded, events)
     assert (started.project, started.agent_id, started.tenant) == ("prod", "dental", "acme")
     assert [m.totals.requests for m in end.meters] == [1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,6 @@ from tests.support.waiting import until
 from voicecosts import AgentPool, CostObserver, HookLimits
 from voicecosts.producer.events import Event, SessionEnded, SessionStarted
 from voicecosts.producer.process import PROCESS
-
-
-@pytest.fixture
-async def bus(broker: Broker) -> AsyncIterator[Broker]:
-    """A broker with the stream; no publisher and no session is left behind."""
-    await stream.declare(broker.url)
-    yield broker
-    await asyncio.to_thread(PROCESS.close)
 
 
 async def published(bus: Broker, kind: type[Event]) -> list[Any]:
