@@ -33,26 +33,18 @@ def one(number: int, **more: object) -> Reading:
     return read
 
 
-def row_of(read: Reading, state: MeterState, priced: Priced | None = None) -> Booking:
-    """Book a reading that must add a row, at a given price."""
-
-    def fixed(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Priced:
-        return priced if priced is not None else rate(meter, totals, at)
-
-    result = book(read, state, fixed)
-    assert not isinstance(result, Refusal)
-    row, _ = result
-    assert row is not None
-    return row
-
-
-def booked(read: Reading, state: MeterState, by: Rate) -> tuple[Booking, MeterState]:
+def booked(read: Reading, state: MeterState, by: Rate = rate) -> tuple[Booking, MeterState]:
     """Book a reading that must add a row; return it and the state after it."""
     result = book(read, state, by)
     assert not isinstance(result, Refusal)
     row, after = result
     assert row is not None
     return row, after
+
+
+def row_of(read: Reading, state: MeterState, priced: Priced | None = None) -> Booking:
+    """Book a reading that must add a row, at a given price."""
+    return booked(read, state, rate if priced is None else lambda *_, **__: priced)[0]
 
 
 def refusal_of(read: Reading, state: MeterState, priced: Priced | None = None) -> Refusal:
@@ -152,8 +144,7 @@ class TestMoney:
             ) -> Priced:
                 return Priced(totals.characters * half)
 
-            row, state = book(one(number, characters=number), state, exact)  # type: ignore[misc]  # not refused
-            assert row is not None
+            row, state = booked(one(number, characters=number), state, exact)
             costs.append(row.cost)
         assert sum(map(Decimal, costs)) == Decimal("0.000000002")
         assert costs == [f"0.00000000{c}" for c in (0, 1, 1, 0)]
@@ -256,10 +247,7 @@ class TestReportedCost:
     def test_a_silent_reading_reports_nothing_and_changes_nothing(self) -> None:
         """A reading without a reported cost does not report zero."""
         state = MeterState(1, Quantities(input_tokens=5), reported_cost=Decimal("0.5"))
-        result = book(one(2, input_tokens=6), state, rate)
-        assert not isinstance(result, Refusal)
-        row, after = result
-        assert row is not None
+        row, after = booked(one(2, input_tokens=6), state)
         assert row.reported_cost is None
         assert after.reported_cost == Decimal("0.5")
 
