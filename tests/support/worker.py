@@ -85,10 +85,7 @@ async def worker(
 async def launch(
     server: Any, number: int, *, room: str = "room", metadata: str = "", fake_job: bool = True
 ) -> str:
-    """Give the worker a job, as the dispatcher would; return its id.
-
-    A fake job ends with its session; under any other the session is held open.
-    """
+    """Give the worker a job, as the dispatcher would; return its id."""
     job = agent.Job(
         id=f"AJ-{number}",
         room=models.Room(sid=f"RM-{number}", name=f"{room}-{number}"),
