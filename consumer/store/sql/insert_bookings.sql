@@ -1,4 +1,4 @@
--- Bookings, one JSON object a line. Absent quantities are zero: a reading moves three of nineteen.
+-- Bookings, one JSON object a line. Absent quantities are zero: a reading moves only a few.
 -- Money comes as plain decimal text: a JSON number would pass through a double.
 INSERT INTO bookings
 SELECT
