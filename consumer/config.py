@@ -81,14 +81,16 @@ def from_env(
     copies = 1 if replicas is None else replicas
     max_bytes = DEFAULT_STREAM_MAX_BYTES if stream_max_bytes is None else stream_max_bytes
     if not interval_s > 0:
-        problems.append(f"the snapshot interval is {interval_s} s: give a number above zero")
+        problems.append(f"the snapshot interval is {interval_s} s, but it must be above zero")
     if copies not in (1, 3, 5):
-        problems.append(f"replicas is {copies}: JetStream keeps 1, 3 or 5 copies")
+        problems.append(f"replicas is {copies}, but JetStream keeps 1, 3 or 5 copies")
     if max_bytes < 2**20:
-        problems.append(f"the stream's limit is {max_bytes} bytes: give at least one mebibyte")
+        problems.append(
+            f"the stream's limit is {max_bytes} bytes, but it must be at least one mebibyte"
+        )
     folder = (data_dir or settings.data_dir(environ)).absolute()
     if folder.exists() and not folder.is_dir():
-        problems.append(f"the data directory {folder} is a file: name a folder")
+        problems.append(f"the data directory {folder} is a file, not a folder")
     if problems:
         raise InvalidConfig(problems)
     return LedgerConfig(

@@ -147,12 +147,12 @@ class _LedgerThread:
         if not self._done or (now < self._next_summary and not at_once):
             return
         _log.info(
-            "booked %d readings from %d events in %d messages; %d dead letters; waiting: %s",
+            "booked rows: %d; events read: %d; messages read: %d; dead letters: %d%s",
             sum(applied.bookings for applied in self._done),
             sum(applied.events for applied in self._done),
             sum(applied.messages for applied in self._done),
             sum(applied.dead_letters for applied in self._done),
-            "unknown" if self._waiting is None else self._waiting,
+            "" if self._waiting is None else f"; messages waiting in the stream: {self._waiting}",
         )
         self._done.clear()
         self._next_summary = now + SUMMARY_INTERVAL_S

@@ -45,8 +45,8 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
     the end of a session may wait for the acknowledgement of its last events. `outbox_dir` is the
     folder in which the processes of a host keep what is not acknowledged, together at most
     `outbox_max_bytes` bytes of messages; without a folder it is kept in memory only, and lost with
-    the process. What dead processes left there for the same servers is published too; with
-    `adopts_all`, also what they left for others.
+    the process. What processes that have ended left there for the same servers is published too;
+    with `adopts_all`, also what they left for others.
     """
 
     project: str
@@ -136,7 +136,7 @@ def outbox_folder(environ: Mapping[str, str] = os.environ, *, data_dir: Path | N
 
 
 def command_project(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the project in which a command reports on what it publishes for dead processes.
+    """Return the project in which a command reports on what it publishes for ended processes.
 
     `COSTS_PROJECT`, or `voicecosts`: unlike a worker, a command has no sessions of its own.
     """

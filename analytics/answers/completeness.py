@@ -125,7 +125,8 @@ def losses(missing: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple
     if missing.dead_letters:
         said.append(
             f"{counted(missing.dead_letters, 'event')} could not be booked and "
-            f"{_are(missing.dead_letters)} in no row: the table dead_letters says why"
+            f"{_are(missing.dead_letters)} in no row; to see why, in Python: "
+            'voicecosts.connect().sql("FROM dead_letters")'
         )
     if missing.unattributed:
         said.append(
@@ -134,8 +135,9 @@ def losses(missing: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple
         )
     if missing.dropped:
         said.append(
-            f"full buffers dropped {counted(missing.dropped, 'reading')}: later readings of the "
-            "same sessions make up for them"
+            f"workers lost {counted(missing.dropped, 'event')} (no room, damage, or accepted by no "
+            "server): only a later reading of the same meter, or the session's end, makes up for "
+            "a lost reading"
         )
     if missing.waiting_in_stream:
         said.append(f"not booked yet: {counted(missing.waiting_in_stream, 'message')}")
@@ -172,8 +174,8 @@ def _say_unpriced(missing: Completeness, total: Row) -> str:
     if others:
         named.append(f"{others:,} more")
     return (
-        f"{counted(total.unpriced_rows, 'booking has', 'bookings have')} no price, or only for a "
-        f"part, so the costs are too low: {', '.join(named)}"
+        f"{counted(total.unpriced_rows, 'booking has', 'bookings have')} no price for some or all "
+        f"of the usage, so the costs are too low: {', '.join(named)}"
     )
 
 

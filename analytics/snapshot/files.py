@@ -82,7 +82,7 @@ def locate(where: str | Path | None = None) -> Snapshot:
 def read_status(path: Path) -> Status | None:
     """Return what the ledger says about itself, or None when it says nothing readable.
 
-    A status only ever adds to what the snapshot says, so a missing or broken one is no error.
+    A status only ever adds to what the snapshot says, so a missing or broken one is not an error.
     """
     try:
         status = msgspec.json.decode(path.read_bytes(), type=Status)

@@ -28,7 +28,7 @@ _UNPRICED: Final = "unpriced"
 CAUSES: Final[dict[str, str]] = {
     "producer_dropped": "its worker dropped readings",
     "gap_after_end": "a reading after its end is missing",
-    "contradicts_end": "the ledger and its end differ",
+    "contradicts_end": "the ledger and the call's end differ",
     "backwards": "a total ran backwards",
     "out_of_range": "an amount is too large to be booked",
     "invalid_event": "an event of it cannot be read",

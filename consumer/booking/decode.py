@@ -205,7 +205,7 @@ def _problem(event: Event, ours: set[str]) -> tuple[Reason, str] | None:
         detail = f"the body says project {event.project!r}, the subject another one"
         return Reason.PROJECT_MISMATCH, detail
     if not isinstance(event, ProducerReport) and event.session_id > LAST_SESSION_ID:
-        return Reason.INVALID_EVENT, "the time inside session_id is no calendar date"
+        return Reason.INVALID_EVENT, "the time inside session_id is not a calendar date"
     return None
 
 

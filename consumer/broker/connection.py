@@ -167,8 +167,8 @@ class Connection:
             missed = place.sequence.consumer - self._last_delivery - 1
             if self._last_delivery and missed > 0:
                 _log.warning(
-                    "%d messages were delivered to another reader: if a second ledger reads consumer "
-                    "%s of stream %s, each books only a part; stop one of them",
+                    "messages delivered to another reader: %d; if a second ledger reads consumer %s "
+                    "of stream %s, each books only a part: stop one of them",
                     *(missed, DURABLE, STREAM),
                 )
             self._last_delivery = place.sequence.consumer

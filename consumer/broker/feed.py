@@ -145,5 +145,6 @@ class Feed:
     def _note_outage(self, reason: str) -> None:
         """Log one line for each new reason, not one for each attempt."""
         if reason != self._reason:
-            _log.warning("no messages from NATS: %s; retrying until it works", mask(reason))
+            servers = ", ".join(map(mask, self._config.servers))
+            _log.warning("no messages from %s: %s; trying until it works", servers, mask(reason))
         self._reason = reason

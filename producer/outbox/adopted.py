@@ -1,4 +1,4 @@
-"""Outboxes of processes that are gone: each is adopted by exactly one that lives.
+"""Outboxes of processes that have ended: each is adopted by exactly one that lives.
 
 The lock of a file ends with its process, so a file whose lock is free is an orphan. Only files for
 the same destination are adopted: what was meant for one server is never sent to another. Whatever
@@ -110,7 +110,11 @@ class AdoptedMessages:
             self.is_done = False
             if self.outbox is None:
                 self.outbox = orphan
-                logger.info("adopted %r of a process that is gone", orphan)
+                logger.info(
+                    "adopted the outbox of a process that has ended: %s, messages: %d",
+                    orphan.path.name,
+                    orphan.rows,
+                )
             else:
                 self.damaged += absorb(self.outbox, orphan)
         self._look_at = 0.0  # there may be more
@@ -149,7 +153,7 @@ def absorb(outbox: Outbox, orphan: Outbox) -> int:
     Raises:
         OutboxError: One of the two cannot be read or written; nothing is lost.
     """
-    logger.debug("absorbing %r", orphan)
+    logger.debug("moving the messages of %s to %s", orphan.path.name, outbox.path.name)
     oldest_at = orphan.oldest_at or 0
     lost = 0
     try:

@@ -116,7 +116,7 @@ class Backlog:
         self._store()
 
     def tend(self) -> None:
-        """Do what is due: try again to write to the disk, and adopt what dead processes left."""
+        """Do what is due: try again to write to the disk, and adopt outboxes of ended processes."""
         self._store()
         try:
             self.adopted.tend()

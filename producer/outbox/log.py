@@ -1,7 +1,8 @@
 """The outboxes of this host as a log, for a ledger that reads them with no server in between.
 
-What a dead process left is adopted, and removed as it is booked. The file of a living one is only
-read: the ledger's progress is written on its label, and its process forgets what has been booked.
+The outbox of a process that has ended is adopted, and removed as it is booked. The file of a living
+one is only read: the ledger's progress is written on its label, and its process forgets what has
+been booked.
 So a message is in a file until a ledger has committed it; one that is read twice books nothing.
 A folder has one reader at a time, and one ledger that owns it for good: readings of one session
 that went to two ledgers would be counted in both.
@@ -182,7 +183,7 @@ def _opened(path: Path, now_us: int) -> _File | None:
 
 
 class _Orphan:
-    """The outbox of a dead process, adopted."""
+    """The outbox of a process that has ended, adopted."""
 
     def __init__(self, outbox: Outbox) -> None:
         self.path = outbox.path

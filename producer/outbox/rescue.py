@@ -35,7 +35,10 @@ def drop_damaged(outbox: Outbox, damaged: list[int]) -> int:
         return 0
     lost = outbox.discard(damaged)
     logger.error(
-        "%d messages with %d events in %r are damaged and dropped", len(damaged), lost, outbox
+        "damaged messages in the outbox %s are dropped; messages: %d, events in them: %d",
+        outbox.path,
+        len(damaged),
+        lost,
     )
     return lost
 
@@ -70,8 +73,8 @@ def rescue(damage: OutboxDamaged, *, now_us: int) -> Outbox | None:
         return None
     lock.release(remove=True)
     logger.error(
-        "the outbox %s is damaged (%s): %d messages could be read and are published, "
-        "the rest is kept in %s",
+        "the outbox %s is damaged (%s): what can be read is published, messages: %d; the rest is "
+        "kept in %s",
         path,
         damage.reason,
         fresh.rows,

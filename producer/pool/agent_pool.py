@@ -46,7 +46,7 @@ class AgentPool:
 
     Raises:
         NotPicklable: An observer or the router cannot go into a job process.
-        InvalidRegistration: Two options contradict each other, or a cap is no number of at least 1.
+        InvalidRegistration: Two options contradict each other, or a cap is not a whole number of at least 1.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class AgentPool:
         Raises:
             InvalidRegistration: The name is malformed or registered already.
             NotPicklable: A part cannot go into a job process; the message says what to do.
-            TypeError: The class is no subclass of `livekit.agents.Agent`.
+            TypeError: The class is not a subclass of `livekit.agents.Agent`.
         """
         defaults = self._defaults
         config = AgentConfig(

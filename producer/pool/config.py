@@ -95,7 +95,7 @@ def checked(config: AgentConfig) -> AgentConfig:
 
     Raises:
         InvalidRegistration: Its name is malformed.
-        TypeError: Its class is no subclass of `livekit.agents.Agent`.
+        TypeError: Its class is not a subclass of `livekit.agents.Agent`.
         NotPicklable: A part of it cannot be pickled; the message names it and says what to do.
     """
     if not _NAME.fullmatch(config.name):
@@ -105,7 +105,7 @@ def checked(config: AgentConfig) -> AgentConfig:
         )
     owner, kind = f"agent '{config.name}'", config.agent_class
     if not (isinstance(kind, type) and issubclass(kind, Agent)):
-        raise TypeError(f"{owner}: {kind!r} is no subclass of livekit.agents.Agent")
+        raise TypeError(f"{owner}: {kind!r} is not a subclass of livekit.agents.Agent")
     program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     if kind.__module__ == "__main__" and not program.is_file():
         problem = "it was not read from a file"

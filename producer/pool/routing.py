@@ -75,10 +75,12 @@ def by_metadata(field: str, key: str, view: JobView, _names: Sequence[str]) -> F
     metadata = metadata_object(dispatched)
     if metadata is None:
         absent = dispatched is None or not str(dispatched).strip()
-        return Finding(None, "there is no metadata" if absent else "the metadata is no JSON object")
+        return Finding(
+            None, "there is no metadata" if absent else "the metadata is not a JSON object"
+        )
     value = metadata.get(key)
     if not isinstance(value, str):
-        return Finding(None, "it is no text" if key in metadata else "there is no such key")
+        return Finding(None, "it is not a text" if key in metadata else "there is no such key")
     agent = value.strip()
     return Finding(agent, f"it is {shown(agent)}") if agent else Finding(None, "it is blank")
 

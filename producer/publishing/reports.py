@@ -44,8 +44,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     `published` is what JetStream has acknowledged, or, without servers, what a ledger of this host
     has booked. `refused` is what no server will ever take; `quarantined` of that is kept on disk to
     look at. `waiting` is the rest of what was captured, `oldest_age_us` for how long already. The
-    outbox's numbers include an outbox that was adopted from a dead process. `connection_problem` is
-    why JetStream accepts nothing, or empty.
+    outbox's numbers include an outbox that was adopted from a process that has ended.
+    `connection_problem` is why JetStream accepts nothing, or empty.
     """
 
     captured: int

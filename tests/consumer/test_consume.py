@@ -130,7 +130,7 @@ class TestBooking:
             await publish(broker.url, batches(made, seed=6))
             await until(lambda: booked(tmp_path / "d") == bill(made))
         lines = [line for line in caplog.messages if line.startswith("booked ")]
-        numbers = [int(line.split()[1]) for line in lines]
+        numbers = [int(line.split()[2].rstrip(";")) for line in lines]
         assert len(lines) in (1, 2)
         assert sum(numbers) == sum(call.number - 1 for call in made)
 

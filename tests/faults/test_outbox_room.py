@@ -167,7 +167,7 @@ async def test_a_folder_that_cannot_be_written_is_said_once_and_costs_nothing(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without an outbox the worker publishes from memory, as if there were none."""
-    (tmp_path / "file").write_text("this is no folder")
+    (tmp_path / "file").write_text("this is not a folder")
     await stream.declare(broker.url)
     with publishing(broker.url, tmp_path / "file" / "outbox") as publisher:
         load = Load(publisher.put)

@@ -230,7 +230,7 @@ def _insert(ledger: duckdb.DuckDBPyConnection, table: str, given: dict[str, obje
         "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [table]
     ).fetchall()
     zero = {"BIGINT": 0, "BOOLEAN": False}
-    nullable = {"duration_us", "time_to_first_us", "cancelled"}  # and whatever is no number
+    nullable = {"duration_us", "time_to_first_us", "cancelled"}  # and whatever is not a number
     values = [
         given.get(name, None if name in nullable else zero.get(kind)) for name, kind in columns
     ]

@@ -41,7 +41,7 @@ def test_unpriced_rows_are_named_with_model_and_reason(data_dir: Path) -> None:
     )
     [warning] = report.warnings
     assert warning == (
-        "3 bookings have no price, or only for a part, so the costs are too low: "
+        "3 bookings have no price for some or all of the usage, so the costs are too low: "
         "homebrew/llama llm (unknown_model, 2 bookings), deepgram/nova-3 stt (no_unit, 1 booking)"
     )
 
@@ -81,9 +81,15 @@ def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:
     lost = report.completeness
     assert (lost.dead_letters, lost.dropped, lost.unattributed) == (2, 7, 1)
     assert report.warnings == (
-        "2 events could not be booked and are in no row: the table dead_letters says why",
+        (
+            "2 events could not be booked and are in no row; to see why, in Python: "
+            'voicecosts.connect().sql("FROM dead_letters")'
+        ),
         "1 usage event of shared providers could not be attributed to a session and is in no row",
-        "full buffers dropped 7 readings: later readings of the same sessions make up for them",
+        (
+            "workers lost 7 events (no room, damage, or accepted by no server): only a later reading "
+            "of the same meter, or the session's end, makes up for a lost reading"
+        ),
     )
 
 

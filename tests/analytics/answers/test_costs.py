@@ -109,7 +109,7 @@ def test_a_price_for_a_part_counts_as_far_as_it_goes(tmp_path: Path) -> None:
     )
     report = query(data_dir=write_ledger(tmp_path, [part]), now=NOW)
     assert (report.total.cost, report.total.unpriced_rows) == (Decimal("0.3"), 1)
-    assert report.warnings[0].startswith("1 booking has no price, or only for a part")
+    assert report.warnings[0].startswith("1 booking has no price for some or all of the usage")
 
 
 def test_a_period_holds_its_start_and_not_its_end(data_dir: Path) -> None:

@@ -219,8 +219,8 @@ def test_route_shows_which_rule_decides_and_why(costs: Costs, folder: Path) -> N
         "",
         "  job metadata 'agent'   it is blank",
         "  job metadata 'demo'    there is no such key",
-        "  room metadata 'agent'  the metadata is no JSON object",
-        "  room metadata 'demo'   the metadata is no JSON object",
+        "  room metadata 'agent'  the metadata is not a JSON object",
+        "  room metadata 'demo'   the metadata is not a JSON object",
         "  room name prefix       'dental-er-7' begins with 'dental-', before 'dental-er' <- decides",
         "  default fallback       not asked",
     ]

@@ -87,7 +87,7 @@ class TestUp:
     def test_a_killed_one_leaves_no_server_behind(self, tmp_path: Path) -> None:
         """SIGKILL of `costs up` ends its broker too, and the folder is free for the next one."""
         if sys.platform != "linux":
-            pytest.skip("no parent-death signal here; the next start ends the orphan")
+            pytest.skip("no parent-death signal here; the next start ends the server")
         with up(tmp_path) as process:
             process.wait_ready()
             processes = family(process)

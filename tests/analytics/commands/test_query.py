@@ -181,7 +181,7 @@ def test_a_query_loads_only_what_it_reads_with(costs: Costs, data_dir: Path) -> 
 
 
 def test_the_version_is_told(costs: Costs) -> None:
-    """From a source tree that is not installed there is none, which is no error."""
+    """From a source tree that is not installed there is none, which is not an error."""
     done = costs("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("voicecosts ")

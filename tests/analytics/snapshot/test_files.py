@@ -67,7 +67,7 @@ def test_a_status_of_another_snapshot_says_nothing_about_this_one(tmp_path: Path
     [None, "", "{", '{"snapshot": "one"}', '{"snapshot": 1, "as_of": "2026-11-21T15:00:00"}'],
 )
 def test_without_a_readable_status_the_file_speaks(tmp_path: Path, content: str | None) -> None:
-    """A missing, torn or odd status is no error, and a time without a zone is not believed."""
+    """A missing, torn or odd status is not an error, and a time without a zone is not believed."""
     write_ledger(tmp_path)
     if content is not None:
         (tmp_path / "ledger.json").write_text(content)

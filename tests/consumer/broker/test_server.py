@@ -245,7 +245,7 @@ class TestLock:
 
 class TestEnd:
     def test_stopping_ends_the_server_and_its_lock(self, tmp_path: Path) -> None:
-        """Nothing of it is left running, and stopping twice is no error."""
+        """Nothing of it is left running, and stopping twice is not an error."""
         broker = PrivateBroker(tmp_path).start()
         server = server_pid(tmp_path)
         broker.stop()
@@ -263,7 +263,7 @@ class TestEnd:
     def test_it_ends_when_its_parent_is_killed(self, tmp_path: Path) -> None:
         """SIGKILL leaves no chance to tidy up, so the kernel does it (on Linux)."""
         if sys.platform != "linux":
-            pytest.skip("no parent-death signal here; the next start ends the orphan")
+            pytest.skip("no parent-death signal here; the next start ends the server")
         parent = subprocess.Popen([sys.executable, "-c", _START_AND_STAY, str(tmp_path)], cwd=ROOT)
         try:
             wait_until((tmp_path / "up.json").exists)

@@ -122,7 +122,7 @@ def test_files_for_a_server_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_host_without_an_outbox_has_nothing_waiting(tmp_path: Path) -> None:
-    """No folder is no error: nobody has written anything yet."""
+    """No folder is not an error: nobody has written anything yet."""
     assert files(tmp_path / "nowhere") == []
 
 

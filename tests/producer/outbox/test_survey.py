@@ -15,7 +15,7 @@ from voicecosts.producer.outbox.row import EMBEDDED, ROW_BYTES
 
 
 def test_nothing_waits_where_there_is_no_folder(tmp_path: Path) -> None:
-    """A host on which no worker ever ran is no error."""
+    """A host on which no worker ever ran is not an error."""
     folder = tmp_path / "nowhere"
     assert survey.outboxes(folder) == []
     assert survey.quarantine(folder) is None

@@ -251,7 +251,7 @@ async def test_a_phone_number_in_a_room_name_is_not_logged(
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "2", None])
 @pytest.mark.parametrize("of", ["agent", "tenant"])
 def test_a_cap_that_cannot_hold_is_refused(limit: Any, of: str) -> None:
-    """A cap that is no whole number of at least 1 is refused when it is given."""
+    """A cap that is not a whole number of at least 1 is refused when it is given."""
     caps = {"dental": 1, "er": limit}
     with pytest.raises(InvalidRegistration, match=f"cap of {of} 'er' is"):
         checked_caps(*((caps, None) if of == "agent" else (None, caps)))

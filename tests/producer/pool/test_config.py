@@ -58,8 +58,8 @@ def test_any_other_name_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [object, "Dental", Dental(), None, make_llm])
 def test_what_is_no_agent_class_is_refused(kind: Any) -> None:
-    """What is no subclass of `Agent` is refused, an instance too: all calls would share it."""
-    with pytest.raises(TypeError, match="is no subclass of livekit"):
+    """What is not a subclass of `Agent` is refused, an instance too: all calls would share it."""
+    with pytest.raises(TypeError, match="is not a subclass of livekit"):
         config(agent_class=kind)
 
 

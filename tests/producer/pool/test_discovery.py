@@ -87,7 +87,7 @@ def test_files_with_a_leading_underscore_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_imported_agents_are_not_a_modules_own(tmp_path: Path) -> None:
-    """A base class or a hand-off target from elsewhere is no agent of this file."""
+    """A base class or a hand-off target from elsewhere is not an agent of this file."""
     (tmp_path / "only_imports.py").write_text("from tests.support.pool_agents import Dental")
     with pytest.raises(BrokenAgentModule, match=r"only_imports.py.*defines no subclass"):
         AgentPool().discover(tmp_path)

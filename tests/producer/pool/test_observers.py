@@ -151,7 +151,7 @@ async def test_a_hook_that_raises_is_logged_and_skipped(caplog: pytest.LogCaptur
 async def test_a_hook_that_is_no_coroutine_is_logged_and_skipped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A hook that is no coroutine is logged, and the call goes on."""
+    """A hook that is not a coroutine is logged, and the call goes on."""
     await hook(SimpleNamespace(on_session_start=lambda info, session: None))
     assert "TypeError" in caplog.text
 

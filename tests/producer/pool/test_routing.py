@@ -105,7 +105,7 @@ NO_WISH = [
 
 @pytest.mark.parametrize("metadata", NO_WISH)
 def test_metadata_that_names_no_agent_leaves_the_call_to_the_next_rule(metadata: object) -> None:
-    """Metadata that is no JSON object or lacks the keys names no agent and raises nothing."""
+    """Metadata that is not a JSON object or lacks the keys names no agent and raises nothing."""
     assert routed(job_metadata=metadata) == Route("restaurant", "default fallback")
     assert routed(room_metadata=metadata, room_name="dental-1").source == "room name prefix"
 
