@@ -46,7 +46,7 @@ class AgentPool:
 
     Raises:
         NotPicklable: An observer or the router cannot go into a job process.
-        InvalidRegistration: Two options contradict each other, or a cap is not a whole number of at least 1.
+        InvalidRegistration: Two options contradict each other, or a cap is not a number of at least 1.
     """
 
     def __init__(
