@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from voicecosts.producer.capture.attachment import Attachment
+from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.publishing.prometheus import register
 from voicecosts.producer.publishing.publisher import Publisher
@@ -44,6 +45,7 @@ class Process:
                 self._parents += self._publishers.values()
                 self._pid = os.getpid()
                 self.attachments, self._publishers, self._at_exit = {}, {}, None
+                ATTRIBUTION.exit_all()
             publisher = self._publishers.get(key)
             if publisher is None:
                 publisher = self._publishers[key] = Publisher(config)

@@ -110,6 +110,12 @@ class Attribution:
                     component.emitter.off(METRICS, component.on_metrics)
             candidate.components = {}
 
+    def exit_all(self) -> None:
+        """In a forked child: detach the parent's sessions, which do not run here."""
+        self._joining = threading.Lock()  # another thread of the parent may have held the old one
+        for candidate in list(self._candidates.values()):
+            self.exit(candidate)
+
     def join(self, candidate: Candidate, emitter: Any) -> None:
         """An open session uses a component; one listener serves all sessions that do."""
         with self._joining:

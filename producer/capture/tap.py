@@ -115,7 +115,8 @@ class Tap:
 
     def _heard(self, event: Any) -> None:
         metrics = event.metrics
-        if ATTRIBUTION.is_new(metrics):
+        # In a forked child the parent's sessions still hear what a shared provider reports.
+        if self.is_open and ATTRIBUTION.is_new(metrics):
             self.scan()  # no component we listen to has reported it: there may be a new one
             ATTRIBUTION.heard_by(self._candidate, metrics)
 

@@ -12,7 +12,7 @@ import json
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from livekit.agents import AgentSession
@@ -21,7 +21,7 @@ from livekit.agents.testing import fake_job_context
 from msgspec import Struct
 
 from voicecosts.producer.demo.cast import AGENTS, LINES, TENANTS, Providers, shared_providers
-from voicecosts.producer.demo.devices import Handset, Loudspeaker, Microphone
+from voicecosts.producer.demo.devices import Handset, Loudspeaker, Microphone, Screen
 from voicecosts.producer.demo.providers import SAMPLE_RATE
 from voicecosts.producer.observer import CostObserver
 from voicecosts.producer.pool.agent_pool import AgentPool
@@ -133,12 +133,21 @@ async def _run(pool: AgentPool, call: Call) -> None:
 
 
 async def _interrupt(session: AgentSession[Any], number: int) -> None:
-    """Begin to read something long, and be interrupted once it is heard."""
-    speech = session.say(f"#{number}# These are our terms and conditions. " * 8)
-    loudspeaker = session.output.audio
-    while isinstance(loudspeaker, Loudspeaker) and not loudspeaker.played_s():
-        if speech.done():
-            return
+    """Read the terms and conditions, and be interrupted when the part that there is was heard."""
+    terms = f"#{number}# These are our terms and conditions. " * 3
+
+    async def endless() -> AsyncIterator[str]:
+        yield terms
+        await asyncio.Event().wait()  # so that the speech cannot end before it is interrupted
+
+    speech = session.say(endless())
+    loudspeaker, screen = session.output.audio, session.output.transcription
+    while not (
+        isinstance(loudspeaker, Loudspeaker)
+        and loudspeaker.played_s()
+        and isinstance(screen, Screen)
+        and screen.shown.endswith(terms)
+    ):
         await asyncio.sleep(0.005)
     speech.interrupt(force=True)
     await speech.wait_for_playout()

@@ -96,13 +96,15 @@ class Loudspeaker(AudioOutput):
 
 
 class Screen(TextOutput):
-    """Accepts the transcript and discards it."""
+    """Shows the transcript of what the agent says."""
 
     def __init__(self) -> None:
         super().__init__(label="scripted screen", next_in_chain=None)
+        self.shown = ""
 
     async def capture_text(self, text: str) -> None:
-        """Discard a piece of text."""
+        """Show a piece of text."""
+        self.shown += text
 
     def flush(self) -> None:
         """No more text of this segment will come."""

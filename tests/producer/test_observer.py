@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
@@ -238,9 +239,11 @@ async def test_what_is_not_a_session_is_refused_with_a_log_line_only(
 
 
 @contextlib.asynccontextmanager
-async def shared_by(*observers: CostObserver) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def shared_by(
+    *observers: CostObserver, model: ScriptedLLM | None = None
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Run a session of each observer on one model; yield a request of it outside of all of them."""
-    model = ScriptedLLM()
+    model = model or ScriptedLLM()
     sessions = [text_session(model) for _ in observers]
     for observer, session in zip(observers, sessions, strict=True):
         assert observer.attach(session, agent_id="dental")
@@ -292,6 +295,34 @@ async def test_unattributed_usage_is_counted_once_in_a_process_with_two_publishe
     for observer in observers:
         assert await observer.flush()
     assert counted() == 3
+
+
+def test_a_forked_child_counts_the_unattributed_usage_of_its_own_sessions(tmp_path: Path) -> None:
+    """Its parent's sessions do not run in it, so they cause nothing there and count nothing."""
+    observer, model = CostObserver(project="prod", outbox_dir=tmp_path), ScriptedLLM()
+
+    async def request_twice(stack: contextlib.AsyncExitStack) -> None:
+        request = await stack.enter_async_context(shared_by(observer, observer, model=model))
+        for _ in range(2):
+            await request()
+
+    async def counted_by_the_child() -> int:
+        async with contextlib.AsyncExitStack() as stack:
+            await request_twice(stack)
+            return observer.stats().unattributed
+
+    with asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        runner.run(request_twice(stack))
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(asyncio.run(counted_by_the_child()))
+            finally:
+                os._exit(99)
+        _, status = os.waitpid(child, 0)
+        runner.run(stack.aclose())
+    assert os.waitstatus_to_exitcode(status) == observer.stats().unattributed == 2
 
 
 async def test_an_observer_without_a_server_keeps_everything_in_the_outbox(
