@@ -26,7 +26,8 @@ DEBUG: Final = "COSTS_DEBUG"
 EXAMPLE: Final = "nats://host:4222"
 """An address as messages recommend it."""
 
-_SCHEMES: Final = ("nats://", "tls://", "ws://", "wss://")
+_SCHEMES: Final = ("nats", "tls", "ws", "wss")
+_HOST: Final = re.compile(r"[\w.-]+|[0-9a-f:.]+(%\w+)?")
 # Greedy, because a password may hold an at sign: hiding too much of a text is better than a secret.
 _SECRET: Final = re.compile(r"^((?:.*?://)?).*@", re.DOTALL)
 _CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
@@ -42,10 +43,10 @@ def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str
     slash, question mark or hash cannot stand in an address: use a credentials file.
     """
     parts = given.split(",") if isinstance(given, str) else given
-    stripped = [part.strip() for part in parts]
-    urls = tuple(part if "://" in part else f"nats://{part}" for part in stripped if part)
+    stripped = [part.strip() for part in parts if part.strip()]
+    urls = tuple(part if "://" in part else f"nats://{part}" for part in stripped)
     problems = [problem for url in urls if (problem := _address_problem(url))]
-    if not problems and len({url.startswith("ws") for url in urls}) > 1:
+    if not problems and len({url.lower().startswith("ws") for url in urls}) > 1:
         problems.append("the servers mix websocket and plain NATS addresses: use one kind")
     return urls, problems
 
@@ -57,8 +58,9 @@ def _address_problem(url: str) -> str | None:
     except ValueError:  # brackets that hold no IPv6 address
         return not_one
     is_cut = "@" in parts.path + parts.query + parts.fragment  # in the middle of a password
-    is_clean = url.isprintable() and " " not in url
-    if not (url.startswith(_SCHEMES) and parts.hostname and is_clean) or is_cut:
+    is_half_a_scheme = url.startswith(tuple(f"nats://{scheme}:/" for scheme in _SCHEMES))
+    is_host = _HOST.fullmatch(parts.hostname or "") is not None and url.isprintable()
+    if parts.scheme not in _SCHEMES or not is_host or is_cut or is_half_a_scheme:
         return not_one
     try:
         port = parts.port

@@ -40,6 +40,8 @@ NO_PORT = "is not a number from 1 to 65535: write nats://host:4222"
         ("user:password@bus:4222", ["nats://user:password@bus:4222"]),
         ("nats://user:p@ss@bus", ["nats://user:p@ss@bus"]),
         ("token@bus", ["nats://token@bus"]),
+        ("nats://user:my pass@bus", ["nats://user:my pass@bus"]),
+        ("NATS://bus", ["NATS://bus"]),
         ("[::1]", ["nats://[::1]"]),
         ("[2001:db8::1]:4222", ["nats://[2001:db8::1]:4222"]),
         ("tls://token@[::1]:4222", ["tls://token@[::1]:4222"]),
@@ -57,7 +59,8 @@ def test_both_sides_take_the_same_addresses(text: str, servers: list[str]) -> No
     ("text", "problems"),
     [
         ("http://bus", [f"'http://bus' {NOT_ONE}"]),
-        ("NATS://bus", [f"'NATS://bus' {NOT_ONE}"]),
+        ("nats:/bus:4222", [f"'nats://nats:/bus:4222' {NOT_ONE}"]),
+        ("nats://…", [f"'nats://…' {NOT_ONE}"]),
         ("nats://", [f"'nats://' {NOT_ONE}"]),
         (":4222", [f"'nats://:4222' {NOT_ONE}"]),
         ("my bus", [f"'nats://my bus' {NOT_ONE}"]),
