@@ -86,7 +86,7 @@ def _counted(path: Path) -> Waiting:
     known = label(path)
     found = Waiting(
         path=path,
-        destination=known.destination or "an unknown server",
+        destination=known.destination or "a server that is not on its label",
         is_embedded=path.name.startswith(f"{EMBEDDED}-"),
         is_held=is_held(path),
         pid=known.pid,
