@@ -202,7 +202,7 @@ class TestMoney:
         row = row_of(one(2, input_tokens=6, output_tokens=5), state, priced)
         assert (row.cost, row.unpriced_reason) == ("0.200000000", None)
 
-    def test_a_lower_price_book_corrects_the_meter_down(self) -> None:
+    def test_a_lower_price_list_corrects_the_meter_down(self) -> None:
         """Money follows the prices known at the last reading, even when they fell since."""
         state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
         row = row_of(one(2, input_tokens=6), state, Priced(Decimal("0.6")))
