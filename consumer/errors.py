@@ -47,10 +47,7 @@ class MissingExtra(LedgerError):
     def __init__(self, extra: str, purpose: str) -> None:
         self.extra = extra
         self.purpose = purpose
-        super().__init__(
-            f"{purpose} needs the extra '{extra}', which is not installed. "
-            f"Install it with: pip install 'voicecosts[{extra}]'"
-        )
+        super().__init__(f"{purpose} needs the extra '{extra}': pip install 'voicecosts[{extra}]'")
 
 
 class DataDirInUse(LedgerError):

@@ -139,6 +139,8 @@ def _book(folder: Path, data_dir: Path, *, may_own: bool) -> Booked:
     try:
         require("duckdb", "voice_prices", needed_by="booking", extra="consumer")
     except MissingExtra as error:
+        if not files(folder):
+            return Booked()
         raise _NotBookable(str(error)) from error
     from voicecosts.consumer.errors import LedgerError, LedgerInUse  # noqa: PLC0415 - the consumer may be absent
     from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same

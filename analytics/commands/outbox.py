@@ -114,7 +114,12 @@ def drain(
             failed.append(f"{left} could not be booked ({booked.left.why})")
     if not config.is_embedded:
         published, not_published = _publish(config, everything=everything, timeout_s=timeout)
-        said.append(f"published {counted(published, 'event')} to {config.destination}")
+        is_empty = not (published or not_published)
+        said.append(
+            f"nothing waits for {config.destination}"
+            if is_empty
+            else f"published {counted(published, 'event')} to {config.destination}"
+        )
         failed += not_published
     for line in said or ["nothing waits for the ledger of this host"]:
         typer.echo(line)
@@ -196,8 +201,10 @@ def _remarks(
         theirs = [it for it in waiting if it.destination == destination and not it.is_held]
         if messages := sum(it.messages for it in theirs):
             said.append(
-                f"{counted(messages, 'message')} of ended processes for {destination}: start a worker, "
-                "or give its address to `costs outbox drain --servers` (--all for another address)"
+                f"{counted(messages, 'message')} of ended processes for {destination}: its next "
+                "worker or `costs up` publishes them. To do it now, give `costs outbox drain "
+                "--servers` the full address, with its user, password or token; --all sends "
+                "them to another server"
             )
     if quarantined is not None:
         said.append(

@@ -19,6 +19,7 @@ from tests.support.oracle import booked
 from tests.support.processes import READY, ROOT, CostsProcess, costs, program
 from tests.support.traffic import bill, calls
 from tests.support.waiting import wait_until
+from voicecosts.analytics.commands.local_outbox import book
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.outbox.survey import outboxes
@@ -257,6 +258,23 @@ def test_an_answer_says_what_it_does_not_hold(home: Path) -> None:
     assert first.startswith("not in these numbers: ")
     assert f"process {os.getpid()} has the ledger open" in first
     assert asked(home)["total"]["sessions"] == 2
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_an_answer_without_the_means_to_book_says_so_only_when_something_waits(
+    home: Path, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    """A reader without the ledger's extra is told what the numbers lack, and nothing when they are whole."""
+    with working(home / "outbox", 4, 1) as worker:
+        worker.wait_done()
+        worker.end()
+    if not waits:
+        asked(home)
+    monkeypatch.delenv("COSTS_OUTBOX_DIR")
+    monkeypatch.setitem(sys.modules, "voice_prices", None)
+    booked_now = book(home)
+    assert booked_now.messages == 0
+    assert (booked_now.left is not None) is waits
 
 
 def test_drain_books_without_asking(home: Path) -> None:
