@@ -113,7 +113,7 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
 
 @contextlib.contextmanager
 def adopting(servers: tuple[str, ...], data_dir: Path) -> Iterator[None]:
-    """Publish what dead processes left for `servers`, for as long as this is entered.
+    """Publish what ended processes left for `servers`, for as long as this is entered.
 
     The outbox is the one that belongs to the data directory, as for booking.
     """

@@ -35,8 +35,11 @@ def _(data_dir, mo, query):
 
 @app.cell(hide_code=True)
 def _(mo, overall):
-    notes = mo.plain_text("\n".join(overall.warnings) or "Nothing is missing from these numbers.")
-    mo.callout(notes, kind="warn" if overall.warnings else "success")
+    from html import escape
+
+    _sentences = overall.warnings or ("Nothing is missing from these numbers.",)
+    _notes = mo.Html("".join(f"<p>{escape(sentence)}</p>" for sentence in _sentences))
+    mo.callout(_notes, kind="warn" if overall.warnings else "success")
     return
 
 
