@@ -68,7 +68,7 @@ def from_env(
     secret: Path | None = None
     if not own_broker:
         urls, problems = settings.parse_servers(servers or environ.get(settings.SERVERS, ""))
-        if not urls:
+        if not urls and not problems:
             problems.append(
                 f"no NATS server is given: pass --servers {settings.EXAMPLE} "
                 f"or set {settings.SERVERS}"

@@ -105,7 +105,7 @@ def resolve(
         path = str(Path(path).expanduser())
         if problem := settings.credentials_problem(Path(path)):
             problems.append(problem)
-    if path is not None and not urls:
+    if path is not None and not urls and not wrong:
         problems.append(
             f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "
             f"{settings.SERVERS}, or leave the credentials out to keep everything on this host"

@@ -28,6 +28,10 @@ EXAMPLE: Final = "nats://host:4222"
 
 _SCHEMES: Final = ("nats", "tls", "ws", "wss")
 _HOST: Final = re.compile(r"[\w.-]+|[0-9a-f:.]+(%\w+)?")
+_HALF: Final = (
+    "an address after a comma has a user or token and no scheme: write "
+    "nats://user:password@host:4222, with no comma in the password"
+)
 # Greedy, because a password may hold an at sign: hiding too much of a text is better than a secret.
 _SECRET: Final = re.compile(r"^((?:.*?://)?).*@", re.DOTALL)
 _CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
@@ -39,11 +43,14 @@ def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str
 
     `given` is a text with commas, or a sequence. An address is `host` or `host:port`, to which
     nats:// is added, or a URL with nats://, tls://, ws:// or wss://, which may hold
-    `user:password@` or `token@`. An IPv6 address stands in brackets. A password with a comma,
-    slash, question mark or hash cannot stand in an address: use a credentials file.
+    `user:password@` or `token@`; after a comma it needs the scheme then. An IPv6 address stands in
+    brackets. A password with a comma, slash, question mark or hash cannot stand in an address.
     """
     parts = given.split(",") if isinstance(given, str) else given
     stripped = [part.strip() for part in parts if part.strip()]
+    if isinstance(given, str) and any("@" in it and "://" not in it for it in stripped[1:]):
+        # Half a secret that holds a comma looks like this, so nothing of it is shown.
+        return (), [_HALF]
     urls = tuple(part if "://" in part else f"nats://{part}" for part in stripped)
     problems = [problem for url in urls if (problem := _address_problem(url))]
     if not problems and len({url.lower().startswith("ws") for url in urls}) > 1:

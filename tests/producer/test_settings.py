@@ -22,6 +22,10 @@ eyJ0eXAiOiJKV1QifQ.e30.c2ln
 ------END USER NKEY SEED------
 """
 NOT_ONE = "is not a NATS address: write nats://host:4222"
+HALF = (
+    "an address after a comma has a user or token and no scheme: write "
+    "nats://user:password@host:4222, with no comma in the password"
+)
 NO_PORT = "is not a number from 1 to 65535: write nats://host:4222"
 
 
@@ -41,6 +45,7 @@ NO_PORT = "is not a number from 1 to 65535: write nats://host:4222"
         ("nats://user:p@ss@bus", ["nats://user:p@ss@bus"]),
         ("token@bus", ["nats://token@bus"]),
         ("nats://user:my pass@bus", ["nats://user:my pass@bus"]),
+        ("token@a,nats://token@b", ["nats://token@a", "nats://token@b"]),
         ("NATS://bus", ["NATS://bus"]),
         ("[::1]", ["nats://[::1]"]),
         ("[2001:db8::1]:4222", ["nats://[2001:db8::1]:4222"]),
@@ -73,7 +78,10 @@ def test_both_sides_take_the_same_addresses(text: str, servers: list[str]) -> No
         ("bus:0", [f"the port of NATS server 'bus' {NO_PORT}"]),
         ("tls://bus:99999", [f"the port of NATS server 'bus' {NO_PORT}"]),
         ("nats://user:secret@bus:port", [f"the port of NATS server 'bus' {NO_PORT}"]),
-        ("user:secret,1@bus", [f"the port of NATS server 'user' {NO_PORT}"]),
+        ("user:secret,1@bus", [HALF]),
+        ("nats://secret,token@bus", [HALF]),
+        ("http://user:secret,secret@bus", [HALF]),
+        ("a,token-secret@b", [HALF]),
         ("bus:x,http://a", [f"the port of NATS server 'bus' {NO_PORT}", f"'http://a' {NOT_ONE}"]),
         ("ws://a,b", ["the servers mix websocket and plain NATS addresses: use one kind"]),
     ],
