@@ -95,9 +95,10 @@ class LedgerDamaged(LedgerError):
         self.path = path
         self.problem = problem
         super().__init__(
-            f"The ledger {path} cannot be read: {problem}. To restore it, move the folder "
-            f"{path.parent} elsewhere, copy the newest snapshot (costs-<n>.duckdb) to {path}, and "
-            "start again: what came after that snapshot is read from the stream."
+            f"The ledger {path} cannot be read: {problem.rstrip('.!')}. To restore it, move the "
+            f"files in {path.parent} elsewhere, copy the newest snapshot (costs-<n>.duckdb) to "
+            f"{path}, and start again. What was published after that snapshot is read again from "
+            "the stream; what was booked after it from outboxes of this host is missing."
         )
 
 

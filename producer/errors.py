@@ -217,7 +217,7 @@ class DrainIncomplete(ProducerError):
     """Something that waits on this host could not be moved; it goes on waiting."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__(f"{'; '.join(problems)}: nothing is lost, try again")
+        super().__init__(f"{'; '.join(problems)}. Nothing is lost: it still waits")
         self.problems = problems
 
 

@@ -171,8 +171,10 @@ class TestDamage:
         (folder / "ledger.duckdb").write_bytes(b"hello" * 5000)
         with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
             Ledger.open(filled, rate)
-        folder.rename(filled / "damaged")
-        folder.mkdir()
+        elsewhere = filled / "damaged"
+        elsewhere.mkdir()
+        for file in folder.iterdir():
+            file.rename(elsewhere / file.name)
         shutil.copy(snapshot, folder / "ledger.duckdb")
         with Ledger.open(filled, rate) as ledger:
             assert ledger.booked_sequence == 1
