@@ -94,6 +94,7 @@ def drain(
     from voicecosts.analytics.commands.local_outbox import book  # noqa: PLC0415 - `--help` is quick
     from voicecosts.producer.config import command_project, resolve  # noqa: PLC0415 - same
     from voicecosts.producer.errors import ConfigError, DrainIncomplete  # noqa: PLC0415 - same
+    from voicecosts.producer.outbox.row import destination_id  # noqa: PLC0415 - same
     from voicecosts.producer.outbox.survey import outboxes  # noqa: PLC0415 - same
 
     folder = _folder(outbox_dir, data_dir)
@@ -116,14 +117,15 @@ def drain(
         published, not_published = _publish(config, everything=everything, timeout_s=timeout)
         is_empty = not (published or not_published)
         said.append(
-            f"nothing waits for {config.destination}"
+            f"found nothing to publish to {config.destination}"
             if is_empty
             else f"published {counted(published, 'event')} to {config.destination}"
         )
         failed += not_published
     for line in said or ["nothing waits for the ledger of this host"]:
         typer.echo(line)
-    others = [found for found in outboxes(folder) if found.destination != config.destination]
+    own = f"{destination_id(config)}-"  # not the words: they do not show another user
+    others = [found for found in outboxes(folder) if not found.path.name.startswith(own)]
     _show(_remarks(others))
     if failed:
         raise DrainIncomplete(failed)
