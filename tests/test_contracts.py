@@ -43,6 +43,7 @@ PLANTED: Final = {
     "rich": ("analytics/commands/query.py", "rich.table"),
     "openrtc": ("producer/pool/routing.py", "openrtc"),
     "Pure rooms and the voice loop do no I/O": ("producer/capture/tap.py", "socket"),
+    "Pure rooms have no event loop": ("consumer/pricing/rating.py", "asyncio"),
     "The outbox has no network and no event loop": ("producer/outbox/bound.py", "asyncio"),
 }
 """Contract → a file, and the module that it must not import."""

@@ -124,7 +124,7 @@ def drain(
         failed += not_published
     for line in said or ["nothing waits for the ledger of this host"]:
         typer.echo(line)
-    own = f"{destination_id(config)}-"  # not the words: they do not show another user
+    own = f"{destination_id(config)}-"  # by id: the address that is shown hides the user
     others = [found for found in outboxes(folder) if not found.path.name.startswith(own)]
     _show(_remarks(others))
     if failed:
