@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.support.events import START_US, session_id
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.meters import Meters
-from voicecosts.producer.capture.usage import Usage
+from voicecosts.producer.counts import Usage
 from voicecosts.producer.publishing.publisher import Publisher
 
 LIFE_S: Final = 180

@@ -49,6 +49,7 @@ from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.listener import listener
 from voicecosts.producer.config import BufferLimits
+from voicecosts.producer.counts import Usage
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.events import now_us
 from voicecosts.producer.process import PROCESS
@@ -76,9 +77,13 @@ class Nowhere:
         self.put = self.buffer.put
         self.coalesced_of = self.buffer.coalesced_of
 
-    def count_unattributed(self) -> None:
+    def count_unattributed(self, usage: Usage) -> None:
         """Fail: every event here has its session."""
-        raise AssertionError("an event was not attributed")
+        raise AssertionError(f"an event was not attributed: {usage}")
+
+    def count_unmeasured(self) -> None:
+        """Fail: every event here can be measured."""
+        raise AssertionError("an event was not measured")
 
 
 class Took:

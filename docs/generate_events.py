@@ -73,7 +73,11 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "last": "The request that moved the meter; detail, never booked.",
     }
     | _METER,
-    "MeterTotals": _METER,
+    "MeterTotals": _METER
+    | {
+        "agent_label": "The agent of LiveKit that was active; `unattributed` in a report.",
+        "totals": "Totals since the start of the session; in a report, of the process.",
+    },
     "SessionEnded": _SESSION
     | {
         "number": "Above every reading that was sent before the end.",
@@ -83,6 +87,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "meters": "Final totals of every meter; they repair any reading that was lost.",
         "readings": "Readings made until the end, so that a loss can be seen.",
         "coalesced": "Readings of the session that were merged into newer ones in a full buffer.",
+        "unmeasured": "Usage events of the session that could not be measured; their usage is in no total.",
     },
     "ProducerReport": {
         "producer_id": "The process that reports.",
@@ -92,10 +97,12 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "captured": "Events that were put into the buffer.",
         "coalesced": "Readings that were merged into newer ones of their meter.",
         "dropped": "Events that found no place or were refused; a later reading repairs a reading.",
-        "unattributed": "Usage of shared providers that could not be attributed to one session; nothing repairs it.",
+        "unattributed": "Usage events that could not be attributed to one session; nothing repairs them.",
         "outbox_rows": "Messages that wait on disk.",
         "outbox_bytes": "Bytes that wait on disk.",
         "oldest_age_us": "Age of the oldest message that waits.",
+        "unmeasured": "Usage events that could not be measured, of sessions and of none; nothing repairs them.",
+        "unattributed_usage": "What the unattributed events used: running totals by modality, provider and model.",
     },
     "Quantities": {
         "requests": "Requests that were made, cancelled ones too; seconds of a stream are none.",
@@ -261,7 +268,9 @@ def default_words(field: mi.Field) -> str:
     """Return the default of a field, or that it is required."""
     if field.required:
         return "required"
-    default = {} if field.default is msgspec.NODEFAULT else field.default
+    default = field.default
+    if default is msgspec.NODEFAULT:
+        default = field.default_factory()
     return f"`{msgspec.json.encode(default).decode()}`"
 
 

@@ -147,7 +147,7 @@ class MeterReading(
 
 
 class MeterTotals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The final totals of one meter of a session that ended."""
+    """The totals of one meter: final ones of a session, or running ones of a producer's report."""
 
     agent_label: Name
     modality: Name
@@ -165,7 +165,8 @@ class SessionEnded(
     """A session ended: its final totals, which repair whatever reading was lost before.
 
     `number` is above every reading sent before it. `readings` counts those, so a ledger can tell a
-    session whose readings all arrived from one that was repaired.
+    session whose readings all arrived from one that was repaired. `unmeasured` counts usage events
+    of the session that were heard and could not be measured; what they used is in no total.
     """
 
     session_id: SessionId
@@ -179,6 +180,7 @@ class SessionEnded(
     meters: Annotated[list[MeterTotals], Meta(max_length=1000)]
     readings: Count
     coalesced: Count = 0
+    unmeasured: Count = 0
 
 
 class ProducerReport(
@@ -187,8 +189,10 @@ class ProducerReport(
     """What a producer lost or merged so far, as running totals of the process.
 
     Sent when one of the counts has changed, and at the end. `dropped` are readings that no longer
-    fitted; a later reading of the same meter repairs them. `unattributed` are usage events of
-    shared providers that could not be attributed to one session; nothing repairs those.
+    fitted; a later reading of the same meter repairs them. `unattributed` are usage events that
+    could not be attributed to one session, and `unattributed_usage` is what they used, by modality,
+    provider and model; `unmeasured` are usage events that were heard and could not be measured, so
+    nobody knows what they used. Nothing repairs those.
     """
 
     producer_id: Name
@@ -202,6 +206,8 @@ class ProducerReport(
     outbox_rows: Count = 0
     outbox_bytes: Count = 0
     oldest_age_us: Count = 0
+    unmeasured: Count = 0
+    unattributed_usage: Annotated[list[MeterTotals], Meta(max_length=1000)] = []
 
 
 Event = SessionStarted | MeterReading | SessionEnded | ProducerReport

@@ -19,8 +19,8 @@ from livekit.agents import AgentSession, get_job_context
 
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
-from voicecosts.producer.capture.usage import UNKNOWN
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
+from voicecosts.producer.counts import UNKNOWN
 from voicecosts.producer.dispatch import job_fields, openrtc_tenant, tenant_name
 from voicecosts.producer.events import now_us
 from voicecosts.producer.names import name, text

@@ -70,15 +70,17 @@ def test_what_both_sides_share_needs_only_msgspec(module: str) -> None:
     "module",
     [
         "voicecosts.producer.publishing.buffer",
+        "voicecosts.producer.publishing.shortfall",
         "voicecosts.producer.config",
         "voicecosts.producer.errors",
         "voicecosts.producer.capture.estimates",
         "voicecosts.producer.capture.identity",
+        "voicecosts.producer.counts",
         "voicecosts.producer.dispatch",
         "voicecosts.producer.names",
         "voicecosts.producer.capture.meters",
         "voicecosts.producer.outbox.packing",
-        "voicecosts.producer.capture.providers",
+        "voicecosts.producer.providers",
         "voicecosts.producer.capture.usage",
     ],
 )

@@ -20,7 +20,8 @@ from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.listener import listener
 from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.tap import Tap
-from voicecosts.producer.capture.usage import UnknownMetricsError, Usage, usage_of
+from voicecosts.producer.capture.usage import UnknownMetricsError, usage_of
+from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import Event, now_us
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,11 @@ class Outlet(Protocol):
     def coalesced_of(self, session_id: str) -> int:
         """Return how many readings of a session were coalesced, and forget the count."""
 
-    def count_unattributed(self) -> None:
-        """Count a usage event that more than one session could have caused."""
+    def count_unattributed(self, usage: Usage) -> None:
+        """Count the usage of an event that cannot be attributed to one session."""
+
+    def count_unmeasured(self) -> None:
+        """Count a usage event that was heard and could not be measured."""
 
 
 class Attachment:
@@ -62,6 +66,7 @@ class Attachment:
         self.meters = Meters(identity)
         self.closed = asyncio.Event()
         self.finalised = False
+        self._unmeasured = 0
         self._unknown_metrics: set[str] = set()
         self._outlet = outlet
         self._on_detached = on_detached
@@ -104,6 +109,7 @@ class Attachment:
                 status=status,
                 reason=reason,
                 coalesced=self._outlet.coalesced_of(self.session_id),
+                unmeasured=self._unmeasured,
             )
         )
 
@@ -120,6 +126,8 @@ class Attachment:
         try:
             usage = usage_of(metrics, now_us=now_us(), speech_id=speech_id)
         except UnknownMetricsError as error:
+            self._unmeasured += 1
+            self._outlet.count_unmeasured()
             if error.kind not in self._unknown_metrics:
                 self._unknown_metrics.add(error.kind)
                 logger.warning("%s; its usage is missing from the costs of this session", error)

@@ -22,6 +22,8 @@ from msgspec import Struct, field
 
 from voicecosts.producer.capture.listener import METRICS, Listener, listener
 from voicecosts.producer.capture.usage import NOT_USAGE, usage_of
+from voicecosts.producer.counts import Usage
+from voicecosts.producer.events import now_us
 
 try:  # private: it sharpens attribution, and a test watches that it is still there
     from livekit.agents.voice.agent_activity import _AgentActivityContextVar as _ACTIVITY
@@ -38,13 +40,13 @@ class Candidate(Struct, eq=False, weakref=True, kw_only=True):
     """A session that usage may be attributed to. The last two fields are written by `Attribution`.
 
     `receive` gets a metrics object of the session and the label of the agent that caused it, `None`
-    for the active one. `count_unattributed` is called for one that could as well be another's.
+    for the active one. `count_unattributed` gets the usage of one that could as well be another's.
     """
 
     session: AgentSession[Any]
     job: Any
     receive: Callable[[Any, str | None], None]
-    count_unattributed: Callable[[], None]
+    count_unattributed: Callable[[Usage], None]
     is_open: bool = False
     components: dict[int, _Component] = field(default_factory=dict)
 
@@ -158,8 +160,10 @@ class Attribution:
             candidates = list(users.values())
             if len(candidates) == 1:
                 owner = candidates[0]
-            elif candidates and usage_of(metrics, now_us=0) is not None:
-                self._leave_unattributed(candidates[0], metrics)
+            elif candidates:
+                usage = usage_of(metrics, now_us=now_us())
+                if usage is not None:
+                    self._leave_unattributed(candidates[0], metrics, usage)
         if owner is not None:
             self.attribute(owner, metrics, label)
 
@@ -197,10 +201,10 @@ class Attribution:
             for component in list(candidate.components.values())
         )
 
-    def _leave_unattributed(self, candidate: Candidate, metrics: Any) -> None:
+    def _leave_unattributed(self, candidate: Candidate, metrics: Any, usage: Usage) -> None:
         """Have one of the candidates count an event, so that it is reported once in a process."""
         self._remember(metrics)
-        candidate.count_unattributed()
+        candidate.count_unattributed(usage)
         if not self._has_warned:
             self._has_warned = True
             logger.warning(

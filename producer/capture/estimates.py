@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from voicecosts.producer.capture.usage import UNKNOWN, Usage
+from voicecosts.producer.counts import UNKNOWN, Usage
 
 _CHARACTERS_PER_TOKEN: Final = 4
 _REMEMBERED: Final = 256

@@ -17,6 +17,7 @@ from livekit.agents import AgentSession
 
 from voicecosts.producer.capture.attribution import ATTRIBUTION, Candidate, running_agent
 from voicecosts.producer.capture.listener import METRICS, listener
+from voicecosts.producer.counts import Usage
 
 try:  # private: it tells interrupted speeches apart, and a test watches that it is still there
     from livekit.agents.voice.agent_activity import _SpeechHandleContextVar as _SPEECH
@@ -34,7 +35,7 @@ class Tap:
     """Hands the usage events of one session to `sink`, from `open` until `close`.
 
     `sink` is called on the session's thread, exactly once per metrics object of this session;
-    `count_unattributed` for one that could be another's, in one of those sessions.
+    `count_unattributed` with the usage of one that could be another's, in one of those sessions.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Tap:
         sink: Sink,
         *,
         job: Any,
-        count_unattributed: Callable[[], None],
+        count_unattributed: Callable[[Usage], None],
     ) -> None:
         self.session = session
         self.agent_label = ""

@@ -13,32 +13,13 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
 from voicecosts.producer.names import plain
-
-UNKNOWN: Final = "unknown"
-"""Provider or model of a plugin that names neither."""
 
 _US: Final = 1_000_000
 _YEAR_2200: Final = 7_258_118_400
 """Seconds; a timestamp above is in another unit."""
-
-
-class Usage(Struct, frozen=True, kw_only=True, gc=False):
-    """One metrics event as an increment: whole quantities, and durations in seconds.
-
-    Durations stay in seconds because they are rounded to microseconds once, on a meter's running
-    total, so that a thousand reports of a third of a second do not drift.
-    """
-
-    modality: str
-    provider_raw: str
-    model: str
-    occurred_at: int
-    quantities: dict[str, int]
-    audio_s: float = 0.0
-    session_s: float = 0.0
-    detail: RequestDetail | None = None
 
 
 class Fields(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ _COUNTERS: Final = {
     "refused": "Events that no server will ever accept.",
     "quarantined": "Refused events that are kept on disk.",
     "unattributed": "Usage events that belong to no session.",
+    "unmeasured": "Usage events that could not be measured.",
 }
 _GAUGES: Final = {
     "waiting": "Events captured and not acknowledged.",

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from voicecosts.producer.config import ProducerConfig
+from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import Event, now_us
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.packing import Packer
@@ -26,6 +27,7 @@ from voicecosts.producer.publishing.connection import Connection
 from voicecosts.producer.publishing.flushes import Flush, Flushes
 from voicecosts.producer.publishing.reports import ConnectionState, Reports, Stats
 from voicecosts.producer.publishing.sender import Sender, Tally, pause
+from voicecosts.producer.publishing.shortfall import Shortfall
 
 __all__ = ["Publisher", "Stats"]
 
@@ -43,7 +45,7 @@ class Publisher:
         self.producer_id = secrets.token_hex(8)
         self.buffer = Buffer(config.limits)
         self.backlog = Backlog(config, self.producer_id, monotonic=time.monotonic, now_us=now_us)
-        self.unattributed = 0
+        self._shortfall = Shortfall()
         self._tally = Tally()
         self._packer = Packer(self.producer_id)
         self._reports = Reports(
@@ -75,9 +77,16 @@ class Publisher:
         """Return how many readings of a session the buffer has coalesced, and forget the count."""
         return self.buffer.coalesced_of(session_id)
 
-    def count_unattributed(self) -> None:
-        """Count a usage event that belongs to no session; the next round reports it."""
-        self.unattributed += 1
+    def count_unattributed(self, usage: Usage) -> None:
+        """Count the usage of an event that belongs to no session; never waits, never raises.
+
+        It travels in a report within about a second.
+        """
+        self._shortfall.add_unattributed(usage)
+
+    def count_unmeasured(self) -> None:
+        """Count a usage event that could not be measured; never waits and never raises."""
+        self._shortfall.add_unmeasured()
 
     def flush(self, *, patient: bool = True) -> Future[None]:
         """Return a future that is done when everything put before is safe.
@@ -123,6 +132,7 @@ class Publisher:
 
     def stats(self) -> Stats:
         """Return the counts of this process."""
+        shortfall = self._shortfall.so_far()
         backlog = self.backlog
         connection = self._sender.connection if self._sender else None
         untried = ConnectionState.NO_SERVER if self.config.is_embedded else ConnectionState.UNTRIED
@@ -134,7 +144,9 @@ class Publisher:
             dropped=self.buffer.dropped + backlog.dropped,
             refused=backlog.quarantine.refused + self._packer.unencodable,
             quarantined=backlog.quarantine.quarantined,
-            unattributed=self.unattributed,
+            unattributed=shortfall.unattributed,
+            unmeasured=shortfall.unmeasured,
+            unattributed_usage=shortfall.usage,
             waiting=len(self.buffer) + backlog.own.events,
             outbox_rows=backlog.rows,
             outbox_bytes=backlog.bytes,

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from voicecosts.producer.events import ProducerReport
+from voicecosts.producer.events import MeterTotals, ProducerReport
 from voicecosts.producer.outbox.own import OutboxState
 
 _PACE_S: Final = 1.0
@@ -45,6 +45,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     has booked. `refused` is what no server will ever take; `quarantined` of that is kept on disk to
     look at. `waiting` is the rest of what was captured, `oldest_age_us` for how long already. The
     outbox's numbers include an outbox that was adopted from a process that has ended.
+    `unattributed` are usage events that belong to no session, `unattributed_usage` is what they
+    used; `unmeasured` are those of which nobody knows what they used.
     `connection_problem` is why JetStream accepts nothing, or empty.
     """
 
@@ -56,6 +58,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     refused: int
     quarantined: int
     unattributed: int
+    unmeasured: int
+    unattributed_usage: tuple[MeterTotals, ...] = ()
     waiting: int
     outbox_rows: int
     outbox_bytes: int
@@ -82,7 +86,7 @@ class Reports:
         self._monotonic = monotonic
         self._now_us = now_us
         self._tells_of_long_waits = tells_of_long_waits
-        self._told = (0, 0, 0)
+        self._told = (0, 0, 0, 0)
         self._number = 0
         self._last_at = -_LONG_WAIT_PACE_S
 
@@ -92,7 +96,12 @@ class Reports:
         `own_age_us` is for how long the oldest message of this process has waited. Adopted messages
         are not counted: they have always waited for long.
         """
-        losses = (stats.coalesced, stats.dropped + stats.refused, stats.unattributed)
+        losses = (
+            stats.coalesced,
+            stats.dropped + stats.refused,
+            stats.unattributed,
+            stats.unmeasured,
+        )
         now = self._monotonic()
         since_s = now - self._last_at
         has_news = losses != self._told and (urgent or since_s >= _PACE_S)
@@ -102,7 +111,7 @@ class Reports:
             return None
         self._told, self._last_at = losses, now
         self._number += 1
-        coalesced, dropped, unattributed = losses
+        coalesced, dropped, unattributed, unmeasured = losses
         return ProducerReport(
             producer_id=self._producer_id,
             number=self._number,
@@ -115,4 +124,6 @@ class Reports:
             outbox_rows=stats.outbox_rows,
             outbox_bytes=stats.outbox_bytes,
             oldest_age_us=stats.oldest_age_us,
+            unmeasured=unmeasured,
+            unattributed_usage=list(stats.unattributed_usage),
         )

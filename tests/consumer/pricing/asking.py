@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.pricing import ListPrices, Rated, rate_by
-from voicecosts.producer.capture.providers import normalise_provider
 from voicecosts.producer.events import Meter, Quantities
+from voicecosts.producer.providers import normalise_provider
 
 if TYPE_CHECKING:
     from voicecosts.consumer.pricing import PriceBook

@@ -8,7 +8,7 @@ from voice_prices.data import providers
 
 from voicecosts.consumer.pricing import providers as labels
 from voicecosts.consumer.pricing.providers import price_list
-from voicecosts.producer.capture.providers import normalise_provider
+from voicecosts.producer.providers import normalise_provider
 
 BRANDS = {
     "Deepgram": "deepgram",

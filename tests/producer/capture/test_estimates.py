@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from voicecosts.producer.capture.estimates import _REMEMBERED, Estimates
-from voicecosts.producer.capture.usage import UNKNOWN, Usage
+from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import RequestDetail
 
 NOW_US = 1_700_000_000_000_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.meters import MAX_METERS, Meters
-from voicecosts.producer.capture.usage import UNKNOWN, Usage
+from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import (
     Meter,
     MeterReading,
@@ -237,7 +237,7 @@ def test_endless_model_names_merge_and_lose_no_usage() -> None:
     assert len(ended.meters) == MAX_METERS + 1
     assert sum(meter.totals.requests for meter in ended.meters) == requests
     assert ended.meters[-1].totals.requests == requests - MAX_METERS
-    assert len(meters._shortcuts) <= 2 * MAX_METERS
+    assert len(meters._counts._shortcuts) <= 2 * MAX_METERS
 
 
 def test_merged_meters_keep_modality_and_estimates_apart() -> None:

@@ -13,7 +13,8 @@ import pytest
 from livekit.agents.metrics.base import DecisionMetrics, EOTInferenceMetrics, InterruptionMetrics
 
 from tests.producer.capture.livekit_metrics import AT, AT_US, MADE_BY, llm, realtime, stt, tts
-from voicecosts.producer.capture.usage import FIELDS, Usage, usage_of
+from voicecosts.producer.capture.usage import FIELDS, usage_of
+from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import RequestDetail
 
 

@@ -16,7 +16,8 @@ from livekit.agents.metrics.base import (
 )
 
 from tests.producer.capture.livekit_metrics import AT, NOTHING, llm, realtime, stt, tts
-from voicecosts.producer.capture.usage import UNKNOWN, UnknownMetricsError, Usage, usage_of
+from voicecosts.producer.capture.usage import UnknownMetricsError, usage_of
+from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
 
 NOW_US = 1_700_000_000_000_000

@@ -25,6 +25,7 @@ QUIET = Stats(
     refused=0,
     quarantined=0,
     unattributed=0,
+    unmeasured=0,
     waiting=0,
     outbox_rows=0,
     outbox_bytes=0,

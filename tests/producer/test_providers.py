@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicecosts.producer.capture.providers import normalise_provider
+from voicecosts.producer.providers import normalise_provider
 
 SPELLINGS = {
     "openai": ["openai", "OpenAI", " OpenAI ", "api.openai.com", "eu.api.openai.com"],

@@ -1,0 +1,126 @@
+"""Running counts by meter: increments of usage go in, the totals of a meter come out.
+
+A session's meters are counted with it on the voice loop, and what belongs to no session in the
+publisher's thread: whatever a provider counted is summed, named and rounded in one way. Used by one
+thread at a time; nothing here waits.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from voicecosts.producer.events import Meter, MeterTotals, Quantities, RequestDetail
+from voicecosts.producer.names import name, plain
+from voicecosts.producer.providers import normalise_provider
+
+UNKNOWN: Final = "unknown"
+"""Provider or model of a plugin that names neither."""
+
+_MORE: Final = "(more)"
+_US: Final = 1_000_000
+
+_Spelling = tuple[str, str, str, str, bool]
+"""Agent label, modality, provider, model and estimated, as LiveKit gives them."""
+
+
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
+    """One metrics event as an increment: whole quantities, and durations in seconds.
+
+    Durations stay in seconds because they are rounded to microseconds once, on a meter's running
+    total, so that a thousand reports of a third of a second do not drift.
+    """
+
+    modality: str
+    provider_raw: str
+    model: str
+    occurred_at: int
+    quantities: dict[str, int]
+    audio_s: float = 0.0
+    session_s: float = 0.0
+    detail: RequestDetail | None = None
+
+
+class Count:
+    """One running count. Seconds are summed as they come and rounded once, on the total."""
+
+    __slots__ = ("audio_s", "meter", "provider_raw", "session_s", "totals")
+
+    def __init__(self, meter: Meter, provider_raw: str) -> None:
+        self.meter = meter
+        self.provider_raw = provider_raw
+        self.totals: dict[str, int] = {}
+        self.audio_s = 0.0
+        self.session_s = 0.0
+
+    def add(self, usage: Usage) -> Quantities:
+        """Add `usage` and return the totals after it."""
+        totals = self.totals
+        for quantity, amount in usage.quantities.items():
+            totals[quantity] = totals.get(quantity, 0) + amount
+        if usage.audio_s:
+            self.audio_s += usage.audio_s
+            totals["audio_us"] = round(self.audio_s * _US)
+        if usage.session_s:
+            self.session_s += usage.session_s
+            totals["session_us"] = round(self.session_s * _US)
+        return Quantities(**totals)
+
+    def final(self) -> MeterTotals:
+        """Return the totals with the names of their meter."""
+        meter = self.meter
+        return MeterTotals(
+            agent_label=meter.agent_label,
+            modality=meter.modality,
+            provider=meter.provider,
+            provider_raw=self.provider_raw,
+            model=meter.model,
+            estimated=meter.estimated,
+            totals=Quantities(**self.totals),
+        )
+
+
+class Counts:
+    """The counts of one session, or of what has none (`session_id` and `agent_id` are empty).
+
+    A meter is known by its names in the contract. What LiveKit calls them is only a shortcut to
+    it: two spellings of one provider must end on one meter, or the second would seem to run
+    backwards. Past `most` meters all further ones of a modality share one, so that a model name
+    that changes with every request can neither grow the worker nor the event with the totals.
+    """
+
+    def __init__(self, session_id: str, agent_id: str, *, most: int) -> None:
+        self._session_id = session_id
+        self._agent_id = agent_id
+        self._most = most
+        self._counts: dict[Meter, Count] = {}
+        self._shortcuts: dict[_Spelling, Count] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def of(self, usage: Usage, agent_label: str, *, estimated: bool = False) -> Count:
+        """Return the count that `usage` belongs to; the first of a meter opens it."""
+        spelling = (agent_label, usage.modality, usage.provider_raw, usage.model, estimated)
+        return self._shortcuts.get(spelling) or self._find(spelling)
+
+    def totals(self) -> list[MeterTotals]:
+        """Return the totals of every meter, in the order of their first usage."""
+        return [count.final() for count in self._counts.values()]
+
+    def _find(self, spelling: _Spelling) -> Count:
+        """Open a meter, or find the one that another spelling of the same names opened."""
+        label, modality, provider_raw, model, estimated = spelling
+        who = self._session_id, self._agent_id
+        provider = name(normalise_provider(provider_raw), UNKNOWN)
+        names = name(label, UNKNOWN), modality, provider, name(model, UNKNOWN)
+        meter = Meter(*who, *names, estimated)
+        if meter not in self._counts and len(self._counts) >= self._most:
+            meter = Meter(*who, _MORE, modality, _MORE, _MORE, estimated)
+        count = self._counts.get(meter)
+        if count is None:
+            count = self._counts[meter] = Count(meter, plain(provider_raw)[:128])
+        if len(self._shortcuts) < 2 * self._most:
+            self._shortcuts[spelling] = count
+        return count
