@@ -74,7 +74,7 @@ def assert_conserved(recorder: Recorder, *providers: Any, interrupted: bool = Fa
     the sum is at most what the providers received.
     """
     measured, estimated = measured_total(recorder), estimated_total(recorder)
-    unattributed = unattributed_total(recorder)
+    unattributed = recorder.unattributed_totals()
     total = added(measured, estimated, unattributed)
     bill = counted(*providers)
     limit = counted(*providers, received=True) if interrupted else bill
@@ -124,13 +124,6 @@ def measured_total(recorder: Recorder) -> Amounts:
 def estimated_total(recorder: Recorder) -> Amounts:
     """Return what all sessions' meters of estimated usage add up to."""
     return added(*(recorder.totals(session, estimated=True) for session in _sessions(recorder)))
-
-
-def unattributed_total(recorder: Recorder) -> Amounts:
-    """Return what was counted as unattributed."""
-    # A tree without the amounts counts events only: then nothing is known of them.
-    totals = getattr(recorder, "unattributed_totals", dict)()
-    return {modality: dict(amounts) for modality, amounts in totals.items()}
 
 
 def added(*parts: Mapping[str, Mapping[str, int]]) -> Amounts:

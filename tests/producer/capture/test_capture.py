@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from livekit.agents import (
@@ -22,6 +22,7 @@ from livekit.agents import (
 )
 from livekit.agents.voice import agent_activity
 
+from tests.support.conservation import assert_conserved, assert_session, billed
 from tests.support.jobs import job
 from tests.support.pool_agents import QUIET
 from tests.support.recorder import Recorder
@@ -43,12 +44,39 @@ from voicecosts.producer.publishing.buffer import Buffer
 
 @dataclass
 class Shared:
-    """The provider objects that all calls of a test share, and what came out of the calls."""
+    """The provider objects that all calls of a test share, and what came out of the calls.
+
+    `behind` are the providers that do the work where `llm` is an adapter. After every test the
+    law of conservation is checked for all that was made in it, unless it says that it `loses`
+    usage; where a speech is `interrupted`, the sum may be less than what the providers received.
+    """
+
+    made: ClassVar[list[Shared]] = []
 
     llm: Any = field(default_factory=ScriptedLLM)
     stt: ScriptedSTT = field(default_factory=ScriptedSTT)
     tts: ScriptedTTS = field(default_factory=ScriptedTTS)
     recorder: Any = field(default_factory=Recorder)
+    behind: tuple[Any, ...] = ()
+    interrupted: bool = False
+    loses: bool = False
+
+    def __post_init__(self) -> None:
+        self.made.append(self)
+
+    def providers(self) -> tuple[Any, ...]:
+        """Return the providers that keep books."""
+        return (*(self.behind or (self.llm,)), self.stt, self.tts)
+
+
+@pytest.fixture(autouse=True)
+def _usage_is_conserved() -> Iterator[None]:
+    """After every test, what was booked and what was not is what the providers counted."""
+    Shared.made.clear()
+    yield
+    for shared in Shared.made:
+        if not shared.loses:
+            assert_conserved(shared.recorder, *shared.providers(), interrupted=shared.interrupted)
 
 
 def attach(session: AgentSession[Any], outlet: Any, agent_id: str = "front") -> Attachment:
@@ -111,20 +139,12 @@ async def run_calls(shared: Shared, count: int, **options: Any) -> list[Attachme
 
 def assert_exact(shared: Shared, call: int, attachment: Attachment) -> None:
     """The readings of a call equal what the providers billed it, to the token and microsecond."""
-    totals = shared.recorder.totals(attachment.session_id)
-    spoken, heard = shared.tts.billed[call], shared.stt.billed[call]
-    assert totals["llm"] == dict(shared.llm.billed[call])
-    assert totals["tts"] == {
-        "requests": spoken["requests"],
-        "characters": spoken["characters"],
-        "audio_us": round(spoken["samples"] * 1_000_000 / SAMPLE_RATE),
-    }
-    assert totals["stt"] == {"audio_us": round(heard["samples"] * 1_000_000 / SAMPLE_RATE)}
+    assert_session(shared.recorder, attachment.session_id, billed(call, *shared.providers()))
     (end,) = [e for e in shared.recorder.ends() if e.session_id == attachment.session_id]
     final = sum(
         m.totals.input_tokens for m in end.meters if m.modality == "llm" and not m.estimated
     )
-    assert final == totals["llm"]["input_tokens"]
+    assert final == billed(call, *shared.providers())["llm"]["input_tokens"]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +286,7 @@ async def test_a_fallback_adapter_books_the_model_that_served() -> None:
     broken = ScriptedLLM(model="first", failures=100)
     serving = ScriptedLLM(model="second")
     adapter = llm.FallbackAdapter([broken, serving], max_retry_per_llm=0)
-    shared = Shared(llm=adapter)
+    shared = Shared(llm=adapter, behind=(broken, serving))
 
     attachments = await asyncio.gather(*(run_call(shared, call) for call in range(1, 6)))
     for call, attachment in enumerate(attachments, start=1):
@@ -274,7 +294,7 @@ async def test_a_fallback_adapter_books_the_model_that_served() -> None:
             r for r in shared.recorder.readings(attachment.session_id) if r.modality == "llm"
         ]
         assert {r.model for r in readings} == {"second"}
-        assert shared.recorder.totals(attachment.session_id)["llm"] == dict(serving.billed[call])
+        assert_exact(shared, call, attachment)
 
 
 class Consent(AgentTask[bool]):
@@ -328,7 +348,7 @@ class Halting(ScriptedTTS):
 
 async def test_an_interrupted_speech_is_estimated_on_a_meter_of_its_own() -> None:
     """LiveKit reports nothing for a speech that is cut off; the estimate never mixes with usage."""
-    shared = Shared(tts=Halting(samples_per_character=160))
+    shared = Shared(tts=Halting(samples_per_character=160), interrupted=True)
 
     async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
         await session.run(user_input=f"#{call}# first")
@@ -374,7 +394,7 @@ async def test_a_sink_that_raises_never_reaches_the_session(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A TypeError in a listener would end the agent's turn; ours stays inside and is logged."""
-    shared = Shared()
+    shared = Shared(loses=True)
     session = new_session(shared)
     session_io(session, 1)
     attachment = attach(session, shared.recorder)
