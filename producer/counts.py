@@ -29,7 +29,9 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """One metrics event as an increment: whole quantities, and durations in seconds.
 
     Durations stay in seconds because they are rounded to microseconds once, on a meter's running
-    total, so that a thousand reports of a third of a second do not drift.
+    total, so that a thousand reports of a third of a second do not drift. `unread` names the fields
+    that held no amount (text, NaN, less than nothing, more than can be): they count as nothing, and
+    what they stood for is missing from the numbers.
     """
 
     modality: str
@@ -40,6 +42,7 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
     audio_s: float = 0.0
     session_s: float = 0.0
     detail: RequestDetail | None = None
+    unread: tuple[str, ...] = ()
 
 
 class Count:

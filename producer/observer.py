@@ -19,6 +19,7 @@ from livekit.agents import AgentSession, get_job_context
 
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
+from voicecosts.producer.capture.supported import require_livekit
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
 from voicecosts.producer.counts import UNKNOWN
 from voicecosts.producer.dispatch import job_fields, openrtc_tenant, tenant_name
@@ -41,7 +42,8 @@ class CostObserver:
     in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's data folder.
 
     Raises:
-        ConfigError: At construction, naming everything that is missing or wrong.
+        ConfigError: At construction, naming everything that is missing or wrong, or what the
+            installed livekit-agents lacks.
     """
 
     attaches_before_start = True
@@ -57,6 +59,7 @@ class CostObserver:
         limits: BufferLimits | None = None,
         outbox_dir: str | os.PathLike[str] | None = None,
     ) -> None:
+        require_livekit()
         self._config = resolve(
             project=project,
             servers=servers,

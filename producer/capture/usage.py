@@ -1,8 +1,9 @@
 """What LiveKit's metrics mean in quantities: the only file that knows LiveKit's metrics classes.
 
-Every class and every field of the installed version is listed here, either with the quantity it
-becomes or with the reason why it is not usage; a test compares the lists with livekit-agents.
-A class that is not listed is logged once a session; its usage is not guessed.
+Every class and every field of the newest supported version is listed here, either with the quantity
+it becomes or with the reason why it is not usage; a test compares the lists with livekit-agents.
+What an older version does not report is read as zero (`supported.py` says once what that is). A class
+that is not listed is logged once a session; its usage is not guessed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,21 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from voicecosts.producer.capture.installed import FIELDS_OF
 from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
 from voicecosts.producer.names import plain
 
 _US: Final = 1_000_000
+_YEAR_2020: Final = 1_577_836_800
 _YEAR_2200: Final = 7_258_118_400
-"""Seconds; a timestamp above is in another unit."""
+"""Seconds; a timestamp before is of another clock, one after is in another unit."""
+
+_MOST: Final = 10**12
+"""Tokens, characters or requests; more in one report is an error of the plugin that makes it."""
+
+_LONGEST_S: Final = 366 * 86_400
+"""Seconds; a longer time in one report is a point in time."""
 
 
 class Fields(Struct, frozen=True, kw_only=True):
@@ -111,6 +120,9 @@ NOT_USAGE: Final[dict[str, str]] = {
 }
 """The classes without usage, with the reason."""
 
+NEWER: Final = frozenset({"cache_creation_tokens", "reasoning_tokens", "input_audio_tokens"})
+"""Fields of `FIELDS` that not every supported version reports. Where one is absent it is zero."""
+
 DETAIL_FIELDS: Final = frozenset(
     {
         "type",
@@ -142,13 +154,26 @@ NOT_QUANTITIES: Final[dict[str, str]] = {
 }
 """Fields of usage classes that are not usage themselves, with the reason."""
 
+
+def reported(kind: str, present: frozenset[str] | None) -> list[tuple[str, str]]:
+    """Return (field, quantity) for what a version reports of a class that has these fields.
+
+    A field that every supported version has stays in, present or not: reading it fails, which is
+    better than a silent zero.
+    """
+    every = FIELDS[kind].quantities.items()
+    return [(f, name) for f, name in every if present is None or f in present or f not in NEWER]
+
+
 _PLAIN: Final = {
-    kind: tuple((f, name) for f, name in fields.quantities.items() if "." not in f)
-    for kind, fields in FIELDS.items()
+    kind: tuple((f, name) for f, name in reported(kind, FIELDS_OF.get(kind)) if "." not in f)
+    for kind in FIELDS
 }
 _NESTED: Final = {
-    kind: tuple((attrgetter(f), name) for f, name in fields.quantities.items() if "." in f)
-    for kind, fields in FIELDS.items()
+    kind: tuple(
+        (attrgetter(f), f, name) for f, name in reported(kind, FIELDS_OF.get(kind)) if "." in f
+    )
+    for kind in FIELDS
 }
 
 
@@ -163,8 +188,8 @@ class UnknownMetricsError(Exception):
 def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
     """Return the usage in one LiveKit metrics object, `None` when it holds none.
 
-    `now_us` and `speech_id` stand in where the event carries no time or no speech. Quantities that
-    are absent, negative or not finite count as nothing.
+    `now_us` and `speech_id` stand in where the event carries no time or no speech. A quantity that
+    is absent counts as nothing; so does one that is no amount, and `unread` names it.
 
     Raises:
         UnknownMetricsError: The class is neither mapped nor known to be without usage.
@@ -178,80 +203,147 @@ def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
     # The model's own dictionary: much faster than attributes, and a field that was renamed is a
     # KeyError, not a zero.
     values = vars(metrics)
-    quantities = _quantities(kind, metrics, values)
-    audio_s = _seconds(values[fields.audio]) if fields.audio else 0.0
-    session_s = _seconds(values[fields.session]) if fields.session else 0.0
-    if fields.requests is None and _is_request(kind, values, quantities, session_s):
+    unread: list[str] = []
+    quantities = _quantities(kind, metrics, values, unread)
+    audio_s = _used_s(values, fields.audio, unread) if fields.audio else 0.0
+    session_s = _used_s(values, fields.session, unread) if fields.session else 0.0
+    if fields.requests is None and _is_request(kind, values, quantities, audio_s, session_s):
         quantities["requests"] = 1
         if quantities.get("input_tokens", 0) > LARGE_REQUEST_TOKENS:
             quantities["large_requests"] = 1
-    if not quantities and not audio_s and not session_s:
+    if not quantities and not audio_s and not session_s and not unread:
         return None
     metadata = values["metadata"]
     at = values["timestamp"]
+    if type(at) is not float:
+        at = _number(at)
     return Usage(
         modality=fields.modality,
-        provider_raw=_provider(metadata) or values.get("label", ""),
-        model=(metadata and metadata.model_name) or UNKNOWN,
-        occurred_at=int(at * _US) if at and 0 < at < _YEAR_2200 else now_us,
+        provider_raw=_provider(metadata) or _text(values.get("label")),
+        model=(metadata and _text(metadata.model_name)) or UNKNOWN,
+        occurred_at=int(at * _US) if _YEAR_2020 < at < _YEAR_2200 else now_us,
         quantities=quantities,
         audio_s=audio_s,
         session_s=session_s,
         detail=_detail(values, fields, speech_id),
+        unread=tuple(unread),
     )
 
 
-def _quantities(kind: str, metrics: Any, values: dict[str, Any]) -> dict[str, int]:
+def _quantities(
+    kind: str, metrics: Any, values: dict[str, Any], unread: list[str]
+) -> dict[str, int]:
     found: dict[str, int] = {}
     for field, name in _PLAIN[kind]:
         value = values[field]
-        if value and 0 < value < math.inf:
-            found[name] = int(value)
-    for get, name in _NESTED[kind]:
+        if value:
+            if type(value) is int and 0 < value <= _MOST:
+                found[name] = value
+            else:
+                _add_odd(found, name, value, field, unread)
+    for get, field, name in _NESTED[kind]:
         try:
             value = get(metrics)
         except AttributeError:
             continue  # the nested details of a realtime response may be absent
-        if value and 0 < value < math.inf:
-            found[name] = int(value)
+        if value:
+            if type(value) is int and 0 < value <= _MOST:
+                found[name] = value
+            else:
+                _add_odd(found, name, value, field, unread)
     return found
+
+
+def _add_odd(found: dict[str, int], name: str, value: Any, field: str, unread: list[str]) -> None:
+    """Count an amount that is no plain whole number, as far as it is an amount."""
+    amount = _number(value)
+    if 0 <= amount <= _MOST:  # false for NaN
+        if amount >= 1:
+            found[name] = int(amount)
+    else:
+        unread.append(field)
+
+
+def _number(value: Any) -> float:
+    """Return a number as a float, 0 for an absent one and NaN for what is none.
+
+    A plugin may have written a `Decimal` or a number of numpy's; text and flags are no amounts.
+    """
+    if type(value) is float or value is None:
+        return value or 0.0
+    if isinstance(value, (bool, str, bytes)):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        return math.nan
+
+
+def _used_s(values: dict[str, Any], field: str, unread: list[str]) -> float:
+    """Return seconds that a provider bills; `values` must have the field."""
+    seconds = values[field]
+    if type(seconds) is not float:
+        seconds = _number(seconds)
+    if 0 <= seconds <= _LONGEST_S:
+        return seconds
+    unread.append(field)
+    return 0.0
+
+
+def _is_request(
+    kind: str,
+    values: dict[str, Any],
+    quantities: dict[str, int],
+    audio_s: float,
+    session_s: float,
+) -> bool:
+    """Tell a request from a report about a connection.
+
+    A streaming STT reports seconds of one long connection. Every kind may report how long it took
+    to connect, with neither usage nor an id. A realtime model that is billed by time reports the
+    time since its last report, which may be none at all, under its session's id: a response has
+    tokens, or was cancelled, or has an id and took time.
+    """
+    if kind == "stt_metrics" and values["streamed"]:
+        return False
+    if quantities or audio_s or values.get("cancelled"):
+        return True
+    if kind == "realtime_model_metrics":
+        return bool(not session_s and values.get("request_id") and values.get("duration"))
+    return bool(values.get("request_id") or values.get("duration"))
+
+
+def _detail(values: dict[str, Any], fields: Fields, speech_id: str) -> RequestDetail:
+    duration = values.get("duration")
+    first = values[fields.first] if fields.first else None
+    return RequestDetail(
+        request_id=_name(values.get("request_id")),
+        speech_id=_name(values.get("speech_id") or speech_id),
+        duration_us=_time_us(duration) or 0 if duration else 0,
+        time_to_first_us=None if first is None else _time_us(first),
+        cancelled=values.get("cancelled") is True,
+    )
+
+
+def _time_us(value: Any) -> int | None:
+    """Return a time that describes a request, `None` for one that cannot be."""
+    seconds = value if type(value) is float else _number(value)
+    return round(seconds * _US) if 0 <= seconds <= _LONGEST_S else None
 
 
 def _provider(metadata: Any) -> str:
     """Return the provider that the plugin names; LiveKit's base classes say "unknown"."""
     named = metadata.model_provider if metadata else None
-    return "" if named is None or named == UNKNOWN else str(named)
+    return "" if named is None or named == UNKNOWN else _text(named)
 
 
-def _seconds(value: float | None) -> float:
-    return float(value) if value and 0 < value < math.inf else 0.0
-
-
-def _is_request(
-    kind: str, values: dict[str, Any], quantities: dict[str, int], session_s: float
-) -> bool:
-    """Tell a request from a report about a connection.
-
-    A streaming STT reports seconds of one long connection, and a model billed by session time
-    reports the time since its last report: neither is a request.
-    """
-    if kind == "stt_metrics":
-        return not values["streamed"]
-    return bool(quantities) or not session_s
-
-
-def _detail(values: dict[str, Any], fields: Fields, speech_id: str) -> RequestDetail:
-    first = values[fields.first] if fields.first else None
-    duration = values.get("duration")
-    return RequestDetail(
-        request_id=_name(values.get("request_id")),
-        speech_id=_name(values.get("speech_id") or speech_id),
-        duration_us=round(duration * _US) if duration and 0 < duration < math.inf else 0,
-        time_to_first_us=round(first * _US)
-        if first is not None and 0 <= first < math.inf
-        else None,
-        cancelled=values.get("cancelled", False),
-    )
+def _text(value: Any) -> str:
+    """Return a name as plain text; a member of an enumeration of texts is its value."""
+    if type(value) is str:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    return str(value) if value else ""
 
 
 def _name(value: Any) -> str:

@@ -87,7 +87,7 @@ def test_an_event_without_usage_is_no_reading(metrics: Any) -> None:
             cancelled=True,
         ),
         tts(characters_count=0, input_tokens=0, output_tokens=0, audio_duration=0.0),
-        NOTHING,
+        NOTHING.model_copy(update={"cancelled": True}),
     ],
     ids=lambda metrics: type(metrics).__name__,
 )
@@ -146,19 +146,6 @@ def test_no_first_token_is_no_time_to_it(nothing: Any) -> None:
 def test_an_immediate_first_token_is_a_time_of_zero() -> None:
     """Zero is a time, not an absent one."""
     assert detail_of(llm(ttft=0.0)).time_to_first_us == 0
-
-
-def test_a_batch_recognition_is_a_request_and_a_streamed_report_is_none() -> None:
-    """A streaming STT reports seconds of one long connection, not requests."""
-    assert "requests" not in found(stt(streamed=True)).quantities
-    assert found(stt(streamed=False)).quantities["requests"] == 1
-
-
-def test_a_realtime_report_of_time_alone_is_no_request() -> None:
-    """A model billed by session time reports the seconds since its last report."""
-    usage = found(NOTHING.model_copy(update={"session_duration": 12.5}))
-    assert usage.quantities == {}
-    assert usage.session_s == 12.5
 
 
 def test_a_realtime_response_without_cache_details_is_read() -> None:
@@ -229,9 +216,13 @@ def test_an_endless_quantity_counts_as_nothing() -> None:
     assert "input_tokens" not in found(llm(prompt_tokens=math.inf)).quantities
 
 
-@pytest.mark.parametrize("time", [math.inf, 1.7e12], ids=["endless", "in milliseconds"])
+@pytest.mark.parametrize(
+    "time",
+    [math.inf, 1.7e12, 86_400.5],
+    ids=["endless", "in milliseconds", "of a clock since the machine's start"],
+)
 def test_a_time_that_cannot_be_one_is_replaced_by_now(time: float) -> None:
-    """A time that is infinite or in milliseconds is replaced: the ledger would refuse the reading."""
+    """An endless time, one in milliseconds and one of another clock are no days to book on."""
     assert found(llm(timestamp=time)).occurred_at == NOW_US
 
 
