@@ -7,9 +7,12 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import msgpack
 
-from voicecosts.producer.names import MAX_NAME, name, text
+from voicecosts.producer.events import SessionStarted
+from voicecosts.producer.names import MAX_NAME, MAX_READ, labels, name, plain, text
 
+SESSION = "0190a5c4-5f3b-7a6e-8b1c-0123456789ab"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 
 
@@ -84,3 +87,67 @@ def test_half_a_surrogate_pair_becomes_text_that_can_be_sent() -> None:
     """Half a surrogate pair from JSON metadata does not make an event that cannot be encoded."""
     assert name("a\ud800", "x").encode() == b"a?"
     assert text("a\ud800").encode() == b"a?"
+
+
+def test_of_a_very_long_name_the_head_and_the_length_are_read() -> None:
+    """Names longer than what is read still differ by their length, and in what was read."""
+    long = "x" * 1_000_000
+    made = {name(it, "none") for it in (long, long[:-1], f"y{long[1:]}", long[:MAX_READ])}
+    assert len(made) == 4
+    assert all(len(it) == MAX_NAME for it in made)
+
+
+@pytest.mark.parametrize("digits", ["1", "٣", "+1 ", "00"])
+@pytest.mark.parametrize("before", range(500, 516))
+def test_a_number_at_the_cut_is_never_half_masked(before: int, digits: str) -> None:
+    """Where a long text is cut before it is masked, no part of a number is left over."""
+    numbers = "+15551234567" * 40
+    made = text(f"{numbers}{'x' * (before - len(numbers))}{digits * 1000}")
+    assert not re.search(r"\d", made)
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, ("a",), {1}, b"a"])
+def test_what_has_parts_is_named_by_its_type(value: object) -> None:
+    """Writing out a nested value of unknown size would hold up the voice loop."""
+    assert text(value) == plain(value) == f"<{type(value).__name__}>"
+
+
+def test_an_object_that_cannot_be_written_is_named_by_its_type() -> None:
+    """Foreign code in `__str__` does not end the metering of a call."""
+
+    class Broken:
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    assert text(Broken()) == name(Broken(), "x") == "<Broken>"
+
+
+def test_labels_are_clean_in_keys_and_values() -> None:
+    """Half a surrogate pair in a key or a value, a number, and a telephone number in a value."""
+    made = labels({"region\ud800": "eu\udfff", 7: 0, "from": "+15551234567", "none": None})
+    assert made == {"region?": "eu?", "7": "0", "from": "#", "none": ""}
+    SessionStarted(session_id=SESSION, project="p", agent_id="a", started_at=0, labels=made)
+
+
+def test_labels_are_cut_as_the_contract_has_them() -> None:
+    """At most 16 pairs, the first ones; keys of at most 64 characters and values of 256."""
+    made = labels({f"{number:02}{'k' * 100}": "v" * 1000 for number in range(40)})
+    assert list(made) == [f"{number:02}{'k' * 62}" for number in range(16)]
+    assert set(made.values()) == {"v" * 256}
+
+
+@given(st.dictionaries(st.text(max_size=80), st.text(max_size=300), max_size=20))
+@example({"\ud800": "a", "?": "c"})
+def test_whatever_labels_are_given_can_be_sent(given: dict[str, str]) -> None:
+    """Every label can be encoded within its bounds, and the same labels give the same pairs."""
+    made = labels(given)
+    assert made == labels(dict(given))
+    assert len(made) <= 16
+    sent = SessionStarted(session_id=SESSION, project="p", agent_id="a", started_at=0, labels=made)
+    assert msgpack.decode(msgpack.encode(sent), type=SessionStarted).labels == made
+
+
+def test_of_two_labels_that_become_one_the_later_stays() -> None:
+    """Keys that only differ in what cannot be sent, or behind the cut, are one key."""
+    assert labels({"a\ud800": "first", "a?": "later"}) == {"a?": "later"}
+    assert labels({"k" * 64 + "1": "first", "k" * 64 + "2": "later"}) == {"k" * 64: "later"}
