@@ -1,21 +1,27 @@
 """What a dispatched job says of a call: its metadata, its tenant, and where it runs.
 
 The job's metadata wins over the room's, key by key. Everything is read from the dispatched job,
-which is complete before the room is connected.
+which is complete before the room is connected. Nothing here refuses a call: metadata that cannot be
+read is none, and a tenant that is neither a text nor a number is none as well.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import logging
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
-from voicecosts.producer.errors import InvalidTenant
 from voicecosts.producer.names import name, text
 
-_OPENRTC_DEFAULT_TENANT: Final = "default"
-_TENANT = re.compile(r"[A-Za-z0-9_-]{1,128}")
+logger = logging.getLogger(__name__)
+
+LARGEST_READ: Final = 65_536
+"""Characters of metadata that are parsed beside a running call: LiveKit's own bound for a room's."""
+
+# OpenRTC's words for a tenant that was left out, and for one that is null.
+_FILLED_IN: Final = ("default", "None")
 
 
 def job_fields(job: Any) -> dict[str, Any]:
@@ -36,15 +42,17 @@ def job_fields(job: Any) -> dict[str, Any]:
 def metadata_object(value: Any) -> Mapping[str, Any] | None:
     """Return dispatch metadata as a mapping, `None` when it is anything else.
 
-    A mapping is returned as it is and the text of a JSON object is parsed. Other JSON, other text,
-    blank and absent give `None`, and so does JSON that is nested too deeply to be parsed.
+    A mapping is returned as it is and the text of a JSON object is parsed, whatever blanks are
+    around it: Python's, which are more than JSON's. Other JSON, other text, blank and absent give
+    `None`, and so does JSON that is nested too deeply to be parsed.
     """
     if isinstance(value, Mapping):
         return value
-    if not isinstance(value, str) or not value.strip():
+    written = value.strip() if isinstance(value, str) else ""
+    if not written:
         return None
     try:
-        decoded = json.loads(value)
+        decoded = json.loads(written)
     except (ValueError, RecursionError):
         return None
     return decoded if isinstance(decoded, dict) else None
@@ -60,33 +68,43 @@ def dispatch_metadata(job: Any) -> Mapping[str, Any]:
     return {} if job is None else overlaid(job.job.room.metadata, job.job.metadata)
 
 
-def tenant_name(value: Any) -> str | None:
-    """Return a tenant as a name of the contract; blank or absent gives `None`."""
-    return name(value, "") or None
+def tenant_of(value: Any) -> str | None:
+    """Return a tenant as a name of the contract; blank, absent and what has no text give `None`.
 
-
-def valid_tenant(value: Any) -> str | None:
-    """Return the tenant that dispatch metadata names; blank or absent gives `None`.
-
-    Raises:
-        InvalidTenant: It is not 1 to 128 ASCII letters, digits, dashes and underscores. It is
-            refused, because a corrected name could be another tenant's.
+    A text is kept as it is, whatever is in it: it is a name to sum up by, and nothing is looked up
+    with it. A number is kept as its digits, as OpenRTC does.
     """
-    tenant = "" if value is None else str(value).strip()
-    if not tenant:
-        return None
-    if not _TENANT.fullmatch(tenant):
-        raise InvalidTenant(tenant)
-    return tenant
+    return (name(value, "") or None) if _has_text(value) else None
+
+
+def tenant_name(value: Any) -> str | None:
+    """Return a tenant as `tenant_of` does, and log a warning when one was given and has no text."""
+    if value is not None and not _has_text(value):
+        logger.warning(
+            "a tenant of type %s is ignored, and the session has none: pass a text",
+            type(value).__name__,
+        )
+    return tenant_of(value)
 
 
 def openrtc_tenant(info: Any, job: Any) -> str | None:
     """Return the tenant of an OpenRTC session, `None` when the dispatch named none.
 
-    OpenRTC writes "default" where no tenant was given. Whether that word was given or filled in
-    only the dispatch metadata can tell, so it is looked up there.
+    OpenRTC writes "default" where no tenant was given, and "None" where it is null. Whether that
+    word was given or filled in only the dispatch metadata can tell, so it is looked up there. That
+    is not done in metadata of more than 65,536 characters: there the word counts as filled in.
     """
     tenant = tenant_name(getattr(info, "tenant", None))
-    if tenant == _OPENRTC_DEFAULT_TENANT and job is not None:
-        return tenant_name(dispatch_metadata(job).get("tenant"))
-    return tenant
+    if tenant not in _FILLED_IN or job is None:
+        return tenant
+    both = (job.job.room.metadata, job.job.metadata)
+    if any(isinstance(it, str) and len(it) > LARGEST_READ for it in both):
+        return None
+    return tenant_of(overlaid(*both).get("tenant"))
+
+
+def _has_text(value: Any) -> bool:
+    if isinstance(value, str | int | float | Decimal):
+        return True
+    writes_itself = any("__str__" in vars(kind) for kind in type(value).__mro__[:-1])
+    return writes_itself and not isinstance(value, bytes | bytearray | BaseException)

@@ -21,7 +21,6 @@ ProducerError
 │   └── Refused              a call is not handled, and its job ends with this error
 │       ├── UnknownAgent     its metadata or the router names an unknown agent (ValueError)
 │       ├── RouterFailed     the custom router raised (ValueError)
-│       ├── InvalidTenant    its metadata names an invalid tenant (ValueError)
 │       └── NoAgents         the pool is empty (RuntimeError)
 └── DrainIncomplete      `costs outbox drain` could not move everything
 
@@ -193,17 +192,6 @@ class RouterFailed(Refused, ValueError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"The router raised for job {shown(job_id or 'unknown')}.")
         self.job_id = job_id
-
-
-class InvalidTenant(Refused, ValueError):
-    """Dispatch metadata names an invalid tenant."""
-
-    def __init__(self, tenant: str) -> None:
-        super().__init__(
-            f"Invalid tenant {shown(tenant)} in the dispatch metadata: a tenant is 1 to 128 ASCII "
-            "letters, digits, dashes and underscores."
-        )
-        self.tenant = tenant
 
 
 class NoAgents(Refused, RuntimeError):

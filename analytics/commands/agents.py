@@ -162,7 +162,7 @@ def _cut(text: str) -> str:
 
 def _answer(view: JobView, names: list[str]) -> tuple[dict[str, Any], Refused | None]:
     """Return what each rule of the chain says, the route, and the error of a refused call."""
-    from voicecosts.producer.dispatch import valid_tenant  # noqa: PLC0415 - as above
+    from voicecosts.producer.dispatch import tenant_of  # noqa: PLC0415 - as above
     from voicecosts.producer.pool.routing import resolve, steps, strategies  # noqa: PLC0415 - as above
 
     asked = list(steps(view, names))
@@ -171,7 +171,7 @@ def _answer(view: JobView, names: list[str]) -> tuple[dict[str, Any], Refused | 
     try:
         found = resolve(view, names)
         answer.update(agent=found.agent, source=found.source)
-        answer["tenant"] = valid_tenant(view.metadata().get("tenant"))
+        answer["tenant"] = tenant_of(view.metadata().get("tenant"))
     except Refused as error:
         refusal = error
         answer.update(agent=None, source=None, refused=str(error))

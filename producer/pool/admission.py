@@ -15,9 +15,10 @@ from typing import Any, Final
 from livekit.agents import JobRequest
 from msgspec import Struct
 
-from voicecosts.producer.dispatch import valid_tenant
+from voicecosts.producer.dispatch import tenant_of
 from voicecosts.producer.errors import InvalidRegistration, Refused, shown
 from voicecosts.producer.names import text
+from voicecosts.producer.pool.config import as_name
 from voicecosts.producer.pool.routing import JobView, Router, owner, resolve, view_of
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,13 @@ def checked_caps(per_agent: Mapping[str, int] | None, per_tenant: Mapping[str, i
     """Return caps that can be kept.
 
     Raises:
-        InvalidRegistration: One of them is not a whole number of at least 1.
+        InvalidRegistration: One of them is not a whole number of at least 1, or it names what no
+            call can have: a malformed agent or a blank tenant.
     """
-    caps = Caps(per_agent=dict(per_agent or {}), per_tenant=dict(per_tenant or {}))
+    caps = Caps(
+        per_agent={as_name(name): limit for name, limit in (per_agent or {}).items()},
+        per_tenant={_as_tenant(name): limit for name, limit in (per_tenant or {}).items()},
+    )
     for owner_of_cap, limits in (("agent", caps.per_agent), ("tenant", caps.per_tenant)):
         for name, limit in limits.items():
             if type(limit) is not int or limit < 1:  # True is an int as well
@@ -62,6 +67,14 @@ def checked_caps(per_agent: Mapping[str, int] | None, per_tenant: Mapping[str, i
                     "it must be a whole number of at least 1"
                 )
     return caps
+
+
+def _as_tenant(name: object) -> str:
+    """Return a tenant as calls have it."""
+    tenant = tenant_of(name)
+    if tenant is None:
+        raise InvalidRegistration(f"the cap of tenant {name!r} caps nobody: name a tenant")
+    return tenant
 
 
 class Admission:
@@ -154,7 +167,7 @@ class Admission:
     def _account_of(self, view: JobView) -> Account:
         try:
             agent = resolve(view, tuple(self._names), self._router).agent
-            tenant = valid_tenant(view.metadata().get("tenant"))
+            tenant = tenant_of(view.metadata().get("tenant"))
         except Refused:
             return NO_ACCOUNT
         return Account(agent, tenant or NO_TENANT)

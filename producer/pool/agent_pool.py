@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from inspect import iscoroutinefunction as is_async
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from voicecosts.producer.pool.config import (
     Defaults,
     Provider,
     SessionOptions,
+    as_name,
     checked,
+    copied,
     require_picklable,
     type_name,
 )
-from voicecosts.producer.pool.discovery import discover
-from voicecosts.producer.pool.observers import HookLimits, SessionObserver
+from voicecosts.producer.pool.discovery import Discovered, discover
+from voicecosts.producer.pool.observers import HookLimits, SessionObserver, registered
 from voicecosts.producer.pool.routing import Router
 from voicecosts.producer.pool.session import PoolState, end_session, run_session, session_here
 
@@ -46,7 +49,8 @@ class AgentPool:
 
     Raises:
         NotPicklable: An observer or the router cannot go into a job process.
-        InvalidRegistration: Two options contradict each other, or a cap is not a number of at least 1.
+        InvalidRegistration: Two options contradict each other, a cap is not a number of at least 1,
+            `agent_name` is blank, or the router or the filter cannot be called as it must be.
     """
 
     def __init__(
@@ -63,14 +67,18 @@ class AgentPool:
         max_sessions_per_agent: Mapping[str, int] | None = None,
         max_sessions_per_tenant: Mapping[str, int] | None = None,
         hook_limits: HookLimits | None = None,
-        agent_name: str = "",
+        agent_name: str | None = None,
         server: AgentServer | None = None,
     ) -> None:
         if request_filter is not None and accept_only_registered_rooms:
             raise InvalidRegistration(
                 "pass either request_filter or accept_only_registered_rooms, not both"
             )
-        require_picklable("the router", router, "pass a function of a module")
+        if request_filter is not None and not callable(request_filter):
+            raise InvalidRegistration(
+                f"request_filter is {request_filter!r}: pass an async function that takes a request"
+            )
+        _check_router(router)
         self._defaults = Defaults(default_stt, default_llm, default_tts, default_greeting)
         self._state = PoolState(router=router, limits=hook_limits or HookLimits())
         for observer in observers:
@@ -86,7 +94,7 @@ class AgentPool:
         )
         self._server.rtc_session(
             partial(run_session, self._state),
-            agent_name=agent_name,
+            agent_name=_dispatch_name(agent_name),
             on_request=admission,
             on_session_end=end_session,
         )
@@ -116,22 +124,23 @@ class AgentPool:
 
         A provider is a LiveKit model string, a value that pickles, or a factory that is called for
         each session, so that calls share nothing. `session_kwargs` are further arguments of
-        `AgentSession`, or a factory of them.
+        `AgentSession`, or a factory of them; a mapping is copied.
 
         Raises:
-            InvalidRegistration: The name is malformed or registered already.
+            InvalidRegistration: The name is malformed or registered already, or LiveKit can make
+                no session of the rest.
             NotPicklable: A part cannot go into a job process; the message says what to do.
             TypeError: The class is not a subclass of `livekit.agents.Agent`.
         """
         defaults = self._defaults
         config = AgentConfig(
-            name=name.strip(),
+            name=as_name(name),
             agent_class=agent_class,
             stt=defaults.stt if stt is None else stt,
             llm=defaults.llm if llm is None else llm,
             tts=defaults.tts if tts is None else tts,
             greeting=defaults.greeting if greeting is None else greeting,
-            session_kwargs=session_kwargs,
+            session_kwargs=copied(session_kwargs),
             source_path=None if source_path is None else Path(source_path).resolve(),
         )
         other = self._state.agents.get(config.name)
@@ -148,10 +157,13 @@ class AgentPool:
 
         Raises:
             DiscoveryFailed: The directory or a file in it cannot be loaded; the message names it.
-            InvalidRegistration: As `add`.
+            InvalidRegistration: As `add`; the message names the file.
         """
-        return [
-            self.add(
+        return [self._add_found(found) for found in discover(directory)]
+
+    def _add_found(self, found: Discovered) -> AgentConfig:
+        try:
+            return self.add(
                 found.name,
                 found.agent_class,
                 stt=found.mark.stt,
@@ -161,8 +173,8 @@ class AgentPool:
                 session_kwargs=found.mark.session_kwargs,
                 source_path=found.path,
             )
-            for found in discover(directory)
-        ]
+        except InvalidRegistration as error:
+            raise InvalidRegistration(f"agent module {found.path}: {error}") from error
 
     def remove(self, name: str) -> AgentConfig:
         """Remove an agent and return it; job processes that are running already still have it.
@@ -192,14 +204,13 @@ class AgentPool:
         """Add an observer: its hooks are called for every call.
 
         Raises:
-            TypeError: It lacks a hook, `on_session_start` or `on_session_end`.
+            TypeError: It is a class, or lacks a hook, `on_session_start` or `on_session_end`.
             NotPicklable: It cannot be pickled; it should hold configuration only.
         """
-        if not isinstance(observer, SessionObserver):
-            raise TypeError(f"{observer!r} needs both hooks, on_session_start and on_session_end")
+        kept = registered(observer)
         way_out = "hold configuration only, and open the rest at the first on_session_start"
         require_picklable(f"observer {type_name(observer)}", observer, way_out)
-        self._state.observers.append(observer)
+        self._state.observers.append(kept)
 
     def session(self, job: JobContext) -> AbstractAsyncContextManager[AgentSession[Any]]:
         """Run one call in this process, as LiveKit would run it: for tests and trials.
@@ -221,3 +232,27 @@ class AgentPool:
         if not self._state.agents:
             raise NoAgents
         cli.run_app(self._server)
+
+
+def _dispatch_name(agent_name: object) -> str:
+    """Return the name under which the worker is dispatched; LiveKit's word for none is empty."""
+    if agent_name is None or agent_name == "":
+        return ""
+    stripped = agent_name.strip() if isinstance(agent_name, str) else ""
+    if not stripped:
+        raise InvalidRegistration(
+            f"agent_name is {agent_name!r}, and a worker of that name never gets a call: "
+            "name it, or leave it out to be offered every call"
+        )
+    return stripped
+
+
+def _check_router(router: object) -> None:
+    if router is None:
+        return
+    if not callable(router) or is_async(router) or is_async(type(router).__call__):
+        raise InvalidRegistration(
+            f"the router is {type_name(router)}: pass a plain function (not an async one) that "
+            "takes the job's metadata and returns an agent's name or None"
+        )
+    require_picklable("the router", router, "pass a function of a module")

@@ -7,28 +7,32 @@ discovered in a file is loaded from that file again in the job process.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
-from livekit.agents import Agent
+from livekit.agents import Agent, AgentSession
 from livekit.agents.llm import LLM, RealtimeModel
 from livekit.agents.stt import STT
 from livekit.agents.tts import TTS
 from msgspec import Struct
 
 from voicecosts.producer.errors import InvalidRegistration, NotPicklable, shown
-from voicecosts.producer.pool.modules import is_discovered, load_module
+from voicecosts.producer.pool.modules import file_of, load_module, loaded
 
 Provider = str | object | Callable[[], object]
 """A LiveKit model string, a value that pickles, or a factory that is called once per session."""
 
 SessionOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 """Further arguments of `AgentSession`, or a factory of them."""
+
+logger = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _INSTANCES: Final = (STT, LLM, TTS, RealtimeModel)
@@ -73,49 +77,115 @@ class AgentConfig:
         """
         providers = {role: made(getattr(self, role)) for role in ("stt", "llm", "tts")}
         given = {role: provider for role, provider in providers.items() if provider is not None}
-        return {**given, **(made(self.session_kwargs) or {})}
+        return {**given, **copied(made(self.session_kwargs) or {})}
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {each.name: getattr(self, each.name) for each in fields(self)}
         module = self.agent_class.__module__
-        path = str(self.source_path) if is_discovered(module) else None
+        path = file_of(module)
         # The rest may refer to the module of the agent, a factory for example. So it stays pickled
         # until that module is loaded.
-        return _restored, (module, path, pickle.dumps(state))
+        with loaded(module, self.agent_class):
+            return _restored, (module, path and str(path), pickle.dumps(state))
 
 
 def made(value: Any) -> Any:
     """Return a value as it is, or what a factory makes of it now."""
-    is_factory = callable(value) and not isinstance(value, _INSTANCES)
-    return value() if is_factory else value
+    return value() if _is_factory(value) else value
+
+
+def copied(value: Any) -> Any:
+    """Return the mappings, lists and sets of some options anew, with the same values in them.
+
+    So neither who registered them nor a session that got them can change them for other calls.
+    """
+    if isinstance(value, Mapping):
+        return {key: copied(each) for key, each in value.items()}
+    if type(value) in (list, set):
+        return type(value)(map(copied, value))
+    return value
+
+
+def as_name(name: object) -> str:
+    """Return the name of an agent, without the blanks around it.
+
+    Raises:
+        InvalidRegistration: It is not 1 to 64 ASCII letters, digits, dashes and underscores.
+    """
+    stripped = name.strip() if isinstance(name, str) else ""
+    if not _NAME.fullmatch(stripped):
+        raise InvalidRegistration(
+            "an agent's name is 1 to 64 ASCII letters, digits, dashes and underscores, "
+            f"not {shown(name) if isinstance(name, str) else repr(name)}"
+        )
+    return stripped
 
 
 def checked(config: AgentConfig) -> AgentConfig:
     """Return the configuration of an agent that can be registered and sent into a job process.
 
     Raises:
-        InvalidRegistration: Its name is malformed.
+        InvalidRegistration: Its name is malformed, or no session can be made of the rest.
         TypeError: Its class is not a subclass of `livekit.agents.Agent`.
         NotPicklable: A part of it cannot be pickled; the message names it and says what to do.
     """
-    if not _NAME.fullmatch(config.name):
-        raise InvalidRegistration(
-            f"an agent's name is 1 to 64 ASCII letters, digits, dashes and underscores, "
-            f"not {shown(config.name)}"
-        )
+    as_name(config.name)
     owner, kind = f"agent '{config.name}'", config.agent_class
     if not (isinstance(kind, type) and issubclass(kind, Agent)):
         raise TypeError(f"{owner}: {kind!r} is not a subclass of livekit.agents.Agent")
+    _warn_of_arguments(owner, kind)
     program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     if kind.__module__ == "__main__" and not program.is_file():
         problem = "it was not read from a file"
         raise NotPicklable(f"{owner}: its class {kind.__qualname__}", problem, _AT_MODULE_LEVEL)
-    require_picklable(f"{owner}: its class {kind.__qualname__}", kind, _AT_MODULE_LEVEL)
+    with loaded(kind.__module__, kind):
+        require_picklable(f"{owner}: its class {kind.__qualname__}", kind, _AT_MODULE_LEVEL)
     for role in ("stt", "llm", "tts"):
         value = getattr(config, role)
+        if isinstance(value, str) and not value.strip():
+            raise InvalidRegistration(
+                f"{owner}: its {role} is blank: name a model, or leave it out"
+            )
         require_picklable(f"{owner}: its {role}, {type_name(value)},", value, _FACTORY)
+    _check_options(owner, config.session_kwargs)
     require_picklable(f"{owner}: its session_kwargs", config.session_kwargs, _OPTIONS)
+    if not isinstance(config.greeting, str | None):
+        raise InvalidRegistration(f"{owner}: its greeting is {config.greeting!r}: pass a text")
     return config
+
+
+def _warn_of_arguments(owner: str, kind: type[Agent]) -> None:
+    """Say of a class with required arguments that its calls will fail: a pool gives it none."""
+    try:
+        signature(kind).bind()
+    except TypeError as error:
+        logger.warning(
+            "%s: %s() will fail at every call (%s): give its arguments defaults",
+            *(owner, kind.__qualname__, error),
+        )
+    except ValueError:
+        pass  # a class that does not tell its arguments
+
+
+def _check_options(owner: str, options: object) -> None:
+    """Refuse session options that every call would fail with; a factory's are not known yet."""
+    if options is None or _is_factory(options):
+        return
+    if not isinstance(options, Mapping):
+        raise InvalidRegistration(
+            f"{owner}: its session_kwargs are a {type(options).__name__}: pass a mapping, or a "
+            "function of a module that makes one per session"
+        )
+    unknown = [name for name in options if name not in signature(AgentSession).parameters]
+    if unknown:
+        raise InvalidRegistration(
+            f"{owner}: AgentSession takes no {', '.join(map(repr, unknown))}: correct its "
+            "session_kwargs"
+        )
+
+
+def _is_factory(value: object) -> bool:
+    return callable(value) and not isinstance(value, _INSTANCES)
 
 
 def require_picklable(part: str, value: object, way_out: str) -> None:

@@ -15,7 +15,7 @@ from livekit.agents import Agent
 from msgspec import Struct
 
 from voicecosts.producer.errors import AgentsPathIsAFile, BrokenAgentModule, NoAgentsDirectory
-from voicecosts.producer.pool.config import Provider, SessionOptions
+from voicecosts.producer.pool.config import Provider, SessionOptions, as_name
 from voicecosts.producer.pool.modules import load_module, module_name
 
 _MARK: Final = "__voicecosts_agent__"
@@ -55,9 +55,17 @@ def agent_config(
     """Mark the agent of a module for `AgentPool.discover`; the class itself is not changed.
 
     Without `name` the agent is named as its file. A subclass of a marked class is not marked.
+
+    Raises:
+        InvalidRegistration: The name is malformed. `discover` says in which file.
     """
     mark = AgentMark(
-        name=name, stt=stt, llm=llm, tts=tts, greeting=greeting, session_kwargs=session_kwargs
+        name=None if name is None else as_name(name),
+        stt=stt,
+        llm=llm,
+        tts=tts,
+        greeting=greeting,
+        session_kwargs=session_kwargs,
     )
 
     def marked(kind: _Class) -> _Class:

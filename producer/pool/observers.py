@@ -17,7 +17,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from voicecosts.producer.dispatch import valid_tenant
+from voicecosts.producer.dispatch import metadata_object, tenant_name
+from voicecosts.producer.names import plain
 from voicecosts.producer.pool.routing import JobView
 
 logger = logging.getLogger(__name__)
@@ -87,20 +88,45 @@ class HookLimits(Struct, frozen=True, kw_only=True):
     end_s: float = 30.0
 
 
-def attaches_before_start(observer: SessionObserver) -> bool:
-    """Whether an observer wants the session before it starts."""
-    return bool(getattr(observer, "attaches_before_start", False))
+class Registered(Struct, frozen=True):
+    """An observer of a pool, and whether it wants the session before it starts."""
+
+    observer: SessionObserver
+    is_early: bool
+
+
+def registered(observer: object) -> Registered:
+    """Return an observer as a pool keeps it; what it says of itself is read here and never again.
+
+    `attaches_before_start` is foreign code as well: where it raises, the observer is handed the
+    running session, and the log says so.
+
+    Raises:
+        TypeError: It is a class, or lacks a hook.
+    """
+    if isinstance(observer, type):
+        raise TypeError(f"{observer!r} is a class: pass an instance of it")
+    if not (isinstance(observer, SessionObserver) and all(_hooks(observer))):
+        raise TypeError(f"{observer!r} needs both hooks, on_session_start and on_session_end")
+    try:
+        is_early = bool(getattr(observer, "attaches_before_start", False))
+    except Exception:
+        logger.exception(
+            "attaches_before_start of observer %r failed: it is called after the start", observer
+        )
+        is_early = False
+    return Registered(observer, is_early)
+
+
+def _hooks(observer: SessionObserver) -> list[bool]:
+    return [callable(it) for it in (observer.on_session_start, observer.on_session_end)]
 
 
 def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> SessionInfo:
-    """Return what observers are told of a call.
-
-    Raises:
-        InvalidTenant: The metadata names a malformed tenant.
-    """
-    metadata = view.metadata()
-    tenant = valid_tenant(metadata.pop("tenant", None))
-    texts = {str(key): str(value) for key, value in metadata.items()}
+    """Return what observers are told of a call; nothing in the metadata can refuse it."""
+    tenant = tenant_name(view.metadata().get("tenant"))
+    texts = {**_texts(view.room_metadata), **_texts(view.job_metadata)}
+    texts.pop("tenant", None)
     return SessionInfo(
         agent_name=agent,
         room_name=view.room_name,
@@ -110,6 +136,17 @@ def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> Sess
         tenant=tenant,
         deployment_version=deployment,
     )
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    return {_text(key): _text(value) for key, value in (metadata_object(metadata) or {}).items()}
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a foreign object's own code, or an integer without end
+        return plain(value)
 
 
 def outcome_of(info: SessionInfo, error: BaseException | None) -> SessionOutcome:

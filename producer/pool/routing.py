@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from voicecosts.producer.dispatch import metadata_object, overlaid
 from voicecosts.producer.errors import NoAgents, RouterFailed, UnknownAgent, shown
+from voicecosts.producer.names import plain
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def by_metadata(field: str, key: str, view: JobView, _names: Sequence[str]) -> F
     dispatched = getattr(view, field)
     metadata = metadata_object(dispatched)
     if metadata is None:
-        absent = dispatched is None or not str(dispatched).strip()
+        absent = dispatched is None or (isinstance(dispatched, str) and not dispatched.strip())
         return Finding(
             None, "there is no metadata" if absent else "the metadata is not a JSON object"
         )
@@ -117,19 +118,28 @@ CHAIN: Final = (
 """The strategies, in the order in which they are asked."""
 
 
-def by_router(router: Router, view: JobView, _names: Sequence[str]) -> Finding:
-    """The agent that the user's own rule names.
+def by_router(router: Router, view: JobView, names: Sequence[str]) -> Finding:
+    """The agent that the user's own rule names: what it returns must equal a registered name.
+
+    A text counts by its characters, also that of an enumeration. Whatever else equals no name is
+    an unknown agent, even if it would be written like one.
 
     Raises:
         RouterFailed: It raised.
     """
     try:
-        agent = router(metadata_object(view.job_metadata))
+        agent: Any = router(metadata_object(view.job_metadata))
     except Exception as error:
         raise RouterFailed(view.job_id) from error
     if agent is None:
         return Finding(None, "it left the call to the chain")
-    return Finding(str(agent), f"it returned {shown(str(agent))}")
+    if isinstance(agent, str):
+        named = str.__str__(agent)
+    else:
+        named = next(
+            (it for it in names if it == agent), f"<{type(agent).__name__}> {plain(agent)}"
+        )
+    return Finding(named, f"it returned {shown(named)}")
 
 
 def strategies(router: Router | None = None) -> tuple[Strategy, ...]:

@@ -19,9 +19,8 @@ from voicecosts.producer.errors import Refused
 from voicecosts.producer.pool.config import AgentConfig
 from voicecosts.producer.pool.observers import (
     HookLimits,
+    Registered,
     SessionInfo,
-    SessionObserver,
-    attaches_before_start,
     info_of,
     outcome_of,
     run_hook,
@@ -39,7 +38,7 @@ class PoolState:
     """What a call needs of its pool. It is pickled into the process of the call."""
 
     agents: dict[str, AgentConfig] = field(default_factory=dict)
-    observers: list[SessionObserver] = field(default_factory=list)
+    observers: list[Registered] = field(default_factory=list)
     router: Router | None = None
     limits: HookLimits = field(default_factory=HookLimits)
 
@@ -72,15 +71,17 @@ class Call:
     async def end(self) -> None:
         """Tell every observer that the call is over."""
         outcome = outcome_of(self.info, self.error)
-        for observer in self.state.observers:
+        for registered in self.state.observers:
             limit_s = self.state.limits.end_s
-            await run_hook(observer, "on_session_end", self.info, outcome, limit_s=limit_s)
+            await run_hook(
+                registered.observer, "on_session_end", self.info, outcome, limit_s=limit_s
+            )
 
     async def _tell_start(self, *, early: bool) -> None:
-        for observer in self.state.observers:
-            if attaches_before_start(observer) is early:
+        for registered in self.state.observers:
+            if registered.is_early is early:
                 limit_s, told = self.state.limits.start_s, (self.info, self.session)
-                await run_hook(observer, "on_session_start", *told, limit_s=limit_s)
+                await run_hook(registered.observer, "on_session_start", *told, limit_s=limit_s)
 
     def _closed(self, event: CloseEvent) -> None:
         if event.error is not None and self.error is None:

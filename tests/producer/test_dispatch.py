@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import pytest
 from livekit.protocol import agent, models
@@ -49,6 +51,46 @@ def test_a_tenant_need_not_be_a_text() -> None:
     assert tenant_name(" acme ") == "acme"
 
 
+class Tier(str, Enum):  # noqa: UP042 - str() of these is not their text, unlike a StrEnum's
+    """Tenants as a program may keep them."""
+
+    ACME = "acme"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("Acme Corp", "Acme Corp"),
+        ("a\ud800", "a?"),
+        (Tier.ACME, "acme"),
+        (1.5, "1.5"),
+        (True, "True"),
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+    ],
+)
+def test_whatever_can_be_written_is_a_tenant(
+    given: object, kept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tenant is a name to sum up by, so no way of writing it is refused."""
+    assert tenant_name(given) == kept
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("given", [object(), ["acme"], {"a": 1}, b"acme", ValueError("acme")])
+def test_what_has_no_text_is_no_tenant_and_one_warning_says_so(
+    given: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An object that somebody passed by mistake does not become a tenant named after its address."""
+    assert tenant_name(given) is None
+    (record,) = caplog.records
+    assert f"a tenant of type {type(given).__name__} is ignored" in record.getMessage()
+
+
+def test_a_number_that_cannot_be_written_does_not_raise() -> None:
+    """Python writes no integer of more than 4,300 digits; the tenant is then named by its type."""
+    assert tenant_name(10**5000) == "<int>"
+
+
 def test_a_job_tells_where_the_session_runs() -> None:
     """The dispatched job gives its own id, the room, the worker and the deployment."""
     assert job_fields(Job()) == {
@@ -82,6 +124,13 @@ def test_the_jobs_metadata_wins_over_the_rooms() -> None:
     assert dispatch_metadata(None) == {}
 
 
+@pytest.mark.parametrize("blank", ["\u00a0", "\x0c", " \n", "\u2003\x1f"])
+def test_metadata_is_read_without_the_blanks_around_it(blank: str) -> None:
+    """Blanks that JSON does not know are no reason to lose a tenant."""
+    job = Job(job_metadata=f'{blank}{{"tenant": "acme"}}{blank}')
+    assert dispatch_metadata(job) == {"tenant": "acme"}
+
+
 @pytest.mark.parametrize("metadata", ["", "  ", "plain words", "{", "[1]", '"text"', "7", "null"])
 def test_metadata_that_is_no_object_is_no_metadata(metadata: str) -> None:
     """Rooms carry any text as metadata; only a JSON object has keys."""
@@ -98,13 +147,18 @@ def test_metadata_that_is_no_object_is_no_metadata(metadata: str) -> None:
         ("default", {"tenant": "default"}, {}, "default"),
         ("default", {}, {"tenant": "default"}, "default"),
         (None, {"tenant": "acme"}, {}, None),
+        ("None", {}, {"tenant": None}, None),
+        ("None", {"tenant": "acme"}, {"tenant": None}, None),
+        ("None", {}, {"tenant": "None"}, "None"),
+        ("default", {"prompt": "x" * 65_536}, {}, None),
+        ("acme", {"prompt": "x" * 65_536, "tenant": "acme"}, {}, "acme"),
         ("", {}, {}, None),
     ],
 )
 def test_openrtcs_default_tenant_counts_only_when_the_dispatch_named_it(
     filled_in: str | None, room: dict[str, Any], job: dict[str, Any], expected: str | None
 ) -> None:
-    """OpenRTC's tenant "default" counts only where the dispatch metadata names it."""
+    """OpenRTC's words for no tenant count only where the dispatch metadata names them."""
     dispatched = Job(room_metadata=json.dumps(room), job_metadata=json.dumps(job))
     assert openrtc_tenant(Info(filled_in), dispatched) == expected
 

@@ -83,6 +83,60 @@ def test_what_is_no_observer_is_refused() -> None:
         AgentPool().add_observer(type("Half", (), {"on_session_start": None})())
 
 
+def test_a_class_in_an_observers_place_is_refused() -> None:
+    """A class has both hooks as well, but nobody to call them on."""
+    with pytest.raises(TypeError, match="Silent'> is a class: pass an instance of it"):
+        AgentPool(observers=[Silent])  # type: ignore[list-item]  # the mistake under test
+
+
+def test_hooks_that_cannot_be_called_are_refused() -> None:
+    """An observer whose hook is no function is refused before any call."""
+    observer = type("Hooked", (Silent,), {"on_session_end": 3})()
+    with pytest.raises(TypeError, match="needs both hooks"):
+        AgentPool().add_observer(observer)
+
+
+@pytest.mark.parametrize("name", ["   ", "\t", "\u2003", 42, b"desk"])
+def test_a_worker_that_would_never_get_a_call_is_refused(name: Any) -> None:
+    """LiveKit dispatches by the exact name, and nobody asks for a blank one or for a number."""
+    with pytest.raises(InvalidRegistration, match="never gets a call: name it, or leave it out"):
+        AgentPool(agent_name=name)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [(None, ""), ("", ""), (" desk\n", "desk"), ("desk", "desk")]
+)
+def test_the_workers_name_is_livekits_without_blanks(given: str | None, name: str) -> None:
+    """No name is LiveKit's automatic dispatch; blanks around a name are removed, as OpenRTC does."""
+    assert AgentPool(agent_name=given).server._agent_name == name
+
+
+async def asynchronous(_: Any) -> str:
+    """A router that would have to be awaited."""
+    return "dental"
+
+
+class Asynchronous:
+    """The same as an object."""
+
+    async def __call__(self, _: Any) -> str:
+        """Route."""
+        return "dental"
+
+
+@pytest.mark.parametrize("router", [asynchronous, Asynchronous(), "dental", 7])
+def test_a_router_that_can_name_no_agent_is_refused(router: Any) -> None:
+    """A router is called and not awaited; what cannot answer so would refuse every call."""
+    with pytest.raises(InvalidRegistration, match="pass a plain function"):
+        AgentPool(router=router)
+
+
+def test_a_filter_that_cannot_be_called_is_refused() -> None:
+    """A request filter that is no function would leave every request unanswered."""
+    with pytest.raises(InvalidRegistration, match="pass an async function that takes a request"):
+        AgentPool(request_filter=True)  # type: ignore[arg-type]  # the mistake under test
+
+
 def test_an_empty_pool_does_not_run() -> None:
     """Running an empty pool is an error before LiveKit's commands are reached."""
     with pytest.raises(RuntimeError, match=r"^No agents are registered in the pool\.$"):
@@ -103,6 +157,10 @@ def test_caps_are_checked_where_they_are_given() -> None:
         AgentPool(max_sessions_per_agent={"dental": 0})
     with pytest.raises(ValueError, match="cap of tenant 'acme' is -1"):
         AgentPool(max_sessions_per_tenant={"acme": -1})
+    with pytest.raises(InvalidRegistration, match="an agent's name is"):
+        AgentPool(max_sessions_per_agent={"the desk": 1})
+    with pytest.raises(InvalidRegistration, match="the cap of tenant ' ' caps nobody"):
+        AgentPool(max_sessions_per_tenant={" ": 1})
 
 
 def test_a_server_of_ones_own_is_used() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from voicecosts import AgentConfig, AgentPool
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.errors import InvalidRegistration, NotPicklable, PoolError, ProducerError
 from voicecosts.producer.pool.config import checked, made
+from voicecosts.producer.pool.observers import registered
 from voicecosts.producer.pool.session import PoolState
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +58,15 @@ def test_any_other_name_is_refused(name: str) -> None:
     assert str(refused.value).isprintable()
 
 
+@pytest.mark.parametrize("name", [None, 42, b"dental", ["dental"]])
+def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+    """A name of another type is refused by the same sentence, not by an AttributeError."""
+    with pytest.raises(
+        InvalidRegistration, match=f"1 to 64 ASCII letters.*, not {re.escape(repr(name))}"
+    ):
+        AgentPool().add(name, Dental)
+
+
 @pytest.mark.parametrize("kind", [object, "Dental", Dental(), None, make_llm])
 def test_what_is_no_agent_class_is_refused(kind: Any) -> None:
     """What is not a subclass of `Agent` is refused, an instance too: all calls would share it."""
@@ -83,6 +94,57 @@ def test_a_value_is_given_to_every_session_as_it_is() -> None:
     assert registered.session_arguments()["stt"] == "deepgram/nova-3"
 
 
+def test_options_are_copied_when_they_are_registered_and_for_each_session() -> None:
+    """Neither who registered an agent nor a session of it changes the options of other calls."""
+    given: dict[str, Any] = {"vad": None, "turn_handling": {"turn_detection": "manual"}}
+    pool = AgentPool()
+    added = pool.add("dental", Dental, session_kwargs=given)
+    given["max_tool_steps"] = 99
+    given["turn_handling"]["turn_detection"] = "vad"
+    first = added.session_arguments()
+    assert first == QUIET
+    first["turn_handling"]["turn_detection"] = "stt"
+    assert added.session_arguments() == QUIET
+
+
+def test_a_value_in_the_options_is_the_same_for_every_session() -> None:
+    """Options are copied as mappings and lists; a model in them is not made anew."""
+    model = ScriptedLLM()
+    registered = AgentPool().add("dental", Dental, session_kwargs={"userdata": [model]})
+    assert registered.session_arguments()["userdata"][0] is model
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"session_kwargs": {"max_tool_step": 3}}, "AgentSession takes no 'max_tool_step'"),
+        ({"session_kwargs": {7: 3}}, "AgentSession takes no 7"),
+        ({"session_kwargs": ["vad"]}, "its session_kwargs are a list: pass a mapping"),
+        ({"greeting": 42}, "its greeting is 42: pass a text"),
+        ({"llm": " "}, "its llm is blank: name a model"),
+    ],
+)
+def test_what_every_call_would_fail_with_is_refused(options: dict[str, Any], said: str) -> None:
+    """Options of which LiveKit can make no session are refused at once; the agent is named."""
+    with pytest.raises(InvalidRegistration, match=f"^agent 'dental': .*{said}"):
+        config(**options)
+
+
+class Demanding(Agent):
+    """An agent that a pool cannot make."""
+
+    def __init__(self, clinic: str) -> None:
+        super().__init__(instructions=clinic)
+
+
+def test_a_class_that_needs_arguments_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A pool makes agents without arguments, so a class that needs some is told in the log."""
+    config()
+    assert caplog.records == []
+    config(agent_class=Demanding)
+    assert "agent 'dental': Demanding() will fail at every call (missing" in caplog.text
+
+
 def test_what_is_not_configured_is_left_to_livekit() -> None:
     """What is not configured is not passed to the session, so LiveKit's defaults apply."""
     assert config().session_arguments() == {}
@@ -97,11 +159,11 @@ def test_a_registration_arrives_in_a_job_process_as_it_was() -> None:
 
 def test_a_pools_state_with_observers_and_router_pickles() -> None:
     """A pool's state with observers and a router survives a pickle, as a job process receives it."""
-    state = PoolState({"dental": config(llm=make_llm)}, [Silent()], first_word)
+    state = PoolState({"dental": config(llm=make_llm)}, [registered(Silent())], first_word)
     arrived = copied(state)
     assert arrived.agents == state.agents
     assert arrived.router is first_word
-    assert isinstance(arrived.observers[0], Silent)
+    assert isinstance(arrived.observers[0].observer, Silent)
 
 
 def test_what_livekit_runs_pickles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 
 from voicecosts import AgentPool
-from voicecosts.producer.errors import BrokenAgentModule, DiscoveryFailed
+from voicecosts.producer.errors import BrokenAgentModule, DiscoveryFailed, InvalidRegistration
 from voicecosts.producer.pool.modules import is_discovered, module_name
 
 AGENT = """
@@ -170,6 +170,61 @@ def test_a_discovered_agent_survives_a_pickle_after_its_module_is_unloaded(tmp_p
     assert arrived.agent_class().instructions == "from the file"
     assert arrived.session_arguments()["llm"].model == "made in the module"
     assert (arrived.name, arrived.session_kwargs) == ("dental", {"vad": None})
+
+
+@pytest.mark.parametrize("name", ["42", "'a b'", "b'x'", "''"])
+def test_a_malformed_name_in_the_decorator_is_told_with_its_file(tmp_path: Path, name: str) -> None:
+    """A name that cannot be registered is an error whose message names the file and the rule."""
+    write(tmp_path, "dental.py", f"@agent_config(name={name})")
+    with pytest.raises(BrokenAgentModule, match=r"'dental.py' in .*1 to 64 ASCII letters"):
+        AgentPool().discover(tmp_path)
+
+
+def test_whatever_cannot_be_registered_is_told_with_its_file(tmp_path: Path) -> None:
+    """A file whose own name is no agent's, and options that no session takes, name the file."""
+    write(tmp_path, "dental clinic.py")
+    with pytest.raises(InvalidRegistration, match=r"dental clinic\.py: an agent's name is"):
+        AgentPool().discover(tmp_path)
+    (tmp_path / "dental clinic.py").unlink()
+    write(tmp_path, "desk.py", "@agent_config(session_kwargs={'vat': None})")
+    with pytest.raises(InvalidRegistration, match=r"desk\.py: .*AgentSession takes no 'vat'"):
+        AgentPool().discover(tmp_path)
+
+
+FACTORY = """
+def own_llm():
+    return make_llm()
+
+@agent_config(llm=own_llm)"""
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["unloaded", "loaded again"])
+def test_a_discovered_agent_is_pickled_after_its_module_was_unloaded(
+    tmp_path: Path, *, again: bool
+) -> None:
+    """What was discovered goes into job processes also when its module is no longer loaded here."""
+    path = write(tmp_path, "dental.py", FACTORY)
+    (found,) = AgentPool().discover(tmp_path)
+    del sys.modules[module_name(path)]
+    if again:
+        AgentPool().discover(tmp_path)
+    there = sys.modules.get(module_name(path))
+    sent = pickle.dumps(found)
+    assert sys.modules.get(module_name(path)) is there
+    arrived = pickle.loads(sent)  # noqa: S301 - our own bytes
+    assert arrived.agent_class().instructions == "x"
+    assert arrived.session_arguments()["llm"].model == found.session_arguments()["llm"].model
+
+
+def test_a_discovered_class_can_be_registered_again_under_another_name(tmp_path: Path) -> None:
+    """A discovered class that is registered by hand is found in its file by a job process too."""
+    path = write(tmp_path, "dental.py")
+    pool = AgentPool()
+    pool.discover(tmp_path)
+    added = pool.add("night", pool.get("dental").agent_class)  # type: ignore[arg-type]  # it is a class
+    sent = pickle.dumps(added)
+    del sys.modules[module_name(path)]
+    assert pickle.loads(sent).agent_class().instructions == "x"  # noqa: S301 - our own bytes
 
 
 def test_files_of_one_name_in_two_directories_are_two_modules(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import UserString
 from collections.abc import Mapping
+from enum import Enum, StrEnum
+from pathlib import PurePath
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -25,6 +28,13 @@ from voicecosts.producer.pool.routing import (
 )
 
 NAMES = ("restaurant", "dental", "support")
+
+
+class Names(str, Enum):  # noqa: UP042 - str() of these is not their text, unlike a StrEnum's
+    """Names as a program may keep them."""
+
+    DENTAL = "dental"
+    SALES = "sales"
 
 
 def routed(**dispatched: Any) -> Route:
@@ -69,6 +79,10 @@ def test_demo_in_the_job_beats_agent_in_the_room() -> None:
         ' \n{"agent": " dental "}\t',
         {"agent": "dental"},
         MappingProxyType({"agent": "\tdental\n"}),
+        '{"agent": "dental"}\u00a0',
+        '\x0c\u2003{"agent": "dental"}\x1f',
+        '{"agent": "\\u00a0dental\\u3000"}',
+        {"agent": Names.DENTAL},
     ],
 )
 def test_metadata_is_the_text_of_a_json_object_or_a_mapping(metadata: object) -> None:
@@ -219,6 +233,22 @@ def test_a_router_that_returns_none_leaves_the_call_to_the_chain() -> None:
     """Where a router returns `None`, the chain decides."""
     view = JobView(job_metadata='{"agent": "dental"}')
     assert resolve(view, NAMES, lambda _: None) == Route("dental", "job metadata")
+
+
+@pytest.mark.parametrize(
+    "name", [Names.DENTAL, UserString("dental"), StrEnum("N", ["DENTAL"]).DENTAL]
+)
+def test_a_routers_answer_is_taken_by_its_characters(name: Any) -> None:
+    """A member of an enumeration with texts names the agent that its text names."""
+    assert resolve(JobView(), NAMES, lambda _: name) == Route("dental", "router")
+
+
+@pytest.mark.parametrize("answer", [PurePath("dental"), 7, b"dental", ["dental"], object, Names])
+def test_a_routers_answer_that_is_no_name_refuses_the_call(answer: Any) -> None:
+    """What only looks like a name when it is written out is no name."""
+    with pytest.raises(UnknownAgent, match="requested via router") as refused:
+        resolve(JobView(), NAMES, lambda _: answer)
+    assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("name", ["sales", "", " dental "])

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 from voicecosts import AgentPool, HookLimits, SessionInfo, SessionOutcome, SessionStatus
 from voicecosts.producer.demo.devices import session_io
 from voicecosts.producer.demo.providers import ScriptedLLM
-from voicecosts.producer.errors import InvalidTenant, NoAgents, UnknownAgent
+from voicecosts.producer.errors import NoAgents, UnknownAgent
 from voicecosts.producer.pool.session import end_session, run_session
 
 LOG: list[tuple[str, Any]] = []
@@ -74,6 +74,31 @@ class Raising(Diary):
         raise ZeroDivisionError
 
     async def on_session_end(self, info: Any, outcome: Any) -> None:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+class Unsure(Diary):
+    """An observer that answers once when it wants its session, and then fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    @property
+    def attaches_before_start(self) -> bool:
+        """Fail at the second question."""
+        self.asked += 1
+        if self.asked > 1:
+            raise ZeroDivisionError
+        return True
+
+
+class Faulty(Diary):
+    """An observer that cannot say when it wants its session."""
+
+    @property
+    def attaches_before_start(self) -> bool:
         """Fail."""
         raise ZeroDivisionError
 
@@ -182,25 +207,31 @@ async def test_calls_do_not_share_what_a_factory_makes() -> None:
     assert models[0] is not models[1]
 
 
-@pytest.mark.parametrize(
-    ("metadata", "error"),
-    [('{"agent": "sales"}', UnknownAgent), ('{"tenant": "a b"}', InvalidTenant)],
-)
 async def test_a_call_that_cannot_be_routed_is_refused_before_anybody_hears_of_it(
-    metadata: str, error: type[Exception], caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A refused call has no session and no observer; one error line and the end of the job say why."""
     pool = pool_of(Diary(), EarlyDiary())
     reasons: list[str] = []
-    async with dispatched(metadata) as context:
+    async with dispatched('{"agent": "sales"}') as context:
         context._on_shutdown = reasons.append
-        with pytest.raises(error) as refused:
+        with pytest.raises(UnknownAgent) as refused:
             async with pool.session(context):
                 raise AssertionError("a refused call has no session")
         assert context._primary_agent_session is None
     assert LOG == []
     assert f"job AJ-1 is refused: {refused.value}" in caplog.text
     assert reasons == [f"refused: {refused.value}"]
+
+
+@pytest.mark.parametrize(("tenant", "kept"), [("Acme Corp", "Acme Corp"), (["a"], None)])
+async def test_no_tenant_whatever_refuses_a_call(tenant: object, kept: str | None) -> None:
+    """The tenant of a call is for its bill: a call is never refused for how it is written."""
+    metadata = json.dumps({"tenant": tenant})
+    async with dispatched(metadata) as context, pool_of(Diary()).session(context) as session:
+        assert (await session.run(user_input="#1# hello")).events
+    assert said("late start")[0][0].tenant == kept
+    assert said("late end")[0][0].tenant == kept
 
 
 async def test_an_empty_pool_refuses_every_call() -> None:
@@ -298,6 +329,18 @@ async def test_observers_that_raise_or_hang_hurt_neither_the_call_nor_each_other
     async with dispatched() as context, pool.session(context) as session:
         assert (await session.run(user_input="#1# hello")).events
     assert len(said("late start")) == len(said("late end")) == 1
+
+
+async def test_when_an_observer_wants_its_session_is_asked_once_and_hurts_no_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`attaches_before_start` is read at registration; one that raises there means after the start."""
+    pool = pool_of(Unsure(), Faulty("faulty"))
+    assert "attaches_before_start of observer" in caplog.text
+    async with dispatched() as context, pool.session(context) as session:
+        assert (await session.run(user_input="#1# hello")).events
+    assert [name for name, _ in LOG] == ["late start", "faulty start", "late end", "faulty end"]
+    assert [running for name, (_, _, running) in LOG[:2]] == [False, True]
 
 
 async def test_a_pool_without_observers_runs_calls() -> None:
