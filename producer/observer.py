@@ -12,12 +12,12 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from livekit.agents import AgentSession, get_job_context
 
-from voicecosts.producer.capture.attachment import Attachment
+from voicecosts.producer.capture.attachment import JOB_LINGER_S, LINGER_S, Attachment
+from voicecosts.producer.capture.components import is_started
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.supported import require_livekit
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
@@ -89,20 +89,22 @@ class CostObserver:
         """Meter `session`, before `session.start()` so that nothing is missed.
 
         `agent_id` is the registered agent the call was routed to, `job` the `JobContext` (inside a
-        job it may be left out). Attaching a session again changes nothing. Returns the attachment,
-        whose `session_id` is the ledger's, or `None` if metering failed: the call goes on.
+        job it may be left out). Attaching a session again changes nothing and is warned of; after
+        its end it opens a session of its own, as a new start does. Returns the attachment, whose
+        `session_id` is the ledger's, or `None` if metering failed: the call goes on.
         """
         try:
-            return self._attach(
+            attachment = self._attach(
                 session,
                 agent_id=agent_id,
-                tenant=tenant_name(tenant),
+                tenant=_tenant(tenant, agent_id),
                 job=job if job is not None else get_job_context(required=False),
                 labels={**self._labels, **(labels or {})},
             )
         except Exception:
             logger.exception("a session of agent %r is not metered; the call goes on", agent_id)
             return None
+        return attachment
 
     async def on_session_start(self, info: Any, session: AgentSession[Any]) -> None:
         """A pool's hook: a session goes live. Agent and tenant are fixed here, from `info`."""
@@ -113,9 +115,11 @@ class CostObserver:
                 agent_id=info.agent_name,
                 tenant=openrtc_tenant(info, job),
                 job=job,
+                job_id=info.job_id,
                 labels=self._labels,
                 deployment=getattr(info, "deployment_version", None),
                 fallback={"job_id": text(info.job_id), "room_name": text(info.room_name)},
+                by_pool=True,
             )
         except Exception:
             logger.exception("a session is not metered; the call goes on")
@@ -130,9 +134,11 @@ class CostObserver:
         try:
             status = getattr(outcome.status, "value", str(outcome.status))
             is_over = getattr(outcome, "is_final", False) or _is_held_open()
-            for attachment in PROCESS.attachments_of(text(info.job_id)):
+            for attachment in PROCESS.attachments_of(info.job_id):
                 if attachment.closed.is_set() or is_over:
                     attachment.finalise(status=status, reason="session end hook")
+                if is_over:
+                    attachment.detach_later(LINGER_S)
             await self._publisher().wait_until_safe(self._config.flush_timeout_s, patient=False)
         except Exception:
             logger.exception("finalising a session failed; its readings were published before")
@@ -160,13 +166,12 @@ class CostObserver:
         tenant: str | None,
         job: Any,
         labels: Mapping[str, str],
+        job_id: str = "",
         deployment: str | None = None,
         fallback: Mapping[str, str] | None = None,
+        by_pool: bool = False,
     ) -> Attachment:
-        existing = PROCESS.attachments.get(id(session))
-        if existing is not None:
-            return existing
-        PROCESS.detach_ended()
+        publisher = self._publisher()
         started_at = now_us()
         facts = {**(fallback or {}), **job_fields(job)}
         if deployment:
@@ -180,33 +185,105 @@ class CostObserver:
             labels={str(k)[:64]: text(v) for k, v in list(labels.items())[:16]},
             **facts,
         )
+        existing = PROCESS.attachments.get(id(session))
+        if existing is not None and not existing.finalised:
+            _warn_of_second(existing.identity, identity)
+            return existing
+        if existing is not None:
+            existing.replace()
+        if not by_pool and is_started(session):
+            logger.warning(
+                "session of agent %r was attached after its start: usage before now may be "
+                "missing; call attach() before session.start()",
+                identity.agent_id,
+            )
+
+        def again() -> Attachment | None:
+            known = PROCESS.attachments.get(id(session))
+            if known is not None:
+                return known
+            return self._attach(
+                session,
+                agent_id=agent_id,
+                tenant=tenant,
+                job=job,
+                labels=labels,
+                job_id=job_id,
+                deployment=deployment,
+                fallback=fallback,
+                by_pool=True,
+            )
+
+        job_id = job.job.id if job is not None else job_id
+        PROCESS.detach_ended(job_id)
         attachment = Attachment(
             session,
             identity,
-            self._publisher(),
+            publisher,
             job=job,
-            on_detached=partial(PROCESS.forget, session),
+            job_id=job_id,
+            on_detached=PROCESS.forget,
+            on_restart=again,
         )
         PROCESS.attachments[id(session)] = attachment
         attachment.open()
-        if job is not None:
-            job.add_shutdown_callback(self._shutdown_callback(attachment))
+        if job is not None and PROCESS.hook(job, publisher):
+            job.add_shutdown_callback(self._shutdown_callback(job_id))
         return attachment
 
-    def _shutdown_callback(self, attachment: Attachment) -> Any:
-        """Return what a job does when it ends: finalise when the session has closed, and flush."""
+    def _shutdown_callback(self, job_id: str) -> Any:
+        """Return what a job does when it ends: finalise the sessions that closed, and flush.
+
+        A session that runs is waited for until the deadline of a flush; one that was never started
+        is not. All are listened to while the job's other hooks may still use them.
+        """
 
         async def flush_costs(reason: str) -> None:
             until = time.monotonic() + self._config.flush_timeout_s
+            attachments = PROCESS.attachments_of(job_id)
             try:
                 async with asyncio.timeout(self._config.flush_timeout_s):
-                    if not attachment.finalised:
-                        await attachment.closed.wait()
+                    for attachment in attachments:
+                        if attachment.is_running and not attachment.finalised:
+                            await attachment.closed.wait()
             except TimeoutError:
+                pass
+            for attachment in attachments:
                 attachment.finalise(status="cancelled", reason=f"job shutdown: {reason}")
+                attachment.detach_later(JOB_LINGER_S)
             await self._publisher().wait_until_safe(until - time.monotonic(), patient=False)
 
         return flush_costs
+
+
+def _tenant(value: object, agent_id: str) -> str | None:
+    """Return the tenant that a caller gave; what is not text names nobody."""
+    if value is None or isinstance(value, str):
+        return tenant_name(value)
+    logger.warning(
+        "the tenant of a session of agent %r is ignored: it is a %s, not text",
+        agent_id,
+        type(value).__name__,
+    )
+    return None
+
+
+def _warn_of_second(known: SessionIdentity, ignored: SessionIdentity) -> None:
+    """Say what a second attachment of a session asked for and does not get."""
+    different = [
+        f"{what} {getattr(ignored, what)!r}"
+        for what in ("project", "agent_id", "tenant", "labels")
+        if getattr(ignored, what) != getattr(known, what)
+    ]
+    if different:
+        logger.warning(
+            "session %s is metered already, for agent %r and tenant %r of project %r; ignored: %s",
+            known.session_id,
+            known.agent_id,
+            known.tenant,
+            known.project,
+            ", ".join(different),
+        )
 
 
 def _is_held_open() -> bool:

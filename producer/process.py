@@ -11,7 +11,8 @@ import os
 import threading
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.attribution import ATTRIBUTION
@@ -21,7 +22,10 @@ from voicecosts.producer.publishing.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[tuple[str, ...], str | None, Path | None]
+_Key = tuple[str, tuple[str, ...], str | None, Path | None]
+
+_CLOSED_OF_A_JOB: Final = 8
+"""Sessions of a job that have closed and are still listened to; the oldest are let go."""
 
 
 class Process:
@@ -30,14 +34,15 @@ class Process:
     def __init__(self) -> None:
         self.attachments: dict[int, Attachment] = {}
         self._publishers: dict[_Key, Publisher] = {}
+        self._hooked: WeakKeyDictionary[Any, set[Publisher]] = WeakKeyDictionary()
         self._parents: list[Publisher] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._at_exit: Finalize | None = None
 
     def publisher(self, config: ProducerConfig) -> Publisher:
-        """Return the publisher for these servers, started at the first call."""
-        key = (config.servers, config.credentials, config.outbox_dir)
+        """Return the publisher for this project and these servers, started at the first call."""
+        key = (config.project, config.servers, config.credentials, config.outbox_dir)
         with self._lock:
             if self._pid != os.getpid():
                 # Forked: the parent's threads are not here, and its sessions are not ours. Its
@@ -45,6 +50,7 @@ class Process:
                 self._parents += self._publishers.values()
                 self._pid = os.getpid()
                 self.attachments, self._publishers, self._at_exit = {}, {}, None
+                self._hooked = WeakKeyDictionary()
                 ATTRIBUTION.exit_all()
             publisher = self._publishers.get(key)
             if publisher is None:
@@ -61,25 +67,42 @@ class Process:
         return list(self._publishers.values())
 
     def attachments_of(self, job_id: str) -> list[Attachment]:
-        """Return the attached sessions of a job."""
-        return [it for it in list(self.attachments.values()) if it.identity.job_id == job_id]
+        """Return the attached sessions of a job, by the id that LiveKit gives it."""
+        return [it for it in list(self.attachments.values()) if it.job_id == job_id]
 
-    def detach_ended(self) -> None:
-        """Detach from sessions whose loop is gone: it took the delayed end of listening with it.
+    def hook(self, job: Any, publisher: Publisher) -> bool:
+        """Whether a job has no shutdown callback for a publisher yet; from now on it has."""
+        with self._lock:
+            hooked = self._hooked.setdefault(job, set())
+            is_first = publisher not in hooked
+            hooked.add(publisher)
+        return is_first
 
-        A worker that runs its calls in threads would otherwise keep every session it ever had.
+    def detach_ended(self, job_id: str) -> None:
+        """Detach from sessions that cannot report anything more.
+
+        Where a worker runs its calls in threads, a loop that has ended took the delayed end of
+        listening with it. A job that opens session after session keeps the last few that closed,
+        because it may still summarise them.
         """
+        closed = []
         for attachment in list(self.attachments.values()):
             loop = getattr(attachment.session, "_loop", None)
             if attachment.finalised and loop is not None and loop.is_closed():
                 attachment.detach()
+            elif attachment.closed.is_set() and attachment.job_id == job_id:
+                closed.append(attachment)
+        for attachment in closed[:-_CLOSED_OF_A_JOB]:
+            attachment.detach()
 
-    def forget(self, session: object) -> None:
+    def forget(self, attachment: Attachment) -> None:
         """A session is over and no longer listened to."""
-        self.attachments.pop(id(session), None)
+        if self.attachments.get(id(attachment.session)) is attachment:
+            del self.attachments[id(attachment.session)]
 
     def close(self) -> None:
         """Finalise what is live and publish what is left; called when the process ends."""
+        ATTRIBUTION.settle()
         for attachment in list(self.attachments.values()):
             attachment.finalise(status="cancelled", reason="process exit")
         for publisher in list(self._publishers.values()):

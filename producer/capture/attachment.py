@@ -2,7 +2,8 @@
 
 The tap delivers usage, the meters count it, the publisher sends the readings. The first of the
 events that end a session finalises it; later ones change nothing. Usage that is reported after the
-end still becomes a reading; its number is higher, so the ledger books the difference.
+end still becomes a reading; its number is higher, so the ledger books the difference. A session
+that starts again is a session of its own: `on_restart` attaches it anew.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, Final, Protocol
 
 from livekit.agents import AgentSession
 
+from voicecosts.producer.capture.components import has_restarted, is_started
 from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
-from voicecosts.producer.capture.listener import listener
+from voicecosts.producer.capture.listener import listener, report_failure
 from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.tap import Tap
 from voicecosts.producer.capture.usage import UnknownMetricsError, usage_of
@@ -29,8 +31,14 @@ logger = logging.getLogger(__name__)
 _REPORTED_WITHIN_S: Final = 1.0
 """How long after a speech its usage may still be reported."""
 
-_LINGER_S: Final = 1.0
-"""How long after a session's close its components are still listened to."""
+LINGER_S: Final = 1.0
+"""How long after the close of a session without a job its components are still listened to."""
+
+JOB_LINGER_S: Final = 10.0
+"""How long after the first shutdown hook of a job its sessions are still listened to.
+
+LiveKit calls the hooks at once and gives them ten seconds; one may summarise the call.
+"""
 
 
 class Outlet(Protocol):
@@ -59,26 +67,36 @@ class Attachment:
         outlet: Outlet,
         *,
         job: Any = None,
-        on_detached: Callable[[], None] = lambda: None,
+        job_id: str = "",
+        on_detached: Callable[[Attachment], None] = lambda _attachment: None,
+        on_restart: Callable[[], Attachment | None] = lambda: None,
     ) -> None:
         self.session = session
         self.identity = identity
+        self.job = job
+        self.job_id = job_id
+        """As LiveKit spells it; the identity's may have a telephone number masked."""
         self.meters = Meters(identity)
         self.closed = asyncio.Event()
         self.finalised = False
+        self._has_run = False
+        self._has_failed = False
         self._unmeasured = 0
         self._unknown_metrics: set[str] = set()
         self._outlet = outlet
         self._on_detached = on_detached
+        self._restart = on_restart
         self._tap = Tap(
             session,
-            self._measured,
+            self.measured,
             job=job,
             count_unattributed=outlet.count_unattributed,
+            count_unmeasured=self._count_unmeasured,
         )
         self._estimates = Estimates(self._estimated)
-        self._on_speech = listener(self._speech_created)
-        self._on_close = listener(self._session_closed)
+        self._on_speech = listener(self.speech_created, self._count_unmeasured)
+        self._on_close = listener(self._session_closed, self._count_unmeasured)
+        self._on_state = listener(self._state_changed, self._count_unmeasured)
 
     def __repr__(self) -> str:
         state = "finalised" if self.finalised else "live"
@@ -89,15 +107,25 @@ class Attachment:
         """The id under which the ledger knows this session."""
         return self.identity.session_id
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the session was started, and its close is still to come."""
+        return is_started(self.session) and not self.closed.is_set()
+
     def open(self) -> None:
         """Publish the start and begin to listen."""
+        self._has_run = is_started(self.session)
         self._outlet.put(self.meters.started())
         self._tap.open()
         self.session.on("speech_created", self._on_speech)
         self.session.on("close", self._on_close)
+        self.session.on("agent_state_changed", self._on_state)
 
     def finalise(self, *, status: str, reason: str) -> None:
-        """Publish the end with every meter's totals; a second call does nothing."""
+        """Publish the end with every meter's totals; a second call does nothing.
+
+        A session that never ran is not listened to any more.
+        """
         if self.finalised:
             return
         self.finalised = True
@@ -112,34 +140,82 @@ class Attachment:
                 unmeasured=self._unmeasured,
             )
         )
+        if not self._has_run and not is_started(self.session):
+            self.detach()
 
     def detach(self) -> None:
-        """Stop listening; safe to call twice."""
+        """Stop listening to usage; safe to call twice. A new start is still noticed."""
         if not self._tap.is_open:
             return
         self._tap.close()
         self.session.off("speech_created", self._on_speech)
         self.session.off("close", self._on_close)
-        self._on_detached()
+        self._on_detached(self)
 
-    def _measured(self, metrics: Any, label: str, speech_id: str) -> None:
+    def replace(self) -> None:
+        """Stop listening altogether: the session has another attachment."""
+        self.detach()
+        self.session.off("agent_state_changed", self._on_state)
+
+    def detach_later(self, after_s: float) -> None:
+        """Stop listening after some seconds: a plugin may report its last usage late.
+
+        Where the loop has ended nothing more can come.
+        """
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().call_later(after_s, self.detach)
+
+    def measured(self, metrics: Any, label: str, speech_id: str) -> None:
+        """Count a metrics object of this session, or of the session that it started again as."""
+        self._has_run = True
+        renewed = self._renewed()
+        if renewed is not None:
+            renewed.measured(metrics, label, speech_id)
+            return
         try:
             usage = usage_of(metrics, now_us=now_us(), speech_id=speech_id)
+            if usage is not None:
+                self._estimates.measured(usage)
+                self._outlet.put(self.meters.add(usage, label))
         except UnknownMetricsError as error:
-            self._unmeasured += 1
-            self._outlet.count_unmeasured()
+            self._count_unmeasured()
             if error.kind not in self._unknown_metrics:
                 self._unknown_metrics.add(error.kind)
                 logger.warning("%s; its usage is missing from the costs of this session", error)
-            return
-        if usage is not None:
-            self._estimates.measured(usage)
-            self._outlet.put(self.meters.add(usage, label))
+        except Exception as error:  # noqa: BLE001 - nothing may reach the agent's turn
+            if self._has_failed:
+                self._count_unmeasured()
+            else:
+                self._has_failed = True  # one traceback a session says enough
+                report_failure(error, self._count_unmeasured)
+
+    def _count_unmeasured(self) -> None:
+        self._unmeasured += 1
+        self._outlet.count_unmeasured()
+
+    def _state_changed(self, _event: Any) -> None:
+        if self._renewed() is None:
+            self._has_run = True
+
+    def _renewed(self) -> Attachment | None:
+        """Return the attachment of a session that started again after its end, else `None`."""
+        if not self.finalised or not has_restarted(self.session):
+            return None
+        if self._has_run and not self.closed.is_set():
+            return None  # it was finalised by the end of its job, and runs on
+        self.replace()
+        return self._restart()
 
     def _estimated(self, usage: Usage, label: str) -> None:
         self._outlet.put(self.meters.add(usage, label, estimated=True))
 
-    def _speech_created(self, event: Any) -> None:
+    def speech_created(self, event: Any) -> None:
+        """Follow a speech of this session, or of the session that it started again as."""
+        renewed = self._renewed()
+        if renewed is not None:
+            renewed.speech_created(event)
+            return
+        self._has_run = True
         handle = event.speech_handle
         self._estimates.created(handle.id, self._tap.label())
         handle.add_done_callback(listener(self._speech_done))
@@ -163,10 +239,8 @@ class Attachment:
         failed = event.error is not None or event.reason.value == "error"
         self.finalise(status="failed" if failed else "success", reason=event.reason.value)
         self.closed.set()
-        # A plugin may report its last seconds just after the close. Where the loop has ended,
-        # nothing more can come.
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().call_later(_LINGER_S, self.detach)
+        if self.job is None:
+            self.detach_later(LINGER_S)
 
 
 def _text(item: Any) -> str:

@@ -1,68 +1,97 @@
-"""Which session of this process caused a usage event. An event goes to one session at most.
+"""Which session of this process used a provider. An event goes to one session at most.
 
-Sessions may share provider objects, so the object says nothing about the caller. The context does:
-LiveKit emits metrics in the task that made the request. Where no context decides and several
-sessions could be meant, the event is counted as unattributed and reported, not guessed.
+Sessions may share provider objects, and LiveKit delivers an event to all of them. The rule, with
+the reasons in docs/decisions/0006-who-used-it.md: first the component (only a session that uses it
+can have caused its event, and what one session alone hears is that session's), then the context
+(the innermost session that runs the code which reports), then the job. What none of these decides
+is counted as unattributed, in amounts, and never guessed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Final
-from weakref import ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from livekit.agents import AgentSession, get_job_context
 from msgspec import Struct, field
 
-from voicecosts.producer.capture.listener import METRICS, Listener, listener
-from voicecosts.producer.capture.usage import NOT_USAGE, usage_of
+from voicecosts.producer.capture import contexts
+from voicecosts.producer.capture.components import (
+    emitters,
+    listening_sessions,
+    uses,
+)
+from voicecosts.producer.capture.contexts import MARK, Mark
+from voicecosts.producer.capture.listener import METRICS, Listener, listener, report_failure
+from voicecosts.producer.capture.usage import NOT_USAGE, UnknownMetricsError, usage_of
 from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import now_us
-
-try:  # private: it sharpens attribution, and a test watches that it is still there
-    from livekit.agents.voice.agent_activity import _AgentActivityContextVar as _ACTIVITY
-except ImportError:  # pragma: no cover - a later livekit-agents
-    _ACTIVITY = None  # type: ignore[assignment]  # absent in another version
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED: Final = 1024
 """Metrics objects that are remembered as attributed."""
 
+HELD_S: Final = 5.0
+"""How long usage of a session that nobody attached waits for it to be attached after its start."""
+
+_HELD: Final = 256
+"""Events of one such session that wait, at most."""
+
 
 class Candidate(Struct, eq=False, weakref=True, kw_only=True):
-    """A session that usage may be attributed to. The last two fields are written by `Attribution`.
+    """A session that usage may be attributed to. `Attribution` writes the fields with defaults.
 
     `receive` gets a metrics object of the session and the label of the agent that caused it, `None`
-    for the active one. `count_unattributed` gets the usage of one that could as well be another's.
+    for the active one. `count_unattributed` gets usage that could as well be another's,
+    `count_unmeasured` is called for an event that could not be read.
     """
 
     session: AgentSession[Any]
     job: Any
     receive: Callable[[Any, str | None], None]
     count_unattributed: Callable[[Usage], None]
+    count_unmeasured: Callable[[], None]
     is_open: bool = False
+    running_since: float | None = None  # seconds since 1970; None before the start has ended
     components: dict[int, _Component] = field(default_factory=dict)
 
 
 class _Component(Struct, eq=False):
-    """A provider object, its one listener, and the sessions that use it."""
+    """A provider object, its one listener, and the sessions that use it.
+
+    `strangers` are sessions that use it and that nobody attached, with their jobs.
+    """
 
     emitter: Any
+    is_adapter: bool
     on_metrics: Listener | None = None
     users: dict[int, Candidate] = field(default_factory=dict)
+    strangers: WeakKeyDictionary[AgentSession[Any], Any] = field(default_factory=WeakKeyDictionary)
 
 
-_ATTACHED: ContextVar[tuple[ref[Candidate] | None, int]] = ContextVar(
-    "voicecosts_attached", default=(None, 0)
-)
-"""The session attached in a context, `None` when several could be meant, and the task's id."""
+class _Stranger(Struct):
+    """The answer that a session which nobody attached used the component."""
+
+    session: AgentSession[Any]
+
+
+class _Held(Struct):
+    """An event of a stranger that may still be attached, with the context that it came in."""
+
+    metrics: Any
+    label: str | None
+    context: Context
+    heard_by: Candidate
 
 
 class Attribution:
@@ -77,6 +106,13 @@ class Attribution:
         self._candidates: dict[int, Candidate] = {}
         self._components: dict[int, _Component] = {}
         self._attributed: OrderedDict[int, Any] = OrderedDict()
+        self._heard: dict[int, list[Candidate]] = {}
+        self._held: dict[int, list[_Held]] = {}
+        self._known: WeakSet[AgentSession[Any]] = WeakSet()
+        self._left: WeakKeyDictionary[AgentSession[Any], float] = WeakKeyDictionary()
+        self._openers: WeakKeyDictionary[AgentSession[Any], ref[AgentSession[Any]]] = (
+            WeakKeyDictionary()
+        )
         self._has_warned = False
         # Jobs in threads may come to and leave a shared component at the same moment. Held for a
         # few dictionary operations at a session's start and end, never while an event is heard.
@@ -85,29 +121,30 @@ class Attribution:
     def __repr__(self) -> str:
         return f"<Attribution {len(self._candidates)} sessions, {len(self._components)} components>"
 
-    def enter(self, candidate: Candidate) -> None:
-        """A session is attached: the tasks that it starts from here inherit this context."""
-        before, task = _inherited(), id(_current_task())
-        is_alone = (
-            before is None
-            or running_agent(before.session) is not None
-            or _ATTACHED.get()[1] != task
-        )
+    def enter(self, candidate: Candidate, *, is_running: bool) -> None:
+        """A session is attached: the tasks that its start creates from here inherit a mark."""
+        session = candidate.session
         candidate.is_open = True
-        self._candidates[id(candidate.session)] = candidate
-        # Two sessions attached by one task before either was started: both would inherit the
-        # same mark, so there is none.
-        _ATTACHED.set((ref(candidate) if is_alone else None, task))
+        self._candidates[id(session)] = candidate
+        self._known.add(session)
+        if is_running:
+            candidate.running_since = time.time()
+        else:
+            _mark_start(candidate)
+        for held in self._held.pop(id(session), ()):
+            self._remember(held.metrics)
+            held.context.run(candidate.receive, held.metrics, held.label)
 
     def exit(self, candidate: Candidate) -> None:
         """A session is detached; the last user of a component takes its listener away."""
         candidate.is_open = False
+        self._left[candidate.session] = time.time()
         if self._candidates.get(id(candidate.session)) is candidate:
             del self._candidates[id(candidate.session)]
         with self._joining:
             for key, component in candidate.components.items():
-                del component.users[id(candidate)]
-                if not component.users:
+                component.users.pop(id(candidate), None)
+                if not component.users and self._components.get(key) is component:
                     del self._components[key]
                     component.emitter.off(METRICS, component.on_metrics)
             candidate.components = {}
@@ -115,36 +152,98 @@ class Attribution:
     def exit_all(self) -> None:
         """In a forked child: detach the parent's sessions, which do not run here."""
         self._joining = threading.Lock()  # another thread of the parent may have held the old one
+        self._held.clear()
+        self._heard.clear()
         for candidate in list(self._candidates.values()):
             self.exit(candidate)
 
-    def join(self, candidate: Candidate, emitter: Any) -> None:
-        """An open session uses a component; one listener serves all sessions that do."""
-        with self._joining:
-            if not candidate.is_open:
-                return
-            component = self._components.get(id(emitter))
-            if component is None:
-                component = self._components[id(emitter)] = _Component(emitter)
-            component.users[id(candidate)] = candidate
-            candidate.components[id(emitter)] = component
-            if component.on_metrics is None:
-                component.on_metrics = listener(partial(self._heard_from, component))
-                emitter.on(METRICS, component.on_metrics)
+    def settle(self) -> None:
+        """Count as unattributed what still waits for its session to be attached: nothing follows."""
+        for session in list(self._held):
+            self._release(session)
+
+    def join(self, candidate: Candidate, used: Iterable[Any]) -> None:
+        """An open session uses components; one listener serves all sessions that use one."""
+        for emitter, is_adapter in emitters(used):
+            if id(emitter) in candidate.components:
+                continue
+            with self._joining:
+                if not candidate.is_open:
+                    return
+                component = self._components.get(id(emitter))
+                if component is None:
+                    component = _Component(emitter, is_adapter)
+                    self._components[id(emitter)] = component
+                component.users[id(candidate)] = candidate
+                candidate.components[id(emitter)] = component
+                if component.on_metrics is None:
+                    component.on_metrics = listener(
+                        partial(self._heard_from, component), candidate.count_unmeasured
+                    )
+                    emitter.on(METRICS, component.on_metrics)
 
     def is_new(self, metrics: Any) -> bool:
         """Whether an event is usage, as far as its type tells, that was not attributed before."""
         return id(metrics) not in self._attributed and metrics.type not in NOT_USAGE
 
+    def started(self, candidate: Candidate) -> None:
+        """A session's start has ended: what the task that attached it starts next is not its own."""
+        if candidate.running_since is None:
+            candidate.running_since = time.time()
+        mark = MARK.get()
+        if mark is None or mark.task is None or not mark.names(candidate):
+            return
+        if mark.task() is contexts.task():
+            owners = tuple(each for each in mark.owners if each() is not candidate)
+            MARK.set(Mark(owners, mark.activity, mark.task, mark.before) if owners else mark.before)
+
+    def claim(self, candidate: Candidate) -> None:
+        """Mark this context as the session's, if a speech of the session runs in it.
+
+        What a tool of the speech opens inherits the mark.
+        """
+        running = contexts.activity()
+        if running is None or running.session is not candidate.session:
+            return
+        mark = MARK.get()
+        if mark is None or not (mark.names(candidate) and mark.is_innermost(running)):
+            if mark is not None and mark.task is not None and mark.task() is contexts.task():
+                return  # a session was attached here and is about to start
+            MARK.set(Mark((ref(candidate),), ref(running)))
+
     def heard_by(self, candidate: Candidate, metrics: Any) -> None:
-        """Attribute a new event that a session heard: its own, or one of a shared component."""
-        known, owner, label = self._by_context(None)
-        if known:
-            if owner is candidate:
-                self.attribute(candidate, metrics, label)
-        elif not self._is_shared(candidate, metrics):
-            # A realtime session, a detector, an own component: only its session hears it.
-            self.attribute(candidate, metrics)
+        """Attribute a new event that a session heard, once every listener has heard it.
+
+        If a component that we listen to reports it too, that decides. What one session alone heard
+        is its own: a realtime session or a detector that nobody shares.
+        """
+        hearers = self._heard.get(id(metrics))
+        if hearers is not None:
+            hearers.append(candidate)
+            return
+        self._heard[id(metrics)] = [candidate]
+        self._later(metrics, None)
+
+    def catch_up(self, candidate: Candidate) -> None:
+        """Count what a session reported between its start and its attachment.
+
+        OpenRTC hands a session over after its start, when its first speech may be under way. Only
+        what is surely the session's own is counted: usage of its own speeches, of a realtime
+        model, and of components that nobody else uses.
+        """
+        session = candidate.session
+        since = self._left.get(session, 0.0)
+        recorded = [
+            e
+            for e in getattr(session, "_recorded_events", ())
+            if getattr(e, "created_at", math.inf) > since
+        ]
+        own = {e.speech_handle.id for e in recorded if e.type == "speech_created"}
+        for event in recorded:
+            if event.type == METRICS and self.is_new(event.metrics):
+                metrics = event.metrics
+                if getattr(metrics, "speech_id", None) in own or self._is_alone(candidate, metrics):
+                    self.attribute(candidate, metrics)
 
     def attribute(self, candidate: Candidate, metrics: Any, label: str | None = None) -> None:
         """Hand a new event to the session that it belongs to."""
@@ -154,63 +253,213 @@ class Attribution:
     def _heard_from(self, component: _Component, metrics: Any) -> None:
         if not self.is_new(metrics):
             return
-        users = component.users
-        known, owner, label = self._by_context(users)
-        if not known:
-            candidates = list(users.values())
-            if len(candidates) == 1:
-                owner = candidates[0]
-            elif candidates:
-                usage = usage_of(metrics, now_us=now_us())
-                if usage is not None:
-                    self._leave_unattributed(candidates[0], metrics, usage)
+        if component.is_adapter:
+            # Passed on by an adapter: the object inside it, which we listen to as well, decides.
+            if id(metrics) not in self._heard:
+                self._heard[id(metrics)] = []
+                self._later(metrics, component)
+            return
+        self._decide(metrics, component.users, component)
+
+    def _later(self, metrics: Any, component: _Component | None) -> None:
+        """Decide when the listeners of the running emission have all been called."""
+        try:
+            asyncio.get_running_loop().call_soon(self._decide_late, metrics, component)
+        except RuntimeError:  # reported by a thread without a loop
+            self._decide_late(metrics, component)
+
+    def _decide_late(self, metrics: Any, component: _Component | None) -> None:
+        hearers = {id(each): each for each in self._heard.pop(id(metrics), ())}
+        users = hearers if component is None else component.users
+        try:
+            if not self.is_new(metrics):
+                return
+            if component is None and len(hearers) == 1:
+                self.attribute(next(iter(hearers.values())), metrics)
+            elif users:
+                self._decide(metrics, users, component)
+        except Exception as error:  # noqa: BLE001 - the loop would only log it
+            first = next(iter(list(users.values())), None)
+            report_failure(error, None if first is None else first.count_unmeasured)
+
+    def _decide(
+        self, metrics: Any, users: dict[int, Candidate], component: _Component | None
+    ) -> None:
+        answer, label = self._by_context(users, component)
+        if isinstance(answer, _Stranger):
+            self._leave_to(answer.session, metrics, label, users, component)
+            return
+        owner = answer or self._by_job(users, component)
         if owner is not None:
             self.attribute(owner, metrics, label)
+        else:
+            self._leave_unattributed(metrics, next(iter(list(users.values())), None))
 
     def _by_context(
-        self, users: dict[int, Candidate] | None
-    ) -> tuple[bool, Candidate | None, str | None]:
-        """Return (whether the context decides, the session, the agent's label).
+        self, users: dict[int, Candidate], component: _Component | None
+    ) -> tuple[Candidate | _Stranger | None, str | None]:
+        """Return what the context says: a session, and its agent's label, or nothing.
 
-        First the activity whose speech made the request; then the job, when it has one session
-        that could be meant; then the session that was attached in this context. A decided event
-        without a candidate belongs to a session that is not observed.
+        It may only name a session that uses the component.
         """
-        activity = _ACTIVITY.get(None) if _ACTIVITY is not None else None  # type: ignore[redundant-expr]  # None in another version
-        if activity is not None:
-            owner = self._candidates.get(id(activity.session))
-            return True, owner, None if owner is None else activity.agent.label
-        inherited = _inherited()
-        job = get_job_context(required=False)
-        if job is None:
-            return inherited is not None, inherited, None
-        if inherited is not None and inherited.job is job:
-            return True, inherited, None
-        candidates = list(self._candidates.values() if users is None else users.values())
-        of_job = [candidate for candidate in candidates if candidate.job is job]
-        if len(of_job) == 1:
-            return True, of_job[0], None
-        # A job without a session of its own decides only where every session's job is known.
-        return not of_job and all(each.job is not None for each in candidates), None, None
+        mark, running = MARK.get(), contexts.activity()
+        recognising = contexts.recognising()
+        if recognising is not None:
+            owner = self._candidates.get(id(recognising))
+            return owner or self._of_unattached(recognising, mark, running), None
+        if mark is not None and mark.is_innermost(running):
+            owner = mark.owner()
+            if owner is not None and owner.is_open:
+                return (owner if self._is_user(owner, users, component, running) else None), None
+        if running is None:
+            return None, None
+        owner = self._candidates.get(id(running.session))
+        if owner is not None:
+            is_user = self._is_user(owner, users, component, running)
+            return (owner, running.agent.label) if is_user else (None, None)
+        if component is not None and not uses(running.session, component.emitter, running):
+            return None, None
+        return self._of_unattached(running.session, mark, running), running.agent.label
 
-    def _is_shared(self, candidate: Candidate, metrics: Any) -> bool:
-        """Whether the event came from a component that other sessions use as well."""
-        label = getattr(metrics, "label", None)
+    def _is_user(
+        self,
+        owner: Candidate,
+        users: dict[int, Candidate],
+        component: _Component | None,
+        running: Any,
+    ) -> bool:
+        """Whether a session uses the component; it may have come to it a moment ago."""
+        if id(owner) in users:
+            return True
+        if component is None or not uses(owner.session, component.emitter, running):
+            return False
+        self.join(owner, [component.emitter])
+        return True
+
+    def _of_unattached(
+        self, session: AgentSession[Any], mark: Mark | None, running: Any
+    ) -> Candidate | _Stranger:
+        """Return the session that opened one which nobody attached, or that it is a stranger."""
+        known = self._openers.get(session)
+        opener = known() if known is not None else None
+        if opener is None:
+            opener = self._opener(session, mark, running)
+            if opener is not None:
+                self._openers[session] = ref(opener)
+        owner = self._candidates.get(id(opener))
+        return _Stranger(session) if owner is None else owner
+
+    def _opener(
+        self, session: AgentSession[Any], mark: Mark | None, running: Any
+    ) -> AgentSession[Any] | None:
+        if running is not None and running.session is not session:
+            # Its tasks were created while a speech or tool of this other session ran.
+            other: AgentSession[Any] = running.session
+            known = id(other) in self._candidates
+            return other if known else self._opener(other, mark, None)
+        owner = None if mark is None else mark.owner()
+        if mark is None or owner is None or owner.session is session:
+            return None
+        if mark.activity is None and owner.running_since is not None:
+            # The mark of a start may outlive it, where the start ran in a task of its own. It
+            # speaks for what the session opened in its start (on_enter), not for later sessions.
+            began = getattr(session, "_started_at", None)
+            if began is None or began > owner.running_since:
+                return None
+        opener: AgentSession[Any] = owner.session
+        return opener
+
+    def _by_job(
+        self, users: dict[int, Candidate], component: _Component | None
+    ) -> Candidate | None:
+        """Return the one session of the job that could be meant; without a job, the only user."""
+        job = get_job_context(required=False)
+        possible = list(users.values())
+        if job is not None:
+            possible = [each for each in possible if each.job is job] or [
+                each for each in possible if each.job is None
+            ]
+        if len(possible) != 1 or (component is not None and self._has_stranger(component, job)):
+            return None
+        return possible[0]
+
+    def _has_stranger(self, component: _Component, job: Any) -> bool:
+        """Whether a session that nobody attached could be meant as well."""
+        for session in listening_sessions(component.emitter, METRICS):
+            if session not in self._known:
+                component.strangers.setdefault(session, None)
         return any(
-            len(component.users) > 1 and getattr(component.emitter, "label", None) == label
-            for component in list(candidate.components.values())
+            session not in self._known and (its is None or job is None or its is job)
+            for session, its in list(component.strangers.items())
         )
 
-    def _leave_unattributed(self, candidate: Candidate, metrics: Any, usage: Usage) -> None:
+    def _is_alone(self, candidate: Candidate, metrics: Any) -> bool:
+        """Whether the event can only be the session's: nobody else uses what reported it."""
+        if metrics.type == "realtime_model_metrics":
+            return True
+        label = getattr(metrics, "label", None)
+        reporting = [
+            component
+            for component in list(candidate.components.values())
+            if getattr(component.emitter, "label", None) == label
+        ]
+        return bool(reporting) and all(
+            len(each.users) == 1 and not self._has_stranger(each, candidate.job)
+            for each in reporting
+        )
+
+    def _leave_to(
+        self,
+        session: AgentSession[Any],
+        metrics: Any,
+        label: str | None,
+        users: dict[int, Candidate],
+        component: _Component | None,
+    ) -> None:
+        """Leave an event to a session that nobody attached, and wait a while for its attachment."""
+        if component is not None:
+            component.strangers[session] = get_job_context(required=False)
+        heard_by = next(iter(list(users.values())), None)
+        waiting = self._held.get(id(session))
+        began = getattr(session, "_started_at", None)
+        is_new = began is None or time.time() - began < HELD_S
+        if heard_by is None or (len(waiting) >= _HELD if waiting is not None else not is_new):
+            self._leave_unattributed(metrics, heard_by)
+            return
+        self._remember(metrics)
+        if waiting is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                self._leave_unattributed(metrics, heard_by)
+                return
+            waiting = self._held[id(session)] = []
+            loop.call_later(HELD_S, self._release, id(session))
+        waiting.append(_Held(metrics, label, copy_context(), heard_by))
+
+    def _release(self, session: int) -> None:
+        for held in self._held.pop(session, ()):
+            self._leave_unattributed(held.metrics, held.heard_by)
+
+    def _leave_unattributed(self, metrics: Any, heard_by: Candidate | None) -> None:
         """Have one of the candidates count an event, so that it is reported once in a process."""
         self._remember(metrics)
-        candidate.count_unattributed(usage)
+        if heard_by is None:
+            return
+        try:
+            usage = usage_of(metrics, now_us=now_us())
+        except UnknownMetricsError:
+            heard_by.count_unmeasured()
+            return
+        if usage is None:
+            return
+        heard_by.count_unattributed(usage)
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "%s of a provider that several sessions share came from outside all of them; it "
-                "is counted as unattributed. Call the provider inside a job, or give each session "
-                "a provider of its own.",
+                "%s of a provider that several sessions share cannot be attributed to one of them; "
+                "it is counted as unattributed. Attach every session, call the provider inside a "
+                "session or job, or give each session a provider of its own.",
                 metrics.type,
             )
 
@@ -220,26 +469,31 @@ class Attribution:
             self._attributed.popitem(last=False)
 
 
-def running_agent(session: AgentSession[Any]) -> Any:
-    """Return the agent that is active now, `None` before the start and after the end."""
-    try:
-        return session.current_agent
-    except RuntimeError:
-        return None
+def _mark_start(candidate: Candidate) -> None:
+    """Mark this context, so that the tasks of the session's start inherit it.
+
+    Sessions that this task attached before and that have not started share the mark: the tasks of
+    the next start could be any one's of them. A mark of this task whose sessions have started says
+    nothing more.
+    """
+    task, before = contexts.task(), MARK.get()
+    waiting: tuple[ref[Candidate], ...] = ()
+    while before is not None and before.task is not None and before.task() is task:
+        waiting = (*(each for each in before.owners if _will_start(each())), *waiting)
+        before = before.before
+    running = contexts.activity()
+    MARK.set(
+        Mark(
+            (*waiting, ref(candidate)),
+            None if running is None else ref(running),
+            None if task is None else ref(task),
+            before,
+        )
+    )
 
 
-def _inherited() -> Candidate | None:
-    """Return the session that was attached in this context or an ancestor, while it is open."""
-    attached, _ = _ATTACHED.get()
-    candidate = attached() if attached is not None else None
-    return candidate if candidate is not None and candidate.is_open else None
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
+def _will_start(candidate: Candidate | None) -> bool:
+    return candidate is not None and candidate.is_open and candidate.running_since is None
 
 
 ATTRIBUTION: Final = Attribution()

@@ -19,19 +19,31 @@ _SIGNATURE: Final = inspect.Signature(
 )
 
 
-def listener(function: Listener) -> Listener:
+def listener(function: Listener, failed: Callable[[], None] | None = None) -> Listener:
     """Return `function` as a listener that an emitter calls cheaply and that never raises.
 
-    LiveKit's emitter inspects the signature of every listener at every event; it finds one that is
-    already there, and takes any arguments, several times faster. It re-raises a TypeError into the
-    agent's turn.
+    `failed` is called when it raises, so that the loss is counted. LiveKit's emitter inspects the
+    signature of every listener at every event; it finds one that is already there, and takes any
+    arguments, several times faster. It re-raises a TypeError into the agent's turn.
     """
 
     def guarded(event: Any) -> None:
         try:
             function(event)
-        except Exception:
-            logger.exception("a usage listener failed; the call goes on, an event may be missing")
+        except Exception as error:
+            report_failure(error, failed)
 
     guarded.__signature__ = _SIGNATURE  # type: ignore[attr-defined]  # read by inspect.signature
     return guarded
+
+
+def report_failure(error: Exception, failed: Callable[[], None] | None) -> None:
+    """Log the exception of a listener, and have it counted; raises nothing."""
+    logger.error(
+        "a usage listener failed; the call goes on, an event may be missing", exc_info=error
+    )
+    if failed is not None:
+        try:
+            failed()
+        except Exception:
+            logger.exception("the failure could not be counted")

@@ -15,14 +15,11 @@ from typing import Any, Final
 from livekit import rtc
 from livekit.agents import AgentSession
 
-from voicecosts.producer.capture.attribution import ATTRIBUTION, Candidate, running_agent
+from voicecosts.producer.capture.attribution import ATTRIBUTION, Candidate
+from voicecosts.producer.capture.components import components_of, is_started, running_agent
+from voicecosts.producer.capture.contexts import speech_id
 from voicecosts.producer.capture.listener import METRICS, listener
 from voicecosts.producer.counts import Usage
-
-try:  # private: it tells interrupted speeches apart, and a test watches that it is still there
-    from livekit.agents.voice.agent_activity import _SpeechHandleContextVar as _SPEECH
-except ImportError:  # pragma: no cover - a later livekit-agents
-    _SPEECH = None  # type: ignore[assignment]  # absent in another version
 
 _EMITTER: Final[Any] = rtc.EventEmitter
 """`AgentSession.on` warns about the metrics event; the emitter below it does not."""
@@ -34,8 +31,9 @@ Sink = Callable[[Any, str, str], None]
 class Tap:
     """Hands the usage events of one session to `sink`, from `open` until `close`.
 
-    `sink` is called on the session's thread, exactly once per metrics object of this session;
-    `count_unattributed` with the usage of one that could be another's, in one of those sessions.
+    `sink` is called on the session's thread, exactly once per metrics object of this session.
+    `count_unattributed` gets usage that could be another's, in one of those sessions;
+    `count_unmeasured` is called for an event that could not be read.
     """
 
     def __init__(
@@ -45,6 +43,7 @@ class Tap:
         *,
         job: Any,
         count_unattributed: Callable[[Usage], None],
+        count_unmeasured: Callable[[], None],
     ) -> None:
         self.session = session
         self.agent_label = ""
@@ -54,10 +53,12 @@ class Tap:
             job=job,
             receive=self._receive,
             count_unattributed=count_unattributed,
+            count_unmeasured=count_unmeasured,
         )
         self._used: tuple[Any, ...] = ()
-        self._on_metrics = listener(self._heard)
-        self._on_item = listener(lambda _item: self.scan())
+        self._on_metrics = listener(self._heard, count_unmeasured)
+        self._on_item = listener(self._item_added, count_unmeasured)
+        self._on_state = listener(self._state_changed, count_unmeasured)
 
     def __repr__(self) -> str:
         state, components = "open" if self.is_open else "closed", len(self._candidate.components)
@@ -73,13 +74,14 @@ class Tap:
 
         Before `session.start()` nothing is missed.
         """
-        is_running = running_agent(self.session) is not None
-        ATTRIBUTION.enter(self._candidate)
+        is_running = is_started(self.session)
+        ATTRIBUTION.enter(self._candidate, is_running=is_running)
         _EMITTER.on(self.session, METRICS, self._on_metrics)
         self.session.on("conversation_item_added", self._on_item)
+        self.session.on("agent_state_changed", self._on_state)
         self.scan()
         if is_running:
-            self._catch_up()
+            ATTRIBUTION.catch_up(self._candidate)
 
     def close(self) -> None:
         """Stop listening; safe to call twice."""
@@ -87,21 +89,18 @@ class Tap:
             return
         _EMITTER.off(self.session, METRICS, self._on_metrics)
         self.session.off("conversation_item_added", self._on_item)
+        self.session.off("agent_state_changed", self._on_state)
         ATTRIBUTION.exit(self._candidate)
 
     def scan(self) -> None:
         """Listen to components that came since the last scan (a hand-off, a live swap)."""
-        session, agent = self.session, running_agent(self.session)
-        used: tuple[Any, ...] = (session.stt, session.llm, session.tts)
+        agent = running_agent(self.session)
         if agent is not None:
-            used += (agent.stt, agent.llm, agent.tts)
             self.agent_label = agent.label
-        if used == self._used:
-            return
-        self._used = used
-        for component in used:
-            if isinstance(component, rtc.EventEmitter):
-                ATTRIBUTION.join(self._candidate, component)
+        used = components_of(self.session)
+        if used != self._used:
+            self._used = used
+            ATTRIBUTION.join(self._candidate, used)
 
     def label(self) -> str:
         """Return the label of the active agent; after the end, of the last one."""
@@ -121,19 +120,15 @@ class Tap:
             self.scan()  # no component we listen to has reported it: there may be a new one
             ATTRIBUTION.heard_by(self._candidate, metrics)
 
-    def _catch_up(self) -> None:
-        """Count what the session reported between its start and this attachment.
+    def _item_added(self, _event: Any) -> None:
+        ATTRIBUTION.claim(self._candidate)
+        self.scan()
 
-        OpenRTC hands a session over after its start, when its first speech may be under way. Only
-        usage of the session's own speeches is counted, because no other is surely its own.
-        """
-        recorded = list(getattr(self.session, "_recorded_events", ()))
-        own = {e.speech_handle.id for e in recorded if e.type == "speech_created"}
-        for event in recorded:
-            if event.type != METRICS or getattr(event.metrics, "speech_id", None) not in own:
-                continue
-            if ATTRIBUTION.is_new(event.metrics):
-                ATTRIBUTION.attribute(self._candidate, event.metrics)
+    def _state_changed(self, event: Any) -> None:
+        ATTRIBUTION.claim(self._candidate)
+        if event.new_state == "listening":
+            ATTRIBUTION.started(self._candidate)
+            self.scan()
 
     def _receive(self, metrics: Any, label: str | None) -> None:
         """Hand an event of this session to the sink, with the speech that it belongs to.
@@ -141,7 +136,4 @@ class Tap:
         LiveKit writes the speech's id into an event only when it reaches the session, which is
         after a component's own listeners have heard it; its context tells it at once.
         """
-        speech = _SPEECH.get(None) if _SPEECH is not None else None  # type: ignore[redundant-expr]  # None in another version
-        self._sink(
-            metrics, self.label() if label is None else label, "" if speech is None else speech.id
-        )
+        self._sink(metrics, self.label() if label is None else label, speech_id())
