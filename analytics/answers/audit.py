@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from voicecosts.analytics.answers.completeness import as_of, completeness, losses, say_not_booked
-from voicecosts.analytics.answers.report import CURRENCY, NotBooked
+from voicecosts.analytics.answers.losses import lost_since
+from voicecosts.analytics.answers.report import CURRENCY, Completeness, NotBooked
 from voicecosts.analytics.answers.states import OPEN_FOR, bounds, of_sessions
 from voicecosts.analytics.errors import BadTop, NotALedger, require
 from voicecosts.analytics.question.columns import State, states
@@ -93,7 +94,9 @@ class Audited(Struct, frozen=True, kw_only=True):
 class Audit(Struct, frozen=True, kw_only=True):
     """The answer: a total of every state, in the order of `State`, and the sessions asked for.
 
-    `listed` counts the sessions that `sessions` would hold without a `top`.
+    `listed` counts the sessions that `sessions` would hold without a `top`. `lost` counts the events
+    that became known since the start of the period and are in no session: usage that could not be
+    attributed or measured, and dead letters. `completeness` is that of a query.
     """
 
     states: tuple[StateTotal, ...]
@@ -104,6 +107,8 @@ class Audit(Struct, frozen=True, kw_only=True):
     open_for: timedelta
     currency: str
     as_of: datetime | None
+    lost: int
+    completeness: Completeness
     warnings: tuple[str, ...]
 
     @property
@@ -200,6 +205,7 @@ def answer(
             raise NotALedger(snapshot.path, _TOO_OLD)
         totals = _totals(connection, snapshot, question, moment)
         listed = _listed(connection, snapshot, question, moment)
+        lost = lost_since(connection, snapshot, question.period.since)
     counts = {it.state: it.sessions for it in totals}
     return Audit(
         states=tuple(totals),
@@ -210,6 +216,8 @@ def answer(
         open_for=question.open_for,
         currency=CURRENCY,
         as_of=moment,
+        lost=lost,
+        completeness=missing,
         warnings=(*say_not_booked(not_booked), *losses(missing, snapshot, now=now)),
     )
 

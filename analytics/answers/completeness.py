@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
+from voicecosts.analytics.answers.losses import count_losses, say_losses
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, NotBooked, Row, Unpriced
 from voicecosts.analytics.answers.states import BEFORE_ALL, count_states
 from voicecosts.analytics.numbers import age, clock, counted, money
@@ -28,19 +29,6 @@ _NAMED: Final = 3
 _SILENT: Final = timedelta(minutes=1)
 """A running ledger writes its status every second, so this long without one is worth a look."""
 
-_DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letters"
-
-# Not the view `losses`: older snapshots do not have it.
-# Reports are running totals of one process each, so the last and largest one of each counts.
-_LOST: Final = """
-SELECT coalesce(sum(dropped), 0), coalesce(sum(unattributed), 0)
-FROM (
-    SELECT max(dropped) AS dropped, max(unattributed) AS unattributed
-    FROM producer_reports
-    GROUP BY producer_id
-)
-"""
-
 _AS_OF: Final = "SELECT as_of FROM ledger_state"
 
 _HELD: Final = "SELECT min(occurred_at), max(occurred_at) FROM usage"
@@ -55,17 +43,13 @@ def completeness(
     not_booked: NotBooked | None,
 ) -> Completeness:
     """Return what is missing from the numbers of a selection, as of `moment`."""
-    [(dead,)] = read(connection, snapshot.path, _DEAD_LETTERS, row=tuple[int])
-    [(dropped, unattributed)] = read(connection, snapshot.path, _LOST, row=tuple[int, int])
     status = snapshot.status
     return Completeness(
         unpriced=_unpriced(connection, snapshot, selection),
-        dead_letters=dead,
-        dropped=dropped,
-        unattributed=unattributed,
         waiting_in_stream=status.waiting if status else None,
         waiting_in_outbox=not_booked.messages if not_booked else 0,
         running=status.running if status else None,
+        **structs.asdict(count_losses(connection, snapshot)),
         **structs.asdict(count_states(connection, snapshot, selection, moment)),
     )
 
@@ -121,24 +105,7 @@ def say_not_booked(left: NotBooked | None) -> tuple[str, ...]:
 
 def losses(missing: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple[str, ...]:
     """Return the sentences that speak of the whole ledger."""
-    said = []
-    if missing.dead_letters:
-        said.append(
-            f"{counted(missing.dead_letters, 'event')} could not be booked and "
-            f"{_are(missing.dead_letters)} in no row; to see why, in Python: "
-            'voicecosts.connect().sql("FROM dead_letters")'
-        )
-    if missing.unattributed:
-        said.append(
-            f"{counted(missing.unattributed, 'usage event')} of shared providers could not be "
-            f"attributed to a session and {_are(missing.unattributed)} in no row"
-        )
-    if missing.dropped:
-        said.append(
-            f"workers lost {counted(missing.dropped, 'event')} (no room, damage, or accepted by no "
-            "server): only a later reading of the same meter, or the session's end, makes up for "
-            "a lost reading"
-        )
+    said = say_losses(missing)
     if missing.waiting_in_stream:
         said.append(f"not booked yet: {counted(missing.waiting_in_stream, 'message')}")
     return (*said, *_say_stopped(snapshot, now))
@@ -198,10 +165,6 @@ def _say_states(missing: Completeness) -> list[str]:
 
 def _say_open(count: int) -> str:
     return f"{counted(count, 'call is', 'calls are')} still running"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def _say_stopped(snapshot: Snapshot, now: datetime) -> list[str]:

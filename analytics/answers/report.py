@@ -57,6 +57,24 @@ class Unpriced(Struct, frozen=True, kw_only=True):
     rows: int
 
 
+class Unattributed(Struct, frozen=True, kw_only=True):
+    """What one model used for no session that is known, over all workers.
+
+    Cached, text, audio and image tokens are parts of the tokens here; the view `unattributed` has
+    each of them.
+    """
+
+    modality: str
+    provider: str
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    characters: int
+    audio_seconds: Decimal
+    session_seconds: Decimal
+
+
 class NotBooked(Struct, frozen=True, kw_only=True):
     """What waits in the outbox of this host and could not be booked before the answer, and why."""
 
@@ -70,14 +88,20 @@ class Completeness(Struct, frozen=True, kw_only=True):
     `unpriced` and the sessions are those of the question, the rest speaks of the whole ledger. The
     two counts of waiting messages are of those that the ledger has received from the stream, and of
     those in the outbox of this host. `waiting_in_stream` and `running` are None when the ledger does not
-    say; the sessions are None when the snapshot was written by a version that did not say.
-    `short_at_most` is what the short sessions may lack, None when it is unknown.
+    say; the sessions and `unmeasured` are None when the snapshot was written by a version that did
+    not say. `short_at_most` is what the short sessions may lack, None when it is unknown.
+
+    `unattributed` counts usage events that no session is known to have caused, and
+    `unattributed_usage` is what they used; `unmeasured` counts usage events that were heard and
+    could not be measured.
     """
 
     unpriced: tuple[Unpriced, ...]
     dead_letters: int
     dropped: int
     unattributed: int
+    unattributed_usage: tuple[Unattributed, ...]
+    unmeasured: int | None
     waiting_in_stream: int | None
     waiting_in_outbox: int
     running: bool | None

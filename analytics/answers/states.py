@@ -83,8 +83,7 @@ def count_states(
     moment: datetime | None,
 ) -> StateCounts:
     """Return how many sessions of a selection are in which state as of `moment`."""
-    [(schema,)] = read(connection, snapshot.path, _SCHEMA, row=tuple[int])
-    if schema < FIRST_SCHEMA:
+    if schema_of(connection, snapshot) < FIRST_SCHEMA:
         return StateCounts()
     condition, values = of_sessions(selection)
     [(opened, abandoned, short, at_most)] = read(
@@ -100,6 +99,12 @@ def count_states(
         short_sessions=short,
         short_at_most=at_most,
     )
+
+
+def schema_of(connection: Connection, snapshot: Snapshot) -> int:
+    """Return the version of the schema that a snapshot was written with."""
+    [(schema,)] = read(connection, snapshot.path, _SCHEMA, row=tuple[int])
+    return schema
 
 
 def of_sessions(selection: Selection) -> tuple[str, list[object]]:

@@ -1,7 +1,7 @@
 """The command `costs audit`: the options of `voicecosts.analytics.answers.audit`, its answer as text.
 
 The exit code is 0 whatever is found, because the question was answered; with `--strict` it is 1 when
-a call is short or abandoned.
+a call is short or abandoned, or when an event is known to be in no call.
 """
 
 from __future__ import annotations
@@ -63,7 +63,12 @@ def audit(
         ),
     ] = "1h",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 when a call is short or abandoned.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit with 1 when a call is short or abandoned, or when events became known "
+            "since --since that are in no call.",
+        ),
     ] = False,
     output: Output = Format.TABLE,
     data_dir: DataDirOrSnapshot = None,
@@ -91,5 +96,5 @@ def audit(
         now = datetime.now(UTC)
         found = answer(question, data_dir, now=now, not_booked=left)
     write(found, output, text, now=now)
-    if strict and found.faulty:
+    if strict and (found.faulty or found.lost):
         raise typer.Exit(FAILED)

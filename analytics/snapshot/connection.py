@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

@@ -14,7 +14,13 @@ from voicecosts.analytics.answers.audit import NOT_WHOLE, Audited
 from voicecosts.analytics.numbers import age, counted, fresh, money_column, period
 from voicecosts.analytics.question.filters import NONE
 from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
-from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
+from voicecosts.analytics.text.plain import (
+    csv_bytes,
+    json_bytes,
+    plain_completeness,
+    plain_moment,
+    plain_money,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +35,7 @@ CAUSES: Final[dict[str, str]] = {
     "producer_dropped": "its worker dropped readings",
     "gap_after_end": "a reading after its end is missing",
     "contradicts_end": "the ledger and the call's end differ",
+    "unmeasured": "usage of it could not be measured",
     "backwards": "a total ran backwards",
     "out_of_range": "an amount is too large to be booked",
     "invalid_event": "an event of it cannot be read",
@@ -87,6 +94,8 @@ def as_json(audit: Audit) -> bytes:
             "until": plain_moment(audit.until),
             "open_for_s": int(audit.open_for.total_seconds()),
             "as_of": plain_moment(audit.as_of),
+            "lost": audit.lost,
+            "completeness": plain_completeness(audit.completeness),
             "warnings": list(audit.warnings),
         }
     )
@@ -134,7 +143,7 @@ def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:
         yield period(audit.since, audit.until)
     if not audit.states:
         yield "no session matches"
-    elif not audit.faulty:
+    elif not audit.faulty and not audit.warnings:
         yield "nothing is known to be missing"
     if len(audit.sessions) < audit.listed:
         yield f"{len(audit.sessions):,} of {counted(audit.listed, 'session')} shown (--top)"

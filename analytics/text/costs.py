@@ -11,20 +11,24 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from msgspec import to_builtins
-
 from voicecosts.analytics.answers.report import measure_names
 from voicecosts.analytics.numbers import counted, fresh, money, money_column, period, seconds, share
 from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.question.filters import NONE
 from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
-from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
+from voicecosts.analytics.text.plain import (
+    csv_bytes,
+    json_bytes,
+    plain_completeness,
+    plain_moment,
+    plain_money,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from voicecosts.analytics.answers.report import Completeness, Report, Row
+    from voicecosts.analytics.answers.report import Report, Row
 
 UNPRICED: Final = "unpriced"
 _MONEY: Final = ("cost", "estimated_cost")
@@ -53,7 +57,7 @@ def as_json(report: Report) -> bytes:
             "until": plain_moment(report.until),
             "as_of": plain_moment(report.as_of),
             "source": "snapshot",
-            "completeness": _completeness(report.completeness),
+            "completeness": plain_completeness(report.completeness),
             "warnings": list(report.warnings),
             "notes": list(report.notes),
         }
@@ -128,19 +132,3 @@ def _plain(row: Row) -> dict[str, object]:
         if isinstance(value, Decimal):
             record[name] = plain_money(value) if name in _MONEY else float(value)
     return record
-
-
-def _completeness(missing: Completeness) -> dict[str, object]:
-    """Return what is missing, in the public order; what waits is one number."""
-    return {
-        "unpriced": to_builtins(missing.unpriced),
-        "dead_letters": missing.dead_letters,
-        "dropped": missing.dropped,
-        "unattributed": missing.unattributed,
-        "waiting": missing.waiting,
-        "running": missing.running,
-        "open_sessions": missing.open_sessions,
-        "abandoned_sessions": missing.abandoned_sessions,
-        "short_sessions": missing.short_sessions,
-        "short_at_most": plain_money(missing.short_at_most),
-    }

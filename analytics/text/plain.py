@@ -12,12 +12,16 @@ import io
 import json
 from typing import TYPE_CHECKING
 
+from msgspec import structs, to_builtins
+
 from voicecosts.analytics.numbers import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
     from decimal import Decimal
+
+    from voicecosts.analytics.answers.report import Completeness, Unattributed
 
 
 def json_bytes(document: dict[str, object]) -> bytes:
@@ -42,3 +46,29 @@ def plain_money(amount: Decimal | None) -> str | None:
 def plain_moment(moment: datetime | None) -> str | None:
     """Return a UTC moment for programs."""
     return None if moment is None else stamp(moment)
+
+
+def plain_completeness(missing: Completeness) -> dict[str, object]:
+    """Return what is missing from an answer, in the public order; what waits is one number."""
+    return {
+        "unpriced": to_builtins(missing.unpriced),
+        "dead_letters": missing.dead_letters,
+        "dropped": missing.dropped,
+        "unattributed": missing.unattributed,
+        "waiting": missing.waiting,
+        "running": missing.running,
+        "open_sessions": missing.open_sessions,
+        "abandoned_sessions": missing.abandoned_sessions,
+        "short_sessions": missing.short_sessions,
+        "short_at_most": plain_money(missing.short_at_most),
+        "unmeasured": missing.unmeasured,
+        "unattributed_usage": [_plain_usage(used) for used in missing.unattributed_usage],
+    }
+
+
+def _plain_usage(used: Unattributed) -> dict[str, object]:
+    """Return amounts as numbers; seconds are exact to the microsecond."""
+    return structs.asdict(used) | {
+        "audio_seconds": float(used.audio_seconds),
+        "session_seconds": float(used.session_seconds),
+    }

@@ -164,7 +164,10 @@ GROUP BY ALL;
 -- short. A session is open for as long as it was last seen no longer than `quiet` ago.
 CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
 WITH ended AS (
-    SELECT session_id, max(number) AS number FROM session_ends GROUP BY session_id
+    -- what could not be measured is in no end's totals, so no later end makes it good
+    SELECT session_id, max(number) AS number, coalesce(max(unmeasured), 0) AS unmeasured
+    FROM session_ends
+    GROUP BY session_id
 ),
 endless AS (
     -- whatever was booked of a session, it has started, or was noted, or has ended
@@ -247,10 +250,21 @@ UNION ALL
 SELECT
     session_id,
     'short' AS state,
-    concat_ws(', ', refused.cause, CASE WHEN gaps.session_id IS NOT NULL THEN 'gap_after_end' END),
-    CASE WHEN gaps.session_id IS NULL THEN refused.missing_at_most END
-FROM (SELECT session_id FROM refused UNION SELECT session_id FROM gaps)
-SEMI JOIN ended USING (session_id)
+    concat_ws(
+        ', ',
+        refused.cause,
+        CASE WHEN gaps.session_id IS NOT NULL THEN 'gap_after_end' END,
+        CASE WHEN ended.unmeasured > 0 THEN 'unmeasured' END
+    ),
+    CASE WHEN gaps.session_id IS NULL AND ended.unmeasured = 0 THEN refused.missing_at_most END
+FROM (
+    SELECT session_id FROM refused
+    UNION
+    SELECT session_id FROM gaps
+    UNION
+    SELECT session_id FROM ended WHERE unmeasured > 0
+)
+INNER JOIN ended USING (session_id)
 LEFT JOIN refused USING (session_id)
 LEFT JOIN gaps USING (session_id);
 
@@ -336,6 +350,78 @@ LEFT JOIN unsettled_sessions(moment, quiet) AS unsettled USING (session_id);
 CREATE OR REPLACE VIEW completeness AS
 SELECT * FROM completeness_at((SELECT as_of FROM ledger_state), INTERVAL 1 HOUR);
 
+-- What was used and is in no session, because it could not be attributed to one: one row per producer
+-- and meter. A producer reports running totals, so its last report counts. What providers counted is
+-- in `usage`, here, or not measured.
+CREATE OR REPLACE VIEW unattributed AS
+WITH newest AS (
+    SELECT *
+    FROM producer_reports
+    QUALIFY row_number() OVER (PARTITION BY producer_id ORDER BY number DESC) = 1
+),
+meters AS (
+    SELECT
+        project,
+        producer_id,
+        reported_at,
+        unnest(from_json(unattributed_usage, '[{
+            "modality": "VARCHAR",
+            "provider": "VARCHAR",
+            "provider_raw": "VARCHAR",
+            "model": "VARCHAR",
+            "totals": {
+                "requests": "BIGINT",
+                "large_requests": "BIGINT",
+                "input_tokens": "BIGINT",
+                "cache_read_input_tokens": "BIGINT",
+                "cache_creation_input_tokens": "BIGINT",
+                "text_input_tokens": "BIGINT",
+                "audio_input_tokens": "BIGINT",
+                "image_input_tokens": "BIGINT",
+                "text_cache_read_input_tokens": "BIGINT",
+                "audio_cache_read_input_tokens": "BIGINT",
+                "image_cache_read_input_tokens": "BIGINT",
+                "output_tokens": "BIGINT",
+                "reasoning_output_tokens": "BIGINT",
+                "text_output_tokens": "BIGINT",
+                "audio_output_tokens": "BIGINT",
+                "image_output_tokens": "BIGINT",
+                "characters": "BIGINT",
+                "audio_us": "BIGINT",
+                "session_us": "BIGINT"
+            }
+        }]')) AS meter
+    FROM newest
+)
+SELECT
+    project,
+    producer_id,
+    reported_at,
+    meter.modality AS modality,
+    meter.provider AS provider,
+    coalesce(meter.provider_raw, '') AS provider_raw,
+    meter.model AS model,
+    coalesce(meter.totals.requests, 0) AS requests,
+    coalesce(meter.totals.large_requests, 0) AS large_requests,
+    coalesce(meter.totals.input_tokens, 0) AS input_tokens,
+    coalesce(meter.totals.cache_read_input_tokens, 0) AS cache_read_input_tokens,
+    coalesce(meter.totals.cache_creation_input_tokens, 0) AS cache_creation_input_tokens,
+    coalesce(meter.totals.text_input_tokens, 0) AS text_input_tokens,
+    coalesce(meter.totals.audio_input_tokens, 0) AS audio_input_tokens,
+    coalesce(meter.totals.image_input_tokens, 0) AS image_input_tokens,
+    coalesce(meter.totals.text_cache_read_input_tokens, 0) AS text_cache_read_input_tokens,
+    coalesce(meter.totals.audio_cache_read_input_tokens, 0) AS audio_cache_read_input_tokens,
+    coalesce(meter.totals.image_cache_read_input_tokens, 0) AS image_cache_read_input_tokens,
+    coalesce(meter.totals.output_tokens, 0) AS output_tokens,
+    coalesce(meter.totals.reasoning_output_tokens, 0) AS reasoning_output_tokens,
+    coalesce(meter.totals.text_output_tokens, 0) AS text_output_tokens,
+    coalesce(meter.totals.audio_output_tokens, 0) AS audio_output_tokens,
+    coalesce(meter.totals.image_output_tokens, 0) AS image_output_tokens,
+    coalesce(meter.totals.characters, 0) AS characters,
+    coalesce(meter.totals.audio_us, 0) AS audio_us,
+    coalesce(meter.totals.session_us, 0) AS session_us
+FROM meters;
+
 -- One row: what was lost or could not be booked, over the whole ledger. A producer reports running totals,
 -- so its highest ones count.
 CREATE OR REPLACE VIEW losses AS
@@ -345,7 +431,8 @@ WITH producers AS (
         max(captured) AS captured,
         max(coalesced) AS coalesced,
         max(dropped) AS dropped,
-        max(unattributed) AS unattributed
+        max(unattributed) AS unattributed,
+        max(unmeasured) AS unmeasured
     FROM producer_reports
     GROUP BY producer_id
 )
@@ -356,5 +443,15 @@ SELECT
     coalesce(sum(captured), 0)::BIGINT AS captured,
     coalesce(sum(coalesced), 0)::BIGINT AS coalesced,
     coalesce(sum(dropped), 0)::BIGINT AS dropped,
-    coalesce(sum(unattributed), 0)::BIGINT AS unattributed
+    coalesce(sum(unattributed), 0)::BIGINT AS unattributed,
+    -- a session's own are among its producer's, but one of the two events may be missing
+    greatest(
+        coalesce(sum(unmeasured), 0),
+        (
+            SELECT coalesce(sum(unmeasured), 0)
+            FROM (
+                SELECT max(unmeasured) AS unmeasured FROM session_ends GROUP BY session_id
+            )
+        )
+    )::BIGINT AS unmeasured
 FROM producers;

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from msgspec import Struct
 
-from tests.producer.golden.examples import BATCH, EVENTS, SESSION_ID, golden
+from tests.producer.golden.examples import ALL_EVENTS, BATCH, EVENTS, SESSION_ID, golden
 from tests.producer.golden.forms import (
     BATCHES,
     STRUCTS,
@@ -37,6 +37,8 @@ from voicecosts.producer.events import (
     Money,
     Name,
     Ordinal,
+    ProducerReport,
+    SessionEnded,
     SessionId,
     decode,
     decode_envelope,
@@ -66,11 +68,11 @@ class OldReading(Struct, kw_only=True, tag_field="type", tag="meter_reading"):
     reported_cost: Money | None = None
 
 
-@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("name", ALL_EVENTS)
 def test_an_event_encodes_to_its_golden_bytes_and_back(name: str) -> None:
     """Every event type reads and writes the bytes that were fixed for it once."""
-    assert encode_event(EVENTS[name]) == golden(name)
-    assert decode_event(golden(name)) == EVENTS[name]
+    assert encode_event(ALL_EVENTS[name]) == golden(name)
+    assert decode_event(golden(name)) == ALL_EVENTS[name]
 
 
 def test_a_batch_encodes_to_its_golden_bytes_and_back() -> None:
@@ -156,6 +158,40 @@ def test_an_older_reader_reads_todays_bytes() -> None:
     assert old.totals.input_tokens == reading.totals.input_tokens
     assert old.totals.characters == reading.totals.characters
     assert old.reported_cost == reading.reported_cost
+
+
+class OldEnd(Struct, kw_only=True, tag_field="type", tag="session_ended"):
+    """A session's end as the first version of a ledger knows it."""
+
+    session_id: SessionId
+    number: Ordinal
+    readings: Count
+    coalesced: Count = 0
+
+
+class OldReport(Struct, kw_only=True, tag_field="type", tag="producer_report"):
+    """A report as the first version of a ledger knows it."""
+
+    producer_id: Name
+    number: Ordinal
+    unattributed: Count = 0
+    oldest_age_us: Count = 0
+
+
+def test_what_is_in_no_session_is_skipped_by_an_older_ledger() -> None:
+    """It reads the counts that it knows, and misses nothing that it would have to refuse."""
+    end = msgspec.msgpack.decode(golden("session_ended_unmeasured"), type=OldEnd)
+    assert (end.session_id, end.number, end.readings) == (SESSION_ID, 8, 7)
+    report = msgspec.msgpack.decode(golden("producer_report_in_no_session"), type=OldReport)
+    assert (report.number, report.unattributed) == (4, 14)
+
+
+def test_an_older_worker_says_nothing_of_what_is_in_no_session() -> None:
+    """Its bytes have no such fields, and mean that it counted none."""
+    end, report = decode_event(golden("session_ended")), decode_event(golden("producer_report"))
+    assert isinstance(end, SessionEnded)
+    assert isinstance(report, ProducerReport)
+    assert (end.unmeasured, report.unmeasured, report.unattributed_usage) == (0, 0, [])
 
 
 def test_an_absent_field_means_nothing_used_and_nothing_known() -> None:

@@ -129,9 +129,17 @@ def write_snapshot(
                 [moment],
             )
         for producer, number, dropped, unattributed in reports:
-            ledger.execute(
-                "INSERT INTO producer_reports VALUES (?, ?, 'prod', ?, 0, 0, ?, ?, 0, 0, 0)",
-                [producer, number, moment, dropped, unattributed],
+            _insert(
+                ledger,
+                "producer_reports",
+                {
+                    "producer_id": producer,
+                    "number": number,
+                    "project": "prod",
+                    "reported_at": moment,
+                    "dropped": dropped,
+                    "unattributed": unattributed,
+                },
             )
         ledger.execute("UPDATE ledger_state SET as_of = ?", [moment])
         ledger.commit()

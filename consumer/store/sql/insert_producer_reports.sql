@@ -12,7 +12,9 @@ SELECT
     coalesce(entry.unattributed, 0),
     coalesce(entry.outbox_rows, 0),
     coalesce(entry.outbox_bytes, 0),
-    coalesce(entry.oldest_age_us, 0)
+    coalesce(entry.oldest_age_us, 0),
+    coalesce(entry.unmeasured, 0),
+    entry.unattributed_usage
 FROM (
     SELECT from_json(line, '{
         "producer_id": "VARCHAR",
@@ -25,7 +27,9 @@ FROM (
         "unattributed": "BIGINT",
         "outbox_rows": "BIGINT",
         "outbox_bytes": "BIGINT",
-        "oldest_age_us": "BIGINT"
+        "oldest_age_us": "BIGINT",
+        "unmeasured": "BIGINT",
+        "unattributed_usage": "JSON"
     }') AS entry
     FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
 )

@@ -12,7 +12,8 @@ SELECT
     coalesce(entry.reason, ''),
     len(entry.meters),
     entry.readings,
-    coalesce(entry.coalesced, 0)
+    coalesce(entry.coalesced, 0),
+    coalesce(entry.unmeasured, 0)
 FROM (
     SELECT from_json(line, '{
         "session_id": "UUID",
@@ -25,7 +26,8 @@ FROM (
         "reason": "VARCHAR",
         "meters": ["JSON"],
         "readings": "BIGINT",
-        "coalesced": "BIGINT"
+        "coalesced": "BIGINT",
+        "unmeasured": "BIGINT"
     }') AS entry
     FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
 );

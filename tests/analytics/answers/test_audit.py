@@ -170,7 +170,7 @@ def test_json_and_csv_hold_all_of_it(real: Path) -> None:
     document = json.loads(as_json(found))
     assert list(document) == [
         *("states", "sessions", "listed", "currency", "since", "until", "open_for_s", "as_of"),
-        "warnings",
+        *("lost", "completeness", "warnings"),
     ]
     assert document["states"][0] == {
         "state": "short",
@@ -190,7 +190,7 @@ def test_json_and_csv_hold_all_of_it(real: Path) -> None:
 def test_every_cause_has_words() -> None:
     """A dead letter of a session has one of these reasons, and a reader should not look them up."""
     of_sessions = {Reason.BACKWARDS, Reason.OUT_OF_RANGE, Reason.INVALID_EVENT}
-    ours = {"producer_dropped", "gap_after_end", "contradicts_end"}
+    ours = {"producer_dropped", "gap_after_end", "contradicts_end", "unmeasured"}
     assert set(CAUSES) == {str(reason) for reason in of_sessions} | ours
 
 

@@ -85,7 +85,7 @@ def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:
             "2 events could not be booked and are in no row; to see why, in Python: "
             'voicecosts.connect().sql("FROM dead_letters")'
         ),
-        "1 usage event of shared providers could not be attributed to a session and is in no row",
+        "not attributed to any call: 1 usage event; it is in no row",
         (
             "workers lost 7 events (no room, damage, or accepted by no server): only a later reading "
             "of the same meter, or the session's end, makes up for a lost reading"

@@ -209,6 +209,23 @@ class TestShort:
         state = apply(tmp_path, [END])[0]  # an unknown number may lie behind the end
         assert state == ("repaired" if numbered else "short")
 
+    def test_an_end_that_counts_usage_which_could_not_be_measured(self, tmp_path: Path) -> None:
+        """Every reading came, and yet something was used that is in none of them."""
+        end = ended(4, final(input_tokens=3000), unmeasured=1)
+        assert apply(tmp_path, [A, B, C, end]) == ("short", "unmeasured", 3, 3, None)
+
+    def test_no_later_end_makes_unmeasured_usage_good(self, tmp_path: Path) -> None:
+        """It is in the totals of no end, so a call stays short whatever its ends say."""
+        unmeasured = ended(4, final(input_tokens=3000), unmeasured=1)
+        last = ended(5, final(input_tokens=3000), readings=3)
+        assert apply(tmp_path, [A, B, C, unmeasured], [last])[:2] == ("short", "unmeasured")
+
+    def test_unmeasured_usage_has_no_worst_case(self, tmp_path: Path) -> None:
+        """Beside a refusal whose worst case is known, what is missing in all is unknown."""
+        end = ended(4, final(input_tokens=2999), unmeasured=2)
+        seen = apply(tmp_path, [A, B, C, end])
+        assert seen[:2] + seen[4:] == ("short", "backwards, unmeasured", None)
+
     def test_a_stranger_cannot_make_a_call_short(self, tmp_path: Path) -> None:
         """An event of another project says nothing of a session, whatever it names."""
         raw = msgspec.to_builtins(B) | {"project": "other", "totals": {"requests": -1}}

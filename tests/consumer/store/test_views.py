@@ -72,7 +72,18 @@ CONTRACT: Final = {
     """,
     "losses": """
         dead_letters BIGINT, unpriced_rows BIGINT, producers BIGINT, captured BIGINT,
-        coalesced BIGINT, dropped BIGINT, unattributed BIGINT
+        coalesced BIGINT, dropped BIGINT, unattributed BIGINT, unmeasured BIGINT
+    """,
+    "unattributed": """
+        project VARCHAR, producer_id VARCHAR, reported_at TIMESTAMP, modality VARCHAR,
+        provider VARCHAR, provider_raw VARCHAR, model VARCHAR, requests BIGINT,
+        large_requests BIGINT, input_tokens BIGINT, cache_read_input_tokens BIGINT,
+        cache_creation_input_tokens BIGINT, text_input_tokens BIGINT, audio_input_tokens BIGINT,
+        image_input_tokens BIGINT, text_cache_read_input_tokens BIGINT,
+        audio_cache_read_input_tokens BIGINT, image_cache_read_input_tokens BIGINT,
+        output_tokens BIGINT, reasoning_output_tokens BIGINT, text_output_tokens BIGINT,
+        audio_output_tokens BIGINT, image_output_tokens BIGINT, characters BIGINT, audio_us BIGINT,
+        session_us BIGINT
     """,
 }
 
@@ -178,3 +189,63 @@ def test_losses_count_what_is_missing(reader: duckdb.DuckDBPyConnection) -> None
     """A producer's reports are running totals: its highest one counts, producers add up."""
     found = reader.execute("SELECT dead_letters, unpriced_rows, producers, dropped FROM losses")
     assert found.fetchall() == [(1, 1, 2, 40)]
+
+
+def answers(folder: Path, *messages: Message, ask: str) -> list[tuple[object, ...]]:
+    """Return what a reader of a ledger with these messages gets."""
+    with Ledger.open(folder, rate) as ledger:
+        for each in messages:
+            ledger.apply([each])
+    with duckdb.connect(folder / "costs.duckdb", read_only=True) as connection:
+        return connection.execute(ask).fetchall()
+
+
+NOWHERE: Final = {"agent_label": "unattributed", "model": "priced"}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 1)])
+def test_unattributed_usage_is_that_of_the_last_report(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """A report has running totals: the newest of a producer counts, in whatever order they came."""
+    reports = [
+        report(
+            n, unattributed=n, unattributed_usage=[final(**NOWHERE, requests=n, characters=50 * n)]
+        )
+        for n in (1, 2, 3)
+    ]
+    said = answers(
+        tmp_path,
+        *(message(place, reports[number]) for place, number in enumerate(order, 1)),
+        message(9, report(1, producer_id="worker-2", unattributed_usage=[final(**NOWHERE)])),
+        message(10, report(1, producer_id="worker-3", dropped=1)),
+        ask="SELECT producer_id, model, requests, characters FROM unattributed ORDER BY producer_id",
+    )
+    assert said == [(PRODUCER, "priced", 3, 150), ("worker-2", "priced", 0, 0)]
+
+
+def test_unattributed_usage_has_every_quantity(tmp_path: Path) -> None:
+    """What providers counted is in `usage` or here, so no quantity may be missing from either."""
+    amounts = {quantity: 10 + place for place, quantity in enumerate(QUANTITIES)}
+    said = answers(
+        tmp_path,
+        message(1, report(1, unattributed=1, unattributed_usage=[final(**NOWHERE, **amounts)])),
+        ask=f"SELECT {', '.join(QUANTITIES)} FROM unattributed",  # noqa: S608 - constants
+    )
+    assert said == [tuple(amounts.values())]
+
+
+@pytest.mark.parametrize(
+    ("reported", "of_sessions", "unmeasured"), [(3, (1, 1), 3), (1, (1, 1), 2), (0, (2, 0), 2)]
+)
+def test_unmeasured_usage_is_counted_once(
+    tmp_path: Path, reported: int, of_sessions: tuple[int, int], unmeasured: int
+) -> None:
+    """A producer's count holds that of its sessions; where its report is missing, the ends tell."""
+    ends = [ended(1, of=of, unmeasured=count) for of, count in enumerate(of_sessions, 1)]
+    said = answers(
+        tmp_path,
+        message(1, *ends, *([report(1, unmeasured=reported)] if reported else [])),
+        ask="SELECT unmeasured FROM losses",
+    )
+    assert said == [(unmeasured,)]

@@ -114,8 +114,51 @@ EVENTS: Final[dict[str, Event]] = {
         oldest_age_us=17,
     ),
 }
+"""The first version of the contract."""
 
 BATCH: Final = Batch(producer_id="0123456789abcdef", number=9, events=list(EVENTS.values()))
+
+LATER_EVENTS: Final[dict[str, Event]] = {
+    "session_ended_unmeasured": SessionEnded(
+        session_id=SESSION_ID,
+        number=8,
+        project="prod",
+        agent_id="dental",
+        ended_at=STARTED_AT + 60_000_000,
+        status="success",
+        meters=[],
+        readings=7,
+        unmeasured=3,
+    ),
+    "producer_report_in_no_session": ProducerReport(
+        producer_id="0123456789abcdef",
+        number=4,
+        project="prod",
+        reported_at=STARTED_AT + 62_000_000,
+        unattributed=14,
+        unmeasured=18,
+        unattributed_usage=[
+            MeterTotals(
+                agent_label="unattributed",
+                modality="llm",
+                provider="openai",
+                provider_raw="api.openai.com",
+                model="gpt-4o",
+                totals=Quantities(requests=3, input_tokens=1200, output_tokens=40),
+            ),
+            MeterTotals(
+                agent_label="unattributed",
+                modality="stt",
+                provider="deepgram",
+                model="nova-3",
+                totals=Quantities(audio_us=12_500_000),
+            ),
+        ],
+    ),
+}
+"""Fields that came later, each event with its own bytes."""
+
+ALL_EVENTS: Final = EVENTS | LATER_EVENTS
 
 
 def golden(name: str) -> bytes:

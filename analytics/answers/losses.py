@@ -1,0 +1,188 @@
+"""What is in no row of the ledger, whatever is asked: counted, in amounts, and in sentences.
+
+An event that could not be booked, attributed or measured belongs to no call that the ledger knows,
+so no filter finds it: every answer tells of it, for the whole ledger. A producer reports running
+totals, so its last report counts.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from voicecosts.analytics.answers.report import Unattributed
+from voicecosts.analytics.answers.states import BEFORE_ALL, schema_of
+from voicecosts.analytics.numbers import are, counted, it, seconds
+from voicecosts.analytics.snapshot.connection import read
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from voicecosts.analytics.answers.report import Completeness
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.analytics.snapshot.files import Snapshot
+
+FIRST_SCHEMA: Final = 3
+"""Ledgers before it do not say what could not be measured, nor what the unattributed events used."""
+
+_NAMED: Final = 3
+"""How many models a sentence names."""
+
+_DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letters"
+
+# Not the view `losses`: older snapshots do not have it.
+_LOST: Final = """
+SELECT coalesce(sum(dropped), 0), coalesce(sum(unattributed), 0)
+FROM (
+    SELECT max(dropped) AS dropped, max(unattributed) AS unattributed
+    FROM producer_reports
+    GROUP BY producer_id
+)
+"""
+
+_UNMEASURED: Final = "SELECT unmeasured FROM losses"
+
+_UNATTRIBUTED: Final = """
+SELECT
+    modality, provider, model, sum(requests), sum(input_tokens), sum(output_tokens), sum(characters),
+    sum(audio_us), sum(session_us)
+FROM unattributed
+GROUP BY modality, provider, model
+ORDER BY modality, provider, model
+"""
+
+# What was known before a period began says nothing of it. A session whose end tells of unmeasured
+# usage is short, so the reports are enough here.
+_LOST_SINCE: Final = """
+SELECT
+    (SELECT count(*) FROM dead_letters WHERE received_at >= ?)
+    + coalesce(sum(lost - coalesce(lost_before, 0)), 0)
+FROM (
+    SELECT
+        max(unattributed + {unmeasured}) AS lost,
+        max(unattributed + {unmeasured}) FILTER (reported_at < ?) AS lost_before
+    FROM producer_reports
+    GROUP BY producer_id
+)
+"""
+
+
+class Losses(Struct, frozen=True, kw_only=True):
+    """The counts of `Completeness` that are of the whole ledger, under the same names."""
+
+    dead_letters: int
+    dropped: int
+    unattributed: int
+    unattributed_usage: tuple[Unattributed, ...] = ()
+    unmeasured: int | None = None
+
+
+def count_losses(connection: Connection, snapshot: Snapshot) -> Losses:
+    """Return what is in no row; what an older ledger does not say is None or empty."""
+    [(dead,)] = read(connection, snapshot.path, _DEAD_LETTERS, row=tuple[int])
+    [(dropped, unattributed)] = read(connection, snapshot.path, _LOST, row=tuple[int, int])
+    if schema_of(connection, snapshot) < FIRST_SCHEMA:
+        return Losses(dead_letters=dead, dropped=dropped, unattributed=unattributed)
+    [(unmeasured,)] = read(connection, snapshot.path, _UNMEASURED, row=tuple[int])
+    return Losses(
+        dead_letters=dead,
+        dropped=dropped,
+        unattributed=unattributed,
+        unattributed_usage=_unattributed(connection, snapshot),
+        unmeasured=unmeasured,
+    )
+
+
+def lost_since(connection: Connection, snapshot: Snapshot, since: datetime | None) -> int:
+    """Return how many events are in no row for good, of those that became known since a moment.
+
+    Dropped events are not among them: a reading that was dropped is repaired, or its session is
+    short.
+    """
+    says_unmeasured = schema_of(connection, snapshot) >= FIRST_SCHEMA
+    statement = _LOST_SINCE.format(unmeasured="coalesce(unmeasured, 0)" if says_unmeasured else "0")
+    moment = (since or BEFORE_ALL).replace(tzinfo=None)
+    [(events,)] = read(connection, snapshot.path, statement, [moment, moment], row=tuple[int])
+    return events
+
+
+def say_losses(missing: Completeness) -> list[str]:
+    """Return one sentence for each kind of loss there is."""
+    said = []
+    if missing.dead_letters:
+        said.append(
+            f"{counted(missing.dead_letters, 'event')} could not be booked and "
+            f"{are(missing.dead_letters)} in no row; to see why, in Python: "
+            'voicecosts.connect().sql("FROM dead_letters")'
+        )
+    if missing.unattributed:
+        said.append(_say_unattributed(missing))
+    if missing.unmeasured:
+        said.append(
+            f"{counted(missing.unmeasured, 'usage event')} could not be measured, so what "
+            f"{it(missing.unmeasured)} used is in no row; the log of the worker says why"
+        )
+    if missing.dropped:
+        said.append(
+            f"workers lost {counted(missing.dropped, 'event')} (no room, damage, or accepted by no "
+            "server): only a later reading of the same meter, or the session's end, makes up for "
+            "a lost reading"
+        )
+    return said
+
+
+def _unattributed(connection: Connection, snapshot: Snapshot) -> tuple[Unattributed, ...]:
+    found = read(
+        connection,
+        snapshot.path,
+        _UNATTRIBUTED,
+        row=tuple[str, str, str, int, int, int, int, int, int],
+    )
+    return tuple(
+        Unattributed(
+            modality=row[0],
+            provider=row[1],
+            model=row[2],
+            requests=row[3],
+            input_tokens=row[4],
+            output_tokens=row[5],
+            characters=row[6],
+            audio_seconds=Decimal(row[7]).scaleb(-6),
+            session_seconds=Decimal(row[8]).scaleb(-6),
+        )
+        for row in found
+    )
+
+
+def _say_unattributed(missing: Completeness) -> str:
+    named = [
+        f"{used.provider}/{used.model} {used.modality}: {_amounts(used)}"
+        for used in missing.unattributed_usage[:_NAMED]
+    ]
+    others = len(missing.unattributed_usage) - len(named)
+    if others:
+        named.append(f"and {counted(others, 'more model')}")
+    what = f" ({'; '.join(named)})" if named else ""
+    return (
+        f"not attributed to any call: {counted(missing.unattributed, 'usage event')}{what}; "
+        f"{it(missing.unattributed)} {are(missing.unattributed)} in no row"
+    )
+
+
+def _amounts(used: Unattributed) -> str:
+    """Return every amount that is not zero, with its unit."""
+    amounts = [
+        counted(amount, one)
+        for amount, one in (
+            (used.requests, "request"),
+            (used.input_tokens, "input token"),
+            (used.output_tokens, "output token"),
+            (used.characters, "character"),
+        )
+        if amount
+    ]
+    amounts += [f"{seconds(used.audio_seconds)} s of audio"] if used.audio_seconds else []
+    amounts += [f"{seconds(used.session_seconds)} s connected"] if used.session_seconds else []
+    return ", ".join(amounts) or "nothing"
