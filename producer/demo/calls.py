@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from livekit.agents import AgentSession
 from livekit.agents.ipc.mock_room import create_mock_room
-from livekit.agents.testing import fake_job_context
 from msgspec import Struct
 
 from voicecosts.producer.demo.cast import AGENTS, LINES, TENANTS, Providers, shared_providers
 from voicecosts.producer.demo.devices import Handset, Loudspeaker, Microphone, Screen
+from voicecosts.producer.demo.jobs import fake_job_context
 from voicecosts.producer.demo.providers import SAMPLE_RATE
 from voicecosts.producer.observer import CostObserver
 from voicecosts.producer.pool.agent_pool import AgentPool

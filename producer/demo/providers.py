@@ -8,6 +8,7 @@ in the text (`#12#`), and for audio the value of the samples.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import re
 from collections import Counter, defaultdict
@@ -244,6 +245,12 @@ class _Voice(tts.SynthesizeStream):
                 voice.cut_off[call_in(text)] += len(text)
 
 
+def _streaming() -> stt.STTCapabilities:
+    known = {field.name for field in dataclasses.fields(stt.STTCapabilities)}
+    keyterms = {"keyterms": True} if "keyterms" in known else {}  # since livekit-agents 1.6
+    return stt.STTCapabilities(streaming=True, interim_results=False, **keyterms)
+
+
 class ScriptedSTT(_Named, stt.STT[Any]):
     """Hears audio whose samples carry the call's number, and reports seconds as it goes.
 
@@ -258,9 +265,7 @@ class ScriptedSTT(_Named, stt.STT[Any]):
         provider: str = "scripted",
         report_every_samples: int = SAMPLE_RATE,
     ) -> None:
-        super().__init__(
-            capabilities=stt.STTCapabilities(streaming=True, interim_results=False, keyterms=True)
-        )
+        super().__init__(capabilities=_streaming())
         self.billed: Bill = defaultdict(Counter)
         self.report_every_samples = report_every_samples
         self._names = (model, provider)
@@ -288,7 +293,8 @@ class _Ear(stt.RecognizeStream):
     async def _run(self) -> None:
         ear = self._stt
         assert isinstance(ear, ScriptedSTT)  # noqa: S101 - narrows the type
-        self._report_connection_acquired(0.01, connection_reused=False)
+        if hasattr(self, "_report_connection_acquired"):  # since livekit-agents 1.5.2
+            self._report_connection_acquired(0.01, connection_reused=False)
         call, waiting = 0, 0
 
         def report() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from livekit.agents import JobContext
-from livekit.agents.testing import fake_job_context
+
+from voicecosts.producer.demo.jobs import fake_job_context
 
 
 @contextlib.contextmanager
