@@ -14,11 +14,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from livekit.agents import AgentSession, get_job_context
+from livekit.agents import AgentSession
 
 from voicecosts.producer.capture.attachment import JOB_LINGER_S, LINGER_S, Attachment
 from voicecosts.producer.capture.components import is_started
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
+from voicecosts.producer.capture.installed import current_job
 from voicecosts.producer.capture.supported import require_livekit
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
 from voicecosts.producer.counts import UNKNOWN
@@ -98,7 +99,7 @@ class CostObserver:
                 session,
                 agent_id=agent_id,
                 tenant=_tenant(tenant, agent_id),
-                job=job if job is not None else get_job_context(required=False),
+                job=job if job is not None else current_job(),
                 labels={**self._labels, **(labels or {})},
             )
         except Exception:
@@ -109,7 +110,7 @@ class CostObserver:
     async def on_session_start(self, info: Any, session: AgentSession[Any]) -> None:
         """A pool's hook: a session goes live. Agent and tenant are fixed here, from `info`."""
         try:
-            job = get_job_context(required=False)
+            job = current_job()
             self._attach(
                 session,
                 agent_id=info.agent_name,
@@ -288,5 +289,5 @@ def _warn_of_second(known: SessionIdentity, ignored: SessionIdentity) -> None:
 
 def _is_held_open() -> bool:
     """Whether OpenRTC calls the end hook only when the session has ended (its coroutine mode)."""
-    job = get_job_context(required=False)
+    job = current_job()
     return bool(getattr(job, "_openrtc_defer_session_end", False))

@@ -82,7 +82,7 @@ class Attachment:
         self._has_run = False
         self._has_failed = False
         self._unmeasured = 0
-        self._unknown_metrics: set[str] = set()
+        self._said_unmeasured: set[str] = set()
         self._outlet = outlet
         self._on_detached = on_detached
         self._restart = on_restart
@@ -177,10 +177,12 @@ class Attachment:
             if usage is not None:
                 self._estimates.measured(usage)
                 self._outlet.put(self.meters.add(usage, label))
+                if usage.unread:
+                    self._count_unread(usage)
         except UnknownMetricsError as error:
             self._count_unmeasured()
-            if error.kind not in self._unknown_metrics:
-                self._unknown_metrics.add(error.kind)
+            if error.kind not in self._said_unmeasured:
+                self._said_unmeasured.add(error.kind)
                 logger.warning("%s; its usage is missing from the costs of this session", error)
         except Exception as error:  # noqa: BLE001 - nothing may reach the agent's turn
             if self._has_failed:
@@ -188,6 +190,19 @@ class Attachment:
             else:
                 self._has_failed = True  # one traceback a session says enough
                 report_failure(error, self._count_unmeasured)
+
+    def _count_unread(self, usage: Usage) -> None:
+        """Count an event of which one field or more held no amount; the rest is in the totals."""
+        self._count_unmeasured()
+        fields = f"{', '.join(usage.unread)} of {usage.modality} usage"
+        if fields not in self._said_unmeasured:
+            self._said_unmeasured.add(fields)
+            logger.warning(
+                "%s held no amount; it is missing from the costs of this session. Ask the maker of "
+                "the plugin for %s.",
+                fields,
+                usage.model,
+            )
 
     def _count_unmeasured(self) -> None:
         self._unmeasured += 1

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, ref
 
-from livekit.agents import AgentSession, get_job_context
+from livekit.agents import AgentSession
 from msgspec import Struct, field
 
 from voicecosts.producer.capture import contexts
@@ -31,6 +31,7 @@ from voicecosts.producer.capture.components import (
     uses,
 )
 from voicecosts.producer.capture.contexts import MARK, Mark
+from voicecosts.producer.capture.installed import current_job
 from voicecosts.producer.capture.listener import METRICS, Listener, listener, report_failure
 from voicecosts.producer.capture.usage import NOT_USAGE, UnknownMetricsError, usage_of
 from voicecosts.producer.counts import Usage
@@ -373,7 +374,7 @@ class Attribution:
         self, users: dict[int, Candidate], component: _Component | None
     ) -> Candidate | None:
         """Return the one session of the job that could be meant; without a job, the only user."""
-        job = get_job_context(required=False)
+        job = current_job()
         possible = list(users.values())
         if job is not None:
             possible = [each for each in possible if each.job is job] or [
@@ -418,7 +419,7 @@ class Attribution:
     ) -> None:
         """Leave an event to a session that nobody attached, and wait a while for its attachment."""
         if component is not None:
-            component.strangers[session] = get_job_context(required=False)
+            component.strangers[session] = current_job()
         heard_by = next(iter(list(users.values())), None)
         waiting = self._held.get(id(session))
         began = getattr(session, "_started_at", None)

@@ -26,7 +26,13 @@ SUPPORTED: Final = ">=1.5,<1.9"
 NEWER_CLASSES: Final = frozenset({"decision_metrics", "eot_inference_metrics"})
 """Classes of `FIELDS` that not every supported version has."""
 
-_EVENTS: Final = ("metrics_collected", "conversation_item_added", "speech_created", "close")
+_EVENTS: Final = (
+    "metrics_collected",
+    "conversation_item_added",
+    "speech_created",
+    "agent_state_changed",
+    "close",
+)
 """What a session must emit to be metered."""
 
 _IDENTITY: Final = ("timestamp", "metadata")

@@ -37,9 +37,7 @@ def _before_1_6(
         fake_job=True,
     )
     context = JobContext(
-        proc=JobProcess(
-            executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None
-        ),
+        proc=JobProcess(executor_type=JobExecutorType.THREAD, user_arguments=None, http_proxy=None),
         info=info,
         room=room,
         on_connect=lambda: None,

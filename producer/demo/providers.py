@@ -8,7 +8,6 @@ in the text (`#12#`), and for audio the value of the samples.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import re
 from collections import Counter, defaultdict
@@ -246,9 +245,10 @@ class _Voice(tts.SynthesizeStream):
 
 
 def _streaming() -> stt.STTCapabilities:
-    known = {field.name for field in dataclasses.fields(stt.STTCapabilities)}
-    keyterms = {"keyterms": True} if "keyterms" in known else {}  # since livekit-agents 1.6
-    return stt.STTCapabilities(streaming=True, interim_results=False, **keyterms)
+    made = stt.STTCapabilities(streaming=True, interim_results=False)
+    if hasattr(made, "keyterms"):  # since livekit-agents 1.6
+        made.keyterms = True
+    return made
 
 
 class ScriptedSTT(_Named, stt.STT[Any]):

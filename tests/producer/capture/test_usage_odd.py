@@ -5,6 +5,7 @@ LiveKit checks what a plugin writes when the event is made, and not when it is c
 
 from __future__ import annotations
 
+import logging
 import math
 from decimal import Decimal
 from enum import Enum
@@ -13,10 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from livekit.agents import Agent, AgentSession
 from livekit.agents.metrics.base import Metadata
 
 from tests.producer.capture.livekit_metrics import AT_US, llm, realtime, stt, tts
-from voicecosts.producer.capture.usage import UNKNOWN, Usage, usage_of
+from tests.support.pool_agents import QUIET
+from tests.support.recorder import Recorder
+from voicecosts.producer.capture.attachment import Attachment
+from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
+from voicecosts.producer.capture.usage import usage_of
+from voicecosts.producer.counts import UNKNOWN, Usage
+from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.events import now_us
 
 NO_AMOUNT = ["12", "", b"12", True, math.nan, math.inf, -1, -2.5, Decimal("NaN"), Decimal(-3)]
 NO_AMOUNT += [10**400, 10**13, [1], {}, object(), Decimal("Infinity"), 1j]
@@ -119,3 +128,26 @@ def test_a_flag_that_is_no_flag_is_not_cancelled() -> None:
     detail = found(llm(cancelled="no")).detail
     assert detail is not None
     assert detail.cancelled is False
+
+
+async def test_a_session_in_which_a_field_could_not_be_read_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The end of a session counts such an event, the log says it once, and the rest is booked."""
+    recorder, model = Recorder(), ScriptedLLM()
+    session: AgentSession[Any] = AgentSession(llm=model, **QUIET)
+    at = now_us()
+    who = SessionIdentity(
+        session_id=new_session_id(at), project="tests", agent_id="front", started_at=at
+    )
+    attachment = Attachment(session, who, recorder)
+    attachment.open()
+    with caplog.at_level(logging.WARNING, "voicecosts.producer.capture"):
+        await session.start(Agent(instructions="x"))
+        for _ in range(2):
+            model.emit("metrics_collected", llm(prompt_tokens=math.nan))
+        await session.aclose()
+    (end,) = recorder.ends()
+    assert (end.unmeasured, recorder.unmeasured) == (2, 2)
+    assert [meter.totals.output_tokens for meter in end.meters] == [22]
+    assert caplog.text.count("prompt_tokens of llm usage held no amount") == 1
