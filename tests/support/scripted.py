@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from livekit import rtc
-from livekit.agents import inference, llm, stt, utils, vad
+from livekit.agents import inference, llm, stt, tts, utils, vad
 from livekit.agents.inference.eot.base import _BaseStreamingTurnDetectorStream
 from livekit.agents.inference.interruption import InterruptionStreamBase
 from livekit.agents.metrics import RealtimeModelMetrics, STTMetrics
@@ -22,6 +22,7 @@ from voicecosts.producer.demo.providers import (
     Bill,
     ScriptedLLM,
     ScriptedSTT,
+    ScriptedTTS,
     call_in,
 )
 
@@ -101,6 +102,31 @@ class BatchSTT(stt.STT[Any]):
         raise NotImplementedError
 
 
+class SentenceTTS(ScriptedTTS):
+    """Speaks a text that is complete, for adapters that speak sentence by sentence.
+
+    It ends its audio without a flush: after one, LiveKit appends 10 ms of silence of its own.
+    """
+
+    def synthesize(self, text: str, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS) -> Any:
+        """Speak a text that is complete."""
+        return _Sentence(tts=self, input_text=text, conn_options=conn_options)
+
+
+class _Sentence(tts.ChunkedStream):
+    async def _run(self, emitter: tts.AudioEmitter) -> None:
+        voice = self._tts
+        assert isinstance(voice, SentenceTTS)
+        emitter.initialize(
+            request_id=f"tts-{next(_ids)}",
+            sample_rate=SAMPLE_RATE,
+            num_channels=1,
+            mime_type="audio/pcm",
+        )
+        await asyncio.sleep(voice.pause_s)
+        voice.bill(self._input_text, voice.speak(emitter, self._input_text))
+
+
 class DiarizingSTT(ScriptedSTT):
     """Claims to tell speakers apart, as `MultiSpeakerAdapter` asks of what it wraps."""
 
@@ -112,7 +138,7 @@ class DiarizingSTT(ScriptedSTT):
 
 
 class Pieces(vad.VAD):
-    """Takes every `samples` of audio for one piece of speech."""
+    """Takes every `samples` of audio that is not silence for one piece of speech."""
 
     def __init__(self, *, samples: int = SAMPLE_RATE // 2) -> None:
         super().__init__(capabilities=vad.VADCapabilities(update_interval=0.1))
@@ -129,7 +155,7 @@ class _Piecing(vad.VADStream):
         assert isinstance(pieces, Pieces)
         waiting: list[rtc.AudioFrame] = []
         async for frame in self._input_ch:
-            if not isinstance(frame, rtc.AudioFrame):
+            if not isinstance(frame, rtc.AudioFrame) or not tag_of(frame):
                 continue
             waiting.append(frame)
             if sum(each.samples_per_channel for each in waiting) >= pieces.samples:

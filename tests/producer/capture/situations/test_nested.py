@@ -1,0 +1,278 @@
+"""Sessions inside sessions, agents after agents, tasks inside tools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from livekit import rtc
+from livekit.agents import AgentSession, AgentTask
+from livekit.agents.beta.workflows import WarmTransferTask
+from livekit.agents.ipc.mock_room import create_mock_room
+
+from tests.support.jobs import job
+from tests.support.situation import Call, Host, Providers, Situation, planned, together
+from voicecosts.producer.demo.devices import session_io
+from voicecosts.producer.demo.providers import ScriptedLLM
+
+sharing = pytest.mark.parametrize(
+    "shared", [False, True], ids=["own providers", "shared providers"]
+)
+places = pytest.mark.parametrize("place", ["tool", "on_enter"])
+
+
+def agent_that_opens(place: str, inner: Callable[[], Awaitable[Any]]) -> Host:
+    """Make an agent that runs another session, in its tool or when it becomes active."""
+    if place == "tool":
+        return Host(inner)
+
+    async def entering(_session: AgentSession[Any]) -> None:
+        await inner()
+
+    return Host(entering=entering)
+
+
+@sharing
+@places
+async def test_an_observed_session_inside_another_one(
+    situation: Situation,
+    place: str,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session that is attached is booked by itself, wherever it is opened."""
+    providers, ids = Providers(), {}
+
+    async def inner() -> None:
+        call = situation.call(2, providers if shared else None)
+        ids[2] = situation.attach(call, tenant="other")
+        await call.start(Host(name="inner"))
+        await call.turn("a longer question", audio_s=2.4)
+        await call.close()
+
+    with job("job-1"):
+        outer = situation.call(1, providers)
+        ids[1] = situation.attach(outer, tenant="acme")
+        await outer.run("work", "and now", agent=agent_that_opens(place, inner))
+    situation.assert_booked({ids[1]: 1, ids[2]: 2})
+    assert situation.labels(ids[2]) == {"inner"}
+
+
+@places
+async def test_an_unobserved_session_inside_an_observed_one_belongs_to_it(
+    situation: Situation, place: str
+) -> None:
+    """What a session opens inside of itself it uses itself; the inner agent is named."""
+    providers = Providers()
+
+    async def inner() -> None:
+        call = situation.call(2, providers)
+        await call.start(Host(name="inner"))
+        await call.turn("a longer question", audio_s=2.4)
+        await call.close()
+
+    with job("job-1"):
+        outer = situation.call(1, providers)
+        session = situation.attach(outer)
+        await outer.run("work", "and now", agent=agent_that_opens(place, inner))
+    situation.assert_booked({session: (1, 2)})
+    assert situation.labels(session) == {"host", "inner"}
+
+
+async def test_unobserved_sessions_inside_calls_on_shared_providers(situation: Situation) -> None:
+    """Each call is booked with the sessions that were opened inside of it, without jobs too."""
+    providers = Providers()
+
+    async def run(number: int) -> str:
+        async def inner() -> None:
+            call = situation.call(10 + number, providers)
+            await call.run("a longer question", agent=Host(name="inner"))
+
+        return await situation.observed(
+            number, providers, "hello", "work", agent=Host(inner), in_job=False
+        )
+
+    sessions = await together(*(run(number) for number in (1, 2, 3)))
+    situation.assert_booked({sessions[n - 1]: (n, 10 + n) for n in (1, 2, 3)})
+
+
+async def test_an_observed_session_inside_an_unobserved_one_inside_an_observed_one(
+    situation: Situation,
+) -> None:
+    """The innermost session that is attached has the usage; between two it is the outer one's."""
+    providers, ids = Providers(), {}
+
+    async def innermost() -> None:
+        call = situation.call(3, providers)
+        ids[3] = situation.attach(call)
+        await call.run("the innermost question", agent=Host(name="innermost"))
+
+    async def middle() -> None:
+        call = situation.call(2, providers)
+        await call.run("a question between", agent=agent_that_opens("on_enter", innermost))
+
+    with job("job-1"):
+        outer = situation.call(1, providers)
+        ids[1] = situation.attach(outer)
+        await outer.run("work", "and now", agent=Host(middle))
+    situation.assert_booked({ids[1]: (1, 2), ids[3]: 3})
+
+
+async def test_a_session_that_outlives_the_tool_that_opened_it(situation: Situation) -> None:
+    """A session that goes on in the background still belongs to the call that opened it."""
+    providers, background = Providers(), []
+
+    async def inner() -> None:
+        call = situation.call(2, providers)
+        await call.start(Host(name="inner"))
+        await asked.wait()
+        await call.turn("in the background", audio_s=2.4)
+        await call.close()
+
+    async def work() -> None:
+        background.append(asyncio.create_task(inner()))
+
+    asked = asyncio.Event()
+    with job("job-1"):
+        outer = situation.call(1, providers)
+        session = situation.attach(outer)
+        await outer.start(Host(work))
+        await outer.turn("work")
+        asked.set()
+        await outer.turn("meanwhile")
+        await asyncio.gather(*background)
+        await outer.close()
+    situation.assert_booked({session: (1, 2)})
+
+
+async def test_an_unobserved_session_with_an_observed_one_beside_it_in_a_tool(
+    situation: Situation,
+) -> None:
+    """Two sessions opened in one tool, one attached: each has its own."""
+    providers, ids = Providers(), {}
+
+    async def work() -> None:
+        unobserved, observed = situation.call(2, providers), situation.call(3, providers)
+        await unobserved.start(Host(name="inner"))
+        ids[3] = situation.attach(observed)
+        await observed.start(Host(name="attached"))
+        await unobserved.turn("one question", audio_s=1.7)
+        await observed.turn("a longer question", audio_s=2.4)
+        await unobserved.close()
+        await observed.close()
+
+    with job("job-1"):
+        outer = situation.call(1, providers)
+        ids[1] = situation.attach(outer)
+        await outer.run("work", "and now", agent=Host(work))
+    situation.assert_booked({ids[1]: (1, 2), ids[3]: 3})
+
+
+@sharing
+async def test_a_hand_off(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """After a hand-off the components of the new agent are listened to, and its label is used."""
+    own = ScriptedLLM(plan=planned, model="successor-llm")
+    situation.keep(own)
+    successor = Host(name="successor", **({} if shared else {"llm": own}))
+    session = await situation.observed(
+        1, None, "hello", "hand_over", "and now", agent=Host(successor=successor)
+    )
+    situation.assert_booked({session: 1})
+    assert situation.labels(session) == {"host", "successor"}
+
+
+class Consent(AgentTask[bool]):
+    """Asks one question, on a model of its own or on the session's."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(instructions="Ask for consent.", **options)
+
+    async def on_enter(self) -> None:
+        """Ask, and be done."""
+        await self.session.generate_reply(user_input="#1# consent?")
+        self.complete(result=True)
+
+
+@sharing
+async def test_an_agent_task_in_a_tool(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A task that takes over inside a tool is a part of the call, under its own label."""
+    own = ScriptedLLM(plan=planned, model="consent-llm")
+    situation.keep(own)
+
+    async def work() -> None:
+        assert await Consent(**({} if shared else {"llm": own}))
+
+    session = await situation.observed(1, None, "work", "and now", agent=Host(work))
+    situation.assert_booked({session: 1})
+    assert situation.labels(session) == {"host", "consent"}
+
+
+class Transfer(WarmTransferTask):
+    """LiveKit's own transfer. The line to the person is scripted, as there is no SIP here."""
+
+    def __init__(self, talk: Callable[[AgentSession[Any]], Awaitable[None]]) -> None:
+        super().__init__(sip_call_to="sip:person@example.org", sip_trunk_id="none", hold_audio=None)
+        self._talk = talk
+
+    async def _originate_human_agent(self, **_where: Any) -> None:
+        """The person picks up."""
+
+    async def on_enter(self) -> None:
+        """Dial, brief the person, and come back to the caller."""
+        await super().on_enter()
+        session = self._human_agent_sess
+        assert session is not None
+        await self._talk(session)
+        self._set_result(ValueError("the person declines"))
+
+
+async def _transferred(situation: Situation, number: int, providers: Providers) -> str:
+    briefings: list[AgentSession[Any]] = []
+
+    async def brief(session: AgentSession[Any]) -> None:
+        call = Call(10 + number, session, session_io(session, 10 + number))
+        await call.turn("who is it?", audio_s=1.7)
+        await call.turn("put them through", audio_s=0.9)
+        briefings.append(session)
+
+    async def work() -> None:
+        with pytest.raises(ValueError, match="declines"):
+            await Transfer(brief)
+
+    session = await situation.observed(
+        number, providers, "hello", "work", "still there?", agent=Host(work)
+    )
+    (briefed,) = briefings
+    await briefed.aclose()  # `shutdown()` has begun it
+    return session
+
+
+@pytest.fixture
+def _no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put LiveKit's own mock where a transfer needs a room, and what would let it in."""
+    room = create_mock_room()
+    monkeypatch.setattr(rtc, "Room", lambda: room)
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "secret-of-a-test-that-calls-nobody")
+
+
+@pytest.mark.usefixtures("_no_line")
+async def test_a_warm_transfer(situation: Situation) -> None:
+    """The session in which LiveKit briefs a person belongs to the call that is transferred."""
+    session = await _transferred(situation, 1, Providers())
+    situation.assert_booked({session: (1, 11)})
+
+
+@pytest.mark.usefixtures("_no_line")
+async def test_warm_transfers_of_several_calls_at_once(situation: Situation) -> None:
+    """Each briefing belongs to its own call, though all of them share their providers."""
+    shared = Providers()
+    sessions = await together(*(_transferred(situation, n, shared) for n in (1, 2, 3)))
+    situation.assert_booked({sessions[n - 1]: (n, 10 + n) for n in (1, 2, 3)})

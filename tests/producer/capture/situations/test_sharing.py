@@ -1,0 +1,232 @@
+"""Sessions side by side, on providers of their own and on shared ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from livekit.agents import llm, stt, tts
+
+from tests.support.jobs import job
+from tests.support.scripted import BatchSTT, DiarizingSTT, Pieces, SentenceTTS
+from tests.support.situation import Providers, Situation, planned, together
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
+
+in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
+
+
+@in_jobs
+async def test_a_plain_call(situation: Situation, in_job: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A call alone in its process is booked with all that it used."""
+    session = await situation.observed(1, None, "hello", "again", in_job=in_job)
+    situation.assert_booked({session: 1})
+
+
+@in_jobs
+@pytest.mark.parametrize("calls", [2, 10])
+async def test_calls_at_once_on_shared_providers(
+    situation: Situation,
+    calls: int,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """However many calls share their providers, each is booked with what it used itself."""
+    shared = Providers()
+    numbers = range(1, calls + 1)
+    sessions = await together(
+        *(situation.observed(n, shared, "hello", "again", in_job=in_job) for n in numbers)
+    )
+    situation.assert_booked(dict(zip(sessions, numbers, strict=True)))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own providers", "shared providers"])
+@pytest.mark.parametrize("late", [False, True], ids=["attached before", "attached after its start"])
+@in_jobs
+async def test_a_second_session_of_one_task_attached_when_the_first_runs(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+    late: bool,  # noqa: FBT001 - same
+    shared: bool,  # noqa: FBT001 - same
+) -> None:
+    """An attachment marks its own session's start, not all that its task does later."""
+    providers = Providers()
+    with job("job-1") if in_job else contextlib.nullcontext():
+        first = situation.call(1, providers)
+        one = situation.attach(first, tenant="acme")
+        await first.start()
+        second = situation.call(2, providers if shared else None)
+        if late:
+            await second.start()
+        two = situation.attach(second, tenant="other")
+        if not late:
+            await second.start()
+        await first.turn()
+        await second.turn("a longer question", audio_s=2.4)
+        await second.close()
+        await first.close()
+    situation.assert_booked({one: 1, two: 2})
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own providers", "shared providers"])
+@in_jobs
+async def test_two_sessions_attached_by_one_task_before_either_starts(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+    shared: bool,  # noqa: FBT001 - same
+) -> None:
+    """The order of attaching and starting does not matter."""
+    providers = Providers()
+    with job("job-1") if in_job else contextlib.nullcontext():
+        first, second = (
+            situation.call(1, providers),
+            situation.call(2, providers if shared else None),
+        )
+        one, two = situation.attach(first), situation.attach(second)
+        await second.start()
+        await first.start()
+        await first.turn()
+        await second.turn("a longer question", audio_s=2.4)
+        await first.close()
+        await second.close()
+    situation.assert_booked({one: 1, two: 2})
+
+
+@pytest.mark.parametrize("order", ["observed first", "unobserved first", "attached when it runs"])
+@in_jobs
+async def test_an_unobserved_sibling_on_the_same_providers(
+    situation: Situation,
+    order: str,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session that nobody attached is not booked to its neighbour; its usage is counted apart."""
+    shared = Providers()
+    with job("job-1") if in_job else contextlib.nullcontext():
+        observed, sibling = situation.call(1, shared), situation.call(2, shared)
+        if order == "unobserved first":
+            await sibling.start()
+        if order == "attached when it runs":
+            await observed.start()
+        session = situation.attach(observed)
+        if order != "attached when it runs":
+            await observed.start()
+        if order != "unobserved first":
+            await sibling.start()
+        await observed.turn()
+        await sibling.turn("a longer question", audio_s=2.4)
+        await sibling.close()
+        await observed.close()
+    situation.assert_booked({session: 1})
+
+
+def fallback_llm(child: ScriptedLLM) -> Providers:
+    """Make a session's own adapter around a shared model."""
+    return Providers(llm=llm.FallbackAdapter([child]), behind=(child,))
+
+
+def fallback_stt(child: ScriptedSTT) -> Providers:
+    """Make a session's own adapter around a shared recogniser."""
+    return Providers(stt=stt.FallbackAdapter([child]), behind=(child,))
+
+
+def fallback_tts(child: ScriptedTTS) -> Providers:
+    """Make a session's own adapter around a shared voice."""
+    return Providers(tts=tts.FallbackAdapter([child]), behind=(child,))
+
+
+def adapted_tts(child: SentenceTTS) -> Providers:
+    """Make a session's own adapter that speaks sentence by sentence with a shared voice."""
+    return Providers(tts=tts.StreamAdapter(tts=child), behind=(child,))
+
+
+def adapted_stt(child: BatchSTT) -> Providers:
+    """Make a session's own adapter that feeds a shared recogniser piece by piece."""
+    return Providers(stt=stt.StreamAdapter(stt=child, vad=Pieces()), behind=(child,))
+
+
+def several_speakers(child: DiarizingSTT) -> Providers:
+    """Make a session's own adapter that tells speakers apart with a shared recogniser."""
+    return Providers(stt=stt.MultiSpeakerAdapter(stt=child), behind=(child,))
+
+
+def adapters_of_adapters(children: tuple[ScriptedLLM, BatchSTT, SentenceTTS]) -> Providers:
+    """Make a session's own adapters around adapters around shared providers."""
+    model, recogniser, voice = children
+    piecewise = stt.StreamAdapter(stt=recogniser, vad=Pieces())
+    sentences = tts.StreamAdapter(tts=voice)
+    return Providers(
+        llm=llm.FallbackAdapter([llm.FallbackAdapter([model])]),
+        stt=stt.FallbackAdapter([stt.FallbackAdapter([piecewise])]),
+        tts=tts.FallbackAdapter([tts.FallbackAdapter([sentences])]),
+        behind=children,
+    )
+
+
+ADAPTERS = [
+    pytest.param(fallback_llm, lambda: ScriptedLLM(plan=planned), id="llm fallback"),
+    pytest.param(fallback_stt, ScriptedSTT, id="stt fallback"),
+    pytest.param(fallback_tts, ScriptedTTS, id="tts fallback"),
+    pytest.param(adapted_tts, SentenceTTS, id="tts stream"),
+    pytest.param(adapted_stt, BatchSTT, id="stt stream"),
+    pytest.param(several_speakers, DiarizingSTT, id="stt speakers"),
+    pytest.param(
+        adapters_of_adapters,
+        lambda: (ScriptedLLM(plan=planned), BatchSTT(), SentenceTTS()),
+        id="adapters in adapters",
+    ),
+]
+
+
+@pytest.mark.parametrize(("adapter", "child"), ADAPTERS)
+async def test_an_adapter_for_each_call_around_one_shared_child(
+    situation: Situation, adapter: Callable[[Any], Providers], child: Callable[[], Any]
+) -> None:
+    """An adapter is looked through: the child that serves several calls decides nothing."""
+    shared = child()
+
+    async def run(number: int, audio_s: float) -> str:
+        with job(f"job-{number}"):
+            call = situation.call(number, adapter(shared))
+            session = situation.attach(call)
+            await call.start()
+            await call.turn(audio_s=audio_s)
+            await call.turn("again", audio_s=0.7)
+            await call.close()
+            return session
+
+    one, two = await together(run(1, 3.0), run(2, 5.0))
+    situation.assert_booked({one: 1, two: 2})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["attached before", "attached after its start"])
+@pytest.mark.parametrize(("adapter", "child"), ADAPTERS)
+async def test_adapters_around_one_shared_child_in_one_task(
+    situation: Situation,
+    adapter: Callable[[Any], Providers],
+    child: Callable[[], Any],
+    late: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The same, where one task attached both calls and no job tells them apart."""
+    shared = child()
+    first, second = situation.call(1, adapter(shared)), situation.call(2, adapter(shared))
+    one = situation.attach(first)
+    await first.start()
+    if late:
+        await second.start()
+    two = situation.attach(second)
+    if not late:
+        await second.start()
+    await first.turn(audio_s=3.0)
+    await second.turn("a longer question", audio_s=5.0)
+    await first.close()
+    await second.close()
+    situation.assert_booked({one: 1, two: 2})
+
+
+@pytest.mark.parametrize(("adapter", "child"), ADAPTERS)
+async def test_an_adapter_of_one_observed_call_alone(
+    situation: Situation, adapter: Callable[[Any], Providers], child: Callable[[], Any]
+) -> None:
+    """What an adapter's child reports and the adapter repeats is counted once."""
+    session = await situation.observed(1, adapter(child()), "hello", "again")
+    situation.assert_booked({session: 1})
