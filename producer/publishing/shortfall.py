@@ -36,7 +36,8 @@ _US: Final = 1_000_000
 class InNoSession(Struct, frozen=True, kw_only=True):
     """Usage events since the start of the process that are in no session's totals.
 
-    `usage` is what the `unattributed` ones used. What the `unmeasured` ones used is unknown.
+    `usage` is what the `unattributed` ones used. What the `unmeasured` ones used is unknown, in
+    whole or, where some amounts of an unattributed event could be read, in part.
     """
 
     unattributed: int = 0
@@ -70,11 +71,11 @@ class Shortfall:
         with self._reading:
             added = _removed(self._added)
             if added:
-                attempted = [self._count(usage) for usage in added if usage is not None]
-                counted = sum(attempted)
+                counted = [usage for usage in added if usage is not None and self._count(usage)]
+                unread = sum(bool(usage.unread) for usage in counted)
                 self._so_far = InNoSession(
-                    unattributed=self._so_far.unattributed + counted,
-                    unmeasured=self._so_far.unmeasured + len(added) - counted,
+                    unattributed=self._so_far.unattributed + len(counted),
+                    unmeasured=self._so_far.unmeasured + len(added) - len(counted) + unread,
                     usage=tuple(self._counts.totals()),
                 )
             return self._so_far

@@ -19,6 +19,7 @@ from tests.support.events import reading
 from tests.support.publishing import NO_SERVER, flushed, publishing
 from tests.support.waiting import until
 from voicecosts.producer.config import BufferLimits, ProducerConfig
+from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import MeterReading, ProducerReport
 from voicecosts.producer.publishing.publisher import Publisher
 
@@ -136,6 +137,27 @@ async def test_a_merge_is_reported_to_the_ledger(broker: Broker) -> None:
     assert reports
     assert reports[-1].dropped == publisher.buffer.dropped > 0
     assert reports[-1].producer_id == publisher.producer_id
+
+
+async def test_what_is_in_no_session_is_reported_while_calls_run(broker: Broker) -> None:
+    """Nothing has to end and nobody has to flush: the ledger hears of it, in amounts."""
+    await stream.declare(broker.url)
+    usage = Usage(
+        modality="llm", provider_raw="x", model="m", occurred_at=1, quantities={"requests": 1}
+    )
+    with publishing(broker.url) as publisher:
+        for count in (1, 2):
+            publisher.count_unattributed(usage)
+            publisher.count_unmeasured()
+            stats = publisher.stats()
+            assert (stats.unattributed, stats.unmeasured) == (count, count)
+            await until(lambda number=count: publisher.stats().published == number)
+        reports = await stream.events(broker.url)
+    assert [
+        (it.unattributed, it.unmeasured, [meter.totals.requests for meter in it.unattributed_usage])
+        for it in reports
+        if isinstance(it, ProducerReport)
+    ] == [(1, 1, [1]), (2, 2, [2])]
 
 
 async def test_a_message_over_max_payload_is_refused_once_and_does_not_block(

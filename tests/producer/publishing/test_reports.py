@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from voicecosts.producer.events import MeterTotals, Quantities
 from voicecosts.producer.outbox.own import OutboxState
 from voicecosts.producer.publishing import prometheus as metrics
 from voicecosts.producer.publishing.reports import ConnectionState, Reports, Stats
@@ -72,6 +73,30 @@ def test_a_loss_is_reported_once_with_running_totals() -> None:
     assert told.due(lossy, own_age_us=0, urgent=True) is None
 
 
+def test_what_is_in_no_session_is_reported_in_amounts() -> None:
+    """An event that was not measured is news, and so is one that no session caused."""
+    told = reports(Time())
+    usage = MeterTotals(
+        agent_label="unattributed",
+        modality="llm",
+        provider="openai",
+        model="gpt-4o",
+        totals=Quantities(requests=2),
+    )
+    for number, news in enumerate(
+        [
+            {"unmeasured": 1},
+            {"unmeasured": 1, "unattributed": 2, "unattributed_usage": (usage,)},
+        ],
+        1,
+    ):
+        report = told.due(replace(QUIET, **news), own_age_us=0, urgent=True)
+        assert report is not None
+        assert (report.number, report.unmeasured) == (number, 1)
+        assert report.unattributed_usage == list(news.get("unattributed_usage", ()))
+        assert told.due(replace(QUIET, **news), own_age_us=0, urgent=True) is None
+
+
 def test_reports_keep_a_pace_unless_it_is_urgent() -> None:
     """An outage does not fill the outbox with reports of itself."""
     time = Time()
@@ -132,6 +157,7 @@ def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
         QUIET,
         connection=ConnectionState.NOT_CONNECTED,
         waiting=4,
+        unmeasured=3,
         oldest_age_us=2_500_000,
         outbox_bytes=50,
     )
@@ -140,6 +166,7 @@ def test_counts_of_all_publishers_are_offered_to_prometheus() -> None:
     registry.register(metrics._Collector(lambda: both))  # type: ignore[arg-type,return-value]  # by their shapes
     value = registry.get_sample_value
     assert value("voicecosts_producer_captured_total") == 20
+    assert value("voicecosts_producer_unmeasured_total") == 3
     assert value("voicecosts_producer_waiting") == 4
     assert value("voicecosts_producer_outbox_bytes") == 50
     assert value("voicecosts_producer_oldest_age_seconds") == 2.5
