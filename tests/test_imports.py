@@ -95,6 +95,44 @@ def test_every_public_name_can_be_used() -> None:
         assert getattr(voicecosts, name).__name__ == name
 
 
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+from voicecosts import {name}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "extras"),
+    [
+        ("CostObserver", "livekit", "producer,agents"),
+        ("AgentPool", "livekit", "producer,agents"),
+        ("agent_config", "livekit", "producer,agents"),
+    ],
+)
+def test_a_public_name_without_its_packages_says_what_to_install(
+    name: str, missing: str, extras: str
+) -> None:
+    """A worker without LiveKit gets one sentence with the command, not the name of a module alone."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(missing=missing, name=name)],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1] == (
+        f"ImportError: voicecosts.{name} needs {missing}: pip install 'voicecosts[{extras}]'"
+    )
+    assert "ModuleNotFoundError" not in ran.stderr
+
+
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     """A misspelt name fails as it does in any module."""
     with pytest.raises(AttributeError, match="NoSuchName"):

