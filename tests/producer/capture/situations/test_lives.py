@@ -1,0 +1,247 @@
+"""Sessions that start again, start late, never start, and do something after their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+from livekit.agents import AgentSession
+
+from tests.support.jobs import job
+from tests.support.situation import (
+    Call,
+    Host,
+    Providers,
+    Situation,
+    ask,
+    together,
+)
+from tests.support.waiting import until
+from voicecosts.producer.capture.attribution import REMEMBERED
+from voicecosts.producer.demo.providers import ScriptedTTS
+from voicecosts.producer.process import PROCESS
+
+in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in a job", "without a job"])
+
+
+def numbered(call: Call, number: int) -> Call:
+    """Return the same session under another number: what it uses from here is counted apart."""
+    call.microphone._call = number
+    return Call(number, call.session, call.microphone)
+
+
+@in_jobs
+@pytest.mark.parametrize("again", [True, False], ids=["attached again", "not attached again"])
+async def test_a_session_that_starts_again_at_once(
+    situation: Situation,
+    again: bool,  # noqa: FBT001 - a parameter of the test
+    in_job: bool,  # noqa: FBT001 - same
+) -> None:
+    """Each start is a session of its own with an end of its own, whether attached again or not."""
+    with job("job-1") if in_job else contextlib.nullcontext():
+        first = situation.call(1)
+        situation.attach(first)
+        await first.run("hello", "again")
+        second = numbered(first, 2)
+        if again:
+            situation.attach(second)
+        await second.run("hello", "a longer question", "bye")
+        third = numbered(first, 3)
+        if again:
+            situation.attach(third)
+        await third.run()
+    one, two, three = situation.session_ids()
+    situation.assert_booked({one: 1, two: 2, three: 3})
+
+
+async def test_a_session_that_is_attached_again_after_its_start(situation: Situation) -> None:
+    """A late attachment of a second start counts what that start used, and nothing of the first."""
+    call = situation.call(1)
+    situation.attach(call)
+    await call.run("hello", "again")
+    second = numbered(call, 2)
+    await second.start()
+    await second.turn()
+    situation.attach(second)
+    await second.turn("a longer question")
+    await second.close()
+    one, two = situation.session_ids()
+    situation.assert_booked({one: 1, two: 2})
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["attached again", "not attached again"])
+async def test_a_session_that_starts_again_after_its_linger_in_a_busy_process(
+    situation: Situation,
+    again: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What the process has heard of others meanwhile brings nothing of the first start back."""
+    call, busy = situation.call(1), situation.call(9)
+    situation.attach(call)
+    others = situation.attach(busy)
+    await busy.start()
+    await call.run("hello", "again")
+    for attachment in list(PROCESS.attachments.values()):
+        if attachment.session is call.session:
+            attachment.detach()  # as its linger does
+    async with asyncio.TaskGroup() as group:
+        for _ in range(REMEMBERED + 10):
+            group.create_task(ask(busy.session.llm, 9, "x"))
+    second = numbered(call, 2)
+    if again:
+        situation.attach(second)
+    await second.run("hello", "a longer question", "bye")
+    await busy.close()
+    one, two = (each for each in situation.session_ids() if each != others)
+    situation.assert_booked({one: 1, others: 9, two: 2})
+
+
+@in_jobs
+async def test_a_summary_by_the_sessions_model_after_the_end(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A model that the session alone uses is listened to after the close: until the job's end."""
+    with job("job-1") if in_job else contextlib.nullcontext() as context:
+        call = situation.call(1)
+        session = situation.attach(call)
+
+        async def summarise() -> None:
+            if in_job:
+                await asyncio.sleep(1.3)  # longer than the linger of a session without a job
+            await ask(call.session.llm, 1, "a summary of the whole call")
+
+        if context is not None:
+            context.add_shutdown_callback(summarise)
+        await call.run("hello", "again")
+        if context is None:
+            await summarise()
+        else:
+            await asyncio.gather(*(each("over") for each in context._shutdown_callbacks))
+    situation.assert_booked({session: 1})
+
+
+async def test_a_summary_by_a_shared_model_after_the_end_of_two_calls(
+    situation: Situation,
+) -> None:
+    """In a job's shutdown callback the job tells whose summary it is."""
+    shared = Providers()
+
+    async def run(number: int) -> str:
+        with job(f"job-{number}") as context:
+            call = situation.call(number, shared)
+            session = situation.attach(call)
+
+            async def summarise() -> None:
+                await ask(shared.llm, number, "a summary of the whole call")
+
+            context.add_shutdown_callback(summarise)
+            await call.run("hello")
+            await asyncio.gather(*(each("over") for each in context._shutdown_callbacks))
+        return session
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+async def test_a_greeting_before_a_late_attachment(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What a session used in its start is caught up with, as a pool attaches it after that."""
+
+    async def greet(session: AgentSession[Any]) -> None:
+        await session.generate_reply(user_input="#1# say hello")
+
+    with job("job-1") if in_job else contextlib.nullcontext():
+        call = situation.call(1)
+        await call.start(Host(entering=greet))
+        await until(lambda: situation.billed(1).get("tts", {}).get("requests", 0) == 1)
+        session = situation.attach(call)
+        await call.turn()
+        await call.close()
+    situation.assert_booked({session: 1})
+
+
+async def test_greetings_before_late_attachments_on_shared_providers(situation: Situation) -> None:
+    """Of shared providers, each late session catches up with its own greeting."""
+    shared = Providers()
+
+    async def run(number: int) -> str:
+        async def greet(session: AgentSession[Any]) -> None:
+            await session.generate_reply(user_input=f"#{number}# say hello")
+
+        with job(f"job-{number}"):
+            call = situation.call(number, shared)
+            await call.start(Host(entering=greet))
+            await asyncio.sleep(0.01 * number)
+            session = situation.attach(call)
+            await call.turn()
+            await call.close()
+        return session
+
+    one, two, three = await together(run(1), run(2), run(3))
+    situation.assert_booked({one: 1, two: 2, three: 3})
+
+
+@in_jobs
+async def test_attaching_twice(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session that is attached before and after its start is one session."""
+    with job("job-1") if in_job else contextlib.nullcontext():
+        call = situation.call(1)
+        session = situation.attach(call)
+        assert situation.attach(call) == session
+        await call.start()
+        await call.turn()
+        assert situation.attach(call, "another", tenant="other") == session
+        await call.turn("again")
+        await call.close()
+    situation.assert_booked({session: 1})
+
+
+async def test_a_session_that_was_attached_and_never_started(situation: Situation) -> None:
+    """It takes nothing of the next session of its task, on the same providers or on others."""
+    shared = Providers()
+    never = situation.call(1, shared)
+    situation.attach(never)
+    call = situation.call(2, shared)
+    session = situation.attach(call)
+    await call.run("hello", "again")
+    situation.attach(situation.call(3, shared))
+    totals = situation.recorder.totals(session)
+    assert totals == situation.billed(2)
+    situation.assert_conserved()
+
+
+class Endless(ScriptedTTS):
+    """Says the beginning of a long speech, and then goes on without a sound."""
+
+    spoken = 0
+
+    def speak(self, emitter: Any, text: str) -> int:
+        """Speak, and halt when it was much."""
+        self.spoken += len(text)
+        self.pause_s = 3600.0 if self.spoken > 200 else 0.0
+        return super().speak(emitter, text)
+
+
+async def test_a_session_that_is_closed_in_mid_speech(situation: Situation) -> None:
+    """No more is booked than the providers received, and what they billed is measured."""
+    call = situation.call(1, Providers(tts=Endless(samples_per_character=160)))
+    session = situation.attach(call)
+    await call.start()
+    await call.turn()
+    measured = situation.billed(1)["tts"]["characters"]
+    call.session.say("#1# " + "one two three four five six. " * 40)
+    heard = call.session.output.audio
+    await until(lambda: call.session.agent_state == "speaking" and heard.played_s() > 0.2)
+    await call.close()
+    situation.assert_conserved(interrupted=True)
+    assert situation.recorder.totals(session)["tts"]["characters"] == measured
+    assert situation.recorder.totals(session)["stt"] == situation.billed(1)["stt"]
+    assert situation.recorder.totals(session)["llm"] == situation.billed(1)["llm"]
