@@ -53,16 +53,52 @@ GROUP BY modality, provider, model
 ORDER BY modality, provider, model
 """
 
-# What was known before a period began says nothing of it. A session whose end tells of unmeasured
-# usage is short, so the reports are enough here.
+# What was known before a period began says nothing of it. A producer's unmeasured events are counted
+# without those that a session's end says: that session is short.
 _LOST_SINCE: Final = """
-SELECT
-    (SELECT count(*) FROM dead_letters WHERE received_at >= ?)
-    + coalesce(sum(lost - coalesce(lost_before, 0)), 0)
-FROM (
+WITH producers AS (
     SELECT
-        max(unattributed + {unmeasured}) AS lost,
-        max(unattributed + {unmeasured}) FILTER (reported_at < ?) AS lost_before
+        producer_id,
+        max(unattributed) AS unattributed,
+        max(unattributed) FILTER (reported_at < $1) AS unattributed_before,
+        max(unmeasured) AS unmeasured,
+        max(unmeasured) FILTER (reported_at < $1) AS unmeasured_before
+    FROM producer_reports
+    GROUP BY producer_id
+),
+said AS (
+    SELECT producer_id, sum(e.unmeasured) AS unmeasured, sum(e.before) AS before
+    FROM (
+        SELECT
+            session_id, max(unmeasured) AS unmeasured,
+            max(unmeasured) FILTER (ended_at < $1) AS before
+        FROM session_ends
+        GROUP BY session_id
+        HAVING max(unmeasured) > 0
+    ) AS e
+    INNER JOIN session_starts USING (session_id)
+    GROUP BY producer_id
+),
+lost AS (
+    SELECT
+        unattributed - coalesce(unattributed_before, 0) AS unattributed,
+        greatest(coalesce(producers.unmeasured, 0) - coalesce(said.unmeasured, 0), 0) AS unmeasured,
+        greatest(coalesce(unmeasured_before, 0) - coalesce(said.before, 0), 0) AS before
+    FROM producers
+    LEFT JOIN said USING (producer_id)
+)
+SELECT
+    (SELECT count(*) FROM dead_letters WHERE received_at >= $1)
+    + coalesce(sum(unattributed + greatest(unmeasured - before, 0)), 0)
+FROM lost
+"""
+
+_LOST_SINCE_OF_OLDER: Final = """
+SELECT
+    (SELECT count(*) FROM dead_letters WHERE received_at >= $1)
+    + coalesce(sum(lost - coalesce(before, 0)), 0)
+FROM (
+    SELECT max(unattributed) AS lost, max(unattributed) FILTER (reported_at < $1) AS before
     FROM producer_reports
     GROUP BY producer_id
 )
@@ -101,10 +137,15 @@ def lost_since(connection: Connection, snapshot: Snapshot, since: datetime | Non
     Dropped events are not among them: a reading that was dropped is repaired, or its session is
     short.
     """
-    says_unmeasured = schema_of(connection, snapshot) >= FIRST_SCHEMA
-    statement = _LOST_SINCE.format(unmeasured="coalesce(unmeasured, 0)" if says_unmeasured else "0")
+    is_older = schema_of(connection, snapshot) < FIRST_SCHEMA
     moment = (since or BEFORE_ALL).replace(tzinfo=None)
-    [(events,)] = read(connection, snapshot.path, statement, [moment, moment], row=tuple[int])
+    [(events,)] = read(
+        connection,
+        snapshot.path,
+        _LOST_SINCE_OF_OLDER if is_older else _LOST_SINCE,
+        [moment],
+        row=tuple[int],
+    )
     return events
 
 

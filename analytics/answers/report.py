@@ -93,7 +93,7 @@ class Completeness(Struct, frozen=True, kw_only=True):
 
     `unattributed` counts usage events that no session is known to have caused, and
     `unattributed_usage` is what they used; `unmeasured` counts usage events that were heard and
-    could not be measured.
+    could not be measured, without those of a session whose end says it: that one is short.
     """
 
     unpriced: tuple[Unpriced, ...]

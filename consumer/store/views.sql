@@ -273,7 +273,7 @@ LEFT JOIN gaps USING (session_id);
 -- of them good.
 CREATE OR REPLACE MACRO completeness_at(moment, quiet) AS TABLE
 WITH ended AS (
-    SELECT *
+    SELECT * REPLACE (max(unmeasured) OVER (PARTITION BY session_id) AS unmeasured)
     FROM session_ends
     QUALIFY row_number() OVER (PARTITION BY session_id ORDER BY number DESC) = 1
 ),
@@ -336,7 +336,8 @@ SELECT
     CASE
         WHEN unsettled.state IS NULL THEN 0::DECIMAL(38, 9)
         ELSE unsettled.missing_at_most
-    END AS missing_at_most
+    END AS missing_at_most,
+    CASE WHEN e.session_id IS NOT NULL THEN coalesce(e.unmeasured, 0) END AS unmeasured
 FROM known
 LEFT JOIN used USING (session_id)
 LEFT JOIN session_starts AS s USING (session_id)
@@ -435,6 +436,18 @@ WITH producers AS (
         max(unmeasured) AS unmeasured
     FROM producer_reports
     GROUP BY producer_id
+),
+said AS (
+    -- the sessions whose end says it are short: they are not counted again
+    SELECT producer_id, sum(e.unmeasured) AS unmeasured
+    FROM (
+        SELECT session_id, max(unmeasured) AS unmeasured
+        FROM session_ends
+        GROUP BY session_id
+        HAVING max(unmeasured) > 0
+    ) AS e
+    INNER JOIN session_starts USING (session_id)
+    GROUP BY producer_id
 )
 SELECT
     (SELECT count(*) FROM dead_letters) AS dead_letters,
@@ -444,14 +457,7 @@ SELECT
     coalesce(sum(coalesced), 0)::BIGINT AS coalesced,
     coalesce(sum(dropped), 0)::BIGINT AS dropped,
     coalesce(sum(unattributed), 0)::BIGINT AS unattributed,
-    -- a session's own are among its producer's, but one of the two events may be missing
-    greatest(
-        coalesce(sum(unmeasured), 0),
-        (
-            SELECT coalesce(sum(unmeasured), 0)
-            FROM (
-                SELECT max(unmeasured) AS unmeasured FROM session_ends GROUP BY session_id
-            )
-        )
-    )::BIGINT AS unmeasured
-FROM producers;
+    coalesce(sum(greatest(producers.unmeasured - coalesce(said.unmeasured, 0), 0)), 0)::BIGINT
+        AS unmeasured
+FROM producers
+LEFT JOIN said USING (producer_id);

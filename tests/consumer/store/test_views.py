@@ -68,7 +68,7 @@ CONTRACT: Final = {
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, state VARCHAR,
         cause VARCHAR, last_seen_at TIMESTAMP, ended_at TIMESTAMP, readings_made BIGINT,
         readings_arrived BIGINT, readings_coalesced BIGINT, cost DECIMAL(38,9),
-        missing_at_most DECIMAL(38,9)
+        missing_at_most DECIMAL(38,9), unmeasured BIGINT
     """,
     "losses": """
         dead_letters BIGINT, unpriced_rows BIGINT, producers BIGINT, captured BIGINT,
@@ -236,16 +236,28 @@ def test_unattributed_usage_has_every_quantity(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reported", "of_sessions", "unmeasured"), [(3, (1, 1), 3), (1, (1, 1), 2), (0, (2, 0), 2)]
+    ("reported", "of_sessions", "outside"),
+    [(3, (1, 1), 1), (2, (1, 1), 0), (1, (1, 1), 0), (0, (2, 0), 0), (2, (0, 0), 2)],
 )
 def test_unmeasured_usage_is_counted_once(
-    tmp_path: Path, reported: int, of_sessions: tuple[int, int], unmeasured: int
+    tmp_path: Path, reported: int, of_sessions: tuple[int, int], outside: int
 ) -> None:
-    """A producer's count holds that of its sessions; where its report is missing, the ends tell."""
-    ends = [ended(1, of=of, unmeasured=count) for of, count in enumerate(of_sessions, 1)]
+    """A producer counts that of its sessions too; the losses are what no session's end says."""
+    both = enumerate(of_sessions, 1)
+    ends = [event for of, n in both for event in (started(of), ended(1, of=of, unmeasured=n))]
     said = answers(
         tmp_path,
         message(1, *ends, *([report(1, unmeasured=reported)] if reported else [])),
-        ask="SELECT unmeasured FROM losses",
+        message(2, report(1, producer_id="worker-2", unmeasured=5)),
+        ask="SELECT unmeasured, (SELECT list(unmeasured ORDER BY session_id) FROM completeness) "
+        "FROM losses",
     )
-    assert said == [(unmeasured,)]
+    assert said == [(outside + 5, list(of_sessions))]
+
+
+def test_unmeasured_usage_of_a_call_that_has_no_end_is_a_loss(tmp_path: Path) -> None:
+    """Nothing else says it, so long as its end has not come."""
+    ask = "SELECT unmeasured FROM losses"
+    before = [message(1, started(), reading(1), report(1, unmeasured=1))]
+    assert answers(tmp_path, *before, ask=ask) == [(1,)]
+    assert answers(tmp_path, message(2, ended(2, unmeasured=1), number=2), ask=ask) == [(0,)]
