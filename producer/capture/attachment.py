@@ -110,7 +110,7 @@ class Attachment:
     @property
     def is_running(self) -> bool:
         """Whether the session was started, and its close is still to come."""
-        return is_started(self.session) and not self.closed.is_set()
+        return (self._has_run or is_started(self.session)) and not self.closed.is_set()
 
     def open(self) -> None:
         """Publish the start and begin to listen."""
