@@ -53,16 +53,6 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def are(count: int) -> str:
-    """Return the verb that follows a count."""
-    return "is" if count == 1 else "are"
-
-
-def it(count: int) -> str:
-    """Return the pronoun that stands for what was counted."""
-    return "it" if count == 1 else "they"
-
-
 def share(part: Decimal | int, whole: Decimal | int) -> str:
     """Return a part in percent; a small part is never `0.0 %`, a large one never `100.0 %`."""
     if part == whole:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.report import Unattributed
 from voicecosts.analytics.answers.states import BEFORE_ALL, schema_of
-from voicecosts.analytics.numbers import are, counted, it, seconds
+from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -155,15 +155,15 @@ def say_losses(missing: Completeness) -> list[str]:
     if missing.dead_letters:
         said.append(
             f"{counted(missing.dead_letters, 'event')} could not be booked and "
-            f"{are(missing.dead_letters)} in no row; to see why, in Python: "
+            f"{_are(missing.dead_letters)} in no row; to see why, in Python: "
             'voicecosts.connect().sql("FROM dead_letters")'
         )
     if missing.unattributed:
         said.append(_say_unattributed(missing))
     if missing.unmeasured:
         said.append(
-            f"{counted(missing.unmeasured, 'usage event')} could not be measured, so what "
-            f"{it(missing.unmeasured)} used is in no row; the log of the worker says why"
+            f"not in these costs: what {counted(missing.unmeasured, 'usage event')} used that "
+            "could not be measured; the log of the worker says why"
         )
     if missing.dropped:
         said.append(
@@ -204,11 +204,11 @@ def _say_unattributed(missing: Completeness) -> str:
     ]
     others = len(missing.unattributed_usage) - len(named)
     if others:
-        named.append(f"and {counted(others, 'more model')}")
+        named.append(f"{counted(others, 'more model')} in the view `unattributed`")
     what = f" ({'; '.join(named)})" if named else ""
     return (
-        f"not attributed to any call: {counted(missing.unattributed, 'usage event')}{what}; "
-        f"{it(missing.unattributed)} {are(missing.unattributed)} in no row"
+        f"not in these costs: {counted(missing.unattributed, 'usage event')} that could not be "
+        f"attributed to a call{what}; the log of the worker says how to avoid it"
     )
 
 
@@ -227,3 +227,7 @@ def _amounts(used: Unattributed) -> str:
     amounts += [f"{seconds(used.audio_seconds)} s of audio"] if used.audio_seconds else []
     amounts += [f"{seconds(used.session_seconds)} s connected"] if used.session_seconds else []
     return ", ".join(amounts) or "nothing"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

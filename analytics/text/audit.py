@@ -6,6 +6,7 @@ may be missing by an unknown amount is `unknown` in the table and null in JSON, 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
@@ -23,13 +24,14 @@ from voicecosts.analytics.text.plain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from voicecosts.analytics.answers.audit import Audit
 
 _UNKNOWN: Final = "unknown"
 _UNPRICED: Final = "unpriced"
+_BECAUSE: Final = "because"
 
 CAUSES: Final[dict[str, str]] = {
     "producer_dropped": "its worker dropped readings",
@@ -71,7 +73,7 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
             ),
             Column("last seen", [_seen(it, now) for it in audit.sessions]),
             Column("readings", [_readings(it) for it in audit.sessions]),
-            Column("because", [_because(it) for it in audit.sessions]),
+            Column(_BECAUSE, [_because(it) for it in audit.sessions]),
         ]
         numbers, left_out = fit(names, numbers, width)
         text += ["", *lines(names, numbers, width=width)]
@@ -127,11 +129,24 @@ def _readings(session: Audited) -> str:
 
 
 def _because(session: Audited) -> str:
+    return ", ".join(_causes(session))
+
+
+def _say_causes(sessions: Sequence[Audited]) -> Iterator[str]:
+    """Yield why the calls are listed, where the table has no room to say it of each."""
+    causes = Counter(cause for session in sessions for cause in _causes(session))
+    if causes:
+        said = (f"{cause} ({counted(count, 'call')})" for cause, count in causes.most_common())
+        yield f"because: {', '.join(said)}"
+
+
+def _causes(session: Audited) -> list[str]:
     causes = session.cause.split(", ") if session.cause else []
     endless = session.state in NOT_WHOLE and session.readings_made is None
-    return ", ".join(
-        [*(["it has no end"] if endless else []), *(CAUSES.get(cause, cause) for cause in causes)]
-    )
+    return [
+        *(["it has no end"] if endless else []),
+        *(CAUSES.get(cause, cause) for cause in causes),
+    ]
 
 
 def _shown(name: str | None) -> str:
@@ -148,4 +163,6 @@ def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:
     if len(audit.sessions) < audit.listed:
         yield f"{len(audit.sessions):,} of {counted(audit.listed, 'session')} shown (--top)"
     yield from say_left_out(left_out)
+    if _BECAUSE in left_out:
+        yield from _say_causes(audit.sessions)
     yield fresh(audit.as_of, now)

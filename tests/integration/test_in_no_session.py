@@ -151,9 +151,9 @@ async def test_unattributed_usage_is_told_in_amounts_and_fails_a_strict_audit(
     await worker.stop()
     bill = books(worker.model)["llm"][0]
     said = (
-        "not attributed to any call: 1 usage event (openai/gpt-4o llm: 1 request, "
-        f"{bill['input_tokens']:,} input tokens, {bill['output_tokens']:,} output tokens); "
-        "it is in no row"
+        "not in these costs: 1 usage event that could not be attributed to a call (openai/gpt-4o "
+        f"llm: 1 request, {bill['input_tokens']:,} input tokens, {bill['output_tokens']:,} output "
+        "tokens); the log of the worker says how to avoid it"
     )
     for command in ("query", "audit"):
         assert said in (await asked(worker.home, command))["warnings"]

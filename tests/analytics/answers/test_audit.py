@@ -154,6 +154,7 @@ def test_the_table_fits_and_explains(real: Path) -> None:
     narrow = as_table(found, now=NOW, width=80)
     assert max(map(cell_len, narrow.splitlines())) <= 80
     assert "columns that do not fit: " in narrow
+    assert "because: it has no end (2 calls), a total ran backwards (1 call)" in narrow
 
 
 def test_the_table_is_what_it_was(tmp_path: Path) -> None:

@@ -85,7 +85,10 @@ def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:
             "2 events could not be booked and are in no row; to see why, in Python: "
             'voicecosts.connect().sql("FROM dead_letters")'
         ),
-        "not attributed to any call: 1 usage event; it is in no row",
+        (
+            "not in these costs: 1 usage event that could not be attributed to a call; the log of "
+            "the worker says how to avoid it"
+        ),
         (
             "workers lost 7 events (no room, damage, or accepted by no server): only a later reading "
             "of the same meter, or the session's end, makes up for a lost reading"

@@ -1,0 +1,157 @@
+"""What is in no row of the ledger: its amounts, its sentences, and since when it is known."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.support.events import ended, final, message, reading, report, session_id, started
+from tests.support.oracle import rate
+from tests.support.sample_ledger import NOW, write_snapshot
+from voicecosts import query
+from voicecosts.analytics.answers.audit import audit
+from voicecosts.analytics.answers.report import Unattributed
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import Event, MeterTotals
+
+DAY_US = 86_400_000_000
+FIRST_DAY = 1_795_000_000_000_000  # 2026-11-18
+
+
+def booked(folder: Path, *events: Event) -> Path:
+    """Return the data directory of a ledger that holds these events and a complete call."""
+    call = (started(9), reading(1, of=9, input_tokens=1), ended(2, final(input_tokens=1), of=9))
+    with Ledger.open(folder, rate, embedded=True) as ledger:
+        ledger.apply([message(1, *call, *events)])
+    return folder
+
+
+def used(
+    model: str, modality: str = "llm", provider: str = "openai", **amounts: int
+) -> MeterTotals:
+    """Return what a model used for nobody."""
+    return final(
+        agent_label="unattributed", modality=modality, provider=provider, model=model, **amounts
+    )
+
+
+def test_amounts_of_all_workers_are_added_up_by_model(tmp_path: Path) -> None:
+    """A model is named once, however many processes used it; a second is a second, not a token."""
+    folder = booked(
+        tmp_path,
+        report(1, unattributed=1, unattributed_usage=[used("gpt-4o", requests=9)]),
+        report(
+            2,
+            unattributed=3,
+            unattributed_usage=[
+                used("gpt-4o", requests=2, input_tokens=1200, cache_read_input_tokens=1000),
+                used("nova-3", "stt", "deepgram", audio_us=12_500_001),
+            ],
+        ),
+        report(
+            1,
+            producer_id="worker-2",
+            unattributed=1,
+            unattributed_usage=[used("gpt-4o", requests=1, output_tokens=40)],
+        ),
+    )
+    missing = query(data_dir=folder).completeness
+    nothing = {"requests": 0, "input_tokens": 0, "output_tokens": 0, "characters": 0}
+    seconds = {"audio_seconds": Decimal(0), "session_seconds": Decimal(0)}
+    llm = {"requests": 3, "input_tokens": 1200, "output_tokens": 40, "characters": 0, **seconds}
+    stt = {**nothing, **seconds, "audio_seconds": Decimal("12.500001")}
+    assert missing.unattributed == 4
+    assert missing.unattributed_usage == (
+        Unattributed(modality="llm", provider="openai", model="gpt-4o", **llm),  # type: ignore[arg-type]  # by their names
+        Unattributed(modality="stt", provider="deepgram", model="nova-3", **stt),  # type: ignore[arg-type]  # same
+    )
+    assert query(data_dir=folder).warnings == (
+        (
+            "not in these costs: 4 usage events that could not be attributed to a call "
+            "(openai/gpt-4o llm: 3 requests, 1,200 input tokens, 40 output tokens; deepgram/nova-3 "
+            "stt: 12.5 s of audio); the log of the worker says how to avoid it"
+        ),
+    )
+
+
+def test_many_models_do_not_fill_the_screen(tmp_path: Path) -> None:
+    """Three are named, and where the others are is said."""
+    usage = [used(f"model-{number}", requests=1) for number in range(5)]
+    [said] = query(
+        data_dir=booked(tmp_path, report(1, unattributed=5, unattributed_usage=usage))
+    ).warnings
+    assert "openai/model-2 llm: 1 request; 2 more models in the view `unattributed`)" in said
+
+
+def test_what_could_not_be_measured_is_said_without_an_amount(tmp_path: Path) -> None:
+    """Nobody knows what it used; a call that says it itself is not told of twice."""
+    folder = booked(
+        tmp_path,
+        started(1),
+        ended(1, unmeasured=1),
+        report(1, unmeasured=3),
+    )
+    assert query(data_dir=folder).completeness.unmeasured == 2
+    assert query(data_dir=folder).warnings == (
+        (
+            "the numbers may lack something: 1 call is short (how much is unknown); `costs audit` "
+            "names them"
+        ),
+        (
+            "not in these costs: what 2 usage events used that could not be measured; the log of "
+            "the worker says why"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("since", "lost"), [(None, 7), ("2026-11-19", 4), ("2026-11-20", 1), ("2026-11-22", 0)]
+)
+def test_what_was_known_before_a_period_is_not_lost_in_it(
+    tmp_path: Path, since: str | None, lost: int
+) -> None:
+    """Running totals are differences between moments, so a nightly audit fails once for a loss."""
+    days = [
+        report(
+            number,
+            unattributed=unattributed,
+            unmeasured=unmeasured,
+            reported_at=FIRST_DAY + (number - 1) * DAY_US,
+        )
+        for number, (unattributed, unmeasured) in enumerate([(2, 1), (4, 2), (4, 3)], 1)
+    ]
+    found = audit(since=since, data_dir=booked(tmp_path, *days))
+    assert found.lost == lost
+
+
+def test_a_call_that_says_it_itself_is_not_lost_as_well(tmp_path: Path) -> None:
+    """It is short, which fails a strict audit of the calls that it is among, and of no others."""
+    folder = booked(
+        tmp_path,
+        started(1, tenant="acme"),
+        ended(1, unmeasured=2, tenant="acme"),
+        started(2, tenant="globex"),
+        reading(1, of=2, tenant="globex"),
+        ended(2, final(requests=1), of=2, tenant="globex"),
+        report(1, unmeasured=2),
+    )
+    everything, globex = (audit(where=where, data_dir=folder) for where in ((), "tenant=globex"))
+    assert (everything.faulty, everything.lost) == (1, 0)
+    assert str(everything.sessions[0].session) == session_id(1)
+    assert (globex.faulty, globex.lost) == (0, 0)
+
+
+def test_a_snapshot_of_an_older_version_says_nothing_of_it(tmp_path: Path) -> None:
+    """It is read, with its counts, and what it cannot say is unknown and not zero."""
+    path = write_snapshot(tmp_path / "old.duckdb", reports=[("worker-1", 1, 0, 3)], dead_letters=1)
+    with duckdb.connect(path) as old:
+        old.execute("DROP VIEW unattributed; DROP VIEW losses")
+        old.execute("ALTER TABLE producer_reports DROP COLUMN unmeasured")
+        old.execute("ALTER TABLE producer_reports DROP COLUMN unattributed_usage")
+        old.execute("UPDATE schema_migrations SET version = 2")
+    missing = query(data_dir=path, now=NOW).completeness
+    assert (missing.unattributed, missing.unattributed_usage, missing.unmeasured) == (3, (), None)
+    assert audit(data_dir=path, now=NOW).lost == 4
