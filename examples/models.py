@@ -1,6 +1,6 @@
 """The models of the examples: LiveKit Inference by its names, in a worker of yours three strings.
 
-With EXAMPLES_OFFLINE=1 scripted models stand in for them, so that an example needs no key.
+The keys of the LIVEKIT_ variables pay for them. With EXAMPLES_OFFLINE=1 scripted models stand in.
 """
 
 from __future__ import annotations

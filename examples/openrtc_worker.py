@@ -1,7 +1,12 @@
 """A worker on OpenRTC with one observer added; everything else is as without it.
 
-Start it as any other: `pip install openrtc`, then `python examples/openrtc_worker.py dev`, with
-COSTS_SERVERS as `costs up` prints it.
+    pip install 'openrtc[livekit]' 'voicecosts[producer]'
+    export LIVEKIT_URL=wss://… LIVEKIT_API_KEY=… LIVEKIT_API_SECRET=…
+    export COSTS_SERVERS=nats://…   # as `costs up` prints it; without it readings wait on this host
+    python -m livekit.agents download-files   # once: the turn detector's model
+    python examples/openrtc_worker.py start
+
+`costs query --by tenant` then says what its calls cost.
 """
 
 from __future__ import annotations

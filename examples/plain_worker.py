@@ -1,7 +1,11 @@
 """A plain LiveKit worker. Two lines make it say what its calls cost.
 
-Start it as any other: `python examples/plain_worker.py dev`. It publishes to the NATS server that
-COSTS_SERVERS names; `costs up` starts one and prints its address.
+    pip install 'voicecosts[producer,agents]'
+    export LIVEKIT_URL=wss://… LIVEKIT_API_KEY=… LIVEKIT_API_SECRET=…
+    export COSTS_SERVERS=nats://…   # as `costs up` prints it; without it readings wait on this host
+    python examples/plain_worker.py start
+
+`costs query --by tenant` then says what its calls cost.
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
 """Three agents in one worker: each call is routed to one of them, and its cost to that one.
 
-Start it as any other worker: `python examples/pool_worker.py dev`, with COSTS_SERVERS as `costs up`
-prints it. A call reaches the agent that its dispatch names, by {"agent": "support"} in the metadata
-of the job or the room, or the one whose name its room's name begins with: support-4711. Any other
-call reaches the first one. `costs agents route --agents-dir examples/agents --room support-4711`
-says which.
+    pip install 'voicecosts[producer,agents]'
+    export LIVEKIT_URL=wss://… LIVEKIT_API_KEY=… LIVEKIT_API_SECRET=…
+    export COSTS_SERVERS=nats://…   # as `costs up` prints it; without it readings wait on this host
+    python examples/pool_worker.py start
+
+A call reaches the agent that its dispatch names, by {"agent": "support"} in the metadata of the job
+or the room, or the one whose name its room's name begins with: support-4711. Any other call reaches
+the first one. This says which:
+
+    costs agents route --agents-dir examples/agents --room support-4711
 """
 
 from __future__ import annotations

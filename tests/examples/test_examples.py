@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import itertools
 import os
+import shlex
 import sys
 from collections.abc import AsyncIterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from livekit.agents import AgentServer
+from livekit.agents.cli import _legacy
+from packaging.requirements import Requirement
 
 from tests.support import stream
 from tests.support.broker import Broker
@@ -107,6 +114,68 @@ async def test_the_example_meters_its_calls(
     assert "Traceback" not in text
     if name != "plain_worker":
         assert text.count("Resolved agent") == len(calls)
+
+
+WORKERS = ["plain_worker", "pool_worker", "openrtc_worker"]
+
+
+def told(name: str) -> list[str]:
+    """Return the commands that an example's first lines tell to type."""
+    documented = ast.get_docstring(ast.parse((ROOT / "examples" / f"{name}.py").read_text())) or ""
+    return [line.strip().partition("  #")[0] for line in documented.splitlines() if line[:1] == " "]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_example_tells_all_that_it_needs(name: str) -> None:
+    """What to install, what to set, and a command that LiveKit does not call deprecated."""
+    commands = told(name)
+    exported = " ".join(line for line in commands if line.startswith("export "))
+    for variable in ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "COSTS_SERVERS"):
+        assert f"{variable}=" in exported
+    assert f"python examples/{name}.py start" in commands
+    for command in commands:
+        words = command.split()
+        if words[0] == "python" and words[1] != "-m":
+            assert (ROOT / words[1]).is_file()
+            assert not is_deprecated(words[2])
+        for option, value in itertools.pairwise(words):
+            assert option != "--agents-dir" or (ROOT / value).is_dir()
+
+
+def is_deprecated(command: str) -> bool:
+    """Whether LiveKit's own help says that a command of a worker is deprecated."""
+    commands = _legacy._build_cli(AgentServer()).registered_commands
+    (found,) = (it.callback for it in commands if it.callback and it.callback.__name__ == command)
+    return "deprecated" in str(found.__doc__).lower()
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_example_installs_what_it_imports(name: str) -> None:
+    """The packages that an example tells to install bring every package that it imports."""
+    (installed,) = (shlex.split(line)[2:] for line in told(name) if line.startswith("pip install"))
+    brought = set().union(*map(requirements, installed))
+    tree = ast.parse((ROOT / "examples" / f"{name}.py").read_text())
+    imported = {
+        it.module.partition(".")[0]
+        for it in ast.walk(tree)
+        if isinstance(it, ast.ImportFrom) and it.module
+    }
+    needed = {"livekit": "livekit-agents", "openrtc": "openrtc", "voicecosts": "voicecosts"}
+    assert {needed[module] for module in imported & set(needed)} <= brought
+    assert "nats-py" in brought
+
+
+def requirements(wanted: str) -> set[str]:
+    """Return the distributions that a requirement with its extras installs, one level deep."""
+    requirement = Requirement(wanted)
+    found = {requirement.name}
+    for line in metadata.requires(requirement.name) or ():
+        each = Requirement(line)
+        if each.marker is None or any(
+            each.marker.evaluate({"extra": extra}) for extra in requirement.extras
+        ):
+            found.add(each.name)
+    return found
 
 
 def test_the_examples_agents_are_what_the_command_lists(tmp_path: Path) -> None:
