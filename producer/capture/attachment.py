@@ -21,12 +21,15 @@ from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.listener import listener, report_failure
 from voicecosts.producer.capture.meters import Meters
+from voicecosts.producer.capture.requests import watch
 from voicecosts.producer.capture.tap import Tap
 from voicecosts.producer.capture.usage import UnknownMetricsError, usage_of
 from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import Event, now_us
 
 logger = logging.getLogger(__name__)
+
+watch()  # on import: OpenRTC attaches a session when its first speech may be under way
 
 _REPORTED_WITHIN_S: Final = 1.0
 """How long after a speech its usage may still be reported."""
@@ -117,6 +120,8 @@ class Attachment:
         self._has_run = is_started(self.session)
         self._outlet.put(self.meters.started())
         self._tap.open()
+        if self._has_run:
+            self._catch_up_with_speeches()
         self.session.on("speech_created", self._on_speech)
         self.session.on("close", self._on_close)
         self.session.on("agent_state_changed", self._on_state)
@@ -175,7 +180,7 @@ class Attachment:
         try:
             usage = usage_of(metrics, now_us=now_us(), speech_id=speech_id)
             if usage is not None:
-                self._estimates.measured(usage)
+                self._estimates.measured(usage, label)
                 self._outlet.put(self.meters.add(usage, label))
                 if usage.unread:
                     self._count_unread(usage)
@@ -232,17 +237,17 @@ class Attachment:
             return
         self._has_run = True
         handle = event.speech_handle
-        self._estimates.created(handle.id, self._tap.label())
+        self._estimates.created(handle, self._tap.label())
         handle.add_done_callback(listener(self._speech_done))
 
+    def _catch_up_with_speeches(self) -> None:
+        """Follow the speeches that were created between the session's start and this attachment."""
+        for event in list(getattr(self.session, "_recorded_events", ())):
+            if event.type == "speech_created":
+                self._on_speech(event)
+
     def _speech_done(self, handle: Any) -> None:
-        if not handle.interrupted:
-            self._estimates.finished(handle.id)
-            return
-        spoken = "".join(_text(item) for item in handle.chat_items)
-        tts = self._tap.voice() if self.session.output.audio is not None else None
-        self._estimates.interrupted(handle.id, spoken=spoken, tts=tts)
-        if not self.finalised:
+        if self._estimates.finished(handle.id):
             asyncio.get_running_loop().call_later(
                 _REPORTED_WITHIN_S, self._book_unreported, handle.id
             )
@@ -256,9 +261,3 @@ class Attachment:
         self.closed.set()
         if self.job is None:
             self.detach_later(LINGER_S)
-
-
-def _text(item: Any) -> str:
-    if getattr(item, "type", "") == "message" and getattr(item, "role", "") == "assistant":
-        return item.text_content or ""
-    return ""

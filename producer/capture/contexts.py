@@ -35,10 +35,15 @@ def activity() -> Any:
     return _ACTIVITY.get(None) if _ACTIVITY is not None else None  # type: ignore[redundant-expr]  # None in another version
 
 
+def speech() -> Any:
+    """Return the handle of the speech that this code works for, `None` outside of every speech."""
+    return _SPEECH.get(None) if _SPEECH is not None else None  # type: ignore[redundant-expr]  # None in another version
+
+
 def speech_id() -> str:
     """Return the id of the speech that this code works for, "" outside of every speech."""
-    speech = _SPEECH.get(None) if _SPEECH is not None else None  # type: ignore[redundant-expr]  # None in another version
-    return "" if speech is None else speech.id
+    handle = speech()
+    return "" if handle is None else str(handle.id)
 
 
 def recognising() -> AgentSession[Any] | None:

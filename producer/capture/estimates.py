@@ -1,107 +1,108 @@
 """What LiveKit does not report: requests that were cut off before their provider reported usage.
 
-A speech that is interrupted while its audio is still being made emits no TTS metrics, and an LLM
-request that is cut off reports zero tokens; the provider bills both. The amounts here are lower
-bounds and go to meters of their own, marked as estimated, never mixed with what was measured.
+A voice that is interrupted while it still makes audio reports no characters, and a language model
+that is cut off reports no tokens; the provider bills both. The amounts here are lower bounds:
+what was measured and what is estimated never exceed what the provider received. They go to meters
+of their own, marked as estimated (`docs/decisions/0007-what-an-estimate-may-claim.md`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from voicecosts.producer.counts import UNKNOWN, Usage
+from voicecosts.producer.capture import contexts, requests
+from voicecosts.producer.capture.requests import Prompt, WholeText
+from voicecosts.producer.counts import Usage
 
-_CHARACTERS_PER_TOKEN: Final = 4
 _REMEMBERED: Final = 256
+"""Open speeches that a session remembers."""
+
+_MEASURED: Final = 8
+"""Measured prompts that a session remembers."""
 
 Book = Callable[[Usage, str], None]
 """Counts estimated usage under an agent label."""
 
 
 class _Speech(Struct):
+    handle: Any
     label: str
-    spoken: str | None = None  # None until it is known to have been interrupted
-    voice: tuple[str, str] | None = None  # (provider, model) that spoke it
-    characters: int = 0
-    cut_off: Usage | None = None
+    # (provider, model) → characters that metrics named and no request that is known reported
+    unplaced: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class _Measured(Struct, frozen=True):
+    prompt: Prompt
+    provider: str
+    model: str
+    tokens: int
 
 
 class Estimates:
-    """Follows the speeches of one session from their creation until what they used is known."""
+    """Follows the requests of one session until it is known what they used. On its thread."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._speeches: dict[str, _Speech] = {}
-        self._prompt_tokens = 0
+        self._measured: deque[_Measured] = deque(maxlen=_MEASURED)
 
-    def created(self, speech_id: str, label: str) -> None:
+    def created(self, handle: Any, label: str) -> None:
         """A speech begins."""
-        self._speeches[speech_id] = _Speech(label=label)
+        self._speeches[handle.id] = _Speech(handle, label)
         if len(self._speeches) > _REMEMBERED:
-            self._speeches.pop(next(iter(self._speeches)))
+            self._drop(next(iter(self._speeches)))
 
-    def measured(self, usage: Usage) -> None:
-        """Usage was reported: what is measured is not estimated."""
-        detail = usage.detail
-        speech = self._speeches.get(detail.speech_id) if detail is not None else None
-        prompt = usage.quantities.get("input_tokens", 0)
-        if usage.modality == "llm" and prompt:
-            self._prompt_tokens = prompt
-        if speech is None or detail is None:
-            return
+    def measured(self, usage: Usage, label: str) -> None:
+        """Usage was reported, in the context of the request that it is of."""
         if usage.modality == "tts":
-            speech.characters += usage.quantities.get("characters", 0)
-        elif usage.modality == "llm" and detail.cancelled and not prompt:
-            speech.cut_off = usage
+            self._voice_measured(usage)
+        elif usage.modality == "llm":
+            prompt = requests.reporting()
+            if isinstance(prompt, Prompt) and prompt.label and not prompt.is_reported:
+                prompt.is_reported = True
+                if not prompt.is_adapter:
+                    self._prompt_measured(prompt, usage, label)
 
-    def finished(self, speech_id: str) -> None:
-        """A speech was spoken to its end: all of it is reported."""
-        self._speeches.pop(speech_id, None)
+    def finished(self, speech_id: str) -> bool:
+        """A speech is over. Return whether a voice of it may have been cut off."""
+        speech = self._speeches.get(speech_id)
+        if speech is None:
+            return False
+        if any(voice.unreported() != 0 for voice in requests.voices_of(speech.handle)):
+            return True
+        self._drop(speech_id)
+        return False
 
-    def interrupted(self, speech_id: str, *, spoken: str, tts: Any) -> None:
-        """A speech was interrupted after `spoken`, by the voice `tts` if there was one."""
+    def book_unreported(self, speech_id: str, *, now_us: int) -> None:
+        """Count what the voices of a speech took and did not report; forget the speech.
+
+        A speech of which a voice still goes on stays open, and so does what it used.
+        """
         speech = self._speeches.get(speech_id)
         if speech is None:
             return
-        speech.spoken = spoken
-        if tts is not None:
-            speech.voice = (getattr(tts, "provider", ""), getattr(tts, "model", "") or UNKNOWN)
-
-    def book_unreported(self, speech_id: str, *, now_us: int) -> None:
-        """Count what an interrupted speech used and no metrics reported; forget the speech."""
-        speech = self._speeches.pop(speech_id, None)
-        if speech is None or speech.spoken is None:
+        voices = requests.voices_of(speech.handle)
+        if not speech.handle.done() or any(voice.unreported() is None for voice in voices):
             return
-        unreported = len(speech.spoken) - speech.characters
-        if speech.voice is not None and unreported > 0:
-            self._book(
-                Usage(
-                    modality="tts",
-                    provider_raw=speech.voice[0],
-                    model=speech.voice[1],
-                    occurred_at=now_us,
-                    quantities={"characters": unreported},
-                ),
-                speech.label,
-            )
-        cut_off = speech.cut_off
-        if cut_off is not None:
-            tokens = {
-                "input_tokens": self._prompt_tokens,
-                "output_tokens": -(-len(speech.spoken) // _CHARACTERS_PER_TOKEN),
-            }
-            quantities = {name: amount for name, amount in tokens.items() if amount}
-            if quantities:
+        self._drop(speech_id)
+        unreported: dict[tuple[str, str], int] = {}
+        for voice in voices:
+            named = voice.provider, voice.model
+            unreported[named] = unreported.get(named, 0) + (voice.unreported() or 0)
+        for named, characters in unreported.items():
+            left = characters - speech.unplaced.get(named, 0)
+            if left > 0:
                 self._book(
                     Usage(
-                        modality=cut_off.modality,
-                        provider_raw=cut_off.provider_raw,
-                        model=cut_off.model,
-                        occurred_at=cut_off.occurred_at,
-                        quantities=quantities,
+                        modality="tts",
+                        provider_raw=named[0],
+                        model=named[1],
+                        occurred_at=now_us,
+                        quantities={"characters": left},
                     ),
                     speech.label,
                 )
@@ -109,3 +110,61 @@ class Estimates:
     def open_speeches(self) -> list[str]:
         """Return the ids of the speeches that are neither finished nor booked."""
         return list(self._speeches)
+
+    def _drop(self, speech_id: str) -> None:
+        requests.forget(self._speeches.pop(speech_id).handle)
+
+    def _voice_measured(self, usage: Usage) -> None:
+        detail = usage.detail
+        speech = self._speeches.get(detail.speech_id) if detail is not None else None
+        if speech is None or isinstance(requests.reporting(), WholeText):
+            return
+        characters = usage.quantities.get("characters", 0)
+        task = contexts.task()
+        for voice in requests.voices_of(speech.handle):
+            if voice.is_reporting(task):
+                voice.reported += characters
+                return
+        named = usage.provider_raw, usage.model
+        speech.unplaced[named] = speech.unplaced.get(named, 0) + characters
+
+    def _prompt_measured(self, prompt: Prompt, usage: Usage, label: str) -> None:
+        tokens = usage.quantities.get("input_tokens", 0)
+        if tokens:
+            self._measured.append(_Measured(prompt, usage.provider_raw, usage.model, tokens))
+            return
+        if usage.detail is None or not usage.detail.cancelled or _names_tokens(usage):
+            return
+        # No tokenizer in use joins words: a text has at least as many tokens.
+        estimated = {
+            "input_tokens": self._least_prompt(prompt, usage),
+            "output_tokens": prompt.words,
+        }
+        quantities = {name: amount for name, amount in estimated.items() if amount}
+        if quantities:
+            self._book(
+                Usage(
+                    modality=usage.modality,
+                    provider_raw=usage.provider_raw,
+                    model=usage.model,
+                    occurred_at=usage.occurred_at,
+                    quantities=quantities,
+                ),
+                label,
+            )
+
+    def _least_prompt(self, prompt: Prompt, usage: Usage) -> int:
+        """Return the tokens of the largest measured prompt that is a part of this one."""
+        return max(
+            (
+                each.tokens
+                for each in self._measured
+                if (each.provider, each.model) == (usage.provider_raw, usage.model)
+                and prompt.contains(each.prompt)
+            ),
+            default=0,
+        )
+
+
+def _names_tokens(usage: Usage) -> bool:
+    return any(name.endswith("tokens") for name in usage.quantities)

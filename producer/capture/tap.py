@@ -109,10 +109,6 @@ class Tap:
             self.agent_label = agent.label
         return self.agent_label
 
-    def voice(self) -> Any:
-        """Return the TTS in use, `None` when there is none."""
-        return getattr(running_agent(self.session), "tts", None) or self.session.tts
-
     def _heard(self, event: Any) -> None:
         metrics = event.metrics
         # In a forked child the parent's sessions still hear what a shared provider reports.

@@ -352,7 +352,7 @@ async def test_an_interrupted_speech_is_estimated_on_a_meter_of_its_own() -> Non
 
     async def script(session: AgentSession[Any], mic: Microphone, call: int) -> None:
         await session.run(user_input=f"#{call}# first")
-        handle = session.say(f"#{call}# " + "one two three four five six. " * 40)
+        handle = session.say(f"#{call}# " + "One two three four five six. " * 40)
         heard = session.output.audio
         await until(lambda: session.agent_state == "speaking" and heard.played_s() > 0.2)
         handle.interrupt(force=True)

@@ -1,232 +1,460 @@
-"""Estimates: lower bounds for what was cut off, and nothing for what was measured."""
+"""Estimates: what was cut off is claimed as far as it is sure, and nothing else is.
+
+Real sessions, with providers that count what they were sent.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
+from livekit.agents import Agent, AgentSession, RunContext, function_tool, llm, tts
 
-from voicecosts.producer.capture.estimates import _REMEMBERED, Estimates
-from voicecosts.producer.counts import UNKNOWN, Usage
-from voicecosts.producer.events import RequestDetail
+from tests.support.conservation import Amounts, added, counted
+from tests.support.interrupted_call import Call, Outcome, attach, pieces, recording, run
+from tests.support.interruptible import (
+    InterruptibleLLM,
+    Listened,
+    Moments,
+    PieceVoice,
+    SentenceVoice,
+    WholeVoice,
+    prompt_tokens,
+)
+from tests.support.pool_agents import QUIET
+from tests.support.recorder import Recorder
+from tests.support.scripted import ScriptedRealtime
+from tests.support.waiting import until
+from voicecosts.producer.capture import requests
+from voicecosts.producer.capture.attachment import Attachment
+from voicecosts.producer.capture.estimates import _MEASURED, _REMEMBERED
+from voicecosts.producer.demo.providers import ScriptedTTS, tool_call
 
-NOW_US = 1_700_000_000_000_000
-AT_US = NOW_US - 5
+TERMS: Final = (
+    "These are our terms and conditions, as agreed. The first one is about the price that you pay. "
+    "The second one is about the time in which you pay it. The third one is about what happens if "
+    "you do not. The fourth one is about us, and what we promise to do for you every single day."
+)
 
 
-class Voice:
-    """What is read of a TTS."""
-
-    provider = "Cartesia"
-    model = "sonic"
+@pytest.fixture(autouse=True)
+def _no_warnings_of_livekit() -> None:
+    logging.getLogger("livekit").setLevel(logging.ERROR)
 
 
-class Booked:
-    """Keeps what was estimated, as (label, modality, model, quantities)."""
+class Scene:
+    """A session that talks to interruptible providers, and what was counted of it."""
+
+    def __init__(
+        self,
+        voice: Callable[[Moments], Any] = SentenceVoice,
+        *,
+        answers: str = TERMS,
+        plays: bool = True,
+    ) -> None:
+        self.moments = Moments()
+        self.answers = answers
+        self.llm = InterruptibleLLM(self.moments, self._answer)
+        self.voice = voice(self.moments)
+        self.session: AgentSession[Any] = AgentSession(llm=self.llm, tts=self.voice, **QUIET)
+        if plays:
+            self.session.output.audio = Listened(self.moments)
+        self.recorder = Recorder()
+        self.attachment: Attachment | None = None
+
+    def _answer(self, context: llm.ChatContext) -> tuple[str, list[llm.FunctionToolCall]]:
+        last = context.items[-1]
+        text = last.text_content or "" if isinstance(last, llm.ChatMessage) else ""
+        _, _, tool = text.partition("|")
+        return ("", [tool_call(tool)]) if tool else (self.answers, [])
+
+    async def start(self, agent: Agent | None = None, *, late: bool = False) -> None:
+        """Start the session, attached before or after."""
+        if not late:
+            self.attachment = attach(self.session, self.recorder)
+        await self.session.start(agent or Agent(instructions="You answer."))
+        if late:
+            self.attachment = attach(self.session, self.recorder)
+
+    def at(self, name: str, act: Callable[[], Any], *, count: int = 1) -> None:
+        """Do something at a moment of a name: the first from now, or a later one."""
+        left = count
+
+        def one(passed: str) -> None:
+            nonlocal left
+            left -= passed == name
+            if not left:
+                self.moments.listen = None
+                act()
+
+        self.moments.listen = one
+
+    async def cut_off(self, make: Callable[[], Any], name: str, *, count: int = 1) -> None:
+        """Make a speech and interrupt it at a moment."""
+        speech: list[Any] = []
+        self.at(name, lambda: speech[0].interrupt(force=True), count=count)
+        speech.append(make())
+        await speech[0]
+        assert speech[0].interrupted
+
+    async def end(self) -> Outcome:
+        """Close the session and return what was counted; it is never more than was received."""
+        await self.session.aclose()
+        assert self.attachment is not None
+        await self.attachment.closed.wait()
+        self.attachment.detach()
+        outcome = Outcome(
+            measured=self.recorder.totals(self.attachment.session_id),
+            estimated=self.recorder.totals(self.attachment.session_id, estimated=True),
+            received=counted(self.voice, self.llm),
+        )
+        assert not outcome.exceeding()
+        return outcome
+
+
+async def test_a_long_speech_that_is_cut_off_is_claimed_for_the_most_part() -> None:
+    """A voice that was given a whole text and began to send it has sent it: the estimate has it."""
+    scene = Scene()
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice speaks")
+    outcome = await scene.end()
+    assert outcome.measured == {}
+    assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
+
+
+async def test_of_text_that_still_comes_all_but_the_end_is_claimed() -> None:
+    """The last sentence may be held back until it is complete: it is not claimed."""
+    scene = Scene(answers=TERMS * 3)
+    await scene.start()
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="Hello"), "llm chunk", count=100
+    )
+    outcome = await scene.end()
+    claimed = outcome.estimated["tts"]["characters"]
+    assert 0.8 * outcome.received["tts"]["characters"] < claimed
+
+
+async def test_a_voice_that_sends_one_sentence_after_the_other_is_claimed_as_far_as_it_came() -> (
+    None
+):
+    """What waits inside of a plugin was read from LiveKit, and never sent."""
+    scene = Scene(lambda moments: SentenceVoice(moments, one_by_one=True))
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice speaks", count=2)
+    outcome = await scene.end()
+    claimed, sent = outcome.estimated["tts"]["characters"], outcome.received["tts"]["characters"]
+    assert 0 < claimed <= sent < len(TERMS) / 2
+
+
+async def test_a_voice_that_has_not_begun_to_send_is_not_claimed() -> None:
+    """It had read the text while it connected; the provider never got it."""
+    scene = Scene()
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice connects")
+    outcome = await scene.end()
+    assert outcome.estimated == outcome.received == {}
+
+
+async def test_a_recording_that_is_cut_off_uses_no_voice() -> None:
+    """`say(text, audio=…)` plays what was recorded: the voice never gets the text."""
+    scene = Scene()
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS, audio=recording()), "plays")
+    outcome = await scene.end()
+    assert outcome.estimated == outcome.received == {}
+
+
+async def test_a_session_whose_audio_is_off_uses_no_voice() -> None:
+    """Its text is shown, not spoken, and so is what was shown before an interruption."""
+    scene = Scene()
+    await scene.start()
+    scene.session.output.set_audio_enabled(False)
+    await scene.cut_off(lambda: scene.session.generate_reply(user_input="Hi"), "llm chunk", count=9)
+    outcome = await scene.end()
+    assert "tts" not in outcome.estimated
+    assert "tts" not in outcome.received
+
+
+async def test_a_realtime_model_that_is_cut_off_uses_no_voice() -> None:
+    """It speaks by itself, also where the session has a voice for other texts."""
+    moments, voice = Moments(), ScriptedTTS()
+    session: AgentSession[Any] = AgentSession(llm=ScriptedRealtime(), tts=voice, **QUIET)
+    session.output.audio = Listened(moments, speed=0.05)
+    recorder = Recorder()
+    attachment = attach(session, recorder)
+    await session.start(Agent(instructions="You answer."))
+    speech = session.generate_reply(instructions="Say it.")
+    await until(lambda: "plays" in moments.names)
+    speech.interrupt(force=True)
+    await speech
+    await session.aclose()
+    await attachment.closed.wait()
+    attachment.detach()
+    assert not voice.billed
+    assert recorder.totals(attachment.session_id, estimated=True) == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("wrapped", [True, False], ids=["adapter", "bare"])
+async def test_a_voice_that_takes_whole_texts_reports_itself(count: int, *, wrapped: bool) -> None:
+    """Behind LiveKit's adapter each sentence is a request, measured also when it is cut off."""
+    made: list[WholeVoice] = []
+
+    def voice(moments: Moments) -> Any:
+        made.append(WholeVoice(moments))
+        return tts.StreamAdapter(tts=made[0]) if wrapped else made[0]
+
+    scene = Scene(voice)
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice speaks", count=count)
+    scene.voice = made[0]
+    outcome = await scene.end()
+    assert outcome.measured["tts"]["characters"] == outcome.received["tts"]["characters"]
+    assert outcome.estimated == {}
+
+
+async def test_a_reply_that_is_cut_off_is_claimed_by_its_words_and_by_the_prompt_before() -> None:
+    """The prompt held everything that the one before held, and a word is a token at least."""
+    scene = Scene(answers="It is all about the price that you pay for it every day.")
+    await scene.start()
+    await scene.session.generate_reply(user_input="Hello")
+    before = dict(scene.llm.received[0])
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="And now?"), "llm chunk", count=4
+    )
+    outcome = await scene.end()
+    assert outcome.measured["llm"]["input_tokens"] == before["input_tokens"]
+    assert outcome.estimated["llm"] == {
+        "input_tokens": before["input_tokens"],
+        "output_tokens": outcome.received["llm"]["output_tokens"] - before["output_tokens"],
+    }
+
+
+async def test_a_request_without_any_answer_is_not_claimed() -> None:
+    """Cut off before the first chunk it may never have left the worker."""
+    scene = Scene()
+    await scene.start()
+    await scene.session.generate_reply(user_input="Hello")
+    await scene.cut_off(lambda: scene.session.generate_reply(user_input="Again"), "llm connects")
+    outcome = await scene.end()
+    assert outcome.estimated == {}
+    assert outcome.measured == outcome.received
+
+
+async def test_a_first_request_has_no_prompt_to_go_by() -> None:
+    """Without a measured request before it, only the answer is known."""
+    scene = Scene(answers="one two three four five six")
+    await scene.start()
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="Hello"), "llm chunk", count=2
+    )
+    outcome = await scene.end()
+    assert set(outcome.estimated["llm"]) == {"output_tokens"}
+
+
+class Asker(Agent):
+    """Asks the session's model something big from a tool."""
+
+    def __init__(self, instructions: str = "You answer.") -> None:
+        super().__init__(instructions=instructions)
+
+    @function_tool
+    async def side(self, context: RunContext[Any]) -> str:
+        """Ask with a prompt of 20,000 words, in a context of its own."""
+        own = llm.ChatContext.empty()
+        own.add_message(role="user", content="word " * 20_000)
+        model = context.session.llm
+        assert isinstance(model, llm.LLM)
+        async with model.chat(chat_ctx=own) as stream:
+            async for _ in stream:
+                pass
+        return "done"
+
+
+async def test_a_prompt_of_another_context_bounds_nothing() -> None:
+    """A side request of a tool is no part of the conversation, however long it was."""
+    scene = Scene(answers="As short as can be, and that is all there is to say.")
+    await scene.start(Asker())
+    await scene.session.generate_reply(user_input="Ask|side")
+    assert scene.llm.received[0]["input_tokens"] > 20_000
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="And now?"), "llm chunk", count=3
+    )
+    outcome = await scene.end()
+    assert 0 < outcome.estimated["llm"]["input_tokens"] < 200
+
+
+async def test_another_agents_prompt_bounds_nothing() -> None:
+    """After a hand-off the instructions are others: the longer ones before are not in the prompt."""
+    scene = Scene(answers="As short as can be, and that is all there is to say.")
+    await scene.start(Agent(instructions="many words of instructions " * 500))
+    await scene.session.generate_reply(user_input="Hello")
+    follower = Agent(instructions="Few.")
+    scene.session.update_agent(follower)
+    activity = lambda: getattr(follower, "_activity", None)  # noqa: E731 - short
+    await until(lambda: activity() is not None and scene.session._activity is activity())
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="And now?"), "llm chunk", count=3
+    )
+    outcome = await scene.end()
+    assert "input_tokens" not in outcome.estimated["llm"]
+
+
+class Editor(Agent):
+    """Cuts what was said before each of its later turns, in place."""
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> Any:
+        """Cut the first user message from the second turn on."""
+        messages = [item for item in chat_ctx.items if getattr(item, "role", "") == "user"]
+        if len(messages) > 1:
+            messages[0].content[0] = "cut"
+        return Agent.default.llm_node(self, chat_ctx, tools, model_settings)
+
+
+async def test_a_prompt_that_was_edited_since_bounds_nothing() -> None:
+    """The item is the same object and says less: the earlier prompt is no part of this one."""
+    scene = Scene(answers="As short as can be, and that is all there is to say.")
+    await scene.start(Editor(instructions="You answer."))
+    await scene.session.generate_reply(user_input="word " * 500)
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="And now?"), "llm chunk", count=3
+    )
+    outcome = await scene.end()
+    assert "input_tokens" not in outcome.estimated["llm"]
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+async def test_tools_that_may_not_be_used_may_be_no_part_of_the_prompt(choice: Any) -> None:
+    """Some providers leave them out: then an earlier prompt with tools bounds nothing."""
+    scene = Scene(answers="As short as can be, and that is all there is to say.")
+    await scene.start(Asker())
+    await scene.session.generate_reply(user_input="Hello")
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="And now?", tool_choice=choice),
+        "llm chunk",
+        count=3,
+    )
+    outcome = await scene.end()
+    assert ("input_tokens" in outcome.estimated["llm"]) is (choice == "auto")
+
+
+class Greeter(Agent):
+    """Says something long when it enters."""
 
     def __init__(self) -> None:
-        self.usages: list[tuple[str, Usage]] = []
+        super().__init__(instructions="You greet.")
+        self.greeting: Any = None
 
-    def __call__(self, usage: Usage, label: str) -> None:
-        """Keep it."""
-        self.usages.append((label, usage))
-
-    def quantities(self) -> list[tuple[str, str, dict[str, int]]]:
-        """Return label, modality and quantities of everything that was estimated."""
-        return [(label, usage.modality, usage.quantities) for label, usage in self.usages]
+    async def on_enter(self) -> None:
+        """Greet."""
+        self.greeting = self.session.say(TERMS)
 
 
-def llm(speech_id: str, *, cancelled: bool = False, **quantities: int) -> Usage:
-    """Return the usage of an LLM request."""
-    return Usage(
-        modality="llm",
-        provider_raw="openai",
-        model="m-1",
-        occurred_at=AT_US,
-        quantities={"requests": 1, **quantities},
-        detail=RequestDetail(speech_id=speech_id, cancelled=cancelled),
+async def test_a_greeting_before_the_attachment_is_estimated() -> None:
+    """OpenRTC attaches after the start, when the first speech is under way."""
+    scene, agent = Scene(), Greeter()
+    reached = asyncio.Event()
+    scene.at("voice speaks", reached.set)
+    await scene.session.start(agent)
+    await reached.wait()
+    scene.attachment = attach(scene.session, scene.recorder)
+    agent.greeting.interrupt(force=True)
+    await agent.greeting
+    outcome = await scene.end()
+    assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
+
+
+async def test_a_greeting_that_was_cut_off_before_the_attachment_is_estimated() -> None:
+    """Also where the speech is over when the session is attached."""
+    scene, agent = Scene(), Greeter()
+    scene.at("voice speaks", lambda: agent.greeting.interrupt(force=True))
+    await scene.session.start(agent)
+    await until(lambda: agent.greeting is not None and agent.greeting.done())
+    scene.attachment = attach(scene.session, scene.recorder)
+    outcome = await scene.end()
+    assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
+
+
+async def test_an_estimate_is_booked_while_the_session_goes_on() -> None:
+    """Under the agent and the voice that it belongs to, and on a meter of its own."""
+    scene = Scene()
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice speaks")
+    await until(lambda: any(reading.estimated for reading in scene.recorder.readings()))
+    (reading,) = [each for each in scene.recorder.readings() if each.estimated]
+    assert (reading.modality, reading.provider_raw, reading.model) == (
+        "tts",
+        "scripted",
+        "SentenceVoice",
     )
+    assert reading.agent_label == scene.session.current_agent.label
+    await scene.end()
 
 
-def tts(speech_id: str, characters: int) -> Usage:
-    """Return the usage of a TTS segment."""
-    return Usage(
-        modality="tts",
-        provider_raw="Cartesia",
-        model="sonic",
-        occurred_at=AT_US,
-        quantities={"requests": 1, "characters": characters},
-        detail=RequestDetail(speech_id=speech_id),
-    )
+async def test_a_speech_that_is_cut_off_at_the_close_is_in_the_end_of_the_session() -> None:
+    """The end holds every meter's final totals, those of estimates too."""
+    scene = Scene()
+    await scene.start()
+    closed: list[asyncio.Task[None]] = []
+    scene.at("voice speaks", lambda: closed.append(asyncio.create_task(scene.session.aclose())))
+    speech = scene.session.say(TERMS)
+    await speech
+    await closed[0]
+    await scene.end()
+    (end,) = scene.recorder.ends()
+    assert [m.totals.characters for m in end.meters if m.estimated] == [len(TERMS)]
 
 
-@pytest.fixture
-def booked() -> Booked:
-    """What was estimated in this test."""
-    return Booked()
+async def test_a_voice_that_served_behind_a_fallback_is_the_one_that_is_named() -> None:
+    """The adapter itself makes no audio, and the voice that failed claims nothing."""
+    outcome = await run(Call(voice="fallback", model="plain", acts=(("say", TERMS),), at=6))
+    assert not outcome.exceeding()
+    assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
 
 
-@pytest.fixture
-def estimates(booked: Booked) -> Estimates:
-    """The estimates of one session, in which one speech has begun."""
-    made = Estimates(booked)
-    made.created("s1", "Greeter")
-    return made
+async def test_text_in_pieces_is_claimed_up_to_what_was_read() -> None:
+    """What waits in front of a voice that reads slowly is not claimed."""
+    scene = Scene(PieceVoice)
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(pieces(TERMS)), "voice speaks", count=30)
+    outcome = await scene.end()
+    claimed, sent = outcome.estimated["tts"]["characters"], outcome.received["tts"]["characters"]
+    assert 0 < claimed <= sent < len(TERMS)
 
 
-def interrupt(estimates: Estimates, spoken: str, *, voice: Any = Voice) -> None:
-    """Interrupt the speech and book what is unreported."""
-    estimates.interrupted("s1", spoken=spoken, tts=voice)
-    estimates.book_unreported("s1", now_us=NOW_US)
+async def test_a_session_remembers_few_speeches_and_prompts_and_forgets_what_is_over() -> None:
+    """A session of any length costs no more memory than a short one."""
+    scene = Scene(answers="Yes.")
+    await scene.start()
+    for _ in range(2 * _MEASURED):
+        await scene.session.generate_reply(user_input="Hello")
+    assert scene.attachment is not None
+    estimates = scene.attachment._estimates
+    assert len(estimates._measured) == _MEASURED
+    await until(lambda: not estimates.open_speeches())
+    assert not [each for each in requests._VOICES if requests.voices_of(each)]
+    for _ in range(_REMEMBERED + 5):
+        estimates.created(_Handle(), "Agent")
+    assert len(estimates.open_speeches()) == _REMEMBERED
+    await scene.end()
 
 
-def test_an_interrupted_speech_without_report_is_its_spoken_characters(
-    estimates: Estimates, booked: Booked
-) -> None:
-    """A TTS that was cut off reports nothing: what the listener heard was surely made."""
-    interrupt(estimates, "Hello there")
-    ((label, usage),) = booked.usages
-    assert label == "Greeter"
-    assert (usage.modality, usage.provider_raw, usage.model) == ("tts", "Cartesia", "sonic")
-    assert usage.quantities == {"characters": 11}
-    assert usage.occurred_at == NOW_US
+class _Handle:
+    def __init__(self) -> None:
+        self.id = f"speech-{id(self)}"
+
+    def done(self) -> bool:
+        """Never."""
+        return False
 
 
-def test_only_the_unreported_part_of_a_speech_is_estimated(
-    estimates: Estimates, booked: Booked
-) -> None:
-    """Segments that were reported before the interruption are not counted again."""
-    estimates.measured(tts("s1", 3))
-    estimates.measured(tts("s1", 6))
-    interrupt(estimates, "0123456789")
-    assert booked.quantities() == [("Greeter", "tts", {"characters": 1})]
-
-
-@pytest.mark.parametrize("reported", [10, 11, 500])
-def test_a_speech_that_was_reported_whole_is_not_estimated(
-    estimates: Estimates, booked: Booked, reported: int
-) -> None:
-    """Interrupted in playout, after its audio was made and reported: all is measured."""
-    estimates.measured(tts("s1", reported))
-    interrupt(estimates, "0123456789")
-    assert booked.usages == []
-
-
-def test_another_speechs_report_does_not_cover_this_one(
-    estimates: Estimates, booked: Booked
-) -> None:
-    """What is measured counts for the speech that it belongs to."""
-    estimates.created("s2", "Booker")
-    estimates.measured(tts("s2", 50))
-    interrupt(estimates, "01234")
-    assert booked.quantities() == [("Greeter", "tts", {"characters": 5})]
-
-
-def test_a_speech_without_a_voice_has_no_characters(estimates: Estimates, booked: Booked) -> None:
-    """A session that only writes uses no TTS."""
-    interrupt(estimates, "Hello there", voice=None)
-    assert booked.usages == []
-
-
-def test_a_voice_without_a_model_is_unknown(estimates: Estimates, booked: Booked) -> None:
-    """A plugin that names neither provider nor model still has a meter."""
-    interrupt(estimates, "Hi", voice=object())
-    ((_, usage),) = booked.usages
-    assert (usage.provider_raw, usage.model) == ("", UNKNOWN)
-
-
-def test_a_cut_off_request_is_its_last_prompt_and_what_was_spoken(
-    estimates: Estimates, booked: Booked
-) -> None:
-    """The prompt is at least as long as the one before, four spoken characters are one token."""
-    estimates.measured(llm("s0", input_tokens=400, output_tokens=9))
-    estimates.measured(llm("s1", cancelled=True))
-    interrupt(estimates, "012345678", voice=None)
-    ((label, usage),) = booked.usages
-    assert label == "Greeter"
-    assert (usage.modality, usage.provider_raw, usage.model) == ("llm", "openai", "m-1")
-    assert usage.quantities == {"input_tokens": 400, "output_tokens": 3}
-    assert usage.occurred_at == AT_US
-
-
-def test_a_cut_off_request_that_reported_its_tokens_is_not_estimated(
-    estimates: Estimates, booked: Booked
-) -> None:
-    """Some providers report usage early; what they reported is measured."""
-    estimates.measured(llm("s1", cancelled=True, input_tokens=400))
-    interrupt(estimates, "0123", voice=None)
-    assert booked.usages == []
-
-
-def test_a_first_request_that_was_cut_off_has_no_prompt_to_go_by(
-    estimates: Estimates, booked: Booked
-) -> None:
-    """Without a request before it only what was spoken is known; nothing is guessed."""
-    estimates.measured(llm("s1", cancelled=True))
-    interrupt(estimates, "01234567", voice=None)
-    assert booked.quantities() == [("Greeter", "llm", {"output_tokens": 2})]
-
-
-def test_nothing_is_estimated_where_nothing_is_known(estimates: Estimates, booked: Booked) -> None:
-    """A request that was cut off before any word, and before any other request, books nothing."""
-    estimates.measured(llm("s1", cancelled=True))
-    interrupt(estimates, "")
-    assert booked.usages == []
-
-
-def test_speech_and_request_are_estimated_together(estimates: Estimates, booked: Booked) -> None:
-    """An interruption can cut off both the voice and the model behind it."""
-    estimates.measured(llm("s0", input_tokens=100))
-    estimates.measured(llm("s1", cancelled=True))
-    interrupt(estimates, "01234567")
-    assert booked.quantities() == [
-        ("Greeter", "tts", {"characters": 8}),
-        ("Greeter", "llm", {"input_tokens": 100, "output_tokens": 2}),
-    ]
-
-
-def test_a_speech_that_was_not_interrupted_is_not_estimated(
-    estimates: Estimates, booked: Booked
-) -> None:
-    """What was spoken to its end is all reported, even if its report has yet to come."""
-    estimates.finished("s1")
-    interrupt(estimates, "Hello")
-    assert booked.usages == []
-    assert estimates.open_speeches() == []
-
-
-def test_a_speech_is_booked_once(estimates: Estimates, booked: Booked) -> None:
-    """The timer after a speech and the end of the session may both book it."""
-    interrupt(estimates, "01234")
-    estimates.book_unreported("s1", now_us=NOW_US)
-    assert booked.quantities() == [("Greeter", "tts", {"characters": 5})]
-
-
-def test_a_speech_that_still_goes_on_is_not_estimated(estimates: Estimates, booked: Booked) -> None:
-    """The end of a session books every open speech; one that was never cut off has no gap."""
-    assert estimates.open_speeches() == ["s1"]
-    estimates.book_unreported("s1", now_us=NOW_US)
-    assert booked.usages == []
-
-
-def test_a_report_after_booking_is_ignored(estimates: Estimates, booked: Booked) -> None:
-    """Usage without a speech, of an unknown one, or of a booked one changes no estimate."""
-    interrupt(estimates, "01234")
-    estimates.measured(tts("s1", 5))
-    estimates.measured(tts("", 5))
-    estimates.measured(
-        Usage(modality="stt", provider_raw="", model="m", occurred_at=0, quantities={}, audio_s=1)
-    )
-    estimates.interrupted("never created", spoken="Hello", tts=Voice)
-    estimates.finished("never created")
-    estimates.book_unreported("never created", now_us=NOW_US)
-    assert len(booked.usages) == 1
-
-
-def test_speeches_that_never_finish_are_forgotten(estimates: Estimates) -> None:
-    """A session of any length remembers a bounded number of speeches, the newest."""
-    for number in range(3 * _REMEMBERED):
-        estimates.created(f"n{number}", "Greeter")
-    open_speeches = estimates.open_speeches()
-    assert len(open_speeches) == _REMEMBERED
-    assert open_speeches[-1] == f"n{3 * _REMEMBERED - 1}"
+def test_the_prompts_of_these_tests_are_counted_as_a_model_would() -> None:
+    """More items and more tools are more tokens."""
+    context = llm.ChatContext.empty()
+    context.add_message(role="user", content="three words here")
+    assert prompt_tokens(context) == 8
+    assert prompt_tokens(context, tools=1) == 48
+    assert added({"llm": {"input_tokens": 1}}) == Amounts(llm={"input_tokens": 1})

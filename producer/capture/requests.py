@@ -1,0 +1,345 @@
+"""What LiveKit's requests to language models and voices hold, noted while they are made.
+
+A request that is cut off reports no tokens or no characters. What it surely used can be told only
+by what was seen of it: what its prompt was made of, and how much text a voice had taken. So the
+three base classes of LiveKit's requests are wrapped once in a process, as libraries for tracing
+wrap them, and stay wrapped. The wrapper calls the original with what it was given, and nothing of
+its own can raise there. What it reads is private to LiveKit: where something is absent, nothing is
+noted, and nothing is estimated.
+"""
+# ruff: noqa: SLF001 - LiveKit's requests are read from the inside, in this file only
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final
+from weakref import WeakKeyDictionary, ref
+
+from livekit.agents import llm, tokenize, tts
+
+from voicecosts.producer.capture import contexts
+from voicecosts.producer.capture.listener import listener
+from voicecosts.producer.counts import UNKNOWN
+
+logger = logging.getLogger(__name__)
+
+_LONGEST: Final = 4_096
+"""Characters of a text that are looked at; the rest is not claimed."""
+
+_HELD_BACK: Final = 20
+"""Characters that LiveKit's tokenizers may hold back beside the last sentence: the length below
+which they join a sentence to the next one."""
+
+_FRAMES: Final = 8
+"""Callers between a request's base class and the method that was asked for it."""
+
+_SENTENCES: Final = (
+    tokenize.blingfire.SentenceTokenizer(retain_format=True),
+    tokenize.basic.SentenceTokenizer(retain_format=True),
+)
+
+
+class Request:
+    """A request that is made. `is_adapter` once another one of its kind serves it."""
+
+    __slots__ = ("is_adapter",)
+
+    def __init__(self) -> None:
+        self.is_adapter = False
+
+    def note(self, stream: Any) -> None:
+        """Note what is needed of a request that the base class has set up."""
+
+
+class WholeText(Request):
+    """A voice that was given its text when it was asked: it reports all of it, however it ends."""
+
+    __slots__ = ()
+
+
+class Prompt(Request):
+    """A request to a language model.
+
+    `words` counts those of its answer so far. `is_reported` once metrics named it.
+    """
+
+    __slots__ = (
+        "_contents",
+        "_is_in_word",
+        "_items",
+        "_tools",
+        "_uses_tools",
+        "is_reported",
+        "label",
+        "words",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = ""
+        self.words = 0
+        self.is_reported = False
+        self._items: tuple[Any, ...] = ()
+        self._contents: tuple[Any, ...] = ()
+        self._tools: tuple[Any, ...] = ()
+        self._uses_tools = False
+        self._is_in_word = False
+
+    def note(self, stream: Any) -> None:
+        """Note what the prompt is made of, and count the answer as it comes."""
+        self._tools = tuple(stream._tools)
+        self._uses_tools = not self._tools or _may_use_tools()
+        self._items = tuple(stream._chat_ctx.items)
+        # An item may be edited in place later, so what it holds is kept beside it.
+        self._contents = tuple([_content(item) for item in self._items])
+        if _reports_itself(stream, llm.LLMStream):
+            self.label = stream._llm.label
+            self._count_answer(stream._event_ch)
+
+    def contains(self, other: Prompt) -> bool:
+        """Whether all that the other prompt is made of is in this one too, unchanged."""
+        if not self._items or not other._items:
+            return False
+        if other._tools and not self._uses_tools:
+            return False  # some providers leave the tools out where none may be used
+        own_tools = {id(tool) for tool in self._tools}
+        if not all(id(tool) in own_tools for tool in other._tools):
+            return False
+        own = {
+            item.id: (item, content)
+            for item, content in zip(self._items, self._contents, strict=True)
+        }
+        return all(
+            _is_same(own.get(item.id), item, content)
+            for item, content in zip(other._items, other._contents, strict=True)
+        )
+
+    def _count_answer(self, channel: Any) -> None:
+        if "send_nowait" in vars(channel):
+            return  # somebody else's wrapper
+        send, held = type(channel).send_nowait, ref(channel)  # no circle of references
+
+        def counting(chunk: Any) -> None:
+            send(held(), chunk)
+            content = getattr(getattr(chunk, "delta", None), "content", None)
+            if type(content) is str and content:
+                joins = self._is_in_word and not content[0].isspace()
+                self.words += len(content.split()) - joins
+                self._is_in_word = not content[-1].isspace()
+
+        channel.send_nowait = counting
+
+
+class Voice(Request):
+    """A request to a voice that takes text as it comes.
+
+    `reported` counts the characters that metrics named. `provider` and `model` are known once it
+    was cut off.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_reporter",
+        "_sends",
+        "_stream",
+        "_taken",
+        "model",
+        "provider",
+        "reported",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.provider = ""
+        self.model = UNKNOWN
+        self.reported = 0
+        self._sends = 0
+        self._taken: int | None = None
+        self._stream: Any = None
+        self._channel: Any = None
+        self._reporter: asyncio.Task[Any] | None = None
+
+    def note(self, stream: Any) -> None:
+        """Follow the request to its end, if it belongs to a speech."""
+        speech = contexts.speech()
+        if speech is None or speech.done() or not _reports_itself(stream, tts.SynthesizeStream):
+            return
+        self._stream, self._channel = stream, stream._input_ch
+        self._count_sends(stream)
+        stream._task.add_done_callback(listener(self._ended))
+        _VOICES.setdefault(speech, []).append(self)
+
+    def is_reporting(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a task is the one that reports what this request used."""
+        reporter = self._reporter if self._stream is None else self._stream._metrics_task
+        return task is not None and reporter is task
+
+    def unreported(self) -> int | None:
+        """Return the characters that no metrics will name, `None` while they still may."""
+        if self._taken is None or (self._reporter is not None and not self._reporter.done()):
+            return None
+        return 0 if self.is_adapter else max(0, self._taken - self.reported)
+
+    def _count_sends(self, stream: Any) -> None:
+        mark, held = type(stream)._mark_started, ref(stream)  # no circle of references
+
+        def marking() -> None:
+            mark(held())
+            self._sends += 1
+
+        stream._mark_started = marking
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        stream, channel = self._stream, self._channel
+        self._stream = self._channel = None
+        self._reporter, self._taken = stream._metrics_task, 0
+        # What came to its end reports itself. Of what failed, or was tried again (on a new
+        # channel), nothing is known.
+        if task.cancelled() and stream._input_ch is channel:
+            self.provider, self.model = _names(stream._tts)
+            self._taken = _passed_on(stream, self._sends)
+
+
+def watch() -> None:
+    """Wrap the base classes of LiveKit's requests; a second call does nothing."""
+    for base, kind in _KINDS.items():
+        if not getattr(base.__init__, "_is_watched", False):
+            base.__init__ = _watched(base.__init__, kind)
+
+
+def reporting() -> Request | None:
+    """Return the request whose metrics are being emitted, as far as the context tells."""
+    return _REQUEST.get()
+
+
+def voices_of(speech: Any) -> list[Voice]:
+    """Return the voices that were asked to speak for a speech."""
+    return _VOICES.get(speech, [])
+
+
+def forget(speech: Any) -> None:
+    """Nothing more will be asked about a speech."""
+    _VOICES.pop(speech, None)
+
+
+_KINDS: Final[dict[Any, type[Request]]] = {
+    llm.LLMStream: Prompt,
+    tts.SynthesizeStream: Voice,
+    tts.ChunkedStream: WholeText,
+}
+
+_REQUEST: ContextVar[Request | None] = ContextVar("voicecosts_request", default=None)
+"""The request in whose tasks code runs."""
+
+_VOICES: Final[WeakKeyDictionary[Any, list[Voice]]] = WeakKeyDictionary()
+"""A speech's handle → its voices. They are noted for sessions that are not attached as well,
+because OpenRTC hands a session over when its first speech may be under way."""
+
+
+def _watched(original: Callable[..., None], kind: type[Request]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def init(stream: Any, *args: Any, **kwargs: Any) -> None:
+        outer, request = _REQUEST.get(), kind()
+        token = _REQUEST.set(request)  # the tasks that the base class starts inherit it
+        try:
+            original(stream, *args, **kwargs)
+        finally:
+            _REQUEST.reset(token)
+        _note(request, outer, stream)
+
+    init._is_watched = True  # type: ignore[attr-defined]  # read by `watch`
+    return init
+
+
+def _note(request: Request, outer: Request | None, stream: Any) -> None:
+    try:
+        is_inner = outer is not None and isinstance(outer, Prompt) == isinstance(request, Prompt)
+        if is_inner and isinstance(outer, WholeText):
+            return  # the outer one reports the text of both
+        if is_inner and outer is not None:
+            outer.is_adapter = True
+        request.note(stream)
+    except Exception:  # noqa: BLE001 - nothing may reach the voice loop, whatever its type
+        logger.debug("a request was not noted; if it is cut off, nothing is estimated for it")
+
+
+def _reports_itself(stream: Any, base: Any) -> bool:
+    """Whether a request reports its own usage, which an adapter leaves to those it asks."""
+    return getattr(type(stream), "_metrics_monitor_task", None) is base._metrics_monitor_task
+
+
+def _names(voice: Any) -> tuple[str, str]:
+    """Return provider and model as the metrics of a voice would name them."""
+    provider = voice.provider
+    return (provider if provider and provider != UNKNOWN else voice.label), voice.model or UNKNOWN
+
+
+def _may_use_tools() -> bool:
+    """Whether the caller lets the model use its tools, as far as can be seen.
+
+    The base class is not told. The method that is asked for a request is, by its own signature.
+    """
+    frame = sys._getframe(1)
+    for _ in range(_FRAMES):
+        if frame.f_code.co_name == "chat":
+            return bool(frame.f_locals.get("tool_choice", "none") != "none")
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return False
+
+
+def _content(item: Any) -> Any:
+    content = getattr(item, "content", None)
+    return tuple(content) if type(content) is list else content
+
+
+def _is_same(own: tuple[Any, Any] | None, item: Any, content: Any) -> bool:
+    """Whether an item is the same, or one of the same name that says the same."""
+    if own is None:
+        return False
+    mine, my_content = own
+    if my_content != content or type(mine) is not type(item):
+        return False
+    return mine is item or (content is not None and mine.role == item.role) or mine == item
+
+
+def _passed_on(stream: Any, sends: int) -> int:
+    """Return the characters that a voice that was cut off has surely sent to its provider.
+
+    It had taken them from its input. `sends` is how often it marked that it sends; each time it
+    sent a sentence or more. Of text that was not ended it may hold back the end, and all of it
+    where it collects sentences. One that paces its sentences may hold back any.
+    """
+    pieces, unread, voice = stream._input_buffer, stream._input_ch.qsize(), stream._tts
+    if (
+        not sends
+        or unread > len(pieces)
+        or stream._current_attempt_has_error
+        or getattr(voice, "_stream_pacer", None) is not None
+    ):
+        return 0
+    taken = pieces[: len(pieces) - unread]
+    is_ended = bool(taken) and not isinstance(taken[-1], str)  # by the mark that ends a segment
+    if not is_ended and (
+        getattr(stream, "_expressive", False) or getattr(voice, "_expressive", False)
+    ):
+        return 0
+    text = "".join([piece for piece in taken if isinstance(piece, str)])
+    return min(_sent(text, each, sends, is_ended=is_ended) for each in _SENTENCES)
+
+
+def _sent(text: str, sentences: tokenize.SentenceTokenizer, sends: int, *, is_ended: bool) -> int:
+    """Return the length of the first `sends` sentences of a text, as one tokenizer divides it."""
+    looked_at = text[:_LONGEST].rstrip()
+    ends = list(itertools.accumulate(map(len, sentences.tokenize(looked_at))))
+    if is_ended and len(text) <= _LONGEST:
+        return len(text) if sends >= len(ends) else ends[sends - 1]
+    ends.pop()  # the last one may go on
+    return max(0, ends[min(sends, len(ends)) - 1] - _HELD_BACK) if ends else 0
