@@ -147,6 +147,7 @@ class Voice(Request):
         "_channel",
         "_reporter",
         "_sends",
+        "_speech",
         "_stream",
         "_taken",
         "model",
@@ -161,6 +162,7 @@ class Voice(Request):
         self.reported = 0
         self._sends = 0
         self._taken: int | None = None
+        self._speech: Any = None
         self._stream: Any = None
         self._channel: Any = None
         self._reporter: asyncio.Task[Any] | None = None
@@ -170,7 +172,7 @@ class Voice(Request):
         speech = contexts.speech()
         if speech is None or speech.done() or not _reports_itself(stream, tts.SynthesizeStream):
             return
-        self._stream, self._channel = stream, stream._input_ch
+        self._speech, self._stream, self._channel = speech, stream, stream._input_ch
         self._count_sends(stream)
         stream._task.add_done_callback(listener(self._ended))
         _VOICES.setdefault(speech, []).append(self)
@@ -199,11 +201,23 @@ class Voice(Request):
         stream, channel = self._stream, self._channel
         self._stream = self._channel = None
         self._reporter, self._taken = stream._metrics_task, 0
-        # What came to its end reports itself. Of what failed, or was tried again (on a new
-        # channel), nothing is known.
+        # Of a request that failed, or was tried again (on a new channel), nothing is known.
         if task.cancelled() and stream._input_ch is channel:
             self.provider, self.model = _names(stream._tts)
             self._taken = _passed_on(stream, self._sends)
+        if self._taken == 0 and self._reporter is not None:
+            self._reporter.add_done_callback(listener(self._leave))
+        elif self._taken == 0:
+            self._leave(task)
+
+    def _leave(self, _task: asyncio.Task[Any]) -> None:
+        """All is reported: nothing will be asked about this request."""
+        speech, self._speech = self._speech, None
+        voices = voices_of(speech)
+        if self in voices:
+            voices.remove(self)
+            if not voices:
+                forget(speech)
 
 
 def watch() -> None:

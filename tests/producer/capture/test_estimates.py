@@ -39,6 +39,8 @@ TERMS: Final = (
     "you do not. The fourth one is about us, and what we promise to do for you every single day."
 )
 
+CREATED: Final = "speech_created"
+
 
 @pytest.fixture(autouse=True)
 def _no_warnings_of_livekit() -> None:
@@ -435,7 +437,9 @@ async def test_a_session_remembers_few_speeches_and_prompts_and_forgets_what_is_
     estimates = scene.attachment._estimates
     assert len(estimates._measured) == _MEASURED
     await until(lambda: not estimates.open_speeches())
-    assert not [each for each in requests._VOICES if requests.voices_of(each)]
+    speeches = [e.speech_handle for e in scene.session._recorded_events if e.type == CREATED]
+    assert len(speeches) == 2 * _MEASURED
+    assert not any(speech in requests._VOICES for speech in speeches)
     for _ in range(_REMEMBERED + 5):
         estimates.created(_Handle(), "Agent")
     assert len(estimates.open_speeches()) == _REMEMBERED
