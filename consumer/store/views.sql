@@ -150,12 +150,12 @@ SELECT
     count(DISTINCT session_id) AS sessions,
     min(occurred_at) AS first_at,
     max(occurred_at) AS last_at,
-    sum(requests)::BIGINT AS requests,
-    sum(input_tokens)::BIGINT AS input_tokens,
-    sum(output_tokens)::BIGINT AS output_tokens,
-    sum(characters)::BIGINT AS characters,
-    sum(audio_us)::BIGINT AS audio_us,
-    sum(session_us)::BIGINT AS session_us
+    least(sum(requests), 9223372036854775807)::BIGINT AS requests,
+    least(sum(input_tokens), 9223372036854775807)::BIGINT AS input_tokens,
+    least(sum(output_tokens), 9223372036854775807)::BIGINT AS output_tokens,
+    least(sum(characters), 9223372036854775807)::BIGINT AS characters,
+    least(sum(audio_us), 9223372036854775807)::BIGINT AS audio_us,
+    least(sum(session_us), 9223372036854775807)::BIGINT AS session_us
 FROM bookings
 WHERE unpriced_reason IS NOT NULL
 GROUP BY ALL;
@@ -453,11 +453,13 @@ SELECT
     (SELECT count(*) FROM dead_letters) AS dead_letters,
     (SELECT count(*) FROM bookings WHERE unpriced_reason IS NOT NULL) AS unpriced_rows,
     count(*) AS producers,
-    coalesce(sum(captured), 0)::BIGINT AS captured,
-    coalesce(sum(coalesced), 0)::BIGINT AS coalesced,
-    coalesce(sum(dropped), 0)::BIGINT AS dropped,
-    coalesce(sum(unattributed), 0)::BIGINT AS unattributed,
-    coalesce(sum(greatest(producers.unmeasured - coalesce(said.unmeasured, 0), 0)), 0)::BIGINT
-        AS unmeasured
+    least(coalesce(sum(captured), 0), 9223372036854775807)::BIGINT AS captured,
+    least(coalesce(sum(coalesced), 0), 9223372036854775807)::BIGINT AS coalesced,
+    least(coalesce(sum(dropped), 0), 9223372036854775807)::BIGINT AS dropped,
+    least(coalesce(sum(unattributed), 0), 9223372036854775807)::BIGINT AS unattributed,
+    least(
+        coalesce(sum(greatest(producers.unmeasured - coalesce(said.unmeasured, 0), 0)), 0),
+        9223372036854775807
+    )::BIGINT AS unmeasured
 FROM producers
 LEFT JOIN said USING (producer_id);

@@ -21,7 +21,6 @@ from tests.support.conservation import books
 from tests.support.pool_agents import QUIET
 from tests.support.processes import CostsProcess, costs
 from voicecosts import CostObserver
-from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.capture.listener import METRICS
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.events import QUANTITIES
@@ -67,7 +66,6 @@ class Worker:
         await asyncio.create_task(request(self.model), context=Context())
         for session in sessions:
             await session.aclose()
-        ATTRIBUTION.settle()
 
     async def stop(self) -> None:
         """End the process's metering."""

@@ -261,3 +261,19 @@ def test_unmeasured_usage_of_a_call_that_has_no_end_is_a_loss(tmp_path: Path) ->
     before = [message(1, started(), reading(1), report(1, unmeasured=1))]
     assert answers(tmp_path, *before, ask=ask) == [(1,)]
     assert answers(tmp_path, message(2, ended(2, unmeasured=1), number=2), ask=ask) == [(0,)]
+
+
+def test_absurd_counts_do_not_break_a_view(tmp_path: Path) -> None:
+    """What the contract allows may add up to more than a column holds: the view says its largest."""
+    most, many, largest = 2**53 - 1, 1100, 2**63 - 1
+    counts = dict.fromkeys(("captured", "coalesced", "dropped", "unattributed", "unmeasured"), most)
+    reports = [report(1, producer_id=f"worker {n}", **counts) for n in range(many)]
+    readings = [reading(1, of=n, model="unknown", characters=most) for n in range(1, many)]
+    said = answers(
+        tmp_path,
+        message(1, *reports),
+        message(2, *readings, number=2),
+        ask="SELECT captured, coalesced, dropped, unattributed, unmeasured, "
+        "(SELECT characters FROM unpriced) FROM losses",
+    )
+    assert said == [(largest,) * 6]
