@@ -14,7 +14,7 @@ import pytest
 from livekit.agents import Agent, AgentSession, RunContext, function_tool, llm, tts
 
 from tests.support.conservation import Amounts, added, counted
-from tests.support.interrupted_call import Call, Outcome, attach, pieces, recording, run
+from tests.support.interrupted_call import Outcome, attach, pieces, recording
 from tests.support.interruptible import (
     InterruptibleLLM,
     Listened,
@@ -412,9 +412,20 @@ async def test_a_speech_that_is_cut_off_at_the_close_is_in_the_end_of_the_sessio
 
 async def test_a_voice_that_served_behind_a_fallback_is_the_one_that_is_named() -> None:
     """The adapter itself makes no audio, and the voice that failed claims nothing."""
-    outcome = await run(Call(voice="fallback", model="plain", acts=(("say", TERMS),), at=6))
-    assert not outcome.exceeding()
+    made: list[Any] = []
+
+    def voice(moments: Moments) -> Any:
+        made.extend((PieceVoice(moments, fails=True), SentenceVoice(moments)))
+        return tts.FallbackAdapter(made)
+
+    scene = Scene(voice)
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice speaks")
+    scene.voice = made[1]
+    outcome = await scene.end()
     assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
+    assert not made[0].received
+    assert {reading.model for reading in scene.recorder.readings()} == {"SentenceVoice"}
 
 
 async def test_text_in_pieces_is_claimed_up_to_what_was_read() -> None:
