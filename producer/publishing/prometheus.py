@@ -2,6 +2,11 @@
 
 Registered once per process; without the package nothing happens and nothing is imported. The
 numbers are read when they are asked for, so they cost nothing between two scrapes.
+
+They are those of one process. LiveKit serves metrics in the worker's main process, and runs a call
+in a process of its own unless the worker uses threads: its counts are then on no page, also not in
+`prometheus_client`'s multiprocess mode, which has no place for numbers that are read when asked for.
+What was lost there reaches the ledger with the events, as producer reports.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, Final
 
 from voicecosts.producer.outbox.own import OutboxState
@@ -46,11 +52,19 @@ _registered = False
 
 
 def register(publishers: Callable[[], Sequence[Publisher]]) -> None:
-    """Offer the counts of these publishers to Prometheus, once per process."""
+    """Offer the counts of these publishers to Prometheus, once per process.
+
+    In a job process of LiveKit nobody scrapes them, which is logged for debugging: there the
+    ledger's view `losses` and `costs audit` have what the reports say.
+    """
     global _registered  # noqa: PLW0603 - the registry of prometheus_client is the process's too
     if _registered or find_spec("prometheus_client") is None:
         return
     _registered = True
+    if parent_process() is not None:
+        logger.debug(
+            "no page of LiveKit's has the metrics of this job process: `costs audit` has its losses"
+        )
     try:
         from prometheus_client import REGISTRY  # noqa: PLC0415 - only where it is installed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,17 @@ from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.dispatch import stand_in_room
 from tests.support.jobs import job
-from tests.support.pool_agents import QUIET, Broken, Greeter, make_llm, make_tts
+from tests.support.pool_agents import QUIET, Broken, Dental, Greeter, make_llm, make_stt, make_tts
 from tests.support.pool_calls import Caller, Running, Scribe, loopback_server
 from tests.support.waiting import until
-from voicecosts import AgentPool, CostObserver, HookLimits
-from voicecosts.producer.events import Event, SessionEnded, SessionStarted
+from voicecosts import AgentPool, BufferLimits, CostObserver, HookLimits
+from voicecosts.producer.events import (
+    Event,
+    MeterReading,
+    ProducerReport,
+    SessionEnded,
+    SessionStarted,
+)
 from voicecosts.producer.process import PROCESS
 
 
@@ -111,3 +118,33 @@ async def test_a_worker_with_threads_lets_go_of_the_sessions_that_are_over(
             await until(lambda: worker.active() == [])
             await until(lambda: len(PROCESS.attachments) <= 1)
     assert len(await published(bus, SessionEnded)) == 3
+
+
+async def test_what_a_job_process_lost_reaches_the_ledger_by_its_reports(
+    tmp_path: Path, bus: Broker
+) -> None:
+    """No scrape reaches a job process, so its counts travel with its events, to the last one."""
+    scribe = Scribe(tmp_path / "told")
+    small = BufferLimits(detail=1, meters=2)
+    pool = AgentPool(
+        observers=[
+            CostObserver(project="prod", servers=bus.url, limits=small),
+            scribe,
+            Caller({"AJ-1": 3}),
+        ],
+        default_llm=make_llm,
+        default_stt=make_stt,
+        default_tts=make_tts,
+        server=loopback_server(JobExecutorType.PROCESS),
+    )
+    pool.add("dental", Dental, session_kwargs=QUIET)
+    async with Running.worker(pool.server) as worker:
+        await worker.dispatcher.dispatch()
+        await until(lambda: scribe.told("end") == ["AJ-1"])
+        await until(lambda: worker.active() == [])
+    assert os.getpid() not in {line["pid"] for line in scribe.read()}
+    (ended,) = await published(bus, SessionEnded)
+    arrived = len(await published(bus, MeterReading))
+    last = max(await published(bus, ProducerReport), key=lambda it: it.number)
+    assert arrived < ended.readings, "nothing was lost, so nothing is shown"
+    assert arrived + last.coalesced + last.dropped == ended.readings

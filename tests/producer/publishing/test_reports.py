@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from voicecosts.producer.events import MeterTotals, Quantities
 from voicecosts.producer.outbox.own import OutboxState
@@ -192,6 +195,30 @@ def test_a_gauge_falls_when_something_is_wrong_and_not_before(
     registry.register(metrics._Collector(lambda: [one]))  # type: ignore[arg-type,return-value]  # by its shape
     assert registry.get_sample_value("voicecosts_producer_connected") == connected
     assert registry.get_sample_value("voicecosts_producer_outbox_on_disk") == on_disk
+
+
+def registered_in_a_child(debugged: Any) -> None:
+    """Register in a process of its own, and send what was logged and what a scrape would see."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]  # enough of one
+    metrics.logger.addHandler(handler)
+    metrics.logger.setLevel(logging.DEBUG)
+    metrics.register(lambda: [Publishing(QUIET)])  # type: ignore[arg-type,return-value,list-item]  # by its shape
+    debugged.put((said, REGISTRY.get_sample_value("voicecosts_producer_captured_total")))
+
+
+def test_in_a_job_process_it_is_said_that_nobody_scrapes_it() -> None:
+    """The counts are there in a child too, but only for whoever looks in that process."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    child = context.Process(target=registered_in_a_child, args=(answers,))
+    child.start()
+    said, captured = answers.get(timeout=60)
+    child.join(60)
+    assert len(said) == 1
+    assert "`costs audit` has its losses" in said[0]
+    assert captured == QUIET.captured
 
 
 def test_without_prometheus_nothing_is_imported_and_nothing_fails() -> None:
