@@ -37,8 +37,9 @@ def has_restarted(session: AgentSession[Any]) -> bool:
 def components_of(session: AgentSession[Any]) -> tuple[Any, ...]:
     """Return what a session and its active agent use now; a part that is not in use is `None`.
 
-    Beside recogniser, model and voice these are the detectors that ask a provider, and the model
-    that looks for key terms. Those are private parts of LiveKit, absent in other versions.
+    Beside recogniser, model and voice these are the connection of a realtime model, whose last
+    report versions before 1.8 do not hear, the detectors that ask a provider, and the model that
+    looks for key terms. Those are private parts of LiveKit, absent in other versions.
     """
     agent = running_agent(session)
     work = getattr(agent, "_activity", None)
@@ -49,6 +50,7 @@ def components_of(session: AgentSession[Any]) -> tuple[Any, ...]:
         getattr(agent, "stt", None),
         getattr(agent, "llm", None),
         getattr(agent, "tts", None),
+        getattr(work, "_rt_session", None),
         getattr(work, "_turn_detection", None),
         getattr(work, "_interruption_detector", None),
         getattr(getattr(session, "_keyterm_detector", None), "_llm", None),

@@ -2,14 +2,14 @@
 
 Asked once a process, when the first observer is made. A version that lacks what every supported one
 has is refused with a sentence: its numbers would be wrong without a word. What only newer versions
-report is said once, and counts as zero.
+report is said once, and counts as zero. A later version that lacks nothing is metered.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections import defaultdict
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Final
@@ -20,8 +20,11 @@ from voicecosts.producer.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED: Final = ">=1.5,<1.9"
+SUPPORTED: Final = ">=1.5.2,<1.9"
 """The versions of livekit-agents that are tried before a release; `pyproject.toml` says the same."""
+
+_FIRST: Final = (1, 5, 2)
+"""Before it LiveKit cancels, while a session closes, what reports the last seconds heard."""
 
 NEWER_CLASSES: Final = frozenset({"decision_metrics", "eot_inference_metrics"})
 """Classes of `FIELDS` that not every supported version has."""
@@ -47,14 +50,17 @@ def require_livekit() -> None:
         ConfigError: It lacks what every supported version has. The sentence names what, the
             installed version and the supported ones.
     """
-    lacking = absent_parts(installed.FIELDS_OF, installed.EVENTS)
-    if lacking:
-        problem = (
-            f"livekit-agents {installed.VERSION} cannot be metered, because it has no "
-            f'{", ".join(lacking)}: install "livekit-agents{SUPPORTED}"'
+    problem = why_refused(installed.VERSION, installed.FIELDS_OF, installed.EVENTS)
+    if problem:
+        sentence = (
+            f"livekit-agents {installed.VERSION} cannot be metered, because it {problem}: "
+            f'install "livekit-agents{SUPPORTED}"'
         )
-        raise ConfigError([problem])
-    unreported = unreported_quantities(installed.FIELDS_OF)
+        raise ConfigError([sentence])
+    unreported = [
+        f"{' and '.join(quantities)} of {modality}"
+        for modality, quantities in unreported_quantities(installed.FIELDS_OF).items()
+    ]
     # The main process of a worker has said it for the processes of its jobs.
     if unreported and multiprocessing.parent_process() is None:
         logger.warning(
@@ -62,6 +68,17 @@ def require_livekit() -> None:
             installed.VERSION,
             ", ".join(unreported),
         )
+
+
+def why_refused(
+    version: str, fields_of: Mapping[str, frozenset[str]], events: frozenset[str]
+) -> str:
+    """Return why a version cannot be metered, as what it does or lacks; empty if it can."""
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if number < _FIRST:
+        return "does not report the last seconds that a speech recogniser heard"
+    lacking = absent_parts(fields_of, events)
+    return f"has no {', '.join(lacking)}" if lacking else ""
 
 
 def absent_parts(fields_of: Mapping[str, frozenset[str]], events: frozenset[str]) -> list[str]:
@@ -81,15 +98,17 @@ def absent_parts(fields_of: Mapping[str, frozenset[str]], events: frozenset[str]
     return sorted(lacking)
 
 
-def unreported_quantities(fields_of: Mapping[str, frozenset[str]]) -> list[str]:
-    """Return the quantities that a version does not report, by modality.
+def unreported_quantities(fields_of: Mapping[str, frozenset[str]]) -> dict[str, list[str]]:
+    """Return modality → the quantities that a version does not report.
 
     A class that is absent is none of them: what it reports does not exist in that version.
     """
-    missing: dict[str, list[str]] = defaultdict(list)
-    for kind, reading in FIELDS.items():
-        present = fields_of.get(kind)
-        for field, quantity in reading.quantities.items():
-            if present is not None and field not in present:
-                missing[reading.modality].append(quantity)
-    return [f"{' and '.join(names)} of {modality}" for modality, names in sorted(missing.items())]
+    missing = {
+        reading.modality: [
+            quantity
+            for field, quantity in reading.quantities.items()
+            if field not in fields_of.get(kind, (field,))
+        ]
+        for kind, reading in FIELDS.items()
+    }
+    return {modality: quantities for modality, quantities in missing.items() if quantities}

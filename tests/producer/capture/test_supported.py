@@ -17,6 +17,7 @@ from voicecosts.producer.capture.supported import (
     absent_parts,
     require_livekit,
     unreported_quantities,
+    why_refused,
 )
 from voicecosts.producer.capture.usage import FIELDS, NEWER, reported
 from voicecosts.producer.errors import ConfigError
@@ -47,12 +48,16 @@ def older() -> dict[str, frozenset[str]]:
 def test_the_installed_version_lacks_nothing() -> None:
     """The version that is installed here is metered whole."""
     assert absent_parts(NOW, installed.EVENTS) == []
-    assert unreported_quantities(NOW) == []
+    assert unreported_quantities(NOW) == {}
 
 
 def test_what_only_newer_versions_have_may_be_absent() -> None:
     """The oldest supported version lacks a few fields and classes, and is metered with the rest."""
     assert absent_parts(older(), installed.EVENTS) == []
+    assert unreported_quantities(older()) == {
+        "llm": ["cache_creation_input_tokens", "reasoning_output_tokens"],
+        "stt": ["audio_input_tokens"],
+    }
 
 
 @pytest.mark.parametrize(("kind", "field"), [each for each in EVERY_FIELD if each[1] not in NEWER])
@@ -96,8 +101,22 @@ def test_an_observer_is_refused_with_one_sentence(monkeypatch: pytest.MonkeyPatc
         CostObserver(project="prod")
     assert str(refused.value) == (
         "livekit-agents 1.9.0 cannot be metered, because it has no session event "
-        "'metrics_collected': install \"livekit-agents>=1.5,<1.9\""
+        "'metrics_collected': install \"livekit-agents>=1.5.2,<1.9\""
     )
+
+
+@pytest.mark.parametrize("version", ["1.4.6", "1.5.0", "1.5.1", "0.12.21"])
+def test_versions_that_swallow_the_end_of_a_recognition_are_refused(version: str) -> None:
+    """Before 1.5.2 LiveKit itself loses seconds of every call, so no number would be right."""
+    assert why_refused(version, NOW, installed.EVENTS) == (
+        "does not report the last seconds that a speech recogniser heard"
+    )
+
+
+@pytest.mark.parametrize("version", ["1.5.2", "1.5.17", "1.6.0rc1", "1.8.9", "1.9.0", "2.0.0"])
+def test_a_version_that_lacks_nothing_is_metered(version: str) -> None:
+    """What a version has decides; a later number alone refuses nothing."""
+    assert why_refused(version, NOW, installed.EVENTS) == ""
 
 
 def test_what_a_version_does_not_report_is_said_once(
