@@ -122,16 +122,20 @@ class _Whole(tts.ChunkedStream):
 
 
 class SpeakingModel(llm.RealtimeModel):
-    """Answers by itself, reports each answer, the time of its connection, and the connection."""
+    """Answers by itself, reports each answer, the time of its connection, and the connection.
+
+    The time is reported while the connection closes, or just `after` it.
+    """
 
     modality = "realtime"
 
-    def __init__(self) -> None:
+    def __init__(self, *, after: bool = False) -> None:
         known = {field.name for field in dataclasses.fields(llm.RealtimeCapabilities)}
         able = {"audio_output", "mutable_chat_context", "mutable_instructions", "mutable_tools"}
         given: dict[str, Any] = {name: name in able for name in known}
         super().__init__(capabilities=llm.RealtimeCapabilities(**given))
         self.billed: Bill = defaultdict(Counter)
+        self.after = after
 
     @property
     def model(self) -> str:
@@ -208,6 +212,12 @@ class _Line(llm.RealtimeSession[Any]):
     async def aclose(self) -> None:
         await asyncio.gather(*self._tasks)
         self._model.billed[self._call].update(session_us=1_500_000)
+        if self._model.after:
+            self._later(self._report_time())
+        else:
+            await self._report_time()
+
+    async def _report_time(self) -> None:
         self._report("", Counter(), session_duration=1.5)
 
     def _later(self, work: Any) -> None:
