@@ -369,7 +369,7 @@ class _Conversation(llm.RealtimeSession[Any]):
         self._report_response(request, amounts)
 
     def _report_response(
-        self, request: str, amounts: Counter[str], *, session_s: float | None = None
+        self, request: str, amounts: Counter[str], *, session_s: float = 0.0
     ) -> None:
         self.emit(
             "metrics_collected",
