@@ -20,10 +20,11 @@ from tests.support.conservation import (
 from tests.support.jobs import job
 from tests.support.pool_agents import QUIET
 from tests.support.recorder import Recorder
+from tests.support.scripted import SentenceTTS
 from voicecosts import CostObserver
 from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.demo.devices import Microphone, session_io
-from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS, tool_call
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, tool_call
 from voicecosts.producer.events import SessionStarted
 from voicecosts.producer.process import PROCESS
 
@@ -70,7 +71,7 @@ class Providers:
 
     llm: Any = field(default_factory=lambda: ScriptedLLM(plan=planned))
     stt: Any = field(default_factory=ScriptedSTT)
-    tts: Any = field(default_factory=ScriptedTTS)
+    tts: Any = field(default_factory=SentenceTTS)
     behind: tuple[Any, ...] = ()
 
     def keepers(self) -> tuple[Any, ...]:

@@ -1,0 +1,285 @@
+"""Requests that no speech makes: by tools, by the entrypoint, by nobody's code, on other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Any
+
+import pytest
+from livekit.agents import llm
+
+from tests.support.jobs import job
+from tests.support.situation import Host, Providers, Situation, ask, planned, together
+from tests.support.waiting import until
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
+
+in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
+sharing = pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+
+
+async def speak(voice: ScriptedTTS, call: int) -> None:
+    """Have a voice say something without a session."""
+    async with voice.synthesize(f"#{call}# something aside") as stream:
+        async for _ in stream:
+            pass
+
+
+@in_jobs
+@sharing
+async def test_a_tool_that_asks_the_sessions_own_model(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+    in_job: bool,  # noqa: FBT001 - same
+) -> None:
+    """A request that a tool makes belongs to the session whose tool it is."""
+    common = Providers()
+
+    async def run(number: int) -> str:
+        providers = common if shared else Providers()
+
+        async def work() -> None:
+            await ask(providers.llm, number)
+            await asyncio.gather(ask(providers.llm, number), ask(providers.llm, number))
+            await asyncio.create_task(speak(providers.tts, number))
+
+        return await situation.observed(
+            number, providers, "work", "and now", agent=Host(work), in_job=in_job
+        )
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_a_tool_that_asks_the_model_of_another_session(situation: Situation) -> None:
+    """A model that one session uses is that session's, whoever asks it."""
+    other = situation.call(2)
+
+    async def work() -> None:
+        await ask(other.session.llm, 2)
+
+    with job("job-2"):
+        two = situation.attach(other)
+        await other.start()
+    one = await situation.observed(1, None, "work", agent=Host(work))
+    await other.turn()
+    await other.close()
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_a_tool_that_asks_a_model_of_no_session(situation: Situation) -> None:
+    """A model that no session uses is not heard: what it uses is in no session's costs."""
+    model = ScriptedLLM()
+
+    async def work() -> None:
+        await ask(model, 1)
+
+    session = await situation.observed(1, None, "work", agent=Host(work))
+    situation.assert_booked({session: 1})
+    assert model.billed[1]["requests"] == 1
+
+
+async def test_a_task_that_a_tool_left_behind(situation: Situation) -> None:
+    """What a tool began belongs to its session also when the tool has ended."""
+    shared, tasks = Providers(), []
+
+    async def run(number: int) -> str:
+        asked = asyncio.Event()
+
+        async def later() -> None:
+            await asked.wait()
+            await ask(shared.llm, number)
+
+        async def work() -> None:
+            tasks.append(asyncio.create_task(later()))
+
+        call = situation.call(number, shared)
+        session = situation.attach(call)
+        await call.start(Host(work))
+        await call.turn("work")
+        await call.turn("and now")
+        asked.set()
+        await asyncio.gather(*tasks)
+        await call.close()
+        return session
+
+    one = await asyncio.create_task(run(1))
+    tasks.clear()
+    two = await asyncio.create_task(run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_a_request_from_outside_of_a_sessions_own_model(situation: Situation) -> None:
+    """One user of a model: its session's, though no context says so."""
+    call = situation.call(1)
+    task = asyncio.create_task(asyncio.sleep(0))
+    asking = asyncio.Event()
+
+    async def outside() -> None:
+        await asking.wait()
+        await ask(call.session.llm, 1)
+
+    outsider = asyncio.create_task(outside())
+    await task
+    session = situation.attach(call)
+    await call.start()
+    await call.turn()
+    asking.set()
+    await outsider
+    await call.close()
+    situation.assert_booked({session: 1})
+
+
+@in_jobs
+async def test_a_request_from_outside_of_a_shared_model(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Nobody can tell whose it is: it is counted in amounts, and booked to no session."""
+    shared, asking, done = Providers(), asyncio.Event(), asyncio.Event()
+
+    async def outside() -> None:
+        await asking.wait()
+        await ask(shared.llm, 9, "a question from outside of all of them")
+        await speak(shared.tts, 9)
+        done.set()
+
+    async def run(number: int) -> str:
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(number, shared)
+            session = situation.attach(call)
+            await call.start()
+            await call.turn()
+            if number == 2:
+                asking.set()
+            await done.wait()
+            await call.close()
+        return session
+
+    outsider = asyncio.create_task(outside())
+    one, two = await together(run(1), run(2))
+    await outsider
+    situation.assert_booked({one: 1, two: 2})
+    assert situation.recorder.unattributed_totals() == situation.billed(9)
+
+
+async def test_requests_of_entrypoints_are_of_their_jobs_sessions(situation: Situation) -> None:
+    """Before the first turn and between turns, an entrypoint asks the shared model itself."""
+    shared = Providers()
+
+    async def run(number: int) -> str:
+        with job(f"job-{number}"):
+            call = situation.call(number, shared)
+            session = situation.attach(call)
+            await ask(shared.llm, number, "before the start")
+            await call.start()
+            await ask(shared.llm, number, "between the turns")
+            await call.turn()
+            await asyncio.create_task(ask(shared.llm, number, "in a task"))
+            await call.close()
+        return session
+
+    sessions = await together(run(1), run(2), run(3))
+    situation.assert_booked(dict(zip(sessions, (1, 2, 3), strict=True)))
+
+
+async def test_a_job_that_shares_a_model_without_a_session(situation: Situation) -> None:
+    """A job without a session asks a model that two calls share: it is neither call's."""
+    shared, begun, done = Providers(), asyncio.Event(), asyncio.Event()
+
+    async def run(number: int) -> str:
+        with job(f"job-{number}"):
+            call = situation.call(number, shared)
+            session = situation.attach(call)
+            await call.start()
+            await call.turn()
+            if number == 2:
+                begun.set()
+            await done.wait()
+            await call.close()
+        return session
+
+    async def another() -> None:
+        with job("job-9"):
+            await begun.wait()
+            await ask(shared.llm, 9, "a question of a job of its own")
+            done.set()
+
+    one, two, _ = await together(run(1), run(2), another())
+    situation.assert_booked({one: 1, two: 2})
+    assert situation.recorder.unattributed_totals() == situation.billed(9)
+
+
+async def test_a_console_call(situation: Situation) -> None:
+    """A fake job, as the console makes it: the call is booked as any other, and marked as fake."""
+    with job("mock-job-1") as context:
+        assert context.is_fake_job()
+        call = situation.call(1)
+        session = situation.attach(call, job=context)
+        await call.run("hello", "again")
+    situation.assert_booked({session: 1})
+
+
+def test_jobs_in_threads_that_share_their_providers(situation: Situation) -> None:
+    """Two loops in two threads on one set of providers: each call has its own share."""
+    shared, ids = Providers(), {}
+    both = threading.Barrier(2, timeout=30)
+
+    async def run(number: int) -> None:
+        with job(f"job-{number}"):
+            call = situation.call(number, shared)
+            ids[number] = situation.attach(call)
+            await call.start()
+            await asyncio.to_thread(both.wait)
+            for turn in range(5):
+                await call.turn(f"turn {turn}", audio_s=0.3 * number)
+            await asyncio.to_thread(both.wait)
+            await call.close()
+
+    threads = [threading.Thread(target=lambda n=n: asyncio.run(run(n))) for n in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    situation.assert_booked({ids[1]: 1, ids[2]: 2})
+
+
+async def test_a_shared_model_behind_an_adapter_asked_in_a_tool(situation: Situation) -> None:
+    """A tool asks the child of its session's adapter: an object that the session uses."""
+    child = ScriptedLLM(plan=planned)
+
+    async def run(number: int) -> str:
+        async def work() -> None:
+            await ask(child, number)
+
+        providers = Providers(llm=llm.FallbackAdapter([child]), behind=(child,))
+        return await situation.observed(number, providers, "work", agent=Host(work), in_job=False)
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_a_request_that_ends_when_its_session_is_closed(situation: Situation) -> None:
+    """A tool's request outlives the close: it is still the session's."""
+    shared = Providers()
+    slow = ScriptedLLM(plan=planned, pause_s=0.05)
+
+    async def run(number: int) -> str:
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def work() -> None:
+            tasks.append(asyncio.create_task(ask(slow, number, "slowly")))
+
+        providers = Providers(llm=slow, stt=shared.stt, tts=shared.tts)
+        call = situation.call(number, providers)
+        session = situation.attach(call)
+        await call.start(Host(work))
+        await call.turn("work")
+        await call.close()
+        await asyncio.gather(*tasks)
+        return session
+
+    one, two = await together(run(1), run(2))
+    await until(lambda: slow.billed[2]["requests"] >= 3)
+    situation.assert_booked({one: 1, two: 2})
