@@ -23,7 +23,7 @@ from voicecosts.analytics.errors import BadTop, NotALedger, require
 from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, select
 from voicecosts.analytics.question.times import Moment, Period, period, span
-from voicecosts.analytics.snapshot.connection import open_newest, read
+from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -196,7 +196,7 @@ def answer(
 ) -> Audit:
     """Return the answer of the newest snapshot of `data_dir`, which lacks what is `not_booked`."""
     connection, snapshot = open_newest(data_dir)
-    with connection:
+    with closing(connection):
         moment = as_of(connection, snapshot)
         missing = completeness(
             connection, snapshot, question.selection, moment=moment, not_booked=not_booked

@@ -26,7 +26,7 @@ from voicecosts.analytics.errors import BadTop, require
 from voicecosts.analytics.question.columns import COLUMN, MEASURES, Group, Sort, groups
 from voicecosts.analytics.question.filters import Selection, select
 from voicecosts.analytics.question.times import Moment, Period, period
-from voicecosts.analytics.snapshot.connection import open_newest, read
+from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,7 +108,7 @@ def answer(
 ) -> Report:
     """Return the answer of the newest snapshot of `data_dir`, which lacks what is `not_booked`."""
     connection, snapshot = open_newest(data_dir)
-    with connection:
+    with closing(connection):
         total, rows, in_all = _measure(connection, snapshot, question)
         moment = as_of(connection, snapshot)
         missing = completeness(

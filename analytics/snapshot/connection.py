@@ -6,7 +6,7 @@ or holds up the ledger. A ledger with a newer schema than this version knows is 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -62,6 +62,19 @@ def open_newest(where: str | Path | None) -> tuple[Connection, Snapshot]:
     return _open(snapshot), snapshot
 
 
+@contextmanager
+def closing(connection: Connection) -> Iterator[None]:
+    """Close a connection at the end of the body, after DuckDB's own threads have ended.
+
+    A thread that still lets go of the last task of a query while its database is closed reads freed
+    memory and ends the process (seen with DuckDB 1.5.6 after a join).
+    """
+    try:
+        yield
+    finally:
+        _close(connection)
+
+
 def read(
     connection: Connection,
     path: Path,
@@ -91,9 +104,17 @@ def _open(snapshot: Snapshot) -> Connection:
     try:
         _check_version(connection, snapshot.path)
     except BaseException:
-        connection.close()
+        _close(connection)
         raise
     return connection
+
+
+def _close(connection: Connection) -> None:
+    import duckdb  # noqa: PLC0415 - see `_open`
+
+    with suppress(duckdb.Error):  # a damaged file refuses everything but this
+        connection.execute("SET threads = 1")
+    connection.close()
 
 
 def _check_version(connection: Connection, path: Path) -> None:

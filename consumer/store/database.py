@@ -7,6 +7,7 @@ a newer version is not touched: not even its write-ahead log is replayed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,21 @@ def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
             _migrate(connection, now_us)
             connection.execute(sql.VIEWS)
         except BaseException:
-            connection.close()
+            close(connection)
             raise
         return connection
+
+
+def close(connection: duckdb.DuckDBPyConnection) -> None:
+    """Close a connection after DuckDB's own threads have ended.
+
+    A thread that still lets go of the last task of a query while its database is closed reads freed
+    memory and ends the process (seen with DuckDB 1.5.6 after a join). With one thread there is only
+    the caller's.
+    """
+    with contextlib.suppress(duckdb.Error):  # a database that failed refuses everything but this
+        connection.execute("SET threads = 1")
+    connection.close()
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -59,7 +72,7 @@ def _create(layout: Layout, now_us: int) -> None:
     # 1. A draft under another name. If we die, the next open removes it and starts over.
     connection = _connect(layout.draft)
     _migrate(connection, now_us)
-    connection.close()
+    close(connection)
     # 2. All of it is in the one file, and on disk.
     with layout.draft.open("rb") as file:
         os.fsync(file.fileno())
@@ -70,8 +83,11 @@ def _create(layout: Layout, now_us: int) -> None:
 
 def _refuse_newer(path: Path) -> None:
     known = max(sql.migrations())
-    with duckdb.connect(path, read_only=True) as connection:
+    connection = duckdb.connect(path, read_only=True)
+    try:
         found = _version(connection)
+    finally:
+        close(connection)
     if found > known:
         raise LedgerNewer(path, found, known)
 

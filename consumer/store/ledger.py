@@ -19,7 +19,7 @@ from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
-from voicecosts.consumer.store.database import open_database
+from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, remove
 from voicecosts.consumer.store.layout import Layout
@@ -104,7 +104,7 @@ class Ledger:
             undo.callback(lock.release)
             now_us = micros(clock.now())
             connection = open_database(layout, now_us)
-            undo.callback(connection.close)
+            undo.callback(close, connection)
             sequence, number = _load_state(connection, layout)
             snapshots = Snapshots(
                 connection, layout, clock, pacing or Pacing(), number, embedded=embedded
@@ -197,7 +197,7 @@ class Ledger:
         ):  # runs from the last to the first, even if one fails
             closing.callback(self._lock.release)
             closing.enter_context(translated(self._layout.ledger))
-            closing.callback(self._connection.close)
+            closing.callback(close, self._connection)
             closing.callback(self.heartbeat, running=False)
             if healthy and self._snapshots.changed:
                 self._snapshots.publish(self._sequence)

@@ -53,5 +53,5 @@ def test_a_real_ledger_that_ended_is_said_to_be_stopped(tmp_path: Path) -> None:
     report = query(data_dir=tmp_path)
     assert report.total.input_tokens == 1000
     assert report.completeness.running is False
-    with duckdb.connect(tmp_path / "costs.duckdb", read_only=True) as plain:
+    with duckdb.connect(tmp_path / "costs.duckdb", read_only=True, config={"threads": 1}) as plain:
         assert plain.execute("SELECT sum(cost) FROM usage").fetchall() == [(report.total.cost,)]

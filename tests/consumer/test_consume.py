@@ -105,7 +105,9 @@ class TestBooking:
             await publish(broker.url, batches(made, seed=5))
             await until(lambda: booked(tmp_path / "d") == bill(made))
         await settled(broker.url)
-        with duckdb.connect(tmp_path / "d" / "costs.duckdb", read_only=True) as snapshot:
+        with duckdb.connect(
+            tmp_path / "d" / "costs.duckdb", read_only=True, config={"threads": 1}
+        ) as snapshot:
             letters = snapshot.execute("SELECT subject, reason, payload FROM dead_letters")
             assert letters.fetchall() == [
                 ("costs.v1.test.dental.00", "not_a_batch", b"\xc1 garbage")

@@ -24,7 +24,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPy
     folder = tmp_path_factory.mktemp("views")
     with Ledger.open(folder, rate):
         pass
-    with duckdb.connect(folder / "costs.duckdb", read_only=True) as connection:
+    with duckdb.connect(
+        folder / "costs.duckdb", read_only=True, config={"threads": 1}
+    ) as connection:
         yield connection
 
 

@@ -114,7 +114,9 @@ def is_worked_off(outbox: Path, producer_id: str) -> bool:
 
 def whole_sessions(data_dir: Path) -> set[str]:
     """Return the sessions of which the ledger says that nothing is missing."""
-    with duckdb.connect(str(data_dir / "costs.duckdb"), read_only=True) as connection:
+    with duckdb.connect(
+        str(data_dir / "costs.duckdb"), read_only=True, config={"threads": 1}
+    ) as connection:
         rows = connection.execute(
             "SELECT session_id::VARCHAR FROM completeness WHERE state IN ('complete', 'repaired')"
         ).fetchall()

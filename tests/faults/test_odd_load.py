@@ -111,7 +111,9 @@ async def test_a_thousand_sessions_that_end_at_once_are_all_stored(
     fault = "1,000 sessions ending at once"
     found = await assert_exact(fault, broker.url, tmp_path / "data", *loads)
     assert sum(isinstance(event, SessionEnded) for event in found.events) == 1000
-    with duckdb.connect(str(tmp_path / "data" / "costs.duckdb"), read_only=True) as connection:
+    with duckdb.connect(
+        str(tmp_path / "data" / "costs.duckdb"), read_only=True, config={"threads": 1}
+    ) as connection:
         states = connection.execute(
             "SELECT state, count(*) FROM completeness GROUP BY 1"
         ).fetchall()

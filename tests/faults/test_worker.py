@@ -181,7 +181,9 @@ def test_a_process_that_exits_50_ms_after_the_close_event_loses_nothing(
 
 def by_tenant(data_dir: Path) -> dict[str, tuple[int, int, int, Decimal]]:
     """Return by tenant what readers see: requests, tokens in and out, money."""
-    with duckdb.connect(str(data_dir / "costs.duckdb"), read_only=True) as connection:
+    with duckdb.connect(
+        str(data_dir / "costs.duckdb"), read_only=True, config={"threads": 1}
+    ) as connection:
         rows = connection.execute(
             "SELECT tenant, sum(requests)::INT, sum(input_tokens)::INT, sum(output_tokens)::INT,"
             " sum(cost) FROM usage GROUP BY ALL"

@@ -70,7 +70,9 @@ def test_what_the_demo_keeps_can_be_queried_afterwards(kept: Path) -> None:
 
 def test_a_plain_duckdb_connection_reads_what_the_demo_keeps(kept: Path) -> None:
     """Whoever has DuckDB has the data: no library of ours is needed."""
-    with duckdb.connect(str(kept / "costs.duckdb"), read_only=True) as ledger:
+    with duckdb.connect(
+        str(kept / "costs.duckdb"), read_only=True, config={"threads": 1}
+    ) as ledger:
         labels = ledger.execute(
             "SELECT DISTINCT agent_label FROM usage WHERE agent_id = 'support'"
         ).fetchall()
@@ -93,7 +95,9 @@ def test_the_notebook_runs_on_what_the_demo_keeps(kept: Path) -> None:
 
 def test_a_difference_is_named_and_fails(kept: Path) -> None:
     """A single token more or less, or a group that only one side knows, is found."""
-    with duckdb.connect(str(kept / "costs.duckdb"), read_only=True) as ledger:
+    with duckdb.connect(
+        str(kept / "costs.duckdb"), read_only=True, config={"threads": 1}
+    ) as ledger:
         differences, compared = compare(
             ledger,
             [

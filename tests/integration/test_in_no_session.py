@@ -104,7 +104,9 @@ async def test_what_providers_counted_is_in_the_ledger_to_the_last_token(worker:
     await worker.stop()
     answer = await asked(worker.home, "query")
     sums = ", ".join(f"sum({quantity})::BIGINT" for quantity in QUANTITIES)
-    with duckdb.connect(worker.home / "costs.duckdb", read_only=True) as reader:
+    with duckdb.connect(
+        worker.home / "costs.duckdb", read_only=True, config={"threads": 1}
+    ) as reader:
         [booked] = reader.execute(f"SELECT {sums} FROM usage").fetchall()  # noqa: S608 - constants
         [others] = reader.execute(f"SELECT {sums} FROM unattributed").fetchall()  # noqa: S608 - same
     bill = books(worker.model)["llm"]

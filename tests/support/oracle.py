@@ -150,7 +150,7 @@ def booked(path: Path) -> dict[Meter, Total]:
 
 def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Return every row of every table of a snapshot, without the moments of publishing."""
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         found = {name: connection.table(name).fetchall() for name in _TABLES}
     found["ledger_state"] = [row[1:2] for row in found["ledger_state"]]
     return {name: sorted(rows, key=repr) for name, rows in found.items()}
@@ -158,13 +158,13 @@ def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 def count(path: Path, table: str) -> int:
     """Return how many rows a table of a snapshot has."""
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         return len(connection.table(table))
 
 
 @cache  # a snapshot never changes once it is published
 def _booked(snapshot: Path) -> dict[Meter, Total]:
-    with duckdb.connect(snapshot, read_only=True) as connection:
+    with duckdb.connect(snapshot, read_only=True, config={"threads": 1}) as connection:
         rows = connection.execute(_SUMS).fetchall()
     return {
         Meter(*row[:7]): Total(

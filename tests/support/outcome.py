@@ -63,7 +63,9 @@ def book(messages: Sequence[Message], data_dir: Path) -> Booked:
 def shown(data_dir: Path) -> Booked:
     """Return what readers of a ledger see: of every meter the amount and the money."""
     snapshot = (data_dir / "costs.duckdb").resolve()
-    with contextlib.closing(duckdb.connect(str(snapshot), read_only=True)) as connection:
+    with contextlib.closing(
+        duckdb.connect(str(snapshot), read_only=True, config={"threads": 1})
+    ) as connection:
         [(refused,)] = connection.execute("SELECT count(*) FROM dead_letters").fetchall()
         assert refused == 0
         return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(_SUMS).fetchall()}

@@ -87,10 +87,10 @@ def test_readers_never_fail_while_the_ledger_writes(tmp_path: Path) -> None:
     seen: set[int] = set()
     with start(tmp_path, 9, "--group", 1, "--rounds", 20) as process:
         assert lines(process).readline() == "open\n"
-        with duckdb.connect(link.resolve(), read_only=True) as held:
+        with duckdb.connect(link.resolve(), read_only=True, config={"threads": 1}) as held:
             first = snapshot_number(held)
             while len(seen) < 12:
-                with duckdb.connect(link, read_only=True) as connection:
+                with duckdb.connect(link, read_only=True, config={"threads": 1}) as connection:
                     seen.add(snapshot_number(connection))
                     assert len(connection.table("usage")) >= len(held.table("usage"))
                 assert snapshot_number(held) == first

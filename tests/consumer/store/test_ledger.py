@@ -46,7 +46,7 @@ def snapshot(ledger: Ledger) -> Path:
 
 def rows(ledger: Ledger, query: str) -> list[tuple[object, ...]]:
     """Return the answer of a fresh snapshot."""
-    with duckdb.connect(snapshot(ledger), read_only=True) as connection:
+    with duckdb.connect(snapshot(ledger), read_only=True, config={"threads": 1}) as connection:
         return connection.execute(query).fetchall()
 
 

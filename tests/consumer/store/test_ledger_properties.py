@@ -180,7 +180,9 @@ def check_events(events: list[Event]) -> None:
             assert first.events == len(events)
         with Ledger.open(Path(folder), rate) as ledger:
             assert ledger.apply([message(1, *events)]).rows == 0
-        with duckdb.connect(Path(folder) / "costs.duckdb", read_only=True) as connection:
+        with duckdb.connect(
+            Path(folder) / "costs.duckdb", read_only=True, config={"threads": 1}
+        ) as connection:
             seen = {
                 name: connection.table(name).fetchall()
                 for name in (

@@ -104,7 +104,9 @@ class TestMigrations:
     def test_each_is_recorded_once(self, filled: Path) -> None:
         """The file itself says which migrations it has had, however often it was opened."""
         Ledger.open(filled, rate).close()
-        with duckdb.connect(filled / "costs.duckdb", read_only=True) as connection:
+        with duckdb.connect(
+            filled / "costs.duckdb", read_only=True, config={"threads": 1}
+        ) as connection:
             found = connection.execute("SELECT version, name FROM schema_migrations").fetchall()
         assert found == [(version, name) for version, (name, _) in sql.migrations().items()]
 
@@ -113,7 +115,9 @@ class TestMigrations:
         with duckdb.connect(filled / "ledger" / "ledger.duckdb") as connection:
             connection.execute("CREATE OR REPLACE VIEW usage AS SELECT 1 AS gone")
         Ledger.open(filled, rate).close()
-        with duckdb.connect(filled / "costs.duckdb", read_only=True) as connection:
+        with duckdb.connect(
+            filled / "costs.duckdb", read_only=True, config={"threads": 1}
+        ) as connection:
             assert "cost" in connection.table("usage").columns
 
 

@@ -45,7 +45,7 @@ def states(
     path: Path, after: timedelta = LATER, quiet: timedelta = timedelta(hours=1)
 ) -> dict[str, Seen]:
     """Return state, cause, readings made and arrived, and the worst case of every session."""
-    with duckdb.connect(path / "costs.duckdb", read_only=True) as connection:
+    with duckdb.connect(path / "costs.duckdb", read_only=True, config={"threads": 1}) as connection:
         rows = connection.execute(
             "SELECT session_id::VARCHAR, state, cause, readings_made, readings_arrived, "
             "missing_at_most FROM completeness_at(?, ?)",

@@ -56,7 +56,7 @@ def book(ledger: Ledger, number: int) -> None:
 
 def readings_in(path: Path) -> int:
     """Return how many bookings a reader of `path` sees."""
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         return len(connection.table("usage"))
 
 
@@ -89,7 +89,9 @@ class TestPublishing:
         """A notebook's connection stays consistent while a new one sees what is new."""
         book(ledger, 1)
         ledger.publish_snapshot()
-        with duckdb.connect(tmp_path / "costs.duckdb", read_only=True) as notebook:
+        with duckdb.connect(
+            tmp_path / "costs.duckdb", read_only=True, config={"threads": 1}
+        ) as notebook:
             book(ledger, 2)
             ledger.publish_snapshot()
             assert len(notebook.table("usage")) == 1
@@ -132,7 +134,9 @@ class TestPublishing:
         book(ledger, 1)
         hands.forward(1)
         ledger.publish_snapshot()
-        with duckdb.connect(tmp_path / "costs-2.duckdb", read_only=True) as connection:
+        with duckdb.connect(
+            tmp_path / "costs-2.duckdb", read_only=True, config={"threads": 1}
+        ) as connection:
             found = connection.execute("FROM ledger_state").fetchone()
         assert found == (hands.moment.replace(tzinfo=None), 1, 2)
 
@@ -169,7 +173,9 @@ class TestPublishing:
         self, ledger: Ledger, tmp_path: Path
     ) -> None:
         """Every supported DuckDB can open what any of them wrote."""
-        with duckdb.connect(tmp_path / "costs.duckdb", read_only=True) as connection:
+        with duckdb.connect(
+            tmp_path / "costs.duckdb", read_only=True, config={"threads": 1}
+        ) as connection:
             tags = connection.execute(
                 "SELECT tags FROM duckdb_databases() WHERE NOT internal"
             ).fetchone()

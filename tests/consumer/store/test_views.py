@@ -113,7 +113,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPy
                 Message(SUBJECT, 2, b"?"),
             ]
         )
-    with duckdb.connect(folder / "costs.duckdb", read_only=True) as connection:
+    with duckdb.connect(
+        folder / "costs.duckdb", read_only=True, config={"threads": 1}
+    ) as connection:
         yield connection
 
 
@@ -196,7 +198,9 @@ def answers(folder: Path, *messages: Message, ask: str) -> list[tuple[object, ..
     with Ledger.open(folder, rate) as ledger:
         for each in messages:
             ledger.apply([each])
-    with duckdb.connect(folder / "costs.duckdb", read_only=True) as connection:
+    with duckdb.connect(
+        folder / "costs.duckdb", read_only=True, config={"threads": 1}
+    ) as connection:
         return connection.execute(ask).fetchall()
 
 

@@ -1,0 +1,70 @@
+"""Closing a database while threads of DuckDB's own still run can end the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from voicecosts.analytics.snapshot.connection import closing
+from voicecosts.consumer.store.database import close
+
+
+def threads() -> int:
+    """Count the threads of this process."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+class Watched:
+    """A connection that counts the process's threads when it is closed."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self.threads_at_close = 0
+
+    def execute(self, statement: str) -> Any:
+        """Pass a statement on."""
+        return self.connection.execute(statement)
+
+    def close(self) -> None:
+        """Count, and close."""
+        self.threads_at_close = threads()
+        self.connection.close()
+
+
+@contextmanager
+def closing_ledger(connection: Any) -> Any:
+    """Close as the ledger does."""
+    try:
+        yield
+    finally:
+        close(connection)
+
+
+@pytest.mark.parametrize("way", [closing_ledger, closing])
+def test_duckdbs_own_threads_have_ended_before_a_database_is_closed(
+    tmp_path: Path, way: Callable[[Any], AbstractContextManager[None]]
+) -> None:
+    """A thread that lets go of its last task while the database goes reads freed memory."""
+    before = threads()
+    watched = Watched(duckdb.connect(tmp_path / "x.duckdb", config={"threads": 4}))
+    with way(watched):
+        watched.execute("SELECT count(*) FROM range(10)")
+        assert threads() == before + 3
+    assert watched.threads_at_close == before
+
+
+def test_a_database_that_failed_is_closed_all_the_same(tmp_path: Path) -> None:
+    """A statement that is refused does not keep the file open."""
+    connection = duckdb.connect(tmp_path / "x.duckdb")
+
+    class Refusing(Watched):
+        def execute(self, statement: str) -> Any:
+            raise duckdb.FatalException(statement)
+
+    close(Refusing(connection))  # type: ignore[arg-type]  # stands for a connection
+    duckdb.connect(tmp_path / "x.duckdb").close()
