@@ -15,7 +15,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from voicecosts.producer.capture import contexts, requests
-from voicecosts.producer.capture.requests import Prompt, WholeText
+from voicecosts.producer.capture.requests import Prompt, Voice, WholeText
 from voicecosts.producer.counts import Usage
 
 _REMEMBERED: Final = 256
@@ -33,6 +33,16 @@ class _Speech(Struct):
     label: str
     # (provider, model) → characters that metrics named and no request that is known reported
     unplaced: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def without_unplaced(self, voice: Voice) -> int:
+        """Return what a voice did not report, less what some voice of its names did."""
+        unreported = voice.unreported() or 0
+        named = voice.provider, voice.model
+        covered = min(unreported, self.unplaced.get(named, 0))
+        if covered:
+            self.unplaced[named] -= covered
+            voice.reported += covered
+        return unreported - covered
 
 
 class _Measured(Struct, frozen=True):
@@ -78,31 +88,27 @@ class Estimates:
         return False
 
     def book_unreported(self, speech_id: str, *, now_us: int) -> None:
-        """Count what the voices of a speech took and did not report; forget the speech.
+        """Count what the voices of a speech took and did not report, and forget the speech.
 
-        A speech of which a voice still goes on stays open, and so does what it used.
+        It stays open while it or a voice of it goes on; what that uses is counted another time.
         """
         speech = self._speeches.get(speech_id)
-        if speech is None:
+        if speech is None or not speech.handle.done():
             return
-        voices = requests.voices_of(speech.handle)
-        if not speech.handle.done() or any(voice.unreported() is None for voice in voices):
-            return
-        self._drop(speech_id)
-        unreported: dict[tuple[str, str], int] = {}
+        voices = list(requests.voices_of(speech.handle))
+        if all(voice.unreported() is not None for voice in voices):
+            self._drop(speech_id)
         for voice in voices:
-            named = voice.provider, voice.model
-            unreported[named] = unreported.get(named, 0) + (voice.unreported() or 0)
-        for named, characters in unreported.items():
-            left = characters - speech.unplaced.get(named, 0)
-            if left > 0:
+            characters = speech.without_unplaced(voice)
+            if characters:
+                voice.reported += characters
                 self._book(
                     Usage(
                         modality="tts",
-                        provider_raw=named[0],
-                        model=named[1],
+                        provider_raw=voice.provider,
+                        model=voice.model,
                         occurred_at=now_us,
-                        quantities={"characters": left},
+                        quantities={"characters": characters},
                     ),
                     speech.label,
                 )

@@ -27,13 +27,13 @@ _ids = itertools.count(1)
 class Moments:
     """Counts the moments that a call passes, and calls `act` at number `at`.
 
-    `listen` gets the name of each moment.
+    `listen` gets the name of each moment, and may halt it.
     """
 
     def __init__(self, at: int | None = None, act: Callable[[], None] = lambda: None) -> None:
         self.at = at
         self.act = act
-        self.listen: Callable[[str], None] | None = None
+        self.listen: Callable[[str], bool] | None = None
         self.passed = 0
         self.names: list[str] = []
 
@@ -43,8 +43,8 @@ class Moments:
         self.names.append(name)
         if self.passed == self.at:
             self.act()
-        if self.listen is not None:
-            self.listen(name)
+        if self.listen is not None and self.listen(name):
+            await asyncio.Event().wait()  # until it is cancelled
         await asyncio.sleep(0.0005)
 
 

@@ -82,15 +82,20 @@ class Scene:
             self.attachment = attach(self.session, self.recorder)
 
     def at(self, name: str, act: Callable[[], Any], *, count: int = 1) -> None:
-        """Do something at a moment of a name: the first from now, or a later one."""
+        """Do something at a moment of a name: the first from now, or a later one.
+
+        The provider halts there, so that no clock decides how far it comes.
+        """
         left = count
 
-        def one(passed: str) -> None:
+        def one(passed: str) -> bool:
             nonlocal left
             left -= passed == name
-            if not left:
-                self.moments.listen = None
-                act()
+            if left:
+                return False
+            self.moments.listen = None
+            act()
+            return name != "plays"
 
         self.moments.listen = one
 
