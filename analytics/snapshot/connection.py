@@ -67,7 +67,8 @@ def closing(connection: Connection) -> Iterator[None]:
     """Close a connection at the end of the body, after DuckDB's own threads have ended.
 
     A thread that still lets go of the last task of a query while its database is closed reads freed
-    memory and ends the process (seen with DuckDB 1.5.6 after a join).
+    memory and ends the process (seen with DuckDB 1.5.6 after a join). Other connections of this
+    process to the same snapshot share the threads, so as many are started again.
     """
     try:
         yield
@@ -113,7 +114,10 @@ def _close(connection: Connection) -> None:
     import duckdb  # noqa: PLC0415 - see `_open`
 
     with suppress(duckdb.Error):  # a damaged file refuses everything but this
+        found = connection.execute("SELECT current_setting('threads')").fetchone()
         connection.execute("SET threads = 1")
+        if found is not None:
+            connection.execute(f"SET threads = {int(found[0])}")
     connection.close()
 
 

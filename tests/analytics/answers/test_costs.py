@@ -230,7 +230,7 @@ def test_records_feed_tables_and_data_frames(data_dir: Path) -> None:
 
 def test_the_total_agrees_with_plain_sql(data_dir: Path) -> None:
     """What the report says is what anybody gets from the views."""
-    with duckdb.connect(data_dir / "costs.duckdb", read_only=True, config={"threads": 1}) as ledger:
+    with duckdb.connect(data_dir / "costs.duckdb", read_only=True) as ledger:
         plain = ledger.execute(
             "SELECT tenant, sum(cost) FROM usage GROUP BY tenant ORDER BY tenant NULLS LAST"
         ).fetchall()

@@ -20,19 +20,20 @@ def threads() -> int:
 
 
 class Watched:
-    """A connection that counts the process's threads when it is closed."""
+    """A connection that counts the process's threads after each statement."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
-        self.threads_at_close = 0
+        self.fewest = threads()
 
     def execute(self, statement: str) -> Any:
-        """Pass a statement on."""
-        return self.connection.execute(statement)
+        """Pass a statement on, and count."""
+        done = self.connection.execute(statement)
+        self.fewest = min(self.fewest, threads())
+        return done
 
     def close(self) -> None:
-        """Count, and close."""
-        self.threads_at_close = threads()
+        """Close."""
         self.connection.close()
 
 
@@ -55,7 +56,20 @@ def test_duckdbs_own_threads_have_ended_before_a_database_is_closed(
     with way(watched):
         watched.execute("SELECT count(*) FROM range(10)")
         assert threads() == before + 3
-    assert watched.threads_at_close == before
+        watched.fewest = threads()
+    assert watched.fewest == before
+
+
+def test_another_connection_to_the_same_snapshot_keeps_its_threads(tmp_path: Path) -> None:
+    """Connections of one process to one file share DuckDB's threads; one that goes leaves them."""
+    path = tmp_path / "x.duckdb"
+    duckdb.connect(path).close()
+    kept = duckdb.connect(path, read_only=True)
+    threads_before = kept.execute("SELECT current_setting('threads')").fetchone()
+    with closing(duckdb.connect(path, read_only=True)):
+        pass
+    assert kept.execute("SELECT current_setting('threads')").fetchone() == threads_before
+    kept.close()
 
 
 def test_a_database_that_failed_is_closed_all_the_same(tmp_path: Path) -> None:
