@@ -25,8 +25,14 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 def from_env(environ: Mapping[str, str] = os.environ) -> Config:
-    """Return the configuration that the environment asks for; an empty variable is an unset one."""
-    return Config(
-        data_dir=settings.data_dir(environ),
-        debug=environ.get(settings.DEBUG, "") not in ("", "0"),
-    )
+    """Return the configuration that the environment asks for; an empty variable is an unset one.
+
+    Raises:
+        NoHomeDirectory: See `settings.data_dir`.
+    """
+    return Config(data_dir=settings.data_dir(environ), debug=is_debug(environ))
+
+
+def is_debug(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the command shows where an unexpected error came from."""
+    return environ.get(settings.DEBUG, "") not in ("", "0")

@@ -88,7 +88,11 @@ def from_env(
         problems.append(
             f"the stream's limit is {max_bytes} bytes, but it must be at least one mebibyte"
         )
-    folder = (data_dir or settings.data_dir(environ)).absolute()
+    folder = Path()
+    try:
+        folder = (data_dir or settings.data_dir(environ)).absolute()
+    except settings.NoHomeDirectory as error:
+        problems.append(str(error))
     if folder.exists() and not folder.is_dir():
         problems.append(f"the data directory {folder} is a file, not a folder")
     if problems:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from voicecosts.producer import settings
 from voicecosts.producer.errors import ConfigError
-from voicecosts.producer.names import MAX_NAME
+from voicecosts.producer.names import MAX_NAME, plain
 
 OUTBOX_MAX_BYTES: Final = 256 * 2**20
 """What the outboxes of one host may hold together by default, in bytes."""
@@ -23,6 +23,7 @@ LOCAL_LEDGER: Final = "the ledger of this host"
 """Where messages go when there is no server."""
 
 _LEAST_OUTBOX_BYTES: Final = 2**20
+_FULL_PATH: Final = "give the folder of the outbox as a full path"
 
 
 class BufferLimits(Struct, frozen=True, kw_only=True):
@@ -96,21 +97,27 @@ def resolve(
         problems.append(f"no project: pass project='…' or set {settings.PROJECT}")
     elif len(project) > MAX_NAME:
         problems.append(f"the project has {len(project)} characters: give at most {MAX_NAME}")
+    elif problem := settings.text_problem("the project", project):
+        problems.append(problem)
     urls, wrong = settings.parse_servers(
         servers if servers is not None else environ.get(settings.SERVERS, "")
     )
     problems += wrong
     path = str(credentials or environ.get(settings.CREDENTIALS) or "") or None
     if path is not None:
-        path = str(Path(path).expanduser())
-        if problem := settings.credentials_problem(Path(path)):
-            problems.append(problem)
+        try:
+            path = str(settings.expanded(path, instead="give the credentials by their full path"))
+        except settings.NoHomeDirectory as error:
+            problems.append(str(error))
+        else:
+            if problem := settings.credentials_problem(Path(path)):
+                problems.append(problem)
     if path is not None and not urls and not wrong:
         problems.append(
             f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "
             f"{settings.SERVERS}, or leave the credentials out to keep everything on this host"
         )
-    folder = Path(outbox_dir).expanduser().absolute() if outbox_dir else outbox_folder(environ)
+    folder = _folder(outbox_dir, environ, problems)
     max_bytes = _max_bytes(outbox_max_bytes, environ.get(settings.OUTBOX_MAX_BYTES, ""), problems)
     if problems:
         raise ConfigError(problems)
@@ -129,9 +136,12 @@ def outbox_folder(environ: Mapping[str, str] = os.environ, *, data_dir: Path | N
 
     `COSTS_OUTBOX_DIR`, or else `outbox` in `data_dir` or in the data directory of the environment.
     So a worker and a ledger that name the same data directory meet.
+
+    Raises:
+        NoHomeDirectory: It would be in a home directory, and that is not known.
     """
     if named := environ.get(settings.OUTBOX_DIR, "").strip():
-        return Path(named).expanduser().absolute()
+        return settings.expanded(named, instead=_FULL_PATH).absolute()
     return (data_dir or settings.data_dir(environ)).absolute() / "outbox"
 
 
@@ -140,7 +150,27 @@ def command_project(environ: Mapping[str, str] = os.environ) -> str:
 
     `COSTS_PROJECT`, or `voicecosts`: unlike a worker, a command has no sessions of its own.
     """
-    return environ.get(settings.PROJECT, "").strip() or "voicecosts"
+    return plain(environ.get(settings.PROJECT, "")).strip() or "voicecosts"
+
+
+def _folder(
+    given: str | os.PathLike[str] | None, environ: Mapping[str, str], problems: list[str]
+) -> Path | None:
+    """Return the folder of the outboxes; `None` where nobody has named one and there is no home.
+
+    A worker runs without a folder, from memory; one that was named has to be found.
+    """
+    is_named = any(
+        environ.get(name, "").strip() for name in (settings.OUTBOX_DIR, settings.DATA_DIR)
+    )
+    try:
+        if given:
+            return settings.expanded(given, instead=_FULL_PATH).absolute()
+        return outbox_folder(environ)
+    except settings.NoHomeDirectory as error:
+        if given or is_named:
+            problems.append(str(error))
+        return None
 
 
 def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:

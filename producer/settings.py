@@ -8,6 +8,7 @@ of the producer.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -108,16 +109,57 @@ def credentials_problem(path: Path) -> str | None:
     return None
 
 
+class NoHomeDirectory(Exception):  # noqa: N818 - the name says what is wrong
+    """A path starts in a home directory, and that is unknown; the message says what to set.
+
+    That is so where `HOME` is not set and the user has no entry in the system's list of users, as
+    in a container with a user id of its own.
+    """
+
+
+def expanded(path: str | os.PathLike[str], *, instead: str) -> Path:
+    """Return a path with `~` replaced by the home directory.
+
+    `instead` says what to do where there is none.
+
+    Raises:
+        NoHomeDirectory: It is needed and not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise NoHomeDirectory(
+            f"there is no home directory for {os.fspath(path)!r}: {instead}"
+        ) from None
+
+
 def data_dir(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path:
     """Return the data directory, whether or not it exists.
 
     `COSTS_DATA_DIR`, or `voicecosts` in the platform's folder for user data.
+
+    Raises:
+        NoHomeDirectory: It would be in a home directory, and that is not known.
     """
+    instead = f"set {DATA_DIR} to a folder, as a full path"
     if named := environ.get(DATA_DIR, "").strip():
-        return Path(named).expanduser()
+        return expanded(named, instead=instead)
     if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "voicecosts"
+        return expanded("~/Library/Application Support/voicecosts", instead=instead)
     share = Path(environ.get("XDG_DATA_HOME", ""))
     # The XDG rules say to ignore a path that is not absolute.
-    base = share if share.is_absolute() else Path.home() / ".local" / "share"
+    base = share if share.is_absolute() else expanded("~/.local/share", instead=instead)
     return base / "voicecosts"
+
+
+def text_problem(what: str, value: str) -> str | None:
+    """Return why a text cannot travel in events, or `None`; `what` names it.
+
+    An environment may hold any bytes; Python hands over those that are not UTF-8 as half surrogate
+    pairs, which no event can carry.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return f"{what} is not UTF-8 text ({value!a}): give letters, digits and dashes"
+    return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from typer.exceptions import TyperException
 
-from voicecosts.analytics.config import from_env
+from voicecosts.analytics.config import is_debug
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.consumer.errors.StreamDrift": DRIFT,
     "voicecosts.producer.errors.ProducerError": FAILED,
     "voicecosts.producer.errors.ConfigError": USAGE,
+    "voicecosts.producer.settings.NoHomeDirectory": USAGE,
     # Typer keeps its own classes in a private module and gives its usage errors this one.
     "typer._click.exceptions.UsageError": USAGE,
     "typer.exceptions.TyperException": FAILED,
@@ -95,7 +96,7 @@ def run(command: Callable[[], int | None]) -> int:
 def explain(error: Exception) -> int:
     """Say what happened in one line on standard error and return its exit code."""
     code = code_of(error)
-    debug = from_env().debug
+    debug = is_debug()
     if debug:
         traceback.print_exception(error)
     text = error.format_message() if isinstance(error, TyperException) else str(error)

@@ -4,27 +4,35 @@ The lock of a file ends with its process, so a file whose lock is free is an orp
 the same destination are adopted: what was meant for one server is never sent to another. Whatever
 happens here, a message is in at least one file until JetStream has acknowledged it.
 
-Looking costs a listing of the folder, so it is done twice a minute, and at once while there is
-more. A large orphan is worked off alone; small ones are moved into the one that is held, so that a
-thousand killed processes do not leave a thousand files.
+Looking costs a listing of the folder and a question to each lock in it. A process looks twice a
+minute, and the more processes there are, the more rarely each of them: all of them together look
+every few seconds. A large orphan is worked off alone; small ones are moved into the one that is
+held, so that a thousand killed processes do not leave a thousand files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
-from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.lock import DATABASE, LOCK_SUFFIX, Lock
+from voicecosts.producer.outbox.file import BEFORE_ALL, Outbox
+from voicecosts.producer.outbox.lock import DATABASE, LOCK_SUFFIX, Lock, is_held
 from voicecosts.producer.outbox.rescue import drop_damaged, rescue
+from voicecosts.producer.outbox.row import ANY_DESTINATION
 
 _PIECE: Final = 64
 _LOOK_S: Final = 30.0
+_LOOK_AT_MOST_S: Final = 300.0
+_FOR_EACH_LOOK: Final = 8
+"""Living neighbours beyond which a process looks more rarely."""
+
 _AT_ONCE: Final = 16
 _SMALL_BYTES: Final = 4 * 2**20
 
@@ -55,6 +63,8 @@ class AdoptedMessages:
         self._monotonic = monotonic
         self._now_us = now_us
         self._look_at = 0.0
+        self._found: deque[Path] = deque()  # by the last look, and not adopted yet
+        self._has_adopted = False  # since the last look
 
     def __repr__(self) -> str:
         return f"<AdoptedMessages {self.outbox!r}>"
@@ -64,6 +74,11 @@ class AdoptedMessages:
         """Since when the oldest message waits, in microseconds since 1970, UTC."""
         outbox = self.outbox
         return outbox.oldest_at if outbox else None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there is more to adopt now."""
+        return bool(self._found) or (self.outbox is not None and self.outbox.rows == 0)
 
     def tend(self) -> None:
         """Close an outbox that is empty, and adopt what is there when it is time to look.
@@ -77,10 +92,10 @@ class AdoptedMessages:
         if self.outbox is not None and self.outbox.rows == 0:
             self.close()
             self._look_at = 0.0
-        if self._monotonic() >= self._look_at:
-            pause_s = _LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all look at once
-            self._look_at = self._monotonic() + pause_s
+        if not self._found and self._monotonic() >= self._look_at:
             self._look(self.folder)
+        if self._found:
+            self._adopt_some()
 
     def rescue(self, damage: OutboxDamaged) -> None:
         """Set a damaged file aside, and go on with what can be read from it."""
@@ -97,17 +112,23 @@ class AdoptedMessages:
             self.outbox = None
 
     def _look(self, folder: Path) -> None:
+        """List the folder, once for all that is in it."""
+        found, living = orphans(folder, self.destination_id)
+        pause_s = min(_LOOK_S * max(1.0, living / _FOR_EACH_LOOK), _LOOK_AT_MOST_S)
+        spread = random.uniform(0.6, 1.4)  # noqa: S311 - so that not all look at once
+        self._look_at = self._monotonic() + pause_s * spread
+        self._found, self._has_adopted = deque(found), False
+        self.is_done = self.outbox is None and not found
+
+    def _adopt_some(self) -> None:
         """Adopt one orphan, and move further small ones into it."""
-        for _ in range(_AT_ONCE):
+        for _ in range(min(_AT_ONCE, len(self._found))):
+            path = self._found.popleft()
             # A large one waits for its turn: that is when the first one is empty.
             most_bytes = None if self.outbox is None else _SMALL_BYTES
-            orphan = adopt(
-                folder, self.destination_id, now_us=self._now_us(), most_bytes=most_bytes
-            )
+            orphan = adopt(path, now_us=self._now_us(), most_bytes=most_bytes)
             if orphan is None:
-                self.is_done = self.outbox is None
-                return
-            self.is_done = False
+                continue
             if self.outbox is None:
                 self.outbox = orphan
                 logger.info(
@@ -117,34 +138,62 @@ class AdoptedMessages:
                 )
             else:
                 self.damaged += absorb(self.outbox, orphan)
-        self._look_at = 0.0  # there may be more
+            self._has_adopted = True
+        if not self._found:
+            self.is_done = self.outbox is None
+            if self._has_adopted:
+                self._look_at = 0.0  # there may be more
 
 
-def adopt(
-    folder: Path, destination_id: str, *, now_us: int, most_bytes: int | None = None
-) -> Outbox | None:
-    """Adopt an orphan of a destination; `None` when there is none now.
+def orphans(folder: Path, destination_id: str) -> tuple[list[Path], int]:
+    """Return the outboxes of a destination whose processes have ended, and the number of others.
 
-    With `most_bytes` only files up to that size are looked at.
+    Locks without an outbox are removed: their process died while it ended.
+
+    Raises:
+        OSError: The folder cannot be listed.
     """
-    for path in sorted(folder.glob(f"{destination_id}-*{DATABASE}")):
-        try:
-            if most_bytes is not None and path.stat().st_size > most_bytes:
-                continue
-            # 1. The lock is ours or this raises. From here on no other process touches the file,
-            #    and if we die, the lock ends with us and the next process starts again.
-            outbox: Outbox | None = Outbox.adopt(path)
-        except (OutboxUnavailable, FileNotFoundError):
-            continue  # its process lives, or has just ended in order
-        except OutboxDamaged as error:
-            outbox = rescue(error, now_us=now_us)
-        if outbox is None:
+    try:
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in entries}
+    except FileNotFoundError:
+        return [], 0
+    found: list[Path] = []
+    living = 0
+    for name in sorted(names):
+        destination, dash, _ = name.partition("-")
+        if not dash or destination_id not in (destination, ANY_DESTINATION):
             continue
-        if outbox.rows:
-            return outbox
+        path = folder / name
+        if name.endswith(DATABASE):
+            if is_held(path):
+                living += 1
+            else:
+                found.append(path)
+        elif name.endswith(LOCK_SUFFIX) and path.with_suffix(DATABASE).name not in names:
+            _remove_stale_lock(path)
+    return found, living
+
+
+def adopt(path: Path, *, now_us: int, most_bytes: int | None = None) -> Outbox | None:
+    """Adopt an orphan; `None` when it is none any more, or when nothing is in it.
+
+    With `most_bytes` only a file up to that size is adopted.
+    """
+    try:
+        if most_bytes is not None and path.stat().st_size > most_bytes:
+            return None
+        # 1. The lock is ours or this raises. From here on no other process touches the file, and
+        #    if we die, the lock ends with us and the next process starts again.
+        outbox: Outbox | None = Outbox.adopt(path)
+    except (OutboxUnavailable, FileNotFoundError):
+        return None  # its process lives, or has just ended in order
+    except OutboxDamaged as error:
+        outbox = rescue(error, now_us=now_us)
+    if outbox is not None and not outbox.rows:
         outbox.close()  # its process died between its last acknowledgement and its end
-    _remove_stale_locks(folder, destination_id)
-    return None
+        return None
+    return outbox
 
 
 def absorb(outbox: Outbox, orphan: Outbox) -> int:
@@ -155,26 +204,28 @@ def absorb(outbox: Outbox, orphan: Outbox) -> int:
     """
     logger.debug("moving the messages of %s to %s", orphan.path.name, outbox.path.name)
     oldest_at = orphan.oldest_at or 0
+    after = BEFORE_ALL
     lost = 0
     try:
         while True:
-            messages, damaged = orphan.oldest(_PIECE)
+            messages, damaged = orphan.oldest(_PIECE, after=after)
             if not messages and not damaged:
-                return lost
+                break
+            after = max([message.batch_number for message in messages] + damaged)
             # 1. Committed here, under their own ids and new row numbers. If we die now they are
             #    in both files, and sent twice under one id.
             outbox.add(outbox.renumbered(messages), now_us=oldest_at)
-            # 2. Only now they leave the other file.
-            orphan.remove(messages)
             lost += drop_damaged(orphan, damaged)
-    finally:
-        orphan.close()
+    except BaseException:
+        orphan.close(keep=True)
+        raise
+    # 2. Only now the other file goes, in one piece: to empty it first would cost a hundred times
+    #    as much.
+    orphan.delete()
+    return lost
 
 
-def _remove_stale_locks(folder: Path, destination_id: str) -> None:
-    """Remove locks whose outbox is gone: their process died while it ended."""
-    for path in folder.glob(f"{destination_id}-*{LOCK_SUFFIX}"):
-        database = path.with_suffix(DATABASE)
-        if not database.exists():
-            with contextlib.suppress(OutboxUnavailable):
-                Lock(database).release(remove=not database.exists())
+def _remove_stale_lock(path: Path) -> None:
+    database = path.with_suffix(DATABASE)
+    with contextlib.suppress(OutboxUnavailable):
+        Lock(database).release(remove=not database.exists())

@@ -94,17 +94,28 @@ class Backlog:
         since = [at for at in times if at is not None]
         return max(0, self._now_us() - min(since)) if since else 0
 
-    def has_room(self, *, is_last: bool = False) -> bool:
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits, neither on disk nor in memory."""
+        return not self.own.in_memory and not any(outbox.rows for outbox in self._outboxes())
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there is more to do soon, also while no events come."""
+        return self.own.in_memory > 0 or self.bound.is_at_work or self.adopted.is_at_work
+
+    def has_room(self, *, is_last: bool = False, is_needed: bool = True) -> bool:
         """Whether more events may be packed now; makes room where that is due.
 
         The last round of a process may pass the bound: otherwise its events would be lost.
+        `is_needed`: there are events to pack.
         """
         if self.own.in_memory >= MOST_IN_MEMORY:
             self._store()
         outboxes = self._outboxes()
         if outboxes and not is_last:
             try:
-                if not self.bound.keep(outboxes, self._in_flight):
+                if not self.bound.keep(outboxes, self._in_flight, is_needed=is_needed):
                     return False
             except OutboxError as error:
                 self._recover(error)

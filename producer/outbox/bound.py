@@ -4,7 +4,8 @@ First readings are coalesced: only the newest of each meter stays on disk. Only 
 enough the oldest events are dropped, and counted. A pass over a large file takes long, so it is
 done in pieces, and not repeated before twenty times its own duration has passed; meanwhile events
 wait in the buffer, which coalesces them too. A process that holds little itself drops nothing from
-disk for what its neighbours hold: its events wait in memory.
+disk for what its neighbours hold: its events wait in memory. One that holds next to nothing always
+has room, so that it publishes while its neighbours cannot, and does not even look what they hold.
 """
 
 from __future__ import annotations
@@ -33,14 +34,21 @@ _PLENTY: Final = 0.5
 _FAIR_SHARE: Final = 1 / 16
 """A process that holds no more than this share of the bound drops nothing from disk."""
 
+_OWN_SHARE: Final = 1 / 4096
+"""A process that holds no more than this share of the bound may always store more."""
+
 _COUNT_EVERY_S: Final = 1.0
+_COUNTED_A_SECOND: Final = 10
+"""Labels that a process reads in a second, as a mean: the more there are, the rarer it looks."""
+
 _PAUSE_FACTOR: Final = 20
 
 
 class Bound:
     """Keeps outboxes within `max_bytes`, together with those of other processes in their folder.
 
-    The bound may be passed by what is packed in one round of the publisher, until the next one.
+    The bound may be passed by what is packed in one round of the publisher, until the next one, and
+    by the share that each process may always store. `is_at_work` says that room is being made.
     """
 
     def __init__(self, max_bytes: int, monotonic: Callable[[], float]) -> None:
@@ -54,18 +62,31 @@ class Bound:
         self._spent_s = 0.0
         self._next_pass_at = 0.0
         self._is_reached = False
+        self.is_at_work = False
 
     def __repr__(self) -> str:
         return f"<Bound {self.max_bytes} bytes: {self.coalesced} coalesced, {self.dropped} dropped>"
 
-    def keep(self, outboxes: Sequence[Outbox], in_flight: set[str]) -> bool:
+    def keep(
+        self, outboxes: Sequence[Outbox], in_flight: set[str], *, is_needed: bool = True
+    ) -> bool:
         """Whether there is room; makes some where that is due.
 
         Messages whose ids are in `in_flight` may be acknowledged at any time: they stay unchanged.
+        Where room is not needed, only a process that holds much looks whether others need it.
 
         Raises:
             OutboxError: A file cannot be read or written.
         """
+        self.is_at_work = False
+        own = sum(outbox.bytes for outbox in outboxes)
+        least = _OWN_SHARE if is_needed else _FAIR_SHARE
+        if own <= self.max_bytes * least and not self._is_reached:
+            return True
+        has_room = self._keep(outboxes, in_flight)
+        return has_room or own <= self.max_bytes * _OWN_SHARE
+
+    def _keep(self, outboxes: Sequence[Outbox], in_flight: set[str]) -> bool:
         if self._over(outboxes) <= 0:
             self._pass = None
             self._log_relieved(outboxes)
@@ -81,9 +102,11 @@ class Bound:
             pieces += 1
             if pieces >= _PIECES_AT_ONCE:
                 self._spent_s += self._monotonic() - started
+                self.is_at_work = True
                 return False
         self._pass = None
         if in_flight:
+            self.is_at_work = True
             return False  # what is in flight was not coalesced, and may be gone in a moment
         need = min(
             self._over(outboxes),
@@ -103,8 +126,8 @@ class Bound:
         now = self._monotonic()
         if now >= self._count_at:
             own = {outbox.lock.path for outbox in outboxes}
-            self._elsewhere = held_elsewhere(outboxes[0].path.parent, own)
-            self._count_at = now + _COUNT_EVERY_S
+            self._elsewhere, others = held_elsewhere(outboxes[0].path.parent, own)
+            self._count_at = now + max(_COUNT_EVERY_S, others / _COUNTED_A_SECOND)
         held = self._elsewhere + sum(outbox.bytes for outbox in outboxes)
         return held - int(self.max_bytes * share)
 

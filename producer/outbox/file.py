@@ -238,6 +238,15 @@ class Outbox:
             remove(self.path)
         self.lock.release(remove=is_empty)
 
+    def delete(self) -> None:
+        """Remove the file with what is in it: all of that is stored elsewhere."""
+        remove(self.path)
+        with contextlib.suppress(sqlite3.Error):
+            # Closing writes the log back into the file, which has no name any more.
+            self._db.execute("PRAGMA synchronous = OFF")
+            self._db.close()
+        self.lock.release(remove=True)
+
     def _prepare(self) -> None:
         db = self._db
         db.text_factory = as_text

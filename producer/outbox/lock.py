@@ -67,7 +67,7 @@ class Lock:
         with contextlib.suppress(OSError):  # the lock counts, the label only informs others
             os.pwrite(self._descriptor, _NUMBER.pack(os.getpid()), _PID_AT)
             if destination:
-                text = destination.encode()[:_LONGEST_TEXT]
+                text = destination.encode("utf-8", "replace")[:_LONGEST_TEXT]
                 os.pwrite(self._descriptor, text, _LABEL.size)
 
     def __repr__(self) -> str:
@@ -118,16 +118,29 @@ class Lock:
             os.close(descriptor)
 
 
-def held_elsewhere(folder: Path, own: set[Path]) -> int:
-    """Return the bytes of the outboxes in `folder`, except those whose lock files are `own`."""
-    total = 0
-    with contextlib.suppress(OSError):
-        for path in folder.glob(f"*{LOCK_SUFFIX}"):
-            if path in own:
-                continue
-            with contextlib.suppress(OSError, struct.error):
-                total += max(0, _NUMBER.unpack(path.read_bytes()[: _NUMBER.size])[0])
-    return total
+def held_elsewhere(folder: Path, own: set[Path]) -> tuple[int, int]:
+    """Return the bytes of the outboxes in `folder`, and how many outboxes that are.
+
+    Those whose lock files are `own` are left out. What cannot be read counts as nothing.
+    """
+    left_out = {path.name for path in own}
+    total = count = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(LOCK_SUFFIX) and entry.name not in left_out:
+                count += 1
+                total += max(0, _held_bytes(entry.path))
+    return total, count
+
+
+def _held_bytes(path: str) -> int:
+    with contextlib.suppress(OSError, struct.error):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(_NUMBER.unpack(os.read(descriptor, _NUMBER.size))[0])
+        finally:
+            os.close(descriptor)
+    return 0
 
 
 def label(database: Path) -> Label:

@@ -91,7 +91,8 @@ def destination_id(config: ProducerConfig) -> str:
         _PASSWORD.sub(r"\1@", url) if _PASSWORD.search(url) else mask(url) for url in config.servers
     )
     text = "\n".join([*servers, config.credentials or ""])
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    # A path may hold any bytes, so this text may be one that UTF-8 does not know.
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
 def file_of(folder: Path, destination: str, producer_id: str) -> Path:

@@ -160,7 +160,8 @@ class Connection:
                     connect_timeout=2,
                     allow_reconnect=False,  # a connection is replaced, not repaired
                     max_reconnect_attempts=1,
-                    ping_interval=10,
+                    reconnect_time_wait=0,  # a refusal is known at once; the sender pauses
+                    ping_interval=60,  # each wakes an idle process; acknowledgements have deadlines
                     max_outstanding_pings=2,
                     flush_timeout=2,
                     pending_size=1 << 20,

@@ -1,9 +1,10 @@
 """Who waits until events are safe, and when each of them is told.
 
 Safe is what JetStream has acknowledged; without servers, what is in the outbox. An impatient flush
-is also done as soon as its events are stored while no acknowledgement is expected: when the server
-is away, or when an impatient flush has timed out since the last acknowledgement. So several ends of
-one session wait for a silent server once.
+waits only for what can be expected. While the server is away, or after an impatient wait was in
+vain, no acknowledgement is expected, and the outbox is enough; where nothing can be stored either,
+the flush is told so at once. A wait was in vain until all that it waited for is safe. So the ends
+of one session wait for one deadline together, and so do those of the sessions after it.
 """
 
 from __future__ import annotations
@@ -11,70 +12,117 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from voicecosts.producer.outbox.backlog import Backlog
-from voicecosts.producer.publishing.sender import Tally
+
+STUCK_WAIT_S: Final = 0.1
+"""How long an impatient flush waits for a thread that has ended no round since the last one."""
 
 
 class Flush(NamedTuple):
-    """Somebody who waits until everything put so far is safe."""
+    """Somebody who waits until everything put so far is safe; `done` tells whether it is."""
 
-    done: Future[None]
+    done: Future[bool]
     patient: bool
 
 
 class Flushes:
-    """Any thread may call `ask` and `timed_out`; the rest belongs to the publisher's thread.
+    """Any thread may call `ask`, `timed_out` and `is_stuck`; the rest is the publisher's thread's.
 
     A flush is asked for, then it waits for the last message that was packed in its round, then it
     is done. `may_acknowledge` tells whether the connection is in order, for all that is known.
     """
 
-    def __init__(self, backlog: Backlog, tally: Tally, may_acknowledge: Callable[[], bool]) -> None:
+    def __init__(self, backlog: Backlog, may_acknowledge: Callable[[], bool]) -> None:
         self._backlog = backlog
-        self._tally = tally
         self._may_acknowledge = may_acknowledge
         self._asked: deque[Flush] = deque()
         self._waiting: list[tuple[int, Flush]] = []
-        self._published_at_timeout = -1
+        self._rounds = 0
+        self._rounds_at_timeout: int | None = None
+        self._is_overdue = False  # an impatient wait has timed out, and not all of it is packed
+        self._in_vain: int | None = None  # up to which message an impatient wait was in vain
 
-    def ask(self, *, patient: bool) -> Future[None]:
-        """Return a future that is done when everything put before is safe."""
+    def __repr__(self) -> str:
+        return f"<Flushes: {len(self._asked)} asked for, {len(self._waiting)} waiting>"
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._asked or self._waiting)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the publisher's thread has ended no round since an impatient wait timed out."""
+        return self._rounds_at_timeout == self._rounds
+
+    def ask(self, *, patient: bool) -> Future[bool]:
+        """Return a future that is done when everything put before is safe, or cannot become so."""
         flush = Flush(Future(), patient)
         self._asked.append(flush)
         return flush.done
 
     def timed_out(self) -> None:
-        """Stop impatient flushes from waiting for the server, until it acknowledges something."""
-        self._published_at_timeout = self._tally.published
+        """Note that an impatient wait was in vain: later ones expect no acknowledgement."""
+        self._is_overdue = True
+        self._rounds_at_timeout = self._rounds
 
     def next_round(self) -> list[Flush]:
         """Hand over what was asked for until now; what is asked for later is for a later round."""
         return [self._asked.popleft() for _ in range(len(self._asked))]
 
-    def ask_again(self, flushes: Sequence[Flush]) -> None:
-        """Leave flushes to the next round: their events are not all packed yet."""
-        self._asked.extendleft(reversed(flushes))
-
     def wait_for(self, number: int, flushes: Sequence[Flush]) -> None:
-        """Let flushes wait until all messages up to `number` are safe."""
+        """Let flushes wait until all messages up to `number` are safe: all events are packed."""
+        if self._is_overdue:
+            self._in_vain, self._is_overdue = number, False
         self._waiting += [(number, flush) for flush in flushes]
+        self._rounds += 1
+
+    def ask_again(self, flushes: Sequence[Flush]) -> None:
+        """Leave flushes to the next round, as not all events could be packed.
+
+        Those that are impatient are told that their events are not safe, unless acknowledgements
+        are expected, or a pass over the outbox is about to make room.
+        """
+        may_come = self._backlog.bound.is_at_work or self._may_acknowledge()
+        may_wait = may_come and not self._was_in_vain(self._backlog.lowest())
+        again = [flush for flush in flushes if flush.patient or may_wait]
+        self._asked.extendleft(reversed(again))
+        for flush in flushes:
+            if flush not in again:
+                _tell(flush, is_safe=False)
+        self._rounds += 1
 
     def resolve(self) -> None:
-        """Complete every flush whose messages are all safe."""
+        """Tell every flush whose messages are all safe, or of which no more can be expected."""
         if not self._waiting:
             return
         unsafe = self._backlog.lowest()
-        is_expected = (
-            self._may_acknowledge() and self._published_at_timeout != self._tally.published
-        )
-        unstored = unsafe if is_expected else self._backlog.own.lowest_in_memory()
-        for entry in list(self._waiting):
-            number, flush = entry
-            lowest = unsafe if flush.patient else unstored
-            if lowest is None or lowest > number:
-                self._waiting.remove(entry)
-                # False: whoever asked has cancelled it, and has to be told nothing.
-                if flush.done.set_running_or_notify_cancel():
-                    flush.done.set_result(None)
+        unstored = self._backlog.own.lowest_in_memory()
+        expects = self._may_acknowledge() and not self._was_in_vain(unsafe)
+        still: list[tuple[int, Flush]] = []
+        for number, flush in self._waiting:
+            if unsafe is None or unsafe > number:
+                _tell(flush, is_safe=True)
+            elif flush.patient or expects:
+                still.append((number, flush))
+            else:
+                # This round has tried to store all of it, so what is not stored cannot be now.
+                _tell(flush, is_safe=unstored is None or unstored > number)
+        self._waiting = still
+
+    def _was_in_vain(self, unsafe: int | None) -> bool:
+        """Whether an impatient wait timed out, and what it waited for is not safe to this moment.
+
+        `unsafe` is the first message that is not safe.
+        """
+        if self._in_vain is not None and (unsafe is None or unsafe > self._in_vain):
+            self._in_vain = None
+        return self._is_overdue or self._in_vain is not None
+
+
+def _tell(flush: Flush, *, is_safe: bool) -> None:
+    # False: whoever asked has cancelled it, and has to be told nothing.
+    if flush.done.set_running_or_notify_cancel():
+        flush.done.set_result(is_safe)

@@ -5,6 +5,7 @@ the disk. At every linger (100 ms) events leave the buffer, into messages that a
 they are sent; a message is forgotten only when JetStream has acknowledged it, and until then it is
 sent again under the same id. Without servers nothing is sent: a ledger of this host reads the
 outbox and writes there what it has booked. A killed process loses what came since its last linger.
+While nothing comes the thread rests, so that hundreds of processes on a host cost nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -24,17 +26,22 @@ from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer
 from voicecosts.producer.publishing.connection import Connection
-from voicecosts.producer.publishing.flushes import Flush, Flushes
+from voicecosts.producer.publishing.flushes import STUCK_WAIT_S, Flush, Flushes
 from voicecosts.producer.publishing.reports import ConnectionState, Reports, Stats
 from voicecosts.producer.publishing.sender import Sender, Tally, pause
 from voicecosts.producer.publishing.shortfall import Shortfall
+from voicecosts.producer.settings import OUTBOX_DIR
 
-__all__ = ["Publisher", "Stats"]
+__all__ = ["Publisher", "Stats", "close_all"]
 
 logger = logging.getLogger(__name__)
 
 _PIECE: Final = 1600
 _IDLE_S: Final = 1.0
+_REST_AFTER_S: Final = 5.0
+_REST_S: Final = 20.0
+_FOR_THE_END: Final = 0.2
+"""The share of the time for closing that is kept for storing what is left."""
 
 
 class Publisher:
@@ -55,12 +62,21 @@ class Publisher:
             now_us=now_us,
             tells_of_long_waits=not config.is_embedded,
         )
-        self._flushes = Flushes(self.backlog, self._tally, self._may_acknowledge)
+        self._flushes = Flushes(self.backlog, self._may_acknowledge)
         self._next_round_at = 0.0
+        self._rest_at = 0.0
+        self._is_resting = False
         self._closing = False
+        self._has_ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._sender: Sender | None = None
+        if config.outbox_dir is None:
+            logger.warning(
+                "no folder for the outbox is known, as this user has no home directory: events "
+                "wait in memory and are lost with the process; set %s",
+                OUTBOX_DIR,
+            )
         self._thread = threading.Thread(target=self._main, name="voicecosts-publisher", daemon=True)
         self._thread.start()
 
@@ -72,6 +88,8 @@ class Publisher:
     def put(self, event: Event) -> None:
         """Accept an event; never waits and never raises."""
         self.buffer.put(event)
+        if self._is_resting:
+            self._end_rest()
 
     def coalesced_of(self, session_id: str) -> int:
         """Return how many readings of a session the buffer has coalesced, and forget the count."""
@@ -83,16 +101,21 @@ class Publisher:
         It travels in a report within about a second.
         """
         self._shortfall.add_unattributed(usage)
+        if self._is_resting:
+            self._end_rest()
 
     def count_unmeasured(self) -> None:
         """Count a usage event that could not be measured; never waits and never raises."""
         self._shortfall.add_unmeasured()
+        if self._is_resting:
+            self._end_rest()
 
-    def flush(self, *, patient: bool = True) -> Future[None]:
-        """Return a future that is done when everything put before is safe.
+    def flush(self, *, patient: bool = True) -> Future[bool]:
+        """Return a future that is done when everything put before is safe; its result is True.
 
         Safe is what JetStream has acknowledged; without servers, what is in the outbox. If not
-        `patient`, the outbox is also enough while no server answers.
+        `patient`, the outbox is also enough while no server answers, and where nothing can be
+        stored either, the result is False at once.
         """
         done = self._flushes.ask(patient=patient)
         self._wake_up()
@@ -101,18 +124,16 @@ class Publisher:
     async def wait_until_safe(self, timeout_s: float, *, patient: bool = True) -> bool:
         """Wait as `flush` does, for at most `timeout_s` seconds; return whether everything is safe.
 
-        After an impatient wait has timed out, later ones are content with the outbox until the
-        server acknowledges something.
+        After an impatient wait has timed out, later ones expect no acknowledgement until all that
+        it waited for is safe.
         """
         try:
-            async with asyncio.timeout(max(0.0, timeout_s)):
-                await asyncio.wrap_future(self.flush(patient=patient))
+            async with asyncio.timeout(self._patience_s(timeout_s, patient=patient)):
+                return await asyncio.wrap_future(self.flush(patient=patient))
         except TimeoutError:
             if not patient:
-                self._flushes.timed_out()
-                self._wake_up()
+                self._timed_out()
             return False
-        return True
 
     def close(self, timeout_s: float) -> bool:
         """Publish what is left for at most `timeout_s` seconds, then end the thread.
@@ -120,15 +141,36 @@ class Publisher:
         Returns whether everything is safe. What is not acknowledged stays in the outbox, if there
         is one. Blocks, so it must not be called on a voice loop.
         """
-        done = self.flush(patient=False)
+        return close_all([self], timeout_s)
+
+    def is_safe_by(self, end: float, done: Future[bool]) -> bool:
+        """Wait for an impatient flush until `end` of the monotonic clock; return its result."""
         try:
-            done.result(timeout_s)
+            return done.result(self._patience_s(end - time.monotonic(), patient=False))
         except TimeoutError:
             logger.debug("closing before everything was safe")
+            self._timed_out()
+            return False
+
+    def end(self) -> None:
+        """Let the thread store what is left, and end."""
         self._closing = True
         self._wake_up()
-        self._thread.join(timeout_s)
-        return done.done()
+
+    def join_by(self, end: float) -> None:
+        """Wait until what is left is stored, and the connection closed, if its server answers."""
+        self._has_ended.wait(max(0.0, end - time.monotonic()))
+        if self._may_acknowledge():
+            self._thread.join(max(0.0, end - time.monotonic()))
+
+    def _patience_s(self, timeout_s: float, *, patient: bool) -> float:
+        """Return for how long to wait: nearly not while the thread hangs on a disk, as it seems."""
+        is_stuck = not patient and self._flushes.is_stuck
+        return min(max(0.0, timeout_s), STUCK_WAIT_S if is_stuck else threading.TIMEOUT_MAX)
+
+    def _timed_out(self) -> None:
+        self._flushes.timed_out()
+        self._wake_up()
 
     def stats(self) -> Stats:
         """Return the counts of this process."""
@@ -156,6 +198,12 @@ class Publisher:
             connection_problem=connection.problem if connection else "",
         )
 
+    def _end_rest(self) -> None:
+        """Wake the thread for the first event after a rest; by it a call starts, as a rule."""
+        self._is_resting = False
+        self._rest_at = time.monotonic() + _REST_AFTER_S
+        self._wake_up()
+
     def _wake_up(self) -> None:
         """Wake the publisher's thread."""
         loop, wake = self._loop, self._wake
@@ -173,6 +221,7 @@ class Publisher:
             except Exception:
                 logger.exception("the publisher failed and starts again; it keeps its events")
                 time.sleep(_IDLE_S)
+        self._has_ended.set()
 
     async def _run(self) -> None:
         self._wake, self._loop = asyncio.Event(), asyncio.get_running_loop()
@@ -185,11 +234,18 @@ class Publisher:
         finally:
             if self._closing:
                 self._end()
+                self._has_ended.set()
             if connection is not None:
                 await connection.close()
 
     async def _keep_and_send(self, wake: asyncio.Event, connection: Connection) -> None:
-        self._sender = Sender(connection, self.backlog, self._tally, self._flushes.resolve)
+        self._sender = Sender(
+            connection,
+            self.backlog,
+            self._tally,
+            on_progress=self._flushes.resolve,
+            is_waited_for=lambda: self._flushes.is_waited_for,
+        )
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self._sender.run())
             await self._keep_all(wake)
@@ -203,6 +259,7 @@ class Publisher:
             flushes = self._flushes.next_round()
             # 2. Events leave the buffer into messages that are on disk before anything is sent.
             #    If we die in here, the events of this round are lost, as the buffer is.
+            is_new = len(self.buffer) > 0
             is_due = self._is_due(flushes, is_last=is_last)
             if is_due:
                 self._next_round_at = time.monotonic() + _IDLE_S
@@ -217,14 +274,30 @@ class Publisher:
             self._flushes.resolve()
             if self._sender is None:
                 self._tally.published += self.backlog.forget_booked()
-            elif is_due:
-                self._sender.stored.set()
-            if self._sender is not None and flushes:
-                self._sender.flush_asked.set()
             if is_last:
                 return
             self.backlog.tend()
+            if self._sender is not None:
+                if is_due and not self.backlog.is_empty:
+                    self._sender.notice(is_new=is_new)
+                if flushes:
+                    self._sender.hurry()
+            is_busy = is_new or bool(flushes) or not is_drained or self.backlog.is_at_work
+            await self._pause(wake, is_busy=is_busy)
+
+    async def _pause(self, wake: asyncio.Event, *, is_busy: bool) -> None:
+        """Sleep until the next round: for long, or until the next event, where nothing goes on."""
+        now = time.monotonic()
+        if is_busy:
+            self._rest_at = now + _REST_AFTER_S
+        if now < self._rest_at:
             await pause(wake, self.config.linger_s)
+            return
+        self._is_resting = True
+        # Looked at again, now that whoever puts an event sees that it has to wake us.
+        if not len(self.buffer):
+            await pause(wake, _REST_S)
+        self._is_resting = False
 
     def _is_due(self, flushes: list[Flush], *, is_last: bool) -> bool:
         """Whether this round has work: events, a flush, the end, or that a second has passed.
@@ -236,7 +309,7 @@ class Publisher:
 
     async def _fill(self, *, urgent: bool, is_last: bool) -> bool:
         """Pack what is in the buffer while there is room; return whether it was emptied."""
-        while self.backlog.has_room(is_last=is_last):
+        while self.backlog.has_room(is_last=is_last, is_needed=len(self.buffer) > 0):
             events = self.buffer.remove(_PIECE)
             report = self._reports.due(
                 self.stats(), own_age_us=self.backlog.own_age_us(), urgent=urgent or is_last
@@ -267,3 +340,21 @@ class Publisher:
                 else "a later process publishes",
             )
         self.backlog.close()
+
+
+def close_all(publishers: Sequence[Publisher], timeout_s: float) -> bool:
+    """Publish what is left in publishers, then end their threads, in one time for all of them.
+
+    Returns whether everything is safe. Blocks, for at most `timeout_s` seconds, so it must not be
+    called on a voice loop.
+    """
+    end = time.monotonic() + timeout_s
+    asked = [(publisher, publisher.flush(patient=False)) for publisher in publishers]
+    are_safe = [
+        publisher.is_safe_by(end - _FOR_THE_END * timeout_s, done) for publisher, done in asked
+    ]
+    for publisher in publishers:
+        publisher.end()
+    for publisher in publishers:
+        publisher.join_by(end)
+    return all(are_safe)

@@ -1,8 +1,9 @@
 """From the backlog to JetStream: at most eight messages in flight, each until it is acknowledged.
 
 A message that is not accepted now is sent again under the same id, after a pause that grows while
-nothing is accepted; one that can never be accepted is quarantined with the reason. A subject that
-the credentials may not publish on is left out for half a minute, so that the others do not wait.
+nothing is accepted: up to five seconds while there are calls, up to a minute while only old
+messages wait. One that can never be accepted is quarantined with the reason. A subject that the
+credentials may not publish on is left out for half a minute, so that the others do not wait.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ WINDOW: Final = 8
 _PACE_S: Final = 0.4
 _FIRST_BACKOFF_S: Final = 0.1
 _LAST_BACKOFF_S: Final = 5.0
+_LAST_BACKOFF_AT_REST_S: Final = 60.0
+_AT_REST_AFTER_S: Final = 30.0
 _DENIED_S: Final = 30.0
-_IDLE_S: Final = 1.0
 
 
 class Tally:
@@ -40,40 +42,59 @@ class Tally:
 
 
 class Sender:
-    """Used by the publisher's thread. `on_progress` is called when messages may have become safe."""
+    """Used by the publisher's thread. `on_progress` is called when messages may have become safe.
+
+    `is_waited_for` tells whether anybody waits for an acknowledgement.
+    """
 
     def __init__(
         self,
         connection: Connection,
         backlog: Backlog,
         tally: Tally,
+        *,
         on_progress: Callable[[], None],
+        is_waited_for: Callable[[], bool],
     ) -> None:
         self.connection = connection
-        self.stored = asyncio.Event()
-        """Set when something was put into the backlog."""
-        self.flush_asked = asyncio.Event()
-        """Set when a flush was asked for: it ends the pause before the next try."""
         self._backlog = backlog
         self._tally = tally
         self._on_progress = on_progress
+        self._is_waited_for = is_waited_for
         self._denied_until: dict[str, float] = {}
+        self._to_send = asyncio.Event()  # there is something in the backlog
+        self._hurry = asyncio.Event()  # ends the pause before the next try
+        self._is_at_rest = False
+        self._last_new_at = time.monotonic()
 
     def __repr__(self) -> str:
         return f"<Sender {self.connection!r}, {len(self._denied_until)} subjects denied>"
+
+    def notice(self, *, is_new: bool) -> None:
+        """Something is in the backlog; `is_new`: a call has put it there just now."""
+        self._to_send.set()
+        if is_new:
+            self._last_new_at = time.monotonic()
+            if self._is_at_rest:
+                self._hurry.set()
+
+    def hurry(self) -> None:
+        """Try now: a flush was asked for."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Send until cancelled."""
         backoff_s = _FIRST_BACKOFF_S
         while True:
-            self.stored.clear()
+            self._to_send.clear()
             now = time.monotonic()
             self._denied_until = {
                 subject: end for subject, end in self._denied_until.items() if end > now
             }
             window = self._backlog.window(WINDOW, self._denied_until)
             if not window:
-                await pause(self.stored, _IDLE_S)
+                until = min(self._denied_until.values(), default=None)
+                await pause(self._to_send, None if until is None else until - now)
                 continue
             # 1. Send. If we die here, JetStream may have what the outbox still holds: it is sent
             #    again under the same id, and booking a reading twice books nothing.
@@ -86,10 +107,21 @@ class Sender:
                 if len(window) < WINDOW:
                     # What is on disk may wait for more to be sent with it: each try wakes the loop
                     # and the connection, however little it sends. A flush does not wait for this.
-                    await pause(self.flush_asked, _PACE_S)
+                    await pause(self._hurry, _PACE_S)
             else:
-                await pause(self.flush_asked, backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-                backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
+                backoff_s = self._capped(backoff_s)
+                await pause(self._hurry, backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                self._is_at_rest = False
+                backoff_s *= 2
+
+    def _capped(self, backoff_s: float) -> float:
+        """Return the pause before the next try, which is longer while no call is waiting for it.
+
+        Each try costs a connection, and a host may have hundreds of processes with nothing to do.
+        """
+        is_quiet = time.monotonic() - self._last_new_at > _AT_REST_AFTER_S
+        self._is_at_rest = is_quiet and not self._is_waited_for()
+        return min(backoff_s, _LAST_BACKOFF_AT_REST_S if self._is_at_rest else _LAST_BACKOFF_S)
 
     async def _send(self, window: list[Held]) -> bool:
         """Send messages; return whether the server answered all of them."""
@@ -129,8 +161,12 @@ class Sender:
         return []
 
 
-async def pause(event: asyncio.Event, seconds: float) -> None:
-    """Sleep, or less when the event is set; it is cleared then."""
+async def pause(event: asyncio.Event, seconds: float | None) -> None:
+    """Sleep, or less when the event is set; it is cleared then. `None` is until it is set."""
+    if seconds is None:
+        await event.wait()
+        event.clear()
+        return
     # A timer that sets the event: cheaper than a timeout, which is raised and caught each time.
     timer = asyncio.get_running_loop().call_later(seconds, event.set)
     try:

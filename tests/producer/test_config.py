@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from voicecosts.consumer.config import from_env as ledger_from_env
+from voicecosts.consumer.errors import InvalidConfig
 from voicecosts.producer.config import (
     LOCAL_LEDGER,
     OUTBOX_MAX_BYTES,
@@ -17,6 +19,9 @@ from voicecosts.producer.config import (
     resolve,
 )
 from voicecosts.producer.errors import ConfigError, ProducerError
+from voicecosts.producer.outbox.file import Outbox
+from voicecosts.producer.outbox.row import destination_id, file_of
+from voicecosts.producer.settings import NoHomeDirectory
 
 SERVER = "nats://bus:4222"
 OUTBOX = outbox_folder({})
@@ -229,3 +234,79 @@ def test_a_credentials_file_may_lie_in_the_users_home(
     environ = {"COSTS_PROJECT": "p", "COSTS_SERVERS": SERVER, "COSTS_CREDENTIALS": "~/seed"}
     config = resolve(project=None, servers=None, credentials=None, environ=environ)
     assert config.credentials == str(tmp_path / "seed")
+
+
+HALF_A_PAIR = "caf\udce9"
+"""What Python makes of the bytes of an environment that are no UTF-8."""
+
+
+def test_a_project_that_is_no_utf8_is_refused_in_one_sentence() -> None:
+    """No event can carry it, and no server would ever take what is published under it."""
+    for problems in (
+        problems_of(HALF_A_PAIR, SERVER),
+        problems_of(None, SERVER, COSTS_PROJECT=HALF_A_PAIR),
+    ):
+        assert problems == [
+            "the project is not UTF-8 text ('caf\\udce9'): give letters, digits and dashes"
+        ]
+    assert command_project({"COSTS_PROJECT": HALF_A_PAIR}) == "caf?"
+
+
+def test_paths_may_hold_any_bytes(tmp_path: Path) -> None:
+    """They are the file system's, and travel in no event."""
+    seed = tmp_path / HALF_A_PAIR
+    seed.write_text("SU" + "A" * 56)
+    config = resolve(
+        project="p",
+        servers=SERVER,
+        credentials=seed,
+        environ={"COSTS_OUTBOX_DIR": str(tmp_path / HALF_A_PAIR)},
+    )
+    path = file_of(tmp_path, destination_id(config), "p")
+    Outbox.create(path, destination=config.destination).close()
+    assert config.outbox_dir == seed
+
+
+def test_servers_that_are_no_utf8_are_refused() -> None:
+    """An address is one that can be shown."""
+    (problem,) = problems_of("p", None, COSTS_SERVERS=f"nats://{HALF_A_PAIR}:4222")
+    assert problem.isprintable()
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of whom the system knows no home directory, as in many containers."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_directory_a_worker_starts_and_has_no_outbox_folder() -> None:
+    """A default that cannot be had stops no worker."""
+    config = resolve(project="p", servers=SERVER, credentials=None, environ={})
+    assert config.outbox_dir is None
+    named = {"XDG_DATA_HOME": "/data"}
+    config = resolve(project="p", servers=SERVER, credentials=None, environ=named)
+    assert config.outbox_dir == Path("/data/voicecosts/outbox")
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.parametrize("variable", ["COSTS_OUTBOX_DIR", "COSTS_DATA_DIR", "COSTS_CREDENTIALS"])
+def test_a_path_that_needs_an_unknown_home_is_refused(variable: str) -> None:
+    """What somebody has named is not left out silently."""
+    (problem,) = problems_of("p", SERVER, **{variable: "~/costs"})
+    assert "no home directory for '~/costs'" in problem
+    assert "full path" in problem
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_data_directory_that_is_not_known_is_one_sentence() -> None:
+    """A ledger and a question need it, so they say what to set."""
+    with pytest.raises(NoHomeDirectory, match="set COSTS_DATA_DIR to a folder"):
+        outbox_folder({})
+    with pytest.raises(InvalidConfig, match="set COSTS_DATA_DIR to a folder"):
+        ledger_from_env(own_broker=True, environ={})

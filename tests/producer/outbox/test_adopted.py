@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.outboxes import DESTINATION, NOW, Clock, backlog, execute, messages, orphan
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.outbox.adopted import adopt
+from voicecosts.producer.errors import OutboxUnavailable
+from voicecosts.producer.outbox.adopted import absorb, adopt, orphans
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.rescue import DAMAGED
 from voicecosts.producer.outbox.row import destination_id, file_of
 
 
+class Spy:
+    """Counts the calls of a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.calls = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it."""
+        self.calls += 1
+        return self.function(*arguments)
+
+
 def adopted_from(folder: Path) -> Outbox:
     """Adopt the one orphan that there is."""
-    adopted = adopt(folder, DESTINATION, now_us=NOW)
+    adopted = adopted_or_none(folder)
     assert adopted is not None
     return adopted
+
+
+def adopted_or_none(folder: Path) -> Outbox | None:
+    """Adopt the first orphan with messages, if there is one."""
+    found, _ = orphans(folder, DESTINATION)
+    each = (adopt(path, now_us=NOW) for path in found)
+    return next((adopted for adopted in each if adopted is not None), None)
 
 
 def test_an_orphan_is_adopted_with_its_messages_as_they_were(tmp_path: Path) -> None:
@@ -28,7 +51,7 @@ def test_an_orphan_is_adopted_with_its_messages_as_they_were(tmp_path: Path) -> 
     orphan(tmp_path, "dead", messages(3))
     adopted = adopted_from(tmp_path)
     assert adopted.oldest(9) == (messages(3), [])
-    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
+    assert adopted_or_none(tmp_path) is None
     adopted.close()
 
 
@@ -36,7 +59,7 @@ def test_the_outbox_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     """Its lock is held, even by this same process."""
     living = Outbox.create(file_of(tmp_path, DESTINATION, "alive"))
     living.add(messages(1), now_us=NOW)
-    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
+    assert adopted_or_none(tmp_path) is None
     living.close()
 
 
@@ -44,7 +67,7 @@ def test_what_was_meant_for_another_server_is_never_taken(tmp_path: Path) -> Non
     """A worker of the test system does not send what production left on the same host."""
     other = destination_id(ProducerConfig(project="tests", servers=("nats://other:1",)))
     path = orphan(tmp_path, "dead", messages(1), destination=other)
-    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
+    assert adopted_or_none(tmp_path) is None
     assert path.exists()
 
 
@@ -73,7 +96,7 @@ def test_an_empty_outbox_and_a_lock_without_one_are_cleared_away(tmp_path: Path)
     path = orphan(tmp_path, "dead", messages(1))
     execute(path, "DELETE FROM messages")
     (tmp_path / f"{DESTINATION}-gone.lock").touch()
-    assert adopt(tmp_path, DESTINATION, now_us=NOW) is None
+    assert adopted_or_none(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,3 +208,64 @@ def test_an_outbox_that_breaks_in_use_is_replaced(tmp_path: Path) -> None:
     assert 1000 in [entry.message.batch_number for entry in held.window(500)]
     assert list(tmp_path.glob(f"*{DAMAGED}"))
     held.close()
+
+
+def test_many_orphans_are_found_by_a_few_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look lists the folder once, however many there are: a second one finds that it is all."""
+    for number in range(60):
+        orphan(tmp_path, f"dead-{number:02}", messages(1))
+    looks = Spy(os.scandir)
+    monkeypatch.setattr(os, "scandir", looks)
+    held = backlog(tmp_path, Clock())
+    for _ in range(10):
+        held.tend()
+    assert held.rows == 60
+    assert looks.calls == 2
+    held.close()
+
+
+def test_the_more_neighbours_live_the_more_rarely_each_looks(tmp_path: Path) -> None:
+    """A host pays for one look every few seconds, not for one of each process twice a minute."""
+    neighbours = [
+        Outbox.create(file_of(tmp_path, DESTINATION, f"alive-{number}")) for number in range(40)
+    ]
+    clock = Clock()
+    held = backlog(tmp_path, clock)
+    held.tend()
+    orphan(tmp_path, "dead", messages(2))
+    clock.at += 60
+    held.tend()
+    assert held.rows == 0
+    clock.at += 300
+    held.tend()
+    assert held.rows == 2
+    held.close()
+    for neighbour in neighbours:
+        neighbour.close()
+
+
+def test_an_orphan_stays_whole_until_its_messages_are_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up while messages are moved leaves all of them in the first file."""
+    target = adopted_from(orphan(tmp_path, "a", messages(1)).parent)
+    path = orphan(tmp_path, "b", messages(100, first=2))
+
+    def full(*_: object, **__: object) -> None:
+        raise OutboxUnavailable(target.path, "the disk is full")
+
+    moved = adopt(path, now_us=NOW)
+    assert moved is not None
+    monkeypatch.setattr(target, "add", full)
+    with pytest.raises(OutboxUnavailable):
+        absorb(target, moved)
+    monkeypatch.undo()
+    again = adopt(path, now_us=NOW)
+    assert again is not None
+    assert again.rows == 100
+    absorb(target, again)
+    assert target.rows == 101
+    assert not list(tmp_path.glob(f"{path.stem}*"))
+    target.close()

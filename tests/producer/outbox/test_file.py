@@ -186,13 +186,13 @@ def test_processes_of_a_host_know_what_the_others_hold(tmp_path: Path) -> None:
     first, second = (Outbox.create(tmp_path / f"place-{n}.sqlite3") for n in (1, 2))
     first.add(messages(3), now_us=NOW)
     second.add(messages(5), now_us=NOW)
-    assert held_elsewhere(tmp_path, {first.lock.path}) == second.bytes
-    assert held_elsewhere(tmp_path, {second.lock.path}) == first.bytes
+    assert held_elsewhere(tmp_path, {first.lock.path}) == (second.bytes, 1)
+    assert held_elsewhere(tmp_path, {second.lock.path}) == (first.bytes, 1)
     second.remove(messages(5))
-    assert held_elsewhere(tmp_path, {first.lock.path}) == 0
+    assert held_elsewhere(tmp_path, {first.lock.path}) == (0, 1)
     first.close()
     second.close()
-    assert held_elsewhere(tmp_path, set()) == 3 * (50 + ROW_BYTES)
+    assert held_elsewhere(tmp_path, set()) == (3 * (50 + ROW_BYTES), 1)
 
 
 def test_a_lock_whose_file_was_removed_can_be_taken_again(tmp_path: Path) -> None:

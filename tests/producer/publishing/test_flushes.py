@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.outboxes import Clock, backlog, messages
 from voicecosts.producer.publishing.flushes import Flushes
-from voicecosts.producer.publishing.sender import Tally
 
 
 class Waiting:
@@ -17,9 +16,8 @@ class Waiting:
 
     def __init__(self, folder: Path) -> None:
         self.backlog = backlog(folder, Clock())
-        self.tally = Tally()
         self.is_connected = True
-        self.flushes = Flushes(self.backlog, self.tally, lambda: self.is_connected)
+        self.flushes = Flushes(self.backlog, lambda: self.is_connected)
         (self.message,) = messages(1)
         self.backlog.keep([self.message])
 
@@ -27,14 +25,15 @@ class Waiting:
         """Do what the sender does when JetStream has the message."""
         (held,) = self.backlog.window(1)
         self.backlog.done(held)
-        self.tally.published += held.message.events
+        self.backlog.forget_done()
 
-    def is_done(self, *, patient: bool) -> bool:
-        """Ask for a flush of the message, and tell whether it is done at once."""
+    def result(self, number: int | None = None, *, patient: bool) -> bool | None:
+        """Ask for a flush up to a message, and return its result, `None` while it waits."""
         done = self.flushes.ask(patient=patient)
-        self.flushes.wait_for(self.message.batch_number, self.flushes.next_round())
+        up_to = self.message.batch_number if number is None else number
+        self.flushes.wait_for(up_to, self.flushes.next_round())
         self.flushes.resolve()
-        return done.done()
+        return done.result(0) if done.done() else None
 
 
 @pytest.fixture
@@ -48,23 +47,84 @@ def waiting(tmp_path: Path) -> Iterator[Waiting]:
 def test_a_patient_flush_waits_for_the_acknowledgement(waiting: Waiting) -> None:
     """Whoever asks for the acknowledgement gets it, whatever the server does meanwhile."""
     waiting.is_connected = False
-    assert not waiting.is_done(patient=True)
+    assert waiting.result(patient=True) is None
     waiting.acknowledge()
-    assert waiting.is_done(patient=True)
+    assert waiting.result(patient=True) is True
 
 
 def test_the_outbox_is_enough_for_an_impatient_flush_while_no_server_answers(
     waiting: Waiting,
 ) -> None:
-    """A server that is away, or was silent since a timeout, is not waited for; others are."""
-    assert not waiting.is_done(patient=False)
+    """A server that is away, or was waited for in vain, is not waited for; others are."""
+    assert waiting.result(patient=False) is None
     waiting.is_connected = False
-    assert waiting.is_done(patient=False)
+    assert waiting.result(patient=False) is True
     waiting.is_connected = True
     waiting.flushes.timed_out()
-    assert waiting.is_done(patient=False)
-    waiting.tally.published += 1
-    assert not waiting.is_done(patient=False)
+    assert waiting.result(patient=False) is True
+    assert waiting.result(patient=True) is None
+
+
+def test_a_wait_was_in_vain_until_all_that_it_waited_for_is_safe(waiting: Waiting) -> None:
+    """A server that works off hours of messages acknowledges others first, and costs one wait."""
+    (later,) = messages(1, first=2)
+    waiting.backlog.keep([later])
+    waiting.flushes.timed_out()
+    waiting.flushes.wait_for(later.batch_number, waiting.flushes.next_round())
+    waiting.acknowledge()
+    assert waiting.result(later.batch_number, patient=False) is True
+    waiting.acknowledge()
+    (newest,) = messages(1, first=3)
+    waiting.backlog.keep([newest])
+    assert waiting.result(newest.batch_number, patient=False) is None
+
+
+def test_an_impatient_flush_is_told_at_once_that_nothing_can_become_safe(tmp_path: Path) -> None:
+    """No server, and a folder that cannot be made: there is nothing to wait for."""
+    (tmp_path / "file").touch()
+    waiting = Waiting(tmp_path / "file" / "outbox")
+    assert waiting.result(patient=False) is None
+    waiting.is_connected = False
+    assert waiting.result(patient=False) is False
+    assert waiting.result(patient=True) is None
+
+
+def test_where_no_event_can_be_packed_an_impatient_flush_is_told_so(waiting: Waiting) -> None:
+    """At the bound events stay in the buffer: they are waited for only while that can change."""
+    asked = waiting.flushes.ask(patient=False)
+    waiting.flushes.ask_again(waiting.flushes.next_round())
+    assert not asked.done()
+    waiting.flushes.timed_out()
+    waiting.flushes.ask_again(waiting.flushes.next_round())
+    assert asked.result(0) is False
+    patient, later = waiting.flushes.ask(patient=True), waiting.flushes.ask(patient=False)
+    waiting.flushes.ask_again(waiting.flushes.next_round())
+    assert (patient.done(), later.result(0)) == (False, False)
+    waiting.flushes.wait_for(waiting.message.batch_number, waiting.flushes.next_round())
+    waiting.acknowledge()
+    waiting.flushes.resolve()
+    assert patient.result(0) is True
+
+
+def test_a_pass_that_makes_room_is_waited_for(waiting: Waiting) -> None:
+    """While readings on disk are coalesced there will be room in a moment."""
+    waiting.is_connected = False
+    waiting.backlog.bound.is_at_work = True
+    asked = waiting.flushes.ask(patient=False)
+    waiting.flushes.ask_again(waiting.flushes.next_round())
+    assert not asked.done()
+    waiting.backlog.bound.is_at_work = False
+    waiting.flushes.ask_again(waiting.flushes.next_round())
+    assert asked.result(0) is False
+
+
+def test_a_thread_that_hangs_is_seen(waiting: Waiting) -> None:
+    """No round has ended since a wait timed out: a later wait has no more hope."""
+    assert not waiting.flushes.is_stuck
+    waiting.flushes.timed_out()
+    assert waiting.flushes.is_stuck
+    waiting.flushes.wait_for(0, [])
+    assert not waiting.flushes.is_stuck
 
 
 def test_a_flush_whose_events_are_not_packed_keeps_its_place(waiting: Waiting) -> None:

@@ -6,6 +6,9 @@ import asyncio
 import logging
 import os
 import signal
+import socket
+import threading
+import time
 from pathlib import Path
 
 import nkeys
@@ -16,12 +19,12 @@ from nats.js import api
 from tests.support import stream
 from tests.support.broker import Broker
 from tests.support.events import reading
-from tests.support.publishing import NO_SERVER, flushed, publishing
+from tests.support.publishing import NO_SERVER, files, flushed, publishing
 from tests.support.waiting import until
 from voicecosts.producer.config import BufferLimits, ProducerConfig
 from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import MeterReading, ProducerReport
-from voicecosts.producer.publishing.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher, close_all
 
 
 async def test_what_is_flushed_is_stored_in_packed_messages(broker: Broker) -> None:
@@ -237,3 +240,114 @@ async def test_a_silent_server_is_waited_for_once_until_it_answers_again(
         publisher.put(reading(4))
         assert await publisher.wait_until_safe(20, patient=False)
         assert publisher.stats().published == 4
+
+
+async def test_where_nothing_can_become_safe_no_end_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No server and a folder that cannot be made: the log says it once, and every end is told."""
+    (tmp_path / "file").touch()
+    with publishing(None, tmp_path / "file" / "outbox") as publisher:
+        for number in range(1, 4):
+            publisher.put(reading(number))
+            assert await publisher.wait_until_safe(60, patient=False) is False
+    assert sum("events wait in memory" in it.getMessage() for it in caplog.records) == 1
+
+
+async def test_without_a_folder_a_worker_runs_in_memory_and_says_so(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A user without a home directory: one line says what to set, and calls are published."""
+    await stream.declare(broker.url)
+    with publishing(broker.url) as publisher:
+        publisher.put(reading(1))
+        await flushed(publisher)
+    said = [it.getMessage() for it in caplog.records if it.levelname == "WARNING"]
+    assert len(said) == 1
+    assert "COSTS_OUTBOX_DIR" in said[0]
+
+
+@pytest.mark.parametrize("events", ["reading", "unattributed", "flush", "close"])
+async def test_a_publisher_at_rest_is_woken_by_what_comes(
+    events: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing comes the thread sleeps; nothing that comes waits for that to end."""
+    monkeypatch.setattr("voicecosts.producer.publishing.publisher._REST_AFTER_S", 0.0)
+    monkeypatch.setattr("voicecosts.producer.publishing.publisher._REST_S", 3600.0)
+    monkeypatch.setattr("voicecosts.producer.publishing.publisher._IDLE_S", 0.0)
+    with publishing(NO_SERVER, tmp_path) as publisher:
+        await until(lambda: publisher._is_resting)
+        if events == "reading":
+            publisher.put(reading(1))
+            await until(lambda: publisher.stats().outbox_rows == 1)
+        elif events == "unattributed":
+            publisher.count_unmeasured()
+            await until(lambda: publisher.stats().outbox_rows == 1)
+        elif events == "flush":
+            assert await publisher.wait_until_safe(60, patient=False)
+
+
+async def test_a_new_call_tries_a_server_at_once_that_was_away(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process with nothing new tries rarely; what comes next does not wait for that."""
+    late = Broker(tmp_path_factory.mktemp("late"))
+    sender = "voicecosts.producer.publishing.sender"
+    monkeypatch.setattr(f"{sender}._AT_REST_AFTER_S", -1.0)
+    monkeypatch.setattr(f"{sender}._FIRST_BACKOFF_S", 3600.0)
+    monkeypatch.setattr(f"{sender}._LAST_BACKOFF_AT_REST_S", 3600.0)
+    with publishing(late.url) as publisher:
+        publisher.put(reading(1))
+        await until(lambda: publisher.stats().retried > 0)
+        with late:
+            await stream.declare(late.url)
+            publisher.put(reading(2))
+            await until(lambda: publisher.stats().published == 2)
+
+
+async def test_a_thread_that_hangs_costs_one_wait(tmp_path: Path) -> None:
+    """A disk that does not answer holds the thread; the ends of calls wait for that once."""
+    with publishing(None, tmp_path) as publisher:
+        hang, hangs = threading.Event(), threading.Event()
+
+        def tend() -> None:
+            hangs.set()
+            hang.wait(60)
+
+        publisher.backlog.tend = tend  # type: ignore[method-assign]  # the disk that hangs
+        try:
+            publisher.put(reading(1))
+            await until(hangs.is_set)
+            assert not await publisher.wait_until_safe(0.2, patient=False)
+            # Given an hour, the next ends would not return before the disk does.
+            async with asyncio.timeout(60):
+                for _ in range(3):
+                    assert not await publisher.wait_until_safe(3600, patient=False)
+        finally:
+            del publisher.backlog.tend
+            hang.set()
+
+
+async def test_publishers_of_one_process_end_in_one_time(tmp_path: Path) -> None:
+    """The exit of a process waits once, however many servers stand still."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    publishers = [
+        Publisher(
+            ProducerConfig(
+                project="tests",
+                servers=(f"nats://127.0.0.1:{listener.getsockname()[1]}",),
+                outbox_dir=tmp_path,
+            )
+        )
+        for listener in listeners
+    ]
+    for publisher in publishers:
+        publisher.put(reading(1))
+    began = time.monotonic()
+    assert not await asyncio.to_thread(close_all, publishers, 2.0)
+    assert time.monotonic() - began < 3 * 2.0
+    for publisher, listener in zip(publishers, listeners, strict=True):
+        await asyncio.to_thread(publisher._thread.join, 30)
+        assert not publisher._thread.is_alive()
+        listener.close()
+    assert len([name for name in files(tmp_path) if name.endswith(".sqlite3")]) == 4

@@ -1,0 +1,27 @@
+"""The end of a call costs one flush deadline at most, and later calls cost no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.endings import OUTBOXES, SERVERS, ends
+
+DEADLINE_S = 1.0
+
+
+@pytest.mark.parametrize("outbox", OUTBOXES)
+@pytest.mark.parametrize("server", SERVERS)
+async def test_all_hooks_of_all_ends_wait_for_one_deadline_together(
+    server: str, outbox: str, tmp_path: Path
+) -> None:
+    """Two calls end and the process exits: what cannot become safe is waited for once, or never.
+
+    Only a server that may still answer is worth that one wait.
+    """
+    took = await ends(server, outbox, tmp_path, deadline_s=DEADLINE_S)
+    # A wait that timed out took all of the deadline; at the exit a part is kept for storing.
+    waited = [hook for hook, seconds in took.items() if seconds >= 0.75 * DEADLINE_S]
+    may_answer = server in ("silent", "frozen")
+    assert len(waited) <= (1 if may_answer else 0), took
