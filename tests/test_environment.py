@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 READERS = {
     "producer/config.py": {"resolve", "outbox_folder", "command_project"},
     "consumer/config.py": {"from_env"},
-    "analytics/config.py": {"from_env"},
+    "analytics/config.py": {"from_env", "is_debug"},
 }
 """The functions that may read it, by file."""
 

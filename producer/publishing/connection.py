@@ -63,6 +63,7 @@ class Connection:
         self._stream: JetStreamContext | None = None
         self._opening = asyncio.Lock()
         self._timeouts = 0
+        self._failed = 0  # tries to connect
         self._denied: set[str] = set()
         self._last_error: Exception | None = None
         self._abandoned: set[asyncio.Task[Any]] = set()
@@ -138,7 +139,11 @@ class Connection:
             raise NotNow(_words(error)) from error
 
     async def _open(self) -> tuple[Client, JetStreamContext]:
+        failed = self._failed
         async with self._opening:
+            if failed != self._failed:
+                # Another message has tried meanwhile: one try is enough for all that are in flight.
+                raise NotNow("not connected")
             if self._client is not None and self._client.is_closed:
                 await self._discard(_words(self._client.last_error))
             if self._client is None or self._stream is None:
@@ -172,6 +177,7 @@ class Connection:
         except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
             # ValueError: a credentials file that is being rewritten at this moment.
             # nats-py raises "no servers available" and reports the cause to its error callback.
+            self._failed += 1
             self._enter(ConnectionState.NOT_CONNECTED, _words(self._last_error or error))
             await self._close(client)
             raise NotNow("not connected") from error

@@ -202,3 +202,25 @@ async def test_a_connect_that_is_cancelled_leaves_no_socket_open() -> None:
             publishing.cancel()
             await asyncio.wait({publishing})
             await closed.wait()
+
+
+async def test_messages_in_flight_share_one_try_to_connect() -> None:
+    """A server that is away or silent costs one deadline, not one for each message in flight."""
+    tries: list[asyncio.StreamWriter] = []
+
+    async def goodbye(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(writer)
+        writer.close()
+
+    async with await asyncio.start_server(goodbye, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        connection = Connection(ProducerConfig(project="tests", servers=(f"nats://{host}:{port}",)))
+        results = await asyncio.gather(
+            *(connection.publish(MESSAGE) for _ in range(8)), return_exceptions=True
+        )
+        first = len(tries)
+        with pytest.raises(NotNow):
+            await connection.publish(MESSAGE)
+        await connection.close()
+    assert [type(result) for result in results] == [NotNow] * 8
+    assert len(tries) == 2 * first
