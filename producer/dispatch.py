@@ -97,10 +97,24 @@ def openrtc_tenant(info: Any, job: Any) -> str | None:
     tenant = tenant_name(getattr(info, "tenant", None))
     if tenant not in _FILLED_IN or job is None:
         return tenant
+    # What OpenRTC made of the metadata tells its length; a long one takes protobuf a millisecond to
+    # hand out, each time.
+    if _is_long(getattr(info, "metadata", None)):
+        return None
     both = (job.job.room.metadata, job.job.metadata)
     if any(isinstance(it, str) and len(it) > LARGEST_READ for it in both):
         return None
     return tenant_of(overlaid(*both).get("tenant"))
+
+
+def _is_long(metadata: Any) -> bool:
+    """Whether the texts of a room's and a job's metadata cannot both be short enough to be read."""
+    room = 2 * LARGEST_READ
+    for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
+        room -= sum(len(it) for it in (key, value) if isinstance(it, str))
+        if room < 0:
+            return True
+    return False
 
 
 def _has_text(value: Any) -> bool:

@@ -24,6 +24,7 @@ _MAX_LABEL: Final = 64
 # Twice what is kept, because masking shortens what comes before the end.
 _MASKED: Final = 512
 _PHONE_NUMBER: Final = re.compile(r"(?:\+|(?<!\d)00)\d[\d ().-]{5,20}\d|\d{9,}")
+_DIGIT: Final = re.compile(r"\d")
 _IN_A_NUMBER: Final = frozenset(" ().-+")
 _CONTAINERS: Final = (Mapping, list, tuple, set, frozenset, bytes, bytearray, memoryview)
 
@@ -66,7 +67,10 @@ def text(value: Any) -> str:
     head = "" if value is None else _written(value, _MASKED + 1)
     if len(head) > _MASKED:
         head = _before_a_number(head[:_MASKED])
-    return _PHONE_NUMBER.sub("#", _encodable(head))[:_MAX_TEXT]
+    kept = _encodable(head)
+    if _DIGIT.search(kept):  # ten times as fast as looking for a number everywhere
+        kept = _PHONE_NUMBER.sub("#", kept)
+    return kept[:_MAX_TEXT]
 
 
 def labels(given: Mapping[Any, Any]) -> dict[str, str]:

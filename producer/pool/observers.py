@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from voicecosts.producer.dispatch import metadata_object, tenant_name
+from voicecosts.producer.dispatch import tenant_name
 from voicecosts.producer.names import plain
 from voicecosts.producer.pool.routing import JobView
 
@@ -125,7 +125,7 @@ def _hooks(observer: SessionObserver) -> list[bool]:
 def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> SessionInfo:
     """Return what observers are told of a call; nothing in the metadata can refuse it."""
     tenant = tenant_name(view.metadata().get("tenant"))
-    texts = {**_texts(view.room_metadata), **_texts(view.job_metadata)}
+    texts = {**_texts(view.room or {}), **_texts(view.job or {})}
     texts.pop("tenant", None)
     return SessionInfo(
         agent_name=agent,
@@ -138,8 +138,8 @@ def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> Sess
     )
 
 
-def _texts(metadata: Any) -> dict[str, str]:
-    return {_text(key): _text(value) for key, value in (metadata_object(metadata) or {}).items()}
+def _texts(metadata: Mapping[str, Any]) -> dict[str, str]:
+    return {_text(key): _text(value) for key, value in metadata.items()}
 
 
 def _text(value: Any) -> str:

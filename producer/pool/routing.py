@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -24,17 +24,30 @@ Router = Callable[[Mapping[str, Any] | None], str | None]
 """A user's own rule: job metadata → an agent's name, or `None` to leave the call to the chain."""
 
 
-class JobView(Struct, frozen=True, kw_only=True):
-    """What is known of a call before its room is connected, as it was dispatched."""
+class JobView(Struct, frozen=True, kw_only=True, dict=True):
+    """What is known of a call before its room is connected, as it was dispatched.
+
+    Its metadata is parsed once: it may be long, and many rules ask for it.
+    """
 
     job_id: str = ""
     room_name: str = ""
     job_metadata: Any = None
     room_metadata: Any = None
 
+    @cached_property
+    def job(self) -> Mapping[str, Any] | None:
+        """The job's metadata, `None` where it is no JSON object."""
+        return metadata_object(self.job_metadata)
+
+    @cached_property
+    def room(self) -> Mapping[str, Any] | None:
+        """The room's metadata, `None` where it is no JSON object."""
+        return metadata_object(self.room_metadata)
+
     def metadata(self) -> dict[str, Any]:
         """Return the room's metadata overlaid with the job's."""
-        return overlaid(self.room_metadata, self.job_metadata)
+        return overlaid(self.room, self.job)
 
 
 class Finding(Struct, frozen=True):
@@ -70,11 +83,11 @@ class Route(Struct, frozen=True):
     source: str
 
 
-def by_metadata(field: str, key: str, view: JobView, _names: Sequence[str]) -> Finding:
+def by_metadata(owner: str, key: str, view: JobView, _names: Sequence[str]) -> Finding:
     """The agent that a key of the job's or the room's metadata names."""
-    dispatched = getattr(view, field)
-    metadata = metadata_object(dispatched)
+    metadata: Mapping[str, Any] | None = getattr(view, owner)
     if metadata is None:
+        dispatched = getattr(view, f"{owner}_metadata")
         absent = dispatched is None or (isinstance(dispatched, str) and not dispatched.strip())
         return Finding(
             None, "there is no metadata" if absent else "the metadata is not a JSON object"
@@ -102,7 +115,7 @@ def by_default(_view: JobView, names: Sequence[str]) -> Finding:
 
 def _metadata(owner: str, key: str) -> Strategy:
     source = f"{owner} metadata"
-    return Strategy(source, f"{source} {key!r}", partial(by_metadata, f"{owner}_metadata", key))
+    return Strategy(source, f"{source} {key!r}", partial(by_metadata, owner, key))
 
 
 _DEFAULT: Final = Strategy("default fallback", "default fallback", by_default)
@@ -128,6 +141,7 @@ def by_router(router: Router, view: JobView, names: Sequence[str]) -> Finding:
         RouterFailed: It raised.
     """
     try:
+        # Parsed for it alone: what it writes into is not what the chain reads.
         agent: Any = router(metadata_object(view.job_metadata))
     except Exception as error:
         raise RouterFailed(view.job_id) from error

@@ -37,6 +37,7 @@ class Info:
 
     def __init__(self, tenant: str | None) -> None:
         self.tenant = tenant
+        self.metadata: dict[str, str] = {}
 
 
 @pytest.mark.parametrize("blank", [None, "", " ", "\t\n"])
@@ -161,6 +162,25 @@ def test_openrtcs_default_tenant_counts_only_when_the_dispatch_named_it(
     """OpenRTC's words for no tenant count only where the dispatch metadata names them."""
     dispatched = Job(room_metadata=json.dumps(room), job_metadata=json.dumps(job))
     assert openrtc_tenant(Info(filled_in), dispatched) == expected
+
+
+class Unread:
+    """A job whose metadata must not be asked for."""
+
+    @property
+    def job(self) -> Any:
+        """Fail."""
+        raise AssertionError("the metadata was read")
+
+
+def test_long_metadata_is_not_even_asked_for() -> None:
+    """What OpenRTC parsed is long, so the dispatch is left alone: reading it holds up the call."""
+    info = Info("default")
+    info.metadata = {"prompt": "x" * 200_000, "tenant": "default"}
+    assert openrtc_tenant(info, Unread()) is None
+    info.metadata = {"prompt": "x" * 1_000, "tenant": "default"}
+    with pytest.raises(AssertionError, match="was read"):
+        openrtc_tenant(info, Unread())
 
 
 def test_openrtcs_tenant_is_taken_as_it_is_without_a_job() -> None:

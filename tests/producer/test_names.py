@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -95,6 +96,32 @@ def test_of_a_very_long_name_the_head_and_the_length_are_read() -> None:
     made = {name(it, "none") for it in (long, long[:-1], f"y{long[1:]}", long[:MAX_READ])}
     assert len(made) == 4
     assert all(len(it) == MAX_NAME for it in made)
+
+
+class Long(str):
+    """A text whose whole length nobody may walk through."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> str:
+        """Give a slice that is short."""
+        assert isinstance(index, slice)
+        assert 0 <= (index.stop or len(self)) <= MAX_READ
+        return super().__getitem__(index)
+
+    def _whole(self, *_: object) -> Any:
+        raise AssertionError("the whole text was read")
+
+    __str__ = __iter__ = __contains__ = __hash__ = strip = encode = isascii = replace = _whole  # type: ignore[assignment]  # all of them
+
+
+def test_a_long_value_is_cut_before_anything_else_is_done_with_it() -> None:
+    """Of a text of megabytes only the beginning is touched: this runs on the voice loop."""
+    long = Long("+1555 " * 1_000_000)
+    assert len(name(long, "none")) == MAX_NAME
+    assert len(plain(long)) == MAX_READ
+    assert len(text(long)) <= 256
+    assert len(labels({"a": long})["a"]) <= 256
 
 
 @pytest.mark.parametrize("digits", ["1", "٣", "+1 ", "00"])

@@ -16,7 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from livekit.protocol import agent, models
 
+from voicecosts.producer import dispatch
 from voicecosts.producer.errors import NoAgents, RouterFailed, UnknownAgent
+from voicecosts.producer.pool.observers import info_of
 from voicecosts.producer.pool.routing import (
     CHAIN,
     JobView,
@@ -166,6 +168,22 @@ def test_metadata_of_64_kilobytes_is_read_to_its_end() -> None:
     """Metadata with a long prompt beside the key is read whole."""
     long = json.dumps({"prompt": "x" * 65_536, "agent": "dental"})
     assert routed(job_metadata=long, room_metadata=long) == Route("dental", "job metadata")
+
+
+def test_long_metadata_is_parsed_once_for_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rule, the tenant and what observers are told read one parsed object."""
+    parsed: list[str] = []
+    loads = json.loads
+
+    def counting(written: str) -> Any:
+        parsed.append(written)
+        return loads(written)
+
+    monkeypatch.setattr(dispatch.json, "loads", counting)
+    view = JobView(job_metadata='{"lang": "de"}', room_metadata='{"tenant": "acme"}')
+    route = resolve(view, NAMES)
+    assert info_of(route.agent, view).metadata == {"lang": "de", "tenant": "acme"}
+    assert sorted(parsed) == ['{"lang": "de"}', '{"tenant": "acme"}']
 
 
 @pytest.mark.parametrize("source", ["job metadata", "room metadata"])
