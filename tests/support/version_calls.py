@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from livekit.agents import Agent, AgentSession, function_tool, llm
+from livekit.agents.ipc.mock_room import create_mock_room
 
 from tests.support.jobs import job
 from tests.support.pool_agents import QUIET
 from tests.support.version_providers import ReasoningLLM, SpeakingModel, TokenTTS
 from tests.support.waiting import until
+from voicecosts.producer.demo.calls import Call, pool_of, script
+from voicecosts.producer.demo.cast import AGENTS, LINES, shared_providers
 from voicecosts.producer.demo.devices import Microphone, session_io
 from voicecosts.producer.demo.providers import (
     SAMPLE_RATE,
@@ -27,6 +30,7 @@ from voicecosts.producer.demo.providers import (
     tool_call,
 )
 from voicecosts.producer.observer import CostObserver
+from voicecosts.producer.process import PROCESS
 
 _DEADLINE_S: Final = 60.0
 _LINGER_S: Final = 2.0
@@ -303,6 +307,27 @@ async def _apart(work: Any) -> None:
     await asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
+async def through_the_pool(situation: Situation) -> None:
+    """The agents of the demo in a pool, one call for each, at once."""
+    providers = shared_providers()
+    for of_agent in providers.values():
+        situation.use(of_agent.llm, of_agent.stt, of_agent.tts)
+    pool = pool_of(situation.observer, providers)
+
+    async def one(call: Call) -> None:
+        options = {"job_id": f"pool-{call.number}", "job_metadata": call.metadata()}
+        with job(**options, room=create_mock_room()) as context:
+            async with pool.session(context) as session:
+                attached = PROCESS.attachments[id(session)]
+                situation.sessions[call.number] = attached.session_id
+                for line in LINES[call.agent_id]:
+                    microphone: Any = session.input.audio
+                    microphone.say(0.9)
+                    await session.run(user_input=f"#{call.number}# {line}")
+
+    await asyncio.gather(*(one(call) for call in script(len(AGENTS))))
+
+
 SITUATIONS: Final = (
     turns,
     whole_texts,
@@ -315,4 +340,5 @@ SITUATIONS: Final = (
     served_by_the_second,
     speaking_model,
     outside_of_all,
+    through_the_pool,
 )
