@@ -73,8 +73,8 @@ said AS (
             session_id, max(unmeasured) AS unmeasured,
             max(unmeasured) FILTER (ended_at < $1) AS before
         FROM session_ends
+        WHERE unmeasured > 0
         GROUP BY session_id
-        HAVING max(unmeasured) > 0
     ) AS e
     INNER JOIN session_starts USING (session_id)
     GROUP BY producer_id

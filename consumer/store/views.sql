@@ -164,10 +164,7 @@ GROUP BY ALL;
 -- short. A session is open for as long as it was last seen no longer than `quiet` ago.
 CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
 WITH ended AS (
-    -- what could not be measured is in no end's totals, so no later end makes it good
-    SELECT session_id, max(number) AS number, coalesce(max(unmeasured), 0) AS unmeasured
-    FROM session_ends
-    GROUP BY session_id
+    SELECT session_id, max(number) AS number FROM session_ends GROUP BY session_id
 ),
 endless AS (
     -- whatever was booked of a session, it has started, or was noted, or has ended
@@ -218,6 +215,10 @@ late AS (
     WHERE (n.reason = 'after_end' AND n.number = ended.number)
         OR (n.reason = 'nothing_new' AND n.number > ended.number)
 ),
+not_measured AS (
+    -- it is in no end's totals, so no later end makes it good
+    SELECT DISTINCT session_id FROM session_ends WHERE unmeasured > 0
+),
 gaps AS (
     SELECT late.session_id
     FROM late
@@ -254,26 +255,30 @@ SELECT
         ', ',
         refused.cause,
         CASE WHEN gaps.session_id IS NOT NULL THEN 'gap_after_end' END,
-        CASE WHEN ended.unmeasured > 0 THEN 'unmeasured' END
+        CASE WHEN not_measured.session_id IS NOT NULL THEN 'unmeasured' END
     ),
-    CASE WHEN gaps.session_id IS NULL AND ended.unmeasured = 0 THEN refused.missing_at_most END
+    CASE
+        WHEN gaps.session_id IS NULL AND not_measured.session_id IS NULL
+            THEN refused.missing_at_most
+    END
 FROM (
     SELECT session_id FROM refused
     UNION
     SELECT session_id FROM gaps
     UNION
-    SELECT session_id FROM ended WHERE unmeasured > 0
+    SELECT session_id FROM not_measured
 )
-INNER JOIN ended USING (session_id)
+SEMI JOIN ended USING (session_id)
 LEFT JOIN refused USING (session_id)
-LEFT JOIN gaps USING (session_id);
+LEFT JOIN gaps USING (session_id)
+LEFT JOIN not_measured USING (session_id);
 
 -- Every session and whether it is whole, as of a moment. One that has ended and is not short holds
 -- what its end says: complete when every reading came by itself, repaired when the end made some
 -- of them good.
 CREATE OR REPLACE MACRO completeness_at(moment, quiet) AS TABLE
 WITH ended AS (
-    SELECT * REPLACE (max(unmeasured) OVER (PARTITION BY session_id) AS unmeasured)
+    SELECT *
     FROM session_ends
     QUALIFY row_number() OVER (PARTITION BY session_id ORDER BY number DESC) = 1
 ),
@@ -286,6 +291,12 @@ used AS (
         max(occurred_at) AS last_at,
         sum(cost) AS cost
     FROM bookings
+    GROUP BY session_id
+),
+not_measured AS (
+    SELECT session_id, max(unmeasured) AS events
+    FROM session_ends
+    WHERE unmeasured > 0
     GROUP BY session_id
 ),
 noted AS (
@@ -337,13 +348,14 @@ SELECT
         WHEN unsettled.state IS NULL THEN 0::DECIMAL(38, 9)
         ELSE unsettled.missing_at_most
     END AS missing_at_most,
-    CASE WHEN e.session_id IS NOT NULL THEN coalesce(e.unmeasured, 0) END AS unmeasured
+    CASE WHEN e.session_id IS NOT NULL THEN coalesce(not_measured.events, 0) END AS unmeasured
 FROM known
 LEFT JOIN used USING (session_id)
 LEFT JOIN session_starts AS s USING (session_id)
 LEFT JOIN ended AS e USING (session_id)
 LEFT JOIN came USING (session_id)
 LEFT JOIN noted USING (session_id)
+LEFT JOIN not_measured USING (session_id)
 LEFT JOIN unsettled_sessions(moment, quiet) AS unsettled USING (session_id);
 
 -- The same as of the moment of the ledger, where a session is open until an hour after it was last
@@ -443,8 +455,8 @@ said AS (
     FROM (
         SELECT session_id, max(unmeasured) AS unmeasured
         FROM session_ends
+        WHERE unmeasured > 0
         GROUP BY session_id
-        HAVING max(unmeasured) > 0
     ) AS e
     INNER JOIN session_starts USING (session_id)
     GROUP BY producer_id
