@@ -110,6 +110,23 @@ def assert_session(
     _assert_amounts("estimated", recorder.totals(session_id, estimated=True), estimated or {})
 
 
+def assert_within(
+    recorder: Recorder, session_id: str, call: int | Iterable[int], *providers: Any
+) -> None:
+    """A session's measured and estimated totals are at most what the providers received of it."""
+    calls = {call} if isinstance(call, int) else set(call)
+    limit = _amounts(books(*providers, received=True), calls)
+    got = added(recorder.totals(session_id), recorder.totals(session_id, estimated=True))
+    wrong = [
+        f"{modality} {quantity}: at most {_in(limit, modality, quantity)}, "
+        f"got {_in(got, modality, quantity)}"
+        for modality, quantity in sorted(_keys(got, limit))
+        if _in(got, modality, quantity)
+        > _in(limit, modality, quantity) + _tolerance(recorder, quantity)
+    ]
+    assert not wrong, "the session has more than its call used:\n  " + "\n  ".join(wrong)
+
+
 def assert_one_end(recorder: Recorder, *session_ids: str) -> None:
     """Each of the sessions has exactly one end."""
     ends = Counter(end.session_id for end in recorder.ends())

@@ -137,6 +137,27 @@ class DiarizingSTT(ScriptedSTT):
         )
 
 
+class Hearing(ScriptedSTT):
+    """Also understands: `understand` is heard by all of its streams as the words of a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._streams: list[stt.RecognizeStream] = []
+
+    def stream(self, **options: Any) -> stt.RecognizeStream:
+        """Open a connection."""
+        stream = super().stream(**options)
+        self._streams.append(stream)
+        return stream
+
+    def understand(self, text: str, kind: stt.SpeechEventType) -> None:
+        """Have said this."""
+        for stream in self._streams:
+            stream._event_ch.send_nowait(
+                stt.SpeechEvent(type=kind, alternatives=[stt.SpeechData(text=text, language="en")])
+            )
+
+
 class Pieces(vad.VAD):
     """Takes every `samples` of audio that is not silence for one piece of speech."""
 

@@ -6,12 +6,14 @@ import contextlib
 from typing import Any
 
 import pytest
-from livekit.agents import stt
+from livekit.agents import llm, stt
+from livekit.agents.llm.realtime_fallback_adapter import RealtimeModelFallbackAdapter
 from livekit.agents.voice import agent_activity
 
 from tests.support.jobs import job
 from tests.support.scripted import (
     BatchSTT,
+    Hearing,
     Pieces,
     ScriptedInterruptionDetector,
     ScriptedRealtime,
@@ -19,13 +21,13 @@ from tests.support.scripted import (
 )
 from tests.support.situation import Call, Host, Providers, Situation, planned, together
 from tests.support.waiting import until
-from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT
+from voicecosts.producer.demo.providers import ScriptedLLM
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
 sharing = pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 
 
-def realtime(model: ScriptedRealtime | None = None, **options: Any) -> Providers:
+def realtime(model: llm.RealtimeModel | None = None, **options: Any) -> Providers:
     """Make a session of a realtime model alone."""
     return Providers(llm=model or ScriptedRealtime(**options), stt=None, tts=None)
 
@@ -356,27 +358,6 @@ async def test_a_recogniser_that_takes_pieces(
     situation.assert_booked(dict(zip(sessions, (1, 2), strict=True)))
 
 
-class Hearing(ScriptedSTT):
-    """Also understands: `understand` is heard by all of its streams as the words of a turn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._streams: list[stt.RecognizeStream] = []
-
-    def stream(self, **options: Any) -> stt.RecognizeStream:
-        """Open a connection."""
-        stream = super().stream(**options)
-        self._streams.append(stream)
-        return stream
-
-    def understand(self, text: str, kind: stt.SpeechEventType) -> None:
-        """Have said this."""
-        for stream in self._streams:
-            stream._event_ch.send_nowait(
-                stt.SpeechEvent(type=kind, alternatives=[stt.SpeechData(text=text, language="en")])
-            )
-
-
 @pytest.mark.parametrize("used", [True, False], ids=["used", "discarded"])
 @sharing
 async def test_preemptive_generation(
@@ -424,3 +405,55 @@ async def test_a_voice_and_a_model_that_fail_over(situation: Situation) -> None:
     model = ScriptedLLM(plan=planned, failures=2)
     session = await situation.observed(1, Providers(llm=model), "hello", "again")
     situation.assert_booked({session: 1})
+
+
+@in_jobs
+async def test_a_model_that_failed_is_probed(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """An adapter's probe is a request of the session that the model failed."""
+    first = ScriptedLLM(plan=planned, model="first", failures=2)
+    second = ScriptedLLM(plan=planned, model="second")
+
+    async def run(number: int) -> str:
+        adapter = llm.FallbackAdapter([first, second], max_retry_per_llm=0)
+        providers = Providers(llm=adapter, behind=(first, second))
+        return await situation.observed(number, providers, "hello", "again", in_job=in_job)
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_realtime_models_behind_an_adapter_of_each_call(situation: Situation) -> None:
+    """The adapter's connection passes on what the model behind it reports, once."""
+    first = ScriptedRealtime(model="first", transcribes=True)
+    second = ScriptedRealtime(model="second", transcribes=True)
+    situation.keep(first, second)
+
+    async def run(number: int) -> str:
+        adapter = RealtimeModelFallbackAdapter([first, second])
+        return await situation.observed(number, realtime(adapter), "hello", "again")
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_a_realtime_model_with_a_recogniser_and_a_voice_beside_it(
+    situation: Situation,
+) -> None:
+    """Two recognitions of one audio are both counted; so is a voice that says prepared text."""
+    common = Providers(llm=ScriptedRealtime(transcribes=True))
+
+    async def run(number: int) -> str:
+        call = situation.call(number, common)
+        session = situation.attach(call)
+        await call.start()
+        await call.turn()
+        await call.session.say(f"#{number}# with the voice")
+        await call.turn()
+        await call.close()
+        return session
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})

@@ -7,8 +7,9 @@ import contextlib
 from typing import Any
 
 import pytest
-from livekit.agents import AgentSession
+from livekit.agents import Agent, AgentSession
 
+from tests.support.conservation import assert_one_end
 from tests.support.jobs import job
 from tests.support.situation import (
     Call,
@@ -19,7 +20,7 @@ from tests.support.situation import (
     together,
 )
 from tests.support.waiting import until
-from voicecosts.producer.capture.attribution import REMEMBERED
+from voicecosts.producer.capture.attribution import ATTRIBUTION, REMEMBERED
 from voicecosts.producer.demo.providers import ScriptedTTS
 from voicecosts.producer.process import PROCESS
 
@@ -245,3 +246,115 @@ async def test_a_session_that_is_closed_in_mid_speech(situation: Situation) -> N
     assert situation.recorder.totals(session)["tts"]["characters"] == measured
     assert situation.recorder.totals(session)["stt"] == situation.billed(1)["stt"]
     assert situation.recorder.totals(session)["llm"] == situation.billed(1)["llm"]
+
+
+async def test_a_very_late_attachment_in_a_busy_process(situation: Situation) -> None:
+    """What was counted as unattributed meanwhile is not counted again in the session."""
+    shared = Providers()
+
+    async def many() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(REMEMBERED + 10):
+                group.create_task(ask(shared.llm, 1, "x"))
+
+    first, second = situation.call(1, shared), situation.call(2, shared)
+    situation.attach(first)
+    await first.start(Host(many))
+    await second.start()
+    await second.turn()
+    ATTRIBUTION.settle()  # as after a while
+    await first.turn("work")
+    situation.attach(second)
+    await second.turn()
+    await second.close()
+    await first.close()
+    situation.assert_conserved()
+
+
+@in_jobs
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+async def test_a_session_that_is_attached_in_its_own_tool(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+    in_job: bool,  # noqa: FBT001 - same
+) -> None:
+    """What it used of its own before is caught up with; what cannot be told apart is counted."""
+    common, ids = Providers(), {}
+
+    async def run(number: int) -> None:
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(number, common if shared else None)
+
+            async def work() -> None:
+                ids[number] = situation.attach(call)
+
+            await call.run("hello", "work", "and now", agent=Host(work))
+
+    await together(run(1), run(2))
+    assert_caught_up(situation, ids, shared=shared)
+
+
+async def test_late_attachments_without_jobs_on_shared_providers(situation: Situation) -> None:
+    """The same, where each session is attached by its own task after a turn."""
+    common, ids = Providers(), {}
+
+    async def run(number: int) -> None:
+        async def greet(session: AgentSession[Any]) -> None:
+            await session.generate_reply(user_input=f"#{number}# say hello")
+
+        call = situation.call(number, common)
+        await call.start(Host(entering=greet))
+        await call.turn("before", audio_s=1.1)
+        ids[number] = situation.attach(call)
+        await call.turn()
+        await call.close()
+
+    await together(run(1), run(2), run(3))
+    assert_caught_up(situation, ids, shared=True)
+
+
+def assert_caught_up(situation: Situation, ids: dict[int, str], *, shared: bool) -> None:
+    """Late sessions have all that is surely theirs; of a shared recogniser not more than that."""
+    for number, session in ids.items():
+        totals, expected = situation.recorder.totals(session), situation.billed(number)
+        if shared:
+            assert totals.pop("stt")["audio_us"] <= expected.pop("stt")["audio_us"]
+        assert totals == expected
+    assert_one_end(situation.recorder, *ids.values())
+    situation.assert_conserved()
+
+
+class Unlucky(Agent):
+    """Cannot be started."""
+
+    @property
+    def label(self) -> str:
+        """Fail where the start asks for it."""
+        raise RuntimeError("scripted failure")
+
+
+async def test_a_start_that_fails_and_is_tried_again(situation: Situation) -> None:
+    """A session whose start failed is booked whole when it has started."""
+    call = situation.call(1)
+    situation.attach(call)
+    with pytest.raises(RuntimeError, match="scripted"):
+        await call.start(Unlucky(instructions="x"))
+    await call.run("hello", "again")
+    assert situation.recorder.totals(situation.session_ids()[-1]) == situation.billed(1)
+    situation.assert_conserved()
+
+
+@in_jobs
+async def test_a_session_that_judges_a_call_after_its_end(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session that nobody attached, after the call and beside it, is not booked to the call."""
+    common = Providers()
+    with job("job-1") if in_job else contextlib.nullcontext():
+        call = situation.call(1, common)
+        session = situation.attach(call)
+        await call.run()
+        await situation.call(2, common).run("how was it?")
+    situation.assert_booked({session: 1})
+    assert situation.recorder.unattributed_totals() == situation.billed(2)

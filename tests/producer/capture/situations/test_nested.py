@@ -14,12 +14,14 @@ from livekit.agents.ipc.mock_room import create_mock_room
 
 from tests.support.jobs import job
 from tests.support.situation import Call, Host, Providers, Situation, planned, together
+from tests.support.waiting import until
 from voicecosts.producer.demo.devices import session_io
 from voicecosts.producer.demo.providers import ScriptedLLM
 
 sharing = pytest.mark.parametrize(
     "shared", [False, True], ids=["own providers", "shared providers"]
 )
+in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in a job", "without a job"])
 places = pytest.mark.parametrize("place", ["tool", "on_enter"])
 
 
@@ -167,6 +169,132 @@ async def test_an_unobserved_session_with_an_observed_one_beside_it_in_a_tool(
         ids[1] = situation.attach(outer)
         await outer.run("work", "and now", agent=Host(work))
     situation.assert_booked({ids[1]: (1, 2), ids[3]: 3})
+
+
+async def test_an_unobserved_inner_session_with_a_voice_of_its_own(situation: Situation) -> None:
+    """It is found by the parts that it shares, and then the others are its opener's as well."""
+    providers = Providers()
+
+    async def work() -> None:
+        call = situation.call(2, Providers(llm=providers.llm, stt=providers.stt))
+        await call.run("one", "two", "three", agent=Host(name="inner"))
+
+    session = await situation.observed(1, providers, "work", "and now", agent=Host(work))
+    situation.assert_booked({session: (1, 2)})
+
+
+@sharing
+@in_jobs
+async def test_an_inner_session_that_is_attached_after_its_start(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+    shared: bool,  # noqa: FBT001 - same
+) -> None:
+    """Inside of another session too, a session may be attached when it runs."""
+    providers, ids = Providers(), {}
+
+    async def work() -> None:
+        call = situation.call(2, providers if shared else None)
+        await call.start(Host(name="inner"))
+        ids[2] = situation.attach(call)
+        await call.turn("a longer question")
+        await call.close()
+
+    agent = Host(work)
+    ids[1] = await situation.observed(1, providers, "work", "and now", agent=agent, in_job=in_job)
+    situation.assert_booked({ids[1]: 1, ids[2]: 2})
+
+
+@sharing
+async def test_an_inner_session_that_greets_and_is_then_attached(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What it used before is its own, and not its opener's: it was on its way to be attached."""
+    providers, ids = Providers(), {}
+
+    async def greet(session: AgentSession[Any]) -> None:
+        await session.generate_reply(user_input="#2# say hello")
+
+    async def work() -> None:
+        call = situation.call(2, providers if shared else None)
+        await call.start(Host(name="inner", entering=greet))
+        await until(lambda: situation.billed(2).get("tts", {}).get("requests", 0) == 1)
+        ids[2] = situation.attach(call)
+        await call.turn("a longer question")
+        await call.close()
+
+    ids[1] = await situation.observed(1, providers, "work", "and now", agent=Host(work))
+    situation.assert_booked({ids[1]: 1, ids[2]: 2})
+
+
+@sharing
+async def test_a_session_attached_outside_and_started_in_a_tool(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session is its own wherever it is started; a later one of the task is not affected."""
+    common = Providers()
+    first = situation.call(1, common)
+    second = situation.call(2, common if shared else None)
+    third = situation.call(3, common if shared else None)
+    one, two = situation.attach(first), situation.attach(second)
+
+    async def work() -> None:
+        await second.run("a longer question", agent=Host(name="inner"))
+
+    await first.start(Host(work))
+    await first.turn("work")
+    three = situation.attach(third)
+    await third.run()
+    await first.close()
+    situation.assert_booked({one: 1, two: 2, three: 3})
+
+
+@sharing
+async def test_a_session_attached_in_a_tool_and_started_outside(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session is its own wherever it is attached."""
+    common, ids = Providers(), {}
+    first = situation.call(1, common)
+    second = situation.call(2, common if shared else None)
+
+    async def work() -> None:
+        ids[2] = situation.attach(second)
+
+    ids[1] = situation.attach(first)
+    await first.start(Host(work))
+    await first.turn("work")
+    await second.run("a longer question", "and more")
+    await first.turn("still there?")
+    await first.close()
+    situation.assert_booked({ids[1]: 1, ids[2]: 2})
+
+
+@in_jobs
+async def test_a_hand_off_in_an_unobserved_inner_session(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The agents of an inner session are all named in the call that it belongs to."""
+    common = Providers()
+
+    async def work() -> None:
+        call = situation.call(2, common)
+        await call.start(Host(name="inner"))
+        await call.turn()
+        next_agent = Host(name="next")
+        call.session.update_agent(next_agent)
+        await until(lambda: call.session._activity.agent is next_agent)  # type: ignore[union-attr]
+        await call.turn("more")
+        await call.close()
+
+    agent = Host(work)
+    session = await situation.observed(1, common, "work", "and now", agent=agent, in_job=in_job)
+    situation.assert_booked({session: (1, 2)})
+    assert situation.labels(session) == {"host", "inner", "next"}
 
 
 @sharing

@@ -8,9 +8,10 @@ import threading
 from typing import Any
 
 import pytest
-from livekit.agents import llm
+from livekit.agents import llm, stt
 
 from tests.support.jobs import job
+from tests.support.scripted import Hearing
 from tests.support.situation import Host, Providers, Situation, ask, planned, together
 from tests.support.waiting import until
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
@@ -283,3 +284,124 @@ async def test_a_request_that_ends_when_its_session_is_closed(situation: Situati
     one, two = await together(run(1), run(2))
     await until(lambda: slow.billed[2]["requests"] >= 3)
     situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+async def test_a_tool_that_makes_another_session_speak(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What a supervisor's tool has another call say and answer is that call's."""
+    shared = Providers()
+    with job("job-1") if in_job else contextlib.nullcontext():
+        first, second = situation.call(1, shared), situation.call(2, shared)
+
+        async def work() -> None:
+            await second.session.say("#2# said by another one's tool")
+            await second.session.generate_reply(user_input="#2# and answered")
+            await second.turn("a turn of the other")
+
+        one = situation.attach(first)
+        await first.start(Host(work))
+        two = situation.attach(second)
+        await second.start()
+        await first.turn("work")
+        await second.turn()
+        await first.turn()
+        await second.close()
+        await first.close()
+    situation.assert_booked({one: 1, two: 2})
+
+
+class Looking(Host):
+    """Asks a model before each turn is answered, as retrieval does, and when it goes."""
+
+    def __init__(self, model: llm.LLM[Any], number: int) -> None:
+        super().__init__()
+        self._model, self._number = model, number
+
+    async def on_user_turn_completed(self, turn_ctx: Any, new_message: Any) -> None:
+        """Ask."""
+        await ask(self._model, self._number, "rewrite this")
+
+    async def on_exit(self) -> None:
+        """Ask."""
+        await ask(self._model, self._number, "a last note")
+
+
+@in_jobs
+@sharing
+async def test_retrieval_before_a_turn_is_answered(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+    in_job: bool,  # noqa: FBT001 - same
+) -> None:
+    """What an agent's own hooks ask is the session's."""
+    common = Providers()
+
+    async def run(number: int) -> str:
+        hearing, own = Hearing(), Providers()
+        model = common.llm if shared else own.llm
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(
+                number,
+                Providers(llm=model, stt=hearing, tts=own.tts),
+                turn_handling={
+                    "turn_detection": "stt",
+                    "endpointing": {"min_delay": 0.01, "max_delay": 0.02},
+                    "preemptive_generation": {"enabled": False},
+                },
+            )
+            session = situation.attach(call)
+            await call.start(Looking(model, number))
+            hearing.understand(f"#{number}# a question", stt.SpeechEventType.FINAL_TRANSCRIPT)
+            hearing.understand("", stt.SpeechEventType.END_OF_SPEECH)
+            await until(lambda: situation.billed(number).get("tts", {}).get("requests", 0) == 1)
+            await call.close()
+        return session
+
+    one, two = await together(run(1), run(2))
+    assert situation.billed(1)["llm"]["requests"] == 3
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_a_tool_that_asks_from_another_thread(situation: Situation) -> None:
+    """A request that comes back from a thread has no context: it is unattributed, not lost."""
+    common = Providers()
+
+    async def run(number: int) -> str:
+        loop = asyncio.get_running_loop()
+
+        def blocking() -> None:
+            asyncio.run_coroutine_threadsafe(ask(common.llm, 9), loop).result(10)
+
+        async def work() -> None:
+            await loop.run_in_executor(None, blocking)
+
+        return await situation.observed(number, common, "work", "and now", agent=Host(work))
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+    assert situation.recorder.unattributed_totals() == situation.billed(9)
+
+
+@in_jobs
+async def test_an_agent_whose_node_asks_the_model_of_another_call(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """That another call has a model for its own does not make it pay for who else asks it."""
+    theirs = Providers()
+
+    class Router(Host):
+        async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> Any:
+            async with theirs.llm.chat(chat_ctx=chat_ctx, tools=tools) as stream:
+                async for chunk in stream:
+                    yield chunk
+
+    _, two = await together(
+        situation.observed(1, None, "hello", "and now", agent=Router(), in_job=in_job),
+        situation.observed(2, theirs, "hello", "again", "bye", in_job=in_job),
+    )
+    assert situation.recorder.totals(two) == situation.billed(2)
+    situation.assert_conserved()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from livekit.agents import llm, stt, tts
 
+from tests.support.conservation import assert_within
 from tests.support.jobs import job
-from tests.support.scripted import BatchSTT, DiarizingSTT, Pieces, SentenceTTS
-from tests.support.situation import Providers, Situation, planned, together
+from tests.support.scripted import BatchSTT, DiarizingSTT, Pieces, ReceivingLLM, SentenceTTS
+from tests.support.situation import Host, Providers, Situation, planned, together
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
@@ -230,3 +232,91 @@ async def test_an_adapter_of_one_observed_call_alone(
     """What an adapter's child reports and the adapter repeats is counted once."""
     session = await situation.observed(1, adapter(child()), "hello", "again")
     situation.assert_booked({session: 1})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["attached before", "attached after its start"])
+@pytest.mark.parametrize("observed", [True, False], ids=["both observed", "one observed"])
+@in_jobs
+async def test_sessions_that_are_started_in_tasks_of_their_own(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+    observed: bool,  # noqa: FBT001 - same
+    late: bool,  # noqa: FBT001 - same
+) -> None:
+    """It does not matter which task starts a session that another one attached."""
+    common, expected = Providers(), {}
+    with job("job-1") if in_job else contextlib.nullcontext():
+        first, second = situation.call(1, common), situation.call(2, common)
+        expected[situation.attach(first)] = 1
+        await asyncio.create_task(first.start())
+        if observed and not late:
+            expected[situation.attach(second)] = 2
+        await asyncio.create_task(second.start())
+        if observed and late:
+            expected[situation.attach(second)] = 2
+        await first.turn()
+        await second.turn("a longer question", audio_s=2.2)
+        await asyncio.create_task(second.close())
+        await asyncio.create_task(first.close())
+    situation.assert_booked(expected)
+
+
+async def test_sessions_that_are_all_attached_and_then_started_at_once(
+    situation: Situation,
+) -> None:
+    """Five starts at once, of sessions that one task attached: each has its own usage."""
+    common, numbers = Providers(), range(1, 6)
+    calls = [situation.call(n, common) for n in numbers]
+    sessions = [situation.attach(call) for call in calls]
+    await asyncio.gather(*(call.start() for call in calls))
+    await asyncio.gather(*(call.turn() for call in calls))
+    await asyncio.gather(*(call.close() for call in calls))
+    situation.assert_booked(dict(zip(sessions, numbers, strict=True)))
+
+
+@in_jobs
+async def test_a_hand_off_to_the_providers_of_another_call(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A call that comes to another call's providers by a hand-off uses them from then on."""
+    common = Providers()
+    successor = Host(name="successor", llm=common.llm, stt=common.stt, tts=common.tts)
+    one, two = await together(
+        situation.observed(
+            1, None, "hello", "hand_over", "now", agent=Host(successor=successor), in_job=in_job
+        ),
+        situation.observed(2, common, "hello", "again", "bye", in_job=in_job),
+    )
+    situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+async def test_interruptions_on_shared_providers(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Measured and estimated, no call has more than the providers received of that call."""
+    providers = Providers(
+        llm=ReceivingLLM(plan=planned, pause_s=0.02),
+        tts=SentenceTTS(samples_per_character=1600, pause_s=0.01),
+    )
+
+    async def run(number: int) -> str:
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(number, providers)
+            session = situation.attach(call)
+            await call.start()
+            for turn in range(6):
+                call.microphone.say(0.7)
+                handle = call.session.generate_reply(user_input=f"#{number}# turn {turn}")
+                await asyncio.sleep(0.011 * turn)
+                handle.interrupt(force=True)
+                await handle.wait_for_playout()
+            await call.close()
+        return session
+
+    sessions = await together(run(1), run(2), run(3))
+    for number, session in enumerate(sessions, start=1):
+        assert_within(situation.recorder, session, number, *situation.keepers)
+    situation.assert_conserved(interrupted=True)
