@@ -38,7 +38,7 @@ def test_a_connection_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_plain_duckdb_opens_the_same_snapshot(data_dir: Path) -> None:
     """Nobody needs this package to read a ledger."""
-    with duckdb.connect(data_dir / "costs.duckdb", read_only=True, config={"threads": 1}) as ledger:
+    with duckdb.connect(data_dir / "costs.duckdb", read_only=True) as ledger:
         assert ledger.execute("SELECT count(*) FROM usage").fetchall() == [(10,)]
 
 
