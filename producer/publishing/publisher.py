@@ -27,6 +27,7 @@ from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer
 from voicecosts.producer.publishing.connection import Connection
 from voicecosts.producer.publishing.flushes import STUCK_WAIT_S, Flush, Flushes
+from voicecosts.producer.publishing.lookups import Lookups
 from voicecosts.producer.publishing.reports import ConnectionState, Reports, Stats
 from voicecosts.producer.publishing.sender import Sender, Tally, pause
 from voicecosts.producer.publishing.shortfall import Shortfall
@@ -225,6 +226,7 @@ class Publisher:
 
     async def _run(self) -> None:
         self._wake, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        self._loop.set_default_executor(Lookups())
         connection = None if self.config.is_embedded else Connection(self.config)
         try:
             if connection is None:
