@@ -36,6 +36,11 @@ _DEADLINE_S: Final = 60.0
 _LINGER_S: Final = 2.0
 """How long after a session's end it may still be heard, with room."""
 
+try:  # the detectors that ask a provider came with 1.6
+    from tests.support import scripted
+except ImportError:
+    scripted = None  # type: ignore[assignment]  # no such situation
+
 
 @dataclass
 class Situation:
@@ -307,6 +312,27 @@ async def _apart(work: Any) -> None:
     await asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
+async def detectors(situation: Situation) -> None:
+    """A detector that asks a provider whether the caller has finished a turn."""
+    model, ear, turn = situation.use(ReasoningLLM(), ScriptedSTT(), scripted.ScriptedTurnDetector())
+    session: AgentSession[Any] = AgentSession(
+        llm=model,
+        stt=ear,
+        vad=scripted.Pieces(samples=10**9),
+        turn_handling={"turn_detection": turn, "interruption": {"mode": "vad"}},
+    )
+    microphone = session_io(session, 1)
+    session.output.set_audio_enabled(False)
+    situation.meter(session, 1)
+    await session.start(Agent(instructions="x"))
+    microphone.say(0.4)
+    await until(lambda: 1 in turn.streams)
+    await turn.streams[1].predict()
+    await turn.streams[1].predict()
+    await session.run(user_input="#1# hello")
+    await session.aclose()
+
+
 async def through_the_pool(situation: Situation) -> None:
     """The agents of the demo in a pool, one call for each, at once."""
     providers = shared_providers()
@@ -328,7 +354,7 @@ async def through_the_pool(situation: Situation) -> None:
     await asyncio.gather(*(one(call) for call in script(len(AGENTS))))
 
 
-SITUATIONS: Final = (
+SITUATIONS: Final[tuple[Callable[[Situation], Awaitable[None]], ...]] = (
     turns,
     whole_texts,
     tool_and_hand_off,
@@ -341,4 +367,5 @@ SITUATIONS: Final = (
     speaking_model,
     outside_of_all,
     through_the_pool,
+    *([detectors] if scripted else []),
 )

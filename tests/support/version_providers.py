@@ -88,16 +88,12 @@ class _Thought(llm.LLMStream):
 class TokenTTS(ScriptedTTS):
     """Speaks each text whole, and is billed by tokens as well.
 
-    It bills the silence of ten milliseconds with which LiveKit ends a text.
+    It ends its audio without a flush: after one, LiveKit appends 10 ms of silence of its own.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._capabilities = tts.TTSCapabilities(streaming=False)
-
-    def speak(self, emitter: tts.AudioEmitter, text: str) -> int:
-        """Push the audio of a text; return its samples."""
-        return super().speak(emitter, text) + SAMPLE_RATE // 100
 
     def synthesize(self, text: str, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS) -> Any:
         """Speak a text that is complete."""
@@ -116,7 +112,6 @@ class _Whole(tts.ChunkedStream):
         samples = voice.speak(output_emitter, self._input_text)
         read, spoken = 2 + len(self._input_text) // 4, 5
         self._set_token_usage(input_tokens=read, output_tokens=spoken)
-        output_emitter.flush()
         voice.bill(self._input_text, samples)
         voice.billed[call_in(self._input_text)].update(input_tokens=read, output_tokens=spoken)
 
