@@ -66,8 +66,8 @@ def audit(
         bool,
         typer.Option(
             "--strict",
-            help="Exit with 1 when a call is short or abandoned, or when events became known "
-            "since --since that are in no call.",
+            help="Exit with 1 when a call is short or abandoned, or when anything since --since is in "
+            "no call: not booked, not attributed or not measured.",
         ),
     ] = False,
     output: Output = Format.TABLE,

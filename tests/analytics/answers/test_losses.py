@@ -8,9 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from tests.analytics.conftest import Costs
 from tests.support.events import ended, final, message, reading, report, session_id, started
 from tests.support.oracle import rate
-from tests.support.sample_ledger import NOW, write_snapshot
+from tests.support.sample_ledger import NOW, write_ledger, write_snapshot, write_status
 from voicecosts import query
 from voicecosts.analytics.answers.audit import audit
 from voicecosts.analytics.answers.report import Unattributed
@@ -142,6 +143,18 @@ def test_a_call_that_says_it_itself_is_not_lost_as_well(tmp_path: Path) -> None:
     assert (everything.faulty, everything.lost) == (1, 0)
     assert str(everything.sessions[0].session) == session_id(1)
     assert (globex.faulty, globex.lost) == (0, 0)
+
+
+def test_what_could_not_be_booked_fails_a_strict_audit(costs: Costs, tmp_path: Path) -> None:
+    """No table says that nothing is missing above a sentence that something is."""
+    write_ledger(tmp_path / "d", dead_letters=3)
+    write_status(tmp_path / "d")
+    done = costs("audit", "--strict", "--data-dir", str(tmp_path / "d"))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "3 events could not be booked" in done.stdout
+    assert "nothing is known to be missing" not in done.stdout
+    later = costs("audit", "--strict", "--since", "2099-01-01", "--data-dir", str(tmp_path / "d"))
+    assert later.returncode == 0
 
 
 def test_a_snapshot_of_an_older_version_says_nothing_of_it(tmp_path: Path) -> None:
