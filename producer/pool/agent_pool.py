@@ -30,7 +30,12 @@ from voicecosts.producer.pool.config import (
     type_name,
 )
 from voicecosts.producer.pool.discovery import Discovered, discover
-from voicecosts.producer.pool.observers import HookLimits, SessionObserver, registered
+from voicecosts.producer.pool.observers import (
+    HookLimits,
+    SessionObserver,
+    checked_limits,
+    registered,
+)
 from voicecosts.producer.pool.routing import Router
 from voicecosts.producer.pool.session import PoolState, end_session, run_session, session_here
 
@@ -50,7 +55,7 @@ class AgentPool:
     Raises:
         NotPicklable: An observer or the router cannot go into a job process.
         InvalidRegistration: Two options contradict each other, a cap is not a number of at least 1,
-            `agent_name` is blank, or the router or the filter cannot be called as it must be.
+            `agent_name` is blank, a hook has no time, or another option is not what it must be.
     """
 
     def __init__(
@@ -79,8 +84,14 @@ class AgentPool:
                 f"request_filter is {request_filter!r}: pass an async function that takes a request"
             )
         _check_router(router)
+        if isinstance(observers, SessionObserver):
+            raise InvalidRegistration(
+                f"observers is {observers!r} itself: pass a list of observers"
+            )
+        if not isinstance(server, AgentServer | None):
+            raise InvalidRegistration(f"server is {server!r}: pass LiveKit's AgentServer")
         self._defaults = Defaults(default_stt, default_llm, default_tts, default_greeting)
-        self._state = PoolState(router=router, limits=hook_limits or HookLimits())
+        self._state = PoolState(router=router, limits=checked_limits(hook_limits))
         for observer in observers:
             self.add_observer(observer)
         self._server = AgentServer() if server is None else server

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 from msgspec import Struct
 
 from voicecosts.producer.dispatch import tenant_name
+from voicecosts.producer.errors import InvalidRegistration
 from voicecosts.producer.names import plain
 from voicecosts.producer.pool.routing import JobView
 
@@ -86,6 +87,23 @@ class HookLimits(Struct, frozen=True, kw_only=True):
 
     start_s: float = 5.0
     end_s: float = 30.0
+
+
+def checked_limits(limits: object) -> HookLimits:
+    """Return limits within which a hook can run at all; `None` gives the usual ones.
+
+    Raises:
+        InvalidRegistration: They are of another type, or one of them is not a number above 0.
+    """
+    if limits is None:
+        return HookLimits()
+    if isinstance(limits, HookLimits):
+        seconds: list[Any] = [limits.start_s, limits.end_s]
+        if all(isinstance(it, int | float) and it > 0 for it in seconds):
+            return limits
+    raise InvalidRegistration(
+        f"hook_limits is {limits!r}, in which no hook can end: pass HookLimits with seconds above 0"
+    )
 
 
 class Registered(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,23 @@ def test_a_router_that_can_name_no_agent_is_refused(router: Any) -> None:
     """A router is called and not awaited; what cannot answer so would refuse every call."""
     with pytest.raises(InvalidRegistration, match="pass a plain function"):
         AgentPool(router=router)
+
+
+@pytest.mark.parametrize(
+    "limits", [HookLimits(start_s=0), HookLimits(end_s=-1), HookLimits(start_s=math.nan), 5]
+)
+def test_limits_in_which_no_hook_can_run_are_refused(limits: Any) -> None:
+    """With no time for a hook every observer would be abandoned at every call."""
+    with pytest.raises(InvalidRegistration, match="pass HookLimits with seconds above 0"):
+        AgentPool(hook_limits=limits)
+
+
+def test_options_of_another_kind_are_refused_by_name() -> None:
+    """An observer in the place of the list, or anything in the place of the server."""
+    with pytest.raises(InvalidRegistration, match="pass a list of observers"):
+        AgentPool(observers=Silent())  # type: ignore[arg-type]  # the mistake under test
+    with pytest.raises(InvalidRegistration, match="pass LiveKit's AgentServer"):
+        AgentPool(server="wss://host")  # type: ignore[arg-type]  # same
 
 
 def test_a_filter_that_cannot_be_called_is_refused() -> None:
