@@ -36,6 +36,9 @@ _HELD_BACK: Final = 20
 """Characters that LiveKit's tokenizers may hold back beside the last sentence: the length below
 which they join a sentence to the next one."""
 
+_MANY: Final = 1_000
+"""Items of a context beyond which a prompt is not noted: each costs a tenth of a microsecond."""
+
 _FRAMES: Final = 8
 """Callers between a request's base class and the method that was asked for it."""
 
@@ -86,21 +89,27 @@ class Prompt(Request):
         self.words = 0
         self.is_reported = False
         self._items: tuple[Any, ...] = ()
-        self._contents: tuple[Any, ...] = ()
+        self._contents: list[Any] = []
         self._tools: tuple[Any, ...] = ()
         self._uses_tools = False
         self._is_in_word = False
 
     def note(self, stream: Any) -> None:
         """Note what the prompt is made of, and count the answer as it comes."""
+        if not _reports_itself(stream, llm.LLMStream):
+            return
+        self.label = stream._llm.label
+        self._count_answer(stream._event_ch)
+        if len(stream._chat_ctx.items) > _MANY:
+            return
         self._tools = tuple(stream._tools)
         self._uses_tools = not self._tools or _may_use_tools()
         self._items = tuple(stream._chat_ctx.items)
         # An item may be edited in place later, so what it holds is kept beside it.
-        self._contents = tuple([_content(item) for item in self._items])
-        if _reports_itself(stream, llm.LLMStream):
-            self.label = stream._llm.label
-            self._count_answer(stream._event_ch)
+        self._contents = [
+            tuple(held) if type(held := getattr(item, "content", None)) is list else held
+            for item in self._items
+        ]
 
     def contains(self, other: Prompt) -> bool:
         """Whether all that the other prompt is made of is in this one too, unchanged."""
@@ -309,11 +318,6 @@ def _may_use_tools() -> bool:
     return False
 
 
-def _content(item: Any) -> Any:
-    content = getattr(item, "content", None)
-    return tuple(content) if type(content) is list else content
-
-
 def _is_same(own: tuple[Any, Any] | None, item: Any, content: Any) -> bool:
     """Whether an item is the same, or one of the same name that says the same."""
     if own is None:
@@ -355,5 +359,5 @@ def _sent(text: str, sentences: tokenize.SentenceTokenizer, sends: int, *, is_en
     ends = list(itertools.accumulate(map(len, sentences.tokenize(looked_at))))
     if is_ended and len(text) <= _LONGEST:
         return len(text) if sends >= len(ends) else ends[sends - 1]
-    ends.pop()  # the last one may go on
+    ends = ends[:-1]  # the last one may go on
     return max(0, ends[min(sends, len(ends)) - 1] - _HELD_BACK) if ends else 0

@@ -20,7 +20,8 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN
 from voicecosts.producer.demo.devices import Loudspeaker
 from voicecosts.producer.demo.providers import SAMPLE_RATE, Bill
 
-_PIECE: Final = 7
+PIECE: Final = 7
+"""Characters of an answer that come at once."""
 _ids = itertools.count(1)
 
 
@@ -117,8 +118,8 @@ class _Answer(llm.LLMStream):
         request = f"request-{next(_ids)}"
         await model.moments("llm sent")
         said = ""
-        for start in range(0, len(text), _PIECE):
-            piece = text[start : start + _PIECE]
+        for start in range(0, len(text), PIECE):
+            piece = text[start : start + PIECE]
             got["output_tokens"] += len((said + piece).split()) - len(said.split())
             said += piece
             self._event_ch.send_nowait(
