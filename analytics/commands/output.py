@@ -11,6 +11,7 @@ import typer
 
 from voicecosts.analytics.commands.options import Format
 from voicecosts.analytics.errors import require
+from voicecosts.analytics.text.grid import printable
 
 
 class Answer(Protocol):
@@ -55,8 +56,8 @@ def write(answer: A_contra, output: Format, text: Text[A_contra], *, now: dateti
 
 
 def warn(sentence: str) -> None:
-    """Write a warning to standard error."""
-    typer.echo(f"warning: {sentence}", err=True)
+    """Write a warning to standard error, without what a terminal would act on."""
+    typer.echo(f"warning: {printable(sentence)}", err=True)
 
 
 def width() -> int | None:

@@ -157,6 +157,19 @@ def test_what_could_not_be_booked_fails_a_strict_audit(costs: Costs, tmp_path: P
     assert later.returncode == 0
 
 
+@pytest.mark.parametrize("output", ["table", "csv"])
+def test_a_name_in_a_sentence_cannot_control_the_terminal(
+    costs: Costs, tmp_path: Path, output: str
+) -> None:
+    """A model is named by a worker, so its name is shown as text, beside a CSV too."""
+    usage = [used("gpt\x1b[31m", requests=1)]
+    folder = booked(tmp_path / "d", report(1, unattributed=1, unattributed_usage=usage))
+    done = costs("query", "--format", output, "--data-dir", str(folder))
+    said = {"table": done.stdout, "csv": done.stderr}[output]
+    assert "\\x1b[31m llm" in said
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_a_snapshot_of_an_older_version_says_nothing_of_it(tmp_path: Path) -> None:
     """It is read, with its counts, and what it cannot say is unknown and not zero."""
     path = write_snapshot(tmp_path / "old.duckdb", reports=[("worker-1", 1, 0, 3)], dead_letters=1)
