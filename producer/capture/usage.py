@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from voicecosts.producer.capture.installed import FIELDS_OF
 from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
 from voicecosts.producer.names import plain
@@ -121,7 +120,8 @@ NOT_USAGE: Final[dict[str, str]] = {
 """The classes without usage, with the reason."""
 
 NEWER: Final = frozenset({"cache_creation_tokens", "reasoning_tokens", "input_audio_tokens"})
-"""Fields of `FIELDS` that not every supported version reports. Where one is absent it is zero."""
+"""Fields of `FIELDS` that not every supported version reports. Where one is absent it is zero; where
+another one is absent, reading the event fails, which is better than a silent zero."""
 
 DETAIL_FIELDS: Final = frozenset(
     {
@@ -154,26 +154,12 @@ NOT_QUANTITIES: Final[dict[str, str]] = {
 }
 """Fields of usage classes that are not usage themselves, with the reason."""
 
+_PLAIN: Final[dict[type, tuple[tuple[str, str], ...]]] = {}
+"""The fields that are read of a class, with their quantities; made at its first event."""
 
-def reported(kind: str, present: frozenset[str] | None) -> list[tuple[str, str]]:
-    """Return (field, quantity) for what a version reports of a class that has these fields.
-
-    A field that every supported version has stays in, present or not: reading it fails, which is
-    better than a silent zero.
-    """
-    every = FIELDS[kind].quantities.items()
-    return [(f, name) for f, name in every if present is None or f in present or f not in NEWER]
-
-
-_PLAIN: Final = {
-    kind: tuple((f, name) for f, name in reported(kind, FIELDS_OF.get(kind)) if "." not in f)
-    for kind in FIELDS
-}
 _NESTED: Final = {
-    kind: tuple(
-        (attrgetter(f), f, name) for f, name in reported(kind, FIELDS_OF.get(kind)) if "." in f
-    )
-    for kind in FIELDS
+    kind: tuple((attrgetter(f), f, name) for f, name in fields.quantities.items() if "." in f)
+    for kind, fields in FIELDS.items()
 }
 
 
@@ -214,19 +200,20 @@ def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
     if not quantities and not audio_s and not session_s and not unread:
         return None
     metadata = values["metadata"]
+    model = metadata.model_name if metadata else None
     at = values["timestamp"]
     if type(at) is not float:
         at = _number(at)
     return Usage(
         modality=fields.modality,
         provider_raw=_provider(metadata) or _text(values.get("label")),
-        model=(metadata and _text(metadata.model_name)) or UNKNOWN,
+        model=model if type(model) is str and model else _text(model) or UNKNOWN,
         occurred_at=int(at * _US) if _YEAR_2020 < at < _YEAR_2200 else now_us,
         quantities=quantities,
         audio_s=audio_s,
         session_s=session_s,
         detail=_detail(values, fields, speech_id),
-        unread=tuple(unread),
+        unread=tuple(unread) if unread else (),
     )
 
 
@@ -234,7 +221,7 @@ def _quantities(
     kind: str, metrics: Any, values: dict[str, Any], unread: list[str]
 ) -> dict[str, int]:
     found: dict[str, int] = {}
-    for field, name in _PLAIN[kind]:
+    for field, name in _PLAIN.get(type(metrics)) or _plain(type(metrics), kind):
         value = values[field]
         if value:
             if type(value) is int and 0 < value <= _MOST:
@@ -252,6 +239,17 @@ def _quantities(
             else:
                 _add_odd(found, name, value, field, unread)
     return found
+
+
+def _plain(made: type, kind: str) -> tuple[tuple[str, str], ...]:
+    """Keep and return the fields of a class that are read; newer ones where it has them."""
+    present = getattr(made, "model_fields", NEWER)
+    _PLAIN[made] = tuple(
+        (field, name)
+        for field, name in FIELDS[kind].quantities.items()
+        if "." not in field and (field in present or field not in NEWER)
+    )
+    return _PLAIN[made]
 
 
 def _add_odd(found: dict[str, int], name: str, value: Any, field: str, unread: list[str]) -> None:
@@ -334,7 +332,9 @@ def _time_us(value: Any) -> int | None:
 def _provider(metadata: Any) -> str:
     """Return the provider that the plugin names; LiveKit's base classes say "unknown"."""
     named = metadata.model_provider if metadata else None
-    return "" if named is None or named == UNKNOWN else _text(named)
+    if named is None or named == UNKNOWN:
+        return ""
+    return named if type(named) is str else _text(named)
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from voicecosts import CostObserver
 from voicecosts.producer.capture import installed
@@ -19,7 +20,7 @@ from voicecosts.producer.capture.supported import (
     unreported_quantities,
     why_refused,
 )
-from voicecosts.producer.capture.usage import FIELDS, NEWER, reported
+from voicecosts.producer.capture.usage import FIELDS, NEWER, usage_of
 from voicecosts.producer.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -142,14 +143,34 @@ def test_a_whole_version_is_nothing_to_say(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.records == []
 
 
-def test_only_what_a_version_reports_is_read() -> None:
-    """A newer field is not looked for where it is absent; any other is, and its absence raises."""
-    assert ("reasoning_tokens", "reasoning_output_tokens") in reported(
-        "llm_metrics", NOW["llm_metrics"]
-    )
-    of_older = dict(reported("llm_metrics", older()["llm_metrics"]))
-    assert set(of_older) == {"prompt_tokens", "prompt_cached_tokens", "completion_tokens"}
-    assert "prompt_tokens" in dict(reported("llm_metrics", frozenset()))
+class Older(BaseModel):
+    """What an LLM reports in livekit-agents 1.5."""
+
+    type: str = "llm_metrics"
+    label: str = "L"
+    request_id: str = "req-1"
+    timestamp: float = 1_690_000_000.5
+    duration: float = 1.25
+    ttft: float = 0.5
+    cancelled: bool = False
+    completion_tokens: int = 11
+    prompt_tokens: int = 101
+    prompt_cached_tokens: int = 31
+    metadata: None = None
+
+
+def test_a_field_that_only_newer_versions_have_is_zero_where_it_is_absent() -> None:
+    """An event of an older version is read without it; all else that it holds is counted."""
+    assert not NEWER & set(Older.model_fields)
+    usage = usage_of(Older(), now_us=1)
+    assert usage is not None
+    assert usage.unread == ()
+    assert usage.quantities == {
+        "requests": 1,
+        "input_tokens": 101,
+        "cache_read_input_tokens": 31,
+        "output_tokens": 11,
+    }
 
 
 def test_the_package_asks_for_the_versions_that_are_supported() -> None:
