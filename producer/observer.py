@@ -25,6 +25,7 @@ from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
 from voicecosts.producer.counts import UNKNOWN
 from voicecosts.producer.dispatch import job_fields, openrtc_tenant, tenant_name
 from voicecosts.producer.events import now_us
+from voicecosts.producer.names import labels as plain_labels
 from voicecosts.producer.names import name, text
 from voicecosts.producer.process import PROCESS
 from voicecosts.producer.publishing.publisher import Publisher, Stats
@@ -183,7 +184,7 @@ class CostObserver:
             agent_id=name(agent_id, UNKNOWN),
             tenant=tenant,
             started_at=started_at,
-            labels={str(k)[:64]: text(v) for k, v in list(labels.items())[:16]},
+            labels=plain_labels(labels),
             **facts,
         )
         existing = PROCESS.attachments.get(id(session))

@@ -112,6 +112,7 @@ from voicecosts import {name}
         ("CostObserver", "livekit", "producer,agents"),
         ("AgentPool", "livekit", "producer,agents"),
         ("agent_config", "livekit", "producer,agents"),
+        ("CostObserver", "nats", "producer"),
     ],
 )
 def test_a_public_name_without_its_packages_says_what_to_install(

@@ -77,6 +77,18 @@ async def test_an_attached_call_is_published_from_start_to_end(bus: Broker) -> N
     assert end.readings == 1
 
 
+async def test_a_label_that_cannot_be_sent_costs_no_start(bus: Broker) -> None:
+    """Half a surrogate pair, in a key or a value, is replaced; the start of the call is stored."""
+    observer = CostObserver(project="prod", servers=bus.url, labels={"region\ud800": "eu"})
+    session = text_session()
+    observer.attach(session, agent_id="a\ud800", tenant="t\ud800", labels={"tier": "\udfffgold"})
+    await talk(session)
+    assert await observer.flush()
+    (started,) = of(SessionStarted, await stream.events(bus.url))
+    assert started.labels == {"region?": "eu", "tier": "?gold"}
+    assert (started.agent_id, started.tenant) == ("a?", "t?")
+
+
 async def test_attaching_twice_is_one_attachment(bus: Broker) -> None:
     """By whichever way a session is attached again, it is counted once."""
     observer = CostObserver(project="prod", servers=bus.url)
