@@ -113,6 +113,7 @@ class AdoptedMessages:
 
     def _look(self, folder: Path) -> None:
         """List the folder, once for all that is in it."""
+        self._look_at = self._monotonic() + _LOOK_S  # also where it cannot be listed
         found, living = orphans(folder, self.destination_id)
         pause_s = min(_LOOK_S * max(1.0, living / _FOR_EACH_LOOK), _LOOK_AT_MOST_S)
         spread = random.uniform(0.6, 1.4)  # noqa: S311 - so that not all look at once

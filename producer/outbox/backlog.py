@@ -101,8 +101,8 @@ class Backlog:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether there is more to do soon, also while no events come."""
-        return self.own.in_memory > 0 or self.bound.is_at_work or self.adopted.is_at_work
+        """Whether there is more to do at once, also while no events come."""
+        return self.bound.is_at_work or self.adopted.is_at_work
 
     def has_room(self, *, is_last: bool = False, is_needed: bool = True) -> bool:
         """Whether more events may be packed now; makes room where that is due.

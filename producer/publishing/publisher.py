@@ -40,7 +40,13 @@ logger = logging.getLogger(__name__)
 _PIECE: Final = 1600
 _IDLE_S: Final = 1.0
 _REST_AFTER_S: Final = 5.0
-_REST_S: Final = 20.0
+_REST_S: Final = 30.0
+_REST_OF_A_LOG_S: Final = 20.0
+"""Without servers a ledger may have booked something meanwhile, which nobody tells the thread."""
+
+_REST_WITHOUT_DISK_S: Final = 10.0
+"""While messages wait in memory, until the disk is tried again."""
+
 _FOR_THE_END: Final = 0.2
 """The share of the time for closing that is kept for storing what is left."""
 
@@ -298,7 +304,8 @@ class Publisher:
         self._is_resting = True
         # Looked at again, now that whoever puts an event sees that it has to wake us.
         if not len(self.buffer):
-            await pause(wake, _REST_S)
+            rest_s = _REST_OF_A_LOG_S if self.config.is_embedded else _REST_S
+            await pause(wake, _REST_WITHOUT_DISK_S if self.backlog.own.in_memory else rest_s)
         self._is_resting = False
 
     def _is_due(self, flushes: list[Flush], *, is_last: bool) -> bool:

@@ -19,6 +19,7 @@ from voicecosts.analytics.commands.exits import (
     explain,
     run,
 )
+from voicecosts.analytics.config import from_env
 
 
 @pytest.mark.parametrize("name", EXIT_CODES)
@@ -115,3 +116,20 @@ def test_a_reader_that_goes_away_is_no_error(
         monkeypatch.setattr(sys, "stdout", cut)
         assert run(lambda: cut.write("row\n") and None) == CUT_OFF
     assert capfd.readouterr().err == ""
+
+
+def test_an_unknown_home_directory_is_one_line_that_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user without a home, as in many containers, is told how to name the data directory."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for variable in ("HOME", "XDG_DATA_HOME", "COSTS_DATA_DIR", "COSTS_OUTBOX_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert run(lambda: from_env() and 0) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: there is no home directory")
+    assert "set COSTS_DATA_DIR" in line
