@@ -10,6 +10,7 @@ from livekit.agents import llm, stt
 from livekit.agents.llm.realtime_fallback_adapter import RealtimeModelFallbackAdapter
 from livekit.agents.voice import agent_activity
 
+from tests.support.conservation import assert_within
 from tests.support.jobs import job
 from tests.support.scripted import (
     BatchSTT,
@@ -19,7 +20,7 @@ from tests.support.scripted import (
     ScriptedRealtime,
     ScriptedTurnDetector,
 )
-from tests.support.situation import Call, Host, Providers, Situation, planned, together
+from tests.support.situation import Host, Providers, Situation, numbered, planned, together
 from tests.support.waiting import until
 from voicecosts.producer.demo.providers import ScriptedLLM
 
@@ -126,8 +127,7 @@ async def test_a_realtime_model_that_starts_again(situation: Situation) -> None:
     call = situation.call(1, realtime(transcribes=True, session_us=1_000_000))
     situation.attach(call)
     await call.run("hello", "again")
-    call.microphone._call = 2
-    again = Call(2, call.session, call.microphone)
+    again = numbered(call, 2)
     situation.attach(again)
     await again.run("a longer question")
     one, two = situation.session_ids()
@@ -457,3 +457,137 @@ async def test_a_realtime_model_with_a_recogniser_and_a_voice_beside_it(
 
     one, two = await together(run(1), run(2))
     situation.assert_booked({one: 1, two: 2})
+
+
+async def test_agents_that_share_a_realtime_connection(situation: Situation) -> None:
+    """A hand-off that keeps the connection splits what it reports between the agents."""
+    model = ScriptedRealtime(
+        transcribes=True, plan=lambda text: "hand_over" if "hand_over" in text else ""
+    )
+    agent = Host(successor=Host(name="next"))
+    session = await situation.observed(
+        1, realtime(model), "hello", "hand_over", "and now", agent=agent
+    )
+    situation.assert_booked({session: 1})
+    assert situation.labels(session, "realtime") == {"host", "next"}
+
+
+@in_jobs
+async def test_an_interruption_detector_before_a_late_attachment(
+    situation: Situation,
+    detectors: list[ScriptedInterruptionDetector],
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session's own detector is caught up with: nobody else hears it."""
+    shared = Providers()
+
+    async def run(number: int) -> str:
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(number, shared, **ADAPTIVE)
+            await call.start()
+            detector = call.session._activity._interruption_detector  # type: ignore[union-attr]
+            assert isinstance(detector, ScriptedInterruptionDetector)
+            situation.keep(detector)
+            reported: list[Any] = []
+            detector.on("metrics_collected", reported.append)
+            detector.ask(number, requests=3)
+            await until(lambda: bool(reported))
+            session = situation.attach(call)
+            detector.ask(number, requests=2)
+            await call.turn()
+            await call.close()
+        return session
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+@sharing
+async def test_a_turn_detector_before_a_late_attachment(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+    in_job: bool,  # noqa: FBT001 - same
+) -> None:
+    """An own one is caught up with; of a shared one, what nobody can tell is unattributed."""
+    common, ids = ScriptedTurnDetector(), {}
+
+    async def run(number: int) -> None:
+        detector = common if shared else ScriptedTurnDetector()
+        situation.keep(detector)
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(
+                number,
+                vad=Pieces(samples=10**9),
+                turn_handling={"turn_detection": detector, "interruption": {"mode": "vad"}},
+            )
+            await call.start()
+            call.microphone.say(0.2)
+            await until(lambda: number in detector.streams)
+            await detector.streams[number].predict()
+            ids[number] = situation.attach(call)
+            await call.turn()
+            await detector.streams[number].predict()
+            await call.close()
+
+    await together(run(1), run(2))
+    if not shared:
+        situation.assert_booked({ids[1]: 1, ids[2]: 2})
+    for number, session in ids.items():
+        assert_within(situation.recorder, session, number, *situation.keepers)
+    situation.assert_conserved()
+
+
+@in_jobs
+async def test_a_turn_detector_that_an_unobserved_session_has_as_well(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Predictions for a session that nobody attached are unattributed."""
+    common, aside = ScriptedTurnDetector(), Situation()
+    situation.keep(common)
+
+    async def run(number: int) -> str:
+        where = situation if number == 1 else aside  # whose other providers nobody listens to
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = where.call(
+                number,
+                vad=Pieces(samples=10**9),
+                turn_handling={"turn_detection": common, "interruption": {"mode": "vad"}},
+            )
+            session = situation.attach(call) if number == 1 else ""
+            await call.start()
+            await call.turn()
+            await until(lambda: number in common.streams)
+            for _ in range(number):
+                await common.streams[number].predict()
+            await call.close()
+        return session
+
+    one, _ = await together(run(1), run(2))
+    situation.assert_booked({one: 1})
+
+
+@in_jobs
+async def test_keyterms_of_an_unobserved_session_by_the_model_of_an_observed_one(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What a session that nobody attached looks for with a shared model is unattributed."""
+    common, aside = ScriptedLLM(plan=planned), Situation()
+
+    async def run(number: int) -> str:
+        where = situation if number == 1 else aside
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            options = keyterms(common) if number == 2 else {}
+            call = where.call(number, Providers(llm=common), **options)
+            session = situation.attach(call) if number == 1 else ""
+            await call.start()
+            await call.turn()
+            await until(lambda: common.billed[number]["requests"] >= number)
+            await call.close()
+        return session
+
+    one, _ = await together(run(1), run(2))
+    situation.assert_booked({one: 1})
+    assert situation.recorder.unattributed_totals()["llm"] == aside.billed(2)["llm"]

@@ -9,28 +9,23 @@ from typing import Any
 import pytest
 from livekit.agents import Agent, AgentSession
 
-from tests.support.conservation import assert_one_end
+from tests.support.conservation import assert_one_end, assert_within
 from tests.support.jobs import job
 from tests.support.situation import (
-    Call,
     Host,
     Providers,
     Situation,
     ask,
+    numbered,
     together,
 )
 from tests.support.waiting import until
 from voicecosts.producer.capture.attribution import ATTRIBUTION, REMEMBERED
 from voicecosts.producer.demo.providers import ScriptedTTS
+from voicecosts.producer.events import SessionStarted
 from voicecosts.producer.process import PROCESS
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in a job", "without a job"])
-
-
-def numbered(call: Call, number: int) -> Call:
-    """Return the same session under another number: what it uses from here is counted apart."""
-    call.microphone._call = number
-    return Call(number, call.session, call.microphone)
 
 
 @in_jobs
@@ -96,6 +91,33 @@ async def test_a_session_that_starts_again_after_its_linger_in_a_busy_process(
     await busy.close()
     one, two = (each for each in situation.session_ids() if each != others)
     situation.assert_booked({one: 1, others: 9, two: 2})
+
+
+async def test_a_session_that_starts_again_in_another_job(situation: Situation) -> None:
+    """The new session is of the new job: what that job's entrypoint asks is its own."""
+    common = Providers()
+
+    async def entrypoint(number: int) -> None:
+        with job(f"job-{number}"):
+            again = numbered(call, number)
+            if number == 1:
+                situation.attach(again)
+            await again.start()
+            await again.turn()
+            await ask(common.llm, number)
+            await again.close()
+
+    call, other = situation.call(1, common), situation.call(9, common)
+    with job("job-9"):
+        nine = situation.attach(other)
+        await other.start()
+    await asyncio.create_task(entrypoint(1))
+    await asyncio.create_task(entrypoint(2))
+    await other.close()
+    one, two = (each for each in situation.session_ids() if each != nine)
+    situation.assert_booked({nine: 9, one: 1, two: 2})
+    started = {e.session_id: e for e in situation.recorder.events if isinstance(e, SessionStarted)}
+    assert (started[one].job_id, started[two].job_id) == ("job-1", "job-2")
 
 
 @in_jobs
@@ -358,3 +380,47 @@ async def test_a_session_that_judges_a_call_after_its_end(
         await situation.call(2, common).run("how was it?")
     situation.assert_booked({session: 1})
     assert situation.recorder.unattributed_totals() == situation.billed(2)
+
+
+async def test_an_attachment_after_more_than_can_wait_for_it(situation: Situation) -> None:
+    """Of very much usage before a late attachment a part is unattributed; none is lost."""
+    common = Providers()
+
+    async def many() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(300):
+                group.create_task(ask(common.llm, 2, "x"))
+
+    first, second = situation.call(1, common), situation.call(2, common)
+    one = situation.attach(first)
+    await first.start()
+    await second.start(Host(many))
+    await second.turn("work")
+    two = situation.attach(second)
+    await second.turn()
+    await first.turn()
+    await second.close()
+    await first.close()
+    assert situation.recorder.totals(one) == situation.billed(1)
+    assert_within(situation.recorder, two, 2, *situation.keepers)
+    situation.assert_conserved()
+
+
+async def test_a_session_that_is_detached_while_it_runs(situation: Situation) -> None:
+    """What it uses then is unattributed where others share its providers, and not theirs."""
+    common = Providers()
+    first, second = situation.call(1, common), situation.call(2, common)
+    attachment = situation.observer.attach(first.session, agent_id="front")
+    assert attachment is not None
+    two = situation.attach(second)
+    await first.start()
+    await second.start()
+    await first.turn()
+    attachment.detach()
+    await first.turn("again")
+    await second.turn()
+    await first.close()
+    await second.close()
+    assert situation.recorder.totals(two) == situation.billed(2)
+    assert_within(situation.recorder, attachment.session_id, 1, *situation.keepers)
+    situation.assert_conserved()

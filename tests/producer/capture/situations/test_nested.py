@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,11 +13,14 @@ from livekit.agents import AgentSession, AgentTask
 from livekit.agents.beta.workflows import WarmTransferTask
 from livekit.agents.ipc.mock_room import create_mock_room
 
+from tests.support.conservation import assert_within
 from tests.support.jobs import job
-from tests.support.situation import Call, Host, Providers, Situation, planned, together
+from tests.support.scripted import ScriptedRealtime
+from tests.support.situation import Call, Host, Providers, Situation, numbered, planned, together
 from tests.support.waiting import until
 from voicecosts.producer.demo.devices import session_io
 from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.process import PROCESS
 
 sharing = pytest.mark.parametrize(
     "shared", [False, True], ids=["own providers", "shared providers"]
@@ -228,6 +232,112 @@ async def test_an_inner_session_that_greets_and_is_then_attached(
     situation.assert_booked({ids[1]: 1, ids[2]: 2})
 
 
+@in_jobs
+async def test_an_unobserved_inner_session_on_a_realtime_model(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Found by the voice that it shares, its connection is its opener's from then on."""
+    common, model = Providers(), ScriptedRealtime()
+
+    async def work() -> None:
+        call = situation.call(2, Providers(llm=model, stt=None, tts=common.tts))
+        await call.start(Host(name="inner"))
+        await call.session.say("#2# prepared words")
+        await call.turn()
+        await call.turn()
+        await call.close()
+
+    agent = Host(work)
+    session = await situation.observed(1, common, "work", "and now", agent=agent, in_job=in_job)
+    situation.assert_booked({session: (1, 2)})
+
+
+@in_jobs
+async def test_an_inner_session_that_starts_again(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """An attached inner session that starts again is a session of its own again."""
+    common = Providers()
+
+    async def work() -> None:
+        call = situation.call(2, common)
+        situation.attach(call)
+        await call.run("one", agent=Host(name="inner"))
+        await numbered(call, 3).run("two", "three", agent=Host(name="inner"))
+
+    agent = Host(work)
+    outer = await situation.observed(1, common, "work", "and now", agent=agent, in_job=in_job)
+    two, three = (each for each in situation.session_ids() if each != outer)
+    situation.assert_booked({outer: 1, two: 2, three: 3})
+
+
+@in_jobs
+async def test_an_unobserved_session_that_runs_inside_one_call_and_then_another(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Each start of it belongs to the call in which it is started."""
+    common = Providers()
+    inner = situation.call(10, common)
+
+    async def run(number: int) -> str:
+        async def work() -> None:
+            await numbered(inner, 10 + number).run("one", agent=Host(name="inner"))
+
+        return await situation.observed(
+            number, common, "work", "and now", agent=Host(work), in_job=in_job
+        )
+
+    one = await asyncio.create_task(run(1))
+    two = await asyncio.create_task(run(2))
+    situation.assert_booked({one: (1, 11), two: (2, 12)})
+
+
+@in_jobs
+async def test_an_inner_session_that_outlives_the_call(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What it uses after the call is the call's or nobody's, and not another call's."""
+    common, going = Providers(), asyncio.Event()
+    background: list[asyncio.Task[None]] = []
+
+    async def inner() -> None:
+        call = situation.call(2, common)
+        await call.start(Host(name="inner"))
+        await call.turn()
+        await going.wait()
+        await call.turn("late")
+        await call.close()
+
+    async def work() -> None:
+        background.append(asyncio.create_task(inner()))
+
+    async def opened(number: int, agent: Host) -> tuple[Call, str]:
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(number, common)
+            session = situation.attach(call)
+            await call.start(agent)
+        return call, session
+
+    outer, one = await asyncio.create_task(opened(1, Host(work)))
+    other, three = await asyncio.create_task(opened(3, Host()))
+    await outer.turn("work")
+    await outer.close()
+    for attachment in list(PROCESS.attachments.values()):
+        if attachment.session is outer.session:
+            attachment.detach()  # as its linger does
+    going.set()
+    await asyncio.gather(*background)
+    await other.turn()
+    await other.close()
+    assert situation.recorder.totals(three) == situation.billed(3)
+    assert_within(situation.recorder, one, (1, 2), *situation.keepers)
+    situation.assert_conserved()
+
+
 @sharing
 async def test_a_session_attached_outside_and_started_in_a_tool(
     situation: Situation,
@@ -314,14 +424,15 @@ async def test_a_hand_off(
 
 
 class Consent(AgentTask[bool]):
-    """Asks one question, on a model of its own or on the session's."""
+    """Asks one question, on providers of its own or on the session's."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, number: int = 1, **options: Any) -> None:
         super().__init__(instructions="Ask for consent.", **options)
+        self._number = number
 
     async def on_enter(self) -> None:
         """Ask, and be done."""
-        await self.session.generate_reply(user_input="#1# consent?")
+        await self.session.generate_reply(user_input=f"#{self._number}# consent?")
         self.complete(result=True)
 
 
@@ -340,6 +451,35 @@ async def test_an_agent_task_in_a_tool(
     session = await situation.observed(1, None, "work", "and now", agent=Host(work))
     situation.assert_booked({session: 1})
     assert situation.labels(session) == {"host", "consent"}
+
+
+@in_jobs
+async def test_agent_tasks_on_shared_providers_when_an_agent_enters(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A task brings providers that another call's task has as well."""
+    common = Providers()
+    situation.keep(*common.keepers())
+
+    async def run(number: int) -> str:
+        done = asyncio.Event()
+
+        async def entering(_session: AgentSession[Any]) -> None:
+            await Consent(number, llm=common.llm, stt=common.stt, tts=common.tts)
+            done.set()
+
+        with job(f"job-{number}") if in_job else contextlib.nullcontext():
+            call = situation.call(number)
+            session = situation.attach(call)
+            await call.start(Host(entering=entering))
+            await done.wait()
+            await call.turn()
+            await call.close()
+        return session
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
 
 
 class Transfer(WarmTransferTask):

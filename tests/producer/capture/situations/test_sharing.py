@@ -320,3 +320,57 @@ async def test_interruptions_on_shared_providers(
     for number, session in enumerate(sessions, start=1):
         assert_within(situation.recorder, session, number, *situation.keepers)
     situation.assert_conserved(interrupted=True)
+
+
+@in_jobs
+async def test_an_adapter_and_its_child_are_both_shared(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Two calls share an adapter, a third one has the model inside it for its own."""
+    child = ScriptedLLM(plan=planned)
+    adapter = llm.FallbackAdapter([child])
+    sessions = await together(
+        *(
+            situation.observed(n, Providers(llm=part, behind=(child,)), "a", "b", in_job=in_job)
+            for n, part in ((1, adapter), (2, adapter), (3, child))
+        )
+    )
+    situation.assert_booked(dict(zip(sessions, (1, 2, 3), strict=True)))
+
+
+@in_jobs
+async def test_agents_that_bring_shared_providers_and_go_again(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """From its own providers to common ones and back: each part of the call is the call's."""
+    common = Providers()
+    situation.keep(*common.keepers())
+
+    async def run(number: int) -> str:
+        special = Host(
+            name="special",
+            llm=common.llm,
+            stt=common.stt,
+            tts=common.tts,
+            successor=Host(name="back"),
+        )
+        texts = ("a", "hand_over", "b", "hand_over", "c")
+        return await situation.observed(
+            number, None, *texts, agent=Host(successor=special), in_job=in_job
+        )
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+async def test_calls_in_a_job_beside_calls_in_none(situation: Situation) -> None:
+    """A call without a job shares its providers with a call that has one."""
+    common = Providers()
+    sessions = await together(
+        situation.observed(1, common, "a", "b"),
+        situation.observed(2, common, "a", in_job=False),
+        situation.observed(3, common, "a", "c", in_job=False),
+    )
+    situation.assert_booked(dict(zip(sessions, (1, 2, 3), strict=True)))
