@@ -133,6 +133,7 @@ class Attachment:
         """
         if self.finalised:
             return
+        self._tap.settle()
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
             self._book_unreported(speech_id)

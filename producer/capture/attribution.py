@@ -21,12 +21,14 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, ref
 
-from livekit.agents import AgentSession
+from livekit.agents import AgentSession, llm
 from msgspec import Struct, field
 
 from voicecosts.producer.capture import contexts
 from voicecosts.producer.capture.components import (
+    components_of,
     emitters,
+    is_started,
     listening_sessions,
     uses,
 )
@@ -44,6 +46,9 @@ REMEMBERED: Final = 1024
 
 HELD_S: Final = 5.0
 """How long usage of a session that nobody attached waits for it to be attached after its start."""
+
+_REQUESTED: Final = frozenset({"llm_metrics", "tts_metrics"})
+"""What a request reports: LiveKit makes it in the activity that asked."""
 
 _HELD: Final = 256
 """Events of one such session that wait, at most."""
@@ -63,36 +68,48 @@ class Candidate(Struct, eq=False, weakref=True, kw_only=True):
     count_unattributed: Callable[[Usage], None]
     count_unmeasured: Callable[[], None]
     is_open: bool = False
+    entered_at: float = 0.0  # seconds since 1970
     running_since: float | None = None  # seconds since 1970; None before the start has ended
     components: dict[int, _Component] = field(default_factory=dict)
 
 
 class _Component(Struct, eq=False):
-    """A provider object, its one listener, and the sessions that use it.
+    """A provider object, its one listener since `since`, and the sessions that use it.
 
     `strangers` are sessions that use it and that nobody attached, with their jobs.
     """
 
     emitter: Any
     is_adapter: bool
+    since: float  # seconds since 1970
     on_metrics: Listener | None = None
     users: dict[int, Candidate] = field(default_factory=dict)
+    was_shared: bool = False
     strangers: WeakKeyDictionary[AgentSession[Any], Any] = field(default_factory=WeakKeyDictionary)
 
 
-class _Stranger(Struct):
-    """The answer that a session which nobody attached used the component."""
+class _Unattached(Struct):
+    """The answer that a session which nobody attached used the component.
+
+    `owner` is the attached session that opened it, if one did.
+    """
 
     session: AgentSession[Any]
+    owner: Candidate | None
 
 
 class _Held(Struct):
-    """An event of a stranger that may still be attached, with the context that it came in."""
+    """An event of a session that may still be attached, with the context that it came in.
 
+    `owner` gets it otherwise; without one, `heard_by` counts it as unattributed.
+    """
+
+    session: AgentSession[Any]
     metrics: Any
     label: str | None
     context: Context
     heard_by: Candidate
+    owner: Candidate | None
 
 
 class Attribution:
@@ -111,6 +128,7 @@ class Attribution:
         self._held: dict[int, list[_Held]] = {}
         self._known: WeakSet[AgentSession[Any]] = WeakSet()
         self._left: WeakKeyDictionary[AgentSession[Any], float] = WeakKeyDictionary()
+        self._given_away: WeakKeyDictionary[AgentSession[Any], set[int]] = WeakKeyDictionary()
         self._openers: WeakKeyDictionary[AgentSession[Any], ref[AgentSession[Any]]] = (
             WeakKeyDictionary()
         )
@@ -125,7 +143,7 @@ class Attribution:
     def enter(self, candidate: Candidate, *, is_running: bool) -> None:
         """A session is attached: the tasks that its start creates from here inherit a mark."""
         session = candidate.session
-        candidate.is_open = True
+        candidate.is_open, candidate.entered_at = True, time.time()
         self._candidates[id(session)] = candidate
         self._known.add(session)
         if is_running:
@@ -158,10 +176,14 @@ class Attribution:
         for candidate in list(self._candidates.values()):
             self.exit(candidate)
 
-    def settle(self) -> None:
-        """Count as unattributed what still waits for its session to be attached: nothing follows."""
-        for session in list(self._held):
-            self._release(session)
+    def settle(self, owner: Candidate | None = None) -> None:
+        """Give away what waits for its session to be attached: nothing follows.
+
+        With `owner`, what would go to this session, which is about to end.
+        """
+        for session, waiting in list(self._held.items()):
+            if owner is None or any(held.owner is owner for held in waiting):
+                self._release(session)
 
     def join(self, candidate: Candidate, used: Iterable[Any]) -> None:
         """An open session uses components; one listener serves all sessions that use one."""
@@ -173,9 +195,10 @@ class Attribution:
                     return
                 component = self._components.get(id(emitter))
                 if component is None:
-                    component = _Component(emitter, is_adapter)
+                    component = _Component(emitter, is_adapter, time.time())
                     self._components[id(emitter)] = component
                 component.users[id(candidate)] = candidate
+                component.was_shared = component.was_shared or len(component.users) > 1
                 candidate.components[id(emitter)] = component
                 if component.on_metrics is None:
                     component.on_metrics = listener(
@@ -228,12 +251,12 @@ class Attribution:
     def catch_up(self, candidate: Candidate) -> None:
         """Count what a session reported between its start and its attachment.
 
-        OpenRTC hands a session over after its start, when its first speech may be under way. Only
-        what is surely the session's own is counted: usage of its own speeches, of a realtime
-        model, and of components that nobody else uses.
+        OpenRTC hands a session over after its start, when its first speech may be under way. The
+        session's own are its speeches, its realtime model, and components that nobody else uses.
+        What no speech made, others may have caused and nobody heard is unattributed.
         """
         session = candidate.session
-        since = self._left.get(session, 0.0)
+        since, given_away = self._left.get(session, 0.0), self._given_away.get(session, set())
         recorded = [
             e
             for e in getattr(session, "_recorded_events", ())
@@ -241,10 +264,15 @@ class Attribution:
         ]
         own = {e.speech_handle.id for e in recorded if e.type == "speech_created"}
         for event in recorded:
-            if event.type == METRICS and self.is_new(event.metrics):
-                metrics = event.metrics
-                if getattr(metrics, "speech_id", None) in own or self._is_alone(candidate, metrics):
-                    self.attribute(candidate, metrics)
+            if event.type != METRICS or not self.is_new(event.metrics):
+                continue
+            metrics, speech = event.metrics, getattr(event.metrics, "speech_id", None)
+            if id(metrics) in given_away:
+                continue
+            if speech in own or self._is_alone(candidate, metrics):
+                self.attribute(candidate, metrics)
+            elif speech is None and not self._was_heard(candidate, metrics, event.created_at):
+                self._leave_unattributed(metrics, candidate)
 
     def attribute(self, candidate: Candidate, metrics: Any, label: str | None = None) -> None:
         """Hand a new event to the session that it belongs to."""
@@ -287,68 +315,54 @@ class Attribution:
         self, metrics: Any, users: dict[int, Candidate], component: _Component | None
     ) -> None:
         answer, label = self._by_context(users, component)
-        if isinstance(answer, _Stranger):
-            self._leave_to(answer.session, metrics, label, users, component)
+        if isinstance(answer, _Unattached):
+            self._leave_to(answer, metrics, label, users, component)
             return
-        owner = answer or self._by_job(users, component)
-        if owner is not None:
-            self.attribute(owner, metrics, label)
+        if answer is None or id(answer) not in users:
+            answer = self._by_job(users, component, metrics, asked_by=answer)
+            label = None
+        if answer is not None:
+            self.attribute(answer, metrics, label)
         else:
             self._leave_unattributed(metrics, next(iter(list(users.values())), None))
 
     def _by_context(
         self, users: dict[int, Candidate], component: _Component | None
-    ) -> tuple[Candidate | _Stranger | None, str | None]:
-        """Return what the context says: a session, and its agent's label, or nothing.
+    ) -> tuple[Candidate | _Unattached | None, str | None]:
+        """Return the session that runs this code and its agent's label, or nothing.
 
-        It may only name a session that uses the component.
+        A session that nobody attached is only named if it uses the component.
         """
         mark, running = MARK.get(), contexts.activity()
-        recognising = contexts.recognising()
-        if recognising is not None:
-            owner = self._candidates.get(id(recognising))
-            return owner or self._of_unattached(recognising, mark, running), None
-        if mark is not None and mark.is_innermost(running):
-            owner = mark.owner()
-            if owner is not None and owner.is_open:
-                return (owner if self._is_user(owner, users, component, running) else None), None
-        if running is None:
+        session, label = contexts.recognising(), None
+        is_recogniser = session is not None
+        if session is None and mark is not None and mark.is_innermost(running):
+            marked = mark.owner()
+            session = marked.session if marked is not None and _has_begun(marked) else None
+        if session is None and running is not None:
+            session, label = running.session, running.agent.label
+        if session is None:
             return None, None
-        owner = self._candidates.get(id(running.session))
-        if owner is not None:
-            is_user = self._is_user(owner, users, component, running)
-            return (owner, running.agent.label) if is_user else (None, None)
-        if component is not None and not uses(running.session, component.emitter, running):
-            return None, None
-        return self._of_unattached(running.session, mark, running), running.agent.label
+        emitter = None if component is None else component.emitter
+        owner = self._candidates.get(id(session))
+        if owner is None:
+            is_its_own = is_recogniser or emitter is None or uses(session, emitter, running)
+            return (self._unattached(session, mark, running), label) if is_its_own else (None, None)
+        if id(owner) not in users and (is_recogniser or uses(session, emitter, running)):
+            self.join(owner, [emitter])  # it came to the component a moment ago
+        return owner, label
 
-    def _is_user(
-        self,
-        owner: Candidate,
-        users: dict[int, Candidate],
-        component: _Component | None,
-        running: Any,
-    ) -> bool:
-        """Whether a session uses the component; it may have come to it a moment ago."""
-        if id(owner) in users:
-            return True
-        if component is None or not uses(owner.session, component.emitter, running):
-            return False
-        self.join(owner, [component.emitter])
-        return True
-
-    def _of_unattached(
+    def _unattached(
         self, session: AgentSession[Any], mark: Mark | None, running: Any
-    ) -> Candidate | _Stranger:
-        """Return the session that opened one which nobody attached, or that it is a stranger."""
+    ) -> _Unattached:
+        """Say who opened a session that nobody attached; its other parts are heard from now on."""
         known = self._openers.get(session)
-        opener = known() if known is not None else None
-        if opener is None:
-            opener = self._opener(session, mark, running)
-            if opener is not None:
-                self._openers[session] = ref(opener)
+        opener = known() if known is not None else self._opener(session, mark, running)
         owner = self._candidates.get(id(opener))
-        return _Stranger(session) if owner is None else owner
+        if owner is not None:
+            self._openers[session] = ref(owner.session)
+            self.join(owner, components_of(session))
+        return _Unattached(session, owner)
 
     def _opener(
         self, session: AgentSession[Any], mark: Mark | None, running: Any
@@ -361,25 +375,38 @@ class Attribution:
         owner = None if mark is None else mark.owner()
         if mark is None or owner is None or owner.session is session:
             return None
-        if mark.activity is None and owner.running_since is not None:
-            # The mark of a start may outlive it, where the start ran in a task of its own. It
-            # speaks for what the session opened in its start (on_enter), not for later sessions.
-            began = getattr(session, "_started_at", None)
-            if began is None or began > owner.running_since:
+        if mark.activity is None:
+            # The mark of a start: the task that set it may open other sessions before the start and
+            # after it. It speaks for what the session itself opens meanwhile (on_enter).
+            start, began = (getattr(each, "_started_at", None) for each in (owner.session, session))
+            end = owner.running_since or math.inf
+            if start is None or began is None or not owner.entered_at <= start <= began <= end:
                 return None
         opener: AgentSession[Any] = owner.session
         return opener
 
     def _by_job(
-        self, users: dict[int, Candidate], component: _Component | None
+        self,
+        users: dict[int, Candidate],
+        component: _Component | None,
+        metrics: Any,
+        *,
+        asked_by: Candidate | None,
     ) -> Candidate | None:
-        """Return the one session of the job that could be meant; without a job, the only user."""
-        job = current_job()
-        possible = list(users.values())
-        if job is not None:
-            possible = [each for each in possible if each.job is job] or [
-                each for each in possible if each.job is None
-            ]
+        """Return the one user of the component in the job; without a job, the only user ever.
+
+        `asked_by` is a session that the context names and that does not use the component. A
+        request to a model or a voice that it makes is no other call's.
+        """
+        job, possible = current_job(), list(users.values())
+        of_job = [each for each in possible if job is not None and each.job is job]
+        if not of_job:
+            is_foreign = asked_by is not None and metrics.type in _REQUESTED
+            was_shared = component is not None and component.was_shared
+            is_elsewhere = job is not None and any(each.job is not None for each in possible)
+            if is_foreign or was_shared or is_elsewhere:
+                return None
+        possible = of_job or possible
         if len(possible) != 1 or (component is not None and self._has_stranger(component, job)):
             return None
         return possible[0]
@@ -390,7 +417,9 @@ class Attribution:
             if session not in self._known:
                 component.strangers.setdefault(session, None)
         return any(
-            session not in self._known and (its is None or job is None or its is job)
+            session not in self._known
+            and session not in self._openers
+            and (its is None or job is None or its is job)
             for session, its in list(component.strangers.items())
         )
 
@@ -399,47 +428,69 @@ class Attribution:
         if metrics.type == "realtime_model_metrics":
             return True
         label = getattr(metrics, "label", None)
-        reporting = [
-            component
-            for component in list(candidate.components.values())
-            if getattr(component.emitter, "label", None) == label
-        ]
+        model = candidate.session.llm
+        if isinstance(model, llm.RealtimeModel) and model.label == label:
+            return True  # what the session's own connection hears
+        reporting = _with_label(candidate, label)
         return bool(reporting) and all(
             len(each.users) == 1 and not self._has_stranger(each, candidate.job)
             for each in reporting
         )
 
+    def _was_heard(self, candidate: Candidate, metrics: Any, at: float) -> bool:
+        """Whether a component was listened to when it reported an event: it was decided then."""
+        reporting = _with_label(candidate, getattr(metrics, "label", None))
+        return any(each.since <= at for each in reporting)
+
     def _leave_to(
         self,
-        session: AgentSession[Any],
+        unattached: _Unattached,
         metrics: Any,
         label: str | None,
         users: dict[int, Candidate],
         component: _Component | None,
     ) -> None:
-        """Leave an event to a session that nobody attached, and wait a while for its attachment."""
-        if component is not None:
+        """Keep an event of a session that nobody attached; it may be attached just after its start.
+
+        If it is not, the event goes to the session that opened it, or is unattributed.
+        """
+        session, owner = unattached.session, unattached.owner
+        heard_by = owner or next(iter(list(users.values())), None)
+        if heard_by is None:
+            return
+        if component is not None and owner is None:
             component.strangers[session] = current_job()
-        heard_by = next(iter(list(users.values())), None)
+        held = _Held(session, metrics, label, copy_context(), heard_by, owner)
         waiting = self._held.get(id(session))
-        began = getattr(session, "_started_at", None)
-        is_new = began is None or time.time() - began < HELD_S
-        if heard_by is None or (len(waiting) >= _HELD if waiting is not None else not is_new):
-            self._leave_unattributed(metrics, heard_by)
+        if waiting is None and self._hold(session):
+            waiting = self._held[id(session)] = []
+        if waiting is None or len(waiting) >= _HELD:
+            self._give_away(held)
             return
         self._remember(metrics)
-        if waiting is None:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                self._leave_unattributed(metrics, heard_by)
-                return
-            waiting = self._held[id(session)] = []
-            loop.call_later(HELD_S, self._release, id(session))
-        waiting.append(_Held(metrics, label, copy_context(), heard_by))
+        waiting.append(held)
+
+    def _hold(self, session: AgentSession[Any]) -> bool:
+        """Whether a session may still be attached; if so, have its events released in time."""
+        began = getattr(session, "_started_at", None)
+        if not is_started(session) or (began is not None and time.time() - began >= HELD_S):
+            return False
+        try:
+            asyncio.get_running_loop().call_later(HELD_S, self._release, id(session))
+        except RuntimeError:  # a thread without a loop
+            return False
+        return True
 
     def _release(self, session: int) -> None:
         for held in self._held.pop(session, ()):
+            self._give_away(held)
+
+    def _give_away(self, held: _Held) -> None:
+        self._given_away.setdefault(held.session, set()).add(id(held.metrics))
+        if held.owner is not None:
+            self._remember(held.metrics)
+            held.context.run(held.owner.receive, held.metrics, held.label)
+        else:
             self._leave_unattributed(held.metrics, held.heard_by)
 
     def _leave_unattributed(self, metrics: Any, heard_by: Candidate | None) -> None:
@@ -470,6 +521,15 @@ class Attribution:
             self._attributed.popitem(last=False)
 
 
+def _with_label(candidate: Candidate, label: Any) -> list[_Component]:
+    """Return the components of a session that call themselves by a label of LiveKit's metrics."""
+    return [
+        component
+        for component in list(candidate.components.values())
+        if getattr(component.emitter, "label", None) == label
+    ]
+
+
 def _mark_start(candidate: Candidate) -> None:
     """Mark this context, so that the tasks of the session's start inherit it.
 
@@ -491,6 +551,11 @@ def _mark_start(candidate: Candidate) -> None:
             before,
         )
     )
+
+
+def _has_begun(candidate: Candidate) -> bool:
+    """Whether the session's start has begun; before it, no task is the session's."""
+    return candidate.running_since is not None or is_started(candidate.session)
 
 
 def _will_start(candidate: Candidate | None) -> bool:

@@ -92,6 +92,10 @@ class Tap:
         self.session.off("agent_state_changed", self._on_state)
         ATTRIBUTION.exit(self._candidate)
 
+    def settle(self) -> None:
+        """Receive at once what waits for a session that this one opened: nothing follows."""
+        ATTRIBUTION.settle(self._candidate)
+
     def scan(self) -> None:
         """Listen to components that came since the last scan (a hand-off, a live swap)."""
         agent = running_agent(self.session)

@@ -54,7 +54,7 @@ async def test_a_tool_that_asks_the_sessions_own_model(
 
 
 async def test_a_tool_that_asks_the_model_of_another_session(situation: Situation) -> None:
-    """A model that one session uses is that session's, whoever asks it."""
+    """A model of another call is not that call's to pay: who asked does not use it."""
     other = situation.call(2)
 
     async def work() -> None:
@@ -64,9 +64,13 @@ async def test_a_tool_that_asks_the_model_of_another_session(situation: Situatio
         two = situation.attach(other)
         await other.start()
     one = await situation.observed(1, None, "work", agent=Host(work))
+    asked = situation.billed(2)["llm"]
     await other.turn()
     await other.close()
-    situation.assert_booked({one: 1, two: 2})
+    mine = situation.billed(2)
+    mine["llm"] = {name: amount - asked[name] for name, amount in mine["llm"].items()}
+    situation.assert_booked({one: 1, two: mine})
+    assert situation.recorder.unattributed == 1
 
 
 async def test_a_tool_that_asks_a_model_of_no_session(situation: Situation) -> None:
