@@ -200,7 +200,7 @@ def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
     if not quantities and not audio_s and not session_s and not unread:
         return None
     metadata = values["metadata"]
-    model = metadata.model_name if metadata else None
+    model = getattr(metadata, "model_name", None)
     at = values["timestamp"]
     if type(at) is not float:
         at = _number(at)
@@ -331,7 +331,7 @@ def _time_us(value: Any) -> int | None:
 
 def _provider(metadata: Any) -> str:
     """Return the provider that the plugin names; LiveKit's base classes say "unknown"."""
-    named = metadata.model_provider if metadata else None
+    named = getattr(metadata, "model_provider", None)
     if named is None or named == UNKNOWN:
         return ""
     return named if type(named) is str else _text(named)

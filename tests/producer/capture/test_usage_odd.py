@@ -120,7 +120,10 @@ def test_names_that_are_no_text_are_text_or_unknown() -> None:
     named = Metadata.model_construct(model_name=4, model_provider=None)
     usage = found(tts(metadata=named, label=None))
     assert (usage.model, usage.provider_raw) == ("4", "")
-    assert found(tts(metadata=Metadata(), label=None)).model == UNKNOWN
+    for metadata in (Metadata(), {"model_name": "m"}, "m", 4):
+        usage = found(tts(metadata=metadata, label=None))
+        assert (usage.model, usage.provider_raw) == (UNKNOWN, "")
+        assert usage.quantities == found(tts()).quantities
 
 
 def test_a_flag_that_is_no_flag_is_not_cancelled() -> None:
