@@ -20,7 +20,6 @@ A message says what happened, with which value, and what to do next.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -164,6 +163,8 @@ def require_extras(extras: Mapping[str, Sequence[str]], *, needed_by: str) -> No
 def _is_installed(module: str) -> bool:
     try:
         if "-" in module:
+            from importlib import metadata  # noqa: PLC0415 - costs 30 ms, and only this needs it
+
             return bool(metadata.files(module))
         return find_spec(module) is not None
     except ModuleNotFoundError:  # the package around it is missing, or the distribution

@@ -145,7 +145,7 @@ class AgentPool:
         """
         defaults = self._defaults
         config = AgentConfig(
-            name=as_name(name),
+            name=as_name(name, of=type_name(agent_class)),
             agent_class=agent_class,
             stt=defaults.stt if stt is None else stt,
             llm=defaults.llm if llm is None else llm,

@@ -106,8 +106,8 @@ def copied(value: Any) -> Any:
     return value
 
 
-def as_name(name: object) -> str:
-    """Return the name of an agent, without the blanks around it.
+def as_name(name: object, *, of: str = "") -> str:
+    """Return the name of an agent, without the blanks around it; `of` is what to name it beside.
 
     Raises:
         InvalidRegistration: It is not 1 to 64 ASCII letters, digits, dashes and underscores.
@@ -116,7 +116,7 @@ def as_name(name: object) -> str:
     if not _NAME.fullmatch(stripped):
         raise InvalidRegistration(
             "an agent's name is 1 to 64 ASCII letters, digits, dashes and underscores, "
-            f"not {shown(name) if isinstance(name, str) else repr(name)}"
+            f"not {shown(name) if isinstance(name, str) else f'{name!r:.80}'}{of and f' (of {of})'}"
         )
     return stripped
 

@@ -113,7 +113,7 @@ class Registered(Struct, frozen=True):
     is_early: bool
 
 
-def registered(observer: object) -> Registered:
+def registered(observer: Any) -> Registered:
     """Return an observer as a pool keeps it; what it says of itself is read here and never again.
 
     `attaches_before_start` is foreign code as well: where it raises, the observer is handed the
@@ -124,7 +124,10 @@ def registered(observer: object) -> Registered:
     """
     if isinstance(observer, type):
         raise TypeError(f"{observer!r} is a class: pass an instance of it")
-    if not (isinstance(observer, SessionObserver) and all(_hooks(observer))):
+    if not (
+        callable(_hook(observer, "on_session_start"))
+        and callable(_hook(observer, "on_session_end"))
+    ):
         raise TypeError(f"{observer!r} needs both hooks, on_session_start and on_session_end")
     try:
         is_early = bool(getattr(observer, "attaches_before_start", False))
@@ -136,8 +139,11 @@ def registered(observer: object) -> Registered:
     return Registered(observer, is_early)
 
 
-def _hooks(observer: SessionObserver) -> list[bool]:
-    return [callable(it) for it in (observer.on_session_start, observer.on_session_end)]
+def _hook(observer: object, name: str) -> object:
+    try:
+        return getattr(observer, name, None)
+    except Exception:  # noqa: BLE001 - a foreign object's own code
+        return None
 
 
 def info_of(agent: str, view: JobView, *, deployment: str | None = None) -> SessionInfo:

@@ -92,9 +92,10 @@ def test_a_class_in_an_observers_place_is_refused() -> None:
 
 def test_hooks_that_cannot_be_called_are_refused() -> None:
     """An observer whose hook is no function is refused before any call."""
-    observer = type("Hooked", (Silent,), {"on_session_end": 3})()
-    with pytest.raises(TypeError, match="needs both hooks"):
-        AgentPool().add_observer(observer)
+    for hook in (3, property(lambda _: 1 / 0)):
+        observer = type("Hooked", (Silent,), {"on_session_end": hook})()
+        with pytest.raises(TypeError, match="needs both hooks"):
+            AgentPool().add_observer(observer)
 
 
 @pytest.mark.parametrize("name", ["   ", "\t", "\u2003", 42, b"desk"])
