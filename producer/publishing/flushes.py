@@ -9,6 +9,7 @@ of one session wait for one deadline together, and so do those of the sessions a
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -28,10 +29,11 @@ class Flush(NamedTuple):
 
 
 class Flushes:
-    """Any thread may call `ask`, `timed_out` and `is_stuck`; the rest is the publisher's thread's.
+    """Any thread may call `ask`, `timed_out`, `is_stuck`, and `end` when the publisher's has ended.
 
-    A flush is asked for, then it waits for the last message that was packed in its round, then it
-    is done. `may_acknowledge` tells whether the connection is in order, for all that is known.
+    The rest is that thread's. A flush is asked for, then it waits for the last message that was
+    packed in its round, then it is done. `may_acknowledge` tells whether the connection is in order,
+    for all that is known.
     """
 
     def __init__(self, backlog: Backlog, may_acknowledge: Callable[[], bool]) -> None:
@@ -70,7 +72,11 @@ class Flushes:
 
     def next_round(self) -> list[Flush]:
         """Hand over what was asked for until now; what is asked for later is for a later round."""
-        return [self._asked.popleft() for _ in range(len(self._asked))]
+        asked: list[Flush] = []
+        with contextlib.suppress(IndexError):  # at the end two threads may hand over at once
+            for _ in range(len(self._asked)):
+                asked.append(self._asked.popleft())  # noqa: PERF401 - what came before stays
+        return asked
 
     def wait_for(self, number: int, flushes: Sequence[Flush]) -> None:
         """Let flushes wait until all messages up to `number` are safe: all events are packed."""
@@ -111,6 +117,15 @@ class Flushes:
                 # This round has tried to store all of it, so what is not stored cannot be now.
                 _tell(flush, is_safe=unstored is None or unstored > number)
         self._waiting = still
+
+    def end(self) -> None:
+        """Tell everybody how it stands: the thread ends, and nobody is told anything after this."""
+        unsafe = self._backlog.lowest()
+        for number, flush in self._waiting:
+            _tell(flush, is_safe=unsafe is None or unsafe > number)
+        for flush in self.next_round():
+            _tell(flush, is_safe=False)
+        self._waiting = []
 
     def _was_in_vain(self, unsafe: int | None) -> bool:
         """Whether an impatient wait timed out, and what it waited for is not safe to this moment.

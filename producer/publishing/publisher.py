@@ -122,9 +122,11 @@ class Publisher:
 
         Safe is what JetStream has acknowledged; without servers, what is in the outbox. If not
         `patient`, the outbox is also enough while no server answers, and where nothing can be
-        stored either, the result is False at once.
+        stored either, the result is False at once. After the thread's end it is, too.
         """
         done = self._flushes.ask(patient=patient)
+        if self._has_ended.is_set():
+            self._flushes.end()
         self._wake_up()
         return done
 
@@ -242,7 +244,6 @@ class Publisher:
         finally:
             if self._closing:
                 self._end()
-                self._has_ended.set()
             if connection is not None:
                 await connection.close()
 
@@ -335,7 +336,7 @@ class Publisher:
         return self._sender is not None and self._sender.connection.may_acknowledge
 
     def _end(self) -> None:
-        """Log what is left, and close the outbox."""
+        """Log what is left, close the outbox, and let nobody wait any more."""
         lost = len(self.buffer) + self.backlog.own.events_in_memory
         if lost:
             logger.warning("closed: %d events were neither published nor stored and are lost", lost)
@@ -348,7 +349,10 @@ class Publisher:
                 if self.config.is_embedded
                 else "a later process publishes",
             )
+        self._flushes.end()
         self.backlog.close()
+        self._has_ended.set()
+        self._flushes.end()  # who asked meanwhile; who asks from here on sees that we have ended
 
 
 def close_all(publishers: Sequence[Publisher], timeout_s: float) -> bool:

@@ -351,3 +351,15 @@ async def test_publishers_of_one_process_end_in_one_time(tmp_path: Path) -> None
         assert not publisher._thread.is_alive()
         listener.close()
     assert len([name for name in files(tmp_path) if name.endswith(".sqlite3")]) == 4
+
+
+async def test_nobody_waits_for_a_publisher_that_has_ended(tmp_path: Path) -> None:
+    """Whoever waits when the process ends is told how it stands, and so is who asks later."""
+    with publishing(NO_SERVER, tmp_path) as publisher:
+        publisher.put(reading(1))
+        waiting = publisher.flush()
+        await asyncio.to_thread(publisher.close, 5)
+        assert await asyncio.wait_for(asyncio.wrap_future(waiting), 60) is False
+        for patient in (True, False):
+            async with asyncio.timeout(60):
+                assert await publisher.wait_until_safe(3600, patient=patient) is False
