@@ -151,7 +151,9 @@ class AgentPool:
             llm=defaults.llm if llm is None else llm,
             tts=defaults.tts if tts is None else tts,
             greeting=defaults.greeting if greeting is None else greeting,
-            session_kwargs=copied(session_kwargs),
+            session_kwargs=copied(
+                dict(session_kwargs) if isinstance(session_kwargs, Mapping) else session_kwargs
+            ),
             source_path=None if source_path is None else Path(source_path).resolve(),
         )
         other = self._state.agents.get(config.name)
@@ -235,7 +237,7 @@ class AgentPool:
         return session_here(self._state, job)
 
     def run(self) -> None:
-        """Run LiveKit's commands (`dev`, `start`, `console`, `connect`) with this pool.
+        """Run LiveKit's commands (`start`, `connect`, and others it calls deprecated) with this pool.
 
         Raises:
             NoAgents: Nothing is registered.

@@ -77,7 +77,7 @@ class AgentConfig:
         """
         providers = {role: made(getattr(self, role)) for role in ("stt", "llm", "tts")}
         given = {role: provider for role, provider in providers.items() if provider is not None}
-        return {**given, **copied(made(self.session_kwargs) or {})}
+        return {**given, **copied(dict(made(self.session_kwargs) or {}))}
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -95,11 +95,12 @@ def made(value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """Return the mappings, lists and sets of some options anew, with the same values in them.
+    """Return the dicts, lists and sets of some options anew, with the same values in them.
 
     So neither who registered them nor a session that got them can change them for other calls.
+    Values of other types, also of subclasses of these, stay as they are.
     """
-    if isinstance(value, Mapping):
+    if type(value) is dict:
         return {key: copied(each) for key, each in value.items()}
     if type(value) in (list, set):
         return type(value)(map(copied, value))

@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -107,10 +109,12 @@ def test_options_are_copied_when_they_are_registered_and_for_each_session() -> N
 
 
 def test_a_value_in_the_options_is_the_same_for_every_session() -> None:
-    """Options are copied as mappings and lists; a model in them is not made anew."""
-    model = ScriptedLLM()
-    registered = AgentPool().add("dental", Dental, session_kwargs={"userdata": [model]})
+    """Options are copied as dicts and lists; a model or a mapping of another type is not."""
+    model, counts = ScriptedLLM(), Counter(calls=1)
+    given = MappingProxyType({"userdata": [model, counts]})
+    registered = AgentPool().add("dental", Dental, session_kwargs=given)
     assert registered.session_arguments()["userdata"][0] is model
+    assert registered.session_arguments()["userdata"][1] is counts
 
 
 @pytest.mark.parametrize(
