@@ -134,7 +134,10 @@ async def _run(pool: AgentPool, call: Call) -> None:
 
 async def _interrupt(session: AgentSession[Any], number: int) -> None:
     """Read the terms and conditions, and be interrupted when the part that there is was heard."""
-    terms = f"#{number}# These are our terms and conditions. " * 3
+    terms = (
+        f"#{number}# These are our terms and conditions, of which the first one is about the price "
+        "that you pay for each of your calls. The second one is about the time in which you pay it."
+    )
 
     async def endless() -> AsyncIterator[str]:
         yield terms
