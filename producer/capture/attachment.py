@@ -85,6 +85,8 @@ class Attachment:
         self._has_run = False
         self._has_failed = False
         self._unmeasured = 0
+        self._coalesced = 0
+        self._ended: tuple[str, str] | None = None
         self._said_unmeasured: set[str] = set()
         self._outlet = outlet
         self._on_detached = on_detached
@@ -137,17 +139,22 @@ class Attachment:
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
             self._book_unreported(speech_id)
+        self._end(status, reason)
+        if not self._has_run and not is_started(self.session):
+            self.detach()
+
+    def _end(self, status: str, reason: str) -> None:
+        self._ended = status, reason
+        self._coalesced += self._outlet.coalesced_of(self.session_id)
         self._outlet.put(
             self.meters.ended(
                 ended_at=now_us(),
                 status=status,
                 reason=reason,
-                coalesced=self._outlet.coalesced_of(self.session_id),
+                coalesced=self._coalesced,
                 unmeasured=self._unmeasured,
             )
         )
-        if not self._has_run and not is_started(self.session):
-            self.detach()
 
     def detach(self) -> None:
         """Stop listening to usage; safe to call twice. A new start is still noticed."""
@@ -211,8 +218,13 @@ class Attachment:
             )
 
     def _count_unmeasured(self) -> None:
+        """Count it in the process, and in the session's end: in a second one, if one was sent."""
         self._unmeasured += 1
         self._outlet.count_unmeasured()
+        if self._ended is not None and self._unmeasured == 1 and self._tap.is_open:
+            # With an end that says of none the session would be complete. One more says that it is
+            # not; how many come after that is in the process's reports.
+            self._end(*self._ended)
 
     def _state_changed(self, _event: Any) -> None:
         if self._renewed() is None:
