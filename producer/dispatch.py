@@ -88,14 +88,15 @@ def tenant_name(value: Any) -> str | None:
 
 
 def openrtc_tenant(info: Any, job: Any) -> str | None:
-    """Return the tenant of an OpenRTC session, `None` when the dispatch named none.
+    """Return the tenant of a pool's session, `None` when the dispatch named none.
 
     OpenRTC writes "default" where no tenant was given, and "None" where it is null. Whether that
     word was given or filled in only the dispatch metadata can tell, so it is looked up there. That
     is not done in metadata of more than 65,536 characters: there the word counts as filled in.
     """
     tenant = tenant_name(getattr(info, "tenant", None))
-    if tenant not in _FILLED_IN or job is None:
+    fills_in = getattr(info, "fills_in_tenants", True)  # our own pool's info says that it does not
+    if tenant not in _FILLED_IN or job is None or not fills_in:
         return tenant
     # What OpenRTC made of the metadata tells its length; a long one takes protobuf a millisecond to
     # hand out, each time.

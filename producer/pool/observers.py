@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -48,6 +48,9 @@ class SessionInfo:
     started_at: float
     tenant: str | None = None
     deployment_version: str | None = None
+
+    fills_in_tenants: ClassVar[bool] = False
+    """Whether `tenant` may be a word for none, as OpenRTC's "default" may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from livekit.protocol import agent, models
 from tests.support.jobs import job as real_job
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.dispatch import dispatch_metadata, job_fields, openrtc_tenant, tenant_name
+from voicecosts.producer.pool.observers import info_of
+from voicecosts.producer.pool.routing import JobView
 
 
 class Job:
@@ -181,6 +183,13 @@ def test_long_metadata_is_not_even_asked_for() -> None:
     info.metadata = {"prompt": "x" * 1_000, "tenant": "default"}
     with pytest.raises(AssertionError, match="was read"):
         openrtc_tenant(info, Unread())
+
+
+def test_our_own_pool_names_no_tenant_that_was_not_given() -> None:
+    """In our pool "default" is a tenant of that name, so nothing has to be looked up."""
+    told = info_of("dental", JobView(job_metadata='{"tenant": "default"}'))
+    assert openrtc_tenant(told, Unread()) == "default"
+    assert openrtc_tenant(info_of("dental", JobView()), Unread()) is None
 
 
 def test_openrtcs_tenant_is_taken_as_it_is_without_a_job() -> None:
