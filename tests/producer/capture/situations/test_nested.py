@@ -400,3 +400,26 @@ async def test_a_hand_off_in_an_unobserved_inner_session(
     session = await situation.observed(1, common, "work", "and now", agent=agent, in_job=in_job)
     situation.assert_booked({session: (1, 2)})
     assert situation.labels(session) == {"host", "inner", "next"}
+
+
+@in_jobs
+async def test_an_unobserved_session_inside_an_unobserved_one_beside_an_observed_one(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What a stranger opens is a stranger's: unattributed, and not its neighbour's."""
+    common = Providers()
+
+    async def work() -> None:
+        await situation.call(3, common).run("a question inside", agent=Host(name="inner"))
+
+    with job("job-1") if in_job else contextlib.nullcontext():
+        observed, stranger = situation.call(1, common), situation.call(2, common)
+        session = situation.attach(observed)
+        await observed.start()
+        await stranger.start(Host(work))
+        await stranger.turn("work")
+        await observed.turn()
+        await stranger.close()
+        await observed.close()
+    situation.assert_booked({session: 1})

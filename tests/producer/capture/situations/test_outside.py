@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from livekit.agents import llm, stt
 
+from tests.support.conservation import assert_within
 from tests.support.jobs import job
 from tests.support.scripted import Hearing
 from tests.support.situation import Host, Providers, Situation, ask, planned, together
 from tests.support.waiting import until
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
+from voicecosts.producer.process import PROCESS
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
 sharing = pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
@@ -389,6 +391,20 @@ async def test_a_tool_that_asks_from_another_thread(situation: Situation) -> Non
     assert situation.recorder.unattributed_totals() == situation.billed(9)
 
 
+class Router(Host):
+    """Answers with a model that no session has told it of."""
+
+    def __init__(self, model: llm.LLM[Any]) -> None:
+        super().__init__()
+        self._model = model
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> Any:
+        """Ask that model."""
+        async with self._model.chat(chat_ctx=chat_ctx, tools=tools) as stream:
+            async for chunk in stream:
+                yield chunk
+
+
 @in_jobs
 async def test_an_agent_whose_node_asks_the_model_of_another_call(
     situation: Situation,
@@ -396,16 +412,101 @@ async def test_an_agent_whose_node_asks_the_model_of_another_call(
 ) -> None:
     """That another call has a model for its own does not make it pay for who else asks it."""
     theirs = Providers()
-
-    class Router(Host):
-        async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> Any:
-            async with theirs.llm.chat(chat_ctx=chat_ctx, tools=tools) as stream:
-                async for chunk in stream:
-                    yield chunk
-
+    agent = Router(theirs.llm)
     _, two = await together(
-        situation.observed(1, None, "hello", "and now", agent=Router(), in_job=in_job),
+        situation.observed(1, None, "hello", "and now", agent=agent, in_job=in_job),
         situation.observed(2, theirs, "hello", "again", "bye", in_job=in_job),
     )
     assert situation.recorder.totals(two) == situation.billed(2)
     situation.assert_conserved()
+
+
+async def test_an_agent_whose_node_asks_the_model_of_another_call_of_its_job(
+    situation: Situation,
+) -> None:
+    """The same, where the two calls are of one job."""
+    theirs = Providers()
+    with job("job-1"):
+        first, second = situation.call(1), situation.call(2, theirs)
+        situation.attach(first)
+        await first.start(Router(theirs.llm))
+        two = situation.attach(second)
+        await second.start()
+        await first.turn()
+        await second.turn()
+        await first.turn("again")
+        await first.close()
+        await second.close()
+    assert situation.recorder.totals(two) == situation.billed(2)
+    situation.assert_conserved()
+
+
+@in_jobs
+async def test_a_late_request_of_a_call_whose_model_is_another_ones_now(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A call that has ended asks its model once more, which the next call has alone meanwhile."""
+    common, gone, going, asked = Providers(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def first() -> str:
+        call = situation.call(1, common)
+        session = situation.attach(call)
+        await call.run()
+        for attachment in list(PROCESS.attachments.values()):
+            attachment.detach()  # as its linger does
+        gone.set()
+        await going.wait()
+        await ask(common.llm, 1, "a late summary")
+        asked.set()
+        return session
+
+    async def second() -> str:
+        await gone.wait()
+        with job("job-2") if in_job else contextlib.nullcontext():
+            call = situation.call(2, common)
+            session = situation.attach(call)
+            await call.start()
+            await call.turn()
+            going.set()
+            await asked.wait()
+            await call.turn("again")
+            await call.close()
+        return session
+
+    async def first_in_its_job() -> str:
+        with job("job-1") if in_job else contextlib.nullcontext():
+            return await first()
+
+    one, two = await together(first_in_its_job(), second())
+    assert situation.recorder.totals(two) == situation.billed(2)
+    assert_within(situation.recorder, one, 1, *situation.keepers)
+    situation.assert_conserved()
+
+
+async def test_a_task_of_another_job_that_makes_a_session_speak(situation: Situation) -> None:
+    """Who drives a session does not matter: what its speech uses is its own."""
+    common, calls = Providers(), {}
+
+    async def first() -> str:
+        with job("job-1"):
+            calls[1] = situation.call(1, common)
+            session = situation.attach(calls[1])
+            await calls[1].start()
+        return session
+
+    async def second() -> str:
+        with job("job-2"):
+            call = situation.call(2, common)
+            session = situation.attach(call)
+            await call.start()
+            await calls[1].turn("asked from another job")
+            await calls[1].session.say("#1# said from another job")
+            await call.turn()
+            await call.close()
+            await calls[1].close()
+        return session
+
+    one = await asyncio.create_task(first())
+    two = await asyncio.create_task(second())
+    situation.assert_booked({one: 1, two: 2})

@@ -15,7 +15,8 @@ from tests.support.scripted import (
 )
 from tests.support.situation import Host, Providers, Situation, planned, together
 from tests.support.waiting import until
-from voicecosts.producer.demo.providers import ScriptedLLM
+from tests.support.wrappers import ChoosingLLM, CorrectingSTT, DelegatingLLM, GuardingLLM
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
 sharing = pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
@@ -152,6 +153,43 @@ async def test_a_model_that_failed_is_probed(
     async def run(number: int) -> str:
         adapter = llm.FallbackAdapter([first, second], max_retry_per_llm=0)
         providers = Providers(llm=adapter, behind=(first, second))
+        return await situation.observed(number, providers, "hello", "again", in_job=in_job)
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+@pytest.mark.parametrize("wrapper", [DelegatingLLM, ChoosingLLM, GuardingLLM])
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+async def test_a_wrapper_of_ones_own_around_a_model(
+    situation: Situation,
+    shared: bool,  # noqa: FBT001 - a parameter of the test
+    wrapper: type[DelegatingLLM],
+    in_job: bool,  # noqa: FBT001 - same
+) -> None:
+    """What the model inside reports is counted, once, whether the wrapper reports it too or not."""
+    common = ScriptedLLM(plan=planned)
+
+    async def run(number: int) -> str:
+        inner = common if shared else ScriptedLLM(plan=planned)
+        providers = Providers(llm=wrapper(inner), behind=(inner,))
+        return await situation.observed(number, providers, "hello", "again", in_job=in_job)
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+async def test_a_wrapper_of_ones_own_around_a_recogniser(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The same for a recogniser, of which the wrapper does not even hear the end."""
+    common = ScriptedSTT()
+
+    async def run(number: int) -> str:
+        providers = Providers(stt=CorrectingSTT(common), behind=(common,))
         return await situation.observed(number, providers, "hello", "again", in_job=in_job)
 
     one, two = await together(run(1), run(2))

@@ -13,7 +13,7 @@ from livekit.agents import llm, stt, tts
 from tests.support.conservation import assert_within
 from tests.support.jobs import job
 from tests.support.scripted import BatchSTT, DiarizingSTT, Pieces, ReceivingLLM, SentenceTTS
-from tests.support.situation import Host, Providers, Situation, planned, together
+from tests.support.situation import Host, Providers, RecordingObserver, Situation, planned, together
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
@@ -374,3 +374,36 @@ async def test_calls_in_a_job_beside_calls_in_none(situation: Situation) -> None
         situation.observed(3, common, "a", "c", in_job=False),
     )
     situation.assert_booked(dict(zip(sessions, (1, 2, 3), strict=True)))
+
+
+async def test_late_attachments_of_the_sessions_of_one_job(situation: Situation) -> None:
+    """Several sessions of one job, each started and attached by a task of its own."""
+    common, ids = Providers(), {}
+
+    async def run(number: int) -> None:
+        call = situation.call(number, common)
+        await call.start()
+        ids[situation.attach(call)] = number
+        await call.turn()
+        await call.turn("again")
+        await call.close()
+
+    with job("job-1"):
+        await together(run(1), run(2), run(3))
+    situation.assert_booked(ids)
+
+
+async def test_sessions_of_two_observers(situation: Situation) -> None:
+    """Two observers in a process count each session once, whoever attached it."""
+    common, other = Providers(), RecordingObserver(situation.recorder, "other")
+
+    async def run(number: int) -> str:
+        call = situation.call(number, common)
+        observer = situation.observer if number == 1 else other
+        attachment = observer.attach(call.session, agent_id="front")
+        assert attachment is not None
+        await call.run()
+        return attachment.session_id
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
