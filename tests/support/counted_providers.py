@@ -178,8 +178,7 @@ class _Sentence(tts.ChunkedStream):
         assert isinstance(voice, CountedTTS)
         tag = call_in(text)
         voice.received[tag].update(requests=1, characters=len(text))
-        if HALT in text:
-            voice.received[tag]["audio_us"] += 10_000  # what LiveKit appends when it is cut off
+        voice.received[tag]["audio_us"] += 10_000  # silence that LiveKit may append and report
         _open(emitter, stream=False)
         await _speak(voice, emitter, text, tag)
         emitter.flush()
@@ -187,11 +186,26 @@ class _Sentence(tts.ChunkedStream):
 
 
 class _Speech(tts.SynthesizeStream):
+    _pushed = ""
+    _counted = 0
+
+    def push_text(self, token: str) -> None:
+        """Count what is handed over; what comes before the tag is counted with it."""
+        super().push_text(token)
+        voice = self._tts
+        assert isinstance(voice, CountedTTS)
+        self._pushed += token
+        tag = call_in(self._pushed)
+        if tag:
+            new = len(self._pushed) - self._counted
+            voice.received[tag].update(requests=int(not self._counted), characters=new)
+            self._counted = len(self._pushed)
+
     async def _run(self, emitter: tts.AudioEmitter) -> None:
         voice = self._tts
         assert isinstance(voice, CountedTTS)
         _open(emitter, stream=True)
-        text, counted = "", 0
+        text, spoken = "", 0
         async for piece in self._input_ch:
             if not isinstance(piece, str):
                 continue
@@ -199,14 +213,11 @@ class _Speech(tts.SynthesizeStream):
                 self._mark_started()
                 emitter.start_segment(segment_id=f"segment-{next(_ids)}")
             text += piece
-            tag = call_in(text)
-            if tag:  # what came before the tag is counted with it
-                new = len(text) - counted
-                voice.received[tag].update(requests=int(not counted), characters=new)
-                await _speak(voice, emitter, text[counted:], tag)
-                counted = len(text)
+            if call_in(text):
+                await _speak(voice, emitter, text[spoken:], call_in(text))
+                spoken = len(text)
         if text:
-            assert counted == len(text), f"a text without a tag at its start: {text!r}"
+            assert spoken == len(text), f"a text without a tag: {text!r}"
             emitter.end_segment()
             _bill(voice, text, call_in(text))
 

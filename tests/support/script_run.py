@@ -26,7 +26,7 @@ from livekit.agents import (
 )
 from livekit.agents.llm import ChatContext
 
-from tests.support.conservation import Amounts, added
+from tests.support.conservation import Amounts, added, unattributed_total
 from tests.support.counted_providers import (
     HALT,
     CountedLLM,
@@ -78,18 +78,19 @@ class Live:
     was_open: bool = False
     is_over: bool = False  # its session was started again
     closed_at: float = 0.0
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)  # on_enter is over
 
     @property
     def observed(self) -> bool:
         """Whether it is attached."""
         return self.call.observed
 
-    def observed_ancestor(self) -> Live | None:
-        """Return the innermost observed session that this one was opened inside of."""
-        above = self.parent
-        while above is not None and not above.observed:
-            above = above.parent
-        return above
+    def observed_ancestors(self) -> list[Live]:
+        """Return the observed sessions that this one was opened inside of, the innermost first."""
+        if self.parent is None:
+            return []
+        above = self.parent.observed_ancestors()
+        return [self.parent, *above] if self.parent.observed else above
 
 
 class Actor(Agent):
@@ -102,13 +103,23 @@ class Actor(Agent):
     @function_tool
     async def act(self, number: int) -> Any:
         """Act."""
-        return await self._run.acts[number]()
+        try:
+            return await self._run.acts[number]()
+        except BaseException as error:  # LiveKit would only log it
+            self._run.failures.append(error)
+            raise
 
     async def on_enter(self) -> None:
         """Do what comes first, once."""
         first = self._live.call.first
-        if first is not None and self.id == "actor":
-            await self._run.do_first(self._live, first)
+        try:
+            if first is not None and self.id == "actor":
+                await self._run.do_first(self._live, first)
+        except BaseException as error:  # LiveKit would only log it
+            self._run.failures.append(error)
+            raise
+        finally:
+            self._live.has_begun.set()
 
 
 class Asking(AgentTask[bool]):
@@ -134,6 +145,7 @@ class Run:
     acts: dict[int, Callable[[], Awaitable[Any]]] = field(default_factory=dict)
     verdicts: dict[tuple[int, int], Verdict] = field(default_factory=dict)
     books: dict[int, Any] = field(default_factory=dict)
+    failures: list[BaseException] = field(default_factory=list)
     _tags: int = 0
 
     def __post_init__(self) -> None:
@@ -148,6 +160,8 @@ class Run:
         outside = asyncio.create_task(self._from_outside())
         try:
             await self._bounded(self._play())
+            if self.failures:
+                raise self.failures[0]
             await self._settle()
         finally:
             self._outside.put_nowait(None)
@@ -304,13 +318,18 @@ class Run:
     def _of_session(self, live: Live, leaf: Any) -> Verdict:
         if live.observed:
             return Verdict(frozenset({live.tag}))
-        above = live.observed_ancestor()
-        if above is None:
+        above = live.observed_ancestors()
+        users = [each for each in above if id(leaf) in each.leaves]
+        if not above:
             return Verdict(frozenset({NOBODY}), certain=self._is_surely_heard(leaf))
-        if id(leaf) in above.leaves:
-            return Verdict(frozenset({above.tag}))
+        if above[0] in users and (above[0].call.attach == "after" or above[0].call.by_hook):
+            # It may be opened, and report, before the session around it is attached or known.
+            return Verdict(frozenset({above[0].tag, NOBODY}), certain=leaf.modality != "realtime")
+        if above[0] in users:
+            # Nobody listens to a realtime connection of a session that is not attached.
+            return Verdict(frozenset({above[0].tag}), certain=leaf.modality != "realtime")
         # Nobody listens, or the rule says nothing: but it is no other session's.
-        return Verdict(frozenset({above.tag, NOBODY}), certain=False)
+        return Verdict(frozenset({*(each.tag for each in above), NOBODY}), certain=False)
 
     def _is_surely_heard(self, leaf: Any) -> bool:
         """Whether an observed session listens to a provider from now on, to the end."""
@@ -325,27 +344,35 @@ class Run:
 
     def of_call(self, leaf: Any, live: Live, place: str) -> Verdict:
         """Return whose a direct call of a model is."""
+        if place == "entry" and live.parent is not None:
+            live, place = live.parent, "tool"  # that is where the nested session is driven
         users = [
             each
             for each in self.lives
             if each.observed and each.was_open and not each.is_over and id(leaf) in each.leaves
         ]
-        above = live if live.observed else live.observed_ancestor()
+        above = [live, *live.observed_ancestors()] if live.observed else live.observed_ancestors()
         if place == "tool" and id(leaf) in live.leaves:
             return self._of_session(live, leaf)
-        if place == "tool" and above is not None and id(leaf) in above.leaves:
-            return Verdict(frozenset({above.tag, NOBODY}))
+        inside = [each.tag for each in above if id(leaf) in each.leaves]
+        if place == "tool" and inside:
+            return Verdict(frozenset({*inside, NOBODY}))
         possible = {NOBODY}
-        if len(users) == 1:
+        if place == "tool":
+            # LiveKit says who asked, and it is none of the users; one may be of the same job.
+            of_job = [each.tag for each in users if each.job is live.job]
+            possible.update(of_job if len(of_job) == 1 and live.job is not None else [])
+        elif len(users) == 1:
             possible = {users[0].tag}
             if not users[0].is_open and users[0] is not live:
                 return Verdict(frozenset({*possible, NOBODY}), certain=False)
-            if place != "outside" and (not live.observed or users[0].job is not live.job):
+            others = [e for e in self.lives if e is not users[0] and id(leaf) in e.leaves]
+            if others or (place != "outside" and users[0].job is not live.job):
                 possible.add(NOBODY)
-        elif place != "outside":
+        elif place == "entry":
             of_job = [each.tag for each in users if each.job is live.job]
             possible.update(of_job if len(of_job) == 1 and live.job is not None else [])
-            possible.update([live.tag] if live in users and place == "entry" else [])
+            possible.update([live.tag] if live in users else [])
         return Verdict(frozenset(possible), certain=any(each.is_open for each in users))
 
     # ---- steps --------------------------------------------------------------------------------
@@ -390,10 +417,12 @@ class Run:
 
         self.acts[number] = act
         await live.session.run(user_input=f"#{live.tag}# act {number}")
+        await until(lambda: _speaks(live.session), deadline_s=5.0)
 
     async def _nest(self, live: Live, step: Step) -> None:
         assert step.call is not None
         inner = await self.open(step.call, parent=live)
+        await inner.has_begun.wait()
         for each in step.call.steps:
             await self.do(inner, each)
         await self.close(inner)
@@ -452,9 +481,13 @@ class Run:
         own = [leaf for leaf in live.leaves.values() if isinstance(leaf, CountedLLM)]
         leaf = own[0] if do == "ask own" else model
         tag = self.new_tag()
-        verdict = self.of_call(leaf, live, place)
-        self.verdicts[id(leaf), tag] = verdict
+        before = self.of_call(leaf, live, place)
+        self.verdicts[id(leaf), tag] = Verdict(before.owners, certain=False)
         await ask(model, tag)
+        after = self.of_call(leaf, live, place)  # other sessions may have come meanwhile
+        certain = before == after and before.certain
+        verdict = Verdict(before.owners | after.owners, certain=certain)
+        self.verdicts[id(leaf), tag] = verdict
         if live.closed_at:  # a summary: heard until the job's end, without a job for a second
             after_s = asyncio.get_running_loop().time() - live.closed_at
             certain = live.observed and (live.job is not None or after_s < _LINGER_S)
@@ -481,12 +514,14 @@ class Run:
         elif live.call.attach == "before":
             await self.attach(again)
         await self.start(again)
+        await again.has_begun.wait()
         return again
 
     # ---- what came of it ----------------------------------------------------------------------
 
     async def _settle(self) -> None:
         await skip(1.5)  # what an interruption left unreported is estimated after a second
+        await skip(6.0)  # what waits for its session to be attached is given up after five
         with contextlib.suppress(AssertionError):  # the caller says what is wrong
             await until(lambda: not self.problems(), deadline_s=_SETTLES_WITHIN_S)
 
@@ -520,7 +555,7 @@ class Run:
             estimated = self.recorder.totals(session_id, estimated=True)
             low, high = self._bounds(tag)
             wrong += _outside(f"session #{tag}#", measured, estimated, low, high)
-        unattributed = self.recorder.unattributed_totals()
+        unattributed = unattributed_total(self.recorder)
         low, high = self._bounds(NOBODY)
         wrong += _outside("unattributed", unattributed, {}, low, high)
         total = added(*(self.recorder.totals(each) for each in ids.values()), unattributed)
@@ -562,6 +597,8 @@ class _Stage:
                     turns: asyncio.Queue[Any] = asyncio.Queue()
                     self._turns.append(turns)
                     group.create_task(self._act(turns))
+                for live in self._lives:
+                    await live.has_begun.wait()
                 self.is_ready.set()
                 await self._over.wait()
                 for turns in self._turns:
@@ -667,6 +704,13 @@ async def skip(seconds: float) -> None:
     loop.skipped_s += seconds
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+def _speaks(session: Any) -> bool:
+    """Whether an agent of the script is active: after a task or a hand-off, once it took over."""
+    activity = session._activity
+    is_paused = activity is None or activity._scheduling_paused
+    return isinstance(session.current_agent, Actor) and not is_paused
 
 
 def name_of(session: Any) -> str:
