@@ -3,7 +3,7 @@
 Safe is what JetStream has acknowledged; without servers, what is in the outbox. An impatient flush
 waits only for what can be expected. While the server is away, or after an impatient wait was in
 vain, no acknowledgement is expected, and the outbox is enough; where nothing can be stored either,
-the flush is told so at once. A wait was in vain until all that it waited for is safe. So the ends
+the server is tried once more, and then the flush is told so. A wait was in vain until all that it waited for is safe. So the ends
 of one session wait for one deadline together, and so do those of the sessions after it.
 """
 
@@ -16,16 +16,23 @@ from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from voicecosts.producer.outbox.backlog import Backlog
+from voicecosts.producer.publishing.sender import Tally
 
 STUCK_WAIT_S: Final = 0.1
 """How long an impatient flush waits for a thread that has ended no round since the last one."""
 
 
 class Flush(NamedTuple):
-    """Somebody who waits until everything put so far is safe; `done` tells whether it is."""
+    """Somebody who waits until everything put so far is safe; `done` tells whether it is.
+
+    `tries` is how often the server had been tried when this was asked for. `is_last`: the process
+    ends after this, and with it what is in memory.
+    """
 
     done: Future[bool]
     patient: bool
+    tries: int
+    is_last: bool
 
 
 class Flushes:
@@ -33,11 +40,20 @@ class Flushes:
 
     The rest is that thread's. A flush is asked for, then it waits for the last message that was
     packed in its round, then it is done. `may_acknowledge` tells whether the connection is in order,
-    for all that is known.
+    for all that is known; `has_server`, whether there is any to try.
     """
 
-    def __init__(self, backlog: Backlog, may_acknowledge: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        backlog: Backlog,
+        tally: Tally,
+        may_acknowledge: Callable[[], bool],
+        *,
+        has_server: bool = True,
+    ) -> None:
         self._backlog = backlog
+        self._tally = tally
+        self._has_server = has_server
         self._may_acknowledge = may_acknowledge
         self._asked: deque[Flush] = deque()
         self._waiting: list[tuple[int, Flush]] = []
@@ -59,9 +75,9 @@ class Flushes:
         """Whether the publisher's thread has ended no round since an impatient wait timed out."""
         return self._rounds_at_timeout == self._rounds
 
-    def ask(self, *, patient: bool) -> Future[bool]:
+    def ask(self, *, patient: bool, is_last: bool = False) -> Future[bool]:
         """Return a future that is done when everything put before is safe, or cannot become so."""
-        flush = Flush(Future(), patient)
+        flush = Flush(Future(), patient, self._tally.tries, is_last)
         self._asked.append(flush)
         return flush.done
 
@@ -89,11 +105,15 @@ class Flushes:
         """Leave flushes to the next round, as not all events could be packed.
 
         Those that are impatient are told that their events are not safe, unless acknowledgements
-        are expected, or a pass over the outbox is about to make room.
+        are expected, the server is being tried, or a pass over the outbox is about to make room.
         """
         may_come = self._backlog.bound.is_at_work or self._may_acknowledge()
-        may_wait = may_come and not self._was_in_vain(self._backlog.lowest())
-        again = [flush for flush in flushes if flush.patient or may_wait]
+        is_in_vain = self._was_in_vain(self._backlog.lowest())
+        again = [
+            flush
+            for flush in flushes
+            if flush.patient or (not is_in_vain and (may_come or self._is_to_be_tried(flush)))
+        ]
         self._asked.extendleft(reversed(again))
         for flush in flushes:
             if flush not in again:
@@ -106,16 +126,21 @@ class Flushes:
             return
         unsafe = self._backlog.lowest()
         unstored = self._backlog.own.lowest_in_memory()
-        expects = self._may_acknowledge() and not self._was_in_vain(unsafe)
+        is_in_vain = self._was_in_vain(unsafe)
+        expects = self._may_acknowledge() and not is_in_vain
         still: list[tuple[int, Flush]] = []
         for number, flush in self._waiting:
             if unsafe is None or unsafe > number:
                 _tell(flush, is_safe=True)
             elif flush.patient or expects:
                 still.append((number, flush))
+            elif unstored is None or unstored > number:
+                _tell(flush, is_safe=True)
+            elif not is_in_vain and self._is_to_be_tried(flush):
+                still.append((number, flush))
             else:
                 # This round has tried to store all of it, so what is not stored cannot be now.
-                _tell(flush, is_safe=unstored is None or unstored > number)
+                _tell(flush, is_safe=False)
         self._waiting = still
 
     def end(self) -> None:
@@ -126,6 +151,11 @@ class Flushes:
         for flush in self.next_round():
             _tell(flush, is_safe=False)
         self._waiting = []
+
+    def _is_to_be_tried(self, flush: Flush) -> bool:
+        """Whether the server is worth a try: one for each flush, and more where memory is lost."""
+        is_memory_lost = flush.is_last and self._backlog.own.in_memory > 0
+        return self._has_server and (is_memory_lost or self._tally.tries <= flush.tries)
 
     def _was_in_vain(self, unsafe: int | None) -> bool:
         """Whether an impatient wait timed out, and what it waited for is not safe to this moment.

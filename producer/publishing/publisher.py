@@ -69,7 +69,12 @@ class Publisher:
             now_us=now_us,
             tells_of_long_waits=not config.is_embedded,
         )
-        self._flushes = Flushes(self.backlog, self._may_acknowledge)
+        self._flushes = Flushes(
+            self.backlog,
+            self._tally,
+            self._may_acknowledge,
+            has_server=not config.is_embedded,
+        )
         self._next_round_at = 0.0
         self._rest_at = 0.0
         self._is_resting = False
@@ -117,14 +122,15 @@ class Publisher:
         if self._is_resting:
             self._end_rest()
 
-    def flush(self, *, patient: bool = True) -> Future[bool]:
+    def flush(self, *, patient: bool = True, is_last: bool = False) -> Future[bool]:
         """Return a future that is done when everything put before is safe; its result is True.
 
         Safe is what JetStream has acknowledged; without servers, what is in the outbox. If not
-        `patient`, the outbox is also enough while no server answers, and where nothing can be
-        stored either, the result is False at once. After the thread's end it is, too.
+        `patient`, the outbox is also enough while no server answers; where nothing can be stored
+        either, the server is tried once more, and then the result is False; if it `is_last` of the
+        process, the server is tried until it answers. After the thread's end it is, too.
         """
-        done = self._flushes.ask(patient=patient)
+        done = self._flushes.ask(patient=patient, is_last=is_last)
         if self._has_ended.is_set():
             self._flushes.end()
         self._wake_up()
@@ -362,7 +368,7 @@ def close_all(publishers: Sequence[Publisher], timeout_s: float) -> bool:
     called on a voice loop.
     """
     end = time.monotonic() + timeout_s
-    asked = [(publisher, publisher.flush(patient=False)) for publisher in publishers]
+    asked = [(publisher, publisher.flush(patient=False, is_last=True)) for publisher in publishers]
     are_safe = [
         publisher.is_safe_by(end - _FOR_THE_END * timeout_s, done) for publisher, done in asked
     ]

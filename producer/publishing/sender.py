@@ -39,6 +39,7 @@ class Tally:
     def __init__(self) -> None:
         self.published = 0
         self.retried = 0
+        self.tries = 0  # of a server, also where there was nothing to send
 
 
 class Sender:
@@ -93,6 +94,8 @@ class Sender:
             }
             window = self._backlog.window(WINDOW, self._denied_until)
             if not window:
+                self._tally.tries += 1
+                self._on_progress()
                 until = min(self._denied_until.values(), default=None)
                 await pause(self._to_send, None if until is None else until - now)
                 continue
@@ -101,6 +104,7 @@ class Sender:
             accepted = await self._send(window)
             # 2. Only what was acknowledged or quarantined leaves the disk.
             self._backlog.forget_done()
+            self._tally.tries += 1
             self._on_progress()
             if accepted:
                 backoff_s = _FIRST_BACKOFF_S

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.outboxes import Clock, backlog, messages
 from voicecosts.producer.publishing.flushes import Flushes
+from voicecosts.producer.publishing.sender import Tally
 
 
 class Waiting:
@@ -17,7 +18,8 @@ class Waiting:
     def __init__(self, folder: Path) -> None:
         self.backlog = backlog(folder, Clock())
         self.is_connected = True
-        self.flushes = Flushes(self.backlog, lambda: self.is_connected)
+        self.tally = Tally()
+        self.flushes = Flushes(self.backlog, self.tally, lambda: self.is_connected)
         (self.message,) = messages(1)
         self.backlog.keep([self.message])
 
@@ -79,12 +81,38 @@ def test_a_wait_was_in_vain_until_all_that_it_waited_for_is_safe(waiting: Waitin
     assert waiting.result(newest.batch_number, patient=False) is None
 
 
-def test_an_impatient_flush_is_told_at_once_that_nothing_can_become_safe(tmp_path: Path) -> None:
-    """No server, and a folder that cannot be made: there is nothing to wait for."""
+def test_an_impatient_flush_is_told_after_one_try_that_nothing_can_become_safe(
+    tmp_path: Path,
+) -> None:
+    """The folder cannot be made, so the events are lost with the process: the server is tried.
+
+    Once at the end of a call; until the deadline at the end of the process, unless that was in vain.
+    """
     (tmp_path / "file").touch()
     waiting = Waiting(tmp_path / "file" / "outbox")
-    assert waiting.result(patient=False) is None
     waiting.is_connected = False
+    asked = waiting.flushes.ask(patient=False)
+    patient = waiting.flushes.ask(patient=True)
+    last = waiting.flushes.ask(patient=False, is_last=True)
+    waiting.flushes.wait_for(1, waiting.flushes.next_round())
+    waiting.flushes.resolve()
+    assert not asked.done()
+    waiting.tally.tries += 1
+    waiting.flushes.resolve()
+    assert (asked.result(0), patient.done(), last.done()) == (False, False, False)
+    waiting.flushes.timed_out()
+    waiting.flushes.wait_for(1, waiting.flushes.next_round())
+    waiting.flushes.resolve()
+    assert (patient.done(), last.result(0)) == (False, False)
+
+
+def test_without_a_server_a_flush_is_told_at_once_that_nothing_can_become_safe(
+    tmp_path: Path,
+) -> None:
+    """There is nothing to try."""
+    (tmp_path / "file").touch()
+    waiting = Waiting(tmp_path / "file" / "outbox")
+    waiting.flushes = Flushes(waiting.backlog, Tally(), lambda: False, has_server=False)
     assert waiting.result(patient=False) is False
     assert waiting.result(patient=True) is None
 
@@ -111,6 +139,7 @@ def test_a_pass_that_makes_room_is_waited_for(waiting: Waiting) -> None:
     waiting.is_connected = False
     waiting.backlog.bound.is_at_work = True
     asked = waiting.flushes.ask(patient=False)
+    waiting.tally.tries += 1
     waiting.flushes.ask_again(waiting.flushes.next_round())
     assert not asked.done()
     waiting.backlog.bound.is_at_work = False
