@@ -26,7 +26,7 @@ from livekit.agents import (
 )
 from livekit.agents.llm import ChatContext
 
-from tests.support.conservation import Amounts, added, unattributed_total
+from tests.support.conservation import Amounts, added
 from tests.support.counted_providers import (
     HALT,
     CountedLLM,
@@ -555,7 +555,7 @@ class Run:
             estimated = self.recorder.totals(session_id, estimated=True)
             low, high = self._bounds(tag)
             wrong += _outside(f"session #{tag}#", measured, estimated, low, high)
-        unattributed = unattributed_total(self.recorder)
+        unattributed = self.recorder.unattributed_totals()
         low, high = self._bounds(NOBODY)
         wrong += _outside("unattributed", unattributed, {}, low, high)
         total = added(*(self.recorder.totals(each) for each in ids.values()), unattributed)
