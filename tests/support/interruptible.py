@@ -53,7 +53,8 @@ class InterruptibleLLM(llm.LLM[Any]):
     """Sends its request, answers in pieces that divide words, and reports usage at the end.
 
     `answer` returns text and tool calls for a context. Tools are part of the prompt where they may
-    be used, as Anthropic has it. A word of the answer is one token. `fails` ones do not connect.
+    be used, as Anthropic has it. A word of the answer is one token. One that `fails` does not
+    connect, and one that does not report names no usage.
     """
 
     def __init__(
@@ -62,18 +63,22 @@ class InterruptibleLLM(llm.LLM[Any]):
         answer: Callable[[llm.ChatContext], tuple[str, list[llm.FunctionToolCall]]],
         *,
         fails: bool = False,
+        reports: bool = True,
+        name: str = "interruptible-llm",
     ) -> None:
         super().__init__()
         self.moments = moments
         self.answer = answer
         self.fails = fails
+        self.reports = reports
+        self.name = name
         self.received: Bill = defaultdict(Counter)
         self.billed = self.received
 
     @property
     def model(self) -> str:
         """The model's name in the metrics."""
-        return "interruptible-llm"
+        return self.name
 
     @property
     def provider(self) -> str:
@@ -130,6 +135,8 @@ class _Answer(llm.LLMStream):
             delta = llm.ChoiceDelta(role="assistant", tool_calls=[call])
             self._event_ch.send_nowait(llm.ChatChunk(id=request, delta=delta))
             await model.moments("llm tool call")
+        if not model.reports:
+            return
         words = len(said.split())
         usage = llm.CompletionUsage(
             prompt_tokens=prompt, completion_tokens=words, total_tokens=prompt + words
@@ -246,6 +253,7 @@ class _Pieces(tts.SynthesizeStream):
             await voice.speak(emitter, piece)
         if said:
             emitter.end_segment()
+            await voice.moments("voice ends")
 
 
 class SentenceVoice(_Voice):
@@ -297,6 +305,7 @@ class _Sentences(tts.SynthesizeStream):
             await sentences.aclose()
         if self._pushed_text:
             emitter.end_segment()
+            await voice.moments("voice ends")
 
     async def _read(self, sentences: tokenize.SentenceStream) -> None:
         async for piece in self._input_ch:

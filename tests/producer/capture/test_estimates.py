@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 from livekit.agents import Agent, AgentSession, RunContext, function_tool, llm, tts
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 
 from tests.support.conservation import Amounts, added, counted
 from tests.support.interrupted_call import Outcome, attach, pieces, recording
@@ -108,7 +109,7 @@ class Scene:
         await speech[0]
         assert speech[0].interrupted
 
-    async def end(self) -> Outcome:
+    async def end(self, *others: Any) -> Outcome:
         """Close the session and return what was counted; it is never more than was received."""
         await self.session.aclose()
         assert self.attachment is not None
@@ -117,7 +118,7 @@ class Scene:
         outcome = Outcome(
             measured=self.recorder.totals(self.attachment.session_id),
             estimated=self.recorder.totals(self.attachment.session_id, estimated=True),
-            received=counted(self.voice, self.llm),
+            received=counted(self.voice, self.llm, *others),
         )
         assert not outcome.exceeding()
         return outcome
@@ -432,6 +433,92 @@ async def test_a_voice_that_served_behind_a_fallback_is_the_one_that_is_named() 
     assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
     assert not made[0].received
     assert {reading.model for reading in scene.recorder.readings()} == {"SentenceVoice"}
+
+
+async def test_what_was_reported_before_a_request_was_cut_off_is_not_claimed() -> None:
+    """Some plugins report a text and keep their connection until they are closed."""
+    scene = Scene()
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice ends")
+    outcome = await scene.end()
+    assert outcome.measured["tts"]["characters"] == len(TERMS)
+    assert outcome.estimated == {}
+
+
+class PassingOn(SentenceVoice):
+    """An adapter that is not LiveKit's: it reads, marks that it sends, and has another one speak."""
+
+    def stream(self, **_options: Any) -> Any:
+        """Open a connection."""
+        return _PassingOn(tts=self, conn_options=DEFAULT_API_CONNECT_OPTIONS)
+
+    def inner(self) -> Any:
+        """Open a connection of the one that speaks."""
+        return super().stream()
+
+
+class _PassingOn(tts.SynthesizeStream):
+    async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+        voice = self._tts
+        assert isinstance(voice, PassingOn)
+        async with voice.inner() as stream:
+            async for piece in self._input_ch:
+                self._mark_started()
+                if isinstance(piece, str):
+                    stream.push_text(piece)
+            stream.end_input()
+            async for _ in stream:
+                pass
+
+
+async def test_an_adapter_that_is_not_livekits_claims_nothing_of_its_own() -> None:
+    """A request that another one serves leaves the claim to that."""
+    scene = Scene(PassingOn)
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(pieces(TERMS)), "voice speaks", count=5)
+    outcome = await scene.end()
+    assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
+
+
+async def test_a_request_that_ended_without_a_report_is_not_claimed() -> None:
+    """A model that names no usage is not one that was cut off."""
+    scene = Scene(answers="Short.")
+    scene.llm.reports = False
+    await scene.start()
+    await scene.session.generate_reply(user_input="Hello")
+    outcome = await scene.end()
+    assert outcome.measured["llm"] == {"requests": 1}
+    assert outcome.estimated == {}
+
+
+async def test_another_models_prompt_bounds_nothing() -> None:
+    """Each model counts in tokens of its own."""
+    scene = Scene(answers="As short as can be, and that is all there is to say.")
+    await scene.start(Agent(instructions="You answer."))
+    await scene.session.generate_reply(user_input="Hello")
+    other = InterruptibleLLM(scene.moments, lambda _context: (scene.answers, []), name="other-llm")
+    scene.session.current_agent.update_options(llm=other)
+    await scene.cut_off(
+        lambda: scene.session.generate_reply(user_input="And now?"), "llm chunk", count=3
+    )
+    outcome = await scene.end(other)
+    assert "input_tokens" not in outcome.estimated["llm"]
+    assert outcome.estimated["llm"]["output_tokens"] > 0
+
+
+async def test_a_voice_is_booked_once_while_another_one_goes_on() -> None:
+    """The timer after a speech and the end of the session may both book it."""
+    scene = Scene()
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice speaks")
+    assert scene.attachment is not None
+    (speech,) = scene.attachment._estimates.open_speeches()
+    (created,) = [e for e in scene.session._recorded_events if e.type == CREATED]
+    requests.voices_of(created.speech_handle).append(requests.Voice())
+    for _ in range(3):
+        scene.attachment._book_unreported(speech)
+    outcome = await scene.end()
+    assert outcome.estimated == {"tts": {"characters": len(TERMS)}}
 
 
 async def test_text_in_pieces_is_claimed_up_to_what_was_read() -> None:

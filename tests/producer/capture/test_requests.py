@@ -11,7 +11,7 @@ import weakref
 from typing import Any
 
 import pytest
-from livekit.agents import llm, tokenize, tts
+from livekit.agents import APIConnectionError, APIConnectOptions, llm, tokenize, tts
 
 from tests.support.interruptible import InterruptibleLLM, Moments, SentenceVoice, WholeVoice
 from tests.support.waiting import until
@@ -209,6 +209,59 @@ async def test_a_voice_that_serves_a_whole_text_is_not_followed(speech: Any) -> 
     await stream.aclose()
 
 
+async def test_a_request_that_reports_in_its_own_way_is_not_followed(speech: Any) -> None:
+    """Of what it reports nothing is known; LiveKit's adapters report nothing at all."""
+
+    class Own(tts.SynthesizeStream):
+        async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+            """Do nothing."""
+
+        async def _metrics_monitor_task(self, event_aiter: Any) -> None:
+            """Report nothing."""
+
+    voice = SentenceVoice(Moments())
+    stream = Own(tts=voice, conn_options=tts.tts.DEFAULT_API_CONNECT_OPTIONS)
+    assert requests.voices_of(speech) == []
+    await stream.aclose()
+
+
+async def test_a_request_that_came_to_its_end_claims_nothing(speech: Any) -> None:
+    """Also where nobody heard its report: a voice of a tool's own, say."""
+    stream = SentenceVoice(Moments()).stream()
+    (voice,) = requests.voices_of(speech)
+    stream.push_text("A text that is spoken to its end.")
+    stream.end_input()
+    assert [audio async for audio in stream]
+    await stream.aclose()
+    assert voice.unreported() == 0
+
+
+async def test_a_request_that_was_tried_again_claims_nothing(speech: Any) -> None:
+    """The second time it may have sent nothing yet, and the first time not all."""
+
+    class Flaky(tts.SynthesizeStream):
+        tries = 0
+
+        async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+            self.tries += 1
+            self._mark_started()
+            async for _ in self._input_ch:
+                pass
+            if self.tries == 1:
+                raise APIConnectionError("once")
+            await asyncio.Event().wait()
+
+    options = APIConnectOptions(max_retry=3, retry_interval=0.0)
+    stream = Flaky(tts=SentenceVoice(Moments()), conn_options=options)
+    (voice,) = requests.voices_of(speech)
+    stream.push_text("A sentence that is read twice.")
+    stream.end_input()
+    await until(lambda: stream.tries == 2 and not stream._input_ch.qsize())
+    await stream.aclose()
+    await until(lambda: voice.unreported() is not None)
+    assert voice.unreported() == 0
+
+
 async def test_no_request_is_kept_alive(speech: Any) -> None:
     """What is noted goes with the request, and leaves no work for the garbage collector."""
     model = InterruptibleLLM(Moments(), lambda _context: ("words", []))
@@ -271,6 +324,7 @@ FIRST = len("The first sentence is long enough.") - requests._HELD_BACK
     ("stream", "sends", "claimed"),
     [
         pytest.param(_Ended(TWO), 9, FIRST, id="the last sentence may go on"),
+        pytest.param(_Ended(TWO + ". And a third"), 1, FIRST, id="one was sent of what goes on"),
         pytest.param(_Ended(TWO, END), 9, len(TWO), id="the text was ended"),
         pytest.param(_Ended(TWO, END), 1, FIRST + 20, id="one sentence was sent"),
         pytest.param(_Ended(TWO, END, unread=1), 9, FIRST, id="the end was not read"),
