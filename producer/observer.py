@@ -208,7 +208,7 @@ class CostObserver:
                 session,
                 agent_id=agent_id,
                 tenant=tenant,
-                job=job,
+                job=current_job() or job,
                 labels=labels,
                 job_id=job_id,
                 deployment=deployment,

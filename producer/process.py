@@ -28,6 +28,10 @@ _CLOSED_OF_A_JOB: Final = 8
 """Sessions of a job that have closed and are still listened to; the oldest are let go."""
 
 
+_IDLE_WITHOUT_A_JOB: Final = 256
+"""Sessions without a job that are attached and not started yet."""
+
+
 class Process:
     """The state of one process. `attachments` is keyed by the identity of the session object."""
 
@@ -83,17 +87,22 @@ class Process:
 
         Where a worker runs its calls in threads, a loop that has ended took the delayed end of
         listening with it. A job that opens session after session keeps the last few that closed,
-        because it may still summarise them.
+        because it may still summarise them. Without a job nothing tells that a session will never
+        be started; the oldest of very many are ended, and a start would begin them anew.
         """
-        closed = []
+        closed, idle = [], []
         for attachment in list(self.attachments.values()):
             loop = getattr(attachment.session, "_loop", None)
             if attachment.finalised and loop is not None and loop.is_closed():
                 attachment.detach()
             elif attachment.closed.is_set() and attachment.job_id == job_id:
                 closed.append(attachment)
+            elif attachment.job is None and not attachment.finalised and not attachment.is_running:
+                idle.append(attachment)
         for attachment in closed[:-_CLOSED_OF_A_JOB]:
             attachment.detach()
+        for attachment in idle[:-_IDLE_WITHOUT_A_JOB]:
+            attachment.finalise(status="cancelled", reason="never started")
 
     def forget(self, attachment: Attachment) -> None:
         """A session is over and no longer listened to."""

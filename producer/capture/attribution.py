@@ -26,10 +26,11 @@ from msgspec import Struct, field
 
 from voicecosts.producer.capture import contexts
 from voicecosts.producer.capture.components import (
+    PROVIDERS,
     components_of,
     emitters,
     is_started,
-    listening_sessions,
+    sessions_of,
     uses,
 )
 from voicecosts.producer.capture.contexts import MARK, Mark
@@ -49,6 +50,9 @@ HELD_S: Final = 5.0
 
 _REQUESTED: Final = frozenset({"llm_metrics", "tts_metrics"})
 """What a request reports: LiveKit makes it in the activity that asked."""
+
+_OWN: Final = frozenset({"realtime_model_metrics", "interruption_metrics"})
+"""What comes from an object that LiveKit makes for one session."""
 
 _HELD: Final = 256
 """Events of one such session that wait, at most."""
@@ -81,11 +85,31 @@ class _Component(Struct, eq=False):
 
     emitter: Any
     is_adapter: bool
+    is_connection: bool  # to a realtime model: one session's own
     since: float  # seconds since 1970
     on_metrics: Listener | None = None
     users: dict[int, Candidate] = field(default_factory=dict)
     was_shared: bool = False
+    _seen: tuple[int, Any] = (0, None)
     strangers: WeakKeyDictionary[AgentSession[Any], Any] = field(default_factory=WeakKeyDictionary)
+
+    def listeners(self) -> list[Any] | None:
+        """Return who listens to the object, `None` if nobody came since the last call.
+
+        LiveKit's emitter keeps them in the order in which they came.
+        """
+        events = getattr(self.emitter, "_events", None)
+        found = events.get(METRICS) if events else None
+        if not found:
+            return None
+        try:
+            seen = len(found), next(reversed(found))
+        except (TypeError, RuntimeError):  # a set in older versions; another thread came or left
+            return list(found)
+        if seen[0] == self._seen[0] and seen[1] is self._seen[1]:
+            return None
+        self._seen = seen
+        return list(found)
 
 
 class _Unattached(Struct):
@@ -96,6 +120,13 @@ class _Unattached(Struct):
 
     session: AgentSession[Any]
     owner: Candidate | None
+
+
+class _Opener(Struct, frozen=True):
+    """The attached session that opened another one, in the start that `began` then."""
+
+    session: ref[AgentSession[Any]]
+    began: float | None
 
 
 class _Held(Struct):
@@ -129,9 +160,7 @@ class Attribution:
         self._known: WeakSet[AgentSession[Any]] = WeakSet()
         self._left: WeakKeyDictionary[AgentSession[Any], float] = WeakKeyDictionary()
         self._given_away: WeakKeyDictionary[AgentSession[Any], set[int]] = WeakKeyDictionary()
-        self._openers: WeakKeyDictionary[AgentSession[Any], ref[AgentSession[Any]]] = (
-            WeakKeyDictionary()
-        )
+        self._openers: WeakKeyDictionary[AgentSession[Any], _Opener] = WeakKeyDictionary()
         self._has_warned = False
         # Jobs in threads may come to and leave a shared component at the same moment. Held for a
         # few dictionary operations at a session's start and end, never while an event is heard.
@@ -195,7 +224,12 @@ class Attribution:
                     return
                 component = self._components.get(id(emitter))
                 if component is None:
-                    component = _Component(emitter, is_adapter, time.time())
+                    component = _Component(
+                        emitter,
+                        is_adapter=is_adapter,
+                        is_connection=isinstance(emitter, llm.RealtimeSession),
+                        since=time.time(),
+                    )
                     self._components[id(emitter)] = component
                 component.users[id(candidate)] = candidate
                 component.was_shared = component.was_shared or len(component.users) > 1
@@ -288,6 +322,10 @@ class Attribution:
                 self._heard[id(metrics)] = []
                 self._later(metrics, component)
             return
+        if component.is_connection:
+            # The session's that came last, if it was opened by another one.
+            self.attribute(list(component.users.values())[-1], metrics)
+            return
         self._decide(metrics, component.users, component)
 
     def _later(self, metrics: Any, component: _Component | None) -> None:
@@ -356,11 +394,13 @@ class Attribution:
         self, session: AgentSession[Any], mark: Mark | None, running: Any
     ) -> _Unattached:
         """Say who opened a session that nobody attached; its other parts are heard from now on."""
+        began = getattr(session, "_started_at", None)
         known = self._openers.get(session)
-        opener = known() if known is not None else self._opener(session, mark, running)
-        owner = self._candidates.get(id(opener))
+        if known is not None and known.began == began:
+            return _Unattached(session, self._candidates.get(id(known.session())))
+        owner = self._candidates.get(id(self._opener(session, mark, running)))
         if owner is not None:
-            self._openers[session] = ref(owner.session)
+            self._openers[session] = _Opener(ref(owner.session), began)
             self.join(owner, components_of(session))
         return _Unattached(session, owner)
 
@@ -399,24 +439,28 @@ class Attribution:
         request to a model or a voice that it makes is no other call's.
         """
         job, possible = current_job(), list(users.values())
-        of_job = [each for each in possible if job is not None and each.job is job]
-        if not of_job:
-            is_foreign = asked_by is not None and metrics.type in _REQUESTED
-            was_shared = component is not None and component.was_shared
-            is_elsewhere = job is not None and any(each.job is not None for each in possible)
-            if is_foreign or was_shared or is_elsewhere:
-                return None
-        possible = of_job or possible
-        if len(possible) != 1 or (component is not None and self._has_stranger(component, job)):
+        if job is not None:
+            of_job = [each for each in possible if each.job is job]
+            if not of_job and any(each.job is not None for each in possible):
+                return None  # it comes from the job of a session that does not use the component
+            possible = of_job or possible
+        if len(possible) != 1:
             return None
-        return possible[0]
+        owner = possible[0]
+        if job is None or owner.job is not job:
+            is_foreign = asked_by is not None and metrics.type in _REQUESTED
+            if is_foreign or (component is not None and component.was_shared):
+                return None
+        return None if component is not None and self._has_stranger(component, job) else owner
 
     def _has_stranger(self, component: _Component, job: Any) -> bool:
         """Whether a session that nobody attached could be meant as well."""
-        for session in listening_sessions(component.emitter, METRICS):
-            if session not in self._known:
-                component.strangers.setdefault(session, None)
-        return any(
+        listeners = component.listeners()
+        if listeners is not None:
+            for session in sessions_of(listeners):
+                if session not in self._known:
+                    component.strangers.setdefault(session, None)
+        return bool(component.strangers) and any(
             session not in self._known
             and session not in self._openers
             and (its is None or job is None or its is job)
@@ -425,13 +469,12 @@ class Attribution:
 
     def _is_alone(self, candidate: Candidate, metrics: Any) -> bool:
         """Whether the event can only be the session's: nobody else uses what reported it."""
-        if metrics.type == "realtime_model_metrics":
+        if metrics.type in _OWN:
             return True
-        label = getattr(metrics, "label", None)
         model = candidate.session.llm
-        if isinstance(model, llm.RealtimeModel) and model.label == label:
+        if isinstance(model, llm.RealtimeModel) and model.label == getattr(metrics, "label", ""):
             return True  # what the session's own connection hears
-        reporting = _with_label(candidate, label)
+        reporting = _reporting(candidate, metrics)
         return bool(reporting) and all(
             len(each.users) == 1 and not self._has_stranger(each, candidate.job)
             for each in reporting
@@ -439,8 +482,7 @@ class Attribution:
 
     def _was_heard(self, candidate: Candidate, metrics: Any, at: float) -> bool:
         """Whether a component was listened to when it reported an event: it was decided then."""
-        reporting = _with_label(candidate, getattr(metrics, "label", None))
-        return any(each.since <= at for each in reporting)
+        return any(each.since <= at for each in _reporting(candidate, metrics))
 
     def _leave_to(
         self,
@@ -521,12 +563,20 @@ class Attribution:
             self._attributed.popitem(last=False)
 
 
-def _with_label(candidate: Candidate, label: Any) -> list[_Component]:
-    """Return the components of a session that call themselves by a label of LiveKit's metrics."""
+def _reporting(candidate: Candidate, metrics: Any) -> list[_Component]:
+    """Return the components of a session that may have reported an event, by its label.
+
+    A detector's events have none.
+    """
+    label = getattr(metrics, "label", None)
     return [
         component
         for component in list(candidate.components.values())
-        if getattr(component.emitter, "label", None) == label
+        if (
+            getattr(component.emitter, "label", None) == label
+            if label is not None
+            else not isinstance(component.emitter, PROVIDERS)
+        )
     ]
 
 

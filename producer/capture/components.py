@@ -11,7 +11,9 @@ from typing import Any, Final
 from livekit import rtc
 from livekit.agents import AgentSession, llm, stt, tts
 
-_PROVIDERS: Final = (llm.LLM, stt.STT, tts.TTS)
+PROVIDERS: Final = (llm.LLM, stt.STT, tts.TTS)
+"""The base classes of what a session may hold, or an adapter inside."""
+
 _DEPTH: Final = 8
 """Adapters inside adapters that are looked through."""
 
@@ -53,6 +55,7 @@ def components_of(session: AgentSession[Any]) -> tuple[Any, ...]:
         getattr(work, "_rt_session", None),
         getattr(work, "_turn_detection", None),
         getattr(work, "_interruption_detector", None),
+        getattr(work, "_rt_session", None),
         getattr(getattr(session, "_keyterm_detector", None), "_llm", None),
     )
 
@@ -81,9 +84,9 @@ def uses(session: AgentSession[Any], emitter: Any, running: Any = None) -> bool:
     return any(each is emitter for each, _ in emitters((*components_of(session), *of_agent)))
 
 
-def listening_sessions(emitter: Any, event: str) -> Iterator[AgentSession[Any]]:
-    """Yield the sessions whose activities listen to a provider object now."""
-    for callback in list(getattr(emitter, "_events", {}).get(event, ())):
+def sessions_of(listeners: Iterable[Any]) -> Iterator[AgentSession[Any]]:
+    """Yield the sessions whose activities are among the listeners of a provider object."""
+    for callback in listeners:
         session = getattr(getattr(callback, "__self__", None), "_session", None)
         if isinstance(session, AgentSession):
             yield session
@@ -92,7 +95,7 @@ def listening_sessions(emitter: Any, event: str) -> Iterator[AgentSession[Any]]:
 def _inner(component: Any) -> Iterator[Any]:
     """Yield the provider objects that one of them holds, alone or in a list."""
     for value in list(getattr(component, "__dict__", {}).values()):
-        if isinstance(value, _PROVIDERS):
+        if isinstance(value, PROVIDERS):
             yield value
         elif isinstance(value, list | tuple):
-            yield from (each for each in value if isinstance(each, _PROVIDERS))
+            yield from (each for each in value if isinstance(each, PROVIDERS))

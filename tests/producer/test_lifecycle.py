@@ -237,6 +237,7 @@ async def test_nothing_is_kept_of_sessions_that_have_gone(bus: Broker) -> None:
     """Attached and started, attached only, or restarted: the process keeps none of them."""
     observer = CostObserver(project="prod", servers=bus.url)
     model = ScriptedLLM()
+    before = set(ATTRIBUTION._candidates), set(ATTRIBUTION._components)
     for number in range(5):
         with job(f"job-{number}") as context:
             session = text_session(model)
@@ -251,5 +252,5 @@ async def test_nothing_is_kept_of_sessions_that_have_gone(bus: Broker) -> None:
             attachment.detach()
     assert listeners(model) == 0
     assert PROCESS.attachments == {}
-    assert ATTRIBUTION._candidates == {}
-    assert ATTRIBUTION._components == {}
+    assert set(ATTRIBUTION._candidates) <= before[0]
+    assert set(ATTRIBUTION._components) <= before[1]

@@ -38,7 +38,11 @@ def found(metrics: Any) -> Usage:
     return usage
 
 
-@pytest.mark.parametrize("odd", [each for each in NO_AMOUNT if each or each != each], ids=repr)  # noqa: PLR0124 - NaN
+@pytest.mark.parametrize(
+    "odd",
+    [each for each in NO_AMOUNT if each or each != each],  # noqa: PLR0124 - NaN
+    ids=lambda odd: f"{type(odd).__name__} {odd!s:.9}",
+)
 def test_a_value_that_is_no_amount_costs_its_own_quantity_and_no_other(odd: Any) -> None:
     """One odd field is left out and named; everything beside it is counted as always."""
     usage, whole = found(llm(prompt_tokens=odd)), found(llm())
