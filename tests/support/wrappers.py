@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import llm, stt, utils
+from livekit.agents import llm, stt, tts, utils
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN
 
 
@@ -126,3 +126,63 @@ class _Corrected(stt.RecognizeStream):
         finally:
             await utils.aio.cancel_and_wait(listening)
             await inner.aclose()
+
+
+class PronouncingTTS(tts.TTS[Any]):
+    """Spells what the voice inside it says, in a stream of its own that reports as well."""
+
+    def __init__(self, inner: tts.TTS[Any]) -> None:
+        super().__init__(
+            capabilities=inner.capabilities,
+            sample_rate=inner.sample_rate,
+            num_channels=inner.num_channels,
+        )
+        self.inner = inner
+
+    @property
+    def model(self) -> str:
+        """The inner voice's model."""
+        return self.inner.model
+
+    @property
+    def provider(self) -> str:
+        """The inner voice's provider."""
+        return self.inner.provider
+
+    def synthesize(self, text: str, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS) -> Any:
+        """Speak a text that is complete."""
+        return self.inner.synthesize(text, conn_options=conn_options)
+
+    def stream(self, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS) -> tts.SynthesizeStream:
+        """Speak a text as it comes."""
+        return _Pronounced(tts=self, conn_options=conn_options)
+
+
+class _Pronounced(tts.SynthesizeStream):
+    async def _run(self, emitter: tts.AudioEmitter) -> None:
+        voice = self._tts
+        assert isinstance(voice, PronouncingTTS)
+        emitter.initialize(
+            request_id=utils.shortuuid(),
+            sample_rate=voice.sample_rate,
+            num_channels=voice.num_channels,
+            mime_type="audio/pcm",
+            stream=True,
+        )
+        async with voice.inner.stream(conn_options=self._conn_options) as inner:
+
+            async def feed() -> None:
+                async for piece in self._input_ch:
+                    if isinstance(piece, str):
+                        self._mark_started()
+                        inner.push_text(piece)
+                inner.end_input()
+
+            feeding = asyncio.create_task(feed())
+            emitter.start_segment(segment_id=utils.shortuuid())
+            try:
+                async for speech in inner:
+                    emitter.push(speech.frame.data.tobytes())
+                emitter.end_segment()
+            finally:
+                await utils.aio.cancel_and_wait(feeding)

@@ -12,10 +12,17 @@ from tests.support.scripted import (
     BatchSTT,
     Hearing,
     Pieces,
+    SentenceTTS,
 )
 from tests.support.situation import Host, Providers, Situation, planned, together
 from tests.support.waiting import until
-from tests.support.wrappers import ChoosingLLM, CorrectingSTT, DelegatingLLM, GuardingLLM
+from tests.support.wrappers import (
+    ChoosingLLM,
+    CorrectingSTT,
+    DelegatingLLM,
+    GuardingLLM,
+    PronouncingTTS,
+)
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
@@ -191,6 +198,42 @@ async def test_a_wrapper_of_ones_own_around_a_recogniser(
     async def run(number: int) -> str:
         providers = Providers(stt=CorrectingSTT(common), behind=(common,))
         return await situation.observed(number, providers, "hello", "again", in_job=in_job)
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+async def test_a_wrapper_of_ones_own_around_a_voice(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The same for a voice."""
+    common = SentenceTTS()
+
+    async def run(number: int) -> str:
+        providers = Providers(tts=PronouncingTTS(common), behind=(common,))
+        return await situation.observed(number, providers, "hello", "again", in_job=in_job)
+
+    one, two = await together(run(1), run(2))
+    situation.assert_booked({one: 1, two: 2})
+
+
+@in_jobs
+async def test_sessions_whose_agents_bring_all_that_they_use(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A session without providers of its own, whose agents share theirs."""
+    common = Providers()
+
+    async def run(number: int) -> str:
+        situation.keep(*common.keepers())
+        agent = Host(llm=common.llm, stt=common.stt, tts=common.tts)
+        nothing = Providers(llm=None, stt=None, tts=None)
+        return await situation.observed(
+            number, nothing, "hello", "again", agent=agent, in_job=in_job
+        )
 
     one, two = await together(run(1), run(2))
     situation.assert_booked({one: 1, two: 2})
