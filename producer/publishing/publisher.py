@@ -113,14 +113,12 @@ class Publisher:
         It travels in a report within about a second.
         """
         self._shortfall.add_unattributed(usage)
-        if self._is_resting:
-            self._end_rest()
+        self._stay_awake()
 
     def count_unmeasured(self) -> None:
         """Count a usage event that could not be measured; never waits and never raises."""
         self._shortfall.add_unmeasured()
-        if self._is_resting:
-            self._end_rest()
+        self._stay_awake()
 
     def flush(self, *, patient: bool = True, is_last: bool = False) -> Future[bool]:
         """Return a future that is done when everything put before is safe; its result is True.
@@ -212,6 +210,12 @@ class Publisher:
             connection=connection.state if connection else untried,
             connection_problem=connection.problem if connection else "",
         )
+
+    def _stay_awake(self) -> None:
+        """Keep the thread from resting until what is in no event has been reported."""
+        self._rest_at = time.monotonic() + _REST_AFTER_S
+        if self._is_resting:
+            self._end_rest()
 
     def _end_rest(self) -> None:
         """Wake the thread for the first event after a rest; by it a call starts, as a rule."""
@@ -309,8 +313,8 @@ class Publisher:
             await pause(wake, self.config.linger_s)
             return
         self._is_resting = True
-        # Looked at again, now that whoever puts an event sees that it has to wake us.
-        if not len(self.buffer):
+        # Looked at again, now that whoever puts or counts something sees that it has to wake us.
+        if not len(self.buffer) and now >= self._rest_at:
             rest_s = _REST_OF_A_LOG_S if self.config.is_embedded else _REST_S
             await pause(wake, _REST_WITHOUT_DISK_S if self.backlog.own.in_memory else rest_s)
         self._is_resting = False

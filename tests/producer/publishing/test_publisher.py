@@ -163,6 +163,17 @@ async def test_what_is_in_no_session_is_reported_while_calls_run(broker: Broker)
     ] == [(1, 1, [1]), (2, 2, [2])]
 
 
+async def test_what_is_in_no_session_is_reported_before_the_thread_rests(broker: Broker) -> None:
+    """A count that comes when the thread is about to rest does not wait until it has rested."""
+    await stream.declare(broker.url)
+    with publishing(broker.url) as publisher:
+        publisher.put(reading(1))
+        await flushed(publisher)
+        publisher._rest_at = 0.0  # as after a while without events
+        publisher.count_unmeasured()
+        await until(lambda: publisher.stats().published == 2, deadline_s=15)
+
+
 async def test_a_message_over_max_payload_is_refused_once_and_does_not_block(
     tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
