@@ -73,7 +73,6 @@ def test_what_both_sides_share_needs_only_msgspec(module: str) -> None:
         "voicecosts.producer.publishing.shortfall",
         "voicecosts.producer.config",
         "voicecosts.producer.errors",
-        "voicecosts.producer.capture.estimates",
         "voicecosts.producer.capture.identity",
         "voicecosts.producer.counts",
         "voicecosts.producer.dispatch",
