@@ -56,6 +56,7 @@ class Flushes:
         self._has_server = has_server
         self._may_acknowledge = may_acknowledge
         self._asked: deque[Flush] = deque()
+        self._unpacked: list[Flush] = []
         self._waiting: list[tuple[int, Flush]] = []
         self._rounds = 0
         self._rounds_at_timeout: int | None = None
@@ -68,7 +69,8 @@ class Flushes:
     @property
     def is_waited_for(self) -> bool:
         """Whether anybody waits."""
-        return bool(self._asked or self._waiting)
+        waiting = [*self._asked, *self._unpacked, *(flush for _, flush in self._waiting)]
+        return not all(flush.done.cancelled() for flush in waiting)
 
     @property
     def is_stuck(self) -> bool:
@@ -88,10 +90,11 @@ class Flushes:
 
     def next_round(self) -> list[Flush]:
         """Hand over what was asked for until now; what is asked for later is for a later round."""
-        asked: list[Flush] = []
+        asked, self._unpacked = self._unpacked, []  # whoever has cancelled is not asked for again
+        asked = [flush for flush in asked if not flush.done.cancelled()]
         with contextlib.suppress(IndexError):  # at the end two threads may hand over at once
             for _ in range(len(self._asked)):
-                asked.append(self._asked.popleft())  # noqa: PERF401 - what came before stays
+                asked.append(self._asked.popleft())
         return asked
 
     def wait_for(self, number: int, flushes: Sequence[Flush]) -> None:
@@ -107,22 +110,13 @@ class Flushes:
         Those that are impatient are told that their events are not safe, unless acknowledgements
         are expected, the server is being tried, or a pass over the outbox is about to make room.
         """
-        may_come = self._backlog.bound.is_at_work or self._may_acknowledge()
-        is_in_vain = self._was_in_vain(self._backlog.lowest())
-        again = [
-            flush
-            for flush in flushes
-            if flush.patient or (not is_in_vain and (may_come or self._is_to_be_tried(flush)))
-        ]
-        self._asked.extendleft(reversed(again))
-        for flush in flushes:
-            if flush not in again:
-                _tell(flush, is_safe=False)
+        self._unpacked = [*flushes, *self._unpacked]
+        self._give_up_unpacked(is_in_vain=self._was_in_vain(self._backlog.lowest()))
         self._rounds += 1
 
     def resolve(self) -> None:
         """Tell every flush whose messages are all safe, or of which no more can be expected."""
-        if not self._waiting:
+        if not self._waiting and not self._unpacked:
             return
         unsafe = self._backlog.lowest()
         unstored = self._backlog.own.lowest_in_memory()
@@ -130,7 +124,7 @@ class Flushes:
         expects = self._may_acknowledge() and not is_in_vain
         still: list[tuple[int, Flush]] = []
         for number, flush in self._waiting:
-            if unsafe is None or unsafe > number:
+            if flush.done.cancelled() or unsafe is None or unsafe > number:
                 _tell(flush, is_safe=True)
             elif flush.patient or expects:
                 still.append((number, flush))
@@ -142,6 +136,7 @@ class Flushes:
                 # This round has tried to store all of it, so what is not stored cannot be now.
                 _tell(flush, is_safe=False)
         self._waiting = still
+        self._give_up_unpacked(is_in_vain=is_in_vain)
 
     def end(self) -> None:
         """Tell everybody how it stands: the thread ends, and nobody is told anything after this."""
@@ -151,6 +146,18 @@ class Flushes:
         for flush in self.next_round():
             _tell(flush, is_safe=False)
         self._waiting = []
+
+    def _give_up_unpacked(self, *, is_in_vain: bool) -> None:
+        """Tell those whose events are not packed, and cannot be expected to be."""
+        may_come = self._backlog.bound.is_at_work or self._may_acknowledge()
+        still: list[Flush] = []
+        for flush in self._unpacked:
+            may_wait = not is_in_vain and (may_come or self._is_to_be_tried(flush))
+            if flush.patient or may_wait:
+                still.append(flush)
+            else:
+                _tell(flush, is_safe=False)
+        self._unpacked = still
 
     def _is_to_be_tried(self, flush: Flush) -> bool:
         """Whether the server is worth a try: one for each flush, and more where memory is lost."""

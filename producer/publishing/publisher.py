@@ -47,6 +47,9 @@ _REST_OF_A_LOG_S: Final = 20.0
 _REST_WITHOUT_DISK_S: Final = 10.0
 """While messages wait in memory, until the disk is tried again."""
 
+_IN_VAIN: Final = 0.1
+"""The share of its time from which on a wait without success makes later ones wait no more."""
+
 _FOR_THE_END: Final = 0.2
 """The share of the time for closing that is kept for storing what is left."""
 
@@ -137,16 +140,18 @@ class Publisher:
     async def wait_until_safe(self, timeout_s: float, *, patient: bool = True) -> bool:
         """Wait as `flush` does, for at most `timeout_s` seconds; return whether everything is safe.
 
-        After an impatient wait has timed out, later ones expect no acknowledgement until all that
-        it waited for is safe.
+        After an impatient wait was long and in vain, later ones expect no acknowledgement until all
+        that it waited for is safe.
         """
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._patience_s(timeout_s, patient=patient)):
-                return await asyncio.wrap_future(self.flush(patient=patient))
+                is_safe = await asyncio.wrap_future(self.flush(patient=patient))
         except TimeoutError:
-            if not patient:
-                self._timed_out()
-            return False
+            is_safe = False
+        if not is_safe and not patient and time.monotonic() - began > _IN_VAIN * timeout_s:
+            self._timed_out()
+        return is_safe
 
     def close(self, timeout_s: float) -> bool:
         """Publish what is left for at most `timeout_s` seconds, then end the thread.

@@ -173,3 +173,16 @@ def test_a_flush_that_was_cancelled_stops_no_other(waiting: Waiting) -> None:
     cancelled.cancel()
     waiting.flushes.resolve()
     assert other.done()
+
+
+def test_whoever_has_stopped_waiting_hurries_nothing_any_more(waiting: Waiting) -> None:
+    """After a deadline in an outage the pauses between tries grow as if nobody had asked."""
+    packed, unpacked = waiting.flushes.ask(patient=True), waiting.flushes.ask(patient=True)
+    first, second = waiting.flushes.next_round()
+    waiting.flushes.wait_for(waiting.message.batch_number, [first])
+    waiting.flushes.ask_again([second])
+    packed.cancel()
+    assert waiting.flushes.is_waited_for
+    unpacked.cancel()
+    assert not waiting.flushes.is_waited_for
+    assert waiting.flushes.next_round() == []
