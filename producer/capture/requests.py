@@ -42,11 +42,6 @@ _MANY: Final = 1_000
 _FRAMES: Final = 8
 """Callers between a request's base class and the method that was asked for it."""
 
-_SENTENCES: Final = (
-    tokenize.blingfire.SentenceTokenizer(retain_format=True),
-    tokenize.basic.SentenceTokenizer(retain_format=True),
-)
-
 
 class Request:
     """A request that is made. `is_adapter` once another one of its kind serves it."""
@@ -350,7 +345,19 @@ def _passed_on(stream: Any, sends: int) -> int:
     ):
         return 0
     text = "".join([piece for piece in taken if isinstance(piece, str)])
-    return min(_sent(text, each, sends, is_ended=is_ended) for each in _SENTENCES)
+    return min((_sent(text, each, sends, is_ended=is_ended) for each in _tokenizers()), default=0)
+
+
+@functools.cache
+def _tokenizers() -> tuple[tokenize.SentenceTokenizer, ...]:
+    """Return LiveKit's own tokenizers, which plugins use; none where a version lacks one."""
+    try:
+        return (
+            tokenize.blingfire.SentenceTokenizer(retain_format=True),
+            tokenize.basic.SentenceTokenizer(retain_format=True),
+        )
+    except (AttributeError, TypeError):  # pragma: no cover - another livekit-agents
+        return ()
 
 
 def _sent(text: str, sentences: tokenize.SentenceTokenizer, sends: int, *, is_ended: bool) -> int:
