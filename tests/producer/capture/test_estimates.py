@@ -27,8 +27,8 @@ from tests.support.interruptible import (
     prompt_tokens,
 )
 from tests.support.pool_agents import QUIET
+from tests.support.realtime import ScriptedRealtime
 from tests.support.recorder import Recorder
-from tests.support.scripted import ScriptedRealtime
 from tests.support.waiting import until
 from voicecosts.producer.capture import requests
 from voicecosts.producer.capture.attachment import Attachment

@@ -9,12 +9,9 @@ import pytest
 from livekit.agents.voice import agent_activity
 
 from tests.support.conservation import assert_within
+from tests.support.detectors import ScriptedInterruptionDetector, ScriptedTurnDetector
 from tests.support.jobs import job
-from tests.support.scripted import (
-    Pieces,
-    ScriptedInterruptionDetector,
-    ScriptedTurnDetector,
-)
+from tests.support.scripted import Pieces
 from tests.support.situation import Providers, Situation, planned, together
 from tests.support.waiting import until
 from voicecosts.producer.demo.providers import ScriptedLLM

@@ -12,7 +12,7 @@ from livekit.agents import AgentSession
 
 from tests.support.conservation import assert_within
 from tests.support.jobs import job
-from tests.support.scripted import ScriptedRealtime
+from tests.support.realtime import ScriptedRealtime
 from tests.support.situation import Call, Host, Providers, Situation, numbered, together
 from tests.support.waiting import until
 from voicecosts.producer.process import PROCESS

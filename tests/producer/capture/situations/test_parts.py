@@ -8,12 +8,7 @@ import pytest
 from livekit.agents import llm, stt
 
 from tests.support.jobs import job
-from tests.support.scripted import (
-    BatchSTT,
-    Hearing,
-    Pieces,
-    SentenceTTS,
-)
+from tests.support.scripted import BatchSTT, Hearing, Pieces, SentenceTTS
 from tests.support.situation import Host, Providers, Situation, planned, together
 from tests.support.waiting import until
 from tests.support.wrappers import (

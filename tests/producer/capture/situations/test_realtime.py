@@ -9,9 +9,7 @@ from livekit.agents import llm
 from livekit.agents.llm.realtime_fallback_adapter import RealtimeModelFallbackAdapter
 
 from tests.support.jobs import job
-from tests.support.scripted import (
-    ScriptedRealtime,
-)
+from tests.support.realtime import ScriptedRealtime
 from tests.support.situation import Host, Providers, Situation, numbered, together
 
 in_jobs = pytest.mark.parametrize("in_job", [True, False], ids=["in jobs", "without jobs"])
