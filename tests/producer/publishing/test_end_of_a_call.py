@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.endings import OUTBOXES, SERVERS, ends
 
-DEADLINE_S = 1.0
+DEADLINE_S = 1.5
 
 
 @pytest.mark.parametrize("outbox", OUTBOXES)
