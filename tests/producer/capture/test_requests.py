@@ -338,7 +338,7 @@ FIRST = len("The first sentence is long enough.") - requests._HELD_BACK
         pytest.param(_Ended(TWO, END, _current_attempt_has_error=True), 9, 0, id="it failed"),
         pytest.param(_Ended(TWO, _expressive=True), 9, 0, id="sentences are collected"),
         pytest.param(_Ended(TWO, END, _expressive=True), 9, len(TWO), id="collected, and ended"),
-        pytest.param(_Ended(LONG, END), 9999, 4_071, id="a text beyond measure"),
+        pytest.param(_Ended(LONG, END), 9999, 2_025, id="a text beyond measure"),
     ],
 )
 def test_what_a_voice_surely_sent(stream: Any, sends: int, claimed: int) -> None:
