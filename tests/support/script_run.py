@@ -321,12 +321,13 @@ class Run:
         above = live.observed_ancestors()
         users = [each for each in above if id(leaf) in each.leaves]
         if not above:
-            return Verdict(frozenset({NOBODY}), certain=self._is_surely_heard(leaf))
+            # Nobody listens to a realtime connection of a session that is not attached.
+            is_heard = leaf.modality != "realtime" and self._is_surely_heard(leaf)
+            return Verdict(frozenset({NOBODY}), certain=is_heard)
         if above[0] in users and (above[0].call.attach == "after" or above[0].call.by_hook):
             # It may be opened, and report, before the session around it is attached or known.
             return Verdict(frozenset({above[0].tag, NOBODY}), certain=leaf.modality != "realtime")
         if above[0] in users:
-            # Nobody listens to a realtime connection of a session that is not attached.
             return Verdict(frozenset({above[0].tag}), certain=leaf.modality != "realtime")
         # Nobody listens, or the rule says nothing: but it is no other session's.
         return Verdict(frozenset({*(each.tag for each in above), NOBODY}), certain=False)
@@ -357,8 +358,19 @@ class Run:
         inside = [each.tag for each in above if id(leaf) in each.leaves]
         if place == "tool" and inside:
             return Verdict(frozenset({*inside, NOBODY}))
+        # What a session that nobody attached uses may be heard for the one that it was opened in.
+        opened_in = {
+            above.tag
+            for each in self.lives
+            if not each.observed and id(leaf) in each.leaves
+            for above in each.observed_ancestors()
+        }
+        if opened_in:
+            return Verdict(frozenset({NOBODY, *opened_in, *(u.tag for u in users)}), certain=False)
         possible = {NOBODY}
-        if place == "tool":
+        if place == "tool" and not live.observed and len(users) == 1:
+            possible.add(users[0].tag)  # the rule does not say
+        elif place == "tool":
             # LiveKit says who asked, and it is none of the users; one may be of the same job.
             of_job = [each.tag for each in users if each.job is live.job]
             possible.update(of_job if len(of_job) == 1 and live.job is not None else [])
@@ -395,10 +407,15 @@ class Run:
         """Do one step of a session, where the script says."""
         if step.place == "tool":
             await self._in_tool(live, step)
-        elif step.place == "outside":
-            await self.outside(lambda: self._do(live, step))
-        else:
-            await self._do(live, step)
+            return
+        try:
+            if step.place == "outside":
+                await self.outside(lambda: self._do(live, step))
+            else:
+                await self._do(live, step)
+        except RuntimeError as error:
+            if "cannot schedule new speech" not in str(error):  # while an agent takes over
+                raise
 
     async def _in_tool(self, live: Live, step: Step) -> None:
         number = self.new_tag()
