@@ -326,7 +326,8 @@ class Run:
             return Verdict(frozenset({NOBODY}), certain=is_heard)
         if above[0] in users and (above[0].call.attach == "after" or above[0].call.by_hook):
             # It may be opened, and report, before the session around it is attached or known.
-            return Verdict(frozenset({above[0].tag, NOBODY}), certain=leaf.modality != "realtime")
+            owners = frozenset({NOBODY, *(each.tag for each in above)})
+            return Verdict(owners, certain=leaf.modality != "realtime")
         if above[0] in users:
             return Verdict(frozenset({above[0].tag}), certain=leaf.modality != "realtime")
         # Nobody listens, or the rule says nothing: but it is no other session's.
@@ -342,6 +343,27 @@ class Run:
             and not any(step.do.startswith("restart") for step in each.call.steps)
             for each in self.lives
         )
+
+    def _opened_in(self, leaf: Any) -> set[int]:
+        """Return the observed sessions in which one that nobody attached uses a provider."""
+        return {
+            above.tag
+            for each in self.lives
+            if not each.observed and id(leaf) in each.leaves
+            for above in each.observed_ancestors()
+        }
+
+    def _of_context(self, live: Live, users: list[Live], place: str) -> set[int]:
+        """Return whose a call may be that does not come from a user's own speech."""
+        of_job = [each.tag for each in users if each.job is live.job]
+        possible = set(of_job if len(of_job) == 1 and live.job is not None else [])
+        if place == "tool":
+            # LiveKit says who asked, and it is none of the users; of one that nobody attached the
+            # rule says nothing.
+            possible.update([users[0].tag] if not live.observed and len(users) == 1 else [])
+        elif live in users:
+            possible.add(live.tag)
+        return {NOBODY, *possible}
 
     def of_call(self, leaf: Any, live: Live, place: str) -> Verdict:
         """Return whose a direct call of a model is."""
@@ -359,32 +381,19 @@ class Run:
         if place == "tool" and inside:
             return Verdict(frozenset({*inside, NOBODY}))
         # What a session that nobody attached uses may be heard for the one that it was opened in.
-        opened_in = {
-            above.tag
-            for each in self.lives
-            if not each.observed and id(leaf) in each.leaves
-            for above in each.observed_ancestors()
-        }
+        opened_in = self._opened_in(leaf)
         if opened_in:
             return Verdict(frozenset({NOBODY, *opened_in, *(u.tag for u in users)}), certain=False)
         possible = {NOBODY}
-        if place == "tool" and not live.observed and len(users) == 1:
-            possible.add(users[0].tag)  # the rule does not say
-        elif place == "tool":
-            # LiveKit says who asked, and it is none of the users; one may be of the same job.
-            of_job = [each.tag for each in users if each.job is live.job]
-            possible.update(of_job if len(of_job) == 1 and live.job is not None else [])
-        elif len(users) == 1:
+        if place != "tool" and len(users) == 1:
             possible = {users[0].tag}
             if not users[0].is_open and users[0] is not live:
                 return Verdict(frozenset({*possible, NOBODY}), certain=False)
             others = [e for e in self.lives if e is not users[0] and id(leaf) in e.leaves]
             if others or (place != "outside" and users[0].job is not live.job):
                 possible.add(NOBODY)
-        elif place == "entry":
-            of_job = [each.tag for each in users if each.job is live.job]
-            possible.update(of_job if len(of_job) == 1 and live.job is not None else [])
-            possible.update([live.tag] if live in users else [])
+        elif place != "outside":
+            possible = self._of_context(live, users, place)
         return Verdict(frozenset(possible), certain=any(each.is_open for each in users))
 
     # ---- steps --------------------------------------------------------------------------------
