@@ -372,7 +372,10 @@ class Run:
         users = [
             each
             for each in self.lives
-            if each.observed and each.was_open and not each.is_over and id(leaf) in each.leaves
+            if each.attachment is not None
+            and each.was_open
+            and not each.is_over
+            and id(leaf) in each.leaves
         ]
         above = [live, *live.observed_ancestors()] if live.observed else live.observed_ancestors()
         if place == "tool" and id(leaf) in live.leaves:
