@@ -424,11 +424,11 @@ async def test_an_agent_whose_node_asks_the_model_of_another_call(
 async def test_an_agent_whose_node_asks_the_model_of_another_call_of_its_job(
     situation: Situation,
 ) -> None:
-    """The same, where the two calls are of one job."""
+    """Inside of one job the call that uses the model is meant: the bill is of the right job."""
     theirs = Providers()
     with job("job-1"):
         first, second = situation.call(1), situation.call(2, theirs)
-        situation.attach(first)
+        one = situation.attach(first)
         await first.start(Router(theirs.llm))
         two = situation.attach(second)
         await second.start()
@@ -437,11 +437,23 @@ async def test_an_agent_whose_node_asks_the_model_of_another_call_of_its_job(
         await first.turn("again")
         await first.close()
         await second.close()
-    assert situation.recorder.totals(two) == situation.billed(2)
-    situation.assert_conserved()
+    mine, theirs_and_mine = situation.billed(1), situation.billed(2)
+    theirs_and_mine["llm"] = situation.billed((1, 2))["llm"]
+    del mine["llm"]
+    situation.assert_booked({one: mine, two: theirs_and_mine})
 
 
-@in_jobs
+@pytest.mark.parametrize(
+    "in_job",
+    [
+        pytest.param(True, id="in jobs"),
+        pytest.param(
+            False,
+            id="without jobs",
+            marks=pytest.mark.xfail(reason="without jobs the one user of a model is taken for it"),
+        ),
+    ],
+)
 async def test_a_late_request_of_a_call_whose_model_is_another_ones_now(
     situation: Situation,
     in_job: bool,  # noqa: FBT001 - a parameter of the test
