@@ -196,7 +196,7 @@ def test_memory_is_flat_over_thousands_of_sessions(kind: str, around: Any) -> No
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("around", [a_job, no_job])
 def test_nothing_is_left_of_sixty_sessions_at_once(around: Any) -> None:
-    """Sixty sessions at once on shared providers, ten times over, leave nothing."""
+    """Sixty sessions at once on shared providers, three times over, leave nothing."""
     worker = Worker()
 
     async def one(number: int) -> None:
@@ -204,7 +204,7 @@ def test_nothing_is_left_of_sixty_sessions_at_once(around: Any) -> None:
             await worker.call()
 
     async def main() -> None:
-        for _ in range(10):
+        for _ in range(3):
             await asyncio.gather(*(one(number) for number in range(60)))
             await skip(10.0)
             assert worker.left() == NOTHING
