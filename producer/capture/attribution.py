@@ -90,6 +90,7 @@ class _Component(Struct, eq=False):
     on_metrics: Listener | None = None
     users: dict[int, Candidate] = field(default_factory=dict)
     was_shared: bool = False
+    has_reported: bool = False
     _seen: tuple[int, Any] = (0, None)
     strangers: WeakKeyDictionary[AgentSession[Any], Any] = field(default_factory=WeakKeyDictionary)
 
@@ -110,6 +111,14 @@ class _Component(Struct, eq=False):
             return None
         self._seen = seen
         return list(found)
+
+
+class _Heard(Struct):
+    """An event that is decided when all have heard it: by which sessions, and from which adapter."""
+
+    metrics: Any
+    sessions: list[Candidate] = []
+    adapter: _Component | None = None
 
 
 class _Unattached(Struct):
@@ -155,10 +164,11 @@ class Attribution:
         self._candidates: dict[int, Candidate] = {}
         self._components: dict[int, _Component] = {}
         self._attributed: OrderedDict[int, Any] = OrderedDict()
-        self._heard: dict[int, list[Candidate]] = {}
+        self._heard: dict[int, _Heard] = {}
         self._held: dict[int, list[_Held]] = {}
         self._known: WeakSet[AgentSession[Any]] = WeakSet()
         self._left: WeakKeyDictionary[AgentSession[Any], float] = WeakKeyDictionary()
+        self._last_users: WeakKeyDictionary[Any, ref[AgentSession[Any]]] = WeakKeyDictionary()
         self._given_away: WeakKeyDictionary[AgentSession[Any], set[int]] = WeakKeyDictionary()
         self._openers: WeakKeyDictionary[AgentSession[Any], _Opener] = WeakKeyDictionary()
         self._has_warned = False
@@ -194,6 +204,7 @@ class Attribution:
                 component.users.pop(id(candidate), None)
                 if not component.users and self._components.get(key) is component:
                     del self._components[key]
+                    self._last_users[component.emitter] = ref(candidate.session)
                     component.emitter.off(METRICS, component.on_metrics)
             candidate.components = {}
 
@@ -231,6 +242,8 @@ class Attribution:
                         since=time.time(),
                     )
                     self._components[id(emitter)] = component
+                    last = self._last_users.get(emitter)
+                    component.was_shared = last is not None and last() is not candidate.session
                 component.users[id(candidate)] = candidate
                 component.was_shared = component.was_shared or len(component.users) > 1
                 candidate.components[id(emitter)] = component
@@ -275,12 +288,7 @@ class Attribution:
         If a component that we listen to reports it too, that decides. What one session alone heard
         is its own: a realtime session or a detector that nobody shares.
         """
-        hearers = self._heard.get(id(metrics))
-        if hearers is not None:
-            hearers.append(candidate)
-            return
-        self._heard[id(metrics)] = [candidate]
-        self._later(metrics, None)
+        self._decide_later(metrics).sessions.append(candidate)
 
     def catch_up(self, candidate: Candidate) -> None:
         """Count what a session reported between its start and its attachment.
@@ -318,77 +326,97 @@ class Attribution:
             return
         if component.is_adapter:
             # Passed on by an adapter: the object inside it, which we listen to as well, decides.
-            if id(metrics) not in self._heard:
-                self._heard[id(metrics)] = []
-                self._later(metrics, component)
+            self._decide_later(metrics).adapter = component
             return
+        component.has_reported = True
         if component.is_connection:
             # The session's that came last, if it was opened by another one.
             self.attribute(list(component.users.values())[-1], metrics)
             return
         self._decide(metrics, component.users, component)
 
-    def _later(self, metrics: Any, component: _Component | None) -> None:
-        """Decide when the listeners of the running emission have all been called."""
-        try:
-            asyncio.get_running_loop().call_soon(self._decide_late, metrics, component)
-        except RuntimeError:  # reported by a thread without a loop
-            self._decide_late(metrics, component)
+    def _decide_later(self, metrics: Any) -> _Heard:
+        """Have an event decided when the listeners of the running emission have all been called."""
+        heard = self._heard.get(id(metrics))
+        if heard is None:
+            heard = self._heard[id(metrics)] = _Heard(metrics)
+            try:
+                asyncio.get_running_loop().call_soon(self._decide_late, heard)
+            except RuntimeError:  # reported by a thread without a loop: only this listener counts
+                copy_context().run(threading.Timer(0.1, self._decide_late, [heard]).start)
+        return heard
 
-    def _decide_late(self, metrics: Any, component: _Component | None) -> None:
-        hearers = {id(each): each for each in self._heard.pop(id(metrics), ())}
-        users = hearers if component is None else component.users
+    def _decide_late(self, heard: _Heard) -> None:
+        metrics, adapter = self._heard.pop(id(heard.metrics)).metrics, heard.adapter
+        users = {id(each): each for each in heard.sessions} if adapter is None else adapter.users
         try:
-            if not self.is_new(metrics):
+            if not self.is_new(metrics) or not users:
                 return
-            if component is None and len(hearers) == 1:
-                self.attribute(next(iter(hearers.values())), metrics)
-            elif users:
-                self._decide(metrics, users, component)
+            if adapter is not None and self._repeats(adapter):
+                self._remember(metrics)
+            elif adapter is None and len(users) == 1:
+                self.attribute(next(iter(users.values())), metrics)
+            else:
+                self._decide(metrics, users, adapter)
         except Exception as error:  # noqa: BLE001 - the loop would only log it
             first = next(iter(list(users.values())), None)
             report_failure(error, None if first is None else first.count_unmeasured)
 
+    def _repeats(self, adapter: _Component) -> bool:
+        """Whether an adapter's own report repeats one of the objects inside it.
+
+        A user's own wrapper hands on the answer of what it wraps, with its usage; LiveKit's base
+        classes then report it twice.
+        """
+        inner = (self._components.get(id(each)) for each, _ in emitters([adapter.emitter]))
+        return any(each is not None and each.has_reported for each in inner)
+
     def _decide(
         self, metrics: Any, users: dict[int, Candidate], component: _Component | None
     ) -> None:
-        answer, label = self._by_context(users, component)
+        answer, label = self._by_context(users, component, metrics)
         if isinstance(answer, _Unattached):
             self._leave_to(answer, metrics, label, users, component)
             return
-        if answer is None or id(answer) not in users:
-            answer = self._by_job(users, component, metrics, asked_by=answer)
-            label = None
+        if answer is None:
+            answer = self._by_job(users, component)
         if answer is not None:
             self.attribute(answer, metrics, label)
         else:
             self._leave_unattributed(metrics, next(iter(list(users.values())), None))
 
     def _by_context(
-        self, users: dict[int, Candidate], component: _Component | None
+        self, users: dict[int, Candidate], component: _Component | None, metrics: Any
     ) -> tuple[Candidate | _Unattached | None, str | None]:
         """Return the session that runs this code and its agent's label, or nothing.
 
-        A session that nobody attached is only named if it uses the component.
+        It may only name a session that uses the component. Whoever makes a request uses what it
+        asks: LiveKit makes one in the activity that asked, and recognises in the session's own
+        pipeline. Any other context may be inherited from code that only opened the session.
         """
         mark, running = MARK.get(), contexts.activity()
         session, label = contexts.recognising(), None
-        is_recogniser = session is not None
+        is_sure = session is not None
         if session is None and mark is not None and mark.is_innermost(running):
             marked = mark.owner()
-            session = marked.session if marked is not None and _has_begun(marked) else None
+            if marked is not None and marked.is_open and _has_begun(marked):
+                session = marked.session
         if session is None and running is not None:
             session, label = running.session, running.agent.label
+            is_sure = metrics.type in _REQUESTED
         if session is None:
             return None, None
         emitter = None if component is None else component.emitter
         owner = self._candidates.get(id(session))
         if owner is None:
-            is_its_own = is_recogniser or emitter is None or uses(session, emitter, running)
+            is_its_own = is_sure or emitter is None or uses(session, emitter, running)
             return (self._unattached(session, mark, running), label) if is_its_own else (None, None)
-        if id(owner) not in users and (is_recogniser or uses(session, emitter, running)):
+        if is_sure or id(owner) in users:
+            return owner, label
+        if emitter is not None and uses(owner.session, emitter, running):
             self.join(owner, [emitter])  # it came to the component a moment ago
-        return owner, label
+            return owner, label
+        return None, None
 
     def _unattached(
         self, session: AgentSession[Any], mark: Mark | None, running: Any
@@ -426,18 +454,9 @@ class Attribution:
         return opener
 
     def _by_job(
-        self,
-        users: dict[int, Candidate],
-        component: _Component | None,
-        metrics: Any,
-        *,
-        asked_by: Candidate | None,
+        self, users: dict[int, Candidate], component: _Component | None
     ) -> Candidate | None:
-        """Return the one user of the component in the job; without a job, the only user ever.
-
-        `asked_by` is a session that the context names and that does not use the component. A
-        request to a model or a voice that it makes is no other call's.
-        """
+        """Return the one user of the component in the job; without a job, the only user ever."""
         job, possible = current_job(), list(users.values())
         if job is not None:
             of_job = [each for each in possible if each.job is job]
@@ -447,11 +466,12 @@ class Attribution:
         if len(possible) != 1:
             return None
         owner = possible[0]
-        if job is None or owner.job is not job:
-            is_foreign = asked_by is not None and metrics.type in _REQUESTED
-            if is_foreign or (component is not None and component.was_shared):
+        if component is not None:
+            if (job is None or owner.job is not job) and (component.was_shared or _has_left()):
                 return None
-        return None if component is not None and self._has_stranger(component, job) else owner
+            if self._has_stranger(component, job):
+                return None
+        return owner
 
     def _has_stranger(self, component: _Component, job: Any) -> bool:
         """Whether a session that nobody attached could be meant as well."""
@@ -601,6 +621,15 @@ def _mark_start(candidate: Candidate) -> None:
             before,
         )
     )
+
+
+def _has_left() -> bool:
+    """Whether this code was started by a session that is not listened to any more."""
+    mark = MARK.get()
+    if mark is None or len(mark.owners) != 1 or not mark.is_innermost(contexts.activity()):
+        return False
+    owner = mark.owner()
+    return owner is None or not owner.is_open
 
 
 def _has_begun(candidate: Candidate) -> bool:

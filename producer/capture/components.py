@@ -93,9 +93,10 @@ def sessions_of(listeners: Iterable[Any]) -> Iterator[AgentSession[Any]]:
 
 
 def _inner(component: Any) -> Iterator[Any]:
-    """Yield the provider objects that one of them holds, alone or in a list."""
+    """Yield the provider objects that one of them holds, alone or in a collection."""
     for value in list(getattr(component, "__dict__", {}).values()):
         if isinstance(value, PROVIDERS):
             yield value
-        elif isinstance(value, list | tuple):
-            yield from (each for each in value if isinstance(each, PROVIDERS))
+        elif isinstance(value, list | tuple | set | frozenset | dict):
+            held = value.values() if isinstance(value, dict) else value
+            yield from (each for each in list(held) if isinstance(each, PROVIDERS))
