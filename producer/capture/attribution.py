@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 from livekit.agents import AgentSession, llm
 from msgspec import Struct, field
 
-from voicecosts.producer.capture import contexts
+from voicecosts.producer.capture import contexts, requests
 from voicecosts.producer.capture.components import (
     PROVIDERS,
     components_of,
@@ -73,6 +73,7 @@ class Candidate(Struct, eq=False, weakref=True, kw_only=True):
     count_unmeasured: Callable[[], None]
     is_open: bool = False
     entered_at: float = 0.0  # seconds since 1970
+    opened_in: ref[AgentSession[Any]] | None = None  # the session whose speech or tool ran then
     running_since: float | None = None  # seconds since 1970; None before the start has ended
     components: dict[int, _Component] = field(default_factory=dict)
 
@@ -114,11 +115,15 @@ class _Component(Struct, eq=False):
 
 
 class _Heard(Struct):
-    """An event that is decided when all have heard it: by which sessions, and from which adapter."""
+    """An event that is decided when all have heard it: by which sessions, and from which adapter.
+
+    `is_repeated` if the adapter's request was served by another one, which reports it as well.
+    """
 
     metrics: Any
     sessions: list[Candidate] = []
     adapter: _Component | None = None
+    is_repeated: bool = False
 
 
 class _Unattached(Struct):
@@ -185,6 +190,8 @@ class Attribution:
         candidate.is_open, candidate.entered_at = True, time.time()
         self._candidates[id(session)] = candidate
         self._known.add(session)
+        running = contexts.activity()
+        candidate.opened_in = None if running is None else ref(running.session)
         if is_running:
             candidate.running_since = time.time()
         else:
@@ -265,6 +272,7 @@ class Attribution:
         if mark is None or mark.task is None or not mark.names(candidate):
             return
         if mark.task() is contexts.task():
+            mark.is_over = True
             owners = tuple(each for each in mark.owners if each() is not candidate)
             MARK.set(Mark(owners, mark.activity, mark.task, mark.before) if owners else mark.before)
 
@@ -326,7 +334,9 @@ class Attribution:
             return
         if component.is_adapter:
             # Passed on by an adapter: the object inside it, which we listen to as well, decides.
-            self._decide_later(metrics).adapter = component
+            heard = self._decide_later(metrics)
+            heard.adapter = component
+            heard.is_repeated = heard.is_repeated or requests.is_served_inside()
             return
         component.has_reported = True
         if component.is_connection:
@@ -352,7 +362,7 @@ class Attribution:
         try:
             if not self.is_new(metrics) or not users:
                 return
-            if adapter is not None and self._repeats(adapter):
+            if adapter is not None and (heard.is_repeated or self._repeats(adapter, metrics)):
                 self._remember(metrics)
             elif adapter is None and len(users) == 1:
                 self.attribute(next(iter(users.values())), metrics)
@@ -362,12 +372,13 @@ class Attribution:
             first = next(iter(list(users.values())), None)
             report_failure(error, None if first is None else first.count_unmeasured)
 
-    def _repeats(self, adapter: _Component) -> bool:
-        """Whether an adapter's own report repeats one of the objects inside it.
+    def _repeats(self, adapter: _Component, metrics: Any) -> bool:
+        """Whether a wrapper's report of a whole recording repeats that of an object inside it.
 
-        A user's own wrapper hands on the answer of what it wraps, with its usage; LiveKit's base
-        classes then report it twice.
+        LiveKit's base class reports it for both. Of streams `requests` tells which served which.
         """
+        if metrics.type != "stt_metrics" or metrics.streamed:
+            return False
         inner = (self._components.get(id(each)) for each, _ in emitters([adapter.emitter]))
         return any(each is not None and each.has_reported for each in inner)
 
@@ -397,13 +408,14 @@ class Attribution:
         mark, running = MARK.get(), contexts.activity()
         session, label = contexts.recognising(), None
         is_sure = session is not None
+        if session is None and running is not None and metrics.type in _REQUESTED:
+            session, label, is_sure = running.session, running.agent.label, True
         if session is None and mark is not None and mark.is_innermost(running):
             marked = mark.owner()
             if marked is not None and marked.is_open and _has_begun(marked):
                 session = marked.session
         if session is None and running is not None:
             session, label = running.session, running.agent.label
-            is_sure = metrics.type in _REQUESTED
         if session is None:
             return None, None
         emitter = None if component is None else component.emitter
@@ -411,7 +423,7 @@ class Attribution:
         if owner is None:
             is_its_own = is_sure or emitter is None or uses(session, emitter, running)
             return (self._unattached(session, mark, running), label) if is_its_own else (None, None)
-        if is_sure or id(owner) in users:
+        if id(owner) in users or (is_sure and not _is_opened_in(users, owner)):
             return owner, label
         if emitter is not None and uses(owner.session, emitter, running):
             self.join(owner, [emitter])  # it came to the component a moment ago
@@ -444,10 +456,10 @@ class Attribution:
         if mark is None or owner is None or owner.session is session:
             return None
         if mark.activity is None:
-            # The mark of a start: the task that set it may open other sessions before the start and
-            # after it. It speaks for what the session itself opens meanwhile (on_enter).
+            # The mark of a start: the task that set it may open other sessions before the start,
+            # and after it where the start ran in a task of its own.
             start, began = (getattr(each, "_started_at", None) for each in (owner.session, session))
-            end = owner.running_since or math.inf
+            end = math.inf if mark.is_over else owner.running_since or math.inf
             if start is None or began is None or not owner.entered_at <= start <= began <= end:
                 return None
         opener: AgentSession[Any] = owner.session
@@ -621,6 +633,16 @@ def _mark_start(candidate: Candidate) -> None:
             before,
         )
     )
+
+
+def _is_opened_in(users: dict[int, Candidate], owner: Candidate) -> bool:
+    """Whether the only user of a component was opened by a speech or tool of `owner`.
+
+    A tool that asks the own model of a session it opened works for that session.
+    """
+    only = list(users.values())
+    opened_in = only[0].opened_in if len(only) == 1 else None
+    return opened_in is not None and opened_in() is owner.session
 
 
 def _has_left() -> bool:

@@ -69,17 +69,19 @@ def task() -> asyncio.Task[Any] | None:
         return None
 
 
-class Mark(Struct, frozen=True, eq=False, weakref=True):
+class Mark(Struct, eq=False, weakref=True):
     """The attached sessions that the tasks started from this context may belong to.
 
     More than one where a task attached several before it started any. `activity` ran when the mark
     was set, `task` set it (`None` inside a speech), and `before` is the mark that it replaced.
+    `is_over` once that task has it no more: then only what the sessions' own tasks opened has it.
     """
 
     owners: tuple[ref[Any], ...]
     activity: ref[Any] | None = None
     task: ref[Any] | None = None
     before: Mark | None = None
+    is_over: bool = False
 
     def names(self, owner: Any) -> bool:
         """Whether `owner` is one of the sessions that this mark stands for."""

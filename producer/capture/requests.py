@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
-from livekit.agents import llm, tokenize, tts
+from livekit.agents import llm, stt, tokenize, tts
 
 from voicecosts.producer.capture import contexts
 from voicecosts.producer.capture.listener import listener
@@ -58,6 +58,12 @@ class Request:
 
 class WholeText(Request):
     """A voice that was given its text when it was asked: it reports all of it, however it ends."""
+
+    __slots__ = ()
+
+
+class Recognition(Request):
+    """A recogniser that is listening. Nothing is estimated of it."""
 
     __slots__ = ()
 
@@ -238,6 +244,17 @@ def reporting() -> Request | None:
     return _REQUEST.get()
 
 
+def is_served_inside() -> bool:
+    """Whether the request whose metrics are being emitted was served by another of its kind.
+
+    A voice reports from a task that is not the request's own.
+    """
+    request, speech, task = _REQUEST.get(), contexts.speech(), contexts.task()
+    voices = [] if speech is None else voices_of(speech)
+    request = next((voice for voice in voices if voice.is_reporting(task)), request)
+    return request is not None and request.is_adapter
+
+
 def voices_of(speech: Any) -> list[Voice]:
     """Return the voices that were asked to speak for a speech."""
     return _VOICES.get(speech, [])
@@ -252,6 +269,7 @@ _KINDS: Final[dict[Any, type[Request]]] = {
     llm.LLMStream: Prompt,
     tts.SynthesizeStream: Voice,
     tts.ChunkedStream: WholeText,
+    stt.RecognizeStream: Recognition,
 }
 
 _REQUEST: ContextVar[Request | None] = ContextVar("voicecosts_request", default=None)
@@ -279,7 +297,7 @@ def _watched(original: Callable[..., None], kind: type[Request]) -> Callable[...
 
 def _note(request: Request, outer: Request | None, stream: Any) -> None:
     try:
-        is_inner = outer is not None and isinstance(outer, Prompt) == isinstance(request, Prompt)
+        is_inner = outer is not None and _family(outer) is _family(request)
         if is_inner and isinstance(outer, WholeText):
             return  # the outer one reports the text of both
         if is_inner and outer is not None:
@@ -287,6 +305,10 @@ def _note(request: Request, outer: Request | None, stream: Any) -> None:
         request.note(stream)
     except Exception:  # noqa: BLE001 - nothing may reach the voice loop, whatever its type
         logger.debug("a request was not noted; if it is cut off, nothing is estimated for it")
+
+
+def _family(request: Request) -> type[Request]:
+    return type(request) if isinstance(request, Prompt | Recognition) else Voice
 
 
 def _reports_itself(stream: Any, base: Any) -> bool:

@@ -383,6 +383,12 @@ class Run:
         above = [live, *live.observed_ancestors()] if live.observed else live.observed_ancestors()
         if place == "tool" and id(leaf) in live.leaves:
             return self._of_session(live, leaf)
+        if place == "tool" and live.observed and users:
+            # Who asks has used it; a tool that asks a session it opened works for that one.
+            only = users[0] if len(users) == 1 else live
+            owner = only.tag if only.parent is live else live.tag
+            certain = any(each.is_open for each in users)
+            return Verdict(frozenset({owner} if certain else {owner, NOBODY}), certain=certain)
         inside = [each.tag for each in above if id(leaf) in each.leaves]
         if place == "tool" and inside:
             return Verdict(frozenset({*inside, NOBODY}))
