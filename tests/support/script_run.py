@@ -389,6 +389,9 @@ class Run:
             owner = only.tag if only.parent is live else live.tag
             certain = any(each.is_open for each in users)
             return Verdict(frozenset({owner} if certain else {owner, NOBODY}), certain=certain)
+        if place == "tool" and not live.observed and users:
+            # A session that nobody attached asks for the one that opened it, or for nobody known.
+            return Verdict(frozenset({NOBODY, *(each.tag for each in above)}), certain=False)
         inside = [each.tag for each in above if id(leaf) in each.leaves]
         if place == "tool" and inside:
             return Verdict(frozenset({*inside, NOBODY}))
