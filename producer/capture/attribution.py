@@ -10,11 +10,12 @@ is counted as unattributed, in amounts, and never guessed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
@@ -51,8 +52,18 @@ HELD_S: Final = 5.0
 _REQUESTED: Final = frozenset({"llm_metrics", "tts_metrics"})
 """What a request reports: LiveKit makes it in the activity that asked."""
 
+_REPEATED_WITHIN_S: Final = 5.0
+"""How long after an object inside a wrapper the wrapper reports the same usage."""
+
 _OWN: Final = frozenset({"realtime_model_metrics", "interruption_metrics"})
 """What comes from an object that LiveKit makes for one session."""
+
+_AMOUNTS: Final = {
+    "llm_metrics": ("prompt_tokens", "completion_tokens"),
+    "tts_metrics": ("characters_count", "output_tokens"),
+    "stt_metrics": ("audio_duration", "input_tokens"),
+}
+"""By which fields a wrapper's report is known to repeat another."""
 
 _HELD: Final = 256
 """Events of one such session that wait, at most."""
@@ -73,15 +84,19 @@ class Candidate(Struct, eq=False, weakref=True, kw_only=True):
     count_unmeasured: Callable[[], None]
     is_open: bool = False
     entered_at: float = 0.0  # seconds since 1970
-    opened_in: ref[AgentSession[Any]] | None = None  # the session whose speech or tool ran then
     running_since: float | None = None  # seconds since 1970; None before the start has ended
     components: dict[int, _Component] = field(default_factory=dict)
+
+
+def _last_reported() -> deque[tuple[Any, float]]:
+    return deque(maxlen=64)
 
 
 class _Component(Struct, eq=False):
     """A provider object, its one listener since `since`, and the sessions that use it.
 
-    `strangers` are sessions that use it and that nobody attached, with their jobs.
+    `strangers` are sessions that use it and that nobody attached, with their jobs. `reported` are
+    the amounts that it reported lately, where it may be inside an adapter.
     """
 
     emitter: Any
@@ -91,7 +106,7 @@ class _Component(Struct, eq=False):
     on_metrics: Listener | None = None
     users: dict[int, Candidate] = field(default_factory=dict)
     was_shared: bool = False
-    has_reported: bool = False
+    reported: deque[tuple[Any, float]] = field(default_factory=_last_reported)
     _seen: tuple[int, Any] = (0, None)
     strangers: WeakKeyDictionary[AgentSession[Any], Any] = field(default_factory=WeakKeyDictionary)
 
@@ -173,7 +188,8 @@ class Attribution:
         self._held: dict[int, list[_Held]] = {}
         self._known: WeakSet[AgentSession[Any]] = WeakSet()
         self._left: WeakKeyDictionary[AgentSession[Any], float] = WeakKeyDictionary()
-        self._last_users: WeakKeyDictionary[Any, ref[AgentSession[Any]]] = WeakKeyDictionary()
+        self._last_users: dict[int, tuple[ref[Any], ref[AgentSession[Any]]]] = {}
+        self._has_adapters = False
         self._given_away: WeakKeyDictionary[AgentSession[Any], set[int]] = WeakKeyDictionary()
         self._openers: WeakKeyDictionary[AgentSession[Any], _Opener] = WeakKeyDictionary()
         self._has_warned = False
@@ -190,8 +206,6 @@ class Attribution:
         candidate.is_open, candidate.entered_at = True, time.time()
         self._candidates[id(session)] = candidate
         self._known.add(session)
-        running = contexts.activity()
-        candidate.opened_in = None if running is None else ref(running.session)
         if is_running:
             candidate.running_since = time.time()
         else:
@@ -211,7 +225,7 @@ class Attribution:
                 component.users.pop(id(candidate), None)
                 if not component.users and self._components.get(key) is component:
                     del self._components[key]
-                    self._last_users[component.emitter] = ref(candidate.session)
+                    self._remember_user(component.emitter, candidate.session)
                     component.emitter.off(METRICS, component.on_metrics)
             candidate.components = {}
 
@@ -249,8 +263,8 @@ class Attribution:
                         since=time.time(),
                     )
                     self._components[id(emitter)] = component
-                    last = self._last_users.get(emitter)
-                    component.was_shared = last is not None and last() is not candidate.session
+                    self._has_adapters = self._has_adapters or is_adapter
+                    component.was_shared = self._had_another_user(emitter, candidate.session)
                 component.users[id(candidate)] = candidate
                 component.was_shared = component.was_shared or len(component.users) > 1
                 candidate.components[id(emitter)] = component
@@ -259,6 +273,18 @@ class Attribution:
                         partial(self._heard_from, component), candidate.count_unmeasured
                     )
                     emitter.on(METRICS, component.on_metrics)
+
+    def asked(self, provider: Any) -> None:
+        """A request is made: who makes it uses the provider, its own or another's, from here on."""
+        mark, running = MARK.get(), contexts.activity()
+        session = contexts.recognising() or (None if running is None else running.session)
+        if session is None or not self._candidates:
+            return
+        candidate = self._candidates.get(id(session))
+        if candidate is None:
+            candidate = self._unattached(session, mark, running).owner
+        if candidate is not None and id(provider) not in candidate.components:
+            self.join(candidate, [provider])
 
     def is_new(self, metrics: Any) -> bool:
         """Whether an event is usage, as far as its type tells, that was not attributed before."""
@@ -336,9 +362,11 @@ class Attribution:
             # Passed on by an adapter: the object inside it, which we listen to as well, decides.
             heard = self._decide_later(metrics)
             heard.adapter = component
-            heard.is_repeated = heard.is_repeated or requests.is_served_inside()
+            if metrics.type != "llm_metrics":  # a model may ask a side question of another one
+                heard.is_repeated = heard.is_repeated or requests.is_served_inside()
             return
-        component.has_reported = True
+        if self._has_adapters and (amounts := _amounts(metrics)) is not None:
+            component.reported.append((amounts, time.monotonic()))
         if component.is_connection:
             # The session's that came last, if it was opened by another one.
             self.attribute(list(component.users.values())[-1], metrics)
@@ -373,14 +401,23 @@ class Attribution:
             report_failure(error, None if first is None else first.count_unmeasured)
 
     def _repeats(self, adapter: _Component, metrics: Any) -> bool:
-        """Whether a wrapper's report of a whole recording repeats that of an object inside it.
+        """Whether a wrapper's own report repeats that of an object inside it.
 
-        LiveKit's base class reports it for both. Of streams `requests` tells which served which.
+        A wrapper hands on what the object inside it answers, with its usage, and LiveKit's base
+        classes report it for both. So the same amounts of the same kind, reported inside just
+        before, are the same usage. A model's answer without amounts tells nothing of its own.
         """
-        if metrics.type != "stt_metrics" or metrics.streamed:
-            return False
-        inner = (self._components.get(id(each)) for each, _ in emitters([adapter.emitter]))
-        return any(each is not None and each.has_reported for each in inner)
+        amounts = _amounts(metrics)
+        if amounts is None:
+            return True
+        since = time.monotonic() - _REPEATED_WITHIN_S
+        for inner, _ in emitters([adapter.emitter]):
+            component = self._components.get(id(inner))
+            for known in () if component is None else list(component.reported):
+                if known[0] == amounts and known[1] > since:
+                    component.reported.remove(known)  # type: ignore[union-attr]  # not None here
+                    return True
+        return False
 
     def _decide(
         self, metrics: Any, users: dict[int, Candidate], component: _Component | None
@@ -423,7 +460,7 @@ class Attribution:
         if owner is None:
             is_its_own = is_sure or emitter is None or uses(session, emitter, running)
             return (self._unattached(session, mark, running), label) if is_its_own else (None, None)
-        if id(owner) in users or (is_sure and not _is_opened_in(users, owner)):
+        if is_sure or id(owner) in users:
             return owner, label
         if emitter is not None and uses(owner.session, emitter, running):
             self.join(owner, [emitter])  # it came to the component a moment ago
@@ -589,6 +626,19 @@ class Attribution:
                 metrics.type,
             )
 
+    def _remember_user(self, emitter: Any, session: AgentSession[Any]) -> None:
+        """Remember who used a provider last; by its identity, because it may not be hashable."""
+        if len(self._last_users) >= REMEMBERED:
+            gone = [key for key, (used, _) in self._last_users.items() if used() is None]
+            for key in gone or list(self._last_users)[: REMEMBERED // 2]:
+                del self._last_users[key]
+        with contextlib.suppress(TypeError):  # it cannot be referred to weakly
+            self._last_users[id(emitter)] = ref(emitter), ref(session)
+
+    def _had_another_user(self, emitter: Any, session: AgentSession[Any]) -> bool:
+        found = self._last_users.get(id(emitter))
+        return found is not None and found[0]() is emitter and found[1]() is not session
+
     def _remember(self, metrics: Any) -> None:
         self._attributed[id(metrics)] = metrics
         if len(self._attributed) > REMEMBERED:
@@ -635,14 +685,12 @@ def _mark_start(candidate: Candidate) -> None:
     )
 
 
-def _is_opened_in(users: dict[int, Candidate], owner: Candidate) -> bool:
-    """Whether the only user of a component was opened by a speech or tool of `owner`.
-
-    A tool that asks the own model of a session it opened works for that session.
-    """
-    only = list(users.values())
-    opened_in = only[0].opened_in if len(only) == 1 else None
-    return opened_in is not None and opened_in() is owner.session
+def _amounts(metrics: Any) -> Any:
+    """Return what a model, voice or recogniser reported, to be compared; `None` for nothing."""
+    values = vars(metrics)
+    names = _AMOUNTS.get(metrics.type, ())
+    amounts = tuple(values.get(name) or 0 for name in names)
+    return (metrics.type, *amounts) if any(amounts) else None
 
 
 def _has_left() -> bool:
@@ -665,3 +713,5 @@ def _will_start(candidate: Candidate | None) -> bool:
 
 ATTRIBUTION: Final = Attribution()
 """The attribution of this process: provider objects are shared by all of its sessions."""
+
+requests.on_request(ATTRIBUTION.asked)

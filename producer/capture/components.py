@@ -92,6 +92,11 @@ def sessions_of(listeners: Iterable[Any]) -> Iterator[AgentSession[Any]]:
             yield session
 
 
+def holds_others(component: Any) -> bool:
+    """Whether a provider object holds others, and may have them serve its requests."""
+    return next(_inner(component), None) is not None
+
+
 def _inner(component: Any) -> Iterator[Any]:
     """Yield the provider objects that one of them holds, alone or in a collection."""
     for value in list(getattr(component, "__dict__", {}).values()):

@@ -19,11 +19,12 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 from livekit.agents import llm, stt, tokenize, tts
 
 from voicecosts.producer.capture import contexts
+from voicecosts.producer.capture.components import holds_others
 from voicecosts.producer.capture.listener import listener
 from voicecosts.producer.counts import UNKNOWN
 
@@ -37,7 +38,7 @@ _HELD_BACK: Final = 20
 """Characters that LiveKit's tokenizers may hold back beside the last sentence: the length below
 which they join a sentence to the next one."""
 
-_MANY: Final = 1_000
+_MANY: Final = 200
 """Items of a context beyond which a prompt is not noted: each costs a tenth of a microsecond."""
 
 _FRAMES: Final = 8
@@ -98,10 +99,10 @@ class Prompt(Request):
 
     def note(self, stream: Any) -> None:
         """Note what the prompt is made of, and count the answer as it comes."""
-        if not _reports_itself(stream, llm.LLMStream):
+        if not _reports_itself(stream, llm.LLMStream) or holds_others(stream._llm):
             return
         self.label = stream._llm.label
-        self._count_answer(stream._event_ch)
+        stream._task.add_done_callback(self._count_answer(stream._event_ch))
         if len(stream._chat_ctx.items) > _MANY:
             return
         self._tools = tuple(stream._tools)
@@ -131,20 +132,26 @@ class Prompt(Request):
             for item, content in zip(other._items, other._contents, strict=True)
         )
 
-    def _count_answer(self, channel: Any) -> None:
+    def _count_answer(self, channel: Any) -> Callable[[Any], None]:
+        """Count what comes through a channel; return what ends it when a task is done."""
         if "send_nowait" in vars(channel):
-            return  # somebody else's wrapper
-        send, held = type(channel).send_nowait, ref(channel)  # no circle of references
+            return lambda _task: None  # somebody else's wrapper
+        send, count = channel.send_nowait, listener(self._count_words)
 
-        def counting(chunk: Any) -> None:
-            send(held(), chunk)
-            content = getattr(getattr(chunk, "delta", None), "content", None)
-            if type(content) is str and content:
-                joins = self._is_in_word and not content[0].isspace()
-                self.words += len(content.split()) - joins
-                self._is_in_word = not content[-1].isspace()
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            sent = send(*args, **kwargs)
+            count(*args, *kwargs.values())
+            return sent
 
         channel.send_nowait = counting
+        return lambda _task: _unwrap(channel, "send_nowait", counting)
+
+    def _count_words(self, chunk: Any) -> None:
+        content = getattr(getattr(chunk, "delta", None), "content", None)
+        if type(content) is str and content:
+            joins = self._is_in_word and not content[0].isspace()
+            self.words += len(content.split()) - joins
+            self._is_in_word = not content[-1].isspace()
 
 
 class Voice(Request):
@@ -156,6 +163,7 @@ class Voice(Request):
 
     __slots__ = (
         "_channel",
+        "_may_be_served",
         "_reporter",
         "_sends",
         "_speech",
@@ -172,6 +180,7 @@ class Voice(Request):
         self.model = UNKNOWN
         self.reported = 0
         self._sends = 0
+        self._may_be_served = False
         self._taken: int | None = None
         self._speech: Any = None
         self._stream: Any = None
@@ -184,6 +193,7 @@ class Voice(Request):
         if speech is None or speech.done() or not _reports_itself(stream, tts.SynthesizeStream):
             return
         self._speech, self._stream, self._channel = speech, stream, stream._input_ch
+        self._may_be_served = holds_others(stream._tts)
         self._count_sends(stream)
         stream._task.add_done_callback(listener(self._ended))
         _VOICES.setdefault(speech, []).append(self)
@@ -197,16 +207,21 @@ class Voice(Request):
         """Return the characters that no metrics will name, `None` while they still may."""
         if self._taken is None or (self._reporter is not None and not self._reporter.done()):
             return None
-        return 0 if self.is_adapter else max(0, self._taken - self.reported)
+        is_served = self.is_adapter or self._may_be_served
+        return 0 if is_served else max(0, self._taken - self.reported)
 
     def _count_sends(self, stream: Any) -> None:
-        mark, held = type(stream)._mark_started, ref(stream)  # no circle of references
+        if "_mark_started" in vars(stream):
+            return  # somebody else's wrapper
+        mark = stream._mark_started
 
-        def marking() -> None:
-            mark(held())
+        def marking(*args: Any, **kwargs: Any) -> Any:
+            marked = mark(*args, **kwargs)
             self._sends += 1
+            return marked
 
         stream._mark_started = marking
+        stream._task.add_done_callback(lambda _task: _unwrap(stream, "_mark_started", marking))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         stream, channel = self._stream, self._channel
@@ -235,8 +250,14 @@ def watch() -> None:
     """Wrap the base classes of LiveKit's requests; a second call does nothing."""
     for base, kind in _KINDS.items():
         if not getattr(base.__init__, "_is_watched", False):
-            base.__init__ = _watched(base.__init__, kind)
+            base.__init__ = _watched(base.__init__, kind, _PROVIDER[base])
     _tokenizers()
+
+
+def on_request(asked: Callable[[Any], None]) -> None:
+    """Have `asked` called with the model, voice or recogniser of each request that is made."""
+    global _asked  # noqa: PLW0603 - one attribution in a process
+    _asked = asked
 
 
 def reporting() -> Request | None:
@@ -272,6 +293,16 @@ _KINDS: Final[dict[Any, type[Request]]] = {
     stt.RecognizeStream: Recognition,
 }
 
+_PROVIDER: Final = {
+    llm.LLMStream: "_llm",
+    tts.SynthesizeStream: "_tts",
+    tts.ChunkedStream: "_tts",
+    stt.RecognizeStream: "_stt",
+}
+"""Where a request keeps the object that it was made by."""
+
+_asked: Callable[[Any], None] | None = None
+
 _REQUEST: ContextVar[Request | None] = ContextVar("voicecosts_request", default=None)
 """The request in whose tasks code runs."""
 
@@ -280,7 +311,9 @@ _VOICES: Final[WeakKeyDictionary[Any, list[Voice]]] = WeakKeyDictionary()
 because OpenRTC hands a session over when its first speech may be under way."""
 
 
-def _watched(original: Callable[..., None], kind: type[Request]) -> Callable[..., None]:
+def _watched(
+    original: Callable[..., None], kind: type[Request], provider: str
+) -> Callable[..., None]:
     @functools.wraps(original)
     def init(stream: Any, *args: Any, **kwargs: Any) -> None:
         outer, request = _REQUEST.get(), kind()
@@ -289,14 +322,16 @@ def _watched(original: Callable[..., None], kind: type[Request]) -> Callable[...
             original(stream, *args, **kwargs)
         finally:
             _REQUEST.reset(token)
-        _note(request, outer, stream)
+        _note(request, outer, stream, provider)
 
     init._is_watched = True  # type: ignore[attr-defined]  # read by `watch`
     return init
 
 
-def _note(request: Request, outer: Request | None, stream: Any) -> None:
+def _note(request: Request, outer: Request | None, stream: Any, provider: str) -> None:
     try:
+        if _asked is not None:
+            _asked(getattr(stream, provider, None))
         is_inner = outer is not None and _family(outer) is _family(request)
         if is_inner and isinstance(outer, WholeText):
             return  # the outer one reports the text of both
@@ -305,6 +340,12 @@ def _note(request: Request, outer: Request | None, stream: Any) -> None:
         request.note(stream)
     except Exception:  # noqa: BLE001 - nothing may reach the voice loop, whatever its type
         logger.debug("a request was not noted; if it is cut off, nothing is estimated for it")
+
+
+def _unwrap(wrapped: Any, name: str, wrapper: Any) -> None:
+    """Take a wrapper away, unless somebody has put another one over it."""
+    if vars(wrapped).get(name) is wrapper:
+        delattr(wrapped, name)
 
 
 def _family(request: Request) -> type[Request]:

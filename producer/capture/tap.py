@@ -10,6 +10,7 @@ exception in a listener can end the agent's turn.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any, Final
 
 from livekit import rtc
@@ -102,7 +103,7 @@ class Tap:
         if agent is not None:
             self.agent_label = agent.label
         used = components_of(self.session)
-        if used != self._used:
+        if any(now is not before for now, before in zip_longest(used, self._used)):
             self._used = used
             ATTRIBUTION.join(self._candidate, used)
 

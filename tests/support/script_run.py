@@ -145,6 +145,9 @@ class Run:
     acts: dict[int, Callable[[], Awaitable[Any]]] = field(default_factory=dict)
     verdicts: dict[tuple[int, int], Verdict] = field(default_factory=dict)
     books: dict[int, Any] = field(default_factory=dict)
+    borrowed: set[int] = field(
+        default_factory=set
+    )  # models that a speech asked without having them
     failures: list[BaseException] = field(default_factory=list)
     is_void: bool = False
     _tags: int = 0
@@ -356,17 +359,25 @@ class Run:
             for above in each.observed_ancestors()
         }
 
-    def _of_context(self, live: Live, users: list[Live], place: str) -> set[int]:
-        """Return whose a call may be that does not come from a user's own speech."""
+    def _of_context(self, live: Live, users: list[Live]) -> set[int]:
+        """Return whose a call may be that no speech makes."""
         of_job = [each.tag for each in users if each.job is live.job]
         possible = set(of_job if len(of_job) == 1 and live.job is not None else [])
-        if place == "tool":
-            # LiveKit says who asked, and it is none of the users; of one that nobody attached the
-            # rule says nothing.
-            possible.update([users[0].tag] if not live.observed and len(users) == 1 else [])
-        elif live in users:
+        if live in users:
             possible.add(live.tag)
         return {NOBODY, *possible}
+
+    def _of_asker(self, leaf: Any, live: Live) -> Verdict:
+        """Return whose a request of a speech or tool is: who asks has used it."""
+        if id(leaf) in live.leaves:
+            return self._of_session(live, leaf)
+        self.borrowed.add(id(leaf))
+        above = {each.tag for each in live.observed_ancestors()}
+        if live.observed and live.attachment is not None:
+            return Verdict(frozenset({live.tag}))
+        # It is not attached yet, or never will be: it asks for the one that opened it, or nobody.
+        own = {live.tag} if live.observed else set()
+        return Verdict(frozenset({NOBODY, *own, *above}), certain=False)
 
     def of_call(self, leaf: Any, live: Live, place: str) -> Verdict:
         """Return whose a direct call of a model is."""
@@ -380,27 +391,16 @@ class Run:
             and not each.is_over
             and id(leaf) in each.leaves
         ]
-        above = [live, *live.observed_ancestors()] if live.observed else live.observed_ancestors()
-        if place == "tool" and id(leaf) in live.leaves:
-            return self._of_session(live, leaf)
-        if place == "tool" and live.observed and users:
-            # Who asks has used it; a tool that asks a session it opened works for that one.
-            only = users[0] if len(users) == 1 else live
-            owner = only.tag if only.parent is live else live.tag
-            certain = any(each.is_open for each in users)
-            return Verdict(frozenset({owner} if certain else {owner, NOBODY}), certain=certain)
-        if place == "tool" and not live.observed and users:
-            # A session that nobody attached asks for the one that opened it, or for nobody known.
-            return Verdict(frozenset({NOBODY, *(each.tag for each in above)}), certain=False)
-        inside = [each.tag for each in above if id(leaf) in each.leaves]
-        if place == "tool" and inside:
-            return Verdict(frozenset({*inside, NOBODY}))
+        if place == "tool":
+            return self._of_asker(leaf, live)
+        if id(leaf) in self.borrowed:
+            return Verdict(frozenset({NOBODY, live.tag, *(u.tag for u in users)}), certain=False)
         # What a session that nobody attached uses may be heard for the one that it was opened in.
         opened_in = self._opened_in(leaf)
         if opened_in:
             return Verdict(frozenset({NOBODY, *opened_in, *(u.tag for u in users)}), certain=False)
         possible = {NOBODY}
-        if place != "tool" and len(users) == 1:
+        if len(users) == 1:
             possible = {users[0].tag}
             if not users[0].is_open and users[0] is not live:
                 return Verdict(frozenset({*possible, NOBODY}), certain=False)
@@ -408,7 +408,7 @@ class Run:
             if others or (place != "outside" and users[0].job is not live.job):
                 possible.add(NOBODY)
         elif place != "outside":
-            possible = self._of_context(live, users, place)
+            possible = self._of_context(live, users)
         return Verdict(frozenset(possible), certain=any(each.is_open for each in users))
 
     # ---- steps --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from livekit.agents import llm, stt
+from livekit.agents import Agent, llm, stt
 
 from tests.support.conservation import assert_within
 from tests.support.jobs import job
@@ -71,9 +71,10 @@ async def test_a_tool_that_asks_the_model_of_another_session(situation: Situatio
     situation.assert_booked({one: 1, two: 2})
 
 
-async def test_a_tool_that_asks_a_model_of_no_session(situation: Situation) -> None:
-    """A model that no session uses is not heard: what it uses is in no session's costs."""
+async def test_a_tool_that_asks_a_model_of_its_own(situation: Situation) -> None:
+    """A model that a call's tool asks is used by the call, whether or not it is the session's."""
     model = ScriptedLLM()
+    situation.keep(model)
 
     async def work() -> None:
         await ask(model, 1)
@@ -81,6 +82,58 @@ async def test_a_tool_that_asks_a_model_of_no_session(situation: Situation) -> N
     session = await situation.observed(1, None, "work", agent=Host(work))
     situation.assert_booked({session: 1})
     assert model.billed[1]["requests"] == 1
+
+
+class Own(Agent):
+    """Works with models that are neither the session's nor its own by name."""
+
+    def __init__(self, providers: Providers) -> None:
+        super().__init__(instructions="own")
+        self._parts = providers
+
+    async def llm_node(self, chat_ctx: Any, tools: Any, model_settings: Any) -> Any:
+        """Ask a model of its own."""
+        async with self._parts.llm.chat(chat_ctx=chat_ctx, tools=tools) as stream:
+            async for chunk in stream:
+                yield chunk
+
+    async def tts_node(self, text: Any, model_settings: Any) -> Any:
+        """Speak with a voice of its own."""
+        async with self._parts.tts.stream() as stream:
+            async for piece in text:
+                stream.push_text(piece)
+            stream.end_input()
+            async for audio in stream:
+                yield audio.frame
+
+    async def stt_node(self, audio: Any, model_settings: Any) -> Any:
+        """Listen with a recogniser of its own."""
+
+        async def feed(stream: Any) -> None:
+            async for frame in audio:
+                stream.push_frame(frame)
+            stream.end_input()
+
+        async with self._parts.stt.stream() as stream:
+            feeding = asyncio.create_task(feed(stream))
+            async for event in stream:
+                yield event
+            await feeding
+
+
+@in_jobs
+async def test_an_agent_whose_nodes_have_models_of_their_own(
+    situation: Situation,
+    in_job: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """LiveKit lets an agent work with any model in its nodes; the call that uses it pays."""
+    own = Providers(tts=ScriptedTTS())
+    situation.keep(*own.keepers())
+    session = await situation.observed(1, None, "hello", "again", agent=Own(own), in_job=in_job)
+    situation.assert_booked({session: 1})
+    assert own.llm.billed[1]["requests"] == 2
+    assert own.tts.billed[1]["characters"] > 0
+    assert own.stt.billed[1]["samples"] > 0
 
 
 async def test_a_task_that_a_tool_left_behind(situation: Situation) -> None:
