@@ -91,14 +91,20 @@ class CostObserver:
         """Meter `session`, before `session.start()` so that nothing is missed.
 
         `agent_id` is the registered agent the call was routed to, `job` the `JobContext` (inside a
-        job it may be left out). Attaching a session again changes nothing and is warned of; after
-        its end it opens a session of its own, as a new start does. Returns the attachment, whose
+        job it may be left out). Attaching a session again changes nothing, and a warning names what
+        is ignored; after its end it opens a session of its own, as a new start does. Returns the attachment, whose
         `session_id` is the ledger's, or `None` if metering failed: the call goes on.
         """
+        wrong = _wrong_arguments(session, job, labels)
+        if wrong:
+            logger.error(
+                "a session of agent %r is not metered: %s; the call goes on", agent_id, wrong
+            )
+            return None
         try:
             attachment = self._attach(
                 session,
-                agent_id=agent_id,
+                agent_id=_agent_name(agent_id),
                 tenant=_tenant(tenant, agent_id),
                 job=job if job is not None else current_job(),
                 labels={**self._labels, **(labels or {})},
@@ -189,7 +195,9 @@ class CostObserver:
         )
         existing = PROCESS.attachments.get(id(session))
         if existing is not None and not existing.finalised:
-            _warn_of_second(existing.identity, identity)
+            _warn_of_second(
+                existing.identity, identity, is_elsewhere=not existing.goes_to(publisher)
+            )
             return existing
         if existing is not None:
             existing.replace()
@@ -258,25 +266,57 @@ class CostObserver:
         return flush_costs
 
 
-def _tenant(value: object, agent_id: str) -> str | None:
-    """Return the tenant that a caller gave; what is not text names nobody."""
-    if value is None or isinstance(value, str):
+def _wrong_arguments(session: object, job: object, labels: object) -> str:
+    """Return what is wrong with arguments that no session can be metered with, "" if nothing is."""
+    if not isinstance(session, AgentSession):
+        return f"attach() needs an AgentSession, and got {_kind(session)}"
+    if job is not None and not hasattr(job, "add_shutdown_callback"):
+        return f"job must be a JobContext, and is {_kind(job)}"
+    if labels is not None and not isinstance(labels, Mapping):
+        return f"labels must be a mapping of text, and they are {_kind(labels)}"
+    return ""
+
+
+def _agent_name(value: object) -> Any:
+    """Return the agent that a caller named, and say so where it is no name."""
+    if not isinstance(value, str) or not value.strip():
+        logger.warning(
+            "agent_id is %s, not a name: its costs are shown under %r; pass the agent's name",
+            repr(value) if isinstance(value, str) else _kind(value),
+            name(value, UNKNOWN),
+        )
+    return value
+
+
+def _tenant(value: object, agent_id: object) -> str | None:
+    """Return the tenant that a caller gave; what is neither text nor a number names nobody."""
+    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
         return tenant_name(value)
     logger.warning(
-        "the tenant of a session of agent %r is ignored: it is a %s, not text",
+        "the tenant of a session of agent %r is ignored: it is %s; pass a text",
         agent_id,
-        type(value).__name__,
+        _kind(value),
     )
     return None
 
 
-def _warn_of_second(known: SessionIdentity, ignored: SessionIdentity) -> None:
+def _kind(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"a value of type {type(value).__name__}"
+
+
+def _warn_of_second(
+    known: SessionIdentity, ignored: SessionIdentity, *, is_elsewhere: bool
+) -> None:
     """Say what a second attachment of a session asked for and does not get."""
     different = [
-        f"{what} {getattr(ignored, what)!r}"
+        f"{what} {value!r}" if value else f"no {what}"
         for what in ("project", "agent_id", "tenant", "labels")
-        if getattr(ignored, what) != getattr(known, what)
+        if (value := getattr(ignored, what)) != getattr(known, what)
     ]
+    if is_elsewhere and known.project == ignored.project:
+        different.append("the servers and outbox of another observer")
     if different:
         logger.warning(
             "session %s is metered already, for agent %r and tenant %r of project %r; ignored: %s",

@@ -18,7 +18,7 @@ from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.publishing.prometheus import register
-from voicecosts.producer.publishing.publisher import Publisher
+from voicecosts.producer.publishing.publisher import Publisher, close_all
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +114,9 @@ class Process:
         ATTRIBUTION.settle()
         for attachment in list(self.attachments.values()):
             attachment.finalise(status="cancelled", reason="process exit")
-        for publisher in list(self._publishers.values()):
-            publisher.close(publisher.config.flush_timeout_s)
+        publishers = list(self._publishers.values())
+        if publishers:
+            close_all(publishers, max(each.config.flush_timeout_s for each in publishers))
         self._publishers.clear()
 
 

@@ -86,7 +86,7 @@ class Attachment:
         self._has_failed = False
         self._unmeasured = 0
         self._coalesced = 0
-        self._ended: tuple[str, str] | None = None
+        self._ended: tuple[str, str, int] | None = None
         self._said_unmeasured: set[str] = set()
         self._outlet = outlet
         self._on_detached = on_detached
@@ -117,6 +117,10 @@ class Attachment:
         """Whether the session was started, and its close is still to come."""
         return (self._has_run or is_started(self.session)) and not self.closed.is_set()
 
+    def goes_to(self, outlet: Outlet) -> bool:
+        """Whether the events of this session go to an outlet."""
+        return self._outlet is outlet
+
     def open(self) -> None:
         """Publish the start and begin to listen."""
         self._has_run = is_started(self.session)
@@ -139,16 +143,16 @@ class Attachment:
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
             self._book_unreported(speech_id)
-        self._end(status, reason)
+        self._end(status, reason, now_us())
         if not self._has_run and not is_started(self.session):
             self.detach()
 
-    def _end(self, status: str, reason: str) -> None:
-        self._ended = status, reason
+    def _end(self, status: str, reason: str, ended_at: int) -> None:
+        self._ended = status, reason, ended_at
         self._coalesced += self._outlet.coalesced_of(self.session_id)
         self._outlet.put(
             self.meters.ended(
-                ended_at=now_us(),
+                ended_at=ended_at,
                 status=status,
                 reason=reason,
                 coalesced=self._coalesced,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -198,7 +199,62 @@ async def test_an_attachment_after_the_start_is_warned_of(
     await session.aclose()
 
 
-@pytest.mark.parametrize("tenant", [42, b"acme", object(), ["acme"]])
+async def test_a_second_observer_says_that_its_servers_are_ignored(
+    bus: Broker, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The readings of a session go to one place."""
+    session = text_session()
+    CostObserver(project="prod", servers=bus.url).attach(session, agent_id="dental")
+    CostObserver(project="prod", outbox_dir=tmp_path).attach(session, agent_id="dental")
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.endswith("ignored: the servers and outbox of another observer")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"session": None}, "attach() needs an AgentSession, and got a value of type NoneType"),
+        (
+            {"session": AgentSession},
+            "attach() needs an AgentSession, and got the class AgentSession",
+        ),
+        ({"job": 5}, "job must be a JobContext, and is a value of type int"),
+        ({"labels": ["a"]}, "labels must be a mapping of text, and they are a value of type list"),
+    ],
+)
+async def test_arguments_that_cannot_be_used_are_one_line(
+    bus: Broker, caplog: pytest.LogCaptureFixture, arguments: dict[str, Any], said: str
+) -> None:
+    """A mistake in the worker's code is told in a sentence, without a traceback of ours."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    session = arguments.pop("session", text_session())
+    assert observer.attach(session, agent_id="dental", **arguments) is None
+    (record,) = caplog.records
+    assert said in record.getMessage()
+    assert record.exc_info is None
+
+
+@pytest.mark.parametrize("agent_id", [None, "", "  ", 42, Agent])
+async def test_an_agent_without_a_name_is_said(
+    bus: Broker, caplog: pytest.LogCaptureFixture, agent_id: Any
+) -> None:
+    """The call is metered, and the log says under which name its costs are shown."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    attachment = observer.attach(text_session(), agent_id=agent_id)
+    assert attachment is not None
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert f"shown under {attachment.identity.agent_id!r}; pass the agent's name" in warning
+
+
+async def test_a_number_as_tenant_is_its_text(bus: Broker) -> None:
+    """A dispatch may name a tenant by a number; a pool and a plain worker take it alike."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    attachment = observer.attach(text_session(), agent_id="dental", tenant=42)  # type: ignore[arg-type]  # as JSON may hold it
+    assert attachment is not None
+    assert attachment.identity.tenant == "42"
+
+
+@pytest.mark.parametrize("tenant", [True, b"acme", object(), ["acme"]])
 async def test_a_tenant_that_is_not_text_names_nobody(
     bus: Broker, caplog: pytest.LogCaptureFixture, tenant: Any
 ) -> None:
@@ -208,7 +264,7 @@ async def test_a_tenant_that_is_not_text_names_nobody(
     assert attachment is not None
     assert attachment.identity.tenant is None
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert f"a {type(tenant).__name__}, not text" in warning
+    assert f"it is a value of type {type(tenant).__name__}; pass a text" in warning
 
 
 async def test_observers_of_two_projects_report_for_themselves(bus: Broker) -> None:

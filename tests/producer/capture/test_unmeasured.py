@@ -62,9 +62,10 @@ async def test_what_comes_after_the_end_takes_back_that_there_was_none() -> None
     first, second = shared.recorder.ends()
     assert (first.unmeasured, second.unmeasured) == (0, 1)
     assert second.number > first.number
-    assert (second.status, second.reason, second.meters) == (
+    assert (second.status, second.reason, second.ended_at, second.meters) == (
         first.status,
         first.reason,
+        first.ended_at,
         first.meters,
     )
     assert shared.recorder.unmeasured == 2
