@@ -95,8 +95,10 @@ class Audit(Struct, frozen=True, kw_only=True):
     """The answer: a total of every state, in the order of `State`, and the sessions asked for.
 
     `listed` counts the sessions that `sessions` would hold without a `top`. `lost` counts the events
-    that became known since the start of the period and are in no session: usage that could not be
-    attributed or measured, and dead letters. `completeness` is that of a query.
+    that the ledger was told of since the start of the period, by its own clock, and that are in no
+    session: usage that could not be attributed or measured, and dead letters. An event that could
+    not be attributed, and of which only some amounts could be read, counts as both. Where a session
+    that could not be measured spans that start, `lost` may be too high, and is never too low. `completeness` is that of a query.
     """
 
     states: tuple[StateTotal, ...]

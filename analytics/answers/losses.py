@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FIRST_SCHEMA: Final = 3
 """Ledgers before it do not say what could not be measured, nor what the unattributed events used."""
 
+_FIRST_TOLD_SCHEMA: Final = 4
+"""Ledgers before it do not say when they were told."""
+
 _NAMED: Final = 3
 """How many models a sentence names."""
 
@@ -53,37 +56,71 @@ GROUP BY modality, provider, model
 ORDER BY modality, provider, model
 """
 
-# What was known before a period began says nothing of it. A producer's unmeasured events are counted
+# What was known before a period began says nothing of it; what counts is when the ledger was told, as
+# with dead letters, because a worker's clock may be wrong. A producer's unmeasured events are counted
 # without those that a session's end says: that session is short.
+#
+# Of the events known before the period, some may be of sessions whose end came later. They are said
+# there, so they must not hide others: `moved` is how many that may be. Of one session it is no more
+# than its end says, and no more than its producer's count grew between its start and the period
+# (both by the producer's clock). Where that leaves several answers, the largest loss is given.
 _LOST_SINCE: Final = """
-WITH producers AS (
+WITH reports AS (
+    SELECT
+        producer_id, reported_at, coalesce(received_at, reported_at) AS received_at, unattributed,
+        coalesce(unmeasured, 0) AS unmeasured
+    FROM producer_reports
+),
+producers AS (
     SELECT
         producer_id,
         max(unattributed) AS unattributed,
-        max(unattributed) FILTER (reported_at < $1) AS unattributed_before,
+        coalesce(max(unattributed) FILTER (received_at < $1), 0) AS unattributed_before,
         max(unmeasured) AS unmeasured,
-        max(unmeasured) FILTER (reported_at < $1) AS unmeasured_before
-    FROM producer_reports
+        coalesce(max(unmeasured) FILTER (received_at < $1), 0) AS unmeasured_before
+    FROM reports
     GROUP BY producer_id
 ),
+ends AS (
+    SELECT
+        session_id,
+        coalesce(max(e.producer_id), any_value(s.producer_id)) AS producer_id,
+        any_value(s.started_at) AS started_at,
+        max(unmeasured) AS unmeasured,
+        coalesce(max(unmeasured) FILTER (coalesce(e.received_at, e.ended_at) < $1), 0) AS before
+    FROM session_ends AS e
+    LEFT JOIN session_starts AS s USING (session_id)
+    WHERE unmeasured > 0
+    GROUP BY session_id
+),
+at_start AS (
+    SELECT session_id, max(reports.unmeasured) AS unmeasured
+    FROM ends
+    INNER JOIN reports
+        ON reports.producer_id = ends.producer_id AND reports.reported_at < ends.started_at
+    GROUP BY session_id
+),
 said AS (
-    SELECT producer_id, sum(e.unmeasured) AS unmeasured, sum(e.before) AS before
-    FROM (
-        SELECT
-            session_id, max(unmeasured) AS unmeasured,
-            max(unmeasured) FILTER (ended_at < $1) AS before
-        FROM session_ends
-        WHERE unmeasured > 0
-        GROUP BY session_id
-    ) AS e
-    INNER JOIN session_starts USING (session_id)
+    SELECT
+        producer_id,
+        sum(ends.unmeasured) AS unmeasured,
+        sum(before) AS before,
+        sum(least(
+            ends.unmeasured - before,
+            greatest(unmeasured_before - coalesce(at_start.unmeasured, 0) - before, 0)
+        )) AS moved
+    FROM ends
+    INNER JOIN producers USING (producer_id)
+    LEFT JOIN at_start USING (session_id)
     GROUP BY producer_id
 ),
 lost AS (
     SELECT
-        unattributed - coalesce(unattributed_before, 0) AS unattributed,
-        greatest(coalesce(producers.unmeasured, 0) - coalesce(said.unmeasured, 0), 0) AS unmeasured,
-        greatest(coalesce(unmeasured_before, 0) - coalesce(said.before, 0), 0) AS before
+        unattributed - unattributed_before AS unattributed,
+        greatest(producers.unmeasured - coalesce(said.unmeasured, 0), 0) AS unmeasured,
+        greatest(
+            unmeasured_before - coalesce(said.before, 0) - coalesce(said.moved, 0), 0
+        ) AS before
     FROM producers
     LEFT JOIN said USING (producer_id)
 )
@@ -121,7 +158,7 @@ def count_losses(connection: Connection, snapshot: Snapshot) -> Losses:
     [(dropped, unattributed)] = read(connection, snapshot.path, _LOST, row=tuple[int, int])
     if schema_of(connection, snapshot) < FIRST_SCHEMA:
         return Losses(dead_letters=dead, dropped=dropped, unattributed=unattributed)
-    [(unmeasured,)] = read(connection, snapshot.path, _UNMEASURED, row=tuple[int])
+    [(unmeasured,)] = read(connection, snapshot.path, _UNMEASURED, row=tuple[int | None])
     return Losses(
         dead_letters=dead,
         dropped=dropped,
@@ -132,12 +169,12 @@ def count_losses(connection: Connection, snapshot: Snapshot) -> Losses:
 
 
 def lost_since(connection: Connection, snapshot: Snapshot, since: datetime | None) -> int:
-    """Return how many events are in no row for good, of those that became known since a moment.
+    """Return how many events are in no row for good, of those that the ledger was told of since.
 
     Dropped events are not among them: a reading that was dropped is repaired, or its session is
     short.
     """
-    is_older = schema_of(connection, snapshot) < FIRST_SCHEMA
+    is_older = schema_of(connection, snapshot) < _FIRST_TOLD_SCHEMA
     moment = (since or BEFORE_ALL).replace(tzinfo=None)
     [(events,)] = read(
         connection,

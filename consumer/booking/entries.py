@@ -45,6 +45,13 @@ class StartRow(Struct, frozen=True):
     producer_id: str
 
 
+class EndRow(Struct, frozen=True):
+    """A session's end, and the producer that reported it."""
+
+    end: SessionEnded
+    producer_id: str
+
+
 class Entries:
     """The rows of one transaction, and the sessions as they will be after it.
 
@@ -56,7 +63,7 @@ class Entries:
         self.sessions = sessions
         self.bookings: list[Booking] = []
         self.starts: list[StartRow] = []
-        self.ends: list[SessionEnded] = []
+        self.ends: list[EndRow] = []
         self.notes: list[Note] = []
         self.reports: dict[tuple[str, int], ProducerReport] = {}
         self.dead_letters: list[DeadLetter] = []
@@ -99,7 +106,7 @@ class Entries:
         if event.number <= session.ended:
             return self._book(delivery, event, session)
         session.ended = event.number
-        self.ends.append(event)
+        self.ends.append(EndRow(event, delivery.producer_id))
         refusal = self._book(delivery, event, session, final=True)
         if notes.overtaken(session):
             self._note(delivery, event, notes.AFTER_END)

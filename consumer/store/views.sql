@@ -348,7 +348,8 @@ SELECT
         WHEN unsettled.state IS NULL THEN 0::DECIMAL(38, 9)
         ELSE unsettled.missing_at_most
     END AS missing_at_most,
-    CASE WHEN e.session_id IS NOT NULL THEN coalesce(not_measured.events, 0) END AS unmeasured
+    -- NULL: without an end, or booked by a version that did not note it
+    coalesce(not_measured.events, e.unmeasured) AS unmeasured
 FROM known
 LEFT JOIN used USING (session_id)
 LEFT JOIN session_starts AS s USING (session_id)
@@ -451,15 +452,15 @@ WITH producers AS (
 ),
 said AS (
     -- the sessions whose end says it are short: they are not counted again
-    SELECT producer_id, sum(e.unmeasured) AS unmeasured
+    SELECT coalesce(e.producer_id, s.producer_id) AS producer_id, sum(e.unmeasured) AS unmeasured
     FROM (
-        SELECT session_id, max(unmeasured) AS unmeasured
+        SELECT session_id, max(producer_id) AS producer_id, max(unmeasured) AS unmeasured
         FROM session_ends
         WHERE unmeasured > 0
         GROUP BY session_id
     ) AS e
-    INNER JOIN session_starts USING (session_id)
-    GROUP BY producer_id
+    LEFT JOIN session_starts AS s USING (session_id)
+    GROUP BY ALL
 )
 SELECT
     (SELECT count(*) FROM dead_letters) AS dead_letters,
@@ -469,9 +470,12 @@ SELECT
     least(coalesce(sum(coalesced), 0), 9223372036854775807)::BIGINT AS coalesced,
     least(coalesce(sum(dropped), 0), 9223372036854775807)::BIGINT AS dropped,
     least(coalesce(sum(unattributed), 0), 9223372036854775807)::BIGINT AS unattributed,
-    least(
-        coalesce(sum(greatest(producers.unmeasured - coalesce(said.unmeasured, 0), 0)), 0),
-        9223372036854775807
-    )::BIGINT AS unmeasured
+    -- NULL: versions that did not note it booked all reports that there are
+    CASE
+        WHEN count(producers.unmeasured) > 0 OR count(*) = 0 THEN least(
+            coalesce(sum(greatest(producers.unmeasured - coalesce(said.unmeasured, 0), 0)), 0),
+            9223372036854775807
+        )
+    END::BIGINT AS unmeasured
 FROM producers
 LEFT JOIN said USING (producer_id);

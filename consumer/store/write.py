@@ -40,15 +40,16 @@ def write_entries(
         "last_sequence": max(places),
     }
     booked = {"booked_at": now_us}
+    told = {"received_at": now_us}
     noted = sorted(note.session_id for note in entries.notes) or [""]
     spoken_of = {"first_id": noted[0], "last_id": noted[-1]}
     return {
         "bookings": _insert(connection, sql.INSERT_BOOKINGS, entries.bookings, booked),
         "session_starts": _insert(connection, sql.INSERT_SESSION_STARTS, entries.starts),
-        "session_ends": _insert(connection, sql.INSERT_SESSION_ENDS, entries.ends),
+        "session_ends": _insert(connection, sql.INSERT_SESSION_ENDS, entries.ends, told),
         # After the bookings: a note of a reading that is among them is left out.
         "session_notes": _insert(connection, sql.INSERT_SESSION_NOTES, entries.notes, spoken_of),
-        "producer_reports": _insert(connection, sql.INSERT_PRODUCER_REPORTS, reports),
+        "producer_reports": _insert(connection, sql.INSERT_PRODUCER_REPORTS, reports, told),
         "dead_letters": _insert(connection, sql.INSERT_DEAD_LETTERS, letters, received),
     }
 

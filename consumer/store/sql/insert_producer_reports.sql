@@ -14,7 +14,8 @@ SELECT
     coalesce(entry.outbox_bytes, 0),
     coalesce(entry.oldest_age_us, 0),
     coalesce(entry.unmeasured, 0),
-    entry.unattributed_usage
+    entry.unattributed_usage,
+    make_timestamp($received_at)
 FROM (
     SELECT from_json(line, '{
         "producer_id": "VARCHAR",

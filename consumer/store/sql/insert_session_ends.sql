@@ -1,4 +1,5 @@
--- SessionEnded events, one JSON object a line, without the fields that have their default value.
+-- SessionEnded events with their producer, one JSON object a line, without the fields that have
+-- their default value.
 -- The caller has left out ends that a higher one has overtaken.
 INSERT INTO session_ends
 SELECT
@@ -13,21 +14,26 @@ SELECT
     len(entry.meters),
     entry.readings,
     coalesce(entry.coalesced, 0),
-    coalesce(entry.unmeasured, 0)
+    coalesce(entry.unmeasured, 0),
+    producer_id,
+    make_timestamp($received_at)
 FROM (
-    SELECT from_json(line, '{
-        "session_id": "UUID",
-        "number": "BIGINT",
-        "project": "VARCHAR",
-        "agent_id": "VARCHAR",
-        "tenant": "VARCHAR",
-        "ended_at": "BIGINT",
-        "status": "VARCHAR",
-        "reason": "VARCHAR",
-        "meters": ["JSON"],
-        "readings": "BIGINT",
-        "coalesced": "BIGINT",
-        "unmeasured": "BIGINT"
-    }') AS entry
-    FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
+    SELECT row."end" AS entry, row.producer_id AS producer_id
+    FROM (
+        SELECT from_json(line, '{"producer_id": "VARCHAR", "end": {
+            "session_id": "UUID",
+            "number": "BIGINT",
+            "project": "VARCHAR",
+            "agent_id": "VARCHAR",
+            "tenant": "VARCHAR",
+            "ended_at": "BIGINT",
+            "status": "VARCHAR",
+            "reason": "VARCHAR",
+            "meters": ["JSON"],
+            "readings": "BIGINT",
+            "coalesced": "BIGINT",
+            "unmeasured": "BIGINT"
+        }}') AS row
+        FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
+    )
 );

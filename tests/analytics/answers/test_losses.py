@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from itertools import count
 from pathlib import Path
+from random import Random
 
 import duckdb
 import pytest
@@ -15,6 +20,7 @@ from tests.support.sample_ledger import NOW, write_ledger, write_snapshot, write
 from voicecosts import query
 from voicecosts.analytics.answers.audit import audit
 from voicecosts.analytics.answers.report import Unattributed
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event, MeterTotals
 
@@ -27,6 +33,15 @@ def booked(folder: Path, *events: Event) -> Path:
     call = (started(9), reading(1, of=9, input_tokens=1), ended(2, final(input_tokens=1), of=9))
     with Ledger.open(folder, rate, embedded=True) as ledger:
         ledger.apply([message(1, *call, *events)])
+    return folder
+
+
+def told_daily(folder: Path, *days: Sequence[Event]) -> Path:
+    """Return the data directory of a ledger that received these events, from `FIRST_DAY` on."""
+    for day, events in enumerate(days):
+        now = partial(datetime.fromtimestamp, (FIRST_DAY + day * DAY_US) / 1e6, UTC)
+        with Ledger.open(folder, rate, embedded=True, clock=Clock(now=now)) as ledger:
+            ledger.apply([message(day + 1, *events, number=day + 1)])
     return folder
 
 
@@ -116,16 +131,85 @@ def test_what_was_known_before_a_period_is_not_lost_in_it(
 ) -> None:
     """Running totals are differences between moments, so a nightly audit fails once for a loss."""
     days = [
-        report(
-            number,
-            unattributed=unattributed,
-            unmeasured=unmeasured,
-            reported_at=FIRST_DAY + (number - 1) * DAY_US,
-        )
+        [report(number, unattributed=unattributed, unmeasured=unmeasured)]
         for number, (unattributed, unmeasured) in enumerate([(2, 1), (4, 2), (4, 3)], 1)
     ]
-    found = audit(since=since, data_dir=booked(tmp_path, *days))
+    found = audit(since=since, data_dir=told_daily(tmp_path, *days))
     assert found.lost == lost
+
+
+@pytest.mark.parametrize("behind_us", [-3 * DAY_US, 0, 3 * DAY_US])
+def test_a_loss_is_known_since_the_ledger_was_told(tmp_path: Path, behind_us: int) -> None:
+    """A worker whose clock is wrong hides no loss of the period, and moves none into it."""
+    days: list[list[Event]] = [
+        [report(1, unattributed=1, unmeasured=1, reported_at=FIRST_DAY - behind_us)],
+        [
+            report(2, unattributed=6, unmeasured=4, reported_at=FIRST_DAY + DAY_US - behind_us),
+            started(1, started_at=FIRST_DAY + 5 - behind_us),
+            ended(1, unmeasured=1, ended_at=FIRST_DAY + DAY_US - behind_us),
+        ],
+    ]
+    folder = told_daily(tmp_path, *days)
+    lost = [audit(since=f"2026-11-{day}", data_dir=folder).lost for day in (18, 19, 20)]
+    assert lost == [9, 7, 0]
+
+
+@pytest.mark.parametrize("of_none", [0, 1, 2])
+def test_a_call_that_ends_in_a_period_hides_no_loss_of_it(tmp_path: Path, of_none: int) -> None:
+    """What its session had was known before and is said by its end: not taken off what came later."""
+    folder = told_daily(
+        tmp_path,
+        [started(1, started_at=FIRST_DAY - 5), report(1, unmeasured=3, reported_at=FIRST_DAY)],
+        [ended(1, unmeasured=3), report(2, unmeasured=3 + of_none)],
+    )
+    assert audit(since="2026-11-19", data_dir=folder).lost == of_none
+    assert audit(data_dir=folder).lost == of_none
+
+
+def test_a_loss_from_before_a_call_is_not_moved_into_the_period_of_its_end(tmp_path: Path) -> None:
+    """What was counted before a session started is not of it, so it stays known since then."""
+    folder = told_daily(
+        tmp_path,
+        [
+            report(1, unmeasured=2, reported_at=FIRST_DAY),
+            started(1, started_at=FIRST_DAY + 5),
+            report(2, unmeasured=3, reported_at=FIRST_DAY + 9),
+        ],
+        [ended(1, unmeasured=2), report(3, unmeasured=4, reported_at=FIRST_DAY + DAY_US)],
+    )
+    assert audit(since="2026-11-19", data_dir=folder).lost == 0
+    assert audit(data_dir=folder).lost == 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_history_hides_a_loss_of_a_period(tmp_path: Path, seed: int) -> None:
+    """`lost` is at least what came in the period and is in no call, at most all that is in no call."""
+    chance = Random(seed)  # noqa: S311 - no secret
+    numbers, at = count(1), count(FIRST_DAY, 1000)
+    running: dict[int, int] = {}
+    sessions, unmeasured, of_none = count(1), 0, [0, 0]
+    days: list[list[Event]] = [[], []]
+    for day, events in enumerate(days):
+        for _ in range(20):
+            what = chance.choice(["start", "heard", "heard", "nowhere", "end"])
+            if what == "start":
+                running[session := next(sessions)] = 0
+                events.append(started(session, started_at=next(at)))
+            elif what == "nowhere":
+                unmeasured, of_none[day] = unmeasured + 1, of_none[day] + 1
+            elif what == "heard" and running:
+                running[chance.choice(list(running))] += 1
+                unmeasured += 1
+            elif running:
+                session = chance.choice(list(running))
+                heard = running.pop(session)
+                events.append(ended(1, of=session, unmeasured=heard, ended_at=next(at)))
+            events.append(report(next(numbers), unmeasured=unmeasured, reported_at=next(at)))
+    days[1] += [ended(1, of=of, unmeasured=heard) for of, heard in running.items()]
+    folder = told_daily(tmp_path, *days)
+    found = audit(since="2026-11-19", data_dir=folder).lost
+    assert of_none[1] <= found <= sum(of_none)
+    assert audit(data_dir=folder).lost == sum(of_none)
 
 
 def test_a_call_that_says_it_itself_is_not_lost_as_well(tmp_path: Path) -> None:
@@ -177,6 +261,7 @@ def test_a_snapshot_of_an_older_version_says_nothing_of_it(tmp_path: Path) -> No
         old.execute("DROP VIEW unattributed; DROP VIEW losses")
         old.execute("ALTER TABLE producer_reports DROP COLUMN unmeasured")
         old.execute("ALTER TABLE producer_reports DROP COLUMN unattributed_usage")
+        old.execute("ALTER TABLE producer_reports DROP COLUMN received_at")
         old.execute("UPDATE schema_migrations SET version = 2")
     missing = query(data_dir=path, now=NOW).completeness
     assert (missing.unattributed, missing.unattributed_usage, missing.unmeasured) == (3, (), None)

@@ -267,6 +267,41 @@ def test_unmeasured_usage_of_a_call_that_has_no_end_is_a_loss(tmp_path: Path) ->
     assert answers(tmp_path, message(2, ended(2, unmeasured=1), number=2), ask=ask) == [(0,)]
 
 
+@pytest.mark.parametrize("readings", [0, 1])
+def test_unmeasured_usage_of_a_call_whose_start_is_lost_is_said_by_its_end(
+    tmp_path: Path, readings: int
+) -> None:
+    """The end came from the producer whose report counts the same events: they are said once."""
+    said = answers(
+        tmp_path,
+        message(
+            1,
+            *(reading(number) for number in range(1, readings + 1)),
+            ended(readings + 1, unmeasured=2),
+            report(1, unmeasured=3),
+        ),
+        ask="SELECT unmeasured, (SELECT list((state, unmeasured)) FROM completeness) FROM losses",
+    )
+    assert said == [(1, [("short", 2)])]
+
+
+def test_what_an_older_ledger_did_not_note_is_unknown(tmp_path: Path) -> None:
+    """It booked an end and a report without what was unmeasured: that is NULL, and never zero."""
+    ask = (
+        "SELECT unmeasured, (SELECT list(unmeasured ORDER BY session_id) FROM completeness) "
+        "FROM losses"
+    )
+    assert answers(tmp_path, message(1, started(), ended(1), report(1)), ask=ask) == [(0, [0])]
+    with duckdb.connect(tmp_path / "ledger" / "ledger.duckdb") as older:
+        older.execute("UPDATE session_ends SET unmeasured = NULL")
+        older.execute("UPDATE producer_reports SET unmeasured = NULL")
+    assert answers(tmp_path, message(1, started(2)), ask=ask) == [(None, [None, None])]
+    later = message(
+        2, ended(1, of=2, unmeasured=1), report(1, producer_id="b", unmeasured=4), number=2
+    )
+    assert answers(tmp_path, later, ask=ask) == [(4, [None, 1])]
+
+
 def test_absurd_counts_do_not_break_a_view(tmp_path: Path) -> None:
     """What the contract allows may add up to more than a column holds: the view says its largest."""
     most, many, largest = 2**53 - 1, 1100, 2**63 - 1
