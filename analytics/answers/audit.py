@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from voicecosts.analytics.answers.completeness import as_of, completeness, losses, say_not_booked
-from voicecosts.analytics.answers.losses import lost_since
+from voicecosts.analytics.answers.losses import lost_in
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, NotBooked
 from voicecosts.analytics.answers.states import OPEN_FOR, bounds, of_sessions
 from voicecosts.analytics.errors import BadTop, NotALedger, require
@@ -95,10 +95,11 @@ class Audit(Struct, frozen=True, kw_only=True):
     """The answer: a total of every state, in the order of `State`, and the sessions asked for.
 
     `listed` counts the sessions that `sessions` would hold without a `top`. `lost` counts the events
-    that the ledger was told of since the start of the period, by its own clock, and that are in no
+    that the ledger was told of in the period, by its own clock, and that are in no
     session: usage that could not be attributed or measured, and dead letters. An event that could
     not be attributed, and of which only some amounts could be read, counts as both. Where a session
-    that could not be measured spans that start, `lost` may be too high, and is never too low. `completeness` is that of a query.
+    that could not be measured runs across the start or the end of the period, `lost` may be too high,
+    and is not too low. `completeness` is that of a query.
     """
 
     states: tuple[StateTotal, ...]
@@ -207,7 +208,7 @@ def answer(
             raise NotALedger(snapshot.path, _TOO_OLD)
         totals = _totals(connection, snapshot, question, moment)
         listed = _listed(connection, snapshot, question, moment)
-        lost = lost_since(connection, snapshot, question.period.since)
+        lost = lost_in(connection, snapshot, question.period)
     counts = {it.state: it.sessions for it in totals}
     return Audit(
         states=tuple(totals),

@@ -7,6 +7,7 @@ totals, so its last report counts.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +19,8 @@ from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from voicecosts.analytics.answers.report import Completeness
+    from voicecosts.analytics.question.times import Period
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
@@ -29,6 +29,8 @@ FIRST_SCHEMA: Final = 3
 
 _FIRST_TOLD_SCHEMA: Final = 4
 """Ledgers before it do not say when they were told."""
+
+_AFTER_ALL: Final = datetime.max.replace(tzinfo=UTC)
 
 _NAMED: Final = 3
 """How many models a sentence names."""
@@ -53,18 +55,27 @@ SELECT
     sum(audio_us), sum(session_us)
 FROM unattributed
 GROUP BY modality, provider, model
-ORDER BY modality, provider, model
+ORDER BY
+    model = '(more)',  -- where a worker had too many models: it is none
+    row_number() OVER (
+        PARTITION BY modality
+        ORDER BY
+            model = '(more)', sum(requests) DESC, sum(input_tokens + output_tokens) DESC, sum(characters) DESC,
+            sum(audio_us + session_us) DESC, provider, model
+    ),
+    modality
 """
 
-# What was known before a period began says nothing of it; what counts is when the ledger was told, as
+# Of a period is what became known in it, from $1 until before $2; what counts is when the ledger was told, as
 # with dead letters, because a worker's clock may be wrong. A producer's unmeasured events are counted
 # without those that a session's end says: that session is short.
 #
 # Of the events known before the period, some may be of sessions whose end came later. They are said
 # there, so they must not hide others: `moved` is how many that may be. Of one session it is no more
 # than its end says, and no more than its producer's count grew between its start and the period
-# (both by the producer's clock). Where that leaves several answers, the largest loss is given.
-_LOST_SINCE: Final = """
+# (both by the producer's clock). Where that leaves several answers, the largest loss is given: as
+# little as possible was known before the period, and as little as possible after it.
+_LOST_IN: Final = """
 WITH reports AS (
     SELECT
         producer_id, reported_at, coalesce(received_at, reported_at) AS received_at, unattributed,
@@ -76,8 +87,10 @@ producers AS (
         producer_id,
         max(unattributed) AS unattributed,
         coalesce(max(unattributed) FILTER (received_at < $1), 0) AS unattributed_before,
+        coalesce(max(unattributed) FILTER (received_at < $2), 0) AS unattributed_until,
         max(unmeasured) AS unmeasured,
-        coalesce(max(unmeasured) FILTER (received_at < $1), 0) AS unmeasured_before
+        coalesce(max(unmeasured) FILTER (received_at < $1), 0) AS unmeasured_before,
+        coalesce(max(unmeasured) FILTER (received_at < $2), 0) AS unmeasured_until
     FROM reports
     GROUP BY producer_id
 ),
@@ -87,7 +100,8 @@ ends AS (
         coalesce(max(e.producer_id), any_value(s.producer_id)) AS producer_id,
         any_value(s.started_at) AS started_at,
         max(unmeasured) AS unmeasured,
-        coalesce(max(unmeasured) FILTER (coalesce(e.received_at, e.ended_at) < $1), 0) AS before
+        coalesce(max(unmeasured) FILTER (coalesce(e.received_at, e.ended_at) < $1), 0) AS before,
+        coalesce(max(unmeasured) FILTER (coalesce(e.received_at, e.ended_at) < $2), 0) AS until
     FROM session_ends AS e
     LEFT JOIN session_starts AS s USING (session_id)
     WHERE unmeasured > 0
@@ -105,6 +119,7 @@ said AS (
         producer_id,
         sum(ends.unmeasured) AS unmeasured,
         sum(before) AS before,
+        sum(until) AS until,
         sum(least(
             ends.unmeasured - before,
             greatest(unmeasured_before - coalesce(at_start.unmeasured, 0) - before, 0)
@@ -116,8 +131,14 @@ said AS (
 ),
 lost AS (
     SELECT
-        unattributed - unattributed_before AS unattributed,
-        greatest(producers.unmeasured - coalesce(said.unmeasured, 0), 0) AS unmeasured,
+        unattributed_until - unattributed_before AS unattributed,
+        greatest(
+            least(
+                producers.unmeasured - coalesce(said.unmeasured, 0),
+                unmeasured_until - coalesce(said.until, 0)
+            ),
+            0
+        ) AS unmeasured,
         greatest(
             unmeasured_before - coalesce(said.before, 0) - coalesce(said.moved, 0), 0
         ) AS before
@@ -125,17 +146,19 @@ lost AS (
     LEFT JOIN said USING (producer_id)
 )
 SELECT
-    (SELECT count(*) FROM dead_letters WHERE received_at >= $1)
+    (SELECT count(*) FROM dead_letters WHERE received_at >= $1 AND received_at < $2)
     + coalesce(sum(unattributed + greatest(unmeasured - before, 0)), 0)
 FROM lost
 """
 
-_LOST_SINCE_OF_OLDER: Final = """
+_LOST_OF_OLDER: Final = """
 SELECT
-    (SELECT count(*) FROM dead_letters WHERE received_at >= $1)
-    + coalesce(sum(lost - coalesce(before, 0)), 0)
+    (SELECT count(*) FROM dead_letters WHERE received_at >= $1 AND received_at < $2)
+    + coalesce(sum(coalesce(lost, 0) - coalesce(before, 0)), 0)
 FROM (
-    SELECT max(unattributed) AS lost, max(unattributed) FILTER (reported_at < $1) AS before
+    SELECT
+        max(unattributed) FILTER (reported_at < $2) AS lost,
+        max(unattributed) FILTER (reported_at < $1) AS before
     FROM producer_reports
     GROUP BY producer_id
 )
@@ -168,19 +191,19 @@ def count_losses(connection: Connection, snapshot: Snapshot) -> Losses:
     )
 
 
-def lost_since(connection: Connection, snapshot: Snapshot, since: datetime | None) -> int:
-    """Return how many events are in no row for good, of those that the ledger was told of since.
+def lost_in(connection: Connection, snapshot: Snapshot, period: Period) -> int:
+    """Return how many events are in no row for good, of those that the ledger was told of then.
 
     Dropped events are not among them: a reading that was dropped is repaired, or its session is
     short.
     """
     is_older = schema_of(connection, snapshot) < _FIRST_TOLD_SCHEMA
-    moment = (since or BEFORE_ALL).replace(tzinfo=None)
+    since, until = period.since or BEFORE_ALL, period.until or _AFTER_ALL
     [(events,)] = read(
         connection,
         snapshot.path,
-        _LOST_SINCE_OF_OLDER if is_older else _LOST_SINCE,
-        [moment],
+        _LOST_OF_OLDER if is_older else _LOST_IN,
+        [since.replace(tzinfo=None), until.replace(tzinfo=None)],
         row=tuple[int],
     )
     return events
@@ -263,7 +286,7 @@ def _amounts(used: Unattributed) -> str:
     ]
     amounts += [f"{seconds(used.audio_seconds)} s of audio"] if used.audio_seconds else []
     amounts += [f"{seconds(used.session_seconds)} s connected"] if used.session_seconds else []
-    return ", ".join(amounts) or "nothing"
+    return ", ".join(amounts) or "see the view `unattributed`"
 
 
 def _are(count: int) -> str:

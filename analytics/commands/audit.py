@@ -66,8 +66,9 @@ def audit(
         bool,
         typer.Option(
             "--strict",
-            help="Exit with 1 when a call is short or abandoned, or when anything since --since is in "
-            "no call: not booked, not attributed or not measured.",
+            help="Exit with 1 when a call is short or abandoned, or when the ledger was told in the "
+            "period of anything that is in no call: not booked, not attributed or not measured. "
+            "That belongs to nobody, so --where does not leave it out.",
         ),
     ] = False,
     output: Output = Format.TABLE,

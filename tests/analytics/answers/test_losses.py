@@ -45,6 +45,12 @@ def told_daily(folder: Path, *days: Sequence[Event]) -> Path:
     return folder
 
 
+def call(of: int, *, unmeasured: int) -> list[Event]:
+    """Return a call that began on day `of`, after the reports of the days before."""
+    start = started(of, started_at=FIRST_DAY + (of - 1) * DAY_US)
+    return [start, ended(1, of=of, unmeasured=unmeasured)]
+
+
 def used(
     model: str, modality: str = "llm", provider: str = "openai", **amounts: int
 ) -> MeterTotals:
@@ -93,6 +99,28 @@ def test_amounts_of_all_workers_are_added_up_by_model(tmp_path: Path) -> None:
     )
 
 
+def test_the_models_that_used_most_are_named(tmp_path: Path) -> None:
+    """Of each kind the largest comes first; models that a worker merged are no model and come last."""
+    usage = [
+        used("(more)", provider="(more)", requests=90),
+        used("a-small-one", requests=1, input_tokens=5),
+        used("gpt-4o", requests=2, input_tokens=5),
+        used("ear-2", "stt", "deepgram", audio_us=1_000_000),
+        used("nova-3", "stt", "deepgram", audio_us=9_000_000),
+    ]
+    folder = booked(tmp_path, report(1, unattributed=99, unattributed_usage=usage))
+    found = [used.model for used in query(data_dir=folder).completeness.unattributed_usage]
+    assert found == ["gpt-4o", "nova-3", "a-small-one", "ear-2", "(more)"]
+
+
+def test_an_amount_that_no_sentence_names_is_not_nothing(tmp_path: Path) -> None:
+    """Parts of a total may come without the total: the view has them, and the sentence says where."""
+    usage = [used("gpt-realtime", "realtime", audio_input_tokens=5)]
+    folder = booked(tmp_path, report(1, unattributed=1, unattributed_usage=usage))
+    [said] = query(data_dir=folder).warnings
+    assert "(openai/gpt-realtime realtime: see the view `unattributed`)" in said
+
+
 def test_many_models_do_not_fill_the_screen(tmp_path: Path) -> None:
     """Three are named, and where the others are is said."""
     usage = [used(f"model-{number}", requests=1) for number in range(5)]
@@ -136,6 +164,30 @@ def test_what_was_known_before_a_period_is_not_lost_in_it(
     ]
     found = audit(since=since, data_dir=told_daily(tmp_path, *days))
     assert found.lost == lost
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "lost"),
+    [
+        ("2026-11-18", "2026-11-19", 3),
+        ("2026-11-19", "2026-11-20", 4),
+        ("2026-11-20", "2026-11-21", 0),
+        ("2026-11-19", "2026-11-21", 4),
+        (None, "2026-11-18", 0),
+        (None, "2026-11-20", 7),
+    ],
+)
+def test_what_becomes_known_after_a_period_is_not_lost_in_it(
+    tmp_path: Path, since: str | None, until: str, lost: int
+) -> None:
+    """An audit of yesterday does not fail for today, and every loss is in one day's audit."""
+    days: list[list[Event]] = [
+        [report(1, unattributed=2, unmeasured=3), ended(1, unmeasured=2)],
+        [report(2, unattributed=4, unmeasured=7), *call(2, unmeasured=2)],
+        [report(3, unattributed=4, unmeasured=8), *call(3, unmeasured=1)],
+    ]
+    folder = told_daily(tmp_path, *days)
+    assert audit(since=since, until=until, data_dir=folder).lost == lost
 
 
 @pytest.mark.parametrize("behind_us", [-3 * DAY_US, 0, 3 * DAY_US])
@@ -209,6 +261,7 @@ def test_no_history_hides_a_loss_of_a_period(tmp_path: Path, seed: int) -> None:
     folder = told_daily(tmp_path, *days)
     found = audit(since="2026-11-19", data_dir=folder).lost
     assert of_none[1] <= found <= sum(of_none)
+    assert of_none[0] <= audit(until="2026-11-19", data_dir=folder).lost <= sum(of_none)
     assert audit(data_dir=folder).lost == sum(of_none)
 
 
@@ -237,8 +290,9 @@ def test_what_could_not_be_booked_fails_a_strict_audit(costs: Costs, tmp_path: P
     assert (done.returncode, done.stderr) == (1, "")
     assert "3 events could not be booked" in done.stdout
     assert "nothing is known to be missing" not in done.stdout
-    later = costs("audit", "--strict", "--since", "2099-01-01", "--data-dir", str(tmp_path / "d"))
-    assert later.returncode == 0
+    for period in (("--since", "2099-01-01"), ("--until", "2026-01-01")):
+        other = costs("audit", "--strict", *period, "--data-dir", str(tmp_path / "d"))
+        assert other.returncode == 0
 
 
 @pytest.mark.parametrize("output", ["table", "csv"])
