@@ -87,7 +87,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "meters": "Final totals of every meter; they repair any reading that was lost.",
         "readings": "Readings made until the end, so that a loss can be seen.",
         "coalesced": "Readings of the session that were merged into newer ones in a full buffer.",
-        "unmeasured": "Usage events of the session that could not be measured; their usage is in no total.",
+        "unmeasured": "Usage events of the session that could not be measured, in whole or in part; that part is in no total.",
     },
     "ProducerReport": {
         "producer_id": "The process that reports.",

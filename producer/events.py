@@ -166,7 +166,8 @@ class SessionEnded(
 
     `number` is above every reading sent before it. `readings` counts those, so a ledger can tell a
     session whose readings all arrived from one that was repaired. `unmeasured` counts usage events
-    of the session that were heard and could not be measured; what they used is in no total.
+    of the session that were heard and could not be measured, in whole or in part; that part is in
+    no total.
     """
 
     session_id: SessionId
@@ -191,8 +192,11 @@ class ProducerReport(
     Sent when one of the counts has changed, and at the end. `dropped` are readings that no longer
     fitted; a later reading of the same meter repairs them. `unattributed` are usage events that
     could not be attributed to one session, and `unattributed_usage` is what they used, by modality,
-    provider and model; `unmeasured` are usage events that were heard and could not be measured, so
-    nobody knows what they used. Nothing repairs those.
+    provider and model; `unmeasured` are usage events that were heard and could not be measured, in
+    whole or in part, so nobody knows what they used. Of an event in part, the amounts that could be
+    read are counted: where it could not be attributed, it is in both counts. Above a hundred meters
+    of unattributed usage, further ones are merged into one whose model is `(more)`. Nothing repairs
+    those.
     """
 
     producer_id: Name

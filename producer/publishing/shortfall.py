@@ -52,6 +52,7 @@ class Shortfall:
         self._added: deque[Usage | None] = deque()  # None is an event that was not measured
         self._counts = Counts("", "", most=MAX_METERS)
         self._so_far = InNoSession()
+        self._said: set[str] = set()
         self._reading = threading.Lock()  # for those who read; those who add do not take it
 
     def __repr__(self) -> str:
@@ -71,6 +72,8 @@ class Shortfall:
         with self._reading:
             added = _removed(self._added)
             if added:
+                if len(added) > MAX_WAITING:
+                    self._say(f"more than {MAX_WAITING:,} events waited to be counted")
                 counted = [usage for usage in added if usage is not None and self._count(usage)]
                 unread = sum(bool(usage.unread) for usage in counted)
                 self._so_far = InNoSession(
@@ -80,11 +83,20 @@ class Shortfall:
                 )
             return self._so_far
 
+    def _say(self, why: str) -> None:
+        """Log why usage is not measured: each reason once."""
+        if why not in self._said:
+            self._said.add(why)
+            logger.warning(
+                "some usage outside of all sessions is reported as not measured, because %s", why
+            )
+
     def _count(self, usage: Usage) -> bool:
         """Add `usage` to its meter; return whether it could be counted."""
         try:
             count = self._counts.of(usage, UNATTRIBUTED)
             if not _fits(count, usage):
+                self._say("an amount is more than a report can carry")
                 return False
             count.add(usage)
         except Exception:

@@ -131,6 +131,23 @@ def test_what_waits_is_bounded_and_still_counted() -> None:
     assert so_far.usage[0].totals.requests == MAX_WAITING
 
 
+@pytest.mark.parametrize(
+    ("amount", "events", "why"),
+    [(2**53, 2, "more than a report can carry"), (1, MAX_WAITING + 2, "more than 10,000 events")],
+)
+def test_the_log_says_once_why_usage_is_given_up(
+    caplog: pytest.LogCaptureFixture, amount: int, events: int, why: str
+) -> None:
+    """Answers send their reader to the log of the worker, so it has the reason."""
+    shortfall = Shortfall()
+    for _ in range(2):
+        for _ in range(events):
+            shortfall.add_unattributed(used(amount))
+        shortfall.so_far()
+    [said] = caplog.messages
+    assert why in said
+
+
 def test_adding_waits_for_nobody_who_reads() -> None:
     """A voice loop adds while another thread holds what readers hold."""
     shortfall = Shortfall()
