@@ -263,11 +263,16 @@ class Publisher:
                 await connection.close()
 
     async def _keep_and_send(self, wake: asyncio.Event, connection: Connection) -> None:
+        def on_progress() -> None:
+            self._flushes.resolve()
+            if self.backlog.is_at_work:
+                wake.set()  # an adopted outbox is empty: do not rest before looking for the next
+
         self._sender = Sender(
             connection,
             self.backlog,
             self._tally,
-            on_progress=self._flushes.resolve,
+            on_progress=on_progress,
             is_waited_for=lambda: self._flushes.is_waited_for,
         )
         async with asyncio.TaskGroup() as group:
