@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from voicecosts.producer import settings
-from voicecosts.producer.errors import ConfigError
+from voicecosts.producer.errors import ConfigError, shown
 from voicecosts.producer.names import MAX_NAME, plain
 
 OUTBOX_MAX_BYTES: Final = 256 * 2**20
@@ -92,17 +92,12 @@ def resolve(
         ConfigError: With all problems at once.
     """
     problems: list[str] = []
-    project = (project if project is not None else environ.get(settings.PROJECT, "")).strip()
-    if not project:
-        problems.append(f"no project: pass project='…' or set {settings.PROJECT}")
-    elif len(project) > MAX_NAME:
-        problems.append(f"the project has {len(project)} characters: give at most {MAX_NAME}")
-    elif problem := settings.text_problem("the project", project):
-        problems.append(problem)
+    project = _project(environ.get(settings.PROJECT, "") if project is None else project, problems)
     urls, wrong = settings.parse_servers(
         servers if servers is not None else environ.get(settings.SERVERS, "")
     )
     problems += wrong
+    credentials = _path("the credentials", credentials, problems)
     path = str(credentials or environ.get(settings.CREDENTIALS) or "") or None
     if path is not None:
         try:
@@ -117,15 +112,16 @@ def resolve(
             f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "
             f"{settings.SERVERS}, or leave the credentials out to keep everything on this host"
         )
-    folder = _folder(outbox_dir, environ, problems)
+    folder = _folder(_path("the outbox", outbox_dir, problems), environ, problems)
     max_bytes = _max_bytes(outbox_max_bytes, environ.get(settings.OUTBOX_MAX_BYTES, ""), problems)
+    limits = _limits(limits, problems)
     if problems:
         raise ConfigError(problems)
     return ProducerConfig(
         project=project,
         servers=urls,
         credentials=path,
-        limits=limits or BufferLimits(),
+        limits=limits,
         outbox_dir=folder,
         outbox_max_bytes=max_bytes,
     )
@@ -151,6 +147,48 @@ def command_project(environ: Mapping[str, str] = os.environ) -> str:
     `COSTS_PROJECT`, or `voicecosts`: unlike a worker, a command has no sessions of its own.
     """
     return plain(environ.get(settings.PROJECT, "")).strip() or "voicecosts"
+
+
+def _project(given: object, problems: list[str]) -> str:
+    """Return the name of the project without the blanks around it; it is never shortened."""
+    if not isinstance(given, str):
+        problems.append(f"the project is {settings.of_type(given)}: give its name as text")
+        return ""
+    project = given.strip()
+    if not project:
+        problems.append(f"no project: pass project='…' or set {settings.PROJECT}")
+    elif len(project) > MAX_NAME:
+        problems.append(f"the project has {len(project)} characters: give at most {MAX_NAME}")
+    elif problem := settings.text_problem("the project", project):
+        problems.append(problem)
+    elif not project.isprintable():
+        problems.append(
+            f"the project {project!a} has characters that cannot be seen: "
+            "give letters, digits and dashes"
+        )
+    return project
+
+
+def _path(what: str, given: object, problems: list[str]) -> str | os.PathLike[str] | None:
+    if given is None or isinstance(given, str | os.PathLike):
+        return given
+    problems.append(f"the path of {what} is {settings.of_type(given)}: give it as text")
+    return None
+
+
+def _limits(given: object, problems: list[str]) -> BufferLimits:
+    if given is None:
+        return BufferLimits()
+    if not isinstance(given, BufferLimits):
+        problems.append(f"the limits are {settings.of_type(given)}: pass BufferLimits(detail=…)")
+        return BufferLimits()
+    for name in given.__struct_fields__:
+        value = getattr(given, name)
+        if type(value) is not int or value < 1:  # True is an int as well
+            problems.append(
+                f"the limit {name} is {shown(value)}: give a whole number of at least 1"
+            )
+    return given
 
 
 def _folder(

@@ -20,6 +20,7 @@ ProducerError
 │   │   └── BrokenAgentModule
 │   └── Refused              a call is not handled, and its job ends with this error
 │       ├── UnknownAgent     its metadata or the router names an unknown agent (ValueError)
+│       │   └── NotAName         the router returned something else than a text
 │       ├── RouterFailed     the custom router raised (ValueError)
 │       └── NoAgents         the pool is empty (RuntimeError)
 └── DrainIncomplete      `costs outbox drain` could not move everything
@@ -125,7 +126,7 @@ class NotPicklable(InvalidRegistration):
 class NoSuchAgent(PoolError, KeyError):
     """No agent of this name is registered."""
 
-    def __init__(self, name: str, names: Iterable[str]) -> None:
+    def __init__(self, name: object, names: Iterable[str]) -> None:
         super().__init__(name)
         self.name = name
         self.names = tuple(names)
@@ -186,11 +187,26 @@ class UnknownAgent(Refused, ValueError):
         )
 
 
+class NotAName(UnknownAgent):
+    """The custom router returned what is no text and equals no agent's name."""
+
+    def __init__(self, answer: object, names: Iterable[str]) -> None:
+        super().__init__(f"<{type(answer).__name__}>", "router", names)
+        said = (
+            f"The router returned a value of type {type(answer).__name__}: let it return the name "
+            f"of an agent as text, or None. {_registered(self.names)}"
+        )
+        self.args = (said,)
+
+
 class RouterFailed(Refused, ValueError):
     """The custom router raised; the cause is attached."""
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"The router raised for job {shown(job_id or 'unknown')}.")
+    def __init__(self, job_id: str, error: Exception) -> None:
+        super().__init__(
+            f"The router raised {shown(error)}: correct it, or let it return None to leave the call "
+            "to the next rule."
+        )
         self.job_id = job_id
 
 
@@ -198,7 +214,9 @@ class NoAgents(Refused, RuntimeError):
     """The pool is empty."""
 
     def __init__(self) -> None:
-        super().__init__("No agents are registered in the pool.")
+        super().__init__(
+            "No agents are registered in the pool: register one with add() or discover()."
+        )
 
 
 class DrainIncomplete(ProducerError):
@@ -209,11 +227,22 @@ class DrainIncomplete(ProducerError):
         self.problems = problems
 
 
-def shown(value: str) -> str:
-    """Return foreign text as one short quoted line: it goes into logs and onto terminals."""
+def shown(value: object) -> str:
+    """Return a foreign value as one short line: it goes into logs and onto terminals.
+
+    A text is quoted, anything else is written as its repr, or by its type where that fails.
+    """
+    if isinstance(value, str):
+        return f"'{_line(value)}'"
+    try:
+        return _line(repr(value))
+    except Exception:  # noqa: BLE001 - a foreign object's own code
+        return f"a value of type {type(value).__name__}"
+
+
+def _line(value: str) -> str:
     text = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
-    plain = "".join(mark if mark.isprintable() else ascii(mark).strip("'\"") for mark in text)
-    return f"'{plain}'"
+    return "".join(mark if mark.isprintable() else ascii(mark).strip("'\"") for mark in text)
 
 
 def _registered(names: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -47,7 +47,9 @@ def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str
     `user:password@` or `token@`; after a comma it needs the scheme then. An IPv6 address stands in
     brackets. A password with a comma, slash, question mark or hash cannot stand in an address.
     """
-    parts = given.split(",") if isinstance(given, str) else given
+    parts, wrong = _parts(given)
+    if wrong:
+        return (), wrong
     stripped = [part.strip() for part in parts if part.strip()]
     if isinstance(given, str) and any("@" in it and "://" not in it for it in stripped[1:]):
         # Half a secret that holds a comma looks like this, so nothing of it is shown.
@@ -57,6 +59,24 @@ def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str
     if not problems and len({url.lower().startswith("ws") for url in urls}) > 1:
         problems.append("the servers mix websocket and plain NATS addresses: use one kind")
     return urls, problems
+
+
+def _parts(given: object) -> tuple[list[str], list[str]]:
+    """Return the addresses in what was given; a wrong value is told by its type, not to show secrets."""
+    if isinstance(given, str):
+        return given.split(","), []
+    if isinstance(given, bytes | bytearray | Mapping) or not isinstance(given, Iterable):
+        return [], [f"the servers are {of_type(given)}: give {EXAMPLE}, or a list of addresses"]
+    parts = list(given)
+    wrong = {of_type(part) for part in parts if not isinstance(part, str)}
+    if wrong:
+        return [], [f"an entry of the servers is {it}: write {EXAMPLE}" for it in sorted(wrong)]
+    return parts, []
+
+
+def of_type(value: object) -> str:
+    """Return in words of what type a wrong value is."""
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def _address_problem(url: str) -> str | None:
@@ -101,6 +121,8 @@ def credentials_problem(path: Path) -> str | None:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return f"the credentials file {path} cannot be read ({error.strerror}): check the path"
+    except ValueError:  # a null byte
+        return f"the credentials file {str(path)!a} can be no path: check the path"
     if credentials_kind(text) is None:
         return (
             f"{path} is neither a NATS .creds file nor an nkey seed of a user: give a .creds file, "

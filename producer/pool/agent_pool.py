@@ -7,7 +7,7 @@ each call runs in a process of its own, and must be registered before `run()`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from inspect import iscoroutinefunction as is_async
@@ -16,7 +16,7 @@ from typing import Any
 
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli
 
-from voicecosts.producer.errors import InvalidRegistration, NoAgents, NoSuchAgent
+from voicecosts.producer.errors import InvalidRegistration, NoAgents, NoSuchAgent, shown
 from voicecosts.producer.pool.admission import Admission, RequestFilter, checked_caps
 from voicecosts.producer.pool.config import (
     AgentConfig,
@@ -24,6 +24,8 @@ from voicecosts.producer.pool.config import (
     Provider,
     SessionOptions,
     as_name,
+    check_greeting,
+    check_provider,
     checked,
     copied,
     require_picklable,
@@ -84,13 +86,16 @@ class AgentPool:
                 f"request_filter is {request_filter!r}: pass an async function that takes a request"
             )
         _check_router(router)
-        if isinstance(observers, SessionObserver):
+        if isinstance(observers, SessionObserver) or not isinstance(observers, Iterable):
             raise InvalidRegistration(
-                f"observers is {observers!r} itself: pass a list of observers"
+                f"observers is {shown(observers)}: pass a list of observers, or leave it out"
             )
         if not isinstance(server, AgentServer | None):
             raise InvalidRegistration(f"server is {server!r}: pass LiveKit's AgentServer")
         self._defaults = Defaults(default_stt, default_llm, default_tts, default_greeting)
+        for role in ("stt", "llm", "tts"):
+            check_provider(f"default_{role}", role, getattr(self._defaults, role))
+        check_greeting("default_greeting", default_greeting)
         self._state = PoolState(router=router, limits=checked_limits(hook_limits))
         for observer in observers:
             self.add_observer(observer)
@@ -205,9 +210,10 @@ class AgentPool:
         Raises:
             NoSuchAgent: There is none of this name.
         """
-        if name not in self._state.agents:
-            raise NoSuchAgent(name, self._state.agents)
-        return self._state.agents[name]
+        try:
+            return self._state.agents[name]
+        except (KeyError, TypeError):  # no such name, or what can be none
+            raise NoSuchAgent(name, self._state.agents) from None
 
     def list_agents(self) -> list[str]:
         """Return the names in the order of registration."""

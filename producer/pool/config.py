@@ -17,7 +17,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
-from livekit.agents import Agent, AgentSession
+from livekit.agents import Agent, AgentSession, NotGiven
 from livekit.agents.llm import LLM, RealtimeModel
 from livekit.agents.stt import STT
 from livekit.agents.tts import TTS
@@ -35,7 +35,12 @@ SessionOptions = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 logger = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_INSTANCES: Final = (STT, LLM, TTS, RealtimeModel)
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "stt": (STT,),
+    "llm": (LLM, RealtimeModel),
+    "tts": (TTS,),
+}
+_INSTANCES: Final = tuple(kind for kinds in _KINDS.values() for kind in kinds)
 _FACTORY: Final = (
     "pass a LiveKit model string, or a factory that makes one per session: a function of a module, "
     "or functools.partial(Plugin, model='…')"
@@ -117,7 +122,7 @@ def as_name(name: object, *, of: str = "") -> str:
     if not _NAME.fullmatch(stripped):
         raise InvalidRegistration(
             "an agent's name is 1 to 64 ASCII letters, digits, dashes and underscores, "
-            f"not {shown(name) if isinstance(name, str) else f'{name!r:.80}'}{of and f' (of {of})'}"
+            f"not {shown(name)}{of and f' (of {of})'}"
         )
     return stripped
 
@@ -143,16 +148,41 @@ def checked(config: AgentConfig) -> AgentConfig:
         require_picklable(f"{owner}: its class {kind.__qualname__}", kind, _AT_MODULE_LEVEL)
     for role in ("stt", "llm", "tts"):
         value = getattr(config, role)
-        if isinstance(value, str) and not value.strip():
-            raise InvalidRegistration(
-                f"{owner}: its {role} is blank: name a model, or leave it out"
-            )
         require_picklable(f"{owner}: its {role}, {type_name(value)},", value, _FACTORY)
+        check_provider(f"{owner}: its {role}", role, value)
     _check_options(owner, config.session_kwargs)
     require_picklable(f"{owner}: its session_kwargs", config.session_kwargs, _OPTIONS)
-    if not isinstance(config.greeting, str | None):
-        raise InvalidRegistration(f"{owner}: its greeting is {config.greeting!r}: pass a text")
+    check_greeting(f"{owner}: its greeting", config.greeting)
     return config
+
+
+def check_provider(part: str, role: str, value: object) -> None:
+    """Refuse what LiveKit can never use as `stt`, `llm` or `tts`: `None` and factories pass.
+
+    Raises:
+        InvalidRegistration: It is blank, or of another type; `part` says what was wrong.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            raise InvalidRegistration(f"{part} is blank: name a model, or leave it out")
+        return
+    kinds = _KINDS[role]
+    if value is None or isinstance(value, (*kinds, NotGiven)) or _is_factory(value):
+        return
+    raise InvalidRegistration(
+        f"{part} is of type {type_name(value)}: pass a LiveKit model string, "
+        f"an object of LiveKit's {' or '.join(kind.__name__ for kind in kinds)}, or a factory of one"
+    )
+
+
+def check_greeting(part: str, value: object) -> None:
+    """Refuse a greeting that is no text.
+
+    Raises:
+        InvalidRegistration: It is neither a text nor `None`.
+    """
+    if not isinstance(value, str | None):
+        raise InvalidRegistration(f"{part} is {shown(value)}: pass a text")
 
 
 def _warn_of_arguments(owner: str, kind: type[Agent]) -> None:

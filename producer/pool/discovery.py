@@ -7,14 +7,22 @@ that cannot be imported, or that defines none, stops the worker before its first
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Never, TypeVar
 
 from livekit.agents import Agent
 from msgspec import Struct
 
-from voicecosts.producer.errors import AgentsPathIsAFile, BrokenAgentModule, NoAgentsDirectory
+from voicecosts.producer.errors import (
+    AgentsPathIsAFile,
+    BrokenAgentModule,
+    EmptyAgentsDirectory,
+    InvalidRegistration,
+    NoAgentsDirectory,
+    shown,
+)
 from voicecosts.producer.pool.config import Provider, SessionOptions, as_name
 from voicecosts.producer.pool.modules import load_module, module_name
 
@@ -44,7 +52,7 @@ class Discovered(Struct, frozen=True):
 
 
 def agent_config(
-    *,
+    *misplaced: Never,
     name: str | None = None,
     stt: Provider | None = None,
     llm: Provider | None = None,
@@ -57,8 +65,11 @@ def agent_config(
     Without `name` the agent is named as its file. A subclass of a marked class is not marked.
 
     Raises:
-        InvalidRegistration: The name is malformed. `discover` says in which file.
+        InvalidRegistration: The name is malformed, something is not passed by its name, the
+            parentheses are missing, or what is marked is no agent. `discover` says in which file.
     """
+    if misplaced:
+        raise InvalidRegistration(_misuse(*misplaced))
     mark = AgentMark(
         name=None if name is None else as_name(name),
         stt=stt,
@@ -69,10 +80,29 @@ def agent_config(
     )
 
     def marked(kind: _Class) -> _Class:
+        if not _is_agent(kind):
+            raise InvalidRegistration(
+                f"@agent_config() marks {_called(kind)}, which is no subclass of "
+                "livekit.agents.Agent: put it above the class of the agent"
+            )
         setattr(kind, _MARK, mark)
         return kind
 
     return marked
+
+
+def _misuse(first: object, *_more: object) -> str:
+    if _is_agent(first) or isfunction(first):
+        return f"@agent_config lacks its parentheses at {_called(first)}: write @agent_config()"
+    return f"agent_config({shown(first)}) lacks a keyword: write agent_config(name='…')"
+
+
+def _called(value: object) -> str:
+    return getattr(value, "__qualname__", None) or shown(value)
+
+
+def _is_agent(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Agent)
 
 
 def discover(directory: str | Path) -> list[Discovered]:
@@ -81,6 +111,7 @@ def discover(directory: str | Path) -> list[Discovered]:
     Raises:
         NoAgentsDirectory: The directory does not exist.
         AgentsPathIsAFile: It is a file.
+        EmptyAgentsDirectory: It holds no `.py` file whose name has no leading underscore.
         BrokenAgentModule: A file cannot be imported, or defines no agent.
     """
     folder = Path(directory).expanduser().resolve()
@@ -88,7 +119,10 @@ def discover(directory: str | Path) -> list[Discovered]:
         raise NoAgentsDirectory(folder)
     if not folder.is_dir():
         raise AgentsPathIsAFile(folder)
-    return [_agent_in(path) for path in sorted(folder.glob("*.py")) if path.name[0] != "_"]
+    files = [path for path in sorted(folder.glob("*.py")) if path.name[0] != "_"]
+    if not files:
+        raise EmptyAgentsDirectory(folder)
+    return [_agent_in(path) for path in files]
 
 
 def _agent_in(path: Path) -> Discovered:

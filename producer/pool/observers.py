@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from inspect import isawaitable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -197,7 +198,11 @@ async def run_hook(observer: object, name: str, *arguments: Any, limit_s: float)
     """Call one hook and wait for it, at most `limit_s` seconds; log whatever goes wrong in it."""
 
     async def call() -> None:
-        await getattr(observer, name)(*arguments)
+        returned = getattr(observer, name)(*arguments)
+        if isawaitable(returned):
+            await returned
+        else:
+            logger.warning("%s of observer %r is a plain function: make it async", name, observer)
 
     task = asyncio.create_task(call(), name=f"{name} of {type(observer).__name__}")
     try:

@@ -15,8 +15,13 @@ from typing import Any, Final
 from msgspec import Struct
 
 from voicecosts.producer.dispatch import metadata_object, overlaid
-from voicecosts.producer.errors import NoAgents, RouterFailed, UnknownAgent, shown
-from voicecosts.producer.names import plain
+from voicecosts.producer.errors import (
+    NoAgents,
+    NotAName,
+    RouterFailed,
+    UnknownAgent,
+    shown,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -139,21 +144,30 @@ def by_router(router: Router, view: JobView, names: Sequence[str]) -> Finding:
 
     Raises:
         RouterFailed: It raised.
+        NotAName: It returned something else than a text, and that equals no name.
     """
     try:
         # Parsed for it alone: what it writes into is not what the chain reads.
         agent: Any = router(metadata_object(view.job_metadata))
     except Exception as error:
-        raise RouterFailed(view.job_id) from error
+        raise RouterFailed(view.job_id, error) from error
     if agent is None:
         return Finding(None, "it left the call to the chain")
     if isinstance(agent, str):
         named = str.__str__(agent)
     else:
-        named = next(
-            (it for it in names if it == agent), f"<{type(agent).__name__}> {plain(agent)}"
-        )
+        equal = next((it for it in names if _equals(agent, it)), None)
+        if equal is None:
+            raise NotAName(agent, names)
+        named = equal
     return Finding(named, f"it returned {shown(named)}")
+
+
+def _equals(answer: object, name: str) -> bool:
+    try:
+        return bool(name == answer)
+    except Exception:  # noqa: BLE001 - a foreign object's own code
+        return False
 
 
 def strategies(router: Router | None = None) -> tuple[Strategy, ...]:

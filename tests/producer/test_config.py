@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from voicecosts import CostObserver
 from voicecosts.consumer.config import from_env as ledger_from_env
 from voicecosts.consumer.errors import InvalidConfig
 from voicecosts.producer.config import (
@@ -310,3 +312,86 @@ def test_a_data_directory_that_is_not_known_is_one_sentence() -> None:
         outbox_folder({})
     with pytest.raises(InvalidConfig, match="set COSTS_DATA_DIR to a folder"):
         ledger_from_env(own_broker=True, environ={})
+
+
+OF_WRONG_TYPES: dict[str, tuple[Any, str]] = {
+    "project": (7, "the project is of type int: give its name as text"),
+    "servers": (4222, "the servers are of type int: give nats://host:4222, or a list of addresses"),
+    "credentials": (7, "the path of the credentials is of type int: give it as text"),
+    "outbox_dir": (7, "the path of the outbox is of type int: give it as text"),
+    "limits": (5, "the limits are of type int: pass BufferLimits(detail=…)"),
+}
+
+
+def observer_problems(**options: Any) -> list[str]:
+    """Return the problems that an observer is refused for."""
+    with pytest.raises(ConfigError) as caught:
+        CostObserver(**{"project": "p", **options})
+    return caught.value.problems
+
+
+def test_everything_of_the_wrong_type_is_told_at_once() -> None:
+    """A wrong type is a problem like any other: one sentence each, and all of them at once."""
+    problems = observer_problems(**{name: given for name, (given, _) in OF_WRONG_TYPES.items()})
+    assert problems == [said for _, said in OF_WRONG_TYPES.values()]
+
+
+@pytest.mark.parametrize(
+    ("options", "problems"),
+    [
+        *(({name: given}, [said]) for name, (given, said) in OF_WRONG_TYPES.items()),
+        ({"project": b"prod"}, ["the project is of type bytes: give its name as text"]),
+        (
+            {"project": "a\nb"},
+            [
+                (
+                    "the project 'a\\nb' has characters that cannot be seen: "
+                    "give letters, digits and dashes"
+                )
+            ],
+        ),
+        ({"servers": [None]}, ["an entry of the servers is None: write nats://host:4222"]),
+        (
+            {"servers": [SERVER, b"nats://user:secret@bus", 1]},
+            [
+                "an entry of the servers is of type bytes: write nats://host:4222",
+                "an entry of the servers is of type int: write nats://host:4222",
+            ],
+        ),
+        (
+            {"servers": b"nats://user:secret@bus"},
+            ["the servers are of type bytes: give nats://host:4222, or a list of addresses"],
+        ),
+        (
+            {"limits": BufferLimits(detail=-1, meters=0)},
+            [
+                "the limit detail is -1: give a whole number of at least 1",
+                "the limit meters is 0: give a whole number of at least 1",
+            ],
+        ),
+        (
+            {"limits": BufferLimits(detail="9", meters=True)},  # type: ignore[arg-type]  # the mistake
+            [
+                "the limit detail is '9': give a whole number of at least 1",
+                "the limit meters is True: give a whole number of at least 1",
+            ],
+        ),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_one_sentence(
+    options: dict[str, Any], problems: list[str]
+) -> None:
+    """Nothing raises Python's own error, nothing wrong is taken, and no secret is shown."""
+    assert observer_problems(**options) == problems
+
+
+def test_a_path_with_a_null_byte_is_refused_in_one_sentence() -> None:
+    """The system has no such file, and says so with another error than for a missing one."""
+    (problem,) = observer_problems(servers=SERVER, credentials="a\0b")
+    assert problem == "the credentials file 'a\\x00b' can be no path: check the path"
+
+
+def test_servers_may_come_as_any_collection() -> None:
+    """A list, a tuple, a set or a generator of texts."""
+    for servers in ([SERVER], (SERVER,), {SERVER}, iter([SERVER])):
+        assert CostObserver("p", servers).config.servers == (SERVER,)  # type: ignore[arg-type]  # more

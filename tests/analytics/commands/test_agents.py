@@ -20,12 +20,12 @@ AGENT = """
 from functools import partial
 from livekit.agents import Agent
 from voicecosts import agent_config
-from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
 from beside import GREETING
 
 print("a module that talks while it is imported")
 
-class SecretVoice:
+class SecretVoice(ScriptedTTS):
     key = "sk-secret"
 
 def make_llm():

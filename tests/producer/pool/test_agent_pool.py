@@ -67,6 +67,53 @@ def test_removing_the_first_agent_changes_the_default() -> None:
     assert resolve(JobView(), pool.list_agents()).agent == "restaurant"
 
 
+@pytest.mark.parametrize("name", [None, 7, b"dental", ["dental"], {}, object])
+@pytest.mark.parametrize("method", ["get", "remove"])
+def test_what_can_be_no_name_is_a_key_error_that_can_be_printed(method: str, name: Any) -> None:
+    """A name of another type is told like an unknown one, also if it cannot be hashed."""
+    with pytest.raises(NoSuchAgent) as missing:
+        getattr(pool_of("dental"), method)(name)
+    assert str(missing.value) == f"no agent {name!r} in the pool; Registered: dental."
+
+
+class Unwritable:
+    """A value whose own code fails wherever it is asked."""
+
+    __hash__ = None  # type: ignore[assignment]  # what makes it awkward
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+
+def test_a_name_that_cannot_be_written_is_told_by_its_type() -> None:
+    """No message of a pool fails while it is printed."""
+    with pytest.raises(NoSuchAgent) as missing:
+        pool_of("dental").get(Unwritable())  # type: ignore[arg-type]  # the mistake under test
+    assert str(missing.value).startswith("no agent a value of type Unwritable in the pool")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"observers": None}, "observers is None: pass a list of observers"),
+        ({"observers": 7}, "observers is 7: pass a list of observers"),
+        ({"default_llm": ""}, "default_llm is blank: name a model, or leave it out"),
+        ({"default_stt": 5}, "default_stt is of type builtins.int: pass a LiveKit model string"),
+        ({"default_tts": object()}, "default_tts is of type builtins.object: pass a LiveKit"),
+        ({"default_greeting": 5}, "default_greeting is 5: pass a text"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_refused_in_one_sentence(
+    options: dict[str, Any], said: str
+) -> None:
+    """What no call could use is refused where it is given, under the name of the option."""
+    with pytest.raises(InvalidRegistration, match=f"^{said}"):
+        AgentPool(**options)
+
+
 @pytest.mark.parametrize("method", ["get", "remove"])
 def test_an_agent_that_is_not_there_is_a_key_error(method: str) -> None:
     """An unknown name is a KeyError whose message lists the registered names."""
@@ -158,7 +205,7 @@ def test_a_filter_that_cannot_be_called_is_refused() -> None:
 
 def test_an_empty_pool_does_not_run() -> None:
     """Running an empty pool is an error before LiveKit's commands are reached."""
-    with pytest.raises(RuntimeError, match=r"^No agents are registered in the pool\.$"):
+    with pytest.raises(RuntimeError, match=r"in the pool: register one with add\(\)"):
         AgentPool().run()
 
 

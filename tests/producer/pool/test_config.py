@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from livekit.agents import Agent
+from livekit.agents import NOT_GIVEN, Agent
 
 from tests.support.pool_agents import (
     QUIET,
@@ -27,7 +27,7 @@ from tests.support.pool_agents import (
     quiet_options,
 )
 from voicecosts import AgentConfig, AgentPool
-from voicecosts.producer.demo.providers import ScriptedLLM
+from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
 from voicecosts.producer.errors import InvalidRegistration, NotPicklable, PoolError, ProducerError
 from voicecosts.producer.pool.config import checked, made
 from voicecosts.producer.pool.observers import registered
@@ -125,12 +125,21 @@ def test_a_value_in_the_options_is_the_same_for_every_session() -> None:
         ({"session_kwargs": ["vad"]}, "its session_kwargs are a list: pass a mapping"),
         ({"greeting": 42}, "its greeting is 42: pass a text"),
         ({"llm": " "}, "its llm is blank: name a model"),
+        ({"llm": 5}, "its llm is of type builtins.int: .* LLM or RealtimeModel, or a factory"),
+        ({"stt": object()}, "its stt is of type builtins.object: pass a LiveKit model string"),
+        ({"tts": ScriptedLLM()}, r"its tts is of type .*\.ScriptedLLM: .* LiveKit's TTS"),
     ],
 )
 def test_what_every_call_would_fail_with_is_refused(options: dict[str, Any], said: str) -> None:
     """Options of which LiveKit can make no session are refused at once; the agent is named."""
     with pytest.raises(InvalidRegistration, match=f"^agent 'dental': .*{said}"):
         config(**options)
+
+
+def test_what_livekit_takes_as_a_provider_is_taken() -> None:
+    """A model, its factory, nothing, and LiveKit's own word for nothing."""
+    for llm in ("openai/gpt-4.1-mini", ScriptedLLM(), make_llm, ScriptedLLM, None, NOT_GIVEN):
+        assert config(llm=llm).llm is llm
 
 
 class Demanding(Agent):
@@ -172,7 +181,7 @@ def test_a_pools_state_with_observers_and_router_pickles() -> None:
 def test_what_livekit_runs_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
     """LiveKit's entrypoint and end hook survive a pickle with everything that a pool can hold."""
     pool = AgentPool(observers=[Silent()], router=first_word, default_llm=make_llm)
-    pool.add("dental", Dental, tts=ScriptedLLM(), session_kwargs=quiet_options)
+    pool.add("dental", Dental, tts=ScriptedTTS(), session_kwargs=quiet_options)
     entrypoint = copied(pool.server._entrypoint_fnc)
     assert entrypoint.args[0].agents["dental"].llm is make_llm
     assert copied(pool.server._session_end_fnc) is pool.server._session_end_fnc

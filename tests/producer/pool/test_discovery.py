@@ -11,7 +11,12 @@ from textwrap import dedent
 import pytest
 
 from voicecosts import AgentPool
-from voicecosts.producer.errors import BrokenAgentModule, DiscoveryFailed, InvalidRegistration
+from voicecosts.producer.errors import (
+    BrokenAgentModule,
+    DiscoveryFailed,
+    EmptyAgentsDirectory,
+    InvalidRegistration,
+)
 from voicecosts.producer.pool.modules import is_discovered, module_name
 
 AGENT = """
@@ -237,3 +242,32 @@ def test_files_of_one_name_in_two_directories_are_two_modules(tmp_path: Path) ->
     pool.discover(tmp_path / "b")
     names = [pool.get(it).agent_class.__name__ for it in pool.list_agents()]
     assert names == ["First", "Second"]
+
+
+@pytest.mark.parametrize("file", [None, "_shared.py", "notes.txt"])
+def test_a_folder_without_an_agent_says_what_to_do(tmp_path: Path, file: str | None) -> None:
+    """A folder in which no file can be an agent is a mistake, as a missing folder is."""
+    if file is not None:
+        (tmp_path / file).write_text("")
+    with pytest.raises(EmptyAgentsDirectory, match=r"holds no agent: put one into a \.py file"):
+        AgentPool().discover(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("@agent_config", r"lacks its parentheses at Found: write @agent_config\(\)$"),
+        ("@agent_config('x')", r"\('x'\) lacks a keyword: write agent_config\(name='…'\)$"),
+        ("@agent_config(None)", r"\(None\) lacks a keyword: write agent_config\(name='…'\)$"),
+        ("@agent_config\ndef late(): ...\n", r"lacks its parentheses at late: write @agent_config"),
+        ("@agent_config()\ndef late(): ...\n", r"marks late, which is no subclass of .*: put it"),
+        ("@agent_config()\nclass Other: ...\n", r"marks Other, which is no subclass of .*: put it"),
+    ],
+)
+def test_a_decorator_that_is_used_wrongly_says_how_to_write_it(
+    tmp_path: Path, mark: str, said: str
+) -> None:
+    """A decorator without parentheses or keyword, or on no agent, names its place and the cure."""
+    write(tmp_path, "dental.py", mark)
+    with pytest.raises(BrokenAgentModule, match=rf"'dental.py' in .*agent_config.*{said}"):
+        AgentPool().discover(tmp_path)

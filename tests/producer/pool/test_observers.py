@@ -167,9 +167,28 @@ async def test_a_hook_that_raises_is_logged_and_skipped(caplog: pytest.LogCaptur
 async def test_a_hook_that_is_no_coroutine_is_logged_and_skipped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A hook that is not a coroutine is logged, and the call goes on."""
-    await hook(SimpleNamespace(on_session_start=lambda info, session: None))
-    assert "TypeError" in caplog.text
+    """A plain function runs, the log says to make it async, and the call goes on."""
+    ran: list[object] = []
+    await hook(SimpleNamespace(on_session_start=lambda info, session: ran.append(info)))
+    assert ran == ["info"]
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert record.getMessage().startswith("on_session_start of observer namespace(")
+    assert record.getMessage().endswith("is a plain function: make it async")
+
+
+async def test_a_plain_function_that_returns_a_coroutine_is_a_hook(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What counts is that the result can be awaited, not how the function was written."""
+    quiet = Quiet()
+
+    def plain(info: Any, session: Any) -> Any:
+        return quiet.on_session_start(info, session)
+
+    await hook(SimpleNamespace(on_session_start=plain))
+    assert quiet.asked == ["info"]
+    assert caplog.records == []
 
 
 async def test_a_slow_hook_is_left_after_its_limit(caplog: pytest.LogCaptureFixture) -> None:
