@@ -90,6 +90,7 @@ class Process:
         because it may still summarise them. Without a job nothing tells that a session will never
         be started; the oldest of very many are ended, and a start would begin them anew.
         """
+        ATTRIBUTION.release_old()
         closed, idle = [], []
         for attachment in list(self.attachments.values()):
             loop = getattr(attachment.session, "_loop", None)

@@ -52,7 +52,10 @@ HELD_S: Final = 5.0
 _REQUESTED: Final = frozenset({"llm_metrics", "tts_metrics"})
 """What a request reports: LiveKit makes it in the activity that asked."""
 
-_REPEATED_WITHIN_S: Final = 5.0
+_BORROWED: Final = 32
+"""Providers that a session asked without having them, and that are still listened to."""
+
+_REPEATED_WITHIN_S: Final = 60.0
 """How long after an object inside a wrapper the wrapper reports the same usage."""
 
 _OWN: Final = frozenset({"realtime_model_metrics", "interruption_metrics"})
@@ -67,6 +70,10 @@ _AMOUNTS: Final = {
 
 _HELD: Final = 256
 """Events of one such session that wait, at most."""
+
+
+def _empty() -> deque[Any]:
+    return deque()
 
 
 class Candidate(Struct, eq=False, weakref=True, kw_only=True):
@@ -86,15 +93,29 @@ class Candidate(Struct, eq=False, weakref=True, kw_only=True):
     entered_at: float = 0.0  # seconds since 1970
     running_since: float | None = None  # seconds since 1970; None before the start has ended
     components: dict[int, _Component] = field(default_factory=dict)
+    borrowed: deque[_Component] = field(default_factory=_empty)
 
 
-def _last_reported() -> deque[tuple[Any, float]]:
+class _Amounts(Struct, frozen=True):
+    """What was reported of one kind for one session (by identity, of the running context)."""
+
+    kind: str
+    session: int
+    amounts: tuple[float, ...]
+
+    def is_alike(self, other: _Amounts) -> bool:
+        """Whether both are of one kind and session."""
+        return self.kind == other.kind and self.session == other.session
+
+
+def _last_reported() -> deque[tuple[_Amounts, float]]:
     return deque(maxlen=64)
 
 
 class _Component(Struct, eq=False):
     """A provider object, its one listener since `since`, and the sessions that use it.
 
+    `borrowers` are users that asked it without having it: only their own requests are theirs.
     `strangers` are sessions that use it and that nobody attached, with their jobs. `reported` are
     the amounts that it reported lately, where it may be inside an adapter.
     """
@@ -105,8 +126,9 @@ class _Component(Struct, eq=False):
     since: float  # seconds since 1970
     on_metrics: Listener | None = None
     users: dict[int, Candidate] = field(default_factory=dict)
+    borrowers: set[int] = field(default_factory=set)
     was_shared: bool = False
-    reported: deque[tuple[Any, float]] = field(default_factory=_last_reported)
+    reported: deque[tuple[_Amounts, float]] = field(default_factory=_last_reported)
     _seen: tuple[int, Any] = (0, None)
     strangers: WeakKeyDictionary[AgentSession[Any], Any] = field(default_factory=WeakKeyDictionary)
 
@@ -132,13 +154,13 @@ class _Component(Struct, eq=False):
 class _Heard(Struct):
     """An event that is decided when all have heard it: by which sessions, and from which adapter.
 
-    `is_repeated` if the adapter's request was served by another one, which reports it as well.
+    `is_served` if a request inside the adapter's was made, which may report the same.
     """
 
     metrics: Any
     sessions: list[Candidate] = []
     adapter: _Component | None = None
-    is_repeated: bool = False
+    is_served: bool = False
 
 
 class _Unattached(Struct):
@@ -170,6 +192,7 @@ class _Held(Struct):
     context: Context
     heard_by: Candidate
     owner: Candidate | None
+    at: float  # monotonic seconds
 
 
 class Attribution:
@@ -220,14 +243,8 @@ class Attribution:
         self._left[candidate.session] = time.time()
         if self._candidates.get(id(candidate.session)) is candidate:
             del self._candidates[id(candidate.session)]
-        with self._joining:
-            for key, component in candidate.components.items():
-                component.users.pop(id(candidate), None)
-                if not component.users and self._components.get(key) is component:
-                    del self._components[key]
-                    self._remember_user(component.emitter, candidate.session)
-                    component.emitter.off(METRICS, component.on_metrics)
-            candidate.components = {}
+        for component in list(candidate.components.values()):
+            self._leave(candidate, component)
 
     def exit_all(self) -> None:
         """In a forked child: detach the parent's sessions, which do not run here."""
@@ -244,6 +261,13 @@ class Attribution:
         """
         for session, waiting in list(self._held.items()):
             if owner is None or any(held.owner is owner for held in waiting):
+                self._release(session)
+
+    def release_old(self) -> None:
+        """Give away what has waited long enough: a loop that ended took the timer with it."""
+        until = time.monotonic() - 2 * HELD_S
+        for session, waiting in list(self._held.items()):
+            if waiting and waiting[0].at < until:
                 self._release(session)
 
     def join(self, candidate: Candidate, used: Iterable[Any]) -> None:
@@ -283,8 +307,27 @@ class Attribution:
         candidate = self._candidates.get(id(session))
         if candidate is None:
             candidate = self._unattached(session, mark, running).owner
-        if candidate is not None and id(provider) not in candidate.components:
-            self.join(candidate, [provider])
+        if candidate is None or id(provider) in candidate.components:
+            return
+        self.join(candidate, [provider])
+        borrowed = candidate.components.get(id(provider))
+        if borrowed is not None:
+            borrowed.borrowers.add(id(candidate))
+            candidate.borrowed.append(borrowed)
+            if len(candidate.borrowed) > _BORROWED:
+                self._leave(candidate, candidate.borrowed.popleft())
+
+    def _leave(self, candidate: Candidate, component: _Component) -> None:
+        """A session uses a component no more; the last user takes our listener away."""
+        key = id(component.emitter)
+        with self._joining:
+            candidate.components.pop(key, None)
+            component.users.pop(id(candidate), None)
+            component.borrowers.discard(id(candidate))
+            if not component.users and self._components.get(key) is component:
+                del self._components[key]
+                self._remember_user(component.emitter, candidate.session)
+                component.emitter.off(METRICS, component.on_metrics)
 
     def is_new(self, metrics: Any) -> bool:
         """Whether an event is usage, as far as its type tells, that was not attributed before."""
@@ -362,8 +405,7 @@ class Attribution:
             # Passed on by an adapter: the object inside it, which we listen to as well, decides.
             heard = self._decide_later(metrics)
             heard.adapter = component
-            if metrics.type != "llm_metrics":  # a model may ask a side question of another one
-                heard.is_repeated = heard.is_repeated or requests.is_served_inside()
+            heard.is_served = heard.is_served or requests.is_served_inside()
             return
         if self._has_adapters and (amounts := _amounts(metrics)) is not None:
             component.reported.append((amounts, time.monotonic()))
@@ -390,7 +432,10 @@ class Attribution:
         try:
             if not self.is_new(metrics) or not users:
                 return
-            if adapter is not None and (heard.is_repeated or self._repeats(adapter, metrics)):
+            if adapter is not None and (
+                self._repeats(adapter, metrics, is_served=heard.is_served)
+                or (heard.is_served and metrics.type != "llm_metrics")
+            ):
                 self._remember(metrics)
             elif adapter is None and len(users) == 1:
                 self.attribute(next(iter(users.values())), metrics)
@@ -400,24 +445,35 @@ class Attribution:
             first = next(iter(list(users.values())), None)
             report_failure(error, None if first is None else first.count_unmeasured)
 
-    def _repeats(self, adapter: _Component, metrics: Any) -> bool:
+    def _repeats(self, adapter: _Component, metrics: Any, *, is_served: bool) -> bool:
         """Whether a wrapper's own report repeats that of an object inside it.
 
         A wrapper hands on what the object inside it answers, with its usage, and LiveKit's base
-        classes report it for both. So the same amounts of the same kind, reported inside just
-        before, are the same usage. A model's answer without amounts tells nothing of its own.
+        classes report it for both. So the same amounts of the same kind, reported inside a moment
+        ago for the same session, are the same usage; so is the sum of several, where `is_served`:
+        a request inside served the wrapper's.
         """
         amounts = _amounts(metrics)
         if amounts is None:
-            return True
-        since = time.monotonic() - _REPEATED_WITHIN_S
-        for inner, _ in emitters([adapter.emitter]):
-            component = self._components.get(id(inner))
-            for known in () if component is None else list(component.reported):
-                if known[0] == amounts and known[1] > since:
-                    component.reported.remove(known)  # type: ignore[union-attr]  # not None here
-                    return True
-        return False
+            return is_served or bool(getattr(metrics, "cancelled", False))
+        since, inside = time.monotonic() - _REPEATED_WITHIN_S, []
+        for emitter, _ in emitters([adapter.emitter]):
+            component = self._components.get(id(emitter))
+            if component is not None and component is not adapter:
+                inside += [
+                    (component.reported, known)
+                    for known in list(component.reported)
+                    if known[0].is_alike(amounts) and known[1] > since
+                ]
+        same = [each for each in inside if each[1][0].amounts == amounts.amounts][-1:]
+        if inside and not same and is_served:  # it may hand on the sum of several
+            total = tuple(map(sum, zip(*(known[0].amounts for _, known in inside), strict=True)))
+            same = inside if total == amounts.amounts else []
+        for reported, known in same:
+            reported.remove(known)
+        if same:
+            adapter.reported.append((amounts, time.monotonic()))  # for a wrapper around this one
+        return bool(same)
 
     def _decide(
         self, metrics: Any, users: dict[int, Candidate], component: _Component | None
@@ -506,7 +562,9 @@ class Attribution:
         self, users: dict[int, Candidate], component: _Component | None
     ) -> Candidate | None:
         """Return the one user of the component in the job; without a job, the only user ever."""
-        job, possible = current_job(), list(users.values())
+        job = current_job()
+        borrowers = () if component is None else component.borrowers
+        possible = [each for each in list(users.values()) if id(each) not in borrowers]
         if job is not None:
             of_job = [each for each in possible if each.job is job]
             if not of_job and any(each.job is not None for each in possible):
@@ -571,7 +629,7 @@ class Attribution:
             return
         if component is not None and owner is None:
             component.strangers[session] = current_job()
-        held = _Held(session, metrics, label, copy_context(), heard_by, owner)
+        held = _Held(session, metrics, label, copy_context(), heard_by, owner, time.monotonic())
         waiting = self._held.get(id(session))
         if waiting is None and self._hold(session):
             waiting = self._held[id(session)] = []
@@ -685,12 +743,12 @@ def _mark_start(candidate: Candidate) -> None:
     )
 
 
-def _amounts(metrics: Any) -> Any:
+def _amounts(metrics: Any) -> _Amounts | None:
     """Return what a model, voice or recogniser reported, to be compared; `None` for nothing."""
-    values = vars(metrics)
-    names = _AMOUNTS.get(metrics.type, ())
-    amounts = tuple(values.get(name) or 0 for name in names)
-    return (metrics.type, *amounts) if any(amounts) else None
+    values, running = vars(metrics), contexts.activity()
+    session = contexts.recognising() or (None if running is None else running.session)
+    amounts = tuple(values.get(name) or 0 for name in _AMOUNTS.get(metrics.type, ()))
+    return _Amounts(metrics.type, id(session), amounts) if any(amounts) else None
 
 
 def _has_left() -> bool:

@@ -6,6 +6,7 @@ An adapter passes on what the objects inside it report, so the object that serve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from livekit import rtc
@@ -13,6 +14,10 @@ from livekit.agents import AgentSession, llm, stt, tts
 
 PROVIDERS: Final = (llm.LLM, stt.STT, tts.TTS)
 """The base classes of what a session may hold, or an adapter inside."""
+
+_COLLECTIONS: Final = (list, tuple, set, frozenset, dict)
+_LOOKED_AT: Final = 64
+"""Elements of a collection that are looked at."""
 
 _DEPTH: Final = 8
 """Adapters inside adapters that are looked through."""
@@ -66,7 +71,7 @@ def emitters(used: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     waiting = [(component, 0) for component in used]
     while waiting:
         component, depth = waiting.pop()
-        if id(component) in seen or not isinstance(component, rtc.EventEmitter):
+        if id(component) in seen or not issubclass(type(component), rtc.EventEmitter):
             continue
         seen.add(id(component))
         inner = list(_inner(component)) if depth < _DEPTH else []
@@ -98,10 +103,18 @@ def holds_others(component: Any) -> bool:
 
 
 def _inner(component: Any) -> Iterator[Any]:
-    """Yield the provider objects that one of them holds, alone or in a collection."""
+    """Yield the provider objects that one of them holds, alone or in a collection.
+
+    Of a collection the first ones are looked at: a cache may be large. A proxy is not asked what it
+    stands for.
+    """
     for value in list(getattr(component, "__dict__", {}).values()):
-        if isinstance(value, PROVIDERS):
+        if _is_provider(value):
             yield value
-        elif isinstance(value, list | tuple | set | frozenset | dict):
-            held = value.values() if isinstance(value, dict) else value
-            yield from (each for each in list(held) if isinstance(each, PROVIDERS))
+        elif type(value) in _COLLECTIONS:
+            held = value.values() if type(value) is dict else value
+            yield from (each for each in list(islice(held, _LOOKED_AT)) if _is_provider(each))
+
+
+def _is_provider(value: Any) -> bool:
+    return issubclass(type(value), PROVIDERS)

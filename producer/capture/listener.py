@@ -27,9 +27,9 @@ def listener(function: Listener, failed: Callable[[], None] | None = None) -> Li
     arguments, several times faster. It re-raises a TypeError into the agent's turn.
     """
 
-    def guarded(event: Any) -> None:
+    def guarded(*events: Any) -> None:
         try:
-            function(event)
+            function(events[0])
         except Exception as error:
             report_failure(error, failed)
 

@@ -19,7 +19,7 @@ from livekit.agents import AgentSession
 from voicecosts.producer.capture.attribution import ATTRIBUTION, Candidate
 from voicecosts.producer.capture.components import components_of, is_started, running_agent
 from voicecosts.producer.capture.contexts import speech_id
-from voicecosts.producer.capture.listener import METRICS, listener
+from voicecosts.producer.capture.listener import METRICS, listener, report_failure
 from voicecosts.producer.counts import Usage
 
 _EMITTER: Final[Any] = rtc.EventEmitter
@@ -80,9 +80,12 @@ class Tap:
         _EMITTER.on(self.session, METRICS, self._on_metrics)
         self.session.on("conversation_item_added", self._on_item)
         self.session.on("agent_state_changed", self._on_state)
-        self.scan()
-        if is_running:
-            ATTRIBUTION.catch_up(self._candidate)
+        try:
+            self.scan()
+            if is_running:
+                ATTRIBUTION.catch_up(self._candidate)
+        except Exception as error:  # noqa: BLE001 - an odd provider costs no more than its own usage
+            report_failure(error, self._candidate.count_unmeasured)
 
     def close(self) -> None:
         """Stop listening; safe to call twice."""
