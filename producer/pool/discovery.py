@@ -18,6 +18,7 @@ from msgspec import Struct
 from voicecosts.producer.errors import (
     AgentsPathIsAFile,
     BrokenAgentModule,
+    DiscoveryFailed,
     EmptyAgentsDirectory,
     InvalidRegistration,
     NoAgentsDirectory,
@@ -109,12 +110,18 @@ def discover(directory: str | Path) -> list[Discovered]:
     """Return the agents of a directory, in the order of their file names.
 
     Raises:
+        DiscoveryFailed: What was given is no path.
         NoAgentsDirectory: The directory does not exist.
         AgentsPathIsAFile: It is a file.
         EmptyAgentsDirectory: It holds no `.py` file whose name has no leading underscore.
         BrokenAgentModule: A file cannot be imported, or defines no agent.
     """
-    folder = Path(directory).expanduser().resolve()
+    try:
+        folder = Path(directory).expanduser().resolve()
+    except TypeError:
+        raise DiscoveryFailed(
+            f"the agents directory is {shown(directory)}: pass the path of a folder"
+        ) from None
     if not folder.exists():
         raise NoAgentsDirectory(folder)
     if not folder.is_dir():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -271,3 +273,11 @@ def test_a_decorator_that_is_used_wrongly_says_how_to_write_it(
     write(tmp_path, "dental.py", mark)
     with pytest.raises(BrokenAgentModule, match=rf"'dental.py' in .*agent_config.*{said}"):
         AgentPool().discover(tmp_path)
+
+
+@pytest.mark.parametrize("given", [None, 7, ["agents"]])
+def test_a_directory_that_is_no_path_says_what_to_pass(given: Any) -> None:
+    """A value of another type is told like a directory that cannot be loaded."""
+    said = f"the agents directory is {re.escape(repr(given))}: pass the path of a folder"
+    with pytest.raises(DiscoveryFailed, match=said):
+        AgentPool().discover(given)
