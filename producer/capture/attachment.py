@@ -185,8 +185,7 @@ class Attachment:
     def measured(self, metrics: Any, label: str, speech_id: str) -> None:
         """Count a metrics object of this session, or of the session that it started again as."""
         self._has_run = True
-        renewed = self._renewed()
-        if renewed is not None:
+        if self.finalised and (renewed := self._renewed()) is not None:
             renewed.measured(metrics, label, speech_id)
             return
         try:

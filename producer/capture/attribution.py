@@ -574,7 +574,8 @@ class Attribution:
             return None
         owner = possible[0]
         if component is not None:
-            if (job is None or owner.job is not job) and (component.was_shared or _has_left()):
+            is_of_job = job is not None and owner.job is job
+            if not is_of_job and (component.was_shared or _has_left()):
                 return None
             if self._has_stranger(component, job):
                 return None
