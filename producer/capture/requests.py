@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
+import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from livekit.agents import llm, stt, tokenize, tts
 
@@ -38,8 +40,16 @@ _HELD_BACK: Final = 20
 """Characters that LiveKit's tokenizers may hold back beside the last sentence: the length below
 which they join a sentence to the next one."""
 
+_ALONE: Final = r"\u0e00-\u0eff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
+"""Characters of scripts without spaces: a tokenizer may make a word of each."""
+
+_WORD: Final = re.compile(rf"[{_ALONE}]|[^\s{_ALONE}]+")
+_ENDING: Final = re.compile(r"[^.!?…。！？؟۔।॥\n]*(?:[.!?…。！？؟۔।॥\n]|\Z)")  # noqa: RUF001 - their marks
+"""Text up to the next mark that may end a sentence, wherever it stands: `$3.50` has one."""
+
 _MANY: Final = 200
-"""Items of a context beyond which a prompt is not noted: each costs a tenth of a microsecond."""
+"""Items of a context, or values of its options, beyond which a prompt is not noted: each costs a
+tenth of a microsecond."""
 
 _FRAMES: Final = 8
 """Callers between a request's base class and the method that was asked for it."""
@@ -79,8 +89,9 @@ class Prompt(Request):
         "_contents",
         "_is_in_word",
         "_items",
+        "_model",
+        "_options",
         "_tools",
-        "_uses_tools",
         "is_reported",
         "label",
         "words",
@@ -94,7 +105,8 @@ class Prompt(Request):
         self._items: tuple[Any, ...] = ()
         self._contents: list[Any] = []
         self._tools: tuple[Any, ...] = ()
-        self._uses_tools = False
+        self._model: ReferenceType[Any] | None = None
+        self._options: list[Any] | None = None
         self._is_in_word = False
 
     def note(self, stream: Any) -> None:
@@ -106,7 +118,7 @@ class Prompt(Request):
         if len(stream._chat_ctx.items) > _MANY:
             return
         self._tools = tuple(stream._tools)
-        self._uses_tools = not self._tools or _may_use_tools()
+        self._model, self._options = ref(stream._llm), _options_of(stream._llm)
         self._items = tuple(stream._chat_ctx.items)
         # An item may be edited in place later, so what it holds is kept beside it.
         self._contents = [
@@ -115,11 +127,13 @@ class Prompt(Request):
         ]
 
     def contains(self, other: Prompt) -> bool:
-        """Whether all that the other prompt is made of is in this one too, unchanged."""
-        if not self._items or not other._items:
+        """Whether all that the other prompt is made of is in this one too, unchanged.
+
+        Only prompts of one model object with the same options are compared: a schema of the answer
+        is part of what is billed, and some providers leave tools out where none may be used.
+        """
+        if not self._items or not other._items or not self._is_asked_as(other):
             return False
-        if other._tools and not self._uses_tools:
-            return False  # some providers leave the tools out where none may be used
         own_tools = {id(tool) for tool in self._tools}
         if not all(id(tool) in own_tools for tool in other._tools):
             return False
@@ -131,6 +145,12 @@ class Prompt(Request):
             _is_same(own.get(item.id), item, content)
             for item, content in zip(other._items, other._contents, strict=True)
         )
+
+    def _is_asked_as(self, other: Prompt) -> bool:
+        model = None if self._model is None else self._model()
+        if model is None or other._model is None or other._model() is not model:
+            return False
+        return self._options is not None and self._options == other._options
 
     def _count_answer(self, channel: Any) -> Callable[[Any], None]:
         """Count what comes through a channel; return what ends it when a task is done."""
@@ -363,19 +383,69 @@ def _names(voice: Any) -> tuple[str, str]:
     return (provider if provider and provider != UNKNOWN else voice.label), voice.model or UNKNOWN
 
 
-def _may_use_tools() -> bool:
-    """Whether the caller lets the model use its tools, as far as can be seen.
+def _options_of(model: Any) -> list[Any] | None:
+    """Return what a model is asked with beside its prompt, `None` where it cannot be seen.
 
     The base class is not told. The method that is asked for a request is, by its own signature.
     """
     frame = sys._getframe(1)
     for _ in range(_FRAMES):
         if frame.f_code.co_name == "chat":
-            return bool(frame.f_locals.get("tool_choice", "none") != "none")
+            given = _arguments(frame)
+            if not any(value is model for value in given.values()):
+                return None
+            return _flat(
+                {
+                    name: value
+                    for name, value in given.items()
+                    if name not in _OF_PROMPT and value is not model
+                }
+            )
         if frame.f_back is None:
             break
         frame = frame.f_back
-    return False
+    return None
+
+
+_OF_PROMPT: Final = frozenset({"chat_ctx", "tools", "conn_options"})
+"""Arguments of `chat` that are compared on their own, or do not reach the provider."""
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+
+
+def _arguments(frame: FrameType) -> dict[str, Any]:
+    """Return the arguments of the function that a frame runs, as they are now."""
+    code, held = frame.f_code, frame.f_locals
+    named = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
+    given = {name: held[name] for name in code.co_varnames[:named]}
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        given.update(held[code.co_varnames[named]])
+    return given
+
+
+def _flat(value: Any) -> list[Any] | None:
+    """Return a value in a form that equals another's only where both say the same.
+
+    Containers may be changed later, so they are unfolded now; `None` where they hold too many.
+    Other objects stand beside their identity, which is compared first.
+    """
+    flat: list[Any] = []
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        kind = type(each)
+        flat.append(kind)
+        if kind in _PLAIN:
+            flat.append(each)
+        elif kind in {dict, list, tuple}:
+            if len(flat) + len(waiting) + len(each) > _MANY:
+                return None
+            flat.append(len(each))
+            waiting += each
+            waiting += each.values() if kind is dict else ()
+        else:
+            flat += id(each), each
+    return flat
 
 
 def _is_same(own: tuple[Any, Any] | None, item: Any, content: Any) -> bool:
@@ -392,8 +462,9 @@ def _passed_on(stream: Any, sends: int) -> int:
     """Return the characters that a voice that was cut off has surely sent to its provider.
 
     It had taken them from its input. `sends` is how often it marked that it sends; each time it
-    sent a sentence or more. Of text that was not ended it may hold back the end, and all of it
-    where it collects sentences. One that paces its sentences may hold back any.
+    sent a sentence or more, or a word, and the last time it may not have come to it. Of text that
+    was not ended it may hold back the end, and all of it where it collects sentences. One that
+    paces its sentences may hold back any.
     """
     pieces, unread, voice = stream._input_buffer, stream._input_ch.qsize(), stream._tts
     if (
@@ -409,20 +480,48 @@ def _passed_on(stream: Any, sends: int) -> int:
         getattr(stream, "_expressive", False) or getattr(voice, "_expressive", False)
     ):
         return 0
-    text = "".join([piece for piece in taken if isinstance(piece, str)])
-    return min((_sent(text, each, sends, is_ended=is_ended) for each in _tokenizers()), default=0)
+    taken = [piece for piece in taken if isinstance(piece, str)]
+    text = "".join(taken)
+    is_whole = is_ended and len(text) <= _LONGEST
+    looked_at = text[:_LONGEST].rstrip()
+    if _sends_sentences(voice):
+        divided = [each.tokenize(looked_at) for each in _tokenizers()]
+        divided.append(_ENDING.findall(looked_at)[:-1])  # the last match is empty
+        count = _printed
+    else:
+        # A word, or what was pushed at once where that is less; punctuation may be left out.
+        divided = [_WORD.findall(looked_at), taken]
+        count = _letters
+    return min((_sent(units, sends - 1, count, is_whole=is_whole) for units in divided), default=0)
+
+
+def _sends_sentences(voice: Any) -> bool:
+    """Whether what a voice sends at once is a sentence at least: LiveKit's tokenizers make it."""
+    held = [
+        type(value)
+        for owner in (voice, getattr(voice, "_opts", None))
+        for value in list(getattr(owner, "__dict__", {}).values())
+    ]
+    dividing = [
+        kind
+        for kind in held
+        if issubclass(kind, tokenize.SentenceTokenizer | tokenize.WordTokenizer)
+    ]
+    known = {type(each) for each in _tokenizers()}
+    return bool(dividing) and known.issuperset(dividing)
 
 
 @functools.cache
 def _tokenizers() -> tuple[tokenize.SentenceTokenizer, ...]:
     """Return LiveKit's own tokenizers, which plugins use; none where a version lacks one.
 
+    They divide as finely as they can: a plugin may join sentences, and never sends less than one.
     They load something when they are first used, so that is not left to a call.
     """
     try:
         made = (
-            tokenize.blingfire.SentenceTokenizer(retain_format=True),
-            tokenize.basic.SentenceTokenizer(retain_format=True),
+            tokenize.blingfire.SentenceTokenizer(min_sentence_len=1, retain_format=True),
+            tokenize.basic.SentenceTokenizer(min_sentence_len=1, retain_format=True),
         )
         for each in made:
             each.tokenize("A first sentence. And a second one.")
@@ -431,11 +530,19 @@ def _tokenizers() -> tuple[tokenize.SentenceTokenizer, ...]:
     return made
 
 
-def _sent(text: str, sentences: tokenize.SentenceTokenizer, sends: int, *, is_ended: bool) -> int:
-    """Return the length of the first `sends` sentences of a text, as one tokenizer divides it."""
-    looked_at = text[:_LONGEST].rstrip()
-    ends = list(itertools.accumulate(map(len, sentences.tokenize(looked_at))))
-    if is_ended and len(text) <= _LONGEST:
-        return len(text) if sends >= len(ends) else ends[sends - 1]
-    ends = ends[:-1]  # the last one may go on
-    return max(0, ends[min(sends, len(ends)) - 1] - _HELD_BACK) if ends else 0
+def _sent(units: list[str], sends: int, count: Callable[[str], int], *, is_whole: bool) -> int:
+    """Return the characters of the first `sends` units of a text that is whole or goes on."""
+    if is_whole:
+        return count("".join(units[:sends]))
+    # The last one may go on.
+    return max(0, count("".join(units[:-1][:sends])) - _HELD_BACK)
+
+
+def _printed(text: str) -> int:
+    """Return the characters of a text without spaces, which tokenizers may collapse."""
+    return sum(map(len, text.split()))
+
+
+def _letters(text: str) -> int:
+    """Return the letters and digits of a text."""
+    return sum(map(str.isalnum, text))

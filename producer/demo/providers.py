@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from livekit import rtc
-from livekit.agents import APIConnectionError, stt, tts
+from livekit.agents import APIConnectionError, stt, tokenize, tts
 from livekit.agents.llm import (
     LLM,
     ChatChunk,
@@ -156,8 +156,9 @@ def _last_input(context: ChatContext) -> str:
 class ScriptedTTS(_Named, tts.TTS[Any]):
     """Speaks silence, `samples_per_character` of it, and counts what it finished.
 
-    `pause_s` is waited before each piece of text is spoken, so that a caller can interrupt.
-    `cut_off` counts the characters it had received of a speech that was interrupted.
+    It sends one sentence after the other, as LiveKit's plugins do. `pause_s` is waited before each
+    is spoken, so that a caller can interrupt. `cut_off` counts the characters it had sent of a
+    speech that was interrupted.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class ScriptedTTS(_Named, tts.TTS[Any]):
         self.cut_off: Counter[int] = Counter()
         self.samples_per_character = samples_per_character
         self.pause_s = pause_s
+        self.sentences = tokenize.basic.SentenceTokenizer(retain_format=True)
         self._names = (model, provider)
 
     def synthesize(self, text: str, *, conn_options: Any = DEFAULT_API_CONNECT_OPTIONS) -> Any:
@@ -224,24 +226,28 @@ class _Voice(tts.SynthesizeStream):
         voice = self._tts
         assert isinstance(voice, ScriptedTTS)  # noqa: S101 - narrows the type
         _initialise(emitter, stream=True)
-        text, samples, done = "", 0, False
+        sent, waiting, samples, done = "", "", 0, False
         try:
             async for piece in self._input_ch:
-                if not isinstance(piece, str):
-                    continue
-                if not text:
+                if isinstance(piece, str):
+                    waiting += piece
+                sentences = voice.sentences.tokenize(waiting) if waiting else []
+                # The last one may go on, until the text is ended.
+                waiting = sentences.pop() if isinstance(piece, str) and sentences else ""
+                for sentence in sentences:
+                    if not sent:
+                        emitter.start_segment(segment_id=f"segment-{next(_ids)}")
                     self._mark_started()
-                    emitter.start_segment(segment_id=f"segment-{next(_ids)}")
-                text += piece
-                await asyncio.sleep(voice.pause_s)
-                samples += voice.speak(emitter, piece)
+                    sent += sentence
+                    await asyncio.sleep(voice.pause_s)
+                    samples += voice.speak(emitter, sentence)
             done = True
         finally:
-            if text and done:
+            if sent and done:
                 emitter.end_segment()
-                voice.bill(text, samples)
-            elif text:
-                voice.cut_off[call_in(text)] += len(text)
+                voice.bill(sent, samples)
+            elif sent:
+                voice.cut_off[call_in(sent)] += len(sent)
 
 
 def _streaming() -> stt.STTCapabilities:

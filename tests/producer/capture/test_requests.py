@@ -11,7 +11,7 @@ import weakref
 from typing import Any
 
 import pytest
-from livekit.agents import APIConnectionError, APIConnectOptions, llm, tts
+from livekit.agents import APIConnectionError, APIConnectOptions, llm, tokenize, tts
 
 from tests.support.interruptible import InterruptibleLLM, Moments, SentenceVoice, WholeVoice
 from tests.support.waiting import until
@@ -308,6 +308,7 @@ class _Ended:
         self._tts = self
         self._current_attempt_has_error = False
         self._unread = unread
+        self.divides: Any = tokenize.basic.SentenceTokenizer()
         vars(self).update(more)
 
     def qsize(self) -> int:
@@ -318,16 +319,23 @@ class _Ended:
 END = object()
 TWO = "The first sentence is long enough. And the second one goes on"
 LONG = "This sentence has 32 characters. " * 9_000
-FIRST = len("The first sentence is long enough.") - requests._HELD_BACK
+PRINTED = len(TWO.replace(" ", ""))
+FIRST = len("Thefirstsentenceislongenough.") - requests._HELD_BACK
+WORDS = tokenize.basic.WordTokenizer(ignore_punctuation=False)
 
 
 @pytest.mark.parametrize(
     ("stream", "sends", "claimed"),
     [
         pytest.param(_Ended(TWO), 9, FIRST, id="the last sentence may go on"),
-        pytest.param(_Ended(TWO + ". And a third"), 1, FIRST, id="one was sent of what goes on"),
-        pytest.param(_Ended(TWO, END), 9, len(TWO), id="the text was ended"),
-        pytest.param(_Ended(TWO, END), 1, FIRST + 20, id="one sentence was sent"),
+        pytest.param(_Ended(TWO + ". And a third"), 2, FIRST, id="one was sent of what goes on"),
+        pytest.param(_Ended(TWO, END), 9, PRINTED, id="the text was ended"),
+        pytest.param(_Ended(TWO, END), 2, FIRST + 20, id="one sentence was sent"),
+        pytest.param(_Ended(TWO, END), 1, 0, id="it marked, and may connect still"),
+        pytest.param(_Ended("So.   \n It  is.", END), 9, 8, id="spaces are collapsed"),
+        pytest.param(_Ended(TWO, END, divides=WORDS), 4, 16, id="words, and three were sent"),
+        pytest.param(_Ended(TWO, END, divides=None), 4, 16, id="words, of what is unknown"),
+        pytest.param(_Ended("A ", "b c", END, divides=None), 2, 1, id="pieces were sent"),
         pytest.param(_Ended(TWO, END, unread=1), 9, FIRST, id="the end was not read"),
         pytest.param(_Ended(TWO, END, unread=2), 9, 0, id="nothing was read"),
         pytest.param(_Ended(TWO, END, unread=3), 9, 0, id="more waits than was given"),
@@ -337,8 +345,8 @@ FIRST = len("The first sentence is long enough.") - requests._HELD_BACK
         pytest.param(_Ended(TWO, END, _stream_pacer=object()), 9, 0, id="sentences are paced"),
         pytest.param(_Ended(TWO, END, _current_attempt_has_error=True), 9, 0, id="it failed"),
         pytest.param(_Ended(TWO, _expressive=True), 9, 0, id="sentences are collected"),
-        pytest.param(_Ended(TWO, END, _expressive=True), 9, len(TWO), id="collected, and ended"),
-        pytest.param(_Ended(LONG, END), 9999, 2_025, id="a text beyond measure"),
+        pytest.param(_Ended(TWO, END, _expressive=True), 9, PRINTED, id="collected, and ended"),
+        pytest.param(_Ended(LONG, END), 9999, 1_716, id="a text beyond measure"),
     ],
 )
 def test_what_a_voice_surely_sent(stream: Any, sends: int, claimed: int) -> None:
