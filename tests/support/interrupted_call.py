@@ -149,6 +149,10 @@ def voices(kind: str, moments: Moments) -> tuple[Any, list[Any]]:
             one = SentenceVoice(moments, one_by_one=True)
         case "one by one, older":
             one = SentenceVoice(moments, one_by_one=True, blingfire=False)
+        case "words":
+            one = SentenceVoice(moments, one_by_one=True, words=True)
+        case "marks first":
+            one = SentenceVoice(moments, one_by_one=True, marks_first=True)
         case "whole":
             one = WholeVoice(moments)
         case "adapter":
@@ -166,6 +170,8 @@ VOICES: Final = (
     "sentences",
     "one by one",
     "one by one, older",
+    "words",
+    "marks first",
     "whole",
     "adapter",
     "fallback",

@@ -260,7 +260,8 @@ class SentenceVoice(_Voice):
     """Reads its input at once, even while it connects, and sends whole sentences.
 
     With `one_by_one` it sends the next one when it has spoken the last. It divides text as
-    LiveKit's plugins do, by `blingfire` or by the older tokenizer.
+    LiveKit's plugins do, by `blingfire` or by the older tokenizer, or into `words`. One that
+    `marks_first` marks that it sends before it connects.
     """
 
     def __init__(
@@ -269,12 +270,17 @@ class SentenceVoice(_Voice):
         *,
         one_by_one: bool = False,
         blingfire: bool = True,
+        words: bool = False,
+        marks_first: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(moments, streaming=True, **options)
         self.one_by_one = one_by_one
-        self.tokenizer: tokenize.SentenceTokenizer = (
-            tokenize.blingfire.SentenceTokenizer(retain_format=True)
+        self.marks_first = marks_first
+        self.tokenizer: tokenize.SentenceTokenizer | tokenize.WordTokenizer = (
+            tokenize.basic.WordTokenizer(ignore_punctuation=False, retain_format=True)
+            if words
+            else tokenize.blingfire.SentenceTokenizer(retain_format=True)
             if blingfire
             else tokenize.basic.SentenceTokenizer(retain_format=True)
         )
@@ -307,7 +313,7 @@ class _Sentences(tts.SynthesizeStream):
             emitter.end_segment()
             await voice.moments("voice ends")
 
-    async def _read(self, sentences: tokenize.SentenceStream) -> None:
+    async def _read(self, sentences: tokenize.SentenceStream | tokenize.WordStream) -> None:
         async for piece in self._input_ch:
             if isinstance(piece, str):
                 sentences.push_text(piece)
@@ -318,11 +324,12 @@ class _Sentences(tts.SynthesizeStream):
     async def _send(
         self,
         voice: SentenceVoice,
-        sentences: tokenize.SentenceStream,
+        sentences: tokenize.SentenceStream | tokenize.WordStream,
         emitter: tts.AudioEmitter,
         sent: asyncio.Queue[str | None],
     ) -> None:
-        await voice.moments("voice connects")
+        if not voice.marks_first:
+            await voice.moments("voice connects")
         if voice.fails:
             raise APIConnectionError("scripted failure", retryable=False)
         _begin(emitter, stream=True)
@@ -333,6 +340,8 @@ class _Sentences(tts.SynthesizeStream):
                 voice.received[0]["requests"] += 1
                 emitter.start_segment(segment_id=f"segment-{next(_ids)}")
             self._mark_started()
+            if voice.marks_first:
+                await voice.moments("voice connects")
             voice.send(sentence.token)
             if voice.one_by_one:
                 await voice.speak(emitter, sentence.token)

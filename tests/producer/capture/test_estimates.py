@@ -170,6 +170,25 @@ async def test_a_voice_that_has_not_begun_to_send_is_not_claimed() -> None:
     assert outcome.estimated == outcome.received == {}
 
 
+async def test_a_voice_that_marks_before_it_connects_is_claimed_less_one() -> None:
+    """The last mark need not have been followed by anything that was sent."""
+    scene = Scene(lambda moments: SentenceVoice(moments, marks_first=True))
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice connects")
+    outcome = await scene.end()
+    assert outcome.estimated == {}
+    assert "characters" not in outcome.received["tts"]
+
+
+async def test_a_voice_that_sends_words_is_claimed_by_its_words() -> None:
+    """It marks each word: as many sentences were not sent."""
+    scene = Scene(lambda moments: SentenceVoice(moments, words=True, one_by_one=True))
+    await scene.start()
+    await scene.cut_off(lambda: scene.session.say(TERMS), "voice speaks", count=4)
+    outcome = await scene.end()
+    assert outcome.estimated == {"tts": {"characters": len("Theseareour")}}
+
+
 async def test_a_recording_that_is_cut_off_uses_no_voice() -> None:
     """`say(text, audio=…)` plays what was recorded: the voice never gets the text."""
     scene = Scene()
