@@ -20,9 +20,9 @@ from livekit.agents.ipc.mock_room import create_mock_room
 from msgspec import Struct
 
 from voicecosts.producer.demo.cast import AGENTS, LINES, TENANTS, Providers, shared_providers
-from voicecosts.producer.demo.devices import Handset, Loudspeaker, Microphone, Screen
+from voicecosts.producer.demo.devices import Handset, Loudspeaker, Microphone
 from voicecosts.producer.demo.jobs import fake_job_context
-from voicecosts.producer.demo.providers import SAMPLE_RATE
+from voicecosts.producer.demo.providers import SAMPLE_RATE, ScriptedTTS
 from voicecosts.producer.observer import CostObserver
 from voicecosts.producer.pool.agent_pool import AgentPool
 from voicecosts.producer.process import PROCESS
@@ -135,19 +135,21 @@ async def _run(pool: AgentPool, call: Call) -> None:
 async def _interrupt(session: AgentSession[Any], number: int) -> None:
     """Read the terms and conditions, and be interrupted when the part that there is was heard."""
     terms = (
-        f"#{number}# These are our terms and conditions, of which the first one is about the price "
-        "that you pay for each of your calls. The second one is about the time in which you pay it."
+        f"#{number}# These are our terms and conditions. The first one is about the price that you "
+        "pay for each of your calls. The second one is about the time in which you pay it. The "
+        "third one is about what happens if you do not. And there are more of them."
     )
 
     async def endless() -> AsyncIterator[str]:
         yield terms
         await asyncio.Event().wait()  # so that the speech cannot end before it is interrupted
 
+    voice, loudspeaker = session.tts, session.output.audio
+    assert isinstance(voice, ScriptedTTS)  # noqa: S101 - narrows the type
+    assert isinstance(loudspeaker, Loudspeaker)  # noqa: S101 - same
+    said = voice.said[number] + len(voice.sentences.tokenize(terms)) - 1  # the last one may go on
     speech = session.say(endless())
-    loudspeaker, screen = session.output.audio, session.output.transcription
-    assert isinstance(loudspeaker, Loudspeaker)  # noqa: S101 - narrows the type
-    assert isinstance(screen, Screen)  # noqa: S101 - same
-    while not (loudspeaker.played_s() and screen.shown.endswith(terms)):  # noqa: ASYNC110 - a clock plays
+    while voice.said[number] < said or not loudspeaker.played_s():  # noqa: ASYNC110 - a clock plays
         await asyncio.sleep(0.005)
     speech.interrupt(force=True)
     await speech.wait_for_playout()

@@ -157,8 +157,8 @@ class ScriptedTTS(_Named, tts.TTS[Any]):
     """Speaks silence, `samples_per_character` of it, and counts what it finished.
 
     It sends one sentence after the other, as LiveKit's plugins do. `pause_s` is waited before each
-    is spoken, so that a caller can interrupt. `cut_off` counts the characters it had sent of a
-    speech that was interrupted.
+    is spoken, so that a caller can interrupt. `said` counts the sentences of a call, and `cut_off`
+    the characters it had sent of a speech that was interrupted.
     """
 
     def __init__(
@@ -176,6 +176,7 @@ class ScriptedTTS(_Named, tts.TTS[Any]):
         )
         self.billed: Bill = defaultdict(Counter)
         self.cut_off: Counter[int] = Counter()
+        self.said: Counter[int] = Counter()
         self.samples_per_character = samples_per_character
         self.pause_s = pause_s
         self.sentences = tokenize.basic.SentenceTokenizer(retain_format=True)
@@ -241,6 +242,7 @@ class _Voice(tts.SynthesizeStream):
                     sent += sentence
                     await asyncio.sleep(voice.pause_s)
                     samples += voice.speak(emitter, sentence)
+                    voice.said[call_in(sent)] += 1
             done = True
         finally:
             if sent and done:
