@@ -33,7 +33,7 @@ from voicecosts.producer.counts import UNKNOWN
 logger = logging.getLogger(__name__)
 
 _LONGEST: Final = 2_048
-"""Characters of a text that are looked at, in less than half a millisecond; the rest of what was cut
+"""Characters of a text that are looked at, in less than a millisecond; the rest of what was cut
 off, beyond two minutes of speech, is not claimed."""
 
 _HELD_BACK: Final = 20
