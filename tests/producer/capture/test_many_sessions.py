@@ -110,6 +110,8 @@ async def no_job(_number: int) -> AsyncIterator[None]:
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logging.getLogger("livekit"), "level", logging.CRITICAL)
     monkeypatch.setattr(logging.getLogger("voicecosts"), "level", logging.CRITICAL)
+    ATTRIBUTION.exit_all()  # what other tests of this process have left
+    PROCESS.attachments.clear()
     yield
     PROCESS.attachments.clear()
 
