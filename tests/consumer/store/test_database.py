@@ -51,13 +51,11 @@ def test_duckdbs_own_threads_have_ended_before_a_database_is_closed(
     tmp_path: Path, way: Callable[[Any], AbstractContextManager[None]]
 ) -> None:
     """A thread that lets go of its last task while the database goes reads freed memory."""
-    before = threads()
     watched = Watched(duckdb.connect(tmp_path / "x.duckdb", config={"threads": 4}))
     with way(watched):
         watched.execute("SELECT count(*) FROM range(10)")
-        assert threads() == before + 3
-        watched.fewest = threads()
-    assert watched.fewest == before
+        watched.fewest = running = threads()
+    assert watched.fewest == running - 3  # 2.0 has others that read and write files
 
 
 def test_another_connection_to_the_same_snapshot_keeps_its_threads(tmp_path: Path) -> None:
