@@ -37,6 +37,7 @@ _LINGER_S: Final = 2.0
 """How long after a session's end it may still be heard, with room."""
 
 try:  # the detectors that ask a provider came with 1.6
+    from tests.support import detectors as asking
     from tests.support import scripted
 except ImportError:
     scripted = None  # type: ignore[assignment]  # no such situation
@@ -314,7 +315,7 @@ async def _apart(work: Any) -> None:
 
 async def detectors(situation: Situation) -> None:
     """A detector that asks a provider whether the caller has finished a turn."""
-    model, ear, turn = situation.use(ReasoningLLM(), ScriptedSTT(), scripted.ScriptedTurnDetector())
+    model, ear, turn = situation.use(ReasoningLLM(), ScriptedSTT(), asking.ScriptedTurnDetector())
     session: AgentSession[Any] = AgentSession(
         llm=model,
         stt=ear,
