@@ -422,12 +422,13 @@ class Attribution:
             heard = self._heard[id(metrics)] = _Heard(metrics)
             try:
                 asyncio.get_running_loop().call_soon(self._decide_late, heard)
-            except RuntimeError:  # reported by a thread without a loop: only this listener counts
-                copy_context().run(threading.Timer(0.1, self._decide_late, [heard]).start)
+            except RuntimeError:  # reported by a thread without a loop
+                threading.Timer(0.1, copy_context().run, [self._decide_late, heard]).start()
         return heard
 
     def _decide_late(self, heard: _Heard) -> None:
-        metrics, adapter = self._heard.pop(id(heard.metrics)).metrics, heard.adapter
+        metrics, adapter = heard.metrics, heard.adapter
+        self._heard.pop(id(metrics), None)  # forgotten already in a forked child
         users = {id(each): each for each in heard.sessions} if adapter is None else adapter.users
         try:
             if not self.is_new(metrics) or not users:

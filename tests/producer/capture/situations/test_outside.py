@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from livekit.agents import Agent, llm, stt
 
+from tests.producer.capture.livekit_metrics import llm as reported
 from tests.support.conservation import assert_within
 from tests.support.jobs import job
 from tests.support.scripted import Hearing
 from tests.support.situation import Host, Providers, Situation, ask, planned, together
 from tests.support.waiting import until
+from tests.support.wrappers import DelegatingLLM
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedTTS
 from voicecosts.producer.process import PROCESS
 
@@ -418,6 +420,29 @@ async def test_retrieval_before_a_turn_is_answered(
     one, two = await together(run(1), run(2))
     assert situation.billed(1)["llm"]["requests"] == 3
     situation.assert_booked({one: 1, two: 2})
+
+
+async def test_a_wrappers_own_report_from_another_thread(situation: Situation) -> None:
+    """A thread without a loop has a context all the same: it tells whose call the report is of."""
+    inner = ScriptedLLM(plan=planned)
+    wrapper = DelegatingLLM(inner)
+    metrics = reported(label=wrapper.label, prompt_tokens=7, completion_tokens=3)
+
+    async def work() -> None:
+        await asyncio.to_thread(wrapper.emit, "metrics_collected", metrics)
+
+    async def run(number: int, agent: Host | None, *lines: str) -> str:
+        providers = Providers(llm=wrapper, behind=(inner,))
+        return await situation.observed(number, providers, *lines, agent=agent)
+
+    one, two = await together(run(1, Host(work), "work"), run(2, None, "hello", "again"))
+    expected = situation.billed(1)["llm"]["input_tokens"] + 7
+    await until(lambda: _input_tokens(situation, one) == expected)
+    assert _input_tokens(situation, two) == situation.billed(2)["llm"]["input_tokens"]
+
+
+def _input_tokens(situation: Situation, session_id: str) -> int:
+    return situation.recorder.totals(session_id)["llm"]["input_tokens"]
 
 
 async def test_a_tool_that_asks_from_another_thread(situation: Situation) -> None:
