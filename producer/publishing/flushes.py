@@ -3,8 +3,9 @@
 Safe is what JetStream has acknowledged; without servers, what is in the outbox. An impatient flush
 waits only for what can be expected. While the server is away, or after an impatient wait was in
 vain, no acknowledgement is expected, and the outbox is enough; where nothing can be stored either,
-the server is tried once more, and then the flush is told so. A wait was in vain until all that it waited for is safe. So the ends
-of one session wait for one deadline together, and so do those of the sessions after it.
+the server is tried once more, and then the flush is told so. A wait was in vain until all that it
+waited for is safe. So the ends of one session wait for one deadline together, and so do those of
+the sessions after it.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Flushes:
                 still.append((number, flush))
             elif unstored is None or unstored > number:
                 _tell(flush, is_safe=True)
-            elif not is_in_vain and self._is_to_be_tried(flush):
+            elif not is_in_vain and self.is_to_be_tried(flush):
                 still.append((number, flush))
             else:
                 # This round has tried to store all of it, so what is not stored cannot be now.
@@ -152,14 +153,14 @@ class Flushes:
         may_come = self._backlog.bound.is_at_work or self._may_acknowledge()
         still: list[Flush] = []
         for flush in self._unpacked:
-            may_wait = not is_in_vain and (may_come or self._is_to_be_tried(flush))
+            may_wait = not is_in_vain and (may_come or self.is_to_be_tried(flush))
             if flush.patient or may_wait:
                 still.append(flush)
             else:
                 _tell(flush, is_safe=False)
         self._unpacked = still
 
-    def _is_to_be_tried(self, flush: Flush) -> bool:
+    def is_to_be_tried(self, flush: Flush) -> bool:
         """Whether the server is worth a try: one for each flush, and more where memory is lost."""
         is_memory_lost = flush.is_last and self._backlog.own.in_memory > 0
         return self._has_server and (is_memory_lost or self._tally.tries <= flush.tries)

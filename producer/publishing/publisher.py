@@ -309,7 +309,9 @@ class Publisher:
             if self._sender is not None:
                 if is_due and not self.backlog.is_empty:
                     self._sender.notice(is_new=is_new)
-                if flushes:
+                # Only for who has not seen a try yet: else the next try begins at once, and what
+                # is in flight can never be coalesced to make room.
+                if any(self._flushes.is_to_be_tried(flush) for flush in flushes):
                     self._sender.hurry()
             is_busy = is_new or bool(flushes) or not is_drained or self.backlog.is_at_work
             await self._pause(wake, is_busy=is_busy)
