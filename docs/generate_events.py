@@ -47,6 +47,8 @@ _METER: Final = {
     "estimated": "A lower bound for requests that were cut off before their provider reported.",
     "totals": "Running totals since the session's start, never increments.",
     "reported_cost": "Running total in US dollars that the provider itself reports; kept beside the rated cost.",
+    "size_tier": "Each of its requests had more input tokens than this step, and no more than the next; a part of the meter's identity.",
+    "service_tier": "The service tier that its requests asked for, as the provider names it; empty for the standard one; a part of the meter's identity.",
 }
 MEANINGS: Final[dict[str, dict[str, str]]] = {
     "Batch": {
@@ -124,6 +126,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "characters": "Characters that were synthesised.",
         "audio_us": "Audio that was recognised or synthesised, in microseconds.",
         "session_us": "Connected time that a provider bills, in microseconds.",
+        "other_tokens": "Tokens that only the provider's total has: neither input nor output.",
     },
     "RequestDetail": {
         "request_id": "The provider's or the plugin's id; often empty, never a key.",

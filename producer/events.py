@@ -14,8 +14,12 @@ from typing import Annotated, Any, Final, TypeVar, overload
 import msgspec
 from msgspec import Meta, Struct
 
-VERSION: Final = 1
-"""Version of the batch. Raised only by a change that an older ledger would misread."""
+VERSION: Final = 2
+"""The newest version of the batch. Raised only by a change that an older ledger would misread.
+
+Version 2 has classes of requests (`size_tier`, `service_tier`) as a part of a meter's identity. A
+batch without any is of version 1, which every ledger reads (`version_of`).
+"""
 
 MAX_EVENTS: Final = 200
 """Events in one batch, at most."""
@@ -25,6 +29,13 @@ MAX_BYTES: Final = 256_000
 
 LARGE_REQUEST_TOKENS: Final = 128_000
 """Above so many input tokens a request counts as large: some price lists charge it more."""
+
+SIZE_TIERS: Final = (32_000, 128_000, 200_000, 256_000, 272_000, 512_000)
+"""Input tokens of one request above which some vendor charges all of its tokens at another price.
+
+Requests between two of them are counted on a meter of their own, so that a price by size applies to
+a meter's totals. A step may be added; none is ever removed.
+"""
 
 SessionId = Annotated[
     str,
@@ -75,6 +86,7 @@ class Quantities(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
     characters: Count = 0
     audio_us: Count = 0
     session_us: Count = 0
+    other_tokens: Count = 0
 
 
 QUANTITIES: Final[tuple[str, ...]] = Quantities.__struct_fields__
@@ -124,9 +136,14 @@ class MeterReading(
 ):
     """The running totals of one meter at a moment, like the number on an electricity meter.
 
-    A meter is (session_id, agent_id, agent_label, modality, provider, model, estimated). `number`
-    rises with every reading of the session. `provider` is normalised, `provider_raw` is what the
-    plugin said. `reported_cost` is a running total too: what the provider itself says it charged.
+    A meter is (session_id, agent_label, modality, provider, model, estimated, size_tier,
+    service_tier). `number` rises with every reading of the session. `provider` is normalised,
+    `provider_raw` is what the plugin said. `reported_cost` is a running total too: what the
+    provider itself says it charged.
+
+    `size_tier` and `service_tier` are the class of the meter's requests: each of them had more
+    input tokens than `size_tier`, one of `SIZE_TIERS` or 0, and no more than the next one; and
+    each was asked for under the provider's own name of a service tier, empty for the standard one.
     """
 
     session_id: SessionId
@@ -144,6 +161,8 @@ class MeterReading(
     totals: Quantities
     reported_cost: Money | None = None
     last: RequestDetail | None = None
+    size_tier: Count = 0
+    service_tier: Label = ""
 
 
 class MeterTotals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -157,6 +176,8 @@ class MeterTotals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     estimated: bool = False
     totals: Quantities
     reported_cost: Money | None = None
+    size_tier: Count = 0
+    service_tier: Label = ""
 
 
 class SessionEnded(
@@ -227,6 +248,8 @@ class Meter(Struct, frozen=True):
     provider: str
     model: str
     estimated: bool
+    size_tier: int = 0
+    service_tier: str = ""
 
 
 @overload
@@ -248,7 +271,18 @@ def meter_of(event: MeterReading | SessionEnded, final: MeterTotals | None = Non
         of.provider,
         of.model,
         of.estimated,
+        of.size_tier,
+        of.service_tier,
     )
+
+
+def version_of(event: Event) -> int:
+    """Return the version of the batch that an event needs: the oldest one that is not misread."""
+    if isinstance(event, MeterReading):
+        return VERSION if event.size_tier or event.service_tier else 1
+    if isinstance(event, SessionEnded):
+        return VERSION if any(it.size_tier or it.service_tier for it in event.meters) else 1
+    return 1
 
 
 def now_us() -> int:
@@ -257,9 +291,12 @@ def now_us() -> int:
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """One NATS message: events of one subject from one producer."""
+    """One NATS message: events of one subject from one producer.
 
-    version: Ordinal = VERSION
+    `version` is the highest that one of its events needs (`version_of`).
+    """
+
+    version: Ordinal = 1
     producer_id: Name
     number: Ordinal
     events: list[Event]
@@ -268,7 +305,7 @@ class Batch(Struct, frozen=True, kw_only=True):
 class Envelope(Struct, frozen=True, kw_only=True):
     """A batch whose events are still encoded, so that one bad event does not hide the others."""
 
-    version: Ordinal = VERSION
+    version: Ordinal = 1
     producer_id: Name
     number: Ordinal
     events: list[msgspec.Raw]

@@ -56,7 +56,7 @@ class Refused(Struct, frozen=True):
 class _Version(Struct):
     """The one field that a batch of any version has."""
 
-    version: Ordinal = VERSION
+    version: Ordinal = 1
 
 
 class _Packed(Struct):

@@ -34,9 +34,9 @@ def load_sessions(
     for ids in ranges(loaded):
         values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
         for row in connection.execute(sql.LOAD_METERS, values).fetchall():
-            meter = Meter(*row[:7])
-            number, cost, reported_cost = row[7:10]
-            totals = Quantities(**dict(zip(QUANTITIES, row[10:], strict=True)))
+            meter = Meter(*row[:9])
+            number, cost, reported_cost = row[9:12]
+            totals = Quantities(**dict(zip(QUANTITIES, row[12:], strict=True)))
             loaded[meter.session_id].meters[meter] = MeterState(number, totals, cost, reported_cost)
         for session_id, started, ended in connection.execute(sql.LOAD_SESSIONS, values).fetchall():
             session = loaded[session_id]

@@ -53,7 +53,10 @@ SELECT
     number,
     producer_id,
     batch_number,
-    stream_sequence
+    stream_sequence,
+    size_tier,
+    service_tier,
+    other_tokens
 FROM bookings;
 
 -- One row per session that started, ended or used anything.
@@ -402,7 +405,8 @@ meters AS (
                 "image_output_tokens": "BIGINT",
                 "characters": "BIGINT",
                 "audio_us": "BIGINT",
-                "session_us": "BIGINT"
+                "session_us": "BIGINT",
+                "other_tokens": "BIGINT"
             }
         }]')) AS meter
     FROM newest
@@ -433,7 +437,8 @@ SELECT
     coalesce(meter.totals.image_output_tokens, 0) AS image_output_tokens,
     coalesce(meter.totals.characters, 0) AS characters,
     coalesce(meter.totals.audio_us, 0) AS audio_us,
-    coalesce(meter.totals.session_us, 0) AS session_us
+    coalesce(meter.totals.session_us, 0) AS session_us,
+    coalesce(meter.totals.other_tokens, 0) AS other_tokens
 FROM meters;
 
 -- One row: what was lost or could not be booked, over the whole ledger. A producer reports running totals,

@@ -22,6 +22,7 @@ from voicecosts.producer.events import (
     Event,
     decode_envelope,
     encode_event,
+    version_of,
 )
 from voicecosts.producer.subjects import subject
 
@@ -67,18 +68,19 @@ class Packer:
         packed = []
         for key, group in by_subject.items():
             batch: list[msgspec.Raw] = []
-            size = _ENVELOPE_BYTES
+            size, version = _ENVELOPE_BYTES, 1
             for event in group:
                 data = self._encoded(event)
                 if data is None:
                     continue
                 if batch and (len(batch) == MAX_EVENTS or size + len(data) > MAX_BYTES):
-                    packed.append(self._message(key, batch))
-                    batch, size = [], _ENVELOPE_BYTES
+                    packed.append(self._message(key, batch, version))
+                    batch, size, version = [], _ENVELOPE_BYTES, 1
                 batch.append(msgspec.Raw(data))
                 size += len(data)
+                version = max(version, version_of(event))
             if batch:
-                packed.append(self._message(key, batch))
+                packed.append(self._message(key, batch, version))
         return packed
 
     def _encoded(self, event: Event) -> bytes | None:
@@ -90,9 +92,11 @@ class Packer:
             logger.error("an event cannot be encoded, and is lost: %s", error)  # noqa: TRY400 - the trace says no more
             return None
 
-    def _message(self, key: str, batch: list[msgspec.Raw]) -> Packed:
+    def _message(self, key: str, batch: list[msgspec.Raw], version: int) -> Packed:
         number = self.last = next(self._numbers)
-        envelope = Envelope(producer_id=self.producer_id, number=number, events=batch)
+        envelope = Envelope(
+            version=version, producer_id=self.producer_id, number=number, events=batch
+        )
         return Packed(
             subject=key,
             # Random, so that nobody who may publish can suppress a message by guessing its id.

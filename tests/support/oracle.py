@@ -49,7 +49,7 @@ LIST_PRICES: Final = {
 _SUMS: Final = f"""
 SELECT
     session_id::VARCHAR, agent_id, agent_label, modality, provider, model, estimated,
-    sum(cost), sum(reported_cost), {", ".join(f"sum({name})" for name in QUANTITIES)}
+    size_tier, service_tier, sum(cost), sum(reported_cost), {", ".join(f"sum({name})" for name in QUANTITIES)}
 FROM usage
 GROUP BY ALL
 """  # noqa: S608 - names of our own contract
@@ -131,6 +131,8 @@ def last_words(events: Iterable[Event]) -> dict[Meter, tuple[int, Quantities, st
                 each.provider,
                 each.model,
                 each.estimated,
+                each.size_tier,
+                each.service_tier,
             )
             if meter not in last or event.number > last[meter][0]:
                 last[meter] = event.number, each.totals, each.reported_cost
@@ -167,10 +169,10 @@ def _booked(snapshot: Path) -> dict[Meter, Total]:
     with duckdb.connect(snapshot, read_only=True, config={"threads": 1}) as connection:
         rows = connection.execute(_SUMS).fetchall()
     return {
-        Meter(*row[:7]): Total(
-            Quantities(**dict(zip(QUANTITIES, row[9:], strict=True))),
-            row[7] or Decimal(0),
-            row[8] or Decimal(0),
+        Meter(*row[:9]): Total(
+            Quantities(**dict(zip(QUANTITIES, row[11:], strict=True))),
+            row[9] or Decimal(0),
+            row[10] or Decimal(0),
         )
         for row in rows
     }

@@ -48,7 +48,10 @@ SELECT
     entry.price_model,
     entry.producer_id,
     entry.batch_number,
-    entry.stream_sequence
+    entry.stream_sequence,
+    entry.meter.size_tier,
+    entry.meter.service_tier,
+    coalesce(entry.added.other_tokens, 0)
 FROM (
     SELECT from_json(line, '{
         "meter": {
@@ -58,7 +61,9 @@ FROM (
             "modality": "VARCHAR",
             "provider": "VARCHAR",
             "model": "VARCHAR",
-            "estimated": "BOOLEAN"
+            "estimated": "BOOLEAN",
+            "size_tier": "BIGINT",
+            "service_tier": "VARCHAR"
         },
         "number": "BIGINT",
         "project": "VARCHAR",
@@ -84,7 +89,8 @@ FROM (
             "image_output_tokens": "BIGINT",
             "characters": "BIGINT",
             "audio_us": "BIGINT",
-            "session_us": "BIGINT"
+            "session_us": "BIGINT",
+            "other_tokens": "BIGINT"
         },
         "last": {
             "request_id": "VARCHAR",

@@ -8,6 +8,8 @@ SELECT
     provider,
     model,
     estimated,
+    size_tier,
+    service_tier,
     max(number),
     coalesce(sum(cost), 0::DECIMAL(18, 9)),
     coalesce(sum(reported_cost), 0::DECIMAL(18, 9)),
@@ -29,8 +31,9 @@ SELECT
     sum(image_output_tokens),
     sum(characters),
     sum(audio_us),
-    sum(session_us)
+    sum(session_us),
+    sum(other_tokens)
 FROM bookings
 WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
     AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
-GROUP BY session_id, agent_id, agent_label, modality, provider, model, estimated;
+GROUP BY session_id, agent_id, agent_label, modality, provider, model, estimated, size_tier, service_tier;

@@ -43,7 +43,8 @@ CONTRACT: Final = {
         audio_seconds DECIMAL(18,6), session_us BIGINT, session_seconds DECIMAL(18,6),
         request_id VARCHAR, speech_id VARCHAR, duration_us BIGINT, time_to_first_us BIGINT,
         cancelled BOOLEAN, price_source VARCHAR, price_version VARCHAR, price_model VARCHAR,
-        number BIGINT, producer_id VARCHAR, batch_number BIGINT, stream_sequence BIGINT
+        number BIGINT, producer_id VARCHAR, batch_number BIGINT, stream_sequence BIGINT,
+        size_tier BIGINT, service_tier VARCHAR, other_tokens BIGINT
     """,
     "sessions": """
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, started_at TIMESTAMP,
@@ -83,7 +84,7 @@ CONTRACT: Final = {
         audio_cache_read_input_tokens BIGINT, image_cache_read_input_tokens BIGINT,
         output_tokens BIGINT, reasoning_output_tokens BIGINT, text_output_tokens BIGINT,
         audio_output_tokens BIGINT, image_output_tokens BIGINT, characters BIGINT, audio_us BIGINT,
-        session_us BIGINT
+        session_us BIGINT, other_tokens BIGINT
     """,
 }
 
