@@ -7,5 +7,15 @@ and never a guess. Three files know the voice-prices package: `catalogue`, `matc
 from voicecosts.consumer.pricing.list_prices import ListPrices
 from voicecosts.consumer.pricing.price import Price, PriceBook, Unpriced
 from voicecosts.consumer.pricing.rating import Rate, Rated, rate_by
+from voicecosts.consumer.pricing.unpriced import UnpricedUsage
 
-__all__ = ["ListPrices", "Price", "PriceBook", "Rate", "Rated", "Unpriced", "rate_by"]
+__all__ = [
+    "ListPrices",
+    "Price",
+    "PriceBook",
+    "Rate",
+    "Rated",
+    "Unpriced",
+    "UnpricedUsage",
+    "rate_by",
+]

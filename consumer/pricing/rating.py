@@ -19,9 +19,10 @@ from msgspec import Struct
 from voicecosts.consumer.pricing.billing import WAYS, billed, measures
 from voicecosts.consumer.pricing.price import Unpriced
 from voicecosts.consumer.pricing.units import PER
+from voicecosts.consumer.pricing.unpriced import UnpricedUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from voicecosts.consumer.pricing.price import PriceBook
@@ -40,6 +41,7 @@ class Rated(Struct, frozen=True, kw_only=True):
 
     `cost` covers everything that has a rate, and is `None` when nothing has. `unpriced` names the
     quantities without one; `reason` says why, and is `None` exactly when there are none.
+    `unpriced_usage` is how much of the totals the cost does not cover.
     """
 
     cost: Decimal | None
@@ -48,6 +50,7 @@ class Rated(Struct, frozen=True, kw_only=True):
     source: str | None = None
     version: str | None = None
     model: str | None = None
+    unpriced_usage: UnpricedUsage = UnpricedUsage()
 
 
 class Rate(Protocol):
@@ -94,7 +97,17 @@ def rate(
 
 def _without_price(modality: str, totals: Quantities, reason: str) -> Rated:
     names = measures(modality, totals)
-    return Rated(cost=None, unpriced=names, reason=reason) if names else Rated(cost=_ZERO)
+    if not names:
+        return Rated(cost=_ZERO)
+    return Rated(
+        cost=None, unpriced=names, reason=reason, unpriced_usage=_all(totals, {*names, "requests"})
+    )
+
+
+def _all(totals: Quantities, names: Collection[str]) -> UnpricedUsage:
+    """Return the whole amounts of `totals` under these names, where they are measures."""
+    fields = UnpricedUsage.__struct_fields__
+    return UnpricedUsage(**{name: getattr(totals, name) for name in fields if name in names})
 
 
 def _cost(parts: Mapping[str, int], rates: Mapping[str, Decimal]) -> Decimal:
