@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import nats.errors
 from msgspec import Struct
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.broker.stream import DURABLE
+from voicecosts.consumer.broker.wire import LenientClient
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
 from voicecosts.producer.settings import credentials_kind, mask
@@ -67,7 +67,7 @@ class Connection:
     """One connection with one pull at a time. `fault` is why it must not be used again."""
 
     def __init__(self, stop: asyncio.Event, waits: Waits) -> None:
-        self.client = Client()
+        self.client = LenientClient()
         self.waits = waits
         self.fault = ""
         self.last_error = ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import duckdb
 import msgspec
 import pytest
 from nats.js.errors import APIError
@@ -12,11 +14,20 @@ from nats.js.errors import APIError
 from tests.support.booked import ledger
 from tests.support.broker import Broker
 from tests.support.events import PRODUCER, SUBJECT, reading
-from tests.support.stream import jetstream
+from tests.support.raw_wire import RawMessage, RawPublisher, fuzzed, raw_publisher
+from tests.support.stream import jetstream, settled, standing
 from tests.support.waiting import until
 from voicecosts import connect, query
 from voicecosts.producer.capture.identity import new_session_id
-from voicecosts.producer.events import Batch, MeterReading, encode, encode_event, now_us
+from voicecosts.producer.events import (
+    VERSION,
+    Batch,
+    MeterReading,
+    encode,
+    encode_event,
+    now_us,
+)
+from voicecosts.producer.subjects import STREAM
 
 
 def fresh() -> MeterReading:
@@ -50,7 +61,7 @@ CASES: dict[str, tuple[bytes, str, int]] = {
     "garbage": (b"\xc1 nonsense", "not_a_batch", 0),
     "a wrong type": (with_event(changed(number="seven")), "invalid_event", 1),
     "an unknown event": (with_event({"type": "wire_transfer", "amount": 7}), "unknown_event", 1),
-    "a newer version": (with_event(changed(), version=2), "newer_version", 0),
+    "a newer version": (with_event(changed(), version=VERSION + 1), "newer_version", 0),
     "negative totals": (with_event(changed(totals={"input_tokens": -5})), "invalid_event", 1),
     "a string of 900 kB": (with_event(changed(model=HUGE)), "invalid_event", 1),
     "a foreign project": (with_event(changed(project="other")), "project_mismatch", 1),
@@ -84,3 +95,62 @@ async def test_a_message_of_10_mb_never_gets_into_the_stream(tmp_path: Path) -> 
         async with ledger(broker.url, tmp_path / "data"), jetstream(broker.url) as js:
             with pytest.raises(APIError, match="message size exceeds maximum allowed"):
                 await js.publish(SUBJECT, with_event(changed(model="x" * 10**7)))
+
+
+FUZZED: Final = 5_000
+GOOD_EVERY: Final = 50
+
+
+def publish_fuzzed(publisher: RawPublisher, choose: random.Random, count: int) -> None:
+    """Publish fuzzed messages with a good one after each `GOOD_EVERY`."""
+    for number in range(1, count + 1):
+        publisher.send(fuzzed(choose, WHOLE))
+        if number % GOOD_EVERY == 0:
+            good = encode(Batch(producer_id=PRODUCER, number=number, events=[fresh()]))
+            publisher.send(RawMessage(SUBJECT.encode(), good))
+
+
+async def test_no_message_stops_booking(broker: Broker, tmp_path: Path) -> None:
+    """Whatever bytes a subject, a header and a body are: all good messages between them are booked.
+
+    Half of them wait when the ledger starts, half come while it runs, and it starts again in
+    between. The stream forbids deletion, so nobody could help it over one.
+    """
+    good = FUZZED // GOOD_EVERY
+    choose = random.Random(5)  # noqa: S311 - the same messages each time
+    async with ledger(broker.url, tmp_path / "data"), jetstream(broker.url) as js:
+        config = (await js.stream_info(STREAM)).config
+    assert config.deny_delete
+    with raw_publisher(broker.url) as publisher:
+        publish_fuzzed(publisher, choose, FUZZED // 2)
+        async with ledger(broker.url, tmp_path / "data"):
+            await until(lambda: query(data_dir=tmp_path / "data").total.sessions > 0)
+        async with ledger(broker.url, tmp_path / "data"):
+            publish_fuzzed(publisher, choose, FUZZED // 2)
+            await until(lambda: query(data_dir=tmp_path / "data").total.sessions == good)
+            await settled(broker.url)
+    stored = (await standing(broker.url)).delivered
+    assert stored is not None
+    assert stored.stream_seq > FUZZED  # the broker refused next to none
+    with duckdb.connect(
+        tmp_path / "data" / "costs.duckdb", read_only=True, config={"threads": 1}
+    ) as snapshot:
+        kept = snapshot.execute(
+            "SELECT count(DISTINCT stream_sequence) FROM dead_letters"
+        ).fetchone()
+    assert kept == (stored.stream_seq - good,)
+
+
+async def test_a_subject_that_is_no_text_is_a_dead_letter_that_names_it(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """Bytes that are not UTF-8 stand in the name of a dead letter as people write them."""
+    async with ledger(broker.url, tmp_path / "data") as data_dir:
+        with raw_publisher(broker.url) as publisher:
+            publisher.send(
+                RawMessage(b"costs.v1.p.\xff\x0b", b"x"), RawMessage(SUBJECT.encode(), WHOLE)
+            )
+        await until(lambda: query(data_dir=data_dir).total.sessions == 1)
+        with connect(data_dir) as reader:
+            letters = reader.execute("SELECT subject, reason FROM dead_letters").fetchall()
+    assert letters == [("costs.v1.p.\\xff\x0b", "foreign_subject")]
