@@ -82,7 +82,9 @@ async def consume(
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
         pacing = Pacing(min_interval_s=config.snapshot_interval_s)
-        opening = partial(Ledger.open, config.data_dir, rate_by(ListPrices()), pacing=pacing)
+        opening = partial(
+            Ledger.open, config.data_dir, rate_by(ListPrices()), pacing=pacing, has_source=True
+        )
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
         worker = _LedgerThread(ledger, thread, open_log)
         feed = Feed(config, lambda: ledger.booked_sequence, stop, waits=waits)
@@ -135,6 +137,8 @@ class _LedgerThread:
             # 3. Committed. If we die before every acknowledgement has arrived, those messages
             #    come again and book nothing.
             await feed.acknowledge(group)
+        if group.asked_at is not None:
+            self._ledger.heard(group.asked_at, group.waiting)
         # 4. Messages that wait on this host, by the same steps.
         await self.run(self._book_local)
         # 5. Snapshot and heartbeat. If we die, readers keep the last ones; the next ledger publishes.

@@ -8,6 +8,7 @@ the same as from a stream, so what comes twice, or both ways, books nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,7 +23,12 @@ NO_SEQUENCE: Final = 0
 
 
 class LocalLog(Protocol):
-    """What waits on this host, in groups of subject and data."""
+    """What waits on this host, in groups of subject and data.
+
+    `problems` names what could not be read in the last pass.
+    """
+
+    problems: list[str]
 
     def next_group(self) -> Sequence[tuple[str, bytes]]:
         """Return the next messages; an empty group at the end."""
@@ -60,11 +66,13 @@ def book_waiting(
     return done
 
 
-def open_and_book(data_dir: Path, log: LocalLog | None) -> int:
+def open_and_book(data_dir: Path, log: LocalLog | None, *, asked_at: datetime) -> int:
     """Book everything that waits into the ledger of `data_dir`; return how many messages it was.
 
-    When nothing waits, readers are told that the snapshot they have is as fresh as this moment. A
-    ledger is created when there is none and something waits. Without a log nothing waits.
+    Readers are told that the snapshot holds what waited at `asked_at`, which is before anybody looked
+    into the outbox: what comes later may have been missed. They are not told so when a file could
+    not be read. A ledger is created when there is none and something waits. Without a log nothing
+    waits.
 
     Raises:
         LedgerInUse: Another process has the ledger open.
@@ -74,8 +82,11 @@ def open_and_book(data_dir: Path, log: LocalLog | None) -> int:
     last = read_heartbeat(Layout(data_dir).heartbeat)
     is_unpublished = last is not None and last.embedded and not last.is_final
     if not first and not is_unpublished:
-        confirm(data_dir)
+        if log is None or not log.problems:
+            confirm(data_dir, asked_at)
         return 0
-    with Ledger.open(data_dir, rate_by(ListPrices()), embedded=True) as ledger:
+    with Ledger.open(data_dir, rate_by(ListPrices()), embedded=True, has_source=True) as ledger:
         done = [] if log is None else book_waiting(ledger, log, first)
+        if log is None or not (log.problems or (first and not done)):
+            ledger.heard(asked_at, 0)
     return sum(applied.messages for applied in done)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -73,11 +74,12 @@ def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
     root = _directory(data_dir)
     may_own = folder is not None or root == _directory(None)
     folder = folder or outbox_folder(data_dir=root)
+    asked_at = datetime.now(UTC)
     try:
         status = read_status(root / STATUS)
         if not files(folder) and not (status and status.embedded):
             return Booked()
-        return _book(folder, root, may_own=may_own)
+        return _book(folder, root, asked_at, may_own=may_own)
     except OutboxError as error:
         why = error.reason
     except _NotBookable as error:
@@ -135,7 +137,7 @@ class _NotBookable(Exception):  # noqa: N818 - it says what happened
     """What waits cannot be booked now; the text says why."""
 
 
-def _book(folder: Path, data_dir: Path, *, may_own: bool) -> Booked:
+def _book(folder: Path, data_dir: Path, asked_at: datetime, *, may_own: bool) -> Booked:
     try:
         require("duckdb", "voice_prices", needed_by="booking", extra="consumer")
     except MissingExtra as error:
@@ -147,7 +149,7 @@ def _book(folder: Path, data_dir: Path, *, may_own: bool) -> Booked:
 
     log = _opened(folder, data_dir, may_own=may_own) if files(folder) else None
     try:
-        messages = open_and_book(data_dir, log)
+        messages = open_and_book(data_dir, log, asked_at=asked_at)
     except LedgerInUse as error:
         holder = "another process" if error.pid is None else f"process {error.pid}"
         raise _NotBookable(f"{holder} has the ledger open, and books what waits") from error

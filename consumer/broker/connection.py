@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import nats.errors
@@ -55,12 +56,14 @@ class Waits(Struct, frozen=True, kw_only=True):
 class Group(Struct, frozen=True, kw_only=True):
     """The result of one pull. `waiting` more messages are in the stream; `None` if not known.
 
-    `replies` are the addresses for the acknowledgements.
+    `replies` are the addresses for the acknowledgements. `asked_at` is when the pull was sent; `None`
+    if it was not answered to its end. What had reached the stream by then is booked, or waits.
     """
 
     messages: tuple[Message, ...] = ()
     replies: tuple[str, ...] = ()
     waiting: int | None = None
+    asked_at: datetime | None = None
 
 
 class Connection:
@@ -125,9 +128,11 @@ class Connection:
         """Ask for one group and wait until it is full, its time is over, or we stop."""
         group_s = self.waits.group_s
         pull = {"batch": GROUP_MESSAGES, "max_bytes": GROUP_BYTES, "expires": int(group_s * 1e9)}
+        asked_at = datetime.now(UTC)
         await self._ask(pull, wanted=GROUP_MESSAGES, answer_s=group_s + self.waits.answer_s)
+        is_answered = self._over.is_set() and not self.fault
         arrived, self._arrived = self._arrived[:GROUP_MESSAGES], self._arrived[GROUP_MESSAGES:]
-        return self._group(arrived)
+        return self._group(arrived, asked_at if is_answered else None)
 
     async def _ask(self, request: dict[str, int], *, wanted: int, answer_s: float) -> None:
         self._pull_number += 1
@@ -160,8 +165,8 @@ class Connection:
                 async with asyncio.timeout(self.waits.answer_s):
                     await self.client.close()
 
-    def _group(self, arrived: list[tuple[Msg, Msg.Metadata]]) -> Group:
-        waiting = 0 if self._over.is_set() and not self.fault else None
+    def _group(self, arrived: list[tuple[Msg, Msg.Metadata]], asked_at: datetime | None) -> Group:
+        waiting = None if asked_at is None else 0
         for _, place in arrived:
             waiting = place.num_pending
             missed = place.sequence.consumer - self._last_delivery - 1
@@ -176,6 +181,7 @@ class Connection:
             messages=tuple(Message(m.subject, at.sequence.stream, m.data) for m, at in arrived),
             replies=tuple(message.reply for message, _ in arrived),
             waiting=waiting,
+            asked_at=asked_at,
         )
 
     def _end(self, fault: str = "") -> None:

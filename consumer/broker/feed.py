@@ -15,8 +15,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from voicecosts.consumer.broker.connection import UNUSABLE, Connection, Group, Waits, failure, words
-from voicecosts.consumer.broker.stream import declaration, ensure, rewind
+from voicecosts.consumer.broker.stream import (
+    ACK_WAIT_S,
+    declaration,
+    ensure,
+    is_settled,
+    rewind,
+)
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.producer.settings import mask
 from voicecosts.producer.subjects import STREAM
@@ -54,6 +62,7 @@ class Feed:
         self._error: BaseException | None = None
         self._reason = ""
         self._failures = 0
+        self._doubted_until = 0.0
 
     async def open(self, *, deadline_s: float = START_DEADLINE_S) -> None:
         """Connect, and create or check the stream and the consumer.
@@ -72,7 +81,8 @@ class Feed:
     async def next_group(self) -> Group:
         """Return up to `GROUP_MESSAGES`, or what came within `GROUP_S`, or nothing.
 
-        An outage is waited out: it shows as empty groups whose `waiting` is not known.
+        An outage is waited out: it shows as empty groups whose `waiting` is not known, and which
+        were not answered (`asked_at`).
 
         Raises:
             StreamDrift: After a reconnect the stream is no longer what the ledger declares.
@@ -84,6 +94,8 @@ class Feed:
         group = await link.pull()
         if link.fault:
             await self._drop(link.fault)
+        if self._clock() < self._doubted_until:
+            return replace(group, waiting=group.waiting or None, asked_at=None)
         return group
 
     async def acknowledge(self, group: Group) -> None:
@@ -131,11 +143,16 @@ class Feed:
     async def _check(self, link: Connection) -> None:
         """Check the stream and probe the consumer: only a pull shows whether we may pull."""
         js = link.client.jetstream(timeout=self._waits.answer_s)
+        # What a connection that died was sent, and nobody acknowledged, waits for so long, and no
+        # pull tells of it.
+        self._doubted_until = self._clock() + ACK_WAIT_S
         info = await ensure(js, declaration(self._config))
         if info is None:
             _log.info("these credentials may not inspect stream %s; it is used unchecked", STREAM)
         elif done := await rewind(js, info, self._booked_sequence()):
             _log.warning("%s", done)
+        if info is not None and await is_settled(js):
+            self._doubted_until = 0.0
         await link.probe()
 
     async def _drop(self, reason: str) -> None:

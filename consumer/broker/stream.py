@@ -171,6 +171,15 @@ async def rewind(js: JetStreamContext, info: api.ConsumerInfo, booked_sequence: 
     return f"{info.num_ack_pending} unacknowledged messages are offered again"
 
 
+async def is_settled(js: JetStreamContext) -> bool:
+    """Return whether nothing was delivered that nobody has acknowledged; False if it is not known."""
+    try:
+        info = await js.consumer_info(STREAM, DURABLE)
+    except (TimeoutError, APIError, nats.errors.Error):
+        return False
+    return not info.num_ack_pending
+
+
 def _compare(kind: str, name: str, wanted: api.Base, found: api.Base) -> None:
     """Raise `StreamDrift` when a declared field has another value. Undeclared fields are free."""
     differences = []

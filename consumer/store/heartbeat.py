@@ -1,7 +1,8 @@
 """The heartbeat in `ledger.json`: it tells a reader how far an old snapshot can be trusted.
 
-While nothing is booked no snapshot is published, and the heartbeat shows that the writer is alive:
-`as_of` is the moment until which the published snapshot holds everything that the ledger received.
+While nothing is booked no snapshot is published, and the heartbeat shows that the writer is alive.
+`as_of` is the moment until which the published snapshot holds everything that had been sent to the
+ledger: it moves when what feeds the ledger answers that nothing waits, and stands still otherwise.
 A ledger that is opened only to book what waits on its host says so: it does not have to run.
 """
 
@@ -16,7 +17,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voicecosts.consumer.errors import LedgerInUse, SnapshotFailed
-from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.files import WriterLock
 from voicecosts.consumer.store.layout import Layout
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class Heartbeat(Struct, frozen=True):
     """One heartbeat. `waiting` counts messages not yet fetched, if the writer knows.
 
+    `answered_at` is when the broker was last asked and answered; absent where there is none.
     `embedded` is true when the writer was opened to book what waited, and closed again. `whole` says
     that the snapshot holds everything that the ledger holds, as far as the writer knows.
     """
@@ -38,6 +39,7 @@ class Heartbeat(Struct, frozen=True):
     running: bool
     embedded: bool = False
     whole: bool = False
+    answered_at: str | None = None
 
     @property
     def is_final(self) -> bool:
@@ -75,8 +77,8 @@ def write_heartbeat(path: Path, beat: Heartbeat) -> None:
         raise SnapshotFailed(path.parent, str(error)) from error
 
 
-def confirm(data_dir: Path, clock: Clock | None = None) -> bool:
-    """Advance `as_of` to this moment when nothing waits for an embedded ledger.
+def confirm(data_dir: Path, asked_at: datetime) -> bool:
+    """Advance `as_of` to the moment at which nothing waited for an embedded ledger.
 
     Only the holder of the writer's lock may do that, and only after an embedded ledger that was
     closed in order; after any other end the ledger has to be opened. Return whether it was done.
@@ -95,8 +97,7 @@ def confirm(data_dir: Path, clock: Clock | None = None) -> bool:
         last = read_heartbeat(layout.heartbeat)
         if last is None or not (last.is_final and last.embedded):
             return False
-        now = (clock or Clock()).now()
-        write_heartbeat(layout.heartbeat, replace(last, as_of=utc_text(now), pid=os.getpid()))
+        write_heartbeat(layout.heartbeat, replace(last, as_of=utc_text(asked_at), pid=os.getpid()))
         return True
     finally:
         lock.release()

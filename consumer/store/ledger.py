@@ -7,6 +7,7 @@ message is acked after `apply` and never before. One process writes, from one th
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +23,7 @@ from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, remove
+from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.load import load_sessions
 from voicecosts.consumer.store.snapshots import Snapshots
@@ -85,11 +87,14 @@ class Ledger:
         pacing: Pacing | None = None,
         cached_sessions: int = CACHED_SESSIONS,
         embedded: bool = False,
+        has_source: bool = False,
     ) -> Self:
         """Open the ledger of `data_dir`, creating it if need be, and publish a snapshot.
 
         With `embedded` it is opened to book what waits and to be closed again: what changed is
-        published when it is closed, and readers are told that no ledger has to run.
+        published when it is closed, and readers are told that no ledger has to run. With
+        `has_source` it claims to hold what was sent to it only up to the moment that `heard` names;
+        without, it is taken to hold everything that it was given.
 
         Raises:
             LedgerInUse: Another process has it open.
@@ -105,9 +110,15 @@ class Ledger:
             now_us = micros(clock.now())
             connection = open_database(layout, now_us)
             undo.callback(close, connection)
-            sequence, number = _load_state(connection, layout)
+            sequence, number, until = _load_state(connection, layout)
             snapshots = Snapshots(
-                connection, layout, clock, pacing or Pacing(), number, embedded=embedded
+                connection,
+                layout,
+                clock,
+                pacing or Pacing(),
+                number,
+                embedded=embedded,
+                told_until=until if has_source else None,
             )
             if embedded:
                 snapshots.resume()
@@ -174,6 +185,14 @@ class Ledger:
         self.publish_snapshot()
         return True
 
+    def heard(self, asked_at: datetime, waiting: int | None) -> None:
+        """Note that what feeds the ledger was asked at `asked_at`, and how many messages wait there.
+
+        To be called after what it answered with was applied. When nothing waits, the ledger holds
+        everything that was sent to it until then, and the next snapshot says so.
+        """
+        self._snapshots.heard(asked_at, waiting)
+
     def heartbeat(self, waiting: int | None = None, *, running: bool = True) -> None:
         """Tell readers that the ledger lives. Cheap to call often: it writes once a second.
 
@@ -233,7 +252,7 @@ class Ledger:
             else:
                 write_state(
                     self._connection,
-                    as_of_us=now_us,
+                    as_of_us=micros(self._snapshots.until()),
                     sequence=max(self._sequence, sequence),
                     snapshot=self._snapshots.number,
                 )
@@ -264,12 +283,20 @@ class Ledger:
             raise LedgerClosed(self._layout.ledger, self._reason)
 
 
-def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int]:
-    """Return the highest sequence applied and the highest snapshot number ever used."""
+def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int, datetime]:
+    """Return the highest sequence applied, the highest snapshot number ever used, and `as_of`.
+
+    While nothing is booked only the heartbeat moves on. It is believed where it speaks of the
+    snapshot that this file published last: else the file is a restored one, and holds less.
+    """
     with translated(layout.ledger):
         row = connection.execute(sql.LOAD_STATE).fetchone()
-    sequence, number = (0, 0) if row is None else row
-    return sequence, max(number, *layout.snapshots(), 0)
+    sequence, number, as_of = (0, 0, datetime(1970, 1, 1)) if row is None else row  # noqa: DTZ001
+    until = as_of.replace(tzinfo=UTC)
+    last = read_heartbeat(layout.heartbeat)
+    if last is not None and last.snapshot == number and (last.embedded or last.answered_at):
+        until = max(until, last.moment)
+    return sequence, max(number, *layout.snapshots(), 0), until
 
 
 def _lock(layout: Layout) -> WriterLock:

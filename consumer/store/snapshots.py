@@ -42,6 +42,9 @@ class Snapshots:
 
     `changed` says whether the ledger may hold more than the published snapshot. It is set before a
     commit and when the ledger failed, and cleared after a publish, and nowhere else.
+
+    `told_until` is until when the ledger holds all that was sent to it, where a source has to say so:
+    then it moves by `heard` alone. Without it the ledger is its own source, and holds all it was given.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Snapshots:
         number: int,
         *,
         embedded: bool = False,
+        told_until: datetime | None = None,
     ) -> None:
         self._connection = connection
         self._layout = layout
@@ -61,6 +65,8 @@ class Snapshots:
         self._as_of: datetime | None = None
         self._next_beat: float | None = None
         self._waiting: int | None = None
+        self._told_until = told_until
+        self._answered_at: datetime | None = None
         self._embedded = embedded
         self.changed = True
         self.number = number
@@ -78,6 +84,19 @@ class Snapshots:
             self._as_of, self._waiting, self.changed = last.moment, last.waiting, False
             self._write(self._as_of, running=True)
 
+    def heard(self, asked_at: datetime, waiting: int | None) -> None:
+        """Note that the source was asked at that moment and answered how many messages wait.
+
+        Everything that it answered with must have been applied before.
+        """
+        self._answered_at = asked_at
+        if waiting == 0:
+            self._told_until = asked_at
+
+    def until(self) -> datetime:
+        """Return the moment until which the ledger holds everything that was sent to it."""
+        return self._told_until or self._clock.now()
+
     def due(self) -> bool:
         """Return whether something changed and the next publish is due."""
         return self.changed and self._pacing.due(self._clock.ticks())
@@ -93,14 +112,14 @@ class Snapshots:
             LedgerWriteFailed: The ledger itself could not be written.
         """
         number = self.number + 1
-        now = self._clock.now()
+        now, until = self._clock.now(), self.until()
         began = self._clock.ticks()
         try:
             with translated(self._layout.ledger):
                 # 1. The file records its moment and number. If we die, the next publish does it again.
                 self._connection.begin()
                 write_state(
-                    self._connection, as_of_us=micros(now), sequence=sequence, snapshot=number
+                    self._connection, as_of_us=micros(until), sequence=sequence, snapshot=number
                 )
                 self._connection.commit()
                 # 2. Every committed row is in the one file. If we die, the ledger opens as it is.
@@ -113,7 +132,7 @@ class Snapshots:
             self._pacing.tried(ended, ended - began)
         self.number = number
         self.changed = False
-        self._as_of = now
+        self._as_of = until
         self.beat(self._waiting, running=True, at_once=True)
         _remove_old(self._layout, now.timestamp())
         return number
@@ -129,7 +148,7 @@ class Snapshots:
         if self._as_of is None:
             return  # nothing is published yet
         if not self.changed:
-            self._as_of = self._clock.now()
+            self._as_of = self.until()
         self._waiting = waiting
         self._write(self._as_of, running=running)
         self._next_beat = tick + HEARTBEAT_INTERVAL_S
@@ -143,6 +162,7 @@ class Snapshots:
             running=running,
             embedded=self._embedded,
             whole=not self.changed,
+            answered_at=None if self._answered_at is None else utc_text(self._answered_at),
         )
         write_heartbeat(self._layout.heartbeat, beat)
 

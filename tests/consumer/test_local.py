@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,10 @@ import pytest
 from tests.support.events import SUBJECT
 from tests.support.oracle import booked
 from tests.support.traffic import batches, bill, calls
+from voicecosts.consumer import local
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.errors import LedgerInUse
-from voicecosts.consumer.local import NO_SEQUENCE, book_waiting, open_and_book
+from voicecosts.consumer.local import NO_SEQUENCE, LocalLog, book_waiting
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import encode
@@ -27,6 +28,7 @@ class Log:
 
     def __init__(self, waiting: Iterable[tuple[str, bytes]]) -> None:
         self.waiting = list(waiting)
+        self.problems: list[str] = []
         self._read = 0
 
     def next_group(self) -> Sequence[tuple[str, bytes]]:
@@ -55,6 +57,11 @@ class Interrupted(Log):
         if len(self.waiting) < 12:
             raise KeyboardInterrupt
         super().booked()
+
+
+def open_and_book(data_dir: Path, log: LocalLog | None) -> int:
+    """Book what waits now."""
+    return local.open_and_book(data_dir, log, asked_at=datetime.now(UTC))
 
 
 def offered(seed: int = 1) -> list[tuple[str, bytes]]:
@@ -172,6 +179,24 @@ class TestReaders:
         assert after["snapshot"] == before["snapshot"]
         moments = [datetime.fromisoformat(str(told["as_of"])) for told in (before, after)]
         assert moments[0] < moments[1]
+
+    def test_what_cannot_be_read_is_not_claimed(self, tmp_path: Path) -> None:
+        """The moment stands still while a file of the outbox may hold more."""
+        open_and_book(tmp_path, Log(offered()))
+        before = heartbeat(tmp_path)
+        log = Log([])
+        log.problems = ["local-1.sqlite3: disk I/O error"]
+        open_and_book(tmp_path, log)
+        assert heartbeat(tmp_path)["as_of"] == before["as_of"]
+        log = Refused(offered(seed=2))
+        open_and_book(tmp_path, log)
+        assert heartbeat(tmp_path)["as_of"] == before["as_of"]
+
+    def test_the_moment_is_when_the_outbox_was_looked_at(self, tmp_path: Path) -> None:
+        """What is stored while the ledger books may be missing, so the end of booking is too late."""
+        asked_at = datetime(2026, 11, 21, 14, tzinfo=UTC)
+        local.open_and_book(tmp_path, Log(offered()), asked_at=asked_at)
+        assert heartbeat(tmp_path)["as_of"] == "2026-11-21T14:00:00.000000Z"
 
     def test_nothing_new_publishes_nothing_new(self, tmp_path: Path) -> None:
         """What comes again needs no other snapshot."""

@@ -21,7 +21,7 @@ INSERT_DEAD_LETTERS: Final = _read("insert_dead_letters")
 LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
 
-LOAD_STATE: Final = "SELECT stream_sequence, snapshot FROM ledger_state"
+LOAD_STATE: Final = "SELECT stream_sequence, snapshot, as_of FROM ledger_state"
 CLEAR_STATE: Final = "DELETE FROM ledger_state"
 WRITE_STATE: Final = """
 INSERT INTO ledger_state VALUES (make_timestamp($as_of), $sequence, $snapshot)

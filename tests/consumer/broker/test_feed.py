@@ -76,7 +76,9 @@ class TestGroups:
     async def test_a_quiet_stream_answers_with_an_empty_group(self, broker: Broker) -> None:
         """Nothing to read is an answer too: it proves that nothing waits."""
         async with feeding(config_of(broker)) as feed:
-            assert await feed.next_group() == Group(waiting=0)
+            group = await feed.next_group()
+            assert group == Group(waiting=0, asked_at=group.asked_at)
+            assert group.asked_at is not None
 
     async def test_what_trickles_in_is_one_group(self, broker: Broker) -> None:
         """Messages that come while a pull is open are committed together, in one transaction."""

@@ -238,6 +238,7 @@ class TestHeartbeat:
             "running": True,
             "embedded": False,
             "whole": True,
+            "answered_at": None,
         }
 
     def test_it_moves_on_while_nothing_happens(
