@@ -14,7 +14,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
@@ -35,6 +35,7 @@ LOOK_INTERVAL_S: Final = 1.0
 """How often the outboxes of this host are looked at."""
 
 _WATCH_INTERVAL_S = 0.2
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -47,17 +48,35 @@ async def serve(
     broker_ended: Callable[[], bool] | None = None,
     open_log: OpenLog | None = None,
 ) -> None:
-    """Consume until SIGINT or SIGTERM, or until `broker_ended` is true. As `consume`."""
+    """Consume until SIGINT, SIGTERM or SIGHUP, or until `broker_ended` is true. As `consume`.
+
+    SIGHUP comes when a terminal is closed; where it is ignored, as under `nohup`, it stays so.
+    """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     watcher = asyncio.create_task(_watch(broker_ended, stop)) if broker_ended else None
     try:
-        await consume(config, stop, on_ready=on_ready, open_log=open_log)
+        with _set_by_signals(stop):
+            await consume(config, stop, on_ready=on_ready, open_log=open_log)
     finally:
         if watcher is not None:
             watcher.cancel()
+
+
+@contextlib.contextmanager
+def _set_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` on the signals that end a program; afterwards they do what they did before."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    for number in before:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 async def consume(

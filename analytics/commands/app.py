@@ -6,6 +6,7 @@ A file is loaded when its command is used or listed, and loads the packages it n
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -91,7 +92,9 @@ def costs(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `costs` with the arguments of this process, or others, and exit."""
     command = get_group(app)
-    sys.exit(run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False)))
+    code = run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback while Python ends
+    sys.exit(code)
 
 
 if __name__ == "__main__":

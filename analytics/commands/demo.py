@@ -2,8 +2,9 @@
 
 Only the providers are scripted: a private broker and a ledger run in a process of their own, the
 calls are real sessions, and the tables are those of `costs query`. Afterwards the ledger is compared
-with what the providers counted themselves, and a difference is a failure. The data goes to a
-temporary folder, which is removed, or to the folder of `--keep`.
+with what the providers counted themselves, and a difference is a failure. The ledger is kept, to be
+asked, in a folder of the demo's own that each run makes anew, or in that of `--keep`. A demo that is
+ended before leaves no process and no file.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shlex
-import signal
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,8 +27,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from voicecosts.analytics.commands.options import Format
+from voicecosts.analytics.commands.signals import stopping, undisturbed
+from voicecosts.analytics.config import from_env
 from voicecosts.analytics.errors import AnalyticsError, require_extras
 from voicecosts.analytics.snapshot.connection import connect
+from voicecosts.consumer.broker import child
+from voicecosts.consumer.broker.server import UP
+from voicecosts.producer.settings import NoHomeDirectory
 
 if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.connection import Connection
@@ -41,6 +48,9 @@ _NEEDED: Final = {
     "agents": ("livekit.agents",),
 }
 """What each extra brings: the demo is a whole installation."""
+
+_MARK: Final = "made-by-costs-demo"
+"""A file in the demo's own folder: one without it is somebody else's, and is left alone."""
 
 _READY_S: Final = 30.0
 _BOOKED_S: Final = 30.0
@@ -68,7 +78,19 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 class DemoFailed(AnalyticsError):  # noqa: N818 - as the package's other errors
-    """The demo did not get to its end, or the ledger differs from what the providers counted."""
+    """The demo did not get to its end."""
+
+
+class DemoDiffers(DemoFailed):
+    """The ledger differs from what the providers counted."""
+
+
+class BadFolder(DemoFailed):
+    """The folder for the demo's data cannot be used."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        self.folder = folder
+        super().__init__(f"{folder} {problem}: name a new or empty folder with --keep")
 
 
 @app.command()
@@ -79,30 +101,43 @@ def demo(
     ] = CALLS,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the data in this folder, to query it."),
+        typer.Option(
+            metavar="DIR",
+            help="Keep the ledger in this folder, which must be new or empty.  [default: `demo` in "
+            "the data directory, made anew by each run]",
+        ),
     ] = None,
 ) -> None:
     """Meter scripted calls and check the ledger.
 
     Starts a private broker and a ledger, runs real LiveKit sessions of three agents for four
     tenants on scripted providers, shows what they cost, and compares the ledger with what the
-    providers counted. A difference is a failure. Needs no network; takes about 15 seconds.
+    providers counted. A difference is a failure. Needs no network; takes about 15 seconds. The
+    ledger is kept, so that you can ask it yourself.
     """
     require_extras(_NEEDED, needed_by="`costs demo`")
-    from voicecosts.producer.demo.calls import run  # noqa: PLC0415 - loads livekit-agents
+    from voicecosts.producer.demo.calls import close, run  # noqa: PLC0415 - loads livekit-agents
 
-    with _folder(keep) as folder, _ledger(folder) as servers:
-        typer.echo(
-            f"running {calls} calls of 3 agents for 4 tenants, scripted providers, no network"
-        )
-        billed = run(servers, calls, _progress(calls))
-        _wait_until_booked(folder, calls)
-        _show(folder)
+    with stopping(), _folder(keep) as folder:
+        with _ledger(folder) as servers:
+            typer.echo(
+                f"running {calls} calls of 3 agents for 4 tenants, scripted providers, no network"
+            )
+            try:
+                with _temporary_files_in(folder / "tmp"):
+                    billed = run(servers, calls, _progress(calls), outbox_dir=folder / "outbox")
+            finally:
+                with undisturbed():
+                    close()
+            _wait_until_booked(folder, calls)
+            _show(folder)
         _check(folder, billed)
-    if keep is not None:
-        typer.echo(
-            f"\nThe data is kept: costs query --by tenant --data-dir {shlex.quote(str(keep))}"
-        )
+    where = shlex.quote(str(folder))
+    typer.echo(
+        "\nAsk this ledger:\n"
+        f"  costs query --by tenant --data-dir {where}\n"
+        f"  costs audit --data-dir {where}"
+    )
 
 
 def compare(ledger: Connection, billed: Iterable[Billed]) -> tuple[list[str], int]:
@@ -132,15 +167,66 @@ def compare(ledger: Connection, billed: Iterable[Billed]) -> tuple[list[str], in
 
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
-    """Yield the data directory: the one to keep, which must be new or empty, or a temporary one."""
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="voicecosts-demo-") as folder:
-            yield Path(folder)
-        return
-    keep.mkdir(parents=True, exist_ok=True)
-    if any(keep.iterdir()):
-        raise DemoFailed(f"{keep} is not empty: name a folder for the demo's data alone")
-    yield keep.absolute()
+    """Yield the data directory, and remove it again when the demo does not get to its end."""
+    folder = _own_folder() if keep is None else keep.expanduser().absolute()
+    missing = [it for it in (folder, *folder.parents) if not it.exists()]
+    is_ready = False
+    try:
+        with undisturbed():
+            _prepare(folder, is_own=keep is None)
+            is_ready = True
+        yield folder
+    except DemoDiffers:
+        raise  # its ledger is kept, to find the reason
+    except BaseException:
+        with undisturbed():
+            if is_ready:
+                _clear(folder)
+            for path in missing:
+                with contextlib.suppress(OSError):  # not made, or somebody else's files are in it
+                    path.rmdir()
+        raise
+
+
+def _own_folder() -> Path:
+    """Return the folder that each run makes anew: `demo` in the data directory."""
+    try:
+        return (from_env().data_dir / "demo").absolute()
+    except NoHomeDirectory:
+        return Path(tempfile.gettempdir()) / f"voicecosts-demo-{secrets.token_hex(4)}"
+
+
+def _prepare(folder: Path, *, is_own: bool) -> None:
+    """Make the folder. It must be new or empty; the demo's own may hold an earlier run.
+
+    Raises:
+        BadFolder: It cannot be used. Nothing in it was touched.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if is_own and (folder / _MARK).is_file():
+            _require_ended(folder)
+            _clear(folder)
+        if any(folder.iterdir()):
+            raise BadFolder(folder, "is not empty")
+        (folder / _MARK).write_text("`costs demo` made this folder, and makes it anew.\n")
+    except OSError as error:
+        raise BadFolder(folder, f"cannot be used ({error.strerror})") from error
+
+
+def _require_ended(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        pid = int(json.loads((folder / UP).read_text())["pid"])
+        if child.is_alive(pid):
+            raise BadFolder(folder, f"is in use by the demo of process {pid}")
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -148,24 +234,29 @@ def _ledger(folder: Path) -> Iterator[str]:
     """Run `costs up` in its own process; yield where workers connect."""
     log = folder / "demo.log"
     command = [sys.executable, "-P", "-m", "voicecosts", "up", "--snapshot-interval", "0.5"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - this very program
-            [*command, "--data-dir", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C reaches us, and we end it in order
-        )
+    process = None
     try:
+        with undisturbed():
+            process = child.start([*command, "--data-dir", str(folder)], log=log)
         yield _where_workers_connect(process, folder, log)
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        log.unlink(missing_ok=True)
+        with undisturbed():
+            if process is not None:
+                child.end(process, deadline_s=_STOP_S)
+            log.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let LiveKit make the temporary folders of its jobs in `folder`, which is removed afterwards."""
+    before = tempfile.tempdir
+    folder.mkdir()
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _where_workers_connect(process: subprocess.Popen[bytes], folder: Path, log: Path) -> str:
@@ -175,10 +266,10 @@ def _where_workers_connect(process: subprocess.Popen[bytes], folder: Path, log: 
             break
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
             if (folder / "costs.duckdb").exists():
-                return str(json.loads((folder / "up.json").read_text())["servers"])
+                return str(json.loads((folder / UP).read_text())["servers"])
         time.sleep(0.05)
-    said = log.read_text(errors="replace").strip().splitlines()
-    raise DemoFailed(f"`costs up` did not start: {said[-1] if said else 'it logged nothing'}")
+    said = log.read_text(errors="replace").strip().splitlines() or ["it logged nothing"]
+    raise DemoFailed(f"`costs up` did not start: {said[-1].removeprefix('error: ')}")
 
 
 def _progress(calls: int) -> Callable[[int], None]:
@@ -221,7 +312,7 @@ def _show(folder: Path) -> None:
     for by in ("tenant", "agent"):
         now = datetime.now(UTC)
         report = query((by,), data_dir=folder, now=now)
-        typer.echo(f"\n$ costs query --by {by}\n")
+        typer.echo(f"\nBy {by}:\n")
         write(report, Format.TABLE, text, now=now)
 
 
@@ -236,4 +327,4 @@ def _check(folder: Path, billed: Sequence[Billed]) -> None:
         return
     lines = "".join(f"{os.linesep}  {difference}" for difference in differences)
     typer.echo(f"\nThe ledger differs from the providers' own books:{lines}", err=True)
-    raise DemoFailed(f"{len(differences)} of {compared} quantities differ")
+    raise DemoDiffers(f"{len(differences)} of {compared} quantities differ")

@@ -52,6 +52,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.analytics.errors.LedgerNewer": LEDGER_NEWER,
     "voicecosts.analytics.errors.LedgerInUse": IN_USE,
     "voicecosts.analytics.errors.MissingExtra": MISSING_EXTRA,
+    "voicecosts.analytics.commands.demo.BadFolder": USAGE,
     "voicecosts.consumer.errors.LedgerError": FAILED,
     "voicecosts.consumer.errors.InvalidConfig": USAGE,
     "voicecosts.consumer.errors.LedgerNewer": LEDGER_NEWER,

@@ -1,7 +1,7 @@
 """`costs up` and `costs consume`: the ledger with a broker of its own, or with one that is there.
 
 Both stay in the foreground, log one line per change of state to standard error, and end in order on
-Ctrl-C or SIGTERM. Everything heavy is imported when a command runs, so that `costs --help` is quick.
+Ctrl-C, SIGTERM, or SIGHUP when the terminal is closed. Everything heavy is imported when a command runs, so that `costs --help` is quick.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.options import Credentials, DataDir, Servers
+from voicecosts.analytics.commands.signals import stopping
 from voicecosts.analytics.errors import require
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def up(
     )
     _require_ledger("`costs up`")
     _log_to_stderr()
-    with PrivateBroker(config.data_dir, port=port) as broker:
+    with stopping(), PrivateBroker(config.data_dir, port=port) as broker:
         with adopting((broker.url,), config.data_dir):
             _run_with(broker, config)
         if broker.exited():
@@ -108,7 +109,8 @@ def consume(
     _log_to_stderr()
     from voicecosts.consumer.consume import serve  # noqa: PLC0415 - needs what was just required
 
-    asyncio.run(serve(config, open_log=opener(config.data_dir)))
+    with stopping():
+        asyncio.run(serve(config, open_log=opener(config.data_dir)))
 
 
 def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:

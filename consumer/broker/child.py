@@ -1,4 +1,4 @@
-"""A nats-server as a child process that ends when we do, however we end.
+"""A child process, such as a nats-server, that ends when we do, however we end.
 
 On Linux the kernel ends it when the thread that started it ends, so only the main thread may
 start one. Elsewhere it outlives a SIGKILL of ours; the next start recognises it by its command
@@ -27,20 +27,22 @@ STOP_DEADLINE_S: Final = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
-def start(command: Sequence[str], *, log: Path, inherit: int) -> subprocess.Popen[bytes]:
-    """Start `command` with a fresh log and the open file `inherit`, to end when we end."""
+def start(
+    command: Sequence[str], *, log: Path, inherit: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start `command` with a fresh log and the open files `inherit`, to end when we end."""
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("start the private broker from the main thread")
+        raise RuntimeError("start a child process from the main thread")
     parent = os.getpid()
     log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        return subprocess.Popen(  # noqa: S603 - our own binary and our own file
+        return subprocess.Popen(  # noqa: S603 - a program of ours
             command,
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
-            start_new_session=True,  # Ctrl-C is for us; the server is stopped after the ledger
-            pass_fds=(inherit,),
+            start_new_session=True,  # Ctrl-C is for us; we end the child in order
+            pass_fds=tuple(inherit),
             preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - no other thread runs yet
         )
     finally:
@@ -60,11 +62,11 @@ def find_binary() -> Path:
     raise MissingExtra("local", "`costs up`")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, and kill it after `STOP_DEADLINE_S`."""
+def end(process: subprocess.Popen[bytes], *, deadline_s: float = STOP_DEADLINE_S) -> None:
+    """Ask the process to end, and kill it after the deadline."""
     process.terminate()
     try:
-        process.wait(STOP_DEADLINE_S)
+        process.wait(deadline_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -29,6 +29,9 @@ STREAM_MAX_BYTES: Final = STORE_BYTES - 64 * 2**20
 """The stream's share of the private broker's store. Another number would be drift for every data
 directory that exists, so it must not change."""
 
+UP: Final = "up.json"
+"""The file in the data directory that says, while it runs, where workers connect."""
+
 START_DEADLINE_S: Final = 20.0
 _ORPHAN_DEADLINE_S = 10.0
 
@@ -84,7 +87,7 @@ class PrivateBroker:
             _write_private(self._folder / "lock", f"{os.getpid()} {self._pid}\n", replace=False)
             _write_private(self._folder / "port", f"{self.port}\n")
             up = {"servers": self.url, "pid": os.getpid()}
-            _write_private(self._data_dir / "up.json", json.dumps(up) + "\n")
+            _write_private(self._data_dir / UP, json.dumps(up) + "\n")
         except BaseException:
             self.stop()
             raise
@@ -106,7 +109,7 @@ class PrivateBroker:
         """End the server in order and release the data directory. Safe to call twice."""
         if self._lock_fd < 0:
             return
-        (self._data_dir / "up.json").unlink(missing_ok=True)
+        (self._data_dir / UP).unlink(missing_ok=True)
         if self._process is not None:
             end(self._process)
             self._process = None
@@ -176,7 +179,7 @@ class PrivateBroker:
         config = self._folder / "nats.conf"
         _write_private(config, self._config(port, ports))
         command = [str(binary), "-c", str(config)]
-        self._process = start(command, log=self.log_path, inherit=self._lock_fd)
+        self._process = start(command, log=self.log_path, inherit=[self._lock_fd])
         self._wait_until_ready(ports / f"nats-server_{self._pid}.ports")
 
     def _config(self, port: int, ports: Path) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from livekit.agents import AgentSession
@@ -179,15 +179,19 @@ def _billed(calls: list[Call], providers: dict[str, Providers]) -> list[Billed]:
     ]
 
 
-def run(servers: str, calls: int, on_finished: Callable[[int], None]) -> list[Billed]:
-    """Run the script in this process as a worker would, and leave no thread behind.
+def run(
+    servers: str, calls: int, on_finished: Callable[[int], None], *, outbox_dir: Path
+) -> list[Billed]:
+    """Run the script in this process as a worker would, with the worker's outbox in `outbox_dir`.
 
-    LiveKit's warnings about the stand-in for a room are not shown.
+    LiveKit's warnings about the stand-in for a room are not shown. Afterwards, or when it was
+    interrupted, call `close`.
     """
     logging.getLogger("livekit").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="voicecosts-demo-") as outbox:
-        observer = CostObserver(project="demo", servers=servers, outbox_dir=outbox)
-        try:
-            return asyncio.run(run_calls(observer, calls, on_finished=on_finished))
-        finally:
-            PROCESS.close()
+    observer = CostObserver(project="demo", servers=servers, outbox_dir=outbox_dir)
+    return asyncio.run(run_calls(observer, calls, on_finished=on_finished))
+
+
+def close() -> None:
+    """End the threads that `run` started."""
+    PROCESS.close()

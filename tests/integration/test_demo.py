@@ -10,51 +10,104 @@ from pathlib import Path
 import duckdb
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.processes import ROOT
 from voicecosts import query
-from voicecosts.analytics.commands.demo import compare
+from voicecosts.analytics.commands.demo import BadFolder, _prepare, app, compare
+from voicecosts.analytics.commands.exits import code_of
 from voicecosts.producer.demo.calls import Billed
 
 CALLS = 12
 
 
-def costs(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run `costs` to its end."""
+def block() -> str:
+    """Return the first block of the README."""
+    return (ROOT / "README.md").read_text(encoding="utf-8").split("```console\n")[1].split("```")[0]
+
+
+def readme_commands() -> list[str]:
+    """Return what the README's first block has a stranger type."""
+    return [line.removeprefix("$ ") for line in block().splitlines() if line.startswith("$ ")]
+
+
+def typed(command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line as somebody types it, who has this home directory and set nothing."""
+    mine = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("COSTS_", "XDG_", "COLUMNS"))
+    }
     return subprocess.run(
-        [sys.executable, "-P", "-m", "voicecosts", *arguments],
+        ["bash", "-c", f'costs() {{ {sys.executable} -P -m voicecosts "$@"; }}\n{command}'],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=ROOT,
-        env={**os.environ, **environ},
+        env={**mine, "HOME": str(home), "TMPDIR": str(home / "tmp")},
         check=False,
     )
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data of one demo run."""
-    folder = tmp_path_factory.mktemp("demo") / "kept"
-    ran = costs("demo", "--calls", str(CALLS), "--keep", str(folder))
-    assert ran.returncode == 0, ran.stderr
-    assert str(folder) in ran.stdout.splitlines()[-1]
-    return folder
+def shown() -> dict[str, str]:
+    """What the demo printed, under `text`."""
+    return {}
 
 
-def test_the_demo_agrees_with_the_providers_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Tables by tenant and agent, the unpriced line, the comparison; no process, no file."""
-    ran = costs("demo", "--calls", str(CALLS), TMPDIR=str(tmp_path))
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory: where a stranger's data goes who sets nothing."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "tmp").mkdir()
+    return home
+
+
+@pytest.fixture(scope="module")
+def kept(home: Path, shown: dict[str, str]) -> Path:
+    """The data of the demo that the README begins with, with fewer calls."""
+    ran = typed(f"{readme_commands()[0].rpartition('&& ')[2]} --calls {CALLS}", home)
     assert ran.returncode == 0, ran.stderr
-    assert "$ costs query --by tenant" in ran.stdout
-    assert "$ costs query --by agent" in ran.stdout
-    assert "(none)" in ran.stdout
-    assert "unpriced: " in ran.stdout
-    assert "no price list for provider 'Meadow AI'" in ran.stdout
-    assert "agrees with the providers' own books" in ran.stdout
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith("voicecosts")]
-    marked = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(p.info)]
+    shown["text"] = ran.stdout
+    return home / ".local" / "share" / "voicecosts" / "demo"
+
+
+def test_the_demo_agrees_with_the_providers(kept: Path, shown: dict[str, str]) -> None:
+    """Tables by tenant and agent, what has no price, and the comparison."""
+    for part in ("By tenant:", "By agent:", "(none)", "unpriced", "meadow"):
+        assert part in shown["text"]
+    assert "agrees with the providers' own books" in shown["text"]
+
+
+def test_the_demo_leaves_its_ledger_and_nothing_else(kept: Path, home: Path) -> None:
+    """No process, no temporary file, and beside the ledger nothing that only the demo needed."""
+    assert list((home / "tmp").iterdir()) == []
+    assert [path.name for path in kept.parent.iterdir()] == ["demo"]
+    assert not {"demo.log", "tmp", "up.json"} & {path.name for path in kept.iterdir()}
+    marked = [p for p in psutil.process_iter(["cmdline"]) if str(home) in str(p.info)]
     assert marked == []
+
+
+def test_the_commands_that_the_demo_ends_with_work(
+    kept: Path, home: Path, shown: dict[str, str]
+) -> None:
+    """What a new user reads last can be pasted."""
+    commands = [line for line in shown["text"].splitlines() if line.startswith("  costs ")]
+    assert len(commands) == 2
+    for command in commands:
+        assert str(kept) in command
+        assert typed(command, home).returncode == 0
+
+
+def test_the_first_block_of_the_readme_works_as_typed(kept: Path, home: Path) -> None:
+    """Its commands answer, and the table has the columns that the page shows."""
+    (_, *then) = readme_commands()
+    assert then
+    (head,) = [line for line in block().splitlines() if line.startswith("tenant ")]
+    for command in then:
+        ran = typed(command, home)
+        assert ran.returncode == 0, ran.stderr
+        assert head.split() in [line.split() for line in ran.stdout.splitlines()]
 
 
 def test_what_the_demo_keeps_can_be_queried_afterwards(kept: Path) -> None:
@@ -115,10 +168,36 @@ def test_a_difference_is_named_and_fails(kept: Path) -> None:
     assert "nobody / dental / llm / p / m: input_tokens booked 0, billed 7" in differences
 
 
-def test_a_folder_that_holds_something_is_not_used(tmp_path: Path) -> None:
-    """The demo writes only into a folder of its own."""
-    (tmp_path / "precious").touch()
-    ran = costs("demo", "--keep", str(tmp_path))
-    assert ran.returncode == 1
-    assert "is not empty" in ran.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+def test_the_next_demo_replaces_the_folder_of_the_last_one(tmp_path: Path) -> None:
+    """One folder, however often it is run; a folder that the demo did not make is left alone."""
+    own = tmp_path / "demo"
+    own.mkdir()
+    (own / "precious").touch()
+    with pytest.raises(BadFolder, match="is not empty"):
+        _prepare(own, is_own=True)
+    assert [path.name for path in own.iterdir()] == ["precious"]
+    (own / "made-by-costs-demo").touch()
+    _prepare(own, is_own=True)
+    assert [path.name for path in own.iterdir()] == ["made-by-costs-demo"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "problem"),
+    [
+        ("full", "full is not empty"),
+        ("full/file", "full/file cannot be used (File exists)"),
+        ("full/file/below", "full/file/below cannot be used (Not a directory)"),
+        ("/proc/demo", "/proc/demo cannot be used ("),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path, keep: str, problem: str) -> None:
+    """A folder with files, a file, a read-only place: nothing is touched, nothing is left."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    ended = CliRunner().invoke(app, ["--keep", str(tmp_path / keep)])
+    assert isinstance(ended.exception, BadFolder)
+    assert str(ended.exception).startswith(str(tmp_path / keep))
+    assert problem in str(ended.exception)
+    assert str(ended.exception).endswith("name a new or empty folder with --keep")
+    assert code_of(ended.exception) == 2
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "full"]

@@ -84,6 +84,28 @@ class TestUp:
             await until(lambda: booked(tmp_path / "d") == bill(made))
             assert process.stop() == 0
 
+    def test_a_closed_terminal_ends_it_in_order(self, tmp_path: Path) -> None:
+        """SIGHUP is what SIGTERM is: the last snapshot is there, and readers know that it stopped."""
+        with up(tmp_path) as process:
+            process.wait_ready()
+            processes = family(process)
+            assert process.stop(signal.SIGHUP) == 0, process.log
+        assert gone(processes)
+        assert json.loads((tmp_path / "d" / "ledger.json").read_text())["running"] is False
+        assert not (tmp_path / "d" / "up.json").exists()
+
+    async def test_nohup_keeps_it_running(self, tmp_path: Path) -> None:
+        """Who lets the command ignore SIGHUP means it: it goes on booking."""
+        made = calls(24, 3)
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is inherited, as from nohup
+        with up(tmp_path) as process:
+            signal.signal(signal.SIGHUP, before)
+            process.wait_ready()
+            os.kill(process.pid, signal.SIGHUP)
+            await publish(address(tmp_path), batches(made, seed=24))
+            await until(lambda: booked(tmp_path / "d") == bill(made))
+            assert process.stop() == 0, process.log
+
     def test_a_killed_one_leaves_no_server_behind(self, tmp_path: Path) -> None:
         """SIGKILL of `costs up` ends its broker too, and the folder is free for the next one."""
         if sys.platform != "linux":
@@ -132,6 +154,14 @@ class TestConsume:
             await settled(broker.url)
             assert process.stop() == 0
         assert booked(data) == bill(made)
+
+    def test_a_closed_terminal_ends_it_in_order(self, broker: Broker, tmp_path: Path) -> None:
+        """SIGHUP as SIGTERM: readers are told that the ledger stopped."""
+        arguments = ["consume", "--servers", broker.url, "--data-dir", str(tmp_path / "d")]
+        with CostsProcess(arguments, tmp_path / "run") as process:
+            process.wait_ready()
+            assert process.stop(signal.SIGHUP) == 0, process.log
+        assert json.loads((tmp_path / "d" / "ledger.json").read_text())["running"] is False
 
     def test_drift_ends_it_with_its_own_code(self, broker: Broker, tmp_path: Path) -> None:
         """A stream declared otherwise stops the ledger before it reads, with the fields named."""

@@ -1,0 +1,138 @@
+"""`costs demo` that is ended before it is done: by a signal, or by a terminal that is closed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil  # type: ignore[import-untyped]  # it has no stubs
+import pytest
+
+from tests.support.processes import ROOT
+from tests.support.waiting import wait_until
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+LASTS_S: Final = 9.0
+"""About how long a demo takes, with the imports before it."""
+
+
+class Demo:
+    """A demo in a process of its own, on a terminal of its own, with its files in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.started = time.monotonic()
+        self._terminal, self._theirs = pty.openpty()
+        self._shown = ""
+        os.set_blocking(self._terminal, False)
+        # The first terminal that the leader of a new session opens becomes its own.
+        on_terminal = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(self._theirs)]
+        self.process = subprocess.Popen(
+            [*on_terminal, sys.executable, "-P", "-m", "voicecosts", "demo", "--calls", "12"],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(folder), "COSTS_DATA_DIR": str(folder / "data")},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def shown(self) -> str:
+        """Return what it has written so far."""
+        if self._terminal >= 0:
+            try:
+                while part := os.read(self._terminal, 65536):
+                    self._shown += part.decode()
+            except OSError:  # nothing more for now, or the other side is closed
+                pass
+        return self._shown
+
+    def end(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def ctrl_c_until_it_ends(self) -> None:
+        """Press Ctrl-C again and again."""
+        while self.process.poll() is None:
+            os.write(self._terminal, b"\x03")
+            self.shown()
+            time.sleep(0.02)
+
+    def close_terminal(self) -> None:
+        """Close its terminal, as the window does."""
+        self.shown()
+        os.close(self._terminal)
+        self._terminal = -1
+
+    def wait(self) -> int:
+        """Return its exit code."""
+        wait_until(lambda: self.shown() is not None and self.process.poll() is not None)
+        if self._terminal >= 0:
+            self.close_terminal()
+        os.close(self._theirs)
+        return self.process.wait()
+
+    def left(self) -> list[str]:
+        """Return the processes and files of it that are still there."""
+        marker = str(self.folder)
+        processes = [
+            " ".join(process.info["cmdline"])
+            for process in psutil.process_iter(["cmdline", "status"])
+            if process.info["status"] != psutil.STATUS_ZOMBIE
+            and any(marker in part for part in process.info["cmdline"] or ())
+        ]
+        return processes + [str(path) for path in self.folder.rglob("*")]
+
+
+def starting(demo: Demo) -> bool:
+    """The ledger's process is there, or nearly."""
+    return (demo.folder / "data" / "demo" / "demo.log").exists()
+
+
+def in_calls(demo: Demo) -> bool:
+    """Some calls are over, the others run."""
+    return " calls, " in demo.shown()
+
+
+ENDINGS: Final = {
+    "SIGTERM at the start": (starting, lambda demo: demo.end(signal.SIGTERM), signal.SIGTERM),
+    "SIGTERM in the calls": (in_calls, lambda demo: demo.end(signal.SIGTERM), signal.SIGTERM),
+    "terminal closed in the calls": (in_calls, Demo.close_terminal, signal.SIGHUP),
+    "Ctrl-C again and again": (in_calls, Demo.ctrl_c_until_it_ends, signal.SIGINT),
+}
+
+
+def test_a_demo_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    """A signal, a closed terminal, an impatient user: all is ended in order and removed."""
+    demos = {name: Demo(tmp_path / name) for name in ENDINGS}
+    for name, (moment, end, _) in ENDINGS.items():
+        wait_until(lambda demo=demos[name], moment=moment: moment(demo))
+        end(demos[name])
+    for name, (_, _, number) in ENDINGS.items():
+        # A shell shows both alike: ended with this code, or by the signal when all was done.
+        assert demos[name].wait() in (128 + number, -number), (name, demos[name].shown())
+        assert demos[name].left() == [], name
+        assert "rror" not in demos[name].shown(), name
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_demo_that_is_ended_at_a_random_moment_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ten moments from its first line of Python to its last; one that was quicker has kept its data."""
+    chosen = random.Random(number)  # noqa: S311 - moments of a test
+    for at in sorted(chosen.uniform(0.0, LASTS_S) for _ in range(10)):
+        demo = Demo(tmp_path / f"{at:.3f}")
+        wait_until(lambda demo=demo, at=at: time.monotonic() - demo.started >= at)
+        demo.shown()
+        demo.end(number)
+        if demo.wait() != 0:
+            assert demo.left() == [], (at, demo.shown())
