@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

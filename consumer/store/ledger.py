@@ -12,10 +12,12 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Self
 
 import duckdb
+from msgspec.structs import replace
 
 from voicecosts.consumer.booking.decode import read
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Applied
+from voicecosts.consumer.booking.progress import runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
 from voicecosts.consumer.store import sql
@@ -27,6 +29,7 @@ from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.load import load_sessions
 from voicecosts.consumer.store.snapshots import Snapshots
+from voicecosts.consumer.store.streams import Noted, load_streams, write_streams
 from voicecosts.consumer.store.write import write_entries, write_state
 from voicecosts.producer.events import ProducerReport
 
@@ -36,8 +39,10 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
+    from voicecosts.consumer.booking.progress import Gap, Progress, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
+    from voicecosts.consumer.store.streams import Streams
 
 
 class _State(Enum):
@@ -65,6 +70,7 @@ class Ledger:
         clock: Clock,
         active: ActiveSessions,
         sequence: int,
+        streams: Streams,
     ) -> None:
         self._layout = layout
         self._lock = lock
@@ -74,6 +80,8 @@ class Ledger:
         self._clock = clock
         self._active = active
         self._sequence = sequence
+        self._streams = streams
+        self._kept: Progress | None = None
         self._state = _State.OPEN
         self._reason = ""  # why it takes no more work
 
@@ -111,6 +119,8 @@ class Ledger:
             connection = open_database(layout, now_us)
             undo.callback(close, connection)
             sequence, number, until = _load_state(connection, layout)
+            with translated(layout.ledger):
+                streams = load_streams(connection)
             snapshots = Snapshots(
                 connection,
                 layout,
@@ -125,7 +135,7 @@ class Ledger:
             else:
                 snapshots.publish(sequence)
             undo.pop_all()
-        return cls(
+        ledger = cls(
             layout=layout,
             lock=lock,
             connection=connection,
@@ -134,7 +144,27 @@ class Ledger:
             clock=clock,
             active=ActiveSessions(cached_sessions),
             sequence=sequence,
+            streams=streams,
         )
+        if not embedded:
+            ledger._kept = streams.progress
+        return ledger
+
+    @property
+    def ledger_id(self) -> str:
+        """Which ledger this is; a copy of its file has the same id."""
+        return self._streams.ledger_id
+
+    @property
+    def progress(self) -> Progress:
+        """How far the stream is booked."""
+        return self._streams.progress
+
+    @property
+    def kept(self) -> Progress | None:
+        """How far the stream is booked in the published snapshot; None while there is none."""
+        exists = self._layout.snapshot(self._snapshots.number).exists()
+        return self._kept if exists else None
 
     @property
     def booked_sequence(self) -> int:
@@ -162,9 +192,40 @@ class Ledger:
             if delivery is not None:
                 entries.add(delivery)
             entries.refuse(letters, delivery)
-        added = self._commit(entries, max((m.sequence for m in messages), default=0), now_us)
+        added = self._commit(entries, [message.sequence for message in messages], now_us)
         events = sum(len(delivery.events) for delivery in deliveries)
         return Applied(messages=len(messages), events=events, **added)
+
+    def settle(self, seen: Seen) -> tuple[Gap, ...]:
+        """Compare the books with the stream that is there, note what is missing, and return it.
+
+        Raises:
+            LedgerWriteFailed: It could not be noted.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._require_open()
+        now_us = micros(self._clock.now())
+        progress, gaps = self._streams.progress.compared(seen)
+        noted = tuple(Noted(gap=gap, noted_us=now_us) for gap in gaps)
+        trimmed_to = (
+            self._streams.trimmed_to
+            if progress.stream_us == self._streams.progress.stream_us
+            else 0
+        )
+        self._note(
+            replace(
+                self._streams,
+                progress=progress,
+                trimmed_to=trimmed_to,
+                gaps=(*self._streams.gaps, *noted),
+            )
+        )
+        return gaps
+
+    def trimmed(self, upto: int) -> None:
+        """Note that the messages up to `upto`, which are booked, were removed from the stream."""
+        self._require_open()
+        self._note(replace(self._streams, trimmed_to=max(self._streams.trimmed_to, upto)))
 
     def publish_snapshot(self) -> int:
         """Publish everything booked so far, now, and return the number of the snapshot.
@@ -175,7 +236,9 @@ class Ledger:
         """
         self._require_open()
         with self._stopping():
-            return self._snapshots.publish(self._sequence)
+            number = self._snapshots.publish(self._sequence)
+        self._kept = self._streams.progress
+        return number
 
     def publish_if_due(self) -> bool:
         """Publish if something changed and enough time has passed; return whether it did."""
@@ -242,28 +305,48 @@ class Ledger:
         with self._stopping(), translated(self._layout.ledger):
             return known | load_sessions(self._connection, unknown)
 
-    def _commit(self, entries: Entries, sequence: int, now_us: int) -> dict[str, int]:
+    def _commit(self, entries: Entries, sequences: list[int], now_us: int) -> dict[str, int]:
+        sequence = max(sequences, default=0)
+        streams = replace(
+            self._streams,
+            progress=self._streams.progress.booked(sequences),
+            gaps=self._streams.arrived(runs(sequences), now_us),
+        )
         with self._stopping(), translated(self._layout.ledger):
             self._connection.begin()
             # 1. The rows, in a transaction. If we die, none is booked, and the messages come again.
             added = write_entries(self._connection, entries, now_us)
-            if not any(added.values()) and sequence <= self._sequence:
+            is_news = any(added.values()) or streams != self._streams
+            if not is_news and sequence <= self._sequence:
                 self._connection.rollback()
             else:
+                write_streams(self._connection, streams, self._streams)
                 write_state(
                     self._connection,
                     as_of_us=micros(self._snapshots.until()),
                     sequence=max(self._sequence, sequence),
                     snapshot=self._snapshots.number,
                 )
-                self._snapshots.changed = self._snapshots.changed or any(added.values())
+                self._snapshots.changed = self._snapshots.changed or is_news
                 # 2. All or nothing. If we die here or later, the messages come again and find
                 #    either nothing of theirs booked or everything.
                 self._connection.commit()
         # 3. The cache takes over only what is on disk.
         self._active.keep(entries.sessions)
         self._sequence = max(self._sequence, sequence)
+        self._streams = streams
         return added
+
+    def _note(self, streams: Streams) -> None:
+        """Write what is known of the stream, if it is news, and tell readers with the next snapshot."""
+        if streams == self._streams:
+            return
+        with self._stopping(), translated(self._layout.ledger):
+            self._connection.begin()
+            write_streams(self._connection, streams, self._streams)
+            self._snapshots.changed = True
+            self._connection.commit()
+        self._streams = streams
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:

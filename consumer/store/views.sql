@@ -484,3 +484,26 @@ SELECT
     END::BIGINT AS unmeasured
 FROM producers
 LEFT JOIN said USING (producer_id);
+
+-- Runs of messages that never reached this ledger. One that came after all has left this view.
+CREATE OR REPLACE VIEW gaps AS
+SELECT
+    stream_created,
+    first_sequence,
+    last_sequence,                                   -- NULL: nobody knows how many there were
+    last_sequence - first_sequence + 1 AS messages,  -- NULL: the same
+    noted_at,
+    why                                              -- left_the_stream, stream_gone
+FROM stream_gaps
+WHERE filled_at IS NULL;
+
+-- One row: which ledger this is, and how far it has booked the stream.
+CREATE OR REPLACE VIEW stream AS
+SELECT
+    ledger_id::VARCHAR AS ledger_id,
+    stream_created,                -- the stream's identity; NULL: none was seen yet
+    floor,                         -- everything up to it is booked, or is in `gaps`
+    above AS booked_above,         -- the runs that are booked above it: JSON, [[first, last], …]
+    last_known,                    -- the highest sequence that the stream is known to have had
+    trimmed_to                     -- booked messages up to it were removed to make room
+FROM stream_state, ledger_identity;

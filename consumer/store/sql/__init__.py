@@ -27,6 +27,32 @@ WRITE_STATE: Final = """
 INSERT INTO ledger_state VALUES (make_timestamp($as_of), $sequence, $snapshot)
 """
 
+LOAD_STREAM: Final = """
+SELECT
+    ledger_id::VARCHAR, epoch_us(stream_created), floor, above, last_known, trimmed_to
+FROM stream_state, ledger_identity
+"""
+CLEAR_STREAM: Final = "DELETE FROM stream_state"
+WRITE_STREAM: Final = """
+INSERT INTO stream_state
+VALUES (make_timestamp($created::BIGINT), $floor, $above, $last, $trimmed_to)
+"""
+LOAD_GAPS: Final = """
+SELECT
+    epoch_us(stream_created), first_sequence, last_sequence, why, epoch_us(noted_at),
+    epoch_us(filled_at)
+FROM stream_gaps
+ORDER BY noted_at, first_sequence
+"""
+CLEAR_GAPS: Final = "DELETE FROM stream_gaps"
+WRITE_GAP: Final = """
+INSERT INTO stream_gaps
+VALUES (
+    make_timestamp($created::BIGINT), $first, $last, make_timestamp($noted), $why,
+    make_timestamp($filled::BIGINT)
+)
+"""
+
 CREATE_HISTORY: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version    INTEGER   NOT NULL,

@@ -75,6 +75,14 @@ CONTRACT: Final = {
         dead_letters BIGINT, unpriced_rows BIGINT, producers BIGINT, captured BIGINT,
         coalesced BIGINT, dropped BIGINT, unattributed BIGINT, unmeasured BIGINT
     """,
+    "gaps": """
+        stream_created TIMESTAMP, first_sequence BIGINT, last_sequence BIGINT, messages BIGINT,
+        noted_at TIMESTAMP, why VARCHAR
+    """,
+    "stream": """
+        ledger_id VARCHAR, stream_created TIMESTAMP, floor BIGINT, booked_above VARCHAR,
+        last_known BIGINT, trimmed_to BIGINT
+    """,
     "unattributed": """
         project VARCHAR, producer_id VARCHAR, reported_at TIMESTAMP, modality VARCHAR,
         provider VARCHAR, provider_raw VARCHAR, model VARCHAR, requests BIGINT,
