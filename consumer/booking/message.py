@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 WHOLE_MESSAGE: Final = -1
 """The index of a dead letter that stands for a whole message."""
@@ -69,6 +70,12 @@ class Applied(Struct, frozen=True, kw_only=True):
     session_notes: int = 0
     producer_reports: int = 0
     dead_letters: int = 0
+
+    def __add__(self, other: Applied) -> Applied:
+        """Return what two applications did together."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        names = self.__struct_fields__
+        return Applied(**dict(zip(names, (one + two for one, two in pairs), strict=True)))
 
     @property
     def rows(self) -> int:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CACHED_SESSIONS: Final = 10_000
 """About 30 MB at four meters a session; ten times the calls of a busy fleet."""
 
+CACHED_METERS: Final = 100_000
+"""About 75 MB, for sessions that have many: an end may carry a thousand."""
+
 
 class SessionState(Struct):
     """One session: its meters, whether its start is known, and the number of its latest end.
@@ -42,8 +45,10 @@ class ActiveSessions:
     A session in the cache is known completely: a meter that it does not list has no rows.
     """
 
-    def __init__(self, limit: int = CACHED_SESSIONS) -> None:
+    def __init__(self, limit: int = CACHED_SESSIONS, *, meters_limit: int = CACHED_METERS) -> None:
         self._limit = limit
+        self._meters_limit = meters_limit
+        self._meters = 0  # of all sessions here
         self._sessions: dict[str, SessionState] = {}  # least recently used first
 
     def __len__(self) -> int:
@@ -64,7 +69,19 @@ class ActiveSessions:
     def keep(self, sessions: dict[str, SessionState]) -> None:
         """Store committed sessions, and drop those that were used least recently."""
         for session_id, session in sessions.items():
-            self._sessions.pop(session_id, None)
+            self._drop(session_id)
             self._sessions[session_id] = session
-        for session_id in list(self._sessions)[: max(0, len(self._sessions) - self._limit)]:
-            del self._sessions[session_id]
+            self._meters += len(session.meters)
+        if self._is_full():
+            for session_id in list(self._sessions):
+                self._drop(session_id)
+                if not self._is_full():
+                    break
+
+    def _is_full(self) -> bool:
+        return len(self._sessions) > self._limit or self._meters > self._meters_limit
+
+    def _drop(self, session_id: str) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._meters -= len(session.meters)

@@ -29,7 +29,8 @@ from voicecosts.producer.settings import credentials_kind, mask
 from voicecosts.producer.subjects import STREAM
 
 GROUP_MESSAGES: Final = 500
-GROUP_BYTES: Final = 64 * 2**20
+GROUP_BYTES: Final = 8 * 2**20
+"""Of messages at a time, at most: a few of the largest, or 30,000 readings as workers pack them."""
 
 INBOX_PREFIX: Final = "_INBOX_c"
 """A prefix of its own: permissions can then keep other clients from reading the ledger's messages."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 from msgspec.structs import replace
 
-from voicecosts.consumer.booking.decode import read
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Applied
+from voicecosts.consumer.booking.pieces import pieces
 from voicecosts.consumer.booking.progress import runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
+    from voicecosts.consumer.booking.pieces import Piece
     from voicecosts.consumer.booking.progress import Gap, Progress, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
@@ -177,24 +178,20 @@ class Ledger:
         return self._snapshots.number
 
     def apply(self, messages: Sequence[Message]) -> Applied:
-        """Book `messages` in one transaction; when this returns, they may be acked.
+        """Book `messages`; when this returns, they may be acked.
+
+        They are booked in pieces of bounded size, each in a transaction. What was booked before an
+        error is booked, and adds nothing when it comes again.
 
         Raises:
-            LedgerWriteFailed: It may not be booked, so the messages must not be acked.
+            LedgerWriteFailed: Not all are booked, so the messages must not be acked.
             LedgerClosed: A write failed before, or the ledger is closed.
         """
         self._require_open()
-        now_us = micros(self._clock.now())
-        reads = [read(message) for message in messages]
-        deliveries = [delivery for delivery, _ in reads if delivery is not None]
-        entries = Entries(self._sessions(deliveries), self._rate)
-        for delivery, letters in reads:
-            if delivery is not None:
-                entries.add(delivery)
-            entries.refuse(letters, delivery)
-        added = self._commit(entries, [message.sequence for message in messages], now_us)
-        events = sum(len(delivery.events) for delivery in deliveries)
-        return Applied(messages=len(messages), events=events, **added)
+        applied = Applied(messages=0, events=0)
+        for piece in pieces(messages):
+            applied += self._apply(piece)
+        return applied
 
     def settle(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare the books with the stream that is there, note what is missing, and return it.
@@ -293,6 +290,19 @@ class Ledger:
     def __repr__(self) -> str:
         state = self._reason or f"{len(self._active)} sessions cached, snapshot {self.snapshot}"
         return f"Ledger({str(self._layout.ledger)!r}: {state})"
+
+    def _apply(self, piece: Piece) -> Applied:
+        """Book a piece in one transaction."""
+        now_us = micros(self._clock.now())
+        deliveries = [delivery for delivery, _ in piece.reads if delivery is not None]
+        entries = Entries(self._sessions(deliveries), self._rate)
+        for delivery, letters in piece.reads:
+            if delivery is not None:
+                entries.add(delivery)
+            entries.refuse(letters, delivery)
+        added = self._commit(entries, [message.sequence for message in piece.messages], now_us)
+        events = sum(len(delivery.events) for delivery in deliveries)
+        return Applied(messages=len(piece.messages), events=events, **added)
 
     def _sessions(self, deliveries: Sequence[Delivery]) -> dict[str, SessionState]:
         wanted = {

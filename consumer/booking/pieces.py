@@ -1,0 +1,69 @@
+"""Messages as pieces that are booked in one transaction each: none decodes to more than a bound.
+
+A few bytes of a message may become a row of some kilobytes, so what a group of messages needs in
+memory is not known before it is decoded. A message is decoded when its piece is made, and is never
+divided.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from voicecosts.consumer.booking.decode import Delivery, read
+from voicecosts.consumer.booking.message import DeadLetter, Message
+from voicecosts.producer.events import MeterReading, ProducerReport, SessionEnded, SessionStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from voicecosts.producer.events import Event
+
+MAX_WEIGHT: Final = 10_000
+"""Readings of a piece, about: booked together they need 35 MB, 3.4 kB each. A message alone in a piece
+can have 20,000 of the smallest in its 1 MB."""
+
+Read = tuple[Delivery | None, list[DeadLetter]]
+
+
+class Piece(Struct, frozen=True):
+    """Messages in their order, and what each one holds."""
+
+    messages: list[Message]
+    reads: list[Read]
+
+
+def pieces(messages: Iterable[Message], *, max_weight: int = MAX_WEIGHT) -> Iterator[Piece]:
+    """Yield the messages in pieces; one that is heavier than the bound is a piece of its own."""
+    piece = Piece([], [])
+    weight = 0
+    for message in messages:
+        decoded = read(message)
+        heavier = weight + _weight(decoded)
+        if piece.messages and heavier > max_weight:
+            yield piece
+            piece = Piece([], [])
+            heavier -= weight
+        weight = heavier
+        piece.messages.append(message)
+        piece.reads.append(decoded)
+    if piece.messages:
+        yield piece
+
+
+def _weight(decoded: Read) -> int:
+    delivery, letters = decoded
+    events = [] if delivery is None else delivery.events
+    return 1 + len(letters) + sum(_rows(event) for _, event in events)
+
+
+def _rows(event: Event) -> int:
+    """Return about how many rows an event becomes."""
+    match event:
+        case SessionEnded():
+            return 1 + len(event.meters)
+        case ProducerReport():
+            return 1 + len(event.unattributed_usage)
+        case SessionStarted() | MeterReading():
+            return 1

@@ -1,0 +1,44 @@
+"""Messages in pieces: nothing left out, in order, and no piece larger than its bound."""
+
+from __future__ import annotations
+
+from tests.support.events import SUBJECT, ended, final, message, reading, report, started
+from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.booking.pieces import pieces
+
+
+def sequences(*messages: Message, max_weight: int) -> list[list[int]]:
+    """Return the sequences of the messages of each piece."""
+    return [
+        [each.sequence for each in piece.messages]
+        for piece in pieces(messages, max_weight=max_weight)
+    ]
+
+
+def test_every_message_is_in_one_piece_in_order() -> None:
+    """What is divided is the same as before, decoded once."""
+    given = [message(number, reading(number)) for number in range(1, 8)]
+    made = list(pieces(given, max_weight=6))
+    assert [each for piece in made for each in piece.messages] == given
+    assert [len(piece.reads) for piece in made] == [3, 3, 1]
+
+
+def test_a_piece_is_bounded_by_what_its_messages_decode_to() -> None:
+    """An end weighs as much as all its meters, however few bytes it has."""
+    heavy = message(2, ended(2, *(final(model=f"m{n}", requests=1) for n in range(50))))
+    light = [message(number, started(of=number)) for number in (1, 3, 4)]
+    assert sequences(light[0], heavy, *light[1:], max_weight=50) == [[1], [2], [3, 4]]
+
+
+def test_everything_that_becomes_rows_weighs() -> None:
+    """Unattributed usage of a report and events that cannot be booked become rows too."""
+    usage = [final(model=f"m{n}", requests=1) for n in range(50)]
+    reported = message(1, report(1, unattributed_usage=usage))
+    foreign = message(2, *(reading(n, project="other") for n in range(1, 51)))
+    garbage = [Message(SUBJECT, number, b"\xc1") for number in (3, 4)]
+    assert sequences(reported, foreign, *garbage, max_weight=50) == [[1], [2], [3, 4]]
+
+
+def test_no_message_is_no_piece() -> None:
+    """Nothing given, nothing to book."""
+    assert sequences(max_weight=50) == []
