@@ -126,7 +126,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "characters": "Characters that were synthesised.",
         "audio_us": "Audio that was recognised or synthesised, in microseconds.",
         "session_us": "Connected time that a provider bills, in microseconds.",
-        "other_tokens": "Tokens that only the provider's total has: neither input nor output.",
+        "other_tokens": "Tokens of which nobody can tell what they were: only the provider's total has them, or the response contradicts itself. They have no price.",
     },
     "RequestDetail": {
         "request_id": "The provider's or the plugin's id; often empty, never a key.",

@@ -7,11 +7,18 @@ thread at a time; nothing here waits.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Final
 
 from msgspec import Struct
 
-from voicecosts.producer.events import Meter, MeterTotals, Quantities, RequestDetail
+from voicecosts.producer.events import (
+    SIZE_TIERS,
+    Meter,
+    MeterTotals,
+    Quantities,
+    RequestDetail,
+)
 from voicecosts.producer.names import name, plain
 from voicecosts.producer.providers import normalise_provider
 
@@ -21,8 +28,13 @@ UNKNOWN: Final = "unknown"
 _MORE: Final = "(more)"
 _US: Final = 1_000_000
 
-_Spelling = tuple[str, str, str, str, bool]
-"""Agent label, modality, provider, model and estimated, as LiveKit gives them."""
+_SIZED: Final = frozenset({"llm", "realtime"})
+"""Modalities whose requests some vendor charges by their size."""
+
+_SMALLEST: Final = SIZE_TIERS[0]
+
+_Spelling = tuple[str, str, str, str, bool, int]
+"""Agent label, modality, provider, model and estimated, as LiveKit gives them, and size tier."""
 
 
 class Usage(Struct, frozen=True, kw_only=True, gc=False):
@@ -81,7 +93,16 @@ class Count:
             model=meter.model,
             estimated=meter.estimated,
             totals=Quantities(**self.totals),
+            size_tier=meter.size_tier,
         )
+
+
+def size_tier(usage: Usage) -> int:
+    """Return the size tier of a request: the highest of `SIZE_TIERS` below its input tokens, or 0."""
+    tokens = usage.quantities.get("input_tokens", 0)
+    if tokens <= _SMALLEST or usage.modality not in _SIZED:
+        return 0
+    return SIZE_TIERS[bisect_left(SIZE_TIERS, tokens) - 1]
 
 
 class Counts:
@@ -89,8 +110,9 @@ class Counts:
 
     A meter is known by its names in the contract. What LiveKit calls them is only a shortcut to
     it: two spellings of one provider must end on one meter, or the second would seem to run
-    backwards. Past `most` meters all further ones of a modality share one, so that a model name
-    that changes with every request can neither grow the worker nor the event with the totals.
+    backwards. A request is counted on the meter of its size, because a price may depend on it.
+    Past `most` meters all further ones of a modality and size share one, so that a model name that
+    changes with every request can neither grow the worker nor the event with the totals.
     """
 
     def __init__(self, session_id: str, agent_id: str, *, most: int) -> None:
@@ -105,7 +127,14 @@ class Counts:
 
     def of(self, usage: Usage, agent_label: str, *, estimated: bool = False) -> Count:
         """Return the count that `usage` belongs to; the first of a meter opens it."""
-        spelling = (agent_label, usage.modality, usage.provider_raw, usage.model, estimated)
+        spelling = (
+            agent_label,
+            usage.modality,
+            usage.provider_raw,
+            usage.model,
+            estimated,
+            size_tier(usage),
+        )
         return self._shortcuts.get(spelling) or self._find(spelling)
 
     def totals(self) -> list[MeterTotals]:
@@ -114,13 +143,13 @@ class Counts:
 
     def _find(self, spelling: _Spelling) -> Count:
         """Open a meter, or find the one that another spelling of the same names opened."""
-        label, modality, provider_raw, model, estimated = spelling
+        label, modality, provider_raw, model, estimated, size = spelling
         who = self._session_id, self._agent_id
         provider = name(normalise_provider(provider_raw), UNKNOWN)
         names = name(label, UNKNOWN), modality, provider, name(model, UNKNOWN)
-        meter = Meter(*who, *names, estimated)
+        meter = Meter(*who, *names, estimated, size)
         if meter not in self._counts and len(self._counts) >= self._most:
-            meter = Meter(*who, _MORE, modality, _MORE, _MORE, estimated)
+            meter = Meter(*who, _MORE, modality, _MORE, _MORE, estimated, size)
         count = self._counts.get(meter)
         if count is None:
             count = self._counts[meter] = Count(meter, plain(provider_raw)[:128])

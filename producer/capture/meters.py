@@ -59,6 +59,7 @@ class Meters:
             occurred_at=usage.occurred_at,
             totals=count.add(usage),
             last=usage.detail,
+            size_tier=meter.size_tier,
         )
 
     def ended(

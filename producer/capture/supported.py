@@ -90,7 +90,7 @@ def absent_parts(fields_of: Mapping[str, frozenset[str]], events: frozenset[str]
             if kind not in NEWER_CLASSES:
                 lacking.append(f"metrics of type {kind!r}")
             continue
-        named = (reading.audio, reading.session, reading.first, reading.requests)
+        named = (reading.audio, reading.session, reading.first, reading.total, reading.requests)
         needed = {*reading.quantities, *_IDENTITY, *(field for field in named if field)} - NEWER
         if kind == "stt_metrics":
             needed.add("streamed")

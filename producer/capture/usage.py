@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from voicecosts.producer.capture.responses import settle, settle_kinds
 from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
 from voicecosts.producer.names import plain
@@ -34,7 +35,8 @@ class Fields(Struct, frozen=True, kw_only=True):
     """How the fields of one metrics class are read.
 
     `quantities` maps a field (dotted where nested) to a quantity. `audio` and `session` name the
-    fields in seconds. `first` is the field with the time to the first token or byte.
+    fields in seconds. `first` is the field with the time to the first token or byte, `total` the
+    one with all tokens of the response, which may be more than those that have a field.
     """
 
     modality: str
@@ -42,6 +44,7 @@ class Fields(Struct, frozen=True, kw_only=True):
     audio: str | None = None
     session: str | None = None
     first: str | None = None
+    total: str | None = None
     requests: str | None = None  # a field that counts requests; otherwise one event is one request
 
 
@@ -56,6 +59,7 @@ FIELDS: Final[dict[str, Fields]] = {
             "reasoning_tokens": "reasoning_output_tokens",
         },
         first="ttft",
+        total="total_tokens",
     ),
     "stt_metrics": Fields(
         modality="stt",
@@ -98,6 +102,7 @@ FIELDS: Final[dict[str, Fields]] = {
         },
         session="session_duration",
         first="ttft",
+        total="total_tokens",
     ),
     "decision_metrics": Fields(
         modality="decision",
@@ -141,7 +146,7 @@ DETAIL_FIELDS: Final = frozenset(
 """Fields that identify or describe a request; read by `usage_of`, never summed."""
 
 NOT_QUANTITIES: Final[dict[str, str]] = {
-    "total_tokens": "the sum of fields that are mapped",
+    "total_tokens": "of a transcription: the sum of fields that are mapped",
     "tokens_per_second": "derived",
     "segment_id": "detail below a request",
     "acquire_time": "latency of the connection",
@@ -191,6 +196,14 @@ def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
     values = vars(metrics)
     unread: list[str] = []
     quantities = _quantities(kind, metrics, values, unread)
+    metadata = values["metadata"]
+    provider = _provider(metadata) or _text(values.get("label"))
+    model = getattr(metadata, "model_name", None)
+    model = model if type(model) is str and model else _text(model) or UNKNOWN
+    if fields.total is not None and not unread:
+        settle(quantities, _whole(values[fields.total]), provider, model)
+        if fields.modality == "realtime":
+            settle_kinds(quantities)
     audio_s = _used_s(values, fields.audio, unread) if fields.audio else 0.0
     session_s = _used_s(values, fields.session, unread) if fields.session else 0.0
     if fields.requests is None and _is_request(kind, values, quantities, audio_s, session_s):
@@ -199,15 +212,13 @@ def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
             quantities["large_requests"] = 1
     if not quantities and not audio_s and not session_s and not unread:
         return None
-    metadata = values["metadata"]
-    model = getattr(metadata, "model_name", None)
     at = values["timestamp"]
     if type(at) is not float:
         at = _number(at)
     return Usage(
         modality=fields.modality,
-        provider_raw=_provider(metadata) or _text(values.get("label")),
-        model=model if type(model) is str and model else _text(model) or UNKNOWN,
+        provider_raw=provider,
+        model=model,
         occurred_at=int(at * _US) if _YEAR_2020 < at < _YEAR_2200 else now_us,
         quantities=quantities,
         audio_s=audio_s,
@@ -275,6 +286,14 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, ArithmeticError):
         return math.nan
+
+
+def _whole(total: Any) -> int:
+    """Return the tokens that a provider says a response had in all; 0 if it says none."""
+    if type(total) is not int:
+        amount = _number(total)
+        total = int(amount) if 0 <= amount <= _MOST else 0
+    return total if total <= _MOST else 0
 
 
 def _used_s(values: dict[str, Any], field: str, unread: list[str]) -> float:

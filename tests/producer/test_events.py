@@ -13,6 +13,7 @@ import msgspec.inspect as mi
 import pytest
 from hypothesis import given, settings
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.producer.golden.examples import ALL_EVENTS, BATCH, EVENTS, SESSION_ID, golden
 from tests.producer.golden.forms import (
@@ -45,7 +46,9 @@ from voicecosts.producer.events import (
     decode_event,
     encode,
     encode_event,
+    meter_of,
     now_us,
+    version_of,
 )
 
 
@@ -247,3 +250,19 @@ def test_the_clock_counts_microseconds_since_1970() -> None:
     """The wall clock of the producer is the computer's own, in the contract's unit."""
     before = time.time_ns() // 1000
     assert before <= now_us() <= time.time_ns() // 1000
+
+
+@pytest.mark.parametrize("name", ALL_EVENTS)
+def test_only_an_event_with_a_class_needs_a_newer_ledger(name: str) -> None:
+    """An older ledger goes on reading all that it cannot misread: calls without a large request."""
+    assert version_of(ALL_EVENTS[name]) == (2 if name.endswith("_class") else 1)
+
+
+def test_an_older_reader_would_take_the_classes_of_a_meter_for_one() -> None:
+    """That is why such a batch has a version of its own: the totals of two meters would be mixed."""
+    end = decode_event(golden("session_ended_class"))
+    assert isinstance(end, SessionEnded)
+    small, large = end.meters
+    assert meter_of(end, small) != meter_of(end, large)
+    without = [replace(each, size_tier=0, service_tier="") for each in end.meters]
+    assert meter_of(end, without[0]) == meter_of(end, without[1])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.events import PRODUCER, SUBJECT, message, reading
 from tests.support.traffic import MADE_UP
+from voicecosts.consumer.booking import decode as booking_decode
 from voicecosts.consumer.booking.decode import (
     LAST_SESSION_ID,
     MAX_UNREADABLE_BATCH,
@@ -18,7 +19,7 @@ from voicecosts.consumer.booking.decode import (
     read,
 )
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, DeadLetter, Message, Reason
-from voicecosts.producer.events import VERSION, encode_event
+from voicecosts.producer.events import VERSION, encode_event, version_of
 from voicecosts.producer.subjects import subject
 
 GOOD: Final = encode_event(reading(1, input_tokens=5))
@@ -107,6 +108,18 @@ class TestWholeMessages:
         assert (letter.reason, letter.index) == (Reason.NEWER_VERSION, WHOLE_MESSAGE)
         assert letter.payload == newer.data
         assert f"version {VERSION + 1}" in letter.detail
+
+    def test_an_older_ledger_keeps_a_batch_with_classes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A ledger that knows no classes would mix their meters: it keeps the bytes for later."""
+        event = reading(1, input_tokens=130_000, size_tier=128_000)
+        batch = packed(encode_event(event), version=version_of(event))
+        monkeypatch.setattr(booking_decode, "VERSION", 1)
+        letter = only_letter(batch)
+        assert (letter.reason, letter.payload) == (Reason.NEWER_VERSION, batch.data)
+        monkeypatch.undo()
+        assert whole(batch).events == [(0, event)]
 
     @pytest.mark.parametrize("name", ["costs.v1.prod.dental", "costs.v2.prod.dental.00", "x", ""])
     def test_a_foreign_subject_is_kept_whole(self, name: str) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from livekit.agents.metrics.base import (
     LLMMetrics,
@@ -14,6 +14,8 @@ from livekit.agents.metrics.base import (
     STTMetrics,
     TTSMetrics,
 )
+
+T = TypeVar("T", LLMMetrics, RealtimeModelMetrics)
 
 AT: Final = 1_690_000_000.5
 AT_US: Final = 1_690_000_000_500_000
@@ -39,7 +41,15 @@ def llm(**changes: Any) -> LLMMetrics:
         speech_id="speech-1",
         metadata=MADE_BY,
     )
-    return made.model_copy(update=changes)
+    return in_all(made.model_copy(update=changes), changes, "prompt_tokens", "completion_tokens")
+
+
+def in_all(metrics: T, changes: dict[str, Any], *parts: str) -> T:
+    """Let the total be the sum of its parts, as far as these are numbers and it is not given."""
+    amounts = [getattr(metrics, part) for part in parts]
+    if "total_tokens" not in changes and all(type(amount) is int for amount in amounts):
+        metrics.total_tokens = sum(amounts)
+    return metrics
 
 
 def stt(**changes: Any) -> STTMetrics:
@@ -92,7 +102,7 @@ def realtime(**changes: Any) -> RealtimeModelMetrics:
         connection_reused=True,
         metadata=MADE_BY,
     )
-    return made.model_copy(update=changes)
+    return in_all(made.model_copy(update=changes), changes, "input_tokens", "output_tokens")
 
 
 NOTHING: Final = RealtimeModelMetrics(

@@ -8,11 +8,13 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.meters import MAX_METERS, Meters
 from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import (
+    SIZE_TIERS,
     Meter,
     MeterReading,
     Quantities,
@@ -285,7 +287,10 @@ def test_the_last_reading_of_a_meter_is_the_sum_of_its_increments(
             used(modality, provider=provider, model=model, **quantities), label, estimated=estimated
         )
         name = "openai" if "openai" in provider else provider
-        assert meter_of(reading) == meter(label, modality, name, model, estimated=estimated)
+        tokens = quantities.get("input_tokens", 0)
+        size = max((tier for tier in SIZE_TIERS if tier < tokens), default=0)
+        counted = meter(label, modality, name, model, estimated=estimated)
+        assert meter_of(reading) == replace(counted, size_tier=size if modality == "llm" else 0)
         for quantity, amount in quantities.items():
             sums[meter_of(reading)][quantity] += amount
         last[meter_of(reading)] = reading
@@ -309,3 +314,47 @@ def test_the_end_of_a_session_fits_a_message_with_the_longest_names() -> None:
         provider, model = f"p{number}".ljust(300, "語"), f"m{number}".ljust(128, "語")
         meters.add(used("realtime", provider=provider, model=model, **totals), "l".ljust(128, "語"))
     assert len(encode_event(end(meters))) < 1_000_000
+
+
+@pytest.mark.parametrize("modality", ["llm", "realtime"])
+def test_each_request_is_counted_on_the_meter_of_its_size(modality: str) -> None:
+    """A request is of the highest size that it has more input tokens than; a limit itself is below."""
+    meters = Meters(IDENTITY)
+    classes = []
+    for size in (0, *SIZE_TIERS):
+        for tokens in (size, size + 1):
+            reading = meters.add(used(modality, requests=1, input_tokens=tokens), "a")
+            classes.append((tokens, reading.size_tier))
+    expected = [
+        (tokens, max((t for t in SIZE_TIERS if t < tokens), default=0)) for tokens, _ in classes
+    ]
+    assert classes == expected
+    finals = end(meters).meters
+    assert [final.size_tier for final in finals] == [0, *SIZE_TIERS]
+    assert sum(final.totals.requests for final in finals) == len(classes)
+    assert sum(final.totals.input_tokens for final in finals) == sum(t for t, _ in classes)
+    assert all(final.service_tier == "" for final in finals)
+
+
+@pytest.mark.parametrize("modality", ["stt", "tts", "decision"])
+def test_usage_that_no_vendor_charges_by_size_has_one_meter(modality: str) -> None:
+    """A long transcription is not split: its price does not depend on its length."""
+    meters = Meters(IDENTITY)
+    meters.add(used(modality, input_tokens=10), "a")
+    assert meters.add(used(modality, input_tokens=300_000), "a").size_tier == 0
+    assert len(end(meters).meters) == 1
+
+
+def test_an_estimated_request_has_a_size_too() -> None:
+    """What is estimated is priced by the same list."""
+    reading = Meters(IDENTITY).add(used(input_tokens=130_000), "a", estimated=True)
+    assert (reading.estimated, reading.size_tier) == (True, 128_000)
+
+
+def test_meters_that_are_merged_keep_their_sizes_apart() -> None:
+    """What is merged for want of room still says how large its requests were."""
+    meters = Meters(IDENTITY)
+    for number in range(MAX_METERS + 5):
+        meters.add(used(model=f"m-{number}", input_tokens=1), "a")
+    merged = meters.add(used(model="m-new", input_tokens=40_000), "a")
+    assert (merged.model, merged.size_tier) == ("(more)", 32_000)

@@ -156,6 +156,7 @@ class Older(BaseModel):
     completion_tokens: int = 11
     prompt_tokens: int = 101
     prompt_cached_tokens: int = 31
+    total_tokens: int = 112
     metadata: None = None
 
 

@@ -90,7 +90,7 @@ def test_an_absent_amount_is_nothing_to_tell(nothing: Any) -> None:
 )
 def test_a_number_of_another_type_is_a_whole_number(twelve: Any) -> None:
     """A count in another type of number is counted, whole and as a plain integer."""
-    tokens = found(llm(prompt_tokens=twelve)).quantities["input_tokens"]
+    tokens = found(llm(completion_tokens=twelve)).quantities["output_tokens"]
     assert (tokens, type(tokens)) == (12, int)
     assert type(found(stt(audio_duration=twelve)).audio_s) is float
 

@@ -99,10 +99,15 @@ def test_a_request_counts_although_it_reports_nothing(metrics: Any) -> None:
 @pytest.mark.parametrize("nothing", [None, 0, -1, -5.0, math.nan])
 def test_an_absent_or_impossible_amount_counts_as_nothing(nothing: Any) -> None:
     """None, negative amounts and NaN neither raise nor lower a total."""
-    metrics = llm(prompt_tokens=nothing, prompt_cached_tokens=nothing, duration=nothing)
+    metrics = llm(
+        prompt_tokens=nothing,
+        prompt_cached_tokens=nothing,
+        cache_creation_tokens=nothing,
+        total_tokens=11,
+        duration=nothing,
+    )
     assert found(metrics).quantities == {
         "requests": 1,
-        "cache_creation_input_tokens": 7,
         "output_tokens": 11,
         "reasoning_output_tokens": 3,
     }
@@ -129,8 +134,8 @@ def test_an_impossible_duration_counts_as_nothing(nothing: Any) -> None:
 def test_the_smallest_amounts_count() -> None:
     """One token, one character and a millisecond are usage like any other."""
     details = realtime().output_token_details.model_copy(update={"audio_tokens": 1})
-    quantities = found(realtime(input_tokens=1, output_token_details=details)).quantities
-    assert (quantities["input_tokens"], quantities["audio_output_tokens"]) == (1, 1)
+    assert found(realtime(output_token_details=details)).quantities["audio_output_tokens"] == 1
+    assert found(llm(completion_tokens=1, reasoning_tokens=0)).quantities["output_tokens"] == 1
     spoken = tts(characters_count=1, audio_duration=0.001, duration=0.001)
     assert (found(spoken).quantities["characters"], found(spoken).audio_s) == (1, 0.001)
     assert detail_of(spoken).duration_us == 1000

@@ -155,6 +155,58 @@ LATER_EVENTS: Final[dict[str, Event]] = {
             ),
         ],
     ),
+    "meter_reading_class": MeterReading(
+        session_id=SESSION_ID,
+        number=9,
+        project="prod",
+        agent_id="dental",
+        agent_label="triage",
+        modality="llm",
+        provider="gcp.gemini",
+        provider_raw="Gemini",
+        model="gemini-2.5-pro",
+        occurred_at=STARTED_AT + 7_000_000,
+        totals=Quantities(
+            requests=2, large_requests=2, input_tokens=412_000, output_tokens=900, other_tokens=70
+        ),
+        size_tier=200_000,
+        service_tier="priority",
+    ),
+    "session_ended_class": SessionEnded(
+        session_id=SESSION_ID,
+        number=10,
+        project="prod",
+        agent_id="dental",
+        ended_at=STARTED_AT + 60_000_000,
+        status="success",
+        meters=[
+            MeterTotals(
+                agent_label="triage",
+                modality="llm",
+                provider="gcp.gemini",
+                provider_raw="Gemini",
+                model="gemini-2.5-pro",
+                totals=Quantities(requests=1, input_tokens=900, output_tokens=40),
+            ),
+            MeterTotals(
+                agent_label="triage",
+                modality="llm",
+                provider="gcp.gemini",
+                provider_raw="Gemini",
+                model="gemini-2.5-pro",
+                totals=Quantities(
+                    requests=2,
+                    large_requests=2,
+                    input_tokens=412_000,
+                    output_tokens=900,
+                    other_tokens=70,
+                ),
+                size_tier=200_000,
+                service_tier="priority",
+            ),
+        ],
+        readings=9,
+    ),
 }
 """Fields that came later, each event with its own bytes."""
 

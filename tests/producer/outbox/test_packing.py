@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.producer.golden.examples import BATCH, EVENTS
+from tests.producer.golden.examples import BATCH, EVENTS, LATER_EVENTS
 from tests.support.events import ended, final, started
 from voicecosts.producer.events import (
     MAX_BYTES,
     MAX_EVENTS,
+    VERSION,
     Event,
     ProducerReport,
     SessionEnded,
@@ -161,3 +162,11 @@ def test_an_event_that_cannot_be_encoded_does_not_take_the_others_with_it() -> N
     assert unpacked(messages) == [EVENTS["session_started"], EVENTS["session_ended"]]
     assert packer.unencodable == 1
     assert packer.pack([bad]) == []
+
+
+def test_a_message_has_the_version_that_one_of_its_events_needs() -> None:
+    """A class of requests raises the version of its own message, and of no other."""
+    plain, classes = EVENTS["meter_reading"], LATER_EVENTS["meter_reading_class"]
+    [first] = Packer(PRODUCER).pack([plain, plain])
+    [second] = Packer(PRODUCER).pack([plain, classes])
+    assert [decode(message.data).version for message in (first, second)] == [1, VERSION]

@@ -426,7 +426,8 @@ async def test_a_wrappers_own_report_from_another_thread(situation: Situation) -
     """A thread without a loop has a context all the same: it tells whose call the report is of."""
     inner = ScriptedLLM(plan=planned)
     wrapper = DelegatingLLM(inner)
-    metrics = reported(label=wrapper.label, prompt_tokens=7, completion_tokens=3)
+    none_cached = {"prompt_cached_tokens": 0, "cache_creation_tokens": 0}
+    metrics = reported(label=wrapper.label, prompt_tokens=7, completion_tokens=3, **none_cached)
 
     async def work() -> None:
         await asyncio.to_thread(wrapper.emit, "metrics_collected", metrics)
