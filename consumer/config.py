@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from voicecosts.consumer.errors import InvalidConfig
 from voicecosts.producer import settings
+from voicecosts.producer.tls import Tls, resolve_tls
 
 DEFAULT_SNAPSHOT_INTERVAL_S: Final = 5.0
 DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
@@ -23,13 +24,15 @@ DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
 class LedgerConfig(Struct, frozen=True, kw_only=True):
     """Which broker a ledger reads, where it keeps its files, and how its stream is declared.
 
-    `servers` is empty only until `costs up` has started its own broker. `stream_max_bytes` and
+    `servers` is empty only until `costs up` has started its own broker. `tls` is whom to trust, and
+    a client certificate. `stream_max_bytes` and
     `replicas` are part of the stream's declaration: another value on the server is drift.
     """
 
     data_dir: Path
     servers: tuple[str, ...] = ()
     credentials: Path | None = None
+    tls: Tls = Tls()
     snapshot_interval_s: float = DEFAULT_SNAPSHOT_INTERVAL_S
     replicas: int = 1
     stream_max_bytes: int = DEFAULT_STREAM_MAX_BYTES
@@ -48,6 +51,7 @@ def from_env(
     *,
     servers: str | None = None,
     credentials: Path | None = None,
+    tls: Tls | None = None,
     data_dir: Path | None = None,
     snapshot_interval_s: float | None = None,
     replicas: int | None = None,
@@ -57,7 +61,7 @@ def from_env(
 ) -> LedgerConfig:
     """Return the configuration from arguments, then the environment, then defaults.
 
-    `servers` as `parse_servers`. With `own_broker` the servers and credentials of the environment
+    `servers` as `parse_servers`. With `own_broker` servers, credentials and TLS of the environment
     are ignored: `costs up` starts the broker that it reads.
 
     Raises:
@@ -66,6 +70,7 @@ def from_env(
     problems: list[str] = []
     urls: tuple[str, ...] = ()
     secret: Path | None = None
+    found_tls = Tls()
     if not own_broker:
         urls, problems = settings.parse_servers(servers or environ.get(settings.SERVERS, ""))
         if not urls and not problems:
@@ -77,6 +82,7 @@ def from_env(
         secret = credentials or (Path(named).expanduser() if named.strip() else None)
         if secret is not None and (problem := settings.credentials_problem(secret)):
             problems.append(problem)
+        found_tls = resolve_tls(tls, environ, urls, problems)
     interval_s = DEFAULT_SNAPSHOT_INTERVAL_S if snapshot_interval_s is None else snapshot_interval_s
     copies = 1 if replicas is None else replicas
     max_bytes = DEFAULT_STREAM_MAX_BYTES if stream_max_bytes is None else stream_max_bytes
@@ -101,6 +107,7 @@ def from_env(
         data_dir=folder,
         servers=urls,
         credentials=secret,
+        tls=found_tls,
         snapshot_interval_s=interval_s,
         replicas=copies,
         stream_max_bytes=max_bytes,

@@ -15,6 +15,7 @@ from msgspec import Struct
 from voicecosts.producer import settings
 from voicecosts.producer.errors import ConfigError, shown
 from voicecosts.producer.names import MAX_NAME, plain
+from voicecosts.producer.tls import Tls, resolve_tls
 
 OUTBOX_MAX_BYTES: Final = 256 * 2**20
 """What the outboxes of one host may hold together by default, in bytes."""
@@ -42,6 +43,7 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
 
     Without `servers` nothing is published: the outbox is the log, and a ledger of this host books
     what is in it. `credentials` is the path of a NATS `.creds` file or of a file with an nkey seed.
+    `tls` is whom to trust, and a client certificate.
     `linger_s` is how long events are collected before they are packed; `flush_timeout_s` is how long
     the end of a session may wait for the acknowledgement of its last events. `outbox_dir` is the
     folder in which the processes of a host keep what is not acknowledged, together at most
@@ -53,6 +55,7 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
     project: str
     servers: tuple[str, ...]
     credentials: str | None = None
+    tls: Tls = Tls()
     linger_s: float = 0.1
     flush_timeout_s: float = 2.0
     limits: BufferLimits = BufferLimits()
@@ -79,6 +82,7 @@ def resolve(
     project: str | None,
     servers: str | Sequence[str] | None,
     credentials: str | os.PathLike[str] | None,
+    tls: Tls | None = None,
     outbox_dir: str | os.PathLike[str] | None = None,
     outbox_max_bytes: int | None = None,
     limits: BufferLimits | None = None,
@@ -112,6 +116,12 @@ def resolve(
             f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "
             f"{settings.SERVERS}, or leave the credentials out to keep everything on this host"
         )
+    found_tls = resolve_tls(tls, environ, urls, problems)
+    if found_tls != Tls() and not urls and not wrong:
+        problems.append(
+            f"files for TLS are given, but no server: pass servers='tls://host:4222' or set "
+            f"{settings.SERVERS}, or leave them out to keep everything on this host"
+        )
     folder = _folder(_path("the outbox", outbox_dir, problems), environ, problems)
     max_bytes = _max_bytes(outbox_max_bytes, environ.get(settings.OUTBOX_MAX_BYTES, ""), problems)
     limits = _limits(limits, problems)
@@ -121,6 +131,7 @@ def resolve(
         project=project,
         servers=urls,
         credentials=path,
+        tls=found_tls,
         limits=limits,
         outbox_dir=folder,
         outbox_max_bytes=max_bytes,

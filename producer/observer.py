@@ -29,6 +29,7 @@ from voicecosts.producer.names import labels as plain_labels
 from voicecosts.producer.names import name, text
 from voicecosts.producer.process import PROCESS
 from voicecosts.producer.publishing.publisher import Publisher, Stats
+from voicecosts.producer.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ class CostObserver:
     `servers` is one NATS address (`host:port` or a URL), several separated by commas, or a
     sequence; without it `COSTS_SERVERS` is used. With neither, the readings stay in the outbox
     until `costs query` or `costs up` on this host books them. `project` falls back to
-    `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file) to `COSTS_CREDENTIALS`.
+    `COSTS_PROJECT`, `credentials` (a `.creds` or an nkey seed file) to `COSTS_CREDENTIALS`, and
+    each path in `tls` (a `Tls`, for tls:// and wss://) to its variable `COSTS_TLS_…`.
     `labels` travel with every session: short facts such as a region. What is not acknowledged waits
     in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's data folder.
 
@@ -57,6 +59,7 @@ class CostObserver:
         servers: str | Sequence[str] | None = None,
         credentials: str | os.PathLike[str] | None = None,
         *,
+        tls: Tls | None = None,
         labels: Mapping[str, str] | None = None,
         limits: BufferLimits | None = None,
         outbox_dir: str | os.PathLike[str] | None = None,
@@ -66,6 +69,7 @@ class CostObserver:
             project=project,
             servers=servers,
             credentials=credentials,
+            tls=tls,
             outbox_dir=outbox_dir,
             limits=limits,
         )

@@ -19,10 +19,11 @@ from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.publishing.prometheus import register
 from voicecosts.producer.publishing.publisher import Publisher, close_all
+from voicecosts.producer.tls import Tls
 
 logger = logging.getLogger(__name__)
 
-_Key = tuple[str, tuple[str, ...], str | None, Path | None]
+_Key = tuple[str, tuple[str, ...], str | None, Tls, Path | None]
 
 _CLOSED_OF_A_JOB: Final = 8
 """Sessions of a job that have closed and are still listened to; the oldest are let go."""
@@ -46,7 +47,7 @@ class Process:
 
     def publisher(self, config: ProducerConfig) -> Publisher:
         """Return the publisher for this project and these servers, started at the first call."""
-        key = (config.project, config.servers, config.credentials, config.outbox_dir)
+        key = (config.project, config.servers, config.credentials, config.tls, config.outbox_dir)
         with self._lock:
             if self._pid != os.getpid():
                 # Forked: the parent's threads are not here, and its sessions are not ours. Its

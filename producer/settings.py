@@ -46,6 +46,7 @@ def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str
     nats:// is added, or a URL with nats://, tls://, ws:// or wss://, which may hold
     `user:password@` or `token@`; after a comma it needs the scheme then. An IPv6 address stands in
     brackets. A password with a comma, slash, question mark or hash cannot stand in an address.
+    Where one address has tls://, TLS is a must at all of them, so ws:// cannot stand beside wss://.
     """
     parts, wrong = _parts(given)
     if wrong:
@@ -54,11 +55,21 @@ def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str
     if isinstance(given, str) and any("@" in it and "://" not in it for it in stripped[1:]):
         # Half a secret that holds a comma looks like this, so nothing of it is shown.
         return (), [_HALF]
-    urls = tuple(part if "://" in part else f"nats://{part}" for part in stripped)
+    urls = tuple(map(_url, stripped))
     problems = [problem for url in urls if (problem := _address_problem(url))]
     if not problems and len({url.lower().startswith("ws") for url in urls}) > 1:
         problems.append("the servers mix websocket and plain NATS addresses: use one kind")
+    elif not problems and len({url.partition(":")[0].lower() for url in urls} & {"ws", "wss"}) > 1:
+        problems.append(
+            "the servers mix wss:// and ws://, which is never encrypted: write wss:// for all"
+        )
     return urls, problems
+
+
+def _url(part: str) -> str:
+    """Return an address as a URL; nats-py knows schemes in small letters only."""
+    scheme, mark, rest = part.partition("://")
+    return f"{scheme.lower()}://{rest}" if mark else f"nats://{part}"
 
 
 def _parts(given: object) -> tuple[list[str], list[str]]:

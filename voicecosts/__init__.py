@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SessionOutcome,
         SessionStatus,
     )
+    from voicecosts.producer.tls import Tls
 
 __all__ = [
     "AgentConfig",
@@ -40,6 +41,7 @@ __all__ = [
     "SessionObserver",
     "SessionOutcome",
     "SessionStatus",
+    "Tls",
     "agent_config",
     "connect",
     "dispatch_metadata",
@@ -59,6 +61,7 @@ _HOMES: Final = {
     "SessionObserver": "voicecosts.producer.pool.observers",
     "SessionOutcome": "voicecosts.producer.pool.observers",
     "SessionStatus": "voicecosts.producer.pool.observers",
+    "Tls": "voicecosts.producer.tls",
     "agent_config": "voicecosts.producer.pool.discovery",
     "connect": "voicecosts.analytics.snapshot.connection",
     "dispatch_metadata": "voicecosts.producer.dispatch",

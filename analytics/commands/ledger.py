@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voicecosts.analytics.commands.options import Credentials, DataDir, Servers
+from voicecosts.analytics.commands.options import (
+    Credentials,
+    DataDir,
+    Servers,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+)
 from voicecosts.analytics.commands.signals import stopping
 from voicecosts.analytics.errors import require
 
@@ -77,6 +84,9 @@ def consume(
     *,
     servers: Servers = None,
     credentials: Credentials = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     data_dir: DataDir = None,
     replicas: Annotated[
         int | None,
@@ -96,10 +106,12 @@ def consume(
     """
     from voicecosts.analytics.commands.local_outbox import opener  # noqa: PLC0415 - see above
     from voicecosts.consumer.config import from_env  # noqa: PLC0415 - same
+    from voicecosts.producer.tls import Tls  # noqa: PLC0415 - same
 
     config = from_env(
         servers=servers,
         credentials=credentials,
+        tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key),
         data_dir=data_dir,
         snapshot_interval_s=snapshot_interval,
         replicas=replicas,

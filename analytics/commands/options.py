@@ -68,3 +68,19 @@ Credentials = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A NATS .creds or nkey seed file.  [env: COSTS_CREDENTIALS]"),
 ]
+TlsCa = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="The authority that signed the servers' certificates, as PEM.  [env: COSTS_TLS_CA; "
+        "default: the system's]",
+    ),
+]
+TlsCert = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="A client certificate, as PEM.  [env: COSTS_TLS_CERT]"),
+]
+TlsKey = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The key of the client certificate.  [env: COSTS_TLS_KEY]"),
+]

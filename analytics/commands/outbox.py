@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from voicecosts.analytics.commands.options import AsJson, Credentials, DataDir, Servers
+from voicecosts.analytics.commands.options import (
+    AsJson,
+    Credentials,
+    DataDir,
+    Servers,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+)
 from voicecosts.analytics.errors import require
 from voicecosts.analytics.numbers import age, counted
 
@@ -74,6 +82,9 @@ def drain(
     *,
     servers: Servers = None,
     credentials: Credentials = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     everything: Annotated[
         bool,
         typer.Option(
@@ -96,12 +107,14 @@ def drain(
     from voicecosts.producer.errors import ConfigError, DrainIncomplete  # noqa: PLC0415 - same
     from voicecosts.producer.outbox.row import destination_id  # noqa: PLC0415 - same
     from voicecosts.producer.outbox.survey import outboxes  # noqa: PLC0415 - same
+    from voicecosts.producer.tls import Tls  # noqa: PLC0415 - same
 
     folder = _folder(outbox_dir, data_dir)
     config = resolve(
         project=command_project(),
         servers=servers,
         credentials=credentials,
+        tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key),
         outbox_dir=folder,
     )
     if everything and config.is_embedded:

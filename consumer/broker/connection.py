@@ -27,6 +27,8 @@ from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
 from voicecosts.producer.settings import credentials_kind, mask
 from voicecosts.producer.subjects import STREAM
+from voicecosts.producer.tls import explained
+from voicecosts.producer.transport import exposed, guarded
 
 GROUP_MESSAGES: Final = 500
 GROUP_BYTES: Final = 8 * 2**20
@@ -68,13 +70,17 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class Connection:
-    """One connection with one pull at a time. `fault` is why it must not be used again."""
+    """One connection with one pull at a time. `fault` is why it must not be used again.
+
+    `warning` says that credentials were sent over a network in clear.
+    """
 
     def __init__(self, stop: asyncio.Event, waits: Waits) -> None:
         self.client = LenientClient()
         self.waits = waits
         self.fault = ""
         self.last_error = ""
+        self.warning = ""
         self._stop = stop
         self._begun = False
         self._inbox = ""
@@ -100,6 +106,7 @@ class Connection:
             "max_outstanding_pings": 2,
             "flush_timeout": 2,
             "pending_size": 2**20,
+            **guarded(self.client, config.servers, config.tls),
             **_secrets(config),
         }
         self._begun = True
@@ -107,6 +114,7 @@ class Connection:
             await self.client.connect(**options)
             self._inbox = self.client.new_inbox()
             await self.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+        self.warning = exposed(self.client, has_credentials=config.credentials is not None) or ""
 
     @property
     def address(self) -> str:
@@ -219,6 +227,8 @@ def failure(config: LedgerConfig, error: BaseException | None, reason: str) -> B
 
 def words(error: BaseException) -> str:
     """Return an error in words; a timeout of asyncio has none of its own."""
+    if said := explained(error):
+        return said
     if isinstance(error, NotFoundError):
         return "the stream or its consumer is missing, and these credentials may not create it"
     if isinstance(error, APIError):

@@ -63,6 +63,7 @@ class Feed:
         self._reason = ""
         self._failures = 0
         self._doubted_until = 0.0
+        self._has_warned = False  # of clear text
 
     async def open(self, *, deadline_s: float = START_DEADLINE_S) -> None:
         """Connect, and create or check the stream and the consumer.
@@ -131,6 +132,9 @@ class Feed:
         else:
             self._link = link
             self._failures, self._reason, self._error = 0, "", None
+            if link.warning and not self._has_warned:
+                self._has_warned = True
+                _log.warning("%s", link.warning)
             _log.info("reading stream %s from %s", STREAM, mask(link.address))
             return True
         first_s, longest_s = _BACKOFF_S

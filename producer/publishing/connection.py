@@ -27,7 +27,9 @@ from voicecosts.producer.errors import NeverAccepted, NotAllowed, NotNow, TooLar
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.publishing.reports import ConnectionState
 from voicecosts.producer.settings import credentials_kind
-from voicecosts.producer.subjects import PREFIX, STREAM
+from voicecosts.producer.subjects import PREFIX, STREAM, token
+from voicecosts.producer.tls import explained
+from voicecosts.producer.transport import exposed, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ _REASONS: Final = {
     10060: f"the subject belongs to another stream than {STREAM}",
 }
 _DENIED: Final = re.compile(r"permissions violation for publish to \"([^\"]+)\"", re.IGNORECASE)
+_DEAF: Final = re.compile(r"permissions violation for subscription to \"([^\"]+)\"", re.IGNORECASE)
 _SUBJECT: Final = re.compile(rf"{re.escape(PREFIX)}(\.[A-Za-z0-9_-]{{1,64}}){{3}}")
 
 _T = TypeVar("_T")
@@ -64,7 +67,9 @@ class Connection:
         self._opening = asyncio.Lock()
         self._timeouts = 0
         self._failed = 0  # tries to connect
+        self._has_warned = False  # of clear text
         self._denied: set[str] = set()
+        self._deaf = ""  # why acknowledgements cannot arrive
         self._last_error: Exception | None = None
         self._abandoned: set[asyncio.Task[Any]] = set()
 
@@ -132,8 +137,7 @@ class Connection:
         except (TimeoutError, nats.errors.TimeoutError) as error:
             if message.subject in self._denied:
                 raise NotAllowed(f"no permission to publish on {message.subject}") from error
-            await self._timed_out(client)
-            raise NotNow("no acknowledgement in time") from error
+            raise NotNow(await self._unanswered(client)) from error
         except (nats.errors.Error, OSError) as error:
             await self._discard(_words(error), client)
             raise NotNow(_words(error)) from error
@@ -147,7 +151,7 @@ class Connection:
             if self._client is not None and self._client.is_closed:
                 await self._discard(_words(self._client.last_error))
             if self._client is None or self._stream is None:
-                self._last_error = None
+                self._last_error, self._deaf = None, ""
                 self._client = await self._connect()
                 self._stream = self._client.jetstream(timeout=ACK_TIMEOUT_S)
                 self._timeouts = 0
@@ -170,12 +174,14 @@ class Connection:
                     max_outstanding_pings=2,
                     flush_timeout=2,
                     pending_size=1 << 20,
+                    inbox_prefix=inbox_prefix(self.config.project),
                     error_cb=self._on_error,
+                    **guarded(client, self.config.servers, self.config.tls),
                     **credential_options(self.config.credentials),
                 ),
             )
         except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
-            # ValueError: a credentials file that is being rewritten at this moment.
+            # OSError: TLS files as well. ValueError: a credentials file that is being rewritten at this moment.
             # nats-py raises "no servers available" and reports the cause to its error callback.
             self._failed += 1
             self._enter(ConnectionState.NOT_CONNECTED, _words(self._last_error or error))
@@ -184,13 +190,24 @@ class Connection:
         except asyncio.CancelledError:
             await self._close(client)
             raise
+        warning = exposed(client, has_credentials=self.config.credentials is not None)
+        if warning and not self._has_warned:
+            self._has_warned = True
+            logger.warning("%s", warning)
         return client
 
-    async def _timed_out(self, client: Client) -> None:
-        """Close a client that gets no answers, although it reports that it is connected."""
+    async def _unanswered(self, client: Client) -> str:
+        """Close a client that gets no answers, although it reports that it is connected.
+
+        Returns why there is none, as far as it is known.
+        """
+        if deaf := self._deaf:
+            await self._discard(deaf, client)
+            return deaf
         self._timeouts += 1
         if self._timeouts >= _MOST_TIMEOUTS:
             await self._discard(f"no answer to {self._timeouts} messages in a row", client)
+        return "no acknowledgement in time"
 
     async def _discard(self, reason: str, blamed: Client | None = None) -> None:
         """Close the client, unless it has been replaced since `blamed` failed."""
@@ -236,6 +253,11 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         """Keep what nats-py reports. An exception raised here would end its read loop."""
         self._last_error = error
+        if _DEAF.search(str(error)):
+            inbox = f"{inbox_prefix(self.config.project)}.>"
+            self._deaf = (
+                f"no permission to subscribe to {inbox}, where acknowledgements arrive: grant it"
+            )
         denied = _DENIED.search(str(error))
         if denied is not None and denied.group(1) not in self._denied:
             self._denied.add(denied.group(1))
@@ -251,6 +273,14 @@ class Connection:
         self.state, self.problem = state, problem
         level = logging.INFO if state is ConnectionState.CONNECTED else logging.WARNING
         logger.log(level, "NATS %s: %s", self.config.destination, state.because(problem))
+
+
+def inbox_prefix(project: str) -> str:
+    """Return where the acknowledgements of a project's workers arrive, in `<prefix>.>`.
+
+    A prefix for each project: permissions can then keep other clients from reading them.
+    """
+    return f"_INBOX_w.{token(project)}"
 
 
 def credential_options(path: str | None) -> dict[str, Any]:
@@ -274,4 +304,6 @@ def credential_options(path: str | None) -> dict[str, Any]:
 def _words(error: BaseException | None) -> str:
     if error is None:
         return "the client stopped without a reason"
+    if said := explained(error):
+        return said
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -60,7 +60,7 @@ async def test_one_forbidden_subject_does_not_hold_up_the_others(
     monkeypatch.setattr(sender, "_DENIED_S", 1.0)  # instead of half a minute
     limited = (
         "authorization { users: [ { user: admin, password: secret }, { user: worker, password: word,"
-        ' permissions: { publish: "costs.v1.faults.agent-1.>", subscribe: "_INBOX.>" } } ] }'
+        ' permissions: { publish: "costs.v1.faults.agent-1.>", subscribe: "_INBOX_w.faults.>" } } ] }'
     )
     with Broker(tmp_path / "guarded", extra=limited) as broker:
         admin = with_user(broker.url, "admin", "secret")

@@ -40,13 +40,13 @@ NO_PORT = "is not a number from 1 to 65535: write nats://host:4222"
         ("ws://bus/path", ["ws://bus/path"]),
         ("wss://bus:65535", ["wss://bus:65535"]),
         ("a, tls://b:4223 ,nats://c,", ["nats://a", "tls://b:4223", "nats://c"]),
-        ("ws://a,wss://b", ["ws://a", "wss://b"]),
+        ("wss://a,wss://b", ["wss://a", "wss://b"]),
         ("user:password@bus:4222", ["nats://user:password@bus:4222"]),
         ("nats://user:p@ss@bus", ["nats://user:p@ss@bus"]),
         ("token@bus", ["nats://token@bus"]),
         ("nats://user:my pass@bus", ["nats://user:my pass@bus"]),
         ("token@a,nats://token@b", ["nats://token@a", "nats://token@b"]),
-        ("NATS://bus", ["NATS://bus"]),
+        ("NATS://bus,TLS://bus", ["nats://bus", "tls://bus"]),
         ("[::1]", ["nats://[::1]"]),
         ("[2001:db8::1]:4222", ["nats://[2001:db8::1]:4222"]),
         ("tls://token@[::1]:4222", ["tls://token@[::1]:4222"]),
@@ -84,6 +84,10 @@ def test_both_sides_take_the_same_addresses(text: str, servers: list[str]) -> No
         ("a,token-secret@b", [HALF]),
         ("bus:x,http://a", [f"the port of NATS server 'bus' {NO_PORT}", f"'http://a' {NOT_ONE}"]),
         ("ws://a,b", ["the servers mix websocket and plain NATS addresses: use one kind"]),
+        (
+            "ws://a,wss://b",
+            ["the servers mix wss:// and ws://, which is never encrypted: write wss:// for all"],
+        ),
     ],
 )
 def test_both_sides_refuse_the_same_addresses(text: str, problems: list[str]) -> None:

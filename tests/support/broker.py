@@ -33,11 +33,19 @@ def free_port() -> int:
 class Broker:
     """One nats-server process with JetStream on disk. It keeps its port across restarts."""
 
-    def __init__(self, directory: Path, *, extra: str = "", max_payload: str = "1MB") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        extra: str = "",
+        max_payload: str = "1MB",
+        speaks_first: bool = True,
+    ) -> None:
         self.directory = directory
         self.port = free_port()
         self.extra = extra
         self.max_payload = max_payload
+        self.speaks_first = speaks_first  # else it waits for the client's TLS handshake
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,7 +72,7 @@ class Broker:
                 raise RuntimeError((self.directory / "server.log").read_text()[-2000:])
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 0.2) as connection:
-                    if connection.recv(4) == b"INFO":
+                    if not self.speaks_first or connection.recv(4) == b"INFO":
                         return self
             except OSError:
                 if time.monotonic() > until:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -32,10 +33,10 @@ async def jetstream(url: str, **options: Any) -> AsyncIterator[JetStreamContext]
             await asyncio.wait_for(client.close(), 5)
 
 
-async def declare(url: str, **options: object) -> None:
+async def declare(url: str, *, tls: ssl.SSLContext | None = None, **options: object) -> None:
     """Create the stream, or change it."""
     config = api.StreamConfig(name=STREAM, subjects=[STREAM_SUBJECTS], **options)  # type: ignore[arg-type]  # options of StreamConfig
-    async with jetstream(url) as js:
+    async with jetstream(url, **({"tls": tls} if tls else {})) as js:
         try:
             await js.add_stream(config)
         except nats.js.errors.BadRequestError:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.support import stream
 from tests.support.broker import Broker
+from tests.support.certificates import Authority, server
 from tests.support.events import reading
 from tests.support.outboxes import messages
 from voicecosts.analytics.commands.outbox import app
@@ -21,6 +22,7 @@ from voicecosts.producer.errors import ConfigError, DrainIncomplete
 from voicecosts.producer.outbox.file import Outbox
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.outbox.row import destination_id, file_of
+from voicecosts.producer.tls import context as tls_context
 
 Run = Callable[..., Result]
 
@@ -98,6 +100,24 @@ class TestDrain:
         assert ran.output.startswith("published 3 events to nats://")
         assert await stream.events(broker.url) == [reading(number) for number in (1, 2, 3)]
         assert list((tmp_path / "box").iterdir()) == []
+
+    async def test_it_is_published_over_tls_with_a_client_certificate(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        """`--tls-ca`, `--tls-cert` and `--tls-key` are as for a worker."""
+        authority = Authority(tmp_path / "ca")
+        client = authority.issue("client.internal")
+        with Broker(tmp_path / "tls", extra=server(authority.issue(), asks=True)) as broker:
+            context = tls_context(client)
+            await stream.declare(broker.url, tls=context)
+            url = broker.url.replace("nats://", "tls://")
+            left_behind(tmp_path / "box", url)
+            paths = [str(path) for path in (client.ca, client.cert, client.key)]
+            options = zip(("--tls-ca", "--tls-cert", "--tls-key"), paths, strict=True)
+            given = [word for option in options for word in option]
+            ran = run("drain", "--servers", url, *given)
+            assert ran.exit_code == 0, ran.output
+            assert ran.output.startswith("published 3 events to tls://")
 
     async def test_what_was_meant_for_another_server_waits_unless_all_is_asked_for(
         self, run: Run, broker: Broker, tmp_path: Path

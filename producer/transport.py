@@ -1,0 +1,171 @@
+"""What nats-py sends through, for worker and ledger alike: nothing in clear where TLS is promised.
+
+nats-py decides on TLS by the server's first line, which arrives in clear: a server without TLS, or
+somebody in between who leaves `tls_required` out, would be sent the secrets. Where TLS is a must,
+the transport itself encrypts, before it hands the connection to nats-py; there is no connection
+else. Addresses that a server announces are never used: a client connects once, to a configured one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import ssl
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import ParseResult
+
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport, WebSocketTransport
+
+from voicecosts.producer.settings import mask
+from voicecosts.producer.tls import Tls, context, must_encrypt
+
+_SILENCE_S: Final = 1.0
+"""How long a server may take to speak first. One with `handshake_first` waits for the client."""
+
+
+class NotEncrypted(ConnectionError):  # noqa: N818 - the name says what is wrong
+    """TLS is a must and the server does not offer it; nothing was sent to it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"{address} does not offer TLS, so nothing was sent to it: set up TLS in the server, "
+            "or find out who answers instead of it"
+        )
+
+
+def guarded(client: Client, servers: Sequence[str], tls: Tls) -> dict[str, Any]:
+    """Make a client encrypt where it must, and return the options for its `connect`.
+
+    Call it before `connect`, for each client: the files for TLS are read here.
+
+    Raises:
+        TlsUnusable: The files for TLS cannot be used.
+    """
+    if not must_encrypt(servers, tls):
+        return {}
+    made = context(tls)
+    # The attribute is nats-py's own; it makes a transport only where there is none.
+    if servers[0].lower().startswith("ws"):
+        client._transport = EncryptedWebSocket()  # noqa: SLF001 - as above
+    else:
+        client._transport = Encrypted(made)  # noqa: SLF001 - as above
+    return {"tls": made}
+
+
+class Encrypted(TcpTransport):
+    """A TCP connection that is encrypted, with a server that is verified, or does not exist."""
+
+    def __init__(self, verifier: ssl.SSLContext) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # nats-py's
+        self._verifier = verifier
+        self._greeting = b""
+
+    def __bool__(self) -> bool:
+        """True, so that nats-py does not replace it by a transport of its own."""
+        return True
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        """Connect, let the server offer TLS, and encrypt.
+
+        Raises:
+            NotEncrypted: The server offers no TLS.
+            ssl.SSLError: The handshake failed, or the certificate is not the server's.
+        """
+        address = f"{uri.hostname}:{uri.port}"
+        try:
+            await super().connect(uri, buffer_size, connect_timeout)
+            self._greeting = await self._greeted(address)
+            # What somebody may have sent beside that line is dropped with the reader of clear text.
+            await super().connect_tls(
+                uri.hostname or "", self._verifier, buffer_size, connect_timeout
+            )
+        except BaseException:
+            self._drop()
+            raise
+
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,
+        connect_timeout: int,
+    ) -> None:
+        """Do nothing: nats-py asks for this when the first line says so, and it is done by then."""
+
+    async def readline(self) -> bytes:
+        """Return the next line, and first of all the one with which the server began."""
+        greeting, self._greeting = self._greeting, b""
+        return greeting or await self._line()
+
+    async def _greeted(self, address: str) -> bytes:
+        """Return the server's first line if it offers TLS, or nothing if it waits for ours."""
+        try:
+            line = await asyncio.wait_for(self._line(), _SILENCE_S)
+        except TimeoutError:
+            return b""
+        word, _, text = line.partition(b" ")
+        try:
+            info = dict(json.loads(text)) if word == b"INFO" else {}
+        except (TypeError, ValueError):
+            info = {}
+        if not line:
+            raise ConnectionError(f"{address} closed the connection before it said anything")
+        if not (info.get("tls_required") or info.get("tls_available")):
+            raise NotEncrypted(address)
+        return line
+
+    async def _line(self) -> bytes:
+        line: bytes = await super().readline()  # type: ignore[no-untyped-call]  # nats-py's
+        return line
+
+    def _drop(self) -> None:
+        """Close what is open, so that nothing can be written and the next address can be tried."""
+        for writer in (self._io_writer, self._bare_io_writer):
+            if writer is not None:
+                writer.close()
+        self._io_reader = self._io_writer = self._bare_io_reader = self._bare_io_writer = None
+        self._greeting = b""
+
+
+class EncryptedWebSocket(WebSocketTransport):
+    """A websocket that is encrypted also after the server has redirected it."""
+
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,
+        connect_timeout: int,
+    ) -> None:
+        """Connect as nats-py does.
+
+        Raises:
+            NotEncrypted: A redirection led to an address without TLS.
+        """
+        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        if self._ws is not None and self._ws.get_extra_info("ssl_object") is None:
+            await self._ws.close()
+            raise NotEncrypted(uri if isinstance(uri, str) else f"{uri.hostname}:{uri.port}")
+
+
+def exposed(client: Client, *, has_credentials: bool) -> str | None:
+    """Return a warning if a connected client has signed in over a network in clear, or `None`.
+
+    A loopback address is no network.
+    """
+    url, transport = client.connected_url, client._transport  # noqa: SLF001 - nats-py does not tell
+    if url is None or not (has_credentials or url.username or url.password):
+        return None
+    stream = getattr(transport, "_ws", None) or getattr(transport, "_io_writer", None)
+    if stream is None or stream.get_extra_info("ssl_object") is not None:
+        return None
+    peer = stream.get_extra_info("peername")
+    if not isinstance(peer, tuple) or ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback:
+        return None
+    return (
+        f"the connection to {mask(url.geturl())} is not encrypted: others on the way can read what "
+        "is sent and act with these credentials; set up TLS in the server and write tls://"
+    )
