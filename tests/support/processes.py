@@ -25,6 +25,8 @@ class CostsProcess:
         self.arguments = list(arguments)
         self.directory = directory
         self.environ = {**_clean_environ(), **(environ or {})}
+        self.within: Sequence[str] = ()
+        """A command that runs it."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,7 +53,7 @@ class CostsProcess:
             (self.directory / "stderr").open("wb") as log,
         ):
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "voicecosts", *self.arguments],
+                [*self.within, sys.executable, "-P", "-m", "voicecosts", *self.arguments],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # it has no stubs
@@ -21,7 +24,11 @@ from tests.support.stream import publish, settled
 from tests.support.traffic import batches, bill, calls
 from tests.support.waiting import until, wait_until
 from voicecosts.analytics.commands import ledger as cli
+from voicecosts.analytics.commands.demo import _own_folder
+from voicecosts.analytics.commands.local_outbox import book, opener
 from voicecosts.analytics.errors import MissingExtra
+from voicecosts.consumer.broker import hosts
+from voicecosts.consumer.errors import BrokerUnreachable, InvalidConfig
 
 
 def up(folder: Path, *more: str) -> CostsProcess:
@@ -53,18 +60,49 @@ class TestUp:
     async def test_it_prints_where_workers_connect_and_books_what_they_send(
         self, tmp_path: Path
     ) -> None:
-        """One command, and what it prints is all one needs; the token is printed, never logged."""
+        """One command, and what it prints is all one needs; the token is in a private file only."""
         made = calls(21, 3)
         with up(tmp_path) as process:
             process.wait_ready()
             await until(lambda: "COSTS_SERVERS=" in process.output)
-            servers = re.search(r"export COSTS_SERVERS=(nats://\S+)", process.output)
-            assert servers is not None
-            assert servers[1] == address(tmp_path)
+            line = re.search(r"export COSTS_SERVERS=.+", process.output)
+            assert line is not None
+            shell = ["sh", "-c", f"{line[0]}; echo $COSTS_SERVERS"]
+            done = await asyncio.create_subprocess_exec(*shell, stdout=subprocess.PIPE)
+            servers = (await done.communicate())[0].decode().strip()
+            assert servers == address(tmp_path)
             assert f"costs query --by tenant --data-dir {tmp_path / 'd'}" in process.output
-            assert servers[1].partition("@")[0].removeprefix("nats://") not in process.log
-            await publish(servers[1], batches(made, seed=21))
+            token = servers.partition("@")[0].removeprefix("nats://")
+            assert token not in process.log + process.output
+            assert (tmp_path / "d" / "nats" / "servers").stat().st_mode & 0o777 == 0o600
+            await publish(servers, batches(made, seed=21))
             await until(lambda: booked(tmp_path / "d") == bill(made))
+
+    @pytest.mark.parametrize("output", ["/dev/full", "closed"])
+    def test_it_runs_also_when_nobody_can_read_what_it_prints(
+        self, tmp_path: Path, output: str
+    ) -> None:
+        """A full disk or a closed standard output costs the announcement, and nothing else."""
+        redirect = ">&-" if output == "closed" else f">{output}"
+        process = up(tmp_path)
+        process.within = ["sh", "-c", f'exec "$@" {redirect}', "sh"]
+        with process:
+            process.wait_ready()
+            wait_until(lambda: "workers connect to the address in" in process.log)
+            assert process.stop() == 0
+        assert json.loads((tmp_path / "d" / "ledger.json").read_text())["running"] is False
+
+    def test_a_port_that_is_taken_is_one_line(self, tmp_path: Path) -> None:
+        """It says which port, how to find who has it, and what to do; no server's log."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with up(tmp_path, "--port", str(port)) as process:
+                assert process.wait() == 7
+        assert process.log == (
+            f"error: Another program listens on port {port} (`ss -ltnp 'sport = :{port}'` shows "
+            "which). Give another --port, or none to get a free one.\n"
+        )
+        assert not (tmp_path / "d" / "up.json").exists()
 
     async def test_ctrl_c_ends_ledger_and_broker_and_keeps_everything(self, tmp_path: Path) -> None:
         """Stopping books what is in hand, publishes it, and leaves no process behind."""
@@ -175,6 +213,38 @@ class TestConsume:
         assert "max_bytes" in process.log
         assert len(process.log.splitlines()) == 1
 
+    def test_a_host_that_does_not_exist_is_one_line_within_seconds(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A typing error is no outage: nothing is retried for half a minute, or for ever."""
+
+        def unknown(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        monkeypatch.setattr(hosts, "PATIENCE_S", 0.0)
+        arguments = [
+            "consume",
+            "--servers",
+            "foo,nats://me:secret@bar",
+            "--data-dir",
+            str(tmp_path),
+        ]
+        error = CliRunner().invoke(cli.app, arguments).exception
+        assert isinstance(error, BrokerUnreachable)
+        assert "nats://foo, nats://***@bar: no host is called 'foo' or 'bar'. Check --s" in str(
+            error
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("port", ["abc", "0", "99999", "-1"])
+    def test_a_port_that_is_none_is_refused(self, tmp_path: Path, port: str) -> None:
+        """Before anything is tried."""
+        arguments = ["consume", "--servers", f"bus:{port}", "--data-dir", str(tmp_path)]
+        error = CliRunner().invoke(cli.app, arguments).exception
+        assert isinstance(error, InvalidConfig)
+        assert "port" in str(error)
+
     def test_wrong_settings_are_named_all_at_once(self, tmp_path: Path) -> None:
         """Three mistakes, one run, one line, no traceback."""
         arguments = ["consume", "--servers", "http://x", "--replicas", "2"]
@@ -184,6 +254,23 @@ class TestConsume:
         for word in ("http://x", "replicas", "interval"):
             assert word in process.log
         assert len(process.log.splitlines()) == 1
+
+
+def test_a_ledger_that_is_named_needs_no_home_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in a container with a user of its own: `--data-dir` says all, also for the demo's ledger."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for variable in ("HOME", "XDG_DATA_HOME", "COSTS_DATA_DIR", "COSTS_OUTBOX_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert opener(tmp_path)() is None
+    assert book(tmp_path).left is None
+    assert not _own_folder().exists()
+    assert _own_folder().parent == Path(tempfile.gettempdir())
 
 
 class TestInstallation:
@@ -198,6 +285,16 @@ class TestInstallation:
         result = CliRunner().invoke(cli.app, [command, "--data-dir", str(tmp_path)])
         assert isinstance(result.exception, MissingExtra)
         assert "voicecosts[consumer]" in str(result.exception)
+
+    def test_up_names_all_that_it_lacks_at_once(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """One line, one installation: not the server after the database."""
+        monkeypatch.setitem(sys.modules, "duckdb", None)
+        monkeypatch.setattr("importlib.metadata.files", lambda _: None)
+        result = CliRunner().invoke(cli.app, ["up", "--data-dir", str(tmp_path)])
+        assert isinstance(result.exception, MissingExtra)
+        assert "voicecosts[consumer,local]" in str(result.exception)
 
     def test_help_needs_none_of_the_heavy_parts(self) -> None:
         """`costs --help` starts fast: no database, no broker client, no price list is loaded."""

@@ -247,3 +247,51 @@ def test_a_terminal_that_cannot_show_a_name_still_gets_the_answer(
     done = costs("query", "--data-dir", str(data_dir), PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert "4.032000003" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirect", "code", "said"),
+    [
+        ("query", ">/dev/full", 1, "(No space left on device): the answer is not complete"),
+        ("query --format json", ">/dev/full", 1, "(No space left on device): the answer is not"),
+        ("--help", ">/dev/full", 1, "(No space left on device): the answer is not complete"),
+        ("query", ">&-", 1, "(it is closed): the answer is not complete"),
+        ("query", "<&- >&- 2>&-", 1, None),
+        ("query", "2>&-", 0, None),
+        ("query --format csv", "2>/dev/full", 0, None),
+        ("qurey", "2>/dev/full", 2, None),
+        ("qurey", "2>&-", 2, None),
+    ],
+)
+def test_a_stream_that_cannot_be_written_is_one_line_and_a_code(
+    data_dir: Path, arguments: str, redirect: str, code: int, said: str | None
+) -> None:
+    """A full disk and closed streams: no traceback, and never a success without an answer."""
+    command = f"{sys.executable} -P -m voicecosts {arguments} {redirect}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COSTS_DATA_DIR": str(data_dir)},
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert done.returncode == code
+    expected = said and f"error: standard output cannot be written {said}"
+    assert (expected or "") in done.stderr
+    assert done.stderr.count("\n") == bool(said)
+
+
+def test_a_reader_that_ends_early_is_no_error(data_dir: Path) -> None:
+    """`costs query | true` is what the user wanted: the shell's code for it, and no message."""
+    command = f"{sys.executable} -P -m voicecosts query --data-dir {data_dir} | true; "
+    done = subprocess.run(
+        ["bash", "-c", command + "echo ${PIPESTATUS[0]}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")

@@ -23,7 +23,13 @@ from tests.support.stream import jetstream
 from tests.support.waiting import wait_until
 from voicecosts.consumer.broker import child
 from voicecosts.consumer.broker.server import PrivateBroker
-from voicecosts.consumer.errors import BrokerFailed, DataDirInUse, InvalidConfig, MissingExtra
+from voicecosts.consumer.errors import (
+    BrokerFailed,
+    DataDirInUse,
+    InvalidConfig,
+    MissingExtra,
+    PortInUse,
+)
 
 
 def runs(pid: int) -> bool:
@@ -112,12 +118,21 @@ class TestStart:
 
     def test_a_server_that_does_not_start_shows_the_end_of_its_log(self, tmp_path: Path) -> None:
         """The reason is in the error, not only in a file somewhere."""
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            with pytest.raises(BrokerFailed, match="address already in use") as caught:
-                PrivateBroker(tmp_path, port=taken.getsockname()[1]).start()
+        (tmp_path / "nats").mkdir()
+        (tmp_path / "nats" / "store").touch()
+        with pytest.raises(BrokerFailed, match="did not start") as caught:
+            PrivateBroker(tmp_path).start()
         assert str(tmp_path / "nats" / "server.log") in str(caught.value)
+        (tmp_path / "nats" / "store").unlink()
+        with PrivateBroker(tmp_path):  # and it has released the folder
+            pass
+
+    def test_a_port_that_is_taken_is_named(self, tmp_path: Path) -> None:
+        """Whoever asks for a port wants that one: it is said, and no other is taken."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(PortInUse, match=f"port {port} "):
+                PrivateBroker(tmp_path, port=port).start()
         with PrivateBroker(tmp_path):  # and it has released the folder
             pass
 
