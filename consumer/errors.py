@@ -8,9 +8,11 @@
     ├── LedgerInUse             another process holds the ledger file
     ├── LedgerNewer             the ledger was written by a newer version
     ├── LedgerDamaged           the ledger file cannot be read
+    ├── LedgerMissing           there are snapshots of a ledger, and the ledger itself is gone
     ├── LedgerClosed            the ledger was closed, or failed before and must be opened again
     ├── LedgerWriteFailed       a transaction did not commit: its messages must not be acked
-    │   └── LedgerDiskFull      because there is no room
+    │   ├── LedgerDiskFull      because there is no room
+    │   └── LedgerMoved         because the open file has lost its name
     ├── SnapshotFailed          no new snapshot; what is booked is safe
     └── BrokerError
         ├── BrokerUnreachable   no connection
@@ -108,9 +110,23 @@ class LedgerDamaged(LedgerError):
         self.problem = problem
         super().__init__(
             f"The ledger {path} cannot be read: {problem.rstrip('.!')}. To restore it, move the "
-            f"files in {path.parent} elsewhere, copy the newest snapshot (costs-<n>.duckdb) to "
-            f"{path}, and start again. What was published after that snapshot is read again from "
-            "the stream; what was booked after it from outboxes of this host is missing."
+            f"files in {path.parent} elsewhere, copy the newest snapshot that can be read "
+            f"(costs-<n>.duckdb, or else verified.duckdb) to {path}, and start again. What was "
+            "published after that snapshot is read again from the stream; what was booked after it "
+            "from outboxes of this host is missing. Check the disk as well."
+        )
+
+
+class LedgerMissing(LedgerError):
+    """The data directory has snapshots, and the ledger that they are of is gone."""
+
+    def __init__(self, path: Path, snapshot: Path) -> None:
+        self.path = path
+        self.snapshot = snapshot
+        super().__init__(
+            f"The ledger {path} is gone, but {snapshot} is there. A new ledger would replace what "
+            f"readers see by nothing. To go on with what was booked, copy {snapshot} to {path}; to "
+            f"begin anew, move all *.duckdb files in {snapshot.parent} elsewhere. Then start again."
         )
 
 
@@ -137,6 +153,20 @@ class LedgerWriteFailed(LedgerError):
 
 class LedgerDiskFull(LedgerWriteFailed):
     """A transaction did not commit because there is no room for it."""
+
+
+class LedgerMoved(LedgerWriteFailed):
+    """The open file was removed, moved or replaced; what goes into it is lost."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "")
+        LedgerError.__init__(
+            self,
+            f"The file {path} was removed, moved or replaced while the ledger had it open. Nothing "
+            "more is booked, and messages since then stay in the stream, or in the outbox that they "
+            "came from. Put the file back and start again; if it is lost, start again as well, and "
+            "the error then says how to go on from a snapshot.",
+        )
 
 
 class SnapshotFailed(LedgerError):

@@ -1,8 +1,9 @@
 """Open the ledger file and bring its tables and views up to the version that this code knows.
 
 A migration is a numbered file, applied in one transaction with its row in `schema_migrations`, so
-a kill leaves it done or not begun. A new ledger gets its name only when it is complete. A ledger of
-a newer version is not touched: not even its write-ahead log is replayed.
+a kill leaves it done or not begun. A new ledger gets its name only when it is complete, and is made
+only where no snapshot speaks of another one. A ledger of a newer version is not touched: not even its
+write-ahead log is replayed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from voicecosts.consumer.errors import LedgerNewer
+from voicecosts.consumer.errors import LedgerMissing, LedgerNewer
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.faults import translated
-from voicecosts.consumer.store.files import sync_folder
+from voicecosts.consumer.store.files import PRIVATE, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,7 @@ def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
         if layout.ledger.exists():
             _refuse_newer(layout.ledger)
         else:
+            _refuse_lost(layout)
             _create(layout, now_us)
         connection = _connect(layout.ledger)
         try:
@@ -74,11 +76,19 @@ def _create(layout: Layout, now_us: int) -> None:
     _migrate(connection, now_us)
     close(connection)
     # 2. All of it is in the one file, and on disk.
+    layout.draft.chmod(PRIVATE)
     with layout.draft.open("rb") as file:
         os.fsync(file.fileno())
     # 3. Now it is the ledger: there is never an incomplete one under this name.
     layout.draft.rename(layout.ledger)
     sync_folder(layout.ledger_dir)
+
+
+def _refuse_lost(layout: Layout) -> None:
+    """Raise `LedgerMissing` where snapshots of a ledger are: a new one would publish over them."""
+    snapshots = [*reversed(layout.snapshots().values()), layout.verified]
+    if (found := next((path for path in snapshots if path.is_file()), None)) is not None:
+        raise LedgerMissing(layout.ledger, found)
 
 
 def _refuse_newer(path: Path) -> None:

@@ -42,6 +42,11 @@ def translated(path: Path) -> Iterator[None]:
         raise _translate(path, str(error)) from error
 
 
+def is_damage(text: str) -> bool:
+    """Return whether the text of an error says that a file is not what was written."""
+    return any(words in text for words in _DAMAGED)
+
+
 def _translate(path: Path, text: str) -> LedgerError:
     problem = text.partition("\n")[0].rstrip(".")
     if "Could not set lock" in text:
@@ -53,7 +58,7 @@ def _translate(path: Path, text: str) -> LedgerError:
         return LedgerNewer(
             path, "the format of a newer DuckDB", f"that of DuckDB {duckdb.__version__}"
         )
-    if any(words in text for words in _DAMAGED):
+    if is_damage(text):
         return LedgerDamaged(path, problem)
     if any(words in text for words in _FULL):
         return LedgerDiskFull(path, problem)

@@ -1,19 +1,29 @@
 """Files of the data directory: the lock of the one writer, and steps that a kill cannot spoil.
 
 The operating system holds the lock, so it is free as soon as its holder has ended, however it ended.
+Everything made here is for its owner alone: 0600, and folders 0700.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from voicecosts.consumer.errors import LedgerInUse
+from voicecosts.consumer.errors import LedgerInUse, LedgerMoved
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+PRIVATE: Final = 0o600
+PRIVATE_FOLDER: Final = 0o700
+
+_OF_OTHERS: Final = 0o077
+_FICLONE: Final = 0x40049409
+"""The request of Linux that makes one file share the blocks of another (XFS, Btrfs, bcachefs)."""
 
 
 class WriterLock:
@@ -25,7 +35,7 @@ class WriterLock:
     @classmethod
     def acquire(cls, path: Path) -> Self:
         """Take the lock, or raise `LedgerInUse` with the pid of its holder."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -43,6 +53,22 @@ class WriterLock:
             self._descriptor = None
 
 
+class InPlace:
+    """Whether the file that was opened is still the one under its name.
+
+    What is written to a file that was removed, or replaced by a rename, is lost when it is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened = _identity(path)
+
+    def check(self) -> None:
+        """Raise `LedgerMoved` when another file, or none, has the name now."""
+        if self._opened is None or _identity(self._path) != self._opened:
+            raise LedgerMoved(self._path)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -52,16 +78,65 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def copy_synced(source: Path, target: Path) -> None:
-    """Copy `source` to `target` and return when the bytes are on the disk."""
-    shutil.copyfile(source, target)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, for its owner alone where it is new."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def tighten(paths: Iterable[Path]) -> None:
+    """Take from files and folders of ours what others may do with them.
+
+    Earlier versions made them with the rights that the process gives by default. What belongs to
+    another user stays as it is.
+    """
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            mode = path.stat().st_mode
+            if mode & _OF_OTHERS:
+                path.chmod(mode & 0o7777 & ~_OF_OTHERS)
+
+
+def copy_synced(source: Path, target: Path, *, may_share: bool = True) -> int:
+    """Copy `source` to `target`, return when it is on the disk, and how many bytes were written.
+
+    Where the file system can, the copy shares the blocks of `source` until one of them changes, and
+    nothing is written. With `may_share` false it is always a copy of its own.
+    """
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+    with os.fdopen(descriptor, "wb") as copy, source.open("rb") as original:
+        os.fchmod(copy.fileno(), PRIVATE)
+        written = 0
+        if not (may_share and _shared(original.fileno(), copy.fileno())):
+            shutil.copyfileobj(original, copy, 2**20)
+            written = copy.tell()
+        copy.flush()
+        os.fsync(copy.fileno())
+    return written
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file by a rename, so that a reader sees the old one or the new one."""
+    draft = path.with_name(path.name + ".tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), PRIVATE)
+        file.write(data)
+    draft.replace(path)
+
+
+def _shared(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:  # another file system, or one that cannot
+        return False
+    return True
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

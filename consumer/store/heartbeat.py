@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voicecosts.consumer.errors import LedgerInUse, SnapshotFailed
-from voicecosts.consumer.store.files import WriterLock
+from voicecosts.consumer.store.files import WriterLock, write_private
 from voicecosts.consumer.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -69,10 +69,8 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
 
 def write_heartbeat(path: Path, beat: Heartbeat) -> None:
     """Replace the heartbeat by a rename: a reader sees the old one or the new one."""
-    draft = path.with_name(path.name + ".tmp")
     try:
-        draft.write_bytes(msgspec.json.encode(beat))
-        draft.replace(path)
+        write_private(path, msgspec.json.encode(beat))
     except OSError as error:
         raise SnapshotFailed(path.parent, str(error)) from error
 

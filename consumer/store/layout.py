@@ -2,8 +2,11 @@
 
 <data_dir>/ledger/ledger.duckdb   the ledger: one writer, no readers
 <data_dir>/ledger/lock            held by that writer, its pid inside
+<data_dir>/ledger/requests/       what `costs dead-letters` asks of a ledger that runs
+<data_dir>/dead-letters/          the bytes of what could not be booked
 <data_dir>/costs-<n>.duckdb       published snapshots, never changed afterwards
 <data_dir>/costs.duckdb           a link to the newest snapshot: what readers open
+<data_dir>/verified.duckdb        a snapshot of about a day ago, kept apart: for a restore
 <data_dir>/ledger.json            the writer's heartbeat
 """
 
@@ -16,6 +19,11 @@ from typing import Final
 from msgspec import Struct
 
 _SNAPSHOT: Final = re.compile(r"costs-([0-9]+)\.duckdb")
+_DRAFT: Final = re.compile(
+    r"(costs-[0-9]+\.duckdb|costs\.duckdb|verified\.duckdb|ledger\.json)\.tmp"
+)
+_UNBORN: Final = ("unborn.tmp", "unborn.tmp.wal")
+_SPILLED: Final = re.compile(r"duckdb_temp_(storage_[A-Za-z0-9]+-[0-9]+\.tmp|block-[0-9]+\.block)")
 
 
 class Layout(Struct, frozen=True):
@@ -34,6 +42,11 @@ class Layout(Struct, frozen=True):
         return self.ledger_dir / "ledger.duckdb"
 
     @property
+    def log(self) -> Path:
+        """What was committed since the last checkpoint: DuckDB's write-ahead log."""
+        return self.ledger_dir / "ledger.duckdb.wal"
+
+    @property
     def draft(self) -> Path:
         """A ledger that is being created; it is renamed to `ledger` when it is complete."""
         return self.ledger_dir / "unborn.tmp"
@@ -47,6 +60,11 @@ class Layout(Struct, frozen=True):
     def current(self) -> Path:
         """The link to the newest snapshot."""
         return self.data_dir / "costs.duckdb"
+
+    @property
+    def verified(self) -> Path:
+        """A snapshot that was read to its end, in blocks of its own, outside of the rotation."""
+        return self.data_dir / "verified.duckdb"
 
     @property
     def heartbeat(self) -> Path:
@@ -63,9 +81,29 @@ class Layout(Struct, frozen=True):
         return dict(sorted((int(match[1]), path) for match, path in found if match))
 
     def leftovers(self) -> list[Path]:
-        """Return what a killed writer may have left unfinished. Only the lock's holder may ask."""
+        """Return the files that a killed writer may have left unfinished, by their exact names.
+
+        Only the lock's holder may ask. A folder is never among them: what has one of our names and
+        is a folder is somebody else's.
+        """
+        drafts = [path for path in self.data_dir.iterdir() if _DRAFT.fullmatch(path.name)]
+        drafts += [self.ledger_dir / name for name in _UNBORN]
+        for spill in self.spill_dirs():
+            drafts += [path for path in spill.iterdir() if _SPILLED.fullmatch(path.name)]
+        return [path for path in drafts if path.is_symlink() or path.is_file()]
+
+    def spill_dirs(self) -> list[Path]:
+        """Return the folders where DuckDB puts what does not fit its memory, if they are there."""
+        names = (self.ledger.name, self.draft.name)
+        found = [self.ledger_dir / f"{name}.tmp" for name in names]
+        return [path for path in found if path.is_dir() and not path.is_symlink()]
+
+    def private(self) -> list[Path]:
+        """Return everything here that only its owner should read, the data directory not included."""
         return [
-            *self.data_dir.glob("*.tmp"),
-            *self.ledger_dir.glob("unborn.tmp*"),
-            *self.ledger_dir.glob("ledger.duckdb.tmp"),  # DuckDB's own spill folder
+            self.ledger_dir,
+            *(path for path in self.ledger_dir.iterdir() if path.is_file()),
+            *self.snapshots().values(),
+            self.verified,
+            self.heartbeat,
         ]

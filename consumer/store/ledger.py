@@ -7,6 +7,7 @@ message is acked after `apply` and never before. One process writes, from one th
 from __future__ import annotations
 
 import contextlib
+import logging
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Self
@@ -19,12 +20,12 @@ from voicecosts.consumer.booking.message import Applied
 from voicecosts.consumer.booking.pieces import pieces
 from voicecosts.consumer.booking.progress import runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions
-from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, SnapshotFailed
+from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, LedgerMoved, SnapshotFailed
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
-from voicecosts.consumer.store.files import WriterLock, remove
+from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
 from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.load import load_sessions
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
     from voicecosts.consumer.store.streams import Streams
+
+
+_log = logging.getLogger(__name__)
 
 
 class _State(Enum):
@@ -103,12 +107,13 @@ class Ledger:
         With `embedded` it is opened to book what waits and to be closed again: what changed is
         published when it is closed, and readers are told that no ledger has to run. With
         `has_source` it claims to hold what was sent to it only up to the moment that `heard` names;
-        without, it is taken to hold everything that it was given.
+        without, it is taken to hold everything that it was given. Where no snapshot can be published now, that is a warning: booking goes on, and it is tried again.
 
         Raises:
             LedgerInUse: Another process has it open.
             LedgerNewer: A newer version wrote it; it was not touched.
             LedgerDamaged: The file cannot be read.
+            LedgerMissing: Snapshots of a ledger are there, and the ledger is not.
             InvalidConfig: The directory cannot be used.
         """
         clock = clock or Clock()
@@ -134,7 +139,7 @@ class Ledger:
             if embedded:
                 snapshots.resume()
             else:
-                snapshots.publish(sequence)
+                _publish_first(snapshots, sequence)
             undo.pop_all()
         ledger = cls(
             layout=layout,
@@ -240,10 +245,12 @@ class Ledger:
     def publish_if_due(self) -> bool:
         """Publish if something changed and enough time has passed; return whether it did."""
         self._require_open()
-        if not self._snapshots.due():
-            return False
-        self.publish_snapshot()
-        return True
+        if self._snapshots.due():
+            self.publish_snapshot()
+            return True
+        with self._stopping():
+            self._snapshots.mend()
+        return False
 
     def heard(self, asked_at: datetime, waiting: int | None) -> None:
         """Note that what feeds the ledger was asked at `asked_at`, and how many messages wait there.
@@ -261,7 +268,11 @@ class Ledger:
         Raises:
             SnapshotFailed: The disk is full or read-only. What is booked is safe, and the ledger
                 can go on.
+            LedgerMoved: The ledger's file was removed or replaced.
         """
+        if running:
+            with self._stopping():
+                self._snapshots.check_in_place()
         self._snapshots.beat(waiting, running=running, at_once=not running)
 
     def close(self) -> None:
@@ -341,6 +352,7 @@ class Ledger:
                 # 2. All or nothing. If we die here or later, the messages come again and find
                 #    either nothing of theirs booked or everything.
                 self._connection.commit()
+                self._check_written()
         # 3. The cache takes over only what is on disk.
         self._active.keep(entries.sessions)
         self._sequence = max(self._sequence, sequence)
@@ -357,6 +369,12 @@ class Ledger:
             self._snapshots.changed = True
             self._connection.commit()
         self._streams = streams
+
+    def _check_written(self) -> None:
+        """Raise `LedgerMoved` when the commit went into files that have lost their names."""
+        self._snapshots.check_in_place()
+        if not self._layout.log.exists():
+            raise LedgerMoved(self._layout.log)
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -392,15 +410,33 @@ def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[
     return sequence, max(number, *layout.snapshots(), 0), until
 
 
+def _publish_first(snapshots: Snapshots, sequence: int) -> None:
+    """Publish at the start, or warn: what cannot be copied now must not keep anybody from booking."""
+    try:
+        snapshots.publish(sequence)
+    except SnapshotFailed as error:
+        _log.warning("%s", error)
+        snapshots.recall()
+
+
+def _clear(layout: Layout) -> None:
+    """Remove what a killed writer left unfinished, and DuckDB's own folders where they are empty."""
+    for path in layout.leftovers():
+        path.unlink(missing_ok=True)
+    for folder in layout.spill_dirs():
+        with contextlib.suppress(OSError):  # somebody else's files are in it
+            folder.rmdir()
+
+
 def _lock(layout: Layout) -> WriterLock:
     """Become the one writer of the data directory, and remove what a killed one left unfinished."""
     with contextlib.ExitStack() as undo:
         try:
-            layout.ledger_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(layout.ledger_dir)
             lock = WriterLock.acquire(layout.lock)
             undo.callback(lock.release)
-            for path in layout.leftovers():
-                remove(path)
+            tighten(layout.private())
+            _clear(layout)
         except OSError as error:
             raise InvalidConfig([f"{layout.data_dir} cannot be used ({error})"]) from error
         undo.pop_all()

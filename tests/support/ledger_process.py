@@ -6,6 +6,7 @@ each thing it did: `open`, `acked <next message>`, `done`, `failed <error>`.
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def main(  # noqa: PLR0917 - the two arguments and the options of a command
 ) -> None:
     """Apply the traffic of a seed and tell what was applied."""
     messages = traffic(seed).messages
-    pacing = Pacing(min_interval_s=interval_s, copy_factor=0)
+    pacing = Pacing(min_interval_s=interval_s, copy_factor=0, bytes_per_day=math.inf)
     try:
         with Ledger.open(data_dir, rate, pacing=pacing) as ledger:
             say("open")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from voicecosts.consumer.errors import (
     LedgerDamaged,
     LedgerError,
     LedgerInUse,
+    LedgerMissing,
     LedgerNewer,
 )
 from voicecosts.consumer.store import sql
@@ -169,20 +171,55 @@ class TestDamage:
         with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
             Ledger.open(filled, rate)
 
-    def test_a_damaged_ledger_is_restored_as_the_error_says(self, filled: Path) -> None:
-        """The newest snapshot in place of the ledger knows what it holds and where it ends."""
-        folder, snapshot = filled / "ledger", (filled / "costs.duckdb").resolve()
+    @pytest.mark.parametrize("named", ["costs-<n>.duckdb", "verified.duckdb"])
+    def test_a_damaged_ledger_is_restored_as_the_error_says(self, filled: Path, named: str) -> None:
+        """The snapshot that is put in place knows what it holds, with an old log lying there too."""
+        folder = filled / "ledger"
+        leave_a_log(filled)
         (folder / "ledger.duckdb").write_bytes(b"hello" * 5000)
-        with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
+        with pytest.raises(LedgerDamaged) as refusal:
             Ledger.open(filled, rate)
+        advice = re.search(
+            r"move the files in (\S+) elsewhere, copy the newest snapshot that can be read "
+            r"\((\S+), or else (\S+)\) to (\S+), and start again",
+            str(refusal.value),
+        )
+        assert advice is not None
+        assert named in advice.groups()
         elsewhere = filled / "damaged"
         elsewhere.mkdir()
-        for file in folder.iterdir():
+        for file in Path(advice[1]).iterdir():
             file.rename(elsewhere / file.name)
-        shutil.copy(snapshot, folder / "ledger.duckdb")
+        snapshot = max(
+            filled.glob(named.replace("<n>", "*")), key=lambda path: path.stat().st_mtime
+        )
+        shutil.copy(snapshot, advice[4])
         with Ledger.open(filled, rate) as ledger:
             assert ledger.booked_sequence == 1
         assert booked(filled / "costs.duckdb") == expected([reading(1, input_tokens=10)])
+
+    def test_a_lost_ledger_is_not_replaced_by_an_empty_one(self, filled: Path) -> None:
+        """Readers keep their snapshots, and the error says how to go on, which works."""
+        shutil.rmtree(filled / "ledger")
+        with pytest.raises(LedgerMissing) as refusal:
+            Ledger.open(filled, rate)
+        advice = re.search(r"what was booked, copy (\S+) to (\S+);", str(refusal.value))
+        assert advice is not None
+        shutil.copy(advice[1], advice[2])
+        Ledger.open(filled, rate).close()
+        assert booked(filled / "costs.duckdb") == expected([reading(1, input_tokens=10)])
+
+    def test_a_lost_ledger_can_be_begun_anew_on_purpose(self, filled: Path) -> None:
+        """The other half of the advice: without the snapshots it is a new ledger."""
+        shutil.rmtree(filled / "ledger")
+        with pytest.raises(LedgerMissing, match=r"move all \*\.duckdb files"):
+            Ledger.open(filled, rate)
+        elsewhere = filled / "before"
+        elsewhere.mkdir()
+        for file in filled.glob("*.duckdb"):
+            file.rename(elsewhere / file.name)
+        Ledger.open(filled, rate).close()
+        assert booked(filled / "costs.duckdb") == {}
 
     def test_every_error_of_duckdb_is_translated(self, tmp_path: Path) -> None:
         """No foreign exception leaves the store, whichever the library raises."""
@@ -208,20 +245,48 @@ class TestLeftovers:
             filled / "ledger.json.tmp",
             filled / "ledger" / "unborn.tmp",
             filled / "ledger" / "unborn.tmp.wal",
-            filled / "ledger" / "ledger.duckdb.tmp" / "block",
+            filled / "ledger" / "ledger.duckdb.tmp" / "duckdb_temp_block-7.block",
+            filled / "verified.duckdb.tmp",
         ]
-        drafts[-1].parent.mkdir()
+        drafts[-2].parent.mkdir()
         for draft in drafts:
             draft.write_bytes(b"half")
         Ledger.open(filled, rate).close()
         assert [path for path in filled.rglob("*") if "tmp" in path.name] == []
         assert booked(filled / "costs.duckdb") == expected([reading(1, input_tokens=10)])
 
+    def test_what_is_not_ours_stays(self, filled: Path) -> None:
+        """Only names that this code makes are removed, and never a folder of somebody else."""
+        others = [
+            filled / "thesis.tmp" / "chapter",
+            filled / "notes.tmp",
+            filled / "costs-12.duckdb.tmp" / "mine",
+            filled / "ledger" / "unborn.tmp.old",
+            filled / "ledger" / "ledger.duckdb.tmp" / "mine",
+            filled / "ledger" / "unborn.tmp" / "mine",
+        ]
+        for other in others:
+            other.parent.mkdir(exist_ok=True)
+            other.write_text("mine")
+        Ledger.open(filled, rate).close()
+        assert [other for other in others if not other.exists()] == []
+
     def test_a_ledger_whose_creation_was_cut_short_is_created_again(self, tmp_path: Path) -> None:
         """A kill while the first ledger is created leaves a draft, never half a ledger."""
         (tmp_path / "ledger").mkdir()
         (tmp_path / "ledger" / "unborn.tmp").write_bytes(b"")
         Ledger.open(tmp_path, rate).close()
+
+
+def leave_a_log(data_dir: Path) -> None:
+    """Leave a write-ahead log with a row beside the ledger, as a killed one does."""
+    with duckdb.connect(data_dir / "ledger" / "ledger.duckdb") as connection:
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        connection.execute("SET checkpoint_threshold = '1TB'")
+        connection.execute(
+            "INSERT INTO schema_migrations SELECT version + 90, name, applied_at FROM schema_migrations"
+        )
+    assert (data_dir / "ledger" / "ledger.duckdb.wal").stat().st_size > 0
 
 
 def of_a_later_duckdb(file: bytes) -> bytes:

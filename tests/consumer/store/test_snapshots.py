@@ -13,8 +13,14 @@ import pytest
 
 from tests.support.events import message, reading
 from tests.support.oracle import rate
-from voicecosts.consumer.errors import SnapshotFailed
+from voicecosts.consumer.errors import (
+    LedgerClosed,
+    LedgerDamaged,
+    LedgerMoved,
+    SnapshotFailed,
+)
 from voicecosts.consumer.store.clock import Clock, Pacing
+from voicecosts.consumer.store.files import copy_synced
 from voicecosts.consumer.store.ledger import Ledger
 
 
@@ -223,8 +229,266 @@ class TestPacing:
         assert not ledger.publish_if_due()
         book(ledger, 2)
         hands.forward(5)
+        blocked.rmdir()
         assert ledger.publish_if_due()
         assert readings_in(tmp_path / "costs.duckdb") == 2
+
+    def test_what_is_written_in_a_day_is_bounded(self) -> None:
+        """A large file is copied more rarely, however quick the copy: 50 GB a day, about."""
+        pacing = Pacing()
+        written, now = 0, 0.0
+        while now < 86_400:
+            if pacing.due(now):
+                written += 400_000_000
+                pacing.tried(now, took_s=0.5, written=400_000_000)
+            now += 1.0
+        assert 45e9 < written <= 51e9
+
+    def test_a_small_ledger_is_published_as_often_as_ever(self) -> None:
+        """Two megabytes every five seconds are within the bytes of a day."""
+        pacing = Pacing()
+        pacing.tried(10.0, took_s=0.01, written=2_000_000)
+        assert pacing.due(15.0)
+
+    def test_the_bytes_of_a_snapshot_are_counted(self, tmp_path: Path, hands: Hands) -> None:
+        """What a ledger writes for its readers is what its pace follows."""
+        pacing = Pacing(bytes_per_day=86_400)  # one byte a second
+        with Ledger.open(tmp_path, rate, clock=hands.clock, pacing=pacing) as ledger:
+            size = (tmp_path / "costs-1.duckdb").stat().st_size
+            book(ledger, 1)
+            hands.forward(size - 1)
+            assert not ledger.publish_if_due()
+            hands.forward(1)
+            assert ledger.publish_if_due()
+
+    def test_a_long_rest_does_not_let_the_log_grow(
+        self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between two snapshots the write-ahead log is folded in: a start has to read all of it."""
+        monkeypatch.setattr("voicecosts.consumer.store.snapshots.MAX_LOG_BYTES", 1000)
+        book(ledger, 1)
+        log = tmp_path / "ledger" / "ledger.duckdb.wal"
+        assert log.stat().st_size > 1000
+        assert not ledger.publish_if_due()
+        assert not log.exists()
+        book(ledger, 2)
+        ledger.publish_snapshot()
+        assert readings_in(tmp_path / "costs.duckdb") == 2
+
+
+class TestRepair:
+    def test_a_snapshot_that_was_deleted_is_published_again(
+        self, ledger: Ledger, tmp_path: Path, hands: Hands
+    ) -> None:
+        """Also of a quiet ledger, and without a wait for the bytes of a day."""
+        (tmp_path / "costs-1.duckdb").unlink()
+        hands.forward(5)
+        assert ledger.publish_if_due()
+        assert readings_in(tmp_path / "costs.duckdb") == 0
+
+    def test_a_link_that_was_deleted_is_put_back(
+        self, ledger: Ledger, tmp_path: Path, hands: Hands
+    ) -> None:
+        """At the next look, by a new link alone: the snapshot is still there."""
+        (tmp_path / "costs.duckdb").unlink()
+        assert not ledger.publish_if_due()
+        assert (tmp_path / "costs.duckdb").readlink() == Path("costs-1.duckdb")
+
+    def test_a_ledger_without_room_for_a_copy_starts_and_books(
+        self, tmp_path: Path, hands: Hands, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A start is no worse than a run: it warns, books, and tries again."""
+        with Ledger.open(tmp_path, rate, clock=hands.clock) as ledger:
+            book(ledger, 1)
+        blocked = tmp_path / "costs-3.duckdb.tmp"
+        blocked.mkdir()
+        with Ledger.open(tmp_path, rate, clock=hands.clock) as ledger:
+            assert "No snapshot could be published" in caplog.text
+            book(ledger, 2)
+            beat = heartbeat(tmp_path)
+            assert (beat["snapshot"], beat["running"], beat["whole"]) == (2, True, False)
+            assert not ledger.publish_if_due()
+            blocked.rmdir()
+            hands.forward(5)
+            assert ledger.publish_if_due()
+        assert readings_in(tmp_path / "costs.duckdb") == 2
+
+    def test_a_clock_that_was_set_back_keeps_no_old_snapshots(
+        self, ledger: Ledger, tmp_path: Path, hands: Hands
+    ) -> None:
+        """The numbers say which ones are old."""
+        hands.moment = datetime.now(UTC)
+        for number in range(1, 6):
+            book(ledger, number)
+            ledger.publish_snapshot()
+        hands.moment -= timedelta(days=365)
+        book(ledger, 6)
+        ledger.publish_snapshot()
+        assert snapshots(tmp_path) == [5, 6, 7]
+        assert readings_in(tmp_path / "costs.duckdb") == 6
+
+
+def rot(path: Path) -> None:
+    """Flip a byte in the block of each table's newest data, as a bad disk does."""
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
+        [(block,)] = connection.execute(
+            "SELECT max(block_id) FROM pragma_storage_info('bookings') WHERE block_id >= 0"
+        ).fetchall()
+    with path.open("r+b") as file:
+        file.seek(3 * 4096 + block * 262_144 + 1000)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 0xFF]))
+
+
+class TestRot:
+    def test_a_rotten_block_never_becomes_a_snapshot(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is noticed before the rename: readers keep the good ones, and the log names the file."""
+        file = tmp_path / "ledger" / "ledger.duckdb"
+        with Ledger.open(tmp_path, rate) as ledger:
+            book(ledger, 1)
+        rot(file)
+        with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
+            Ledger.open(tmp_path, rate)
+        assert "ledger.duckdb cannot be read" in caplog.text
+        assert snapshots(tmp_path) == [1, 2]
+        assert readings_in(tmp_path / "costs.duckdb") == 1
+
+    def test_a_ledger_that_rots_while_it_is_open_stops(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        """It books nothing more, and no message is acknowledged after that."""
+        book(ledger, 1)
+        ledger.publish_snapshot()
+        rot_open(tmp_path / "ledger" / "ledger.duckdb", like=tmp_path / "costs-2.duckdb")
+        book(ledger, 2)
+        with pytest.raises(LedgerDamaged):
+            ledger.publish_snapshot()
+        with pytest.raises(LedgerClosed):
+            ledger.apply([message(3, reading(3, input_tokens=3))])
+        assert readings_in(tmp_path / "costs.duckdb") == 1
+
+    def test_a_copy_that_went_wrong_is_made_again(
+        self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only what is damaged twice is damage of the ledger itself."""
+        copies = []
+
+        def spoiling(source: Path, target: Path) -> int:
+            copies.append(copy_synced(source, target))
+            if len(copies) == 1:
+                rot(target)
+            return copies[-1]
+
+        monkeypatch.setattr("voicecosts.consumer.store.snapshots.copy_synced", spoiling)
+        book(ledger, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr("voicecosts.consumer.store.snapshots._keep_apart", lambda *_: None)
+            ledger.publish_snapshot()
+        assert len(copies) == 2
+        assert readings_in(tmp_path / "costs.duckdb") == 1
+
+    def test_a_verified_snapshot_is_kept_apart(
+        self, ledger: Ledger, tmp_path: Path, hands: Hands
+    ) -> None:
+        """It leaves the rotation with the second snapshot, and is renewed about once a day."""
+        hands.moment = datetime.now(UTC)
+        for number in range(1, 4):
+            book(ledger, number)
+            ledger.publish_snapshot()
+        apart = tmp_path / "verified.duckdb"
+        assert readings_in(apart) == 1
+        assert apart.stat().st_ino != (tmp_path / "costs-2.duckdb").stat().st_ino
+        hands.forward(86_500)
+        ledger.publish_snapshot()
+        with duckdb.connect(apart, read_only=True, config={"threads": 1}) as renewed:
+            assert renewed.execute("SELECT snapshot FROM ledger_state").fetchall() == [(5,)]
+
+
+def rot_open(path: Path, *, like: Path) -> None:
+    """Flip a byte of a database that is open here, at the place that its copy tells."""
+    with duckdb.connect(like, read_only=True, config={"threads": 1}) as connection:
+        [(block,)] = connection.execute(
+            "SELECT max(block_id) FROM pragma_storage_info('session_notes') WHERE block_id >= 0"
+        ).fetchall()
+    with path.open("r+b") as file:
+        file.seek(3 * 4096 + block * 262_144 + 1000)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 0xFF]))
+
+
+class TestInPlace:
+    """What goes into a file without its name is lost when the file is closed."""
+
+    def moved(self, path: Path) -> None:
+        """Give the file another name."""
+        path.rename(path.with_name("elsewhere"))
+
+    def replaced(self, path: Path) -> None:
+        """Put another file under the name, as an editor or a restore does."""
+        copy = path.with_name("copy")
+        copy.write_bytes(path.read_bytes())
+        copy.replace(path)
+
+    @pytest.mark.parametrize("loss", ["moved", "replaced", "removed"])
+    def test_a_ledger_that_lost_its_file_stops(
+        self, ledger: Ledger, tmp_path: Path, loss: str
+    ) -> None:
+        """It raises before anybody acknowledges, and its readers keep what they have."""
+        file = tmp_path / "ledger" / "ledger.duckdb"
+        {"moved": self.moved, "replaced": self.replaced, "removed": Path.unlink}[loss](file)
+        with pytest.raises(LedgerMoved, match="start again"):
+            book(ledger, 1)
+        with pytest.raises(LedgerClosed):
+            ledger.publish_snapshot()
+        assert snapshots(tmp_path) == [1]
+
+    def test_a_quiet_ledger_notices_with_its_heartbeat(
+        self, ledger: Ledger, tmp_path: Path, hands: Hands
+    ) -> None:
+        """Within a second, and not only with the next message."""
+        (tmp_path / "ledger" / "ledger.duckdb").unlink()
+        hands.forward(1)
+        with pytest.raises(LedgerMoved):
+            ledger.heartbeat(waiting=0)
+
+    def test_a_removed_log_is_noticed_as_well(self, ledger: Ledger, tmp_path: Path) -> None:
+        """What is committed is in the log until the next snapshot."""
+        book(ledger, 1)
+        (tmp_path / "ledger" / "ledger.duckdb.wal").unlink()
+        with pytest.raises(LedgerMoved, match=r"ledger\.duckdb\.wal was removed"):
+            book(ledger, 2)
+
+
+class TestPrivacy:
+    def test_everything_is_for_its_owner_alone(self, tmp_path: Path) -> None:
+        """Costs, tenants and calls are nobody else's business on a shared host."""
+        old = os.umask(0)
+        try:
+            with Ledger.open(tmp_path / "new" / "data", rate) as ledger:
+                book(ledger, 1)
+                ledger.publish_snapshot()
+        finally:
+            os.umask(old)
+        assert open_to_others(tmp_path / "new") == []
+
+    def test_what_an_earlier_version_left_open_is_tightened(self, tmp_path: Path) -> None:
+        """At the next opening; the data directory itself stays as its owner made it."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            book(ledger, 1)
+        for path in [tmp_path, *tmp_path.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        Ledger.open(tmp_path, rate).close()
+        assert open_to_others(tmp_path) == [tmp_path]
+
+
+def open_to_others(folder: Path) -> list[Path]:
+    """Return what somebody else may read or write, links not followed."""
+    found = [folder, *folder.rglob("*")]
+    return [path for path in found if not path.is_symlink() and path.stat().st_mode & 0o077]
 
 
 class TestHeartbeat:
