@@ -152,7 +152,7 @@ class Ledger:
             sequence=sequence,
             streams=streams,
         )
-        if not embedded:
+        if not (embedded or snapshots.changed):
             ledger._kept = streams.progress
         return ledger
 

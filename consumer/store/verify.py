@@ -29,9 +29,8 @@ def damage_of(path: Path) -> str | None:
     Raises:
         duckdb.Error: It could not be read for another reason, such as too little memory.
     """
-    config = {"threads": 1, "memory_limit": _MEMORY, "temp_directory": ""}
     try:
-        with closing(duckdb.connect(path, read_only=True, config=config)) as connection:
+        with closing(_open(path)) as connection:
             for (table,) in connection.execute(_TABLES).fetchall():
                 connection.execute(_READ_ALL, [table]).fetchall()
     except duckdb.Error as error:
@@ -39,3 +38,11 @@ def damage_of(path: Path) -> str | None:
             return str(error).partition("\n")[0].rstrip(".")
         raise
     return None
+
+
+def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        path,
+        read_only=True,
+        config={"threads": 1, "memory_limit": _MEMORY, "temp_directory": ""},
+    )
