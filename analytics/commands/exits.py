@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from typer.exceptions import TyperException
 
 from voicecosts.analytics.config import is_debug
+from voicecosts.analytics.text.grid import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ def explain(error: Exception) -> int:
     if code is None:
         hint = "" if debug else " (COSTS_DEBUG=1 shows where)"
         text = f"unexpected {type(error).__name__}: {text}{hint}"
-    return _fail(" ".join(text.split()), FAILED if code is None else code)
+    return _fail(printable(" ".join(text.split())), FAILED if code is None else code)
 
 
 def _fail(text: str, code: int, *, is_error: bool = True) -> int:

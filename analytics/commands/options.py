@@ -56,7 +56,12 @@ TOP: Final = typer.Option(metavar="N", help="Show at most N rows; totals are of 
 
 Output = Annotated[
     Format,
-    typer.Option("--format", metavar="FORMAT", help="table, json or csv; JSON and CSV are stable."),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="table, json or csv. The keys of JSON and CSV are stable. JSON has names exactly as "
+        "booked; in CSV what a spreadsheet would calculate begins with an apostrophe.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 

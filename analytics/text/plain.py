@@ -1,8 +1,9 @@
 """Values for programs: how JSON and CSV are written, the same for every answer.
 
 Money is a plain decimal string with nine digits behind the point, a moment is in UTC, and what is
-unknown is null (an empty CSV field). Output is UTF-8 whatever the terminal, and names are in it
-exactly as booked.
+unknown is null (an empty CSV field). Output is UTF-8 whatever the terminal. In JSON names are exactly
+as booked. In CSV they are harmless: a spreadsheet calculates what looks like a formula, and a terminal
+obeys control characters, also where a caller chose the name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from msgspec import structs, to_builtins
 
@@ -23,19 +25,39 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.answers.report import Completeness, Unattributed
 
+_CONTROL: Final = re.compile(r"[\x7f-\x9f\u2028\u2029]")
+_CONTROL_OR_BREAK: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_FORMULA: Final = re.compile(r"[\s\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+"""How OWASP describes CSV injection: these first characters, also full-width, and after blanks."""
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+
 
 def json_bytes(document: dict[str, object]) -> bytes:
     """Return one JSON object, indented, ending with a newline."""
-    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # JSON lets these stand, and a terminal obeys some of them.
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
 
 def csv_bytes(names: Iterable[str], rows: Iterable[dict[str, object]]) -> bytes:
-    """Return rows with a header line."""
+    r"""Return rows with a header line, one line each.
+
+    In a text, control characters are spelled out (a line feed as `\n`), and one that a spreadsheet
+    would take for a formula begins with an apostrophe. Numbers stay numbers.
+    """
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
     return out.getvalue().encode()
+
+
+def _harmless(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = _CONTROL_OR_BREAK.sub(lambda it: it[0].encode("unicode_escape").decode(), value)
+    is_formula = _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{text}" if is_formula else text
 
 
 def plain_money(amount: Decimal | None) -> str | None:

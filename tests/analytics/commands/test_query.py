@@ -105,6 +105,20 @@ def test_a_failure_is_one_line_and_a_code(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_no_name_of_the_ledger_and_no_argument_acts_on_the_terminal(
+    costs: Costs, data_dir: Path, form: str
+) -> None:
+    """Whoever starts calls chooses names; escape codes in them are shown, in warnings as well."""
+    by = ("--by", "tenant,model,provider", "--data-dir", str(data_dir))
+    done = costs("query", "--format", form, *by)
+    assert "31m" in done.stdout
+    wrong = costs("\x1b[31mquery")
+    assert wrong.returncode == 2
+    for text in (done.stdout, done.stderr, wrong.stderr):
+        assert not [it for it in text if not it.isprintable() and it != "\n"]
+
+
 def test_a_newer_ledger_has_its_own_code(costs: Costs, tmp_path: Path) -> None:
     """A script can tell that an upgrade is wanted."""
     path = write_snapshot(tmp_path / "newer.duckdb", version=99)
