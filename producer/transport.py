@@ -82,6 +82,7 @@ class Encrypted(TcpTransport):
             await super().connect_tls(
                 uri.hostname or "", self._verifier, buffer_size, connect_timeout
             )
+            self._keep_quiet_at_the_end()
         except BaseException:
             self._drop()
             raise
@@ -116,6 +117,12 @@ class Encrypted(TcpTransport):
         if not (info.get("tls_required") or info.get("tls_available")):
             raise NotEncrypted(address)
         return line
+
+    def _keep_quiet_at_the_end(self) -> None:
+        """Tell asyncio that its protocol is inside TLS: it warns at each lost connection else."""
+        protocol = self._io_writer.transport.get_protocol() if self._io_writer is not None else None
+        if isinstance(protocol, asyncio.StreamReaderProtocol):  # else it is lost already
+            protocol._over_ssl = True  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 
     async def _line(self) -> bytes:
         line: bytes = await super().readline()  # type: ignore[no-untyped-call]  # nats-py's
