@@ -8,7 +8,9 @@
     │   └── BadTop
     ├── NoLedger            there is nothing to ask
     │   ├── NoSnapshotYet
+    │   ├── SnapshotGone
     │   └── NotALedger
+    │       └── SnapshotDamaged
     ├── LedgerNewer         this version cannot read what is there
     ├── LedgerInUse         the file of the writer was named, not its snapshot
     └── MissingExtra        a package that reading needs is not installed
@@ -96,6 +98,17 @@ class NoSnapshotYet(NoLedger):
         )
 
 
+class SnapshotGone(NoLedger):
+    """A ledger was there and does not run, and what it published was removed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path,
+            f"the snapshot of the ledger at {path} is gone, and no ledger runs there: start `costs up` "
+            "or `costs consume` with this data directory, which publishes another one at once",
+        )
+
+
 class NotALedger(NoLedger):
     """A file is there and cannot be read as a ledger."""
 
@@ -103,6 +116,19 @@ class NotALedger(NoLedger):
         self.detail = detail
         super().__init__(
             path, f"{path} cannot be read as a ledger ({detail}): name a data directory or snapshot"
+        )
+
+
+class SnapshotDamaged(NotALedger):
+    """A snapshot is there, and its bytes are not what the ledger wrote."""
+
+    def __init__(self, path: Path, detail: str) -> None:
+        self.detail = detail
+        NoLedger.__init__(
+            self,
+            path,
+            f"the snapshot {path} is damaged ({detail}): delete this file, and the ledger publishes "
+            "another one within seconds; start the ledger if none runs, and check the disk",
         )
 
 

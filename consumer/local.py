@@ -79,8 +79,11 @@ def open_and_book(data_dir: Path, log: LocalLog | None, *, asked_at: datetime) -
         LedgerError: It cannot be opened or written. What was not committed still waits.
     """
     first = () if log is None else log.next_group()
-    last = read_heartbeat(Layout(data_dir).heartbeat)
+    layout = Layout(data_dir)
+    last = read_heartbeat(layout.heartbeat)
     is_unpublished = last is not None and last.embedded and not last.is_final
+    if last is not None and last.embedded and not layout.current.exists():
+        is_unpublished = True  # readers find nothing, and no ledger runs that would notice
     if not first and not is_unpublished:
         if log is None or not log.problems:
             confirm(data_dir, asked_at)

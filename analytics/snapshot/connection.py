@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, NotALedger, require
+from voicecosts.analytics.errors import (
+    LedgerInUse,
+    LedgerNewer,
+    NotALedger,
+    SnapshotDamaged,
+    require,
+)
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
 if TYPE_CHECKING:
@@ -28,6 +34,9 @@ SCHEMA_VERSION: Final = 6
 _OPEN_ATTEMPTS: Final = 3
 _VERSION: Final = "SELECT max(version) FROM schema_migrations"
 
+_HELD: Final = "Could not set lock"
+_DAMAGED: Final = ("Corrupt", "Could not read enough bytes")
+
 T = TypeVar("T")
 
 
@@ -42,6 +51,7 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
         NoLedger: There is no snapshot there.
         LedgerNewer: It was written by a newer version.
         LedgerInUse: The file named is the ledger's own, not a snapshot.
+        SnapshotDamaged: The file is not what the ledger wrote.
         MissingExtra: duckdb is not installed.
     """
     require("duckdb", needed_by="`voicecosts.connect`")
@@ -133,11 +143,11 @@ def _translated(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
-            raise LedgerInUse(path) from error
-        raise NotALedger(path, _first_line(error)) from error
     except duckdb.Error as error:
+        if _HELD in str(error):
+            raise LedgerInUse(path) from error
+        if any(words in str(error) for words in _DAMAGED):
+            raise SnapshotDamaged(path, _first_line(error)) from error
         raise NotALedger(path, _first_line(error)) from error
 
 

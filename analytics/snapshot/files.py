@@ -8,17 +8,21 @@ the link itself would show an old snapshot for as long as an older connection li
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct, structs
 
 from voicecosts.analytics.config import from_env
-from voicecosts.analytics.errors import NoLedger, NoSnapshotYet, NotALedger
+from voicecosts.analytics.errors import NoLedger, NoSnapshotYet, NotALedger, SnapshotGone
 
 LINK = "costs.duckdb"
 STATUS = "ledger.json"
+_ALIVE: Final = timedelta(seconds=30)
+"""A ledger that runs writes its status every second; one that hangs or was killed does not."""
+
 _NUMBERED = re.compile(r"costs-([0-9]+)\.duckdb")
 
 
@@ -64,9 +68,7 @@ def locate(where: str | Path | None = None) -> Snapshot:
         is_directory = root.is_dir()
         path = (root / LINK if is_directory else root).resolve(strict=True)
     except (FileNotFoundError, NotADirectoryError):
-        if (root / STATUS).is_file():
-            raise NoSnapshotYet(root) from None
-        raise NoLedger(root) from None
+        raise _nothing(root) from None
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         raise NotALedger(root, str(error)) from error
     if not path.is_file():
@@ -77,6 +79,17 @@ def locate(where: str | Path | None = None) -> Snapshot:
     if not is_directory and status is not None and status.snapshot != number:
         status = None
     return Snapshot(path=path, number=number, status=status)
+
+
+def _nothing(root: Path) -> NoLedger:
+    """Return what to say of a folder without a snapshot: it depends on whether its ledger runs."""
+    if not (root / STATUS).is_file():
+        return NoLedger(root)
+    status = read_status(root / STATUS)
+    heard_at = None if status is None or not status.running else status.heard_at
+    if heard_at is not None and abs(datetime.now(UTC) - heard_at) < _ALIVE:
+        return NoSnapshotYet(root)
+    return SnapshotGone(root)
 
 
 def read_status(path: Path) -> Status | None:

@@ -289,7 +289,7 @@ class Ledger:
             closing.enter_context(translated(self._layout.ledger))
             closing.callback(close, self._connection)
             closing.callback(self.heartbeat, running=False)
-            if healthy and self._snapshots.changed:
+            if healthy and (self._snapshots.changed or not self._layout.current.exists()):
                 self._snapshots.publish(self._sequence)
 
     def __enter__(self) -> Self:

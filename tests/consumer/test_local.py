@@ -224,3 +224,14 @@ class TestReaders:
         before = heartbeat(tmp_path)
         assert open_and_book(tmp_path, None) == 0
         assert heartbeat(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["costs-1.duckdb", "costs.duckdb"])
+def test_a_snapshot_that_was_deleted_is_published_again(tmp_path: Path, name: str) -> None:
+    """No ledger runs here that would notice, so the next question does it, with nothing waiting."""
+    messages = [(SUBJECT, encode(batch)) for batch in batches(CALLS, seed=1)]
+    local.open_and_book(tmp_path, Log(messages), asked_at=datetime.now(UTC))
+    before = booked(tmp_path / "costs.duckdb")
+    (tmp_path / name).unlink()
+    local.open_and_book(tmp_path, Log([]), asked_at=datetime.now(UTC))
+    assert booked(tmp_path / "costs.duckdb") == before

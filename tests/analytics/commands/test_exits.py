@@ -41,6 +41,8 @@ def test_every_listed_code_is_explained() -> None:
         (errors.UnknownColumn("x", ["tenant"]), 2),
         (errors.NoLedger(Path("/nowhere")), 3),
         (errors.NoSnapshotYet(Path("/nowhere")), 3),
+        (errors.SnapshotGone(Path("/nowhere")), 3),
+        (errors.SnapshotDamaged(Path("/nowhere"), "a checksum"), 3),
         (errors.NotALedger(Path("/nowhere"), "empty"), 3),
         (errors.LedgerNewer(Path("/l"), 2, 1), 4),
         (errors.MissingExtra("costs query", "analytics"), 6),

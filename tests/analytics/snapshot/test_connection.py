@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.sample_ledger import STORE, write_ledger, write_snapshot
 from voicecosts import connect
-from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, NotALedger
+from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, NotALedger, SnapshotDamaged
 from voicecosts.analytics.snapshot.connection import SCHEMA_VERSION, open_newest, read
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
@@ -102,6 +102,27 @@ def test_the_writers_own_file_is_not_read(tmp_path: Path) -> None:
         with pytest.raises(LedgerInUse, match="name its data directory"):
             connect(path)
         holder.stdin.close()
+
+
+@pytest.mark.parametrize("damage", ["cut", "rotten"])
+def test_a_damaged_snapshot_is_called_damaged(tmp_path: Path, damage: str) -> None:
+    """It is not called held by a ledger, and the error says what to do."""
+    path = write_snapshot(tmp_path / "costs-1.duckdb")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20_000] if damage == "cut" else rotten(whole))
+    with (
+        pytest.raises(SnapshotDamaged, match=r"costs-1\.duckdb is damaged .* delete this file"),
+        connect(path) as ledger,
+    ):
+        read(ledger, path, "SELECT bit_xor(hash(COLUMNS(*))) FROM bookings", row=tuple)
+
+
+def rotten(file: bytes) -> bytes:
+    """Return a database file with a byte flipped in each of its blocks."""
+    changed = bytearray(file)
+    for start in range(3 * 4096, len(file), 262_144):
+        changed[start + 1000] ^= 0xFF
+    return bytes(changed)
 
 
 def test_a_snapshot_removed_while_it_is_opened_is_looked_for_again(

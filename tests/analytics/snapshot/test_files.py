@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.sample_ledger import AS_OF, NOW, SAMPLE, write_ledger, write_status
 from voicecosts import connect, query
-from voicecosts.analytics.errors import NoLedger, NoSnapshotYet, NotALedger
+from voicecosts.analytics.errors import NoLedger, NoSnapshotYet, NotALedger, SnapshotGone
 from voicecosts.analytics.snapshot.files import locate
 
 LATER = AS_OF + timedelta(minutes=1)
@@ -136,8 +136,18 @@ def test_an_empty_directory_and_a_dangling_link_hold_no_ledger(tmp_path: Path) -
 
 def test_a_ledger_that_has_just_started_is_not_reported_as_missing(tmp_path: Path) -> None:
     """It speaks before it has published; then the answer is to ask again."""
-    write_status(tmp_path)
+    write_status(tmp_path, as_of=datetime.now(UTC))
     with pytest.raises(NoSnapshotYet, match="ask again"):
+        locate(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+def test_a_snapshot_that_is_gone_with_its_ledger_down_says_what_to_do(
+    tmp_path: Path, end: str
+) -> None:
+    """Nobody publishes another one while no ledger runs, so asking again would not help."""
+    write_status(tmp_path, running=end == "killed", as_of=datetime.now(UTC) - timedelta(minutes=5))
+    with pytest.raises(SnapshotGone, match="start `costs up` or `costs consume`"):
         locate(tmp_path)
 
 
