@@ -113,7 +113,7 @@ def resolve(
                 problems.append(problem)
     if path is not None and not urls and not wrong:
         problems.append(
-            f"the credentials {path!r} are for no server: pass servers='{settings.EXAMPLE}' or set "
+            f"the credentials {path!r} are given, but no server: pass servers='{settings.EXAMPLE}' or set "
             f"{settings.SERVERS}, or leave the credentials out to keep everything on this host"
         )
     found_tls = resolve_tls(tls, environ, urls, problems)

@@ -133,7 +133,7 @@ def credentials_problem(path: Path) -> str | None:
     except OSError as error:
         return f"the credentials file {path} cannot be read ({error.strerror}): check the path"
     except ValueError:  # a null byte
-        return f"the credentials file {str(path)!a} can be no path: check the path"
+        return f"the path of the credentials file {str(path)!a} holds a null byte: correct it"
     if credentials_kind(text) is None:
         return (
             f"{path} is neither a NATS .creds file nor an nkey seed of a user: give a .creds file, "

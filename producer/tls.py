@@ -119,7 +119,9 @@ def _check_readable(what: str, path: str | None) -> None:
             f"the {what} {path} cannot be read ({error.strerror}): check the path"
         ) from error
     except ValueError as error:  # a null byte
-        raise TlsUnusable(f"the {what} {path!a} can be no path: check the path") from error
+        raise TlsUnusable(
+            f"the path of the {what} {path!a} holds a null byte: correct it"
+        ) from error
 
 
 def _sign_in_with(made: ssl.SSLContext, cert: str, key: str | None) -> None:

@@ -27,7 +27,7 @@ Examples:
   costs query
   costs query --by agent,model --since 7d --top 20
   costs query --by day --where tenant=acme --since 2026-11-01 --until 2026-12-01
-  costs query --by session --where 'tenant=(none)' --format csv > unattributed.csv
+  costs query --by session --where 'tenant=(none)' --format csv > no-tenant.csv
 """
 
 

@@ -55,6 +55,8 @@ def conditions(where: str | Iterable[str]) -> tuple[list[str], list[object]]:
         name, equals, value = text.partition("=")
         if not equals:
             raise BadFilter(text, "is not of the form name=value, such as tenant=acme")
+        if name.rstrip().endswith(tuple("!<>~")):
+            raise BadFilter(text, "compares by something else than =: name the values to include")
         column = group(name.strip())
         wanted.setdefault(column, []).append(_value(column, value, text))
     sql: list[str] = []

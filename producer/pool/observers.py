@@ -105,9 +105,7 @@ def checked_limits(limits: object) -> HookLimits:
         seconds: list[Any] = [limits.start_s, limits.end_s]
         if all(isinstance(it, int | float) and it > 0 for it in seconds):
             return limits
-    raise InvalidRegistration(
-        f"hook_limits is {limits!r}, in which no hook can end: pass HookLimits with seconds above 0"
-    )
+    raise InvalidRegistration(f"hook_limits is {limits!r}: pass HookLimits with seconds above 0")
 
 
 class Registered(Struct, frozen=True):

@@ -108,7 +108,9 @@ def by_room_name(view: JobView, names: Sequence[str]) -> Finding:
     """The first registered agent whose `<name>-` the room name begins with; not the longest."""
     fitting = [name for name in names if view.room_name.startswith(f"{name}-")]
     if not fitting:
-        return Finding(None, f"{shown(view.room_name)} begins with no agent's name and a dash")
+        return Finding(
+            None, f"{shown(view.room_name)} does not begin with an agent's name and a dash"
+        )
     also = f", before {', '.join(map(shown, fitting[1:]))}" if fitting[1:] else ""
     return Finding(fitting[0], f"{shown(view.room_name)} begins with '{fitting[0]}-'{also}")
 

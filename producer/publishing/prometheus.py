@@ -63,7 +63,7 @@ def register(publishers: Callable[[], Sequence[Publisher]]) -> None:
     _registered = True
     if parent_process() is not None:
         logger.debug(
-            "no page of LiveKit's has the metrics of this job process: `costs audit` has its losses"
+            "LiveKit does not serve the metrics of this job process: `costs audit` shows its losses"
         )
     try:
         from prometheus_client import REGISTRY  # noqa: PLC0415 - only where it is installed

@@ -388,7 +388,7 @@ def test_an_argument_of_the_wrong_type_is_one_sentence(
 def test_a_path_with_a_null_byte_is_refused_in_one_sentence() -> None:
     """The system has no such file, and says so with another error than for a missing one."""
     (problem,) = observer_problems(servers=SERVER, credentials="a\0b")
-    assert problem == "the credentials file 'a\\x00b' can be no path: check the path"
+    assert problem == "the path of the credentials file 'a\\x00b' holds a null byte: correct it"
 
 
 def test_servers_may_come_as_any_collection() -> None:

@@ -77,7 +77,7 @@ def test_what_is_wrong_with_the_files_is_one_sentence_each(files: Tls, tmp_path:
         Tls(cert=files.cert): "does not hold a certificate and its key: set COSTS_TLS_KEY",
         Tls(cert=files.cert, key=other.key): f"does not belong to the certificate {files.cert}",
         Tls(cert=empty, key=files.key): "are not a certificate and its key in PEM form",
-        Tls(ca="a\0b"): "the certificate authority 'a\\x00b' can be no path",
+        Tls(ca="a\0b"): "the path of the certificate authority 'a\\x00b' holds a null byte",
         Tls(ca=3): "the path of the certificate authority is of type int",  # type: ignore[arg-type]
     }
     if openssl is not None:

@@ -86,6 +86,10 @@ def test_an_empty_ledger_is_not_an_error(costs: Costs, empty_dir: Path, form: st
         (["--by", "tenat"], 2, "unknown column to group or filter by 'tenat', did you mean"),
         (["--since", "soon"], 2, "'soon' cannot be read as a time: use 2026-11-21"),
         (["--where", "acme"], 2, "filter 'acme' is not of the form name=value"),
+        (["--where", "tenant!=acme"], 2, "filter 'tenant!=acme' compares by something else than ="),
+        (["--where", "tenant>=acme"], 2, "name the values to include"),
+        (["--sort", "tenant:up"], 2, "sort 'tenant:up' must end in :asc or :desc"),
+        (["--since", "2026-11-02", "--until", "2026-11-01"], 2, "is not after the start"),
         (["--where", "tenant=a", "--sort", "x"], 2, "unknown sort column 'x'"),
         (["--top", "0"], 2, "top 0 shows nothing"),
         (["--top", "many"], 2, "Invalid value for '--top'"),
@@ -205,6 +209,15 @@ def test_every_command_has_its_place() -> None:
         group = get_group(import_module(f"voicecosts.analytics.commands.{module}").app)
         offered |= {group.name} if group.name else set(group.commands)
     assert offered == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["query", "audit"])
+def test_the_examples_of_a_help_page_keep_their_lines(costs: Costs, command: str) -> None:
+    """One line is one command, which can be copied."""
+    done = costs(command, "--help", COLUMNS="80")
+    examples = done.stdout.partition("Examples:\n")[2].rstrip().splitlines()
+    assert len(examples) >= 3
+    assert all(line.startswith(f"    costs {command}") for line in examples)
 
 
 def test_help_and_version_load_nothing_heavy(costs: Costs) -> None:
