@@ -55,12 +55,42 @@ def guarded(client: Client, servers: Sequence[str], tls: Tls) -> dict[str, Any]:
     return {"tls": made}
 
 
+class Informed(Client):
+    """A client that takes the server's limits from what it says once the connection is up.
+
+    nats-py takes them from the first line, which may have come in clear. nats-server 2.12 and later
+    say them again behind their first answer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_confirmed = asyncio.Event()
+
+    async def limit(self, *, within_s: float) -> int | None:
+        """Return how many bytes a message may have; `None` when only somebody in between said so."""
+        transport = self._transport
+        if isinstance(transport, Encrypted) and transport.was_greeted_in_clear:
+            try:
+                await asyncio.wait_for(self._has_confirmed.wait(), within_s)
+            except TimeoutError:
+                return None
+        return self.max_payload
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - nats-py's
+        await super()._process_info(info, initial_connection)
+        limit = info.get("max_payload")
+        if not initial_connection and isinstance(limit, int):
+            self._max_payload = limit
+            self._has_confirmed.set()
+
+
 class Encrypted(TcpTransport):
     """A TCP connection that is encrypted, with a server that is verified, or does not exist."""
 
     def __init__(self, verifier: ssl.SSLContext) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # nats-py's
         self._verifier = verifier
+        self.was_greeted_in_clear = False
         self._greeting = b""
 
     def __bool__(self) -> bool:
@@ -78,6 +108,7 @@ class Encrypted(TcpTransport):
         try:
             await super().connect(uri, buffer_size, connect_timeout)
             self._greeting = await self._greeted(address)
+            self.was_greeted_in_clear = bool(self._greeting)
             # What somebody may have sent beside that line is dropped with the reader of clear text.
             await super().connect_tls(
                 uri.hostname or "", self._verifier, buffer_size, connect_timeout

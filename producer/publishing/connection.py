@@ -29,7 +29,7 @@ from voicecosts.producer.publishing.reports import ConnectionState
 from voicecosts.producer.settings import credentials_kind
 from voicecosts.producer.subjects import PREFIX, STREAM, token
 from voicecosts.producer.tls import explained
-from voicecosts.producer.transport import exposed, guarded
+from voicecosts.producer.transport import Informed, exposed, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ ACK_TIMEOUT_S: Final = 5.0
 _CONNECT_TIMEOUT_S: Final = 5.0
 _CLOSE_TIMEOUT_S: Final = 1.0
 _GRACE_S: Final = 1.0
+_CONFIRMATION_S: Final = 2.0
 _MOST_TIMEOUTS: Final = 3
 
 _HEADER_BYTES: Final = 512
@@ -62,7 +63,7 @@ class Connection:
         self.config = config
         self.state = ConnectionState.UNTRIED
         self.problem = ""
-        self._client: Client | None = None
+        self._client: Informed | None = None
         self._stream: JetStreamContext | None = None
         self._opening = asyncio.Lock()
         self._timeouts = 0
@@ -111,8 +112,7 @@ class Connection:
     async def _publish(self, message: Packed) -> None:
         client, stream = await self._open()
         if len(message.data) + _HEADER_BYTES > client.max_payload:
-            # nats-py compares the payload alone; the server would end the connection.
-            raise TooLarge(f"larger than the server's max_payload of {client.max_payload} bytes")
+            await self._check_limit(client, message)
         try:
             await self._within(
                 ACK_TIMEOUT_S + _GRACE_S,
@@ -142,7 +142,20 @@ class Connection:
             await self._discard(_words(error), client)
             raise NotNow(_words(error)) from error
 
-    async def _open(self) -> tuple[Client, JetStreamContext]:
+    async def _check_limit(self, client: Informed, message: Packed) -> None:
+        """Refuse a message that is too large for the server; one that is refused is given up.
+
+        nats-py compares the payload alone, and the server would end the connection.
+        """
+        limit = await client.limit(within_s=_CONFIRMATION_S)
+        if limit is None:
+            raise NotNow(
+                f"the server does not confirm its max_payload of {client.max_payload} bytes"
+            )
+        if len(message.data) + _HEADER_BYTES > limit:
+            raise TooLarge(f"larger than the server's max_payload of {limit} bytes")
+
+    async def _open(self) -> tuple[Informed, JetStreamContext]:
         failed = self._failed
         async with self._opening:
             if failed != self._failed:
@@ -158,8 +171,8 @@ class Connection:
                 self._enter(ConnectionState.CONNECTED)
             return self._client, self._stream
 
-    async def _connect(self) -> Client:
-        client = Client()
+    async def _connect(self) -> Informed:
+        client = Informed()
         try:
             await self._within(
                 _CONNECT_TIMEOUT_S,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
+from nats.aio.client import Client
 
 from tests.support.broker import Broker, free_port
 from tests.support.certificates import Authority, server
@@ -23,8 +25,9 @@ from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import BrokerUnreachable
 from voicecosts.producer import transport
 from voicecosts.producer.config import ProducerConfig
-from voicecosts.producer.errors import NotNow
+from voicecosts.producer.errors import NotNow, TooLarge
 from voicecosts.producer.outbox.packing import Packed
+from voicecosts.producer.publishing import connection as publishing
 from voicecosts.producer.publishing.connection import Connection
 from voicecosts.producer.tls import Tls
 
@@ -184,6 +187,52 @@ class TestNothingInClear:
             url = broker.url.replace("nats://", "tls://")
             assert await ledger(url, Tls(ca=authority.path)) == ""
             assert await side(url, Tls(ca=authority.path)) == ""
+
+
+class TestWhatIsBelieved:
+    async def test_a_limit_that_was_said_in_clear_is_not_believed(self, tmp_path: Path) -> None:
+        """Somebody in between could have a worker give up all it has as too large for the server."""
+        authority = Authority(tmp_path / "ca")
+
+        def lie(info: Info) -> None:
+            info["max_payload"] = 1
+
+        with Broker(tmp_path / "secure", extra=server(authority.issue())) as broker:
+            async with in_between(broker.port, lie) as line:
+                url = f"tls://127.0.0.1:{line.port}"
+                direct = broker.url.replace("nats://", "tls://")
+                assert await ledger(direct, Tls(ca=authority.path)) == ""
+                assert await worker(url, Tls(ca=authority.path)) == ""
+
+    async def test_the_limit_of_the_server_itself_is_believed(self, tmp_path: Path) -> None:
+        """A message above it would end the connection, so it is never sent."""
+        authority = Authority(tmp_path / "ca")
+        extra = server(authority.issue())
+        large = replace(MESSAGE, data=b"x" * 3000)
+        with Broker(tmp_path / "small", extra=extra, max_payload="2048") as broker:
+            url = broker.url.replace("nats://", "tls://")
+            config = ProducerConfig(project="tests", servers=(url,), tls=Tls(ca=authority.path))
+            connection = Connection(config)
+            with pytest.raises(TooLarge, match="2048"):
+                await connection.publish(large)
+            await connection.close()
+
+    async def test_a_limit_that_the_server_does_not_confirm_gives_nothing_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without the server's own word the message waits, and is tried again."""
+        monkeypatch.setattr(publishing, "_CONFIRMATION_S", 0.1)
+        monkeypatch.setattr(transport.Informed, "_process_info", Client._process_info)
+        authority = Authority(tmp_path / "ca")
+        extra = server(authority.issue())
+        large = replace(MESSAGE, data=b"x" * 3000)
+        with Broker(tmp_path / "small", extra=extra, max_payload="2048") as broker:
+            url = broker.url.replace("nats://", "tls://")
+            config = ProducerConfig(project="tests", servers=(url,), tls=Tls(ca=authority.path))
+            connection = Connection(config)
+            with pytest.raises(NotNow, match="does not confirm"):
+                await connection.publish(large)
+            await connection.close()
 
 
 class TestWhoIsTrusted:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import stream
 from tests.support.broker import Broker
+from tests.support.reloading import with_user
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import NeverAccepted, NotNow, TooLarge
 from voicecosts.producer.outbox.packing import Packed
@@ -111,6 +112,23 @@ async def test_a_message_that_would_end_the_connection_is_found_before_it_is_sen
                     await connection.publish(large)
             await connection.publish(MESSAGE)
             assert connection._client is client
+
+
+async def test_a_worker_that_may_not_hear_acknowledgements_says_what_to_grant(
+    tmp_path: Path, quick: None
+) -> None:
+    """What it sends is stored, it does not know, and a person must be told."""
+    extra = (
+        "authorization { users: [ { user: admin, password: secret }, { user: worker, password: word,"
+        ' permissions: { publish: "costs.v1.tests.>", subscribe: "elsewhere.>" } } ] }'
+    )
+    with Broker(tmp_path / "guarded", extra=extra) as guarded:
+        await stream.declare(with_user(guarded.url, "admin", "secret"))
+        url = with_user(guarded.url, "worker", "word")
+        connection = Connection(ProducerConfig(project="tests", servers=(url,)))
+        with pytest.raises(NotNow, match=r"no permission to subscribe to _INBOX_w\.tests\.>"):
+            await connection.publish(MESSAGE)
+        await connection.close()
 
 
 async def test_the_limit_of_the_stream_is_a_limit_too(broker: Broker) -> None:
