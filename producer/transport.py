@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.transport import TcpTransport, WebSocketTransport
 
 from voicecosts.producer.settings import mask
-from voicecosts.producer.tls import Tls, context, must_encrypt
+from voicecosts.producer.tls import Tls, TlsUnusable, context, must_encrypt
 
 _SILENCE_S: Final = 1.0
 """How long a server may take to speak first. One with `handshake_first` waits for the client."""
@@ -42,14 +42,17 @@ def guarded(client: Client, servers: Sequence[str], tls: Tls) -> dict[str, Any]:
     Call it before `connect`, for each client: the files for TLS are read here.
 
     Raises:
-        TlsUnusable: The files for TLS cannot be used.
+        TlsUnusable: The files for TLS cannot be used, or wss:// lacks a package.
     """
     if not must_encrypt(servers, tls):
         return {}
     made = context(tls)
     # The attribute is nats-py's own; it makes a transport only where there is none.
     if servers[0].lower().startswith("ws"):
-        client._transport = EncryptedWebSocket()  # noqa: SLF001 - as above
+        try:
+            client._transport = EncryptedWebSocket()  # noqa: SLF001 - as above
+        except ImportError as error:
+            raise TlsUnusable("wss:// needs aiohttp: pip install 'nats-py[aiohttp]'") from error
     else:
         client._transport = Encrypted(made)  # noqa: SLF001 - as above
     return {"tls": made}
@@ -58,8 +61,8 @@ def guarded(client: Client, servers: Sequence[str], tls: Tls) -> dict[str, Any]:
 class Informed(Client):
     """A client that takes the server's limits from what it says once the connection is up.
 
-    nats-py takes them from the first line, which may have come in clear. nats-server 2.12 and later
-    say them again behind their first answer.
+    nats-py takes them from the first line, which may have come in clear. nats-server 2.15 says them
+    again behind its first answer.
     """
 
     def __init__(self) -> None:

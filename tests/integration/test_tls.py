@@ -335,6 +335,14 @@ class TestWebsockets:
                 await redirected.runner.cleanup()
             assert "does not offer TLS" in said
 
+    @both
+    async def test_wss_without_the_package_for_it_says_what_to_install(
+        self, side: Side, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """nats-py speaks websocket with aiohttp, which a ledger does not need else."""
+        monkeypatch.setattr("nats.aio.transport.aiohttp", None)
+        assert "wss:// needs aiohttp: pip install 'nats-py[aiohttp]'" in await side("wss://bus")
+
 
 class _Redirecting:
     def __init__(self, runner: web.AppRunner, port: int) -> None:
