@@ -106,7 +106,7 @@ def size_tier(usage: Usage) -> int:
 
 
 class Counts:
-    """The counts of one session, or of what has none (`session_id` and `agent_id` are empty).
+    """The counts of one session, or of what has none (`session_id` is empty).
 
     A meter is known by its names in the contract. What LiveKit calls them is only a shortcut to
     it: two spellings of one provider must end on one meter, or the second would seem to run
@@ -115,9 +115,8 @@ class Counts:
     changes with every request can neither grow the worker nor the event with the totals.
     """
 
-    def __init__(self, session_id: str, agent_id: str, *, most: int) -> None:
+    def __init__(self, session_id: str, *, most: int) -> None:
         self._session_id = session_id
-        self._agent_id = agent_id
         self._most = most
         self._counts: dict[Meter, Count] = {}
         self._shortcuts: dict[_Spelling, Count] = {}
@@ -144,12 +143,11 @@ class Counts:
     def _find(self, spelling: _Spelling) -> Count:
         """Open a meter, or find the one that another spelling of the same names opened."""
         label, modality, provider_raw, model, estimated, size = spelling
-        who = self._session_id, self._agent_id
         provider = name(normalise_provider(provider_raw), UNKNOWN)
         names = name(label, UNKNOWN), modality, provider, name(model, UNKNOWN)
-        meter = Meter(*who, *names, estimated, size)
+        meter = Meter(self._session_id, *names, estimated, size)
         if meter not in self._counts and len(self._counts) >= self._most:
-            meter = Meter(*who, _MORE, modality, _MORE, _MORE, estimated, size)
+            meter = Meter(self._session_id, _MORE, modality, _MORE, _MORE, estimated, size)
         count = self._counts.get(meter)
         if count is None:
             count = self._counts[meter] = Count(meter, plain(provider_raw)[:128])

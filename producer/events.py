@@ -239,10 +239,9 @@ Event = SessionStarted | MeterReading | SessionEnded | ProducerReport
 
 
 class Meter(Struct, frozen=True):
-    """The identity of one running count. Project and tenant are the session's, so not part of it."""
+    """The identity of one running count. Project, agent and tenant are the session's."""
 
     session_id: str
-    agent_id: str
     agent_label: str
     modality: str
     provider: str
@@ -265,7 +264,6 @@ def meter_of(event: MeterReading | SessionEnded, final: MeterTotals | None = Non
     of: Any = final or event
     return Meter(
         event.session_id,
-        event.agent_id,
         of.agent_label,
         of.modality,
         of.provider,

@@ -16,6 +16,9 @@ STREAM: Final = "COSTS"
 STREAM_SUBJECTS: Final = f"{PREFIX}.>"
 SLOTS: Final = 64
 
+REPORTS: Final = "_producer"
+"""The agent token of events that belong to the process, not to an agent."""
+
 _SAFE = re.compile(r"[A-Za-z0-9_-]{1,48}")
 _HASHED_PREFIX = "_h"
 
@@ -44,13 +47,13 @@ def subject(project: str, agent_id: str, producer_id: str) -> str:
     return f"{PREFIX}.{token(project)}.{token(agent_id)}.{slot(producer_id)}"
 
 
-def project_token(subject: str) -> str | None:
-    """Return the project token of a subject of ours, `None` for any other subject.
+def owner_tokens(subject: str) -> tuple[str, str] | None:
+    """Return the project and agent token of a subject of ours, `None` for any other subject.
 
-    The credentials of a worker pin this token, so it is what the consumer believes when the body
+    The credentials of a worker may pin them, so they are what the consumer believes when the body
     says something else.
     """
     parts = subject.split(".")
     if len(parts) != 5 or f"{parts[0]}.{parts[1]}" != PREFIX:  # noqa: PLR2004 - the five tokens of the form above
         return None
-    return parts[2]
+    return parts[2], parts[3]

@@ -23,7 +23,7 @@ from voicecosts.producer.events import (
     decode_event,
     encode_event,
 )
-from voicecosts.producer.subjects import project_token, token
+from voicecosts.producer.subjects import REPORTS, owner_tokens, token
 
 MAX_UNREADABLE_BATCH: Final = 10_000
 """Events of a batch that is read one by one, at most: 50 times what a producer packs."""
@@ -81,6 +81,7 @@ class _Whose(Struct):
     type: Literal["meter_reading", "session_ended"]
     session_id: SessionId
     project: Name
+    agent_id: Name
 
 
 class _Numbered(_Whose):
@@ -99,17 +100,17 @@ _tags: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Ev
 
 def read(message: Message) -> tuple[Delivery | None, list[DeadLetter]]:
     """Return the events of `message` that can be booked, and what of it cannot."""
-    project = project_token(message.subject)
-    if project is None:
+    owner = owner_tokens(message.subject)
+    if owner is None:
         return None, [_letter(message, Reason.FOREIGN_SUBJECT, "not a subject of ours")]
     try:
         batch = decode(message.data)
     except _UNREADABLE as error:
-        return _read_one_by_one(message, project, error)
+        return _read_one_by_one(message, owner, error)
     if batch.version > VERSION:
         return None, [_newer(message, batch.version)]
     delivery = Delivery(message, batch.producer_id, batch.number, list(enumerate(batch.events)))
-    return _owned(delivery, project)
+    return _owned(delivery, owner)
 
 
 def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
@@ -139,7 +140,7 @@ def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
 
 
 def _read_one_by_one(
-    message: Message, project: str, error: Exception
+    message: Message, owner: tuple[str, str], error: Exception
 ) -> tuple[Delivery | None, list[DeadLetter]]:
     try:
         version = _version_decoder.decode(message.data).version
@@ -156,8 +157,8 @@ def _read_one_by_one(
         except _UNREADABLE as problem:
             reason = _why_unreadable(raw)
             letter = _letter(message, reason, str(problem), index, bytes(raw))
-            bad.append(_attributed(letter, raw, project))
-    delivery, foreign = _owned(Delivery(message, packed.producer_id, packed.number, good), project)
+            bad.append(_attributed(letter, raw, owner))
+    delivery, foreign = _owned(Delivery(message, packed.producer_id, packed.number, good), owner)
     return delivery, bad + foreign
 
 
@@ -169,28 +170,32 @@ def _why_unreadable(raw: msgspec.Raw) -> Reason:
     return Reason.INVALID_EVENT if tag in _tags else Reason.UNKNOWN_EVENT
 
 
-def _attributed(letter: DeadLetter, raw: msgspec.Raw, project: str) -> DeadLetter:
-    """Name the session of an unreadable reading or end, if it is one of the subject's project."""
+def _attributed(letter: DeadLetter, raw: msgspec.Raw, owner: tuple[str, str]) -> DeadLetter:
+    """Name the session of an unreadable reading or end, if the subject may speak of it."""
     for decoder in _whose_decoders:
         try:
             found = decoder.decode(raw)
         except _UNREADABLE:
             continue
-        if token(found.project) != project or found.session_id > LAST_SESSION_ID:
+        said = token(found.project), token(found.agent_id)
+        if said != owner or found.session_id > LAST_SESSION_ID:
             break
         number = found.number if isinstance(found, _Numbered) else 0
-        return msgspec.structs.replace(letter, session_id=found.session_id, number=number)
+        return msgspec.structs.replace(
+            letter, session_id=found.session_id, project=found.project, number=number
+        )
     return letter
 
 
-def _owned(delivery: Delivery, project: str) -> tuple[Delivery, list[DeadLetter]]:
-    """Separate the events that the subject's project may report from those it may not."""
-    names = {event.project for _, event in delivery.events}
-    ours = {name for name in names if token(name) == project}
+def _owned(delivery: Delivery, owner: tuple[str, str]) -> tuple[Delivery, list[DeadLetter]]:
+    """Separate the events that the subject's project and agent may report from those they may not."""
+    said = {_owner(event) for _, event in delivery.events}
+    project = {it for it in said if token(it[0]) == owner[0]}
+    agent = {it for it in project if token(it[1]) == owner[1]}
     good: list[tuple[int, Event]] = []
     refused: list[Refused] = []
     for index, event in delivery.events:
-        problem = _problem(event, ours)
+        problem = _problem(event, project, agent)
         if problem is None:
             good.append((index, event))
         else:
@@ -200,10 +205,22 @@ def _owned(delivery: Delivery, project: str) -> tuple[Delivery, list[DeadLetter]
     return msgspec.structs.replace(delivery, events=good), refuse(delivery, refused)
 
 
-def _problem(event: Event, ours: set[str]) -> tuple[Reason, str] | None:
-    if event.project not in ours:
+def _owner(event: Event) -> tuple[str, str]:
+    """Return the project and the agent that an event names; reports go under the producer's own."""
+    return event.project, REPORTS if isinstance(event, ProducerReport) else event.agent_id
+
+
+def _problem(
+    event: Event, project: set[tuple[str, str]], agent: set[tuple[str, str]]
+) -> tuple[Reason, str] | None:
+    """Return why the subject may not report an event, given what of the batch it may."""
+    owner = _owner(event)
+    if owner not in project:
         detail = f"the body says project {event.project!r}, the subject another one"
         return Reason.PROJECT_MISMATCH, detail
+    if owner not in agent:
+        detail = f"the body says agent {owner[1]!r}, the subject another one"
+        return Reason.AGENT_MISMATCH, detail
     if not isinstance(event, ProducerReport) and event.session_id > LAST_SESSION_ID:
         return Reason.INVALID_EVENT, "the time inside session_id is not a calendar date"
     return None

@@ -17,6 +17,7 @@ from msgspec.structs import astuple, replace
 from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.pricing import Rate, Rated
+from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
 from voicecosts.producer.events import (
     QUANTITIES,
     Meter,
@@ -43,12 +44,16 @@ class Reading(Struct, frozen=True):
     meter: Meter
     number: int
     project: str
+    agent_id: str
     tenant: str | None
     provider_raw: str
     occurred_at: int
     totals: Quantities
     reported_cost: str | None
     last: RequestDetail | None
+
+
+_ALL_PRICED: Final = UnpricedUsage()
 
 
 class MeterState(Struct, frozen=True):
@@ -62,6 +67,7 @@ class MeterState(Struct, frozen=True):
     totals: Quantities = Quantities()
     cost: Decimal = ZERO
     reported_cost: Decimal = ZERO
+    unpriced: UnpricedUsage = _ALL_PRICED
 
 
 class Booking(Struct, frozen=True):
@@ -73,6 +79,7 @@ class Booking(Struct, frozen=True):
     meter: Meter
     number: int
     project: str
+    agent_id: str
     tenant: str | None
     provider_raw: str
     occurred_at: int
@@ -80,6 +87,7 @@ class Booking(Struct, frozen=True):
     last: RequestDetail | None
     cost: str | None
     unpriced_reason: str | None
+    unpriced: UnpricedUsage
     reported_cost: str | None
     price_source: str | None
     price_version: str | None
@@ -105,6 +113,7 @@ def readings(delivery: Delivery, event: MeterReading | SessionEnded) -> list[Rea
                 meter_of(event),
                 event.number,
                 event.project,
+                event.agent_id,
                 event.tenant,
                 event.provider_raw,
                 event.occurred_at,
@@ -119,6 +128,7 @@ def readings(delivery: Delivery, event: MeterReading | SessionEnded) -> list[Rea
             meter_of(event, final),
             event.number,
             event.project,
+            event.agent_id,
             event.tenant,
             final.provider_raw,
             event.ended_at,
@@ -164,10 +174,12 @@ def book(
     if isinstance(money, Refusal):
         return money
     cost, unpriced_reason = money
+    unpriced = rated.unpriced_usage
     row = Booking(
         reading.meter,
         reading.number,
         reading.project,
+        reading.agent_id,
         reading.tenant,
         reading.provider_raw,
         reading.occurred_at,
@@ -175,6 +187,7 @@ def book(
         reading.last,
         None if cost is None else f"{cost:f}",
         unpriced_reason,
+        _since(unpriced, state.unpriced),
         None if reading.reported_cost is None else f"{reported - state.reported_cost:f}",
         rated.source,
         rated.version,
@@ -183,7 +196,8 @@ def book(
         reading.delivery.number,
         reading.delivery.message.sequence,
     )
-    return row, MeterState(reading.number, reading.totals, state.cost + (cost or ZERO), reported)
+    cost_so_far = state.cost + (cost or ZERO)
+    return row, MeterState(reading.number, reading.totals, cost_so_far, reported, unpriced)
 
 
 def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
@@ -241,6 +255,14 @@ def _money(
     if rated.cost is not None and added.keys().isdisjoint(rated.unpriced):
         return difference, None
     return difference or None, rated.reason or NO_PRICE
+
+
+def _since(now: UnpricedUsage, before: UnpricedUsage) -> UnpricedUsage:
+    """Return how much more of a meter has no price than before; less than zero where one was found."""
+    if now == before:
+        return _ALL_PRICED
+    pairs = zip(UNPRICED, astuple(now), astuple(before), strict=True)
+    return UnpricedUsage(**{name: new - old for name, new, old in pairs})
 
 
 def _out_of_range(cost: Decimal) -> Refusal:

@@ -3,13 +3,18 @@
 Each kind of event has its rule against repetition: a reading books only what its meter moved, a
 session starts once, an end counts if its number is higher than the last one's. Reports, notes and
 dead letters are compared with existing rows when they are inserted.
+
+A session belongs to the tenant, the agent and the producer of its first event. What another producer
+says of it is another count, and is refused; another tenant or agent is noted, and changes nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from voicecosts.consumer.booking import notes
 from voicecosts.consumer.booking.decode import Delivery, Refused, refuse
@@ -21,7 +26,9 @@ from voicecosts.consumer.booking.difference import (
     readings,
     worst_case,
 )
+from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.notes import Doubt, Note
+from voicecosts.consumer.booking.sessions import Identity, SessionKey
 from voicecosts.consumer.pricing import Rate
 from voicecosts.producer.events import (
     Event,
@@ -35,7 +42,13 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.message import DeadLetter
     from voicecosts.consumer.booking.sessions import SessionState
 
+MAX_REFUSED: Final = 1_000
+"""Meters of other producers that are remembered for one session, at most."""
+
+_SessionEvent = SessionStarted | MeterReading | SessionEnded
+
 _UNSEEN = MeterState()
+_ZERO = Decimal(0)
 
 
 class StartRow(Struct, frozen=True):
@@ -59,13 +72,14 @@ class Entries:
     must be copies: they are kept after a commit and discarded without one.
     """
 
-    def __init__(self, sessions: dict[str, SessionState], rate: Rate) -> None:
+    def __init__(self, sessions: dict[SessionKey, SessionState], rate: Rate) -> None:
         self.sessions = sessions
+        self.identities: list[Identity] = []
         self.bookings: list[Booking] = []
         self.starts: list[StartRow] = []
         self.ends: list[EndRow] = []
         self.notes: list[Note] = []
-        self.reports: dict[tuple[str, int], ProducerReport] = {}
+        self.reports: dict[tuple[str, str, int], ProducerReport] = {}
         self.dead_letters: list[DeadLetter] = []
         self._rate = rate
 
@@ -83,25 +97,46 @@ class Entries:
         self.dead_letters += letters
         producer_id = "" if delivery is None else delivery.producer_id
         self.notes += [
-            Note(letter.session_id, letter.number, letter.reason, None, None, producer_id)
+            Note(
+                letter.project,
+                letter.session_id,
+                letter.number,
+                letter.reason,
+                None,
+                None,
+                producer_id,
+            )
             for letter in letters
             if letter.session_id is not None
         ]
 
     def _add_event(self, delivery: Delivery, event: Event) -> Refusal | None:
         if isinstance(event, ProducerReport):
-            self.reports.setdefault((event.producer_id, event.number), event)
+            self.reports.setdefault((event.project, event.producer_id, event.number), event)
             return None
-        session = self.sessions[event.session_id]
+        session = self.sessions[SessionKey(event.project, event.session_id)]
+        identity = session.identity
+        if identity is None:
+            session.identity = _identity(delivery, event)
+            self.identities.append(session.identity)
+        elif identity.producer_id not in (delivery.producer_id, None):
+            return self._refuse_other_producer(delivery, event, session, identity)
+        elif (event.tenant, event.agent_id) != (identity.tenant, identity.agent_id):
+            event = self._under_first(delivery, event, session, identity)
+        return self._add_to(session, delivery, event)
+
+    def _add_to(
+        self, session: SessionState, delivery: Delivery, event: _SessionEvent
+    ) -> Refusal | None:
+        """Add an event of the session's own producer."""
         if isinstance(event, SessionStarted):
             if not session.started:
                 session.started = True
                 self.starts.append(StartRow(event, delivery.producer_id))
             return None
         if isinstance(event, MeterReading):
-            if not (session.started or session.ended or session.missed):
-                session.missed = True
-                self._note(delivery, event, notes.NO_START, number=0)
+            if not (session.started or session.ended):
+                self._note_once(delivery, event, session, notes.NO_START)
             return self._book(delivery, event, session)
         if event.number <= session.ended:
             return self._book(delivery, event, session)
@@ -111,6 +146,48 @@ class Entries:
         if notes.overtaken(session):
             self._note(delivery, event, notes.AFTER_END)
         return refusal
+
+    def _under_first(
+        self,
+        delivery: Delivery,
+        event: _SessionEvent,
+        session: SessionState,
+        identity: Identity,
+    ) -> _SessionEvent:
+        """Return an event under the tenant and agent that its session has, and note the difference."""
+        if event.tenant != identity.tenant:
+            self._note_once(delivery, event, session, notes.OTHER_TENANT, at_most="0")
+        if event.agent_id != identity.agent_id:
+            self._note_once(delivery, event, session, notes.OTHER_AGENT, at_most="0")
+        return replace(event, tenant=identity.tenant, agent_id=identity.agent_id)
+
+    def _refuse_other_producer(
+        self,
+        delivery: Delivery,
+        event: _SessionEvent,
+        session: SessionState,
+        identity: Identity,
+    ) -> Refusal:
+        """Refuse what another producer says of a session, and note what that may be worth."""
+        doubts: list[Doubt] = []
+        if not isinstance(event, SessionStarted):
+            for reading in readings(delivery, event):
+                at_most = worst_case(reading, self._rate)
+                if at_most is not None:
+                    place = (delivery.producer_id, reading.meter)
+                    noted = session.refused.get(place, _ZERO)
+                    if place in session.refused or len(session.refused) < MAX_REFUSED:
+                        session.refused[place] = max(noted, at_most)
+                    at_most = max(at_most - noted, _ZERO)
+                doubts.append(Doubt(Reason.OTHER_PRODUCER, at_most, reading.meter))
+        sums = dict(notes.summed(doubts)) or {Reason.OTHER_PRODUCER: "0"}
+        for reason, total in sums.items():
+            self._note(delivery, event, reason, at_most=total)
+        return Refusal(
+            Reason.OTHER_PRODUCER,
+            f"producer {identity.producer_id!r} reports session {event.session_id}; what "
+            f"{delivery.producer_id!r} says of it is another count",
+        )
 
     def _book(
         self,
@@ -148,10 +225,24 @@ class Entries:
             return None
         return Refusal(refusals[0].reason, "; ".join(each.detail for each in refusals))
 
+    def _note_once(
+        self,
+        delivery: Delivery,
+        event: _SessionEvent,
+        session: SessionState,
+        reason: str,
+        *,
+        at_most: str | None = None,
+    ) -> None:
+        """Note what is said of the whole session, and once is enough."""
+        if reason not in session.noted:
+            session.noted.add(reason)
+            self._note(delivery, event, reason, number=0, at_most=at_most)
+
     def _note(
         self,
         delivery: Delivery,
-        event: MeterReading | SessionEnded,
+        event: _SessionEvent,
         reason: str,
         *,
         number: int | None = None,
@@ -159,11 +250,30 @@ class Entries:
     ) -> None:
         self.notes.append(
             Note(
+                event.project,
                 event.session_id,
-                event.number if number is None else number,
+                _number(event) if number is None else number,
                 reason,
-                event.occurred_at if isinstance(event, MeterReading) else event.ended_at,
+                _moment(event),
                 at_most,
                 delivery.producer_id,
             )
         )
+
+
+def _identity(delivery: Delivery, event: _SessionEvent) -> Identity:
+    return Identity(
+        event.project, event.session_id, event.agent_id, event.tenant, delivery.producer_id
+    )
+
+
+def _number(event: _SessionEvent) -> int:
+    """Return the number of a reading or end; a start has none."""
+    return 0 if isinstance(event, SessionStarted) else event.number
+
+
+def _moment(event: _SessionEvent) -> int:
+    """Return when an event says it happened."""
+    if isinstance(event, SessionStarted):
+        return event.started_at
+    return event.occurred_at if isinstance(event, MeterReading) else event.ended_at

@@ -35,6 +35,8 @@ class Reason(StrEnum):
     UNKNOWN_EVENT = "unknown_event"
     INVALID_EVENT = "invalid_event"  # wrong type, out of range, too long, a field is missing
     PROJECT_MISMATCH = "project_mismatch"  # the body names another project than the subject
+    AGENT_MISMATCH = "agent_mismatch"  # the body names another agent than the subject
+    OTHER_PRODUCER = "other_producer"  # the session is another producer's: this is another count
     BACKWARDS = "backwards"  # a running total below what is booked already
     OUT_OF_RANGE = "out_of_range"  # more money than a ledger row can hold
 
@@ -42,8 +44,8 @@ class Reason(StrEnum):
 class DeadLetter(Struct, frozen=True):
     """Something that could not be booked: `index` is its place in the batch of the message.
 
-    `session_id` is given where it can be read of an unreadable reading or end; `number` as well, or
-    0 where that is unreadable too.
+    `session_id` and its project are given where they can be read of an unreadable reading or end;
+    `number` as well, or 0 where that is unreadable too.
     """
 
     subject: str
@@ -53,6 +55,7 @@ class DeadLetter(Struct, frozen=True):
     detail: str
     payload: bytes
     session_id: str | None = None
+    project: str = ""
     number: int = 0
 
 

@@ -24,6 +24,8 @@ NO_START: Final = "no_start"
 NOTHING_NEW: Final = "nothing_new"
 AFTER_END: Final = "after_end"
 CONTRADICTS_END: Final = "contradicts_end"
+OTHER_TENANT: Final = "other_tenant"
+OTHER_AGENT: Final = "other_agent"
 
 _NOTHING = Quantities()
 
@@ -31,6 +33,7 @@ _NOTHING = Quantities()
 class Note(Struct, frozen=True):
     """A note as `insert_session_notes.sql` reads it. `at_most` is money that may be missing."""
 
+    project: str
     session_id: str
     number: int
     reason: str

@@ -6,10 +6,12 @@ usage was split into readings.
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 
-class UnpricedUsage(Struct, frozen=True, kw_only=True):
+class UnpricedUsage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The part of a meter's running totals that its cost does not cover, in the same units.
 
     `requests` are those of the whole meter as soon as any of its usage has no price. Input and
@@ -23,3 +25,7 @@ class UnpricedUsage(Struct, frozen=True, kw_only=True):
     characters: int = 0
     audio_us: int = 0
     session_us: int = 0
+
+
+UNPRICED: Final[tuple[str, ...]] = UnpricedUsage.__struct_fields__
+"""Their names; with `unpriced_` before it, each is a column of the ledger, in this order."""

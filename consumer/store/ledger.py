@@ -19,7 +19,7 @@ from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Applied
 from voicecosts.consumer.booking.pieces import pieces
 from voicecosts.consumer.booking.progress import runs
-from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions
+from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, LedgerMoved, SnapshotFailed
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
@@ -315,9 +315,9 @@ class Ledger:
         events = sum(len(delivery.events) for delivery in deliveries)
         return Applied(messages=len(piece.messages), events=events, **added)
 
-    def _sessions(self, deliveries: Sequence[Delivery]) -> dict[str, SessionState]:
+    def _sessions(self, deliveries: Sequence[Delivery]) -> dict[SessionKey, SessionState]:
         wanted = {
-            event.session_id
+            SessionKey(event.project, event.session_id)
             for delivery in deliveries
             for _, event in delivery.events
             if not isinstance(event, ProducerReport)

@@ -8,10 +8,11 @@ ids that lie far apart are loaded by several ranges.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from voicecosts.consumer.booking.difference import MeterState
-from voicecosts.consumer.booking.sessions import SessionState
+from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
+from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
 from voicecosts.consumer.store import sql
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
@@ -27,22 +28,35 @@ MIN_GAP_MS: Final = 3_600_000
 
 
 def load_sessions(
-    connection: duckdb.DuckDBPyConnection, session_ids: Iterable[str]
-) -> dict[str, SessionState]:
-    """Return the state of every one of `session_ids`; an unknown session has an empty one."""
-    loaded = {session_id: SessionState() for session_id in session_ids}
-    for ids in ranges(loaded):
+    connection: duckdb.DuckDBPyConnection, keys: Iterable[SessionKey]
+) -> dict[SessionKey, SessionState]:
+    """Return the state of every one of `keys`; an unknown session has an empty one."""
+    loaded = {key: SessionState() for key in keys}
+    for ids in ranges({key.session_id for key in loaded}):
         values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
-        for row in connection.execute(sql.LOAD_METERS, values).fetchall():
-            meter = Meter(*row[:9])
-            number, cost, reported_cost = row[9:12]
-            totals = Quantities(**dict(zip(QUANTITIES, row[12:], strict=True)))
-            loaded[meter.session_id].meters[meter] = MeterState(number, totals, cost, reported_cost)
-        for session_id, started, ended in connection.execute(sql.LOAD_SESSIONS, values).fetchall():
-            session = loaded[session_id]
+        for project, *row in connection.execute(sql.LOAD_METERS, values).fetchall():
+            meter = Meter(*row[:8])
+            session = loaded.get(SessionKey(project, meter.session_id))
+            if session is not None:  # else another project's, under the same id
+                session.meters[meter] = _meter_state(row[8:])
+        for project, session_id, *row in connection.execute(sql.LOAD_SESSIONS, values).fetchall():
+            session = loaded.get(SessionKey(project, session_id))
+            if session is None:
+                continue
+            agent_id, tenant, producer_id, started, ended = row
+            if agent_id is not None:
+                session.identity = Identity(project, session_id, agent_id, tenant, producer_id)
             session.started = session.started or started
             session.ended = max(session.ended, ended)
     return loaded
+
+
+def _meter_state(row: list[Any]) -> MeterState:
+    """Return the state of a meter from the sums of its rows, in the order of `load_meters.sql`."""
+    number, cost, reported_cost, *sums = row
+    totals = Quantities(**dict(zip(QUANTITIES, sums[: len(QUANTITIES)], strict=True)))
+    unpriced = UnpricedUsage(**dict(zip(UNPRICED, sums[len(QUANTITIES) :], strict=True)))
+    return MeterState(number, totals, cost, reported_cost, unpriced)
 
 
 def ranges(session_ids: Iterable[str]) -> list[list[str]]:

@@ -1,11 +1,13 @@
 -- The views are the contract with everybody who reads: `costs query`, notebooks, ad-hoc SQL.
--- Columns are added, never renamed or removed. Money is US dollars, times are UTC.
+-- Columns are added, never renamed or removed. Money is US dollars, times are UTC. A session is known by
+-- (project, session_id): the same id in another project is another session. Its tenant, its agent and
+-- its day are one in every view: those of its first event, and the UTC day on which it started.
 
 -- One row per booking.
 CREATE OR REPLACE VIEW usage AS
 SELECT
     occurred_at,
-    occurred_at::DATE AS day,
+    day,  -- the UTC day on which the session started
     booked_at,
     session_id,
     project,
@@ -56,17 +58,24 @@ SELECT
     stream_sequence,
     size_tier,
     service_tier,
-    other_tokens
+    other_tokens,
+    -- how much of the meter has no price since this row: sums say what its last state is
+    unpriced_requests,
+    unpriced_input_tokens,
+    unpriced_output_tokens,
+    unpriced_other_tokens,
+    unpriced_characters,
+    unpriced_audio_us,
+    unpriced_session_us,
+    make_timestamp(epoch_us(uuid_extract_timestamp(session_id))) AS session_started_at
 FROM bookings;
 
 -- One row per session that started, ended or used anything.
 CREATE OR REPLACE VIEW sessions AS
 WITH used AS (
     SELECT
+        project,
         session_id,
-        any_value(project) AS project,
-        any_value(agent_id) AS agent_id,
-        any_value(tenant) AS tenant,
         min(occurred_at) AS first_usage_at,
         max(occurred_at) AS last_usage_at,
         sum(cost) AS cost,
@@ -78,26 +87,19 @@ WITH used AS (
         count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows,
         count(*) AS rows
     FROM bookings
-    GROUP BY session_id
+    GROUP BY project, session_id
 ),
 ended AS (
     -- a session that went on after its end has ended again, under a higher number
     SELECT *
     FROM session_ends
-    QUALIFY row_number() OVER (PARTITION BY session_id ORDER BY number DESC) = 1
-),
-known AS (
-    SELECT session_id FROM used
-    UNION
-    SELECT session_id FROM session_starts
-    UNION
-    SELECT session_id FROM session_ends
+    QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 )
 SELECT
-    known.session_id,
-    coalesce(s.project, e.project, used.project) AS project,
-    coalesce(s.agent_id, e.agent_id, used.agent_id) AS agent_id,
-    coalesce(s.tenant, e.tenant, used.tenant) AS tenant,
+    i.session_id,
+    i.project,
+    i.agent_id,
+    i.tenant,
     s.started_at,
     e.ended_at,
     (epoch_us(e.ended_at) - epoch_us(s.started_at)) AS duration_us,
@@ -119,16 +121,17 @@ SELECT
     s.worker_id,
     s.deployment,
     s.fake_job,
-    s.labels
-FROM known
-LEFT JOIN used USING (session_id)
-LEFT JOIN session_starts AS s USING (session_id)
-LEFT JOIN ended AS e USING (session_id);
+    s.labels,
+    i.day
+FROM session_identities AS i
+LEFT JOIN used USING (project, session_id)
+LEFT JOIN session_starts AS s USING (project, session_id)
+LEFT JOIN ended AS e USING (project, session_id);
 
--- Cost per UTC day and dimension.
+-- Cost per day and dimension. A session is on the UTC day on which it started.
 CREATE OR REPLACE VIEW cost_by_day AS
 SELECT
-    occurred_at::DATE AS day,
+    day,
     project,
     tenant,
     agent_id,
@@ -141,96 +144,184 @@ SELECT
 FROM bookings
 GROUP BY ALL;
 
--- What has no price, and why.
+-- What has no price, and why: by the last state of each meter, so what was priced later is not in here.
 CREATE OR REPLACE VIEW unpriced AS
+WITH meters AS (
+    SELECT
+        project,
+        session_id,
+        tenant,
+        agent_id,
+        modality,
+        provider,
+        max(provider_raw) AS provider_raw,
+        model,
+        size_tier,
+        service_tier,
+        arg_max(unpriced_reason, number) AS reason,
+        count(unpriced_reason) AS rows,
+        min(occurred_at) AS first_at,
+        max(occurred_at) AS last_at,
+        sum(unpriced_requests) AS requests,
+        sum(unpriced_input_tokens) AS input_tokens,
+        sum(unpriced_output_tokens) AS output_tokens,
+        sum(unpriced_other_tokens) AS other_tokens,
+        sum(unpriced_characters) AS characters,
+        sum(unpriced_audio_us) AS audio_us,
+        sum(unpriced_session_us) AS session_us
+    FROM bookings
+    -- a row without a reason takes part where it takes back what had none
+    WHERE unpriced_reason IS NOT NULL
+        OR unpriced_requests <> 0
+        OR unpriced_input_tokens <> 0
+        OR unpriced_output_tokens <> 0
+        OR unpriced_other_tokens <> 0
+        OR unpriced_characters <> 0
+        OR unpriced_audio_us <> 0
+        OR unpriced_session_us <> 0
+    GROUP BY
+        project,
+        session_id,
+        tenant,
+        agent_id,
+        agent_label,
+        modality,
+        provider,
+        model,
+        estimated,
+        size_tier,
+        service_tier
+    HAVING requests <> 0
+        OR input_tokens <> 0
+        OR output_tokens <> 0
+        OR other_tokens <> 0
+        OR characters <> 0
+        OR audio_us <> 0
+        OR session_us <> 0
+)
 SELECT
-    unpriced_reason AS reason,
+    reason,
     modality,
     provider,
     provider_raw,
     model,
-    count(*) AS rows,
-    count(DISTINCT session_id) AS sessions,
-    min(occurred_at) AS first_at,
-    max(occurred_at) AS last_at,
+    least(sum(rows), 9223372036854775807)::BIGINT AS rows,
+    count(DISTINCT (project, session_id)) AS sessions,
+    min(first_at) AS first_at,
+    max(last_at) AS last_at,
     least(sum(requests), 9223372036854775807)::BIGINT AS requests,
     least(sum(input_tokens), 9223372036854775807)::BIGINT AS input_tokens,
     least(sum(output_tokens), 9223372036854775807)::BIGINT AS output_tokens,
     least(sum(characters), 9223372036854775807)::BIGINT AS characters,
     least(sum(audio_us), 9223372036854775807)::BIGINT AS audio_us,
-    least(sum(session_us), 9223372036854775807)::BIGINT AS session_us
-FROM bookings
-WHERE unpriced_reason IS NOT NULL
-GROUP BY ALL;
+    least(sum(session_us), 9223372036854775807)::BIGINT AS session_us,
+    project,
+    tenant,
+    agent_id,
+    size_tier,
+    service_tier,
+    least(sum(other_tokens), 9223372036854775807)::BIGINT AS other_tokens
+FROM meters
+GROUP BY
+    project,
+    tenant,
+    agent_id,
+    modality,
+    provider,
+    provider_raw,
+    model,
+    size_tier,
+    service_tier,
+    reason;
 
 -- The sessions whose numbers may still change or lack something, as of a moment: open, abandoned or
 -- short. A session is open for as long as it was last seen no longer than `quiet` ago.
 CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
 WITH ended AS (
-    SELECT session_id, max(number) AS number FROM session_ends GROUP BY session_id
+    SELECT project, session_id, max(number) AS number
+    FROM session_ends
+    GROUP BY project, session_id
 ),
 endless AS (
     -- whatever was booked of a session, it has started, or was noted, or has ended
-    SELECT session_id, max(last_at) AS last_at, list(DISTINCT producer_id) AS producers
+    SELECT
+        project,
+        session_id,
+        max(last_at) AS last_at,
+        list(DISTINCT producer_id) AS producers
     FROM (
-        SELECT session_id, started_at AS last_at, producer_id FROM session_starts
+        SELECT project, session_id, started_at AS last_at, producer_id FROM session_starts
         UNION ALL
-        SELECT session_id, occurred_at, producer_id FROM session_notes
+        SELECT project, session_id, occurred_at, producer_id FROM session_notes
     )
-    ANTI JOIN ended USING (session_id)
-    GROUP BY session_id
+    ANTI JOIN ended USING (project, session_id)
+    GROUP BY project, session_id
 ),
 recent AS (
     -- rows are in the order of time, so the old ones are not even looked at
-    SELECT session_id
+    SELECT project, session_id
     FROM bookings
-    SEMI JOIN endless USING (session_id)
+    SEMI JOIN endless USING (project, session_id)
     WHERE occurred_at BETWEEN moment - quiet AND moment + quiet
     UNION
-    SELECT session_id FROM endless WHERE last_at BETWEEN moment - quiet AND moment + quiet
+    SELECT project, session_id
+    FROM endless
+    WHERE last_at BETWEEN moment - quiet AND moment + quiet
 ),
 dropped AS (
     -- a producer says how much it dropped, but not of whom: of any session that has not ended
-    SELECT session_id
-    FROM (SELECT session_id, unnest(producers) AS producer_id FROM endless)
+    SELECT project, session_id
+    FROM (SELECT project, session_id, unnest(producers) AS producer_id FROM endless)
     SEMI JOIN (
-        SELECT producer_id FROM producer_reports GROUP BY producer_id HAVING max(dropped) > 0
-    ) AS lossy USING (producer_id)
-    GROUP BY session_id
+        SELECT project, producer_id
+        FROM producer_reports
+        GROUP BY project, producer_id
+        HAVING max(dropped) > 0
+    ) AS lossy USING (project, producer_id)
+    GROUP BY project, session_id
 ),
 refused AS (
-    -- what an end has not made good: an unreadable number may belong to anything
+    -- what an end has not made good: an unreadable number may belong to anything, and no end knows
+    -- what another producer or an older version counted
     SELECT
+        n.project,
         n.session_id,
         string_agg(DISTINCT n.reason, ', ' ORDER BY n.reason) AS cause,
         CASE WHEN count(n.at_most) = count(*) THEN sum(n.at_most) END AS missing_at_most
     FROM session_notes AS n
-    LEFT JOIN ended USING (session_id)
+    LEFT JOIN ended USING (project, session_id)
     WHERE n.reason NOT IN ('nothing_new', 'after_end', 'no_start')
-        AND (n.number = 0 OR n.number >= coalesce(ended.number, 0))
-    GROUP BY n.session_id
+        AND (
+            n.number = 0
+            OR n.reason = 'other_producer'
+            OR n.number >= coalesce(ended.number, 0)
+        )
+    GROUP BY n.project, n.session_id
 ),
 late AS (
     -- readings after the end are in no final totals, so each of them must have come
-    SELECT DISTINCT n.session_id, ended.number AS ended
+    SELECT DISTINCT n.project, n.session_id, ended.number AS ended
     FROM session_notes AS n
-    INNER JOIN ended USING (session_id)
+    INNER JOIN ended USING (project, session_id)
     WHERE (n.reason = 'after_end' AND n.number = ended.number)
         OR (n.reason = 'nothing_new' AND n.number > ended.number)
 ),
 not_measured AS (
     -- it is in no end's totals, so no later end makes it good
-    SELECT DISTINCT session_id FROM session_ends WHERE unmeasured > 0
+    SELECT DISTINCT project, session_id FROM session_ends WHERE unmeasured > 0
 ),
 gaps AS (
-    SELECT late.session_id
+    SELECT late.project, late.session_id
     FROM late
     INNER JOIN (
-        SELECT session_id, number FROM bookings
+        SELECT project, session_id, number FROM bookings
         UNION ALL
-        SELECT session_id, number FROM session_notes WHERE reason = 'nothing_new'
-    ) AS came ON came.session_id = late.session_id AND came.number > late.ended
-    GROUP BY late.session_id, late.ended
+        SELECT project, session_id, number FROM session_notes WHERE reason = 'nothing_new'
+    ) AS came
+        ON came.session_id = late.session_id
+        AND came.project = late.project
+        AND came.number > late.ended
+    GROUP BY late.project, late.session_id, late.ended
     HAVING count(DISTINCT came.number) < max(came.number) - late.ended
 )
 SELECT
@@ -245,11 +336,12 @@ SELECT
         WHEN refused.session_id IS NOT NULL THEN refused.cause
         WHEN dropped.session_id IS NOT NULL THEN 'producer_dropped'
     END AS cause,
-    NULL::DECIMAL(38, 9) AS missing_at_most  -- nobody knows what came after it was last seen
+    NULL::DECIMAL(38, 9) AS missing_at_most,  -- nobody knows what came after it was last seen
+    project
 FROM endless
-LEFT JOIN recent USING (session_id)
-LEFT JOIN dropped USING (session_id)
-LEFT JOIN refused USING (session_id)
+LEFT JOIN recent USING (project, session_id)
+LEFT JOIN dropped USING (project, session_id)
+LEFT JOIN refused USING (project, session_id)
 UNION ALL
 SELECT
     session_id,
@@ -263,18 +355,19 @@ SELECT
     CASE
         WHEN gaps.session_id IS NULL AND not_measured.session_id IS NULL
             THEN refused.missing_at_most
-    END
+    END,
+    project
 FROM (
-    SELECT session_id FROM refused
+    SELECT project, session_id FROM refused
     UNION
-    SELECT session_id FROM gaps
+    SELECT project, session_id FROM gaps
     UNION
-    SELECT session_id FROM not_measured
+    SELECT project, session_id FROM not_measured
 )
-SEMI JOIN ended USING (session_id)
-LEFT JOIN refused USING (session_id)
-LEFT JOIN gaps USING (session_id)
-LEFT JOIN not_measured USING (session_id);
+SEMI JOIN ended USING (project, session_id)
+LEFT JOIN refused USING (project, session_id)
+LEFT JOIN gaps USING (project, session_id)
+LEFT JOIN not_measured USING (project, session_id);
 
 -- Every session and whether it is whole, as of a moment. One that has ended and is not short holds
 -- what its end says: complete when every reading came by itself, repaired when the end made some
@@ -283,55 +376,49 @@ CREATE OR REPLACE MACRO completeness_at(moment, quiet) AS TABLE
 WITH ended AS (
     SELECT *
     FROM session_ends
-    QUALIFY row_number() OVER (PARTITION BY session_id ORDER BY number DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 ),
 used AS (
-    SELECT
-        session_id,
-        any_value(project) AS project,
-        any_value(agent_id) AS agent_id,
-        any_value(tenant) AS tenant,
-        max(occurred_at) AS last_at,
-        sum(cost) AS cost
+    SELECT project, session_id, max(occurred_at) AS last_at, sum(cost) AS cost
     FROM bookings
-    GROUP BY session_id
+    GROUP BY project, session_id
 ),
 not_measured AS (
-    SELECT session_id, max(unmeasured) AS events
+    SELECT project, session_id, max(unmeasured) AS events
     FROM session_ends
     WHERE unmeasured > 0
-    GROUP BY session_id
+    GROUP BY project, session_id
 ),
 noted AS (
-    SELECT session_id, max(occurred_at) AS last_at FROM session_notes GROUP BY session_id
+    SELECT project, session_id, max(occurred_at) AS last_at
+    FROM session_notes
+    GROUP BY project, session_id
 ),
 came AS (
-    SELECT session_id, count(DISTINCT reading.number) AS arrived
+    SELECT project, session_id, count(DISTINCT reading.number) AS arrived
     FROM (
-        SELECT session_id, number FROM bookings
+        SELECT project, session_id, number FROM bookings
         UNION ALL
-        SELECT session_id, number FROM session_notes WHERE reason = 'nothing_new'
+        SELECT project, session_id, number FROM session_notes WHERE reason = 'nothing_new'
     ) AS reading
-    LEFT JOIN ended USING (session_id)
+    LEFT JOIN ended USING (project, session_id)
     ANTI JOIN session_ends AS e
-        ON e.session_id = reading.session_id AND e.number = reading.number
+        ON e.session_id = reading.session_id
+        AND e.project = reading.project
+        AND e.number = reading.number
     WHERE reading.number < ended.number OR ended.number IS NULL
-    GROUP BY session_id
+    GROUP BY project, session_id
 ),
 known AS (
-    SELECT session_id FROM used
+    SELECT project, session_id FROM session_identities
     UNION
-    SELECT session_id FROM session_starts
-    UNION
-    SELECT session_id FROM session_ends
-    UNION
-    SELECT session_id FROM session_notes
+    SELECT project, session_id FROM session_notes
 )
 SELECT
     known.session_id,
-    coalesce(s.project, e.project, used.project) AS project,
-    coalesce(s.agent_id, e.agent_id, used.agent_id) AS agent_id,
-    coalesce(s.tenant, e.tenant, used.tenant) AS tenant,
+    nullif(known.project, '') AS project,
+    i.agent_id,  -- NULL: nothing of the session could be read but its id
+    i.tenant,
     coalesce(
         unsettled.state,
         CASE
@@ -352,15 +439,17 @@ SELECT
         ELSE unsettled.missing_at_most
     END AS missing_at_most,
     -- NULL: without an end, or booked by a version that did not note it
-    coalesce(not_measured.events, e.unmeasured) AS unmeasured
+    coalesce(not_measured.events, e.unmeasured) AS unmeasured,
+    i.day
 FROM known
-LEFT JOIN used USING (session_id)
-LEFT JOIN session_starts AS s USING (session_id)
-LEFT JOIN ended AS e USING (session_id)
-LEFT JOIN came USING (session_id)
-LEFT JOIN noted USING (session_id)
-LEFT JOIN not_measured USING (session_id)
-LEFT JOIN unsettled_sessions(moment, quiet) AS unsettled USING (session_id);
+LEFT JOIN session_identities AS i USING (project, session_id)
+LEFT JOIN used USING (project, session_id)
+LEFT JOIN session_starts AS s USING (project, session_id)
+LEFT JOIN ended AS e USING (project, session_id)
+LEFT JOIN came USING (project, session_id)
+LEFT JOIN noted USING (project, session_id)
+LEFT JOIN not_measured USING (project, session_id)
+LEFT JOIN unsettled_sessions(moment, quiet) AS unsettled USING (project, session_id);
 
 -- The same as of the moment of the ledger, where a session is open until an hour after it was last
 -- seen.

@@ -30,7 +30,10 @@ _encoder = msgspec.json.Encoder()
 def write_entries(
     connection: duckdb.DuckDBPyConnection, entries: Entries, now_us: int
 ) -> dict[str, int]:
-    """Insert all rows of `entries` and return how many of each kind were new."""
+    """Insert all rows of `entries` and return how many of each kind were new.
+
+    A session's identity comes with a row or a note of it, and is not counted.
+    """
     reports = list(entries.reports.values())
     letters = entries.dead_letters
     places = [letter.sequence for letter in letters] or [0]
@@ -42,10 +45,15 @@ def write_entries(
     booked = {"booked_at": now_us}
     told = {"received_at": now_us}
     noted = sorted(note.session_id for note in entries.notes) or [""]
-    spoken_of = {"first_id": noted[0], "last_id": noted[-1]}
+    spoken_of: dict[str, int | str] = {
+        "first_id": noted[0],
+        "last_id": noted[-1],
+        "received_at": now_us,
+    }
+    _insert(connection, sql.INSERT_SESSION_IDENTITIES, entries.identities)
     return {
         "bookings": _insert(connection, sql.INSERT_BOOKINGS, entries.bookings, booked),
-        "session_starts": _insert(connection, sql.INSERT_SESSION_STARTS, entries.starts),
+        "session_starts": _insert(connection, sql.INSERT_SESSION_STARTS, entries.starts, told),
         "session_ends": _insert(connection, sql.INSERT_SESSION_ENDS, entries.ends, told),
         # After the bookings: a note of a reading that is among them is left out.
         "session_notes": _insert(connection, sql.INSERT_SESSION_NOTES, entries.notes, spoken_of),

@@ -26,7 +26,7 @@ class Meters:
         self.identity = identity
         self.readings = 0
         self._number = 0
-        self._counts = Counts(identity.session_id, identity.agent_id, most=MAX_METERS)
+        self._counts = Counts(identity.session_id, most=MAX_METERS)
 
     def __repr__(self) -> str:
         return (

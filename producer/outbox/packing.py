@@ -24,10 +24,7 @@ from voicecosts.producer.events import (
     encode_event,
     version_of,
 )
-from voicecosts.producer.subjects import subject
-
-REPORTS: Final = "_producer"
-"""The agent token of events that belong to the process, not to an agent."""
+from voicecosts.producer.subjects import REPORTS, subject
 
 _ENVELOPE_BYTES: Final = 128
 """More than what a batch adds to its events: field names, version, ids, numbers."""

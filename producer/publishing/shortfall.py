@@ -50,7 +50,7 @@ class Shortfall:
 
     def __init__(self) -> None:
         self._added: deque[Usage | None] = deque()  # None is an event that was not measured
-        self._counts = Counts("", "", most=MAX_METERS)
+        self._counts = Counts("", most=MAX_METERS)
         self._so_far = InNoSession()
         self._said: set[str] = set()
         self._reading = threading.Lock()  # for those who read; those who add do not take it

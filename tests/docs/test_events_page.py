@@ -13,8 +13,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from voicecosts.producer import events
-from voicecosts.producer.outbox import packing
+from voicecosts.producer import events, subjects
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -81,7 +80,7 @@ def test_the_example_is_a_batch_and_the_schema_is_the_contracts(generator: Modul
 
 def test_the_page_names_the_agent_of_reports_as_it_is(generator: ModuleType) -> None:
     """The text speaks of the token that the producer really uses."""
-    assert f"`{packing.REPORTS}`" in generator.INTRODUCTION
+    assert f"`{subjects.REPORTS}`" in generator.INTRODUCTION
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--check"], 0), (["--write"], 2)])

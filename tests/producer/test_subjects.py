@@ -16,7 +16,7 @@ from voicecosts.producer.subjects import (
     PREFIX,
     SLOTS,
     STREAM_SUBJECTS,
-    project_token,
+    owner_tokens,
     slot,
     subject,
     token,
@@ -95,7 +95,7 @@ def test_a_subject_has_five_short_tokens_in_our_stream(
         token(agent_id),
         slot(producer_id),
     ]
-    assert project_token(made) == token(project)
+    assert owner_tokens(made) == (token(project), token(agent_id))
 
 
 def test_a_subject_reads_as_it_is_meant() -> None:
@@ -117,7 +117,7 @@ def test_a_subject_reads_as_it_is_meant() -> None:
 )
 def test_a_foreign_subject_has_no_project(foreign: str) -> None:
     """A subject of another form or another version is not taken for one of ours."""
-    assert project_token(foreign) is None
+    assert owner_tokens(foreign) is None
 
 
 @given(st.text("0123456789abcdef", min_size=16, max_size=16))

@@ -18,7 +18,7 @@ from voicecosts.producer.events import (
     SessionStarted,
     encode,
 )
-from voicecosts.producer.subjects import subject
+from voicecosts.producer.subjects import REPORTS, subject
 
 PROJECT: Final = "prod"
 AGENT: Final = "dental"
@@ -57,7 +57,6 @@ def reading(number: int, *, of: int = 1, **more: object) -> MeterReading:
         **_session(of),
         **_METER,
         "number": number,
-        "tenant": "acme",
         "occurred_at": START_US + number,
         "totals": _totals(more) or {"requests": number},
     }
@@ -93,14 +92,35 @@ def report(number: int, **more: object) -> ProducerReport:
     return _made(ProducerReport, fields, more)
 
 
-def message(sequence: int, *events: Event, number: int = 1) -> Message:
-    """Return a message of the producer, as the stream stores it."""
-    batch = Batch(producer_id=PRODUCER, number=number, events=list(events))
-    return Message(SUBJECT, sequence, encode(batch))
+def message(
+    sequence: int,
+    *events: Event,
+    number: int = 1,
+    producer: str = PRODUCER,
+    project: str = PROJECT,
+    agent: str = AGENT,
+) -> Message:
+    """Return a message of a producer, as the stream stores it; reports have a subject of their own."""
+    agent = REPORTS if events and isinstance(events[0], ProducerReport) else agent
+    batch = Batch(producer_id=producer, number=number, events=list(events))
+    return Message(subject(project, agent, producer), sequence, encode(batch))
+
+
+def messages(sequence: int, *events: Event, number: int = 1) -> list[Message]:
+    """Return a message, or two when there are reports among the events: they have their own subject."""
+    reports = [event for event in events if isinstance(event, ProducerReport)]
+    others = [event for event in events if not isinstance(event, ProducerReport)]
+    parts = [part for part in (others, reports) if part]
+    return [message(sequence, *part, number=number) for part in parts]
 
 
 def _session(of: int) -> dict[str, object]:
-    return {"session_id": session_id(of), "project": PROJECT, "agent_id": AGENT}
+    return {
+        "session_id": session_id(of),
+        "project": PROJECT,
+        "agent_id": AGENT,
+        "tenant": "acme",
+    }
 
 
 def _totals(more: dict[str, object]) -> dict[str, object]:

@@ -18,6 +18,8 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from voicecosts.consumer.pricing import Rated
+from voicecosts.consumer.pricing.unpriced import UNPRICED as AMOUNTS
+from voicecosts.consumer.pricing.unpriced import UnpricedUsage
 from voicecosts.producer.events import (
     QUANTITIES,
     Event,
@@ -48,7 +50,7 @@ LIST_PRICES: Final = {
 
 _SUMS: Final = f"""
 SELECT
-    session_id::VARCHAR, agent_id, agent_label, modality, provider, model, estimated,
+    session_id::VARCHAR, agent_label, modality, provider, model, estimated,
     size_tier, service_tier, sum(cost), sum(reported_cost), {", ".join(f"sum({name})" for name in QUANTITIES)}
 FROM usage
 GROUP BY ALL
@@ -56,6 +58,7 @@ GROUP BY ALL
 
 _TABLES: Final = (
     "bookings",
+    "session_identities",
     "session_starts",
     "session_ends",
     "session_notes",
@@ -88,9 +91,12 @@ class Total(Struct, frozen=True):
 def rate(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str = "") -> Priced:
     """Price totals finely: a model called `unknown` has no price, output tokens never have one."""
     if meter.model == "unknown":
-        return Priced(None, reason="unknown_model", source=None, version=None, model=None)
+        everything = UnpricedUsage(**{name: getattr(totals, name) for name in AMOUNTS})
+        return Priced(None, (), "unknown_model", None, None, None, unpriced_usage=everything)
     missing = tuple(name for name in UNPRICED if getattr(totals, name))
-    return Priced(_sum(totals, FINE_PRICES), missing, "no_rate" if missing else None)
+    some = UnpricedUsage(**{name: getattr(totals, name) for name in missing})
+    reason = "no_rate" if missing else None
+    return Priced(_sum(totals, FINE_PRICES), missing, reason, unpriced_usage=some)
 
 
 def fine_cost(meter: Meter, totals: Quantities) -> Decimal | None:
@@ -125,7 +131,6 @@ def last_words(events: Iterable[Event]) -> dict[Meter, tuple[int, Quantities, st
         for each in event.meters if isinstance(event, SessionEnded) else [event]:
             meter = Meter(
                 event.session_id,
-                event.agent_id,
                 each.agent_label,
                 each.modality,
                 each.provider,
@@ -169,10 +174,10 @@ def _booked(snapshot: Path) -> dict[Meter, Total]:
     with duckdb.connect(snapshot, read_only=True, config={"threads": 1}) as connection:
         rows = connection.execute(_SUMS).fetchall()
     return {
-        Meter(*row[:9]): Total(
-            Quantities(**dict(zip(QUANTITIES, row[11:], strict=True))),
+        Meter(*row[:8]): Total(
+            Quantities(**dict(zip(QUANTITIES, row[10:], strict=True))),
+            row[8] or Decimal(0),
             row[9] or Decimal(0),
-            row[10] or Decimal(0),
         )
         for row in rows
     }

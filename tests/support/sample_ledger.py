@@ -119,6 +119,8 @@ def write_snapshot(
         ledger.execute("INSERT INTO schema_migrations VALUES (?, 'ledger', ?)", [version, moment])
         for number, booking in enumerate(bookings, 1):
             _insert(ledger, "bookings", _whole(booking, number))
+        for booking in {it.session_id: it for it in reversed(bookings)}.values():
+            _insert(ledger, "session_identities", _identity(booking))
         for end in _ends(bookings, endless):
             _insert(ledger, "session_ends", end)
         for session in endless:
@@ -200,12 +202,22 @@ def _whole(booking: Booking, number: int) -> dict[str, object]:
     return {
         **structs.asdict(booking),
         "booked_at": booking.occurred_at,
+        "day": booking.occurred_at.date(),
         "number": number,
         "provider_raw": booking.provider,
         "currency": "USD",
         "producer_id": "worker-1",
         "batch_number": 1,
         "stream_sequence": number,
+    }
+
+
+def _identity(booking: Booking) -> dict[str, object]:
+    """Return whose the session of a booking is."""
+    return {
+        **structs.asdict(booking),
+        "day": booking.occurred_at.date(),
+        "producer_id": "worker-1",
     }
 
 
@@ -229,7 +241,12 @@ def _ends(bookings: Sequence[Booking], endless: Collection[UUID]) -> list[dict[s
 
 def _no_start(session: UUID) -> dict[str, object]:
     """Return what a ledger notes of a session whose start it has not seen."""
-    return {"session_id": session, "reason": "no_start", "producer_id": "worker-1"}
+    return {
+        "project": "prod",
+        "session_id": session,
+        "reason": "no_start",
+        "producer_id": "worker-1",
+    }
 
 
 def _insert(ledger: duckdb.DuckDBPyConnection, table: str, given: dict[str, object]) -> None:

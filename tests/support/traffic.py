@@ -156,13 +156,15 @@ def traffic(seed: int, *, calls: int = 30, readings: int = 40) -> Traffic:
         if place in needed or place == 0 or chance.random() > 0.1
     ]
     sent += chance.choices(sent, k=len(sent) // 20)
-    sent += [report(number, dropped=number) for number in range(1, 6)]
     chance.shuffle(sent)
     messages: list[Message] = []
     while sent:
         size = chance.randint(1, 12)
         messages.append(message(len(messages) + 1, *sent[:size], number=len(messages) + 1))
         del sent[:size]
+    for number in range(1, 6):
+        told = report(number, dropped=number)
+        messages.append(message(len(messages) + 1, told, number=len(messages) + 1))
     dead_letters = 0
     for place in range(0, len(messages), 15):
         dead_letters += 1

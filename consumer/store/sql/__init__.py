@@ -13,6 +13,7 @@ def _read(name: str) -> str:
 
 
 INSERT_BOOKINGS: Final = _read("insert_bookings")
+INSERT_SESSION_IDENTITIES: Final = _read("insert_session_identities")
 INSERT_SESSION_STARTS: Final = _read("insert_session_starts")
 INSERT_SESSION_ENDS: Final = _read("insert_session_ends")
 INSERT_SESSION_NOTES: Final = _read("insert_session_notes")

@@ -7,7 +7,7 @@ SELECT
     entry.meter.session_id,
     entry.number,
     entry.project,
-    entry.meter.agent_id,
+    entry.agent_id,
     entry.meter.agent_label,
     entry.tenant,
     entry.meter.modality,
@@ -51,12 +51,19 @@ SELECT
     entry.stream_sequence,
     entry.meter.size_tier,
     entry.meter.service_tier,
-    coalesce(entry.added.other_tokens, 0)
+    coalesce(entry.added.other_tokens, 0),
+    make_timestamp(epoch_us(uuid_extract_timestamp(entry.meter.session_id)))::DATE,
+    coalesce(entry.unpriced.requests, 0),
+    coalesce(entry.unpriced.input_tokens, 0),
+    coalesce(entry.unpriced.output_tokens, 0),
+    coalesce(entry.unpriced.other_tokens, 0),
+    coalesce(entry.unpriced.characters, 0),
+    coalesce(entry.unpriced.audio_us, 0),
+    coalesce(entry.unpriced.session_us, 0)
 FROM (
     SELECT from_json(line, '{
         "meter": {
             "session_id": "UUID",
-            "agent_id": "VARCHAR",
             "agent_label": "VARCHAR",
             "modality": "VARCHAR",
             "provider": "VARCHAR",
@@ -67,6 +74,7 @@ FROM (
         },
         "number": "BIGINT",
         "project": "VARCHAR",
+        "agent_id": "VARCHAR",
         "tenant": "VARCHAR",
         "provider_raw": "VARCHAR",
         "occurred_at": "BIGINT",
@@ -101,6 +109,15 @@ FROM (
         },
         "cost": "VARCHAR",
         "unpriced_reason": "VARCHAR",
+        "unpriced": {
+            "requests": "BIGINT",
+            "input_tokens": "BIGINT",
+            "output_tokens": "BIGINT",
+            "other_tokens": "BIGINT",
+            "characters": "BIGINT",
+            "audio_us": "BIGINT",
+            "session_us": "BIGINT"
+        },
         "reported_cost": "VARCHAR",
         "price_source": "VARCHAR",
         "price_version": "VARCHAR",

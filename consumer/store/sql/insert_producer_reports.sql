@@ -1,5 +1,5 @@
 -- ProducerReport events, one JSON object a line, without the fields that have their default value.
--- Each (producer, number) once; reports are rare, so the whole table is looked through.
+-- Each (project, producer, number) once; reports are rare, so the whole table is looked through.
 INSERT INTO producer_reports
 SELECT
     entry.producer_id,
@@ -15,7 +15,9 @@ SELECT
     coalesce(entry.oldest_age_us, 0),
     coalesce(entry.unmeasured, 0),
     entry.unattributed_usage,
-    make_timestamp($received_at)
+    make_timestamp($received_at),
+    entry.live_sessions,
+    entry.ended
 FROM (
     SELECT from_json(line, '{
         "producer_id": "VARCHAR",
@@ -30,12 +32,16 @@ FROM (
         "outbox_bytes": "BIGINT",
         "oldest_age_us": "BIGINT",
         "unmeasured": "BIGINT",
-        "unattributed_usage": "JSON"
+        "unattributed_usage": "JSON",
+        "live_sessions": "BIGINT",
+        "ended": "BOOLEAN"
     }') AS entry
     FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
 )
 WHERE NOT EXISTS (
     SELECT 1
     FROM producer_reports AS known
-    WHERE known.producer_id = entry.producer_id AND known.number = entry.number
+    WHERE known.project = entry.project
+        AND known.producer_id = entry.producer_id
+        AND known.number = entry.number
 );

@@ -15,7 +15,8 @@ SELECT
     coalesce(entry.deployment, ''),
     coalesce(entry.fake_job, FALSE),
     coalesce(entry.labels, '{}'),
-    producer_id
+    producer_id,
+    make_timestamp($received_at)
 FROM (
     SELECT row.start AS entry, row.producer_id AS producer_id
     FROM (

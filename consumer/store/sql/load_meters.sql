@@ -1,8 +1,8 @@
 -- What the ledger holds for every meter of some sessions. Session ids rise with time, as do the
 -- rows, so the range skips all but the newest part of the table.
 SELECT
+    project,
     session_id::VARCHAR,
-    agent_id,
     agent_label,
     modality,
     provider,
@@ -32,8 +32,24 @@ SELECT
     sum(characters),
     sum(audio_us),
     sum(session_us),
-    sum(other_tokens)
+    sum(other_tokens),
+    sum(unpriced_requests),
+    sum(unpriced_input_tokens),
+    sum(unpriced_output_tokens),
+    sum(unpriced_other_tokens),
+    sum(unpriced_characters),
+    sum(unpriced_audio_us),
+    sum(unpriced_session_us)
 FROM bookings
 WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
     AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
-GROUP BY session_id, agent_id, agent_label, modality, provider, model, estimated, size_tier, service_tier;
+GROUP BY
+    project,
+    session_id,
+    agent_label,
+    modality,
+    provider,
+    model,
+    estimated,
+    size_tier,
+    service_tier;

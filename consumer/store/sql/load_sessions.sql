@@ -1,11 +1,17 @@
--- Which of some sessions have started, and the highest number under which they ended (else 0).
-SELECT session_id::VARCHAR, TRUE AS started, 0 AS ended
+-- What is known of some sessions: whose each one is, whether it has started, and the highest number under
+-- which it ended (else 0). Several rows a session.
+SELECT project, session_id::VARCHAR, agent_id, tenant, producer_id, FALSE AS started, 0 AS ended
+FROM session_identities
+WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
+    AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
+UNION ALL
+SELECT project, session_id::VARCHAR, NULL, NULL, NULL, TRUE, 0
 FROM session_starts
 WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
     AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
 UNION ALL
-SELECT session_id::VARCHAR, FALSE AS started, max(number) AS ended
+SELECT project, session_id::VARCHAR, NULL, NULL, NULL, FALSE, max(number)
 FROM session_ends
 WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
     AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
-GROUP BY session_id;
+GROUP BY project, session_id;

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from tests.analytics.conftest import Costs
-from tests.support.events import ended, final, message, reading, report, session_id, started
+from tests.support.events import ended, final, messages, reading, report, session_id, started
 from tests.support.oracle import rate
 from tests.support.sample_ledger import NOW, write_ledger, write_snapshot, write_status
 from voicecosts import query
@@ -32,7 +32,7 @@ def booked(folder: Path, *events: Event) -> Path:
     """Return the data directory of a ledger that holds these events and a complete call."""
     call = (started(9), reading(1, of=9, input_tokens=1), ended(2, final(input_tokens=1), of=9))
     with Ledger.open(folder, rate, embedded=True) as ledger:
-        ledger.apply([message(1, *call, *events)])
+        ledger.apply(messages(1, *call, *events))
     return folder
 
 
@@ -41,7 +41,7 @@ def told_daily(folder: Path, *days: Sequence[Event]) -> Path:
     for day, events in enumerate(days):
         now = partial(datetime.fromtimestamp, (FIRST_DAY + day * DAY_US) / 1e6, UTC)
         with Ledger.open(folder, rate, embedded=True, clock=Clock(now=now)) as ledger:
-            ledger.apply([message(day + 1, *events, number=day + 1)])
+            ledger.apply(messages(day + 1, *events, number=day + 1))
     return folder
 
 

@@ -27,7 +27,7 @@ def rated(
     book: PriceBook = BOOK,
 ) -> Rated:
     """Rate totals under a provider label as the producer sends it."""
-    meter = Meter("", "", "", modality, normalise_provider(label), model, estimated=False)
+    meter = Meter("", "", modality, normalise_provider(label), model, estimated=False)
     return rate_by(book)(meter, totals, at, provider_raw=label)
 
 

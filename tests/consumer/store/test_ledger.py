@@ -195,7 +195,7 @@ class TestRepetition:
 
     def test_the_same_message_twice_in_one_go_is_booked_once(self, ledger: Ledger) -> None:
         """A fetch may hold a message and its redelivery."""
-        both = [message(1, reading(1, input_tokens=3), MISSED, end(2), REPORT)] * 2
+        both = [message(1, reading(1, input_tokens=3), MISSED, end(2)), message(2, REPORT)] * 2
         applied = ledger.apply([*both, Message(SUBJECT, 2, b"?"), Message(SUBJECT, 2, b"?")])
         assert count(snapshot(ledger), "bookings") == applied.bookings == 2
         assert count(snapshot(ledger), "session_ends") == applied.session_ends == 1

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.calls import calls, deliveries, pieces
-from tests.support.events import PROJECT, message, session_id
+from tests.support.events import PRODUCER, PROJECT, message, session_id
 from tests.support.oracle import booked, count, expected, rate
+from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import (
     QUANTITIES,
@@ -27,6 +28,7 @@ from voicecosts.producer.events import (
     SessionEnded,
     SessionStarted,
 )
+from voicecosts.producer.outbox.packing import Packer
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
@@ -174,12 +176,14 @@ def test_no_valid_event_can_stop_the_ledger_at_length(events: list[Event]) -> No
 
 def check_events(events: list[Event]) -> None:
     """Apply events twice to a real ledger, and look at everything that came of them."""
+    packed = Packer(PRODUCER).pack(events)
+    sent = [Message(it.subject, place, it.data) for place, it in enumerate(packed, 1)]
     with tempfile.TemporaryDirectory() as folder:
         with Ledger.open(Path(folder), rate) as ledger:
-            first = ledger.apply([message(1, *events)])
+            first = ledger.apply(sent)
             assert first.events == len(events)
         with Ledger.open(Path(folder), rate) as ledger:
-            assert ledger.apply([message(1, *events)]).rows == 0
+            assert ledger.apply(sent).rows == 0
         with duckdb.connect(
             Path(folder) / "costs.duckdb", read_only=True, config={"threads": 1}
         ) as connection:

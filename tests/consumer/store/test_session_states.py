@@ -21,6 +21,7 @@ from tests.support.events import (
     ended,
     final,
     message,
+    messages,
     reading,
     report,
     session_id,
@@ -58,7 +59,7 @@ def apply(path: Path, *groups: list[Event], after: timedelta = LATER) -> Seen:
     """Book groups of events, each as one message by a ledger of its own; return what is said of ID."""
     for number, events in enumerate(groups, 1):
         with Ledger.open(path, rate) as ledger:
-            ledger.apply([message(number, *events, number=number)])
+            ledger.apply(messages(number, *events, number=number))
     return states(path, after)[ID]
 
 

@@ -17,6 +17,7 @@ from tests.support.events import (
     ended,
     final,
     message,
+    messages,
     reading,
     report,
     session_id,
@@ -44,7 +45,10 @@ CONTRACT: Final = {
         request_id VARCHAR, speech_id VARCHAR, duration_us BIGINT, time_to_first_us BIGINT,
         cancelled BOOLEAN, price_source VARCHAR, price_version VARCHAR, price_model VARCHAR,
         number BIGINT, producer_id VARCHAR, batch_number BIGINT, stream_sequence BIGINT,
-        size_tier BIGINT, service_tier VARCHAR, other_tokens BIGINT
+        size_tier BIGINT, service_tier VARCHAR, other_tokens BIGINT, unpriced_requests BIGINT,
+        unpriced_input_tokens BIGINT, unpriced_output_tokens BIGINT, unpriced_other_tokens BIGINT,
+        unpriced_characters BIGINT, unpriced_audio_us BIGINT, unpriced_session_us BIGINT,
+        session_started_at TIMESTAMP
     """,
     "sessions": """
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, started_at TIMESTAMP,
@@ -53,7 +57,7 @@ CONTRACT: Final = {
         stt_cost DECIMAL(38,9), llm_cost DECIMAL(38,9), tts_cost DECIMAL(38,9),
         realtime_cost DECIMAL(38,9), estimated_cost DECIMAL(38,9), unpriced_rows BIGINT,
         rows BIGINT, job_id VARCHAR, room_name VARCHAR, room_sid VARCHAR, worker_id VARCHAR,
-        deployment VARCHAR, fake_job BOOLEAN, labels JSON
+        deployment VARCHAR, fake_job BOOLEAN, labels JSON, day DATE
     """,
     "cost_by_day": """
         day DATE, project VARCHAR, tenant VARCHAR, agent_id VARCHAR, modality VARCHAR,
@@ -63,13 +67,14 @@ CONTRACT: Final = {
         reason VARCHAR, modality VARCHAR, provider VARCHAR, provider_raw VARCHAR, model VARCHAR,
         rows BIGINT, sessions BIGINT, first_at TIMESTAMP, last_at TIMESTAMP, requests BIGINT,
         input_tokens BIGINT, output_tokens BIGINT, characters BIGINT, audio_us BIGINT,
-        session_us BIGINT
+        session_us BIGINT, project VARCHAR, tenant VARCHAR, agent_id VARCHAR, size_tier BIGINT,
+        service_tier VARCHAR, other_tokens BIGINT
     """,
     "completeness": """
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, state VARCHAR,
         cause VARCHAR, last_seen_at TIMESTAMP, ended_at TIMESTAMP, readings_made BIGINT,
         readings_arrived BIGINT, readings_coalesced BIGINT, cost DECIMAL(38,9),
-        missing_at_most DECIMAL(38,9), unmeasured BIGINT
+        missing_at_most DECIMAL(38,9), unmeasured BIGINT, day DATE
     """,
     "losses": """
         dead_letters BIGINT, unpriced_rows BIGINT, producers BIGINT, captured BIGINT,
@@ -106,10 +111,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPy
     with Ledger.open(folder, rate) as ledger:
         ledger.apply(
             [
-                message(
+                *messages(
                     1,
                     started(1, tenant="acme"),
-                    started(2),
+                    started(2, tenant=None),
                     reading(1, input_tokens=1000),
                     reading(2, input_tokens=3000, occurred_at=START_US + day_us),
                     reading(1, of=3, model="unknown", characters=5, tenant="globex"),
@@ -178,15 +183,14 @@ def test_a_session_known_by_halves_is_there(reader: duckdb.DuckDBPyConnection) -
 
 
 def test_days_are_utc_days(reader: duckdb.DuckDBPyConnection) -> None:
-    """Cost counts on the day when it arose, in UTC; an unpriced day is NULL and counted."""
+    """Cost counts on the UTC day on which the session started; an unpriced day is NULL and counted."""
     found = reader.execute(
         "SELECT day::VARCHAR, model, cost, sessions, unpriced_rows FROM cost_by_day ORDER BY ALL"
     ).fetchall()
     assert found == [
-        ("2026-11-18", "gpt-4.1-mini", Decimal("0.000123400"), 1, 0),
+        ("2026-11-18", "gpt-4.1-mini", Decimal("0.000370200"), 1, 0),
+        ("2026-11-18", "priced", Decimal("0.000179250"), 1, 0),
         ("2026-11-18", "unknown", None, 1, 1),
-        ("2026-11-19", "gpt-4.1-mini", Decimal("0.000246800"), 1, 0),
-        ("2026-11-19", "priced", Decimal("0.000179250"), 1, 0),
     ]
 
 
@@ -260,7 +264,7 @@ def test_unmeasured_usage_is_counted_once(
     ends = [event for of, n in both for event in (started(of), ended(1, of=of, unmeasured=n))]
     said = answers(
         tmp_path,
-        message(1, *ends, *([report(1, unmeasured=reported)] if reported else [])),
+        *messages(1, *ends, *([report(1, unmeasured=reported)] if reported else [])),
         message(2, report(1, producer_id="worker-2", unmeasured=5)),
         ask="SELECT unmeasured, (SELECT list(unmeasured ORDER BY session_id) FROM completeness) "
         "FROM losses",
@@ -271,7 +275,7 @@ def test_unmeasured_usage_is_counted_once(
 def test_unmeasured_usage_of_a_call_that_has_no_end_is_a_loss(tmp_path: Path) -> None:
     """Nothing else says it, so long as its end has not come."""
     ask = "SELECT unmeasured FROM losses"
-    before = [message(1, started(), reading(1), report(1, unmeasured=1))]
+    before = messages(1, started(), reading(1), report(1, unmeasured=1))
     assert answers(tmp_path, *before, ask=ask) == [(1,)]
     assert answers(tmp_path, message(2, ended(2, unmeasured=1), number=2), ask=ask) == [(0,)]
 
@@ -283,7 +287,7 @@ def test_unmeasured_usage_of_a_call_whose_start_is_lost_is_said_by_its_end(
     """The end came from the producer whose report counts the same events: they are said once."""
     said = answers(
         tmp_path,
-        message(
+        *messages(
             1,
             *(reading(number) for number in range(1, readings + 1)),
             ended(readings + 1, unmeasured=2),
@@ -300,15 +304,15 @@ def test_what_an_older_ledger_did_not_note_is_unknown(tmp_path: Path) -> None:
         "SELECT unmeasured, (SELECT list(unmeasured ORDER BY session_id) FROM completeness) "
         "FROM losses"
     )
-    assert answers(tmp_path, message(1, started(), ended(1), report(1)), ask=ask) == [(0, [0])]
+    assert answers(tmp_path, *messages(1, started(), ended(1), report(1)), ask=ask) == [(0, [0])]
     with duckdb.connect(tmp_path / "ledger" / "ledger.duckdb") as older:
         older.execute("UPDATE session_ends SET unmeasured = NULL")
         older.execute("UPDATE producer_reports SET unmeasured = NULL")
     assert answers(tmp_path, message(1, started(2)), ask=ask) == [(None, [None, None])]
-    later = message(
+    later = messages(
         2, ended(1, of=2, unmeasured=1), report(1, producer_id="b", unmeasured=4), number=2
     )
-    assert answers(tmp_path, later, ask=ask) == [(4, [None, 1])]
+    assert answers(tmp_path, *later, ask=ask) == [(4, [None, 1])]
 
 
 def test_absurd_counts_do_not_break_a_view(tmp_path: Path) -> None:

@@ -75,8 +75,7 @@ def meter(
     label: str, modality: str, provider: str, model: str, *, estimated: bool = False
 ) -> Meter:
     """Return a meter of the session."""
-    who = IDENTITY.session_id, IDENTITY.agent_id
-    return Meter(*who, label, modality, provider, model, estimated)
+    return Meter(IDENTITY.session_id, label, modality, provider, model, estimated)
 
 
 def test_the_start_says_who_the_session_belongs_to() -> None:

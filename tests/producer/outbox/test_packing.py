@@ -18,8 +18,8 @@ from voicecosts.producer.events import (
     decode,
     encode_event,
 )
-from voicecosts.producer.outbox.packing import REPORTS, Packed, Packer
-from voicecosts.producer.subjects import project_token, subject
+from voicecosts.producer.outbox.packing import Packed, Packer
+from voicecosts.producer.subjects import REPORTS, owner_tokens, subject
 
 PRODUCER = "0123456789abcdef"
 
@@ -91,7 +91,7 @@ def test_reports_of_the_process_travel_apart_from_any_agents_events() -> None:
     assert isinstance(report, ProducerReport)
     (message,) = Packer(PRODUCER).pack([report])
     assert message.subject == subject("prod", REPORTS, PRODUCER)
-    assert project_token(message.subject) == "prod"
+    assert owner_tokens(message.subject) == ("prod", REPORTS)
     assert unpacked([message]) == [report]
 
 
