@@ -28,6 +28,7 @@ from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.sessions import SessionState
 from voicecosts.consumer.broker.connection import Connection, Waits
+from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.server import STREAM_MAX_BYTES, PrivateBroker
 from voicecosts.consumer.broker.stream import declaration, ensure
 from voicecosts.consumer.config import LedgerConfig, from_env
@@ -101,7 +102,7 @@ async def publish(config: LedgerConfig, events: int, batch: int) -> int:
     """Fill the stream; return how many messages it holds."""
     client = await nats.connect(list(config.servers))
     stream = client.jetstream()
-    await ensure(stream, declaration(config))
+    await ensure(Api(client), declaration(config))
     every = readings(events)
     numbers = itertools.count(1)
     gate = asyncio.Semaphore(64)

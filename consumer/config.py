@@ -20,13 +20,17 @@ DEFAULT_SNAPSHOT_INTERVAL_S: Final = 5.0
 DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
 """Two weeks of about 15 events a second, packed; the broker reserves this much of its disk."""
 
+DEFAULT_STREAM_KEEP_S: Final = 24 * 3600.0
+"""How long booked messages stay in a stream that needs room: what a restored backup reads again."""
+
 
 class LedgerConfig(Struct, frozen=True, kw_only=True):
     """Which broker a ledger reads, where it keeps its files, and how its stream is declared.
 
     `servers` is empty only until `costs up` has started its own broker. `tls` is whom to trust, and
-    a client certificate. `stream_max_bytes` and
-    `replicas` are part of the stream's declaration: another value on the server is drift.
+    a client certificate. Another number of `replicas` on the server is drift; a stream below
+    `stream_max_bytes` is made larger. Where it needs room, booked messages older than
+    `stream_keep_s` are removed from it.
     """
 
     data_dir: Path
@@ -36,6 +40,7 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     snapshot_interval_s: float = DEFAULT_SNAPSHOT_INTERVAL_S
     replicas: int = 1
     stream_max_bytes: int = DEFAULT_STREAM_MAX_BYTES
+    stream_keep_s: float = DEFAULT_STREAM_KEEP_S
 
     def __repr__(self) -> str:
         return (
@@ -56,6 +61,7 @@ def from_env(
     snapshot_interval_s: float | None = None,
     replicas: int | None = None,
     stream_max_bytes: int | None = None,
+    stream_keep_s: float | None = None,
     own_broker: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> LedgerConfig:
@@ -86,14 +92,8 @@ def from_env(
     interval_s = DEFAULT_SNAPSHOT_INTERVAL_S if snapshot_interval_s is None else snapshot_interval_s
     copies = 1 if replicas is None else replicas
     max_bytes = DEFAULT_STREAM_MAX_BYTES if stream_max_bytes is None else stream_max_bytes
-    if not interval_s > 0:
-        problems.append(f"the snapshot interval is {interval_s} s, but it must be above zero")
-    if copies not in (1, 3, 5):
-        problems.append(f"replicas is {copies}, but JetStream keeps 1, 3 or 5 copies")
-    if max_bytes < 2**20:
-        problems.append(
-            f"the stream's limit is {max_bytes} bytes, but it must be at least one mebibyte"
-        )
+    keep_s = DEFAULT_STREAM_KEEP_S if stream_keep_s is None else stream_keep_s
+    problems += _limits(interval_s, copies, max_bytes, keep_s)
     folder = Path()
     try:
         folder = (data_dir or settings.data_dir(environ)).absolute()
@@ -111,4 +111,21 @@ def from_env(
         snapshot_interval_s=interval_s,
         replicas=copies,
         stream_max_bytes=max_bytes,
+        stream_keep_s=keep_s,
     )
+
+
+def _limits(interval_s: float, copies: int, max_bytes: int, keep_s: float) -> list[str]:
+    """Return what is wrong with the numbers."""
+    problems: list[str] = []
+    if not interval_s > 0:
+        problems.append(f"the snapshot interval is {interval_s} s, but it must be above zero")
+    if not keep_s >= 0:
+        problems.append(f"the stream is to keep {keep_s / 3600} hours, but that is below zero")
+    if copies not in (1, 3, 5):
+        problems.append(f"replicas is {copies}, but JetStream keeps 1, 3 or 5 copies")
+    if max_bytes < 2**20:
+        problems.append(
+            f"the stream's limit is {max_bytes} bytes, but it must be at least one mebibyte"
+        )
+    return problems

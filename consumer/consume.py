@@ -20,6 +20,7 @@ from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from voicecosts.consumer.booking.message import Applied
+from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
 from voicecosts.consumer.broker.connection import Waits
 from voicecosts.consumer.broker.feed import START_DEADLINE_S, Feed
 from voicecosts.consumer.config import LedgerConfig
@@ -47,6 +48,7 @@ async def serve(
     on_ready: Callable[[], None] = lambda: None,
     broker_ended: Callable[[], bool] | None = None,
     open_log: OpenLog | None = None,
+    take_over: bool = False,
 ) -> None:
     """Consume until SIGINT, SIGTERM or SIGHUP, or until `broker_ended` is true. As `consume`.
 
@@ -56,7 +58,7 @@ async def serve(
     watcher = asyncio.create_task(_watch(broker_ended, stop)) if broker_ended else None
     try:
         with _set_by_signals(stop):
-            await consume(config, stop, on_ready=on_ready, open_log=open_log)
+            await consume(config, stop, on_ready=on_ready, open_log=open_log, take_over=take_over)
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -87,6 +89,7 @@ async def consume(
     waits: Waits | None = None,
     start_deadline_s: float = START_DEADLINE_S,
     open_log: OpenLog | None = None,
+    take_over: bool = False,
 ) -> None:
     """Book the stream into the ledger of `config.data_dir` until `stop` is set.
 
@@ -96,6 +99,9 @@ async def consume(
     Raises:
         BrokerUnreachable: No usable broker within `start_deadline_s`.
         StreamDrift: The stream is not what the ledger declares.
+        StreamClaimed: Another ledger reads the stream, and `take_over` is not set; or another one
+            took over.
+        LedgerBehind: Messages are missing, and cannot be read again.
         LedgerError: The ledger cannot be opened or written; what it did not commit stays in the
             stream.
     """
@@ -106,7 +112,7 @@ async def consume(
         )
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
         worker = _LedgerThread(ledger, thread, open_log)
-        feed = Feed(config, lambda: ledger.booked_sequence, stop, waits=waits)
+        feed = Feed(config, _Books(ledger, worker), stop, waits=waits, take_over=take_over)
         try:
             await feed.open(deadline_s=start_deadline_s)
             if not stop.is_set():
@@ -199,6 +205,35 @@ class _LedgerThread:
         if trouble != self._trouble:
             _log.warning("%s", trouble or "snapshots are published again")
         self._trouble = trouble
+
+
+class _Books:
+    """The ledger as the feed knows it: it is asked at once, and written in its own thread."""
+
+    def __init__(self, ledger: Ledger, worker: _LedgerThread) -> None:
+        self._ledger = ledger
+        self._worker = worker
+
+    @property
+    def ledger_id(self) -> str:
+        return self._ledger.ledger_id
+
+    @property
+    def progress(self) -> Progress:
+        return self._ledger.progress
+
+    @property
+    def kept(self) -> Progress | None:
+        return self._ledger.kept
+
+    async def settle(self, seen: Seen) -> tuple[Gap, ...]:
+        return await self._worker.run(self._ledger.settle, seen)
+
+    async def trimmed(self, upto: int) -> None:
+        await self._worker.run(self._ledger.trimmed, upto)
+
+    def room(self, room: Room) -> None:
+        self._ledger.stream_room(room)
 
 
 async def _watch(ended: Callable[[], bool], stop: asyncio.Event) -> None:

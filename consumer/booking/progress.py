@@ -45,6 +45,19 @@ class Gap(Struct, frozen=True, kw_only=True):
         return f"messages {self.first} to {self.last} ({self.last - self.first + 1} of them)"
 
 
+class Room(Struct, frozen=True, kw_only=True):
+    """How full the stream is; `max_bytes` is None where it has no bound."""
+
+    bytes: int
+    max_bytes: int | None
+    messages: int
+
+    @property
+    def share(self) -> float:
+        """How much of the bound is taken, from 0 to 1."""
+        return self.bytes / self.max_bytes if self.max_bytes else 0.0
+
+
 class Seen(Struct, frozen=True, kw_only=True):
     """What the broker says of the stream: its identity, its first and last message, its holes.
 

@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
 from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.broker.requests import Api, Denials
 from voicecosts.consumer.broker.stream import DURABLE
 from voicecosts.consumer.broker.wire import LenientClient
 from voicecosts.consumer.config import LedgerConfig
@@ -41,6 +42,7 @@ UNUSABLE: Final = (OSError, TimeoutError, nats.errors.Error)
 """What a connection raises when it cannot be used any more."""
 
 _NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{DURABLE}"
+_NOT_BOOKED = b"-NAK"
 _PROBE = {"batch": 1, "no_wait": True}
 _OVER = ("404", "408")  # an empty or an expired pull: the ordinary end
 _FULL = ("Batch Completed", "Message Size Exceeds MaxBytes")
@@ -49,11 +51,15 @@ _log = logging.getLogger(__name__)
 
 
 class Waits(Struct, frozen=True, kw_only=True):
-    """How long to wait: for a group to fill, for any answer, for a connection."""
+    """How long to wait: for a group to fill, for any answer, for a connection.
+
+    Every `renew_s` the ledger looks at the stream and renews its claim on the consumer.
+    """
 
     group_s: float = 1.0
     answer_s: float = 2.0
     connect_s: float = 5.0
+    renew_s: float = 15.0
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -81,6 +87,7 @@ class Connection:
         self.fault = ""
         self.last_error = ""
         self.warning = ""
+        self._denials = Denials()
         self._stop = stop
         self._begun = False
         self._inbox = ""
@@ -115,6 +122,11 @@ class Connection:
             self._inbox = self.client.new_inbox()
             await self.client.subscribe(f"{self._inbox}.*", cb=self._on_message)
         self.warning = exposed(self.client, has_credentials=config.credentials is not None) or ""
+
+    @property
+    def api(self) -> Api:
+        """Where to ask JetStream something."""
+        return Api(self.client, self._denials, answer_s=self.waits.answer_s)
 
     @property
     def address(self) -> str:
@@ -167,6 +179,13 @@ class Connection:
             for reply in group.replies:
                 await self.client.publish(reply)
 
+    async def give_back(self, group: Group) -> None:
+        """Have these messages offered again at once, to whoever reads next."""
+        async with asyncio.timeout(self.waits.answer_s):
+            for reply in group.replies:
+                await self.client.publish(reply, _NOT_BOOKED)
+            await self.client.flush()
+
     async def close(self) -> None:
         """Close in any state; if that hangs, the operating system will close the socket."""
         if self._begun:  # nats-py asserts that there was a connect before
@@ -213,6 +232,7 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         # Nothing may be raised here: the client would silently stop reading.
         self.last_error = words(error)
+        self._denials.note(self.last_error)
 
     async def _on_closed(self) -> None:
         self._end(self.last_error or "the connection was closed")

@@ -18,14 +18,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from voicecosts.consumer.broker.connection import UNUSABLE, Connection, Group, Waits, failure, words
-from voicecosts.consumer.broker.stream import (
-    ACK_WAIT_S,
-    declaration,
-    ensure,
-    is_settled,
-    rewind,
-)
+from voicecosts.consumer.broker.footing import Books, Footing
+from voicecosts.consumer.broker.requests import Denied
+from voicecosts.consumer.broker.stream import ACK_WAIT_S
 from voicecosts.consumer.config import LedgerConfig
+from voicecosts.consumer.errors import StreamClaimed
 from voicecosts.producer.settings import mask
 from voicecosts.producer.subjects import STREAM
 
@@ -38,26 +35,30 @@ _log = logging.getLogger(__name__)
 class Feed:
     """The messages of the durable consumer, for one task.
 
-    `booked_sequence` returns up to which message the ledger has booked; it is asked when a
-    connection opens.
+    `books` is the ledger that they are for. With `take_over` another ledger's claim on them does not
+    count.
     """
 
     def __init__(
         self,
         config: LedgerConfig,
-        booked_sequence: Callable[[], int],
+        books: Books,
         stop: asyncio.Event,
         *,
+        take_over: bool = False,
         waits: Waits | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
-        self._booked_sequence = booked_sequence
+        self._books = books
         self._stop = stop
         self._waits = waits or Waits()
         self._clock = clock
         self._jitter = jitter
+        self._footing = Footing(
+            config, books, clock, renew_s=self._waits.renew_s, take_over=take_over
+        )
         self._link: Connection | None = None
         self._error: BaseException | None = None
         self._reason = ""
@@ -72,6 +73,8 @@ class Feed:
             BrokerUnreachable: No usable broker until the deadline, with the last reason.
             BrokerFailed: It refused until the deadline to create the stream or the consumer.
             StreamDrift: The stream or the consumer is not what the ledger declares.
+            StreamClaimed: Another ledger reads the stream.
+            LedgerBehind: Messages are missing, and cannot be read again.
             MissingExtra: The credentials are nkeys and the package for them is not installed.
         """
         until = self._clock() + deadline_s
@@ -87,15 +90,31 @@ class Feed:
 
         Raises:
             StreamDrift: After a reconnect the stream is no longer what the ledger declares.
+            StreamClaimed: Another ledger has taken over.
+            LedgerBehind: Messages are missing, and cannot be read again.
         """
         link = self._link
         if link is None:
             await self._connect()
             return Group()
         group = await link.pull()
+        try:
+            if group.messages:
+                await self._footing.still_ours(link.api)
+            await self._footing.look(link.api)
+        except StreamClaimed:
+            # Nothing of this group is booked: the other ledger gets it at once.
+            with contextlib.suppress(*UNUSABLE):
+                await link.give_back(group)
+            raise
+        except UNUSABLE as error:
+            # Nothing of this group is booked: it is offered again.
+            await self._drop(link.reason(error))
+            return Group()
         if link.fault:
             await self._drop(link.fault)
-        if self._clock() < self._doubted_until:
+        after = self._books.progress.booked(message.sequence for message in group.messages)
+        if after.above or self._clock() < self._doubted_until:
             return replace(group, waiting=group.waiting or None, asked_at=None)
         return group
 
@@ -111,7 +130,14 @@ class Feed:
                 await self._drop(words(error))
 
     async def close(self) -> None:
-        """Close the connection; pending acknowledgements are flushed first."""
+        """Give up the claim and close the connection; acknowledgements are flushed first."""
+        if self._link is not None:
+            with contextlib.suppress(Denied, *UNUSABLE):
+                async with asyncio.timeout(self._waits.answer_s):
+                    await self._footing.release(self._link.api)
+        await self._close_link()
+
+    async def _close_link(self) -> None:
         if self._link is not None:
             await self._link.close()
             self._link = None
@@ -146,21 +172,15 @@ class Feed:
 
     async def _check(self, link: Connection) -> None:
         """Check the stream and probe the consumer: only a pull shows whether we may pull."""
-        js = link.client.jetstream(timeout=self._waits.answer_s)
         # What a connection that died was sent, and nobody acknowledged, waits for so long, and no
         # pull tells of it.
         self._doubted_until = self._clock() + ACK_WAIT_S
-        info = await ensure(js, declaration(self._config))
-        if info is None:
-            _log.info("these credentials may not inspect stream %s; it is used unchecked", STREAM)
-        elif done := await rewind(js, info, self._booked_sequence()):
-            _log.warning("%s", done)
-        if info is not None and await is_settled(js):
+        if await self._footing.find(link.api):
             self._doubted_until = 0.0
         await link.probe()
 
     async def _drop(self, reason: str) -> None:
-        await self.close()
+        await self._close_link()
         self._note_outage(reason)
 
     def _note_outage(self, reason: str) -> None:

@@ -2,20 +2,24 @@
 
 `ensure` creates what is missing and compares what exists, field by field. A difference is an error
 that names both values: a changed limit may discard events, so it is neither updated silently nor
-worked around. Credentials that may only pull are enough to run.
+worked around. Only more room is no danger.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
-import nats.errors
+import msgspec
 from msgspec import Struct
-from nats.js import JetStreamContext, api
+from nats.js import api
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
+from voicecosts.consumer.booking.progress import Seen, runs
+from voicecosts.consumer.broker.claim import server_time
+from voicecosts.consumer.broker.requests import Api, Denied
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import StreamDrift
 from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
@@ -38,7 +42,9 @@ MAX_ACK_PENDING: Final = 2000
 """Four groups of a fetch: with less than one group a fetch would stall and then repeat."""
 
 _NAME_IN_USE = 10058
-_OPTIONS = {"num_replicas": "--replicas", "max_bytes": "--stream-max-bytes"}
+_OPTIONS = {"num_replicas": "--replicas"}
+_FREE = ("max_bytes",)  # `_enlarge` sees to it
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Declaration(Struct, frozen=True, kw_only=True):
@@ -57,7 +63,9 @@ def stream_config(declared: Declaration) -> api.StreamConfig:
     """Return the stream: all messages within explicit limits; none is discarded for a newer one.
 
     With `discard=new` a full stream refuses the publisher, which keeps the event in its outbox;
-    with `discard=old` events would vanish while the publisher sees success.
+    with `discard=old` events would vanish while the publisher sees success. Compression is not
+    declared: nats-server 2.15.1 loses a compressed stream of several copies when two of them crash
+    under `sync_interval: always`. A stream that has it, or gets it, is used as it is.
     """
     return api.StreamConfig(
         name=STREAM,
@@ -72,7 +80,6 @@ def stream_config(declared: Declaration) -> api.StreamConfig:
         max_msg_size=MAX_MESSAGE_BYTES,
         duplicate_window=DUPLICATE_WINDOW_S,
         num_replicas=declared.replicas,
-        compression=api.StoreCompression.S2,
         allow_direct=True,
         deny_delete=True,
         allow_rollup_hdrs=False,
@@ -94,90 +101,175 @@ def consumer_config() -> api.ConsumerConfig:
     )
 
 
-async def ensure(js: JetStreamContext, declared: Declaration) -> api.ConsumerInfo | None:
-    """Create what is missing, compare what is there, and return where the consumer stands.
+class StreamInfo(Struct, frozen=True, kw_only=True):
+    """What the server says of the stream. `deleted` are single messages that it has no more."""
 
-    `None` when these credentials may not ask: then the consumer is used unchecked, and the first
-    pull shows whether it may be pulled from.
+    config: api.StreamConfig
+    created_us: int
+    now: datetime
+    messages: int
+    bytes: int
+    first: int
+    last: int
+    first_at: datetime | None
+    deleted_messages: int
+    deleted: tuple[int, ...]
+
+    @property
+    def seen(self) -> Seen:
+        """What the ledger compares its books with."""
+        return Seen(
+            stream_us=self.created_us,
+            first=self.first,
+            last=self.last,
+            deleted=tuple(runs(self.deleted)),
+        )
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """Stream and consumer as they stand; None where these credentials may not ask (`denied`)."""
+
+    stream: StreamInfo | None = None
+    consumer: api.ConsumerInfo | None = None
+    now: datetime
+    denied: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+async def ensure(ask: Api, declared: Declaration) -> Standing:
+    """Create what is missing, compare what is there, and return how both stand.
+
+    A stream whose `max_bytes` is below `declared` is made larger; one that is above is used as it
+    is. `remarks` says what of it could not be done. What these credentials may not ask is used
+    unchecked, and the first pull shows whether it may be pulled from.
 
     Raises:
         StreamDrift: The server has something else than `declared`.
-        APIError: The server refuses to create what is missing; `nats.errors.NoRespondersError`
-            when it has no JetStream (yet).
+        APIError: The server refuses to create what is missing; `ServiceUnavailableError` when it
+            has no JetStream (yet).
+        TimeoutError: It does not answer.
     """
     wanted = stream_config(declared)
+    remarks: list[str] = []
+    denied: list[str] = []
+    stream: StreamInfo | None = None
+    consumer: api.ConsumerInfo | None = None
+    now = datetime.now(UTC)
     try:
-        stream = await _stream(js, wanted)
-        _compare("stream", STREAM, wanted, stream)
-        consumer = await _consumer(js)
-    except TimeoutError:
-        # A denied request gets no answer; the client learns of it by its error callback.
-        return None
-    _compare("consumer", DURABLE, consumer_config(), consumer.config)
-    return consumer
+        stream = await _or_create_stream(ask, wanted)
+        remarks += await _enlarge(ask, wanted, stream)
+        _compare("stream", STREAM, wanted, stream.config)
+        now = stream.now
+    except Denied as error:
+        denied.append(error.subject)
+    try:
+        consumer, now = await _or_create_consumer(ask)
+        _compare("consumer", DURABLE, consumer_config(), consumer.config)
+    except Denied as error:
+        denied.append(error.subject)
+    return Standing(
+        stream=stream, consumer=consumer, now=now, denied=tuple(denied), remarks=tuple(remarks)
+    )
 
 
-async def _stream(js: JetStreamContext, wanted: api.StreamConfig) -> api.StreamConfig:
+async def inspect(ask: Api) -> Standing:
+    """Return how stream and consumer stand, and change nothing.
+
+    Raises:
+        NotFoundError: One of them is gone.
+        TimeoutError: The server does not answer.
+    """
+    denied: list[str] = []
+    stream: StreamInfo | None = None
+    consumer: api.ConsumerInfo | None = None
+    now = datetime.now(UTC)
     try:
-        found = await js.stream_info(STREAM)
+        stream = await stream_info(ask)
+        now = stream.now
+    except Denied as error:
+        denied.append(error.subject)
+    try:
+        consumer, now = await consumer_info(ask)
+    except Denied as error:
+        denied.append(error.subject)
+    return Standing(stream=stream, consumer=consumer, now=now, denied=tuple(denied))
+
+
+async def stream_info(ask: Api, *, with_deleted: bool = False) -> StreamInfo:
+    """Return what the server says of the stream, with the list of deleted messages if wanted."""
+    request = {"deleted_details": True} if with_deleted else None
+    return _stream(await ask.ask(f"STREAM.INFO.{STREAM}", request))
+
+
+async def consumer_info(ask: Api) -> tuple[api.ConsumerInfo, datetime]:
+    """Return what the server says of the consumer, and when it said so."""
+    return _consumer(await ask.ask(f"CONSUMER.INFO.{STREAM}.{DURABLE}"))
+
+
+async def write_consumer(ask: Api, config: api.ConsumerConfig) -> tuple[api.ConsumerInfo, datetime]:
+    """Create the consumer, or change it."""
+    request = {"stream_name": STREAM, "config": config.as_dict()}
+    return _consumer(await ask.ask(f"CONSUMER.DURABLE.CREATE.{STREAM}.{DURABLE}", request))
+
+
+async def _or_create_stream(ask: Api, wanted: api.StreamConfig) -> StreamInfo:
+    try:
+        return await stream_info(ask)
     except NotFoundError:
         try:
-            found = await js.add_stream(wanted)
+            return _stream(await ask.ask(f"STREAM.CREATE.{STREAM}", wanted.as_dict()))
         except BadRequestError as error:
             if error.err_code != _NAME_IN_USE:  # else another client was faster
                 raise
-            found = await js.stream_info(STREAM)
-    return found.config
+            return await stream_info(ask)
 
 
-async def _consumer(js: JetStreamContext) -> api.ConsumerInfo:
+async def _or_create_consumer(ask: Api) -> tuple[api.ConsumerInfo, datetime]:
     try:
-        found: api.ConsumerInfo = await js.consumer_info(STREAM, DURABLE)
+        return await consumer_info(ask)
     except NotFoundError:
-        found = await js.add_consumer(STREAM, consumer_config())
-    return found
+        return await write_consumer(ask, consumer_config())
 
 
-async def rewind(js: JetStreamContext, info: api.ConsumerInfo, booked_sequence: int) -> str | None:
-    """Have the server offer again what this ledger cannot have, at once and not after `ACK_WAIT_S`.
-
-    There is one ledger per consumer, so what is unacknowledged when it connects was fetched by a
-    predecessor that died. And a ledger whose `booked_sequence` is behind the acknowledged messages
-    is a restored backup or a new folder: it gets the stream again from there on. Offering too much
-    is harmless, because booking is by difference.
-
-    Returns what was done, for the log. Needs nats-server 2.14 and the permission; without them
-    unacknowledged messages come again by themselves, and only the second case is not repaired.
-    """
-    acked = info.ack_floor.stream_seq if info.ack_floor else 0
-    behind = booked_sequence < acked
-    if not behind and not info.num_ack_pending:
-        return None
-    start = booked_sequence + 1 if behind else None
+async def _enlarge(ask: Api, wanted: api.StreamConfig, found: StreamInfo) -> list[str]:
+    """Make the stream as large as it should be. A larger one endangers nothing and stays."""
+    ours, theirs = wanted.max_bytes or 0, found.config.max_bytes or -1
+    if theirs in {ours, -1} or theirs > ours:
+        is_larger = theirs != ours
+        size = "without a limit" if theirs == -1 else f"up to {theirs} bytes"
+        return [f"the stream may grow {size}, and {ours} were asked for"] if is_larger else []
     try:
-        await js.reset_consumer(STREAM, DURABLE, seq=start)
-    except (APIError, nats.errors.Error) as error:
-        return f"could not rewind the consumer ({error})" + (
-            f": the ledger has booked up to message {booked_sequence}, the consumer is at {acked};"
-            f" delete the consumer {DURABLE} of stream {STREAM}, and start again to read all of it"
-            if behind
-            else ""
-        )
-    if behind:
-        return (
-            f"the ledger has booked up to message {booked_sequence}, the consumer is at {acked}: "
-            "the messages between them are read again"
-        )
-    return f"{info.num_ack_pending} unacknowledged messages are offered again"
+        await ask.ask(f"STREAM.UPDATE.{STREAM}", found.config.evolve(max_bytes=ours).as_dict())
+    except (Denied, APIError) as error:
+        why = str(error) if isinstance(error, Denied) else error.description
+        asked = f"the stream may grow up to {theirs} bytes, {ours} were asked for"
+        return [f"{asked}, and it could not be made larger: {why}"]
+    return [f"the stream may now grow up to {ours} bytes instead of {theirs}"]
 
 
-async def is_settled(js: JetStreamContext) -> bool:
-    """Return whether nothing was delivered that nobody has acknowledged; False if it is not known."""
-    try:
-        info = await js.consumer_info(STREAM, DURABLE)
-    except (TimeoutError, APIError, nats.errors.Error):
-        return False
-    return not info.num_ack_pending
+def _stream(answer: dict[str, Any]) -> StreamInfo:
+    state = answer["state"]
+    created = msgspec.convert(answer["created"], type=datetime, strict=False)
+    return StreamInfo(
+        config=api.StreamConfig.from_response(answer["config"]),
+        created_us=(created - _EPOCH) // timedelta(microseconds=1),
+        now=server_time(answer),
+        messages=state["messages"],
+        bytes=state["bytes"],
+        first=state["first_seq"],
+        last=state["last_seq"],
+        first_at=msgspec.convert(state["first_ts"], type=datetime, strict=False)
+        if state["messages"]
+        else None,
+        deleted_messages=state.get("num_deleted", 0),
+        deleted=tuple(state.get("deleted") or ()),
+    )
+
+
+def _consumer(answer: dict[str, Any]) -> tuple[api.ConsumerInfo, datetime]:
+    now = server_time(answer)
+    info: api.ConsumerInfo = api.ConsumerInfo.from_response(answer)
+    return info, now
 
 
 def _compare(kind: str, name: str, wanted: api.Base, found: api.Base) -> None:
@@ -185,7 +277,9 @@ def _compare(kind: str, name: str, wanted: api.Base, found: api.Base) -> None:
     differences = []
     for field in dataclasses.fields(wanted):
         ours, theirs = _plain(getattr(wanted, field.name)), _plain(getattr(found, field.name))
-        if ours is None or ours == theirs or not (ours or theirs):  # the server omits what is off
+        if field.name in _FREE or ours is None:
+            continue
+        if ours == theirs or not (ours or theirs):  # the server omits what is off
             continue
         way_out = f", or run with {_OPTIONS[field.name]} {theirs}" if field.name in _OPTIONS else ""
         differences.append(

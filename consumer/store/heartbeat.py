@@ -28,6 +28,8 @@ class Heartbeat(Struct, frozen=True):
     """One heartbeat. `waiting` counts messages not yet fetched, if the writer knows.
 
     `answered_at` is when the broker was last asked and answered; absent where there is none.
+    `stream_bytes` of `stream_max_bytes` are taken in the stream, by `stream_messages`; booked messages
+    up to number `trimmed_to` were removed from it to make room. All are absent where that is unknown.
     `embedded` is true when the writer was opened to book what waited, and closed again. `whole` says
     that the snapshot holds everything that the ledger holds, as far as the writer knows.
     """
@@ -40,6 +42,10 @@ class Heartbeat(Struct, frozen=True):
     embedded: bool = False
     whole: bool = False
     answered_at: str | None = None
+    stream_bytes: int | None = None
+    stream_max_bytes: int | None = None
+    stream_messages: int | None = None
+    trimmed_to: int | None = None
 
     @property
     def is_final(self) -> bool:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
     from voicecosts.consumer.booking.pieces import Piece
-    from voicecosts.consumer.booking.progress import Gap, Progress, Seen
+    from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
     from voicecosts.consumer.store.streams import Streams
@@ -136,6 +136,7 @@ class Ledger:
                 embedded=embedded,
                 told_until=until if has_source else None,
             )
+            snapshots.trimmed_to = streams.trimmed_to
             if embedded:
                 snapshots.resume()
             else:
@@ -209,16 +210,12 @@ class Ledger:
         now_us = micros(self._clock.now())
         progress, gaps = self._streams.progress.compared(seen)
         noted = tuple(Noted(gap=gap, noted_us=now_us) for gap in gaps)
-        trimmed_to = (
-            self._streams.trimmed_to
-            if progress.stream_us == self._streams.progress.stream_us
-            else 0
-        )
+        is_same = progress.stream_us == self._streams.progress.stream_us
         self._note(
             replace(
                 self._streams,
                 progress=progress,
-                trimmed_to=trimmed_to,
+                trimmed_to=self._streams.trimmed_to if is_same else 0,
                 gaps=(*self._streams.gaps, *noted),
             )
         )
@@ -228,6 +225,10 @@ class Ledger:
         """Note that the messages up to `upto`, which are booked, were removed from the stream."""
         self._require_open()
         self._note(replace(self._streams, trimmed_to=max(self._streams.trimmed_to, upto)))
+
+    def stream_room(self, room: Room) -> None:
+        """Take in how full the stream is; the next heartbeat tells it."""
+        self._snapshots.room = room
 
     def publish_snapshot(self) -> int:
         """Publish everything booked so far, now, and return the number of the snapshot.
@@ -369,6 +370,7 @@ class Ledger:
             self._snapshots.changed = True
             self._connection.commit()
         self._streams = streams
+        self._snapshots.trimmed_to = streams.trimmed_to
 
     def _check_written(self) -> None:
         """Raise `LedgerMoved` when the commit went into files that have lost their names."""

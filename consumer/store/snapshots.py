@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from voicecosts.consumer.booking.progress import Room
     from voicecosts.consumer.store.layout import Layout
 
 _log = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ class Snapshots:
         self._published: int | None = None
         self.changed = True
         self.number = number
+        self.room: Room | None = None
+        self.trimmed_to = 0
 
     def resume(self) -> None:
         """Continue from the last snapshot, if its writer was closed in order: it holds everything.
@@ -227,6 +230,10 @@ class Snapshots:
             running=running,
             embedded=self._embedded,
             whole=not self.changed,
+            stream_bytes=self.room.bytes if self.room else None,
+            stream_max_bytes=self.room.max_bytes if self.room else None,
+            stream_messages=self.room.messages if self.room else None,
+            trimmed_to=self.trimmed_to or None,
             answered_at=None if self._answered_at is None else utc_text(self._answered_at),
         )
         write_heartbeat(self._layout.heartbeat, beat)

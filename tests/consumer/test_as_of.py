@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.booked import consuming
+from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
 from tests.support.oracle import booked, rate
 from tests.support.stream import jetstream, publish
@@ -123,7 +124,7 @@ async def test_what_a_dead_connection_was_sent_is_not_forgotten(
     """Messages that nobody acknowledged wait without a pull telling of it, until they come again."""
     url = broker.url
     feed_config = LedgerConfig(data_dir=tmp_path, servers=(url,), stream_max_bytes=64 * 2**20)
-    feed = Feed(feed_config, lambda: 0, asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
+    feed = Feed(feed_config, MemoryBooks(), asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
     await feed.open(deadline_s=10)
     async with jetstream(url) as js:
         await js.publish("costs.v1.p.a.00", b"1")
@@ -138,7 +139,7 @@ async def test_what_a_dead_connection_was_sent_is_not_forgotten(
         broker.start()
         url = url.replace("//", "//u:p@")
     feed_config = LedgerConfig(data_dir=tmp_path, servers=(url,), stream_max_bytes=64 * 2**20)
-    feed = Feed(feed_config, lambda: 0, asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
+    feed = Feed(feed_config, MemoryBooks(), asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
     await feed.open(deadline_s=10)
     try:
         group = await feed.next_group()

@@ -20,11 +20,27 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.LedgerDamaged(Path("l"), "torn"), {"problem": "torn"}, "copy the newest snapshot"),
     (errors.LedgerClosed(Path("l"), "it failed"), {"why": "it failed"}, "Open it again"),
     (errors.LedgerWriteFailed(Path("l"), "no"), {"problem": "no"}, "stay in the stream"),
+    (errors.LedgerMoved(Path("l")), {"path": Path("l")}, "stay in the stream"),
     (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),
     (errors.SnapshotFailed(Path("d"), "no"), {"problem": "no"}, "Everything booked is safe"),
     (errors.BrokerUnreachable(["nats://x"], "refused"), {"servers": ("nats://x",)}, "nats://x"),
     (errors.BrokerFailed("it broke", code=10077), {"code": 10077}, "it broke (error 10077)"),
     (errors.StreamDrift("COSTS", ["a", "b"]), {"differences": ("a", "b")}, "a; b"),
+    (
+        errors.StreamClaimed("COSTS", holder="a copy", since=None, free_in_s=2.1),
+        {"holder": "a copy", "free_in_s": 2.1},
+        "start again in 3 s, or take the stream over with `costs consume --take-over`",
+    ),
+    (
+        errors.StreamClaimed("COSTS", holder="a copy", since=None, free_in_s=None),
+        {"free_in_s": None},
+        "taken over by a copy",
+    ),
+    (
+        errors.LedgerBehind("messages 2 to 9", "no right", "Allow it."),
+        {"missing": "messages 2 to 9", "problem": "no right", "remedy": "Allow it."},
+        "cannot read them again: no right. Allow it.",
+    ),
 ]
 
 

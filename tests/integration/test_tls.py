@@ -15,6 +15,7 @@ from aiohttp import web
 from msgspec.structs import replace
 from nats.aio.client import Client
 
+from tests.support.books import MemoryBooks
 from tests.support.broker import Broker, free_port
 from tests.support.certificates import Authority, server
 from tests.support.middleman import Info, in_between
@@ -61,7 +62,9 @@ async def ledger(servers: str, tls: Tls | None = None) -> str:
         tls=tls or Tls(),
         stream_max_bytes=2**24,
     )
-    feed = Feed(config, lambda: 0, asyncio.Event(), waits=Waits(group_s=0.1), jitter=lambda: 0.0)
+    feed = Feed(
+        config, MemoryBooks(), asyncio.Event(), waits=Waits(group_s=0.1), jitter=lambda: 0.0
+    )
     try:
         await feed.open(deadline_s=0)
     except BrokerUnreachable as error:

@@ -207,10 +207,10 @@ class TestConsume:
         with CostsProcess(arguments, tmp_path / "run") as process:
             process.wait_ready()
             assert process.stop() == 0
-        more = ["--stream-max-bytes", str(2**20 * 10)]
+        more = ["--replicas", "3"]
         with CostsProcess([*arguments, *more], tmp_path / "run") as process:
             assert process.wait() == 8
-        assert "max_bytes" in process.log
+        assert "num_replicas" in process.log
         assert len(process.log.splitlines()) == 1
 
     def test_a_host_that_does_not_exist_is_one_line_within_seconds(

@@ -15,11 +15,13 @@ import nkeys
 import pytest
 from msgspec.structs import replace
 
+from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
 from tests.support.stream import jetstream
 from tests.support.waiting import until
 from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Group, Waits
 from voicecosts.consumer.broker.feed import Feed
+from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.stream import DURABLE, declaration, ensure
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import BrokerFailed, BrokerUnreachable, MissingExtra, StreamDrift
@@ -45,7 +47,7 @@ async def feeding(
 ) -> AsyncIterator[Feed]:
     """An open feed for the time of a block; it says it has booked so many messages."""
     stop = stop or asyncio.Event()
-    feed = Feed(config, lambda: booked, stop, waits=waits, jitter=lambda: 0.0)
+    feed = Feed(config, MemoryBooks(booked), stop, waits=waits, jitter=lambda: 0.0)
     try:
         await feed.open(deadline_s=10)
         yield feed
@@ -68,6 +70,7 @@ async def bodies(feed: Feed, count: int) -> list[bytes]:
         while len(set(seen)) < count:
             group = await feed.next_group()
             seen += [message.data for message in group.messages]
+            feed._books.book(message.sequence for message in group.messages)  # type: ignore[attr-defined]  # of MemoryBooks
             await feed.acknowledge(group)
     return seen
 
@@ -101,10 +104,11 @@ class TestGroups:
     async def test_a_backlog_comes_in_full_groups_and_says_what_waits(self, broker: Broker) -> None:
         """A ledger that is behind takes big groups and knows how far behind it is."""
         async with jetstream(broker.url) as js:
-            await ensure(js, declaration(config_of(broker)))
+            await ensure(Api(js._nc), declaration(config_of(broker)))
             await asyncio.gather(*(js.publish(SUBJECT, b"x") for _ in range(GROUP_MESSAGES + 100)))
             async with feeding(config_of(broker)) as feed:
                 first = await feed.next_group()
+                feed._books.book(message.sequence for message in first.messages)  # type: ignore[attr-defined]  # of MemoryBooks
                 await feed.acknowledge(first)
                 second = await feed.next_group()
         assert (len(first.messages), first.waiting) == (GROUP_MESSAGES, 100)
@@ -243,7 +247,7 @@ class TestStart:
         """A wrong address shows at the start, with the address but never with its password."""
         broker.stop()
         feed = Feed(
-            config_of(broker, user="ledger:s3cret"), lambda: 0, asyncio.Event(), waits=QUICK
+            config_of(broker, user="ledger:s3cret"), MemoryBooks(), asyncio.Event(), waits=QUICK
         )
         with pytest.raises(BrokerUnreachable) as caught:
             await feed.open(deadline_s=0.2)
@@ -253,7 +257,9 @@ class TestStart:
     async def test_a_broker_that_comes_up_in_time_is_used(self, broker: Broker) -> None:
         """Containers start in any order: a broker may come up after its ledger."""
         broker.stop()
-        feed = Feed(config_of(broker), lambda: 0, asyncio.Event(), waits=QUICK, jitter=lambda: 0.0)
+        feed = Feed(
+            config_of(broker), MemoryBooks(), asyncio.Event(), waits=QUICK, jitter=lambda: 0.0
+        )
         opened = asyncio.create_task(feed.open(deadline_s=30))
         await until(lambda: feed._failures > 0)
         broker.start()
@@ -279,7 +285,7 @@ class TestStart:
         broker.stop()
         broker.extra = extra
         broker.start()
-        feed = Feed(config_of(broker, user=user), lambda: 0, asyncio.Event(), waits=QUICK)
+        feed = Feed(config_of(broker, user=user), MemoryBooks(), asyncio.Event(), waits=QUICK)
         with pytest.raises(BrokerUnreachable, match=reason):
             await feed.open(deadline_s=0.1)
 
@@ -287,15 +293,16 @@ class TestStart:
         """A plain NATS server answers, but it cannot keep a stream."""
         extra = "accounts { A { users: [{ user: u, password: p }] } }"  # no JetStream in here
         with Broker(tmp_path, extra=extra) as plain:
-            feed = Feed(config_of(plain, user="u:p"), lambda: 0, asyncio.Event(), waits=QUICK)
+            feed = Feed(config_of(plain, user="u:p"), MemoryBooks(), asyncio.Event(), waits=QUICK)
             with pytest.raises(BrokerFailed, match="JetStream not enabled"):
                 await feed.open(deadline_s=0.1)
 
     async def test_a_broker_with_too_little_room_is_named(self, tmp_path: Path) -> None:
         """The stream reserves its limit; a broker that cannot hold it says so at the start."""
-        extra = "jetstream { max_file_store: 1MB }"
+        # A second block replaces the first one, with its folder.
+        extra = f'jetstream {{ store_dir: "{tmp_path / "small"}", max_file_store: 1MB }}'
         with Broker(tmp_path, extra=extra) as small:
-            feed = Feed(config_of(small), lambda: 0, asyncio.Event(), waits=QUICK)
+            feed = Feed(config_of(small), MemoryBooks(), asyncio.Event(), waits=QUICK)
             with pytest.raises(BrokerFailed, match="insufficient storage"):
                 await feed.open(deadline_s=0.1)
 
@@ -309,7 +316,7 @@ class TestStart:
               subscribe: ["_INBOX_c.>"] } } ] }"""
         broker.start()
         async with jetstream(*config_of(broker, user="all:all").servers) as js:
-            await ensure(js, declaration(config_of(broker)))
+            await ensure(Api(js._nc), declaration(config_of(broker)))
             await js.publish(SUBJECT, b"1")
             async with feeding(config_of(broker, user="ledger:ledger")) as feed:
                 assert await bodies(feed, 1) == [b"1"]
@@ -326,7 +333,7 @@ class TestStart:
         seed.write_text("SU" + "A" * 56)
         config = LedgerConfig(data_dir=tmp_path, servers=(broker.url,), credentials=seed)
         with pytest.raises(MissingExtra, match="consumer"):
-            await Feed(config, lambda: 0, asyncio.Event(), waits=QUICK).open(deadline_s=1)
+            await Feed(config, MemoryBooks(), asyncio.Event(), waits=QUICK).open(deadline_s=1)
 
     async def test_an_nkey_signs_in(self, broker: Broker, tmp_path: Path) -> None:
         """A seed file proves who the ledger is without sending a secret."""

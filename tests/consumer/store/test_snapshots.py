@@ -503,6 +503,10 @@ class TestHeartbeat:
             "embedded": False,
             "whole": True,
             "answered_at": None,
+            "stream_bytes": None,
+            "stream_max_bytes": None,
+            "stream_messages": None,
+            "trimmed_to": None,
         }
 
     def test_it_moves_on_while_nothing_happens(
