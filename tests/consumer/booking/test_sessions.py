@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from tests.support.events import reading, session_id
+from tests.support.events import PROJECT, reading, session_id
 from voicecosts.consumer.booking.difference import MeterState
-from voicecosts.consumer.booking.sessions import ActiveSessions, SessionState
+from voicecosts.consumer.booking.sessions import ActiveSessions, SessionKey, SessionState
 from voicecosts.producer.events import meter_of
 
 
-def session(number: int, meters: int) -> dict[str, SessionState]:
+def key(number: int) -> SessionKey:
+    """Return the key of a session."""
+    return SessionKey(PROJECT, session_id(number))
+
+
+def session(number: int, meters: int) -> dict[SessionKey, SessionState]:
     """Return a session with so many meters."""
     made = (meter_of(reading(1, of=number, model=f"m{n}")) for n in range(meters))
-    return {session_id(number): SessionState({meter: MeterState() for meter in made})}
+    return {key(number): SessionState(meters={meter: MeterState() for meter in made})}
 
 
 def held(cache: ActiveSessions, *numbers: int) -> list[int]:
     """Return which of these sessions the cache holds."""
-    return [number for number in numbers if cache.copies([session_id(number)])[0]]
+    return [number for number in numbers if cache.copies([key(number)])[0]]
 
 
 def test_the_least_recently_used_sessions_are_dropped() -> None:
