@@ -14,7 +14,7 @@ import json
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import ParseResult
+from urllib.parse import ParseResult, urlparse
 
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport, WebSocketTransport
@@ -26,13 +26,17 @@ _SILENCE_S: Final = 1.0
 """How long a server may take to speak first. One with `handshake_first` waits for the client."""
 
 
+_WHY: Final = "one address with tls://, or files for TLS, make TLS a must at all addresses"
+
+
 class NotEncrypted(ConnectionError):  # noqa: N818 - the name says what is wrong
     """TLS is a must and the server does not offer it; nothing was sent to it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, uri: ParseResult) -> None:
+        why = "" if uri.scheme in ("tls", "wss") else f" ({_WHY})"
         super().__init__(
-            f"{address} does not offer TLS, so nothing was sent to it: set up TLS in the server, "
-            "or find out who answers instead of it"
+            f"{_address(uri)} does not offer TLS, so nothing was sent to it{why}: set up TLS in the "
+            "server, or find out who answers instead of it"
         )
 
 
@@ -107,10 +111,9 @@ class Encrypted(TcpTransport):
             NotEncrypted: The server offers no TLS.
             ssl.SSLError: The handshake failed, or the certificate is not the server's.
         """
-        address = f"{uri.hostname}:{uri.port}"
         try:
             await super().connect(uri, buffer_size, connect_timeout)
-            self._greeting = await self._greeted(address)
+            self._greeting = await self._greeted(uri)
             self.was_greeted_in_clear = bool(self._greeting)
             # What somebody may have sent beside that line is dropped with the reader of clear text.
             await super().connect_tls(
@@ -135,7 +138,7 @@ class Encrypted(TcpTransport):
         greeting, self._greeting = self._greeting, b""
         return greeting or await self._line()
 
-    async def _greeted(self, address: str) -> bytes:
+    async def _greeted(self, uri: ParseResult) -> bytes:
         """Return the server's first line if it offers TLS, or nothing if it waits for ours."""
         try:
             line = await asyncio.wait_for(self._line(), _SILENCE_S)
@@ -147,9 +150,9 @@ class Encrypted(TcpTransport):
         except (TypeError, ValueError):
             info = {}
         if not line:
-            raise ConnectionError(f"{address} closed the connection before it said anything")
+            raise ConnectionError(f"{_address(uri)} closed the connection before it said anything")
         if not (info.get("tls_required") or info.get("tls_available")):
-            raise NotEncrypted(address)
+            raise NotEncrypted(uri)
         return line
 
     def _keep_quiet_at_the_end(self) -> None:
@@ -189,7 +192,12 @@ class EncryptedWebSocket(WebSocketTransport):
         await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
         if self._ws is not None and self._ws.get_extra_info("ssl_object") is None:
             await self._ws.close()
-            raise NotEncrypted(uri if isinstance(uri, str) else f"{uri.hostname}:{uri.port}")
+            raise NotEncrypted(uri if isinstance(uri, ParseResult) else urlparse(uri))
+
+
+def _address(uri: ParseResult) -> str:
+    """Return host and port without a user or token."""
+    return uri.netloc.rpartition("@")[2]
 
 
 def exposed(client: Client, *, has_credentials: bool) -> str | None:

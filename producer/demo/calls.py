@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ from voicecosts.producer.demo.providers import SAMPLE_RATE, ScriptedTTS
 from voicecosts.producer.observer import CostObserver
 from voicecosts.producer.pool.agent_pool import AgentPool
 from voicecosts.producer.process import PROCESS
+from voicecosts.producer.settings import CREDENTIALS
+from voicecosts.producer.tls import TLS_CA, TLS_CERT, TLS_KEY
 
 AT_ONCE: Final = 10
 """Calls that run at the same time."""
@@ -188,6 +191,8 @@ def run(
     interrupted, call `close`.
     """
     logging.getLogger("livekit").setLevel(logging.ERROR)
+    for name in (CREDENTIALS, TLS_CA, TLS_CERT, TLS_KEY):
+        os.environ.pop(name, None)  # what the shell has for other servers is not for this one
     observer = CostObserver(project="demo", servers=servers, outbox_dir=outbox_dir)
     return asyncio.run(run_calls(observer, calls, on_finished=on_finished))
 

@@ -138,7 +138,8 @@ class TestNothingInClear:
                 blocked = f"tls://{TOKEN}@127.0.0.1:{free_port()}"
                 await side(f"{blocked},{clear}")
                 assert (line.visits > 0, line.sent) == (True, b"")
-                await side(clear, Tls(ca=authority.path))
+                said = await side(clear, Tls(ca=authority.path))
+        assert "files for TLS, make TLS a must at all addresses" in said
         assert (line.visits > 0, line.sent) == (True, b"")
 
     @both
