@@ -6,7 +6,6 @@ may be missing by an unknown amount is `unknown` in the table and null in JSON, 
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
@@ -24,7 +23,7 @@ from voicecosts.analytics.text.plain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
 
     from voicecosts.analytics.answers.audit import Audit
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 _UNKNOWN: Final = "unknown"
 _UNPRICED: Final = "unpriced"
 _BECAUSE: Final = "because"
+_MISSING: Final = "missing at most"
 
 CAUSES: Final[dict[str, str]] = {
     "producer_dropped": "its worker dropped readings",
@@ -51,9 +51,7 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
     numbers = [
         Column(f"cost {audit.currency}", money_column((it.cost for it in audit.states), _UNPRICED)),
         Column("sessions", [f"{it.sessions:,}" for it in audit.states]),
-        Column(
-            "missing at most", money_column((it.missing_at_most for it in audit.states), _UNKNOWN)
-        ),
+        Column(_MISSING, money_column((it.missing_at_most for it in audit.states), _UNKNOWN)),
     ]
     text = list(lines(names, numbers, width=width))
     left_out: list[str] = []
@@ -68,7 +66,7 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
                 f"cost {audit.currency}", money_column((s.cost for s in audit.sessions), _UNPRICED)
             ),
             Column(
-                "missing at most",
+                _MISSING,
                 money_column((s.missing_at_most for s in audit.sessions), _UNKNOWN),
             ),
             Column("last seen", [_seen(it, now) for it in audit.sessions]),
@@ -76,7 +74,9 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
             Column(_BECAUSE, [_because(it) for it in audit.sessions]),
         ]
         numbers, left_out = fit(names, numbers, width)
-        text += ["", *lines(names, numbers, width=width)]
+        below = [_below(it, left_out, audit.currency) for it in audit.sessions]
+        left_out = [head for head in left_out if head != _BECAUSE]
+        text += ["", *lines(names, numbers, width=width, below=below)]
     return page([*text, ""], _footer(audit, left_out, now), audit.warnings, width=width)
 
 
@@ -132,12 +132,15 @@ def _because(session: Audited) -> str:
     return ", ".join(_causes(session))
 
 
-def _say_causes(sessions: Sequence[Audited]) -> Iterator[str]:
-    """Yield why the calls are listed, where the table has no room to say it of each."""
-    causes = Counter(cause for session in sessions for cause in _causes(session))
-    if causes:
-        said = (f"{cause} ({counted(count, 'call')})" for cause, count in causes.most_common())
-        yield f"because: {', '.join(said)}"
+def _below(session: Audited, left_out: list[str], currency: str) -> str:
+    """Return what matters most of a call, where the table has no column for it."""
+    if _BECAUSE not in left_out or not _causes(session):
+        return ""
+    missing = ""
+    if _MISSING in left_out and session.missing_at_most != 0:
+        (amount,) = money_column([session.missing_at_most], _UNKNOWN)
+        missing = f"; missing: {amount if amount == _UNKNOWN else f'at most {amount} {currency}'}"
+    return f"{_because(session)}{missing}"
 
 
 def _causes(session: Audited) -> list[str]:
@@ -163,6 +166,4 @@ def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:
     if len(audit.sessions) < audit.listed:
         yield f"{len(audit.sessions):,} of {counted(audit.listed, 'session')} shown (--top)"
     yield from say_left_out(left_out)
-    if _BECAUSE in left_out:
-        yield from _say_causes(audit.sessions)
     yield fresh(audit.as_of, now)

@@ -6,6 +6,7 @@ the ledger is shown as text: the name of a tenant can neither colour nor control
 
 from __future__ import annotations
 
+import re
 from itertools import zip_longest
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _GAP: Final = "  "
 _WIDE_NAME: Final = 36
 """A column of names keeps this width (a session id) before numbers are left out for it."""
 _NARROW_NAME: Final = 8
 """A column of names is folded no narrower than this; the table gets wider instead."""
+
+
+_PARTS: Final = re.compile(r"[^\s\-_/.:]*[\-_/.:]+\s*|[^\s\-_/.:]+\s*|\s+")
+"""Where a cell may be folded: behind each of these."""
 
 
 class Column(Struct, frozen=True):
@@ -35,11 +40,17 @@ class Column(Struct, frozen=True):
 
 
 def lines(
-    names: list[Column], numbers: list[Column], *, width: int | None, total: bool = False
+    names: list[Column],
+    numbers: list[Column],
+    *,
+    width: int | None,
+    total: bool = False,
+    below: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yield head and rows with a rule between them, and one above the last row if it is a total.
 
     Names stand on the left and are folded to fit the width, numbers on the right and are not.
+    `below` has a sentence for each row, or an empty text, that is written under it.
     """
     left = _folded(names, numbers, width)
     right = [number.width for number in numbers]
@@ -53,6 +64,8 @@ def lines(
         yield from _row(
             [it.cells[at] for it in names], [it.cells[at] for it in numbers], left, right
         )
+        if below and below[at]:
+            yield from wrapped(below[at], width, indent="  ")
 
 
 def fit(
@@ -93,14 +106,40 @@ def printable(text: str) -> str:
     )
 
 
-def wrapped(text: str, width: int | None) -> list[str]:
-    """Return a sentence as printable lines."""
+def wrapped(text: str, width: int | None, *, indent: str = "") -> list[str]:
+    """Return a sentence as printable lines, all but the first further to the right."""
     plain = printable(text)
     if width is None:
-        return [plain]
+        return [f"{indent}{plain}"]
     return wrap(
-        plain, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        plain,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+
+
+def folded(text: str, width: int) -> list[str]:
+    """Return a cell as lines of at most `width` cells.
+
+    They end between words or behind a joint such as a dash, and within a word only where it is wider
+    than the column.
+    """
+    from rich.cells import chop_cells  # noqa: PLC0415 - see `_cells`
+
+    if _cells(text) <= width:
+        return [text]
+    found = [""]
+    for part in _PARTS.findall(text):
+        if _cells(found[-1] + part.rstrip()) <= width:
+            found[-1] += part
+        elif _cells(part.rstrip()) <= width:
+            found.append(part)
+        else:
+            found[-1:] = chop_cells(found[-1] + part, width)
+    return [line.rstrip() for line in found if line.strip()] or [""]
 
 
 def _cells(text: str) -> int:
@@ -114,11 +153,9 @@ def _row(
     names: list[str], numbers: list[str], widths: list[int], right: list[int]
 ) -> Iterator[str]:
     """Yield one row, on several lines where a name had to be folded."""
-    from rich.cells import chop_cells  # noqa: PLC0415 - see `_cells`
-
-    folded = [chop_cells(name, width) for name, width in zip(names, widths, strict=True)]
+    left = [folded(name, width) for name, width in zip(names, widths, strict=True)]
     aligned = [[number.rjust(width)] for number, width in zip(numbers, right, strict=True)]
-    for parts in zip_longest(*folded, *aligned, fillvalue=""):
+    for parts in zip_longest(*left, *aligned, fillvalue=""):
         cells = [
             part + " " * (width - _cells(part))
             for part, width in zip(parts, [*widths, *right], strict=True)

@@ -151,10 +151,21 @@ def test_the_table_fits_and_explains(real: Path) -> None:
     assert "it has no end" in text
     assert "a total ran backwards" in text
     assert "unknown" in text
-    narrow = as_table(found, now=NOW, width=80)
-    assert max(map(cell_len, narrow.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_why_a_call_is_listed_is_said_at_every_width(real: Path, width: int) -> None:
+    """Where no column fits, it stands under its call, with what may be missing; ids stay whole."""
+    found = structs.replace(audit(data_dir=real, open_for="1m"), as_of=AS_OF)
+    narrow = as_table(found, now=NOW, width=width)
+    assert max(map(cell_len, narrow.splitlines())) <= width
     assert "columns that do not fit: " in narrow
-    assert "because: it has no end (2 calls), a total ran backwards (1 call)" in narrow
+    assert narrow.count("  it has no end") == 2
+    (line,) = [line for line in narrow.splitlines() if "a total ran backwards" in line]
+    assert line.startswith("  ")
+    assert "missing: unknown" in narrow or "missing at most" in narrow
+    if width > 60:
+        assert all(str(session.session) in narrow for session in found.sessions)
 
 
 def test_the_table_is_what_it_was(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_hopelessly_narrow_terminal_loses_no_digit(data_dir: Path) -> None:
     """Names are folded, money never is, even if the line must be wider than asked for."""
     text = as_table(query("session", data_dir=data_dir, now=NOW), now=NOW, width=12)
     assert "4.032000003" in text
-    folded = "".join(line[:8] for line in text.splitlines()[2:7])
+    folded = "".join(line[:8].strip() for line in text.splitlines()[2:8])
     assert folded == "019a9a00-0000-7000-8000-000000000003"
 
 
