@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.answers.costs import query
+    from voicecosts.analytics.commands.asking import query
     from voicecosts.analytics.snapshot.connection import connect
     from voicecosts.producer.config import BufferLimits
     from voicecosts.producer.dispatch import dispatch_metadata
@@ -65,7 +65,7 @@ _HOMES: Final = {
     "agent_config": "voicecosts.producer.pool.discovery",
     "connect": "voicecosts.analytics.snapshot.connection",
     "dispatch_metadata": "voicecosts.producer.dispatch",
-    "query": "voicecosts.analytics.answers.costs",
+    "query": "voicecosts.analytics.commands.asking",
 }
 
 _EXTRAS: Final = {"livekit": "producer,agents", "nats": "producer", "duckdb": "analytics"}

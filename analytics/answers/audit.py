@@ -15,11 +15,17 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from voicecosts.analytics.answers.completeness import as_of, completeness, losses, say_not_booked
-from voicecosts.analytics.answers.losses import lost_in
-from voicecosts.analytics.answers.report import CURRENCY, Completeness, NotBooked
-from voicecosts.analytics.answers.states import OPEN_FOR, bounds, of_sessions
-from voicecosts.analytics.errors import BadTop, NotALedger, require
+from voicecosts.analytics.answers.completeness import as_of, completeness, tell
+from voicecosts.analytics.answers.losses import count_gaps, lost_in
+from voicecosts.analytics.answers.report import (
+    CURRENCY,
+    Completeness,
+    Finding,
+    Outbox,
+    Source,
+)
+from voicecosts.analytics.answers.states import BEFORE_ALL, bounds, of_sessions
+from voicecosts.analytics.errors import BadTop, NotALedger
 from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, select
 from voicecosts.analytics.question.times import Moment, Period, period, span
@@ -99,7 +105,8 @@ class Audit(Struct, frozen=True, kw_only=True):
     session: usage that could not be attributed or measured, and dead letters. An event that could
     not be attributed, and of which only some amounts could be read, counts as both. Where a session
     that could not be measured runs across the start or the end of the period, `lost` may be too high,
-    and is not too low. `completeness` is that of a query.
+    and is not too low. `completeness` is that of a query; `failures` are those of its findings that
+    concern the period, and without one nothing is missing in it.
     """
 
     states: tuple[StateTotal, ...]
@@ -112,6 +119,7 @@ class Audit(Struct, frozen=True, kw_only=True):
     as_of: datetime | None
     lost: int
     completeness: Completeness
+    failures: tuple[Finding, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -128,43 +136,6 @@ class Question(Struct, frozen=True, kw_only=True):
     states: tuple[State, ...]
     top: int
     open_for: timedelta
-
-
-def audit(
-    *,
-    since: Moment | None = None,
-    until: Moment | None = None,
-    where: str | Iterable[str] = (),
-    state: str | Iterable[str] = (),
-    top: int = TOP,
-    open_for: str | timedelta = OPEN_FOR,
-    data_dir: str | Path | None = None,
-    now: datetime | None = None,
-) -> Audit:
-    """Return the state of each session. Period and conditions are those of `query`.
-
-    A session counts when anything of it happened in the period. The totals are of all states;
-    `state` chooses what is listed, else whatever is neither complete nor repaired. A session that
-    has no end is open until it was last seen longer than `open_for` ago, as of the snapshot.
-
-    Raises:
-        BadQuestion: A state, moment, span or condition cannot be read.
-        NoLedger: There is no snapshot at `data_dir`, or it is of a version that noted too little.
-        LedgerNewer: The snapshot was written by a newer version.
-        MissingExtra: duckdb is not installed.
-    """
-    moment = now or datetime.now(UTC)
-    question = ask(
-        since=since,
-        until=until,
-        where=where,
-        state=state,
-        top=top,
-        open_for=open_for,
-        now=moment,
-    )
-    require("duckdb", needed_by="`voicecosts.analytics.answers.audit`")
-    return answer(question, data_dir, now=moment)
 
 
 def ask(
@@ -195,20 +166,32 @@ def answer(
     data_dir: str | Path | None,
     *,
     now: datetime,
-    not_booked: NotBooked | None = None,
+    outbox: Outbox | None = None,
 ) -> Audit:
-    """Return the answer of the newest snapshot of `data_dir`, which lacks what is `not_booked`."""
+    """Return the answer of the newest snapshot of `data_dir`, which lacks what waits in `outbox`.
+
+    Raises:
+        NoLedger: There is no snapshot there, or it is of a version that noted too little.
+        LedgerNewer: The snapshot was written by a newer version.
+    """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
         moment = as_of(connection, snapshot)
         missing = completeness(
-            connection, snapshot, question.selection, moment=moment, not_booked=not_booked
+            connection,
+            snapshot,
+            question.selection,
+            moment=moment,
+            outbox=outbox,
+            open_for=question.open_for,
         )
         if missing.short_sessions is None:
             raise NotALedger(snapshot.path, _TOO_OLD)
         totals = _totals(connection, snapshot, question, moment)
         listed = _listed(connection, snapshot, question, moment)
-        lost = lost_in(connection, snapshot, question.period)
+        lost, dropped = lost_in(connection, snapshot, question.period)
+        gaps = count_gaps(connection, snapshot, question.period.since or BEFORE_ALL)
+        missing = tell(missing, None, snapshot, outbox, now=now)
     counts = {it.state: it.sessions for it in totals}
     return Audit(
         states=tuple(totals),
@@ -221,8 +204,23 @@ def answer(
         as_of=moment,
         lost=lost,
         completeness=missing,
-        warnings=(*say_not_booked(not_booked), *losses(missing, snapshot, now=now)),
+        failures=_failures(missing.findings, lost=lost, dropped=dropped, gaps=len(gaps or ())),
+        warnings=tuple(it.text for it in missing.findings if it.source is not Source.SESSIONS),
     )
+
+
+def _failures(
+    findings: tuple[Finding, ...], *, lost: int, dropped: int, gaps: int
+) -> tuple[Finding, ...]:
+    """Return the findings that concern a period, of which so much became known in it."""
+    known = {
+        Source.DEAD_LETTERS: lost,
+        Source.UNATTRIBUTED: lost,
+        Source.UNMEASURED: lost,
+        Source.DROPPED: dropped,
+        Source.GAPS: gaps,
+    }
+    return tuple(it for it in findings if known.get(it.source, 1))
 
 
 def _totals(

@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from voicecosts.analytics.answers.losses import count_losses, say_losses
-from voicecosts.analytics.answers.report import CURRENCY, Completeness, NotBooked, Row, Unpriced
-from voicecosts.analytics.answers.states import BEFORE_ALL, count_states
-from voicecosts.analytics.numbers import age, clock, counted, money
+from voicecosts.analytics.answers.findings import find, say_open
+from voicecosts.analytics.answers.losses import count_gaps, count_losses
+from voicecosts.analytics.answers.report import Completeness, Finding, Outbox, Source, Unpriced
+from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states
+from voicecosts.analytics.numbers import clock, counted
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
+    from voicecosts.analytics.answers.report import Row
     from voicecosts.analytics.question.filters import Selection
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
 _NAMED: Final = 3
 """How many unpriced models a sentence names."""
-
-_SILENT: Final = timedelta(minutes=1)
-"""A running ledger writes its status every second, so this long without one is worth a look."""
 
 _AS_OF: Final = "SELECT as_of FROM ledger_state"
 
@@ -40,17 +39,20 @@ def completeness(
     selection: Selection,
     *,
     moment: datetime | None,
-    not_booked: NotBooked | None,
+    outbox: Outbox | None,
+    open_for: timedelta = OPEN_FOR,
 ) -> Completeness:
-    """Return what is missing from the numbers of a selection, as of `moment`."""
+    """Return what is missing from the numbers of a selection, as of `moment`; see `tell`."""
     status = snapshot.status
     return Completeness(
         unpriced=_unpriced(connection, snapshot, selection),
         waiting_in_stream=status.waiting if status else None,
-        waiting_in_outbox=not_booked.messages if not_booked else 0,
+        waiting_in_outbox=_waiting(outbox),
         running=status.running if status else None,
+        answered_at=status.answered_at if status else None,
+        gaps=count_gaps(connection, snapshot),
         **structs.asdict(count_losses(connection, snapshot)),
-        **structs.asdict(count_states(connection, snapshot, selection, moment)),
+        **structs.asdict(count_states(connection, snapshot, selection, moment, open_for)),
     )
 
 
@@ -60,10 +62,10 @@ def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:
     The ledger moves its status on while nothing happens, so the status wins while it speaks of this
     very snapshot; otherwise only what is in the file is certain.
     """
-    if snapshot.as_of is not None:
-        return snapshot.as_of
-    found = read(connection, snapshot.path, _AS_OF, row=tuple[datetime])
-    moment = found[0][0].replace(tzinfo=UTC) if found else BEFORE_ALL
+    moment = snapshot.as_of
+    if moment is None:
+        found = read(connection, snapshot.path, _AS_OF, row=tuple[datetime])
+        moment = found[0][0].replace(tzinfo=UTC) if found else BEFORE_ALL
     return moment if moment > BEFORE_ALL else None
 
 
@@ -74,41 +76,42 @@ def nothing_found(connection: Connection, snapshot: Snapshot) -> str:
     )
     if first is None or last is None:
         return (
-            "the ledger holds no usage yet: attach a CostObserver to your agents, "
-            "or run `costs demo` to see it filled"
+            "the ledger holds no usage yet: attach a CostObserver to your agents. To see a filled one, "
+            "run `costs demo --keep DIR` and `costs query --data-dir DIR`"
         )
     return f"no usage matches: the ledger holds usage from {clock(first)} to {clock(last)}"
 
 
-def warnings(
-    missing: Completeness, total: Row, snapshot: Snapshot, *, now: datetime
-) -> tuple[str, ...]:
-    """Return one plain sentence for everything that is missing from the numbers of a question."""
-    unpriced = [_say_unpriced(missing, total)] if total.unpriced_rows else []
-    return (*_say_states(missing), *unpriced, *losses(missing, snapshot, now=now))
+def tell(
+    missing: Completeness,
+    total: Row | None,
+    snapshot: Snapshot,
+    outbox: Outbox | None,
+    *,
+    now: datetime,
+) -> Completeness:
+    """Return what is missing with its findings; those of prices where a question has a total."""
+    found = list(find(missing, snapshot, outbox, now=now))
+    if total is not None and total.unpriced_rows:
+        text = _say_unpriced(missing, total)
+        found.append(Finding(source=Source.PRICES, text=text))
+    order = [Source.OUTBOX, Source.SESSIONS, Source.PRICES]
+    found.sort(key=lambda it: order.index(it.source) if it.source in order else len(order))
+    return structs.replace(missing, findings=tuple(found))
 
 
 def notes(missing: Completeness) -> tuple[str, ...]:
     """Return the sentence that calls are still running, when nothing worse has to be said of any."""
     if missing.open_sessions and not (missing.short_sessions or missing.abandoned_sessions):
-        return (_say_open(missing.open_sessions),)
+        return (say_open(missing.open_sessions),)
     return ()
 
 
-def say_not_booked(left: NotBooked | None) -> tuple[str, ...]:
-    """Return the sentence about what waits in the outbox of this host, if anything does."""
-    if left is None:
-        return ()
-    what = counted(left.messages, "message") if left.messages else "what waits"
-    return (f"not in these numbers: {what} in the outbox of this host ({left.why})",)
-
-
-def losses(missing: Completeness, snapshot: Snapshot, *, now: datetime) -> tuple[str, ...]:
-    """Return the sentences that speak of the whole ledger."""
-    said = say_losses(missing)
-    if missing.waiting_in_stream:
-        said.append(f"not booked yet: {counted(missing.waiting_in_stream, 'message')}")
-    return (*said, *_say_stopped(snapshot, now))
+def _waiting(outbox: Outbox | None) -> int | None:
+    if outbox is None:
+        return None
+    left = 0 if outbox.not_booked is None else outbox.not_booked.messages
+    return None if left is None or outbox.unsent is None else left + outbox.unsent
 
 
 def _unpriced(
@@ -144,39 +147,3 @@ def _say_unpriced(missing: Completeness, total: Row) -> str:
         f"{counted(total.unpriced_rows, 'booking has', 'bookings have')} no price for some or all "
         f"of the usage, so the costs are too low: {', '.join(named)}"
     )
-
-
-def _say_states(missing: Completeness) -> list[str]:
-    """Return the sentence about calls that lack something, or may; none when calls are only open."""
-    said = []
-    if missing.short_sessions:
-        lack = "how much is unknown"
-        if missing.short_at_most is not None:
-            lack = f"at most {money(missing.short_at_most)} {CURRENCY} missing"
-        said.append(f"{counted(missing.short_sessions, 'call is', 'calls are')} short ({lack})")
-    if missing.abandoned_sessions:
-        ended = counted(missing.abandoned_sessions, "call was", "calls were")
-        said.append(f"{ended} abandoned without an end")
-    if not said:
-        return []
-    said += [_say_open(missing.open_sessions)] if missing.open_sessions else []
-    return [f"the numbers may lack something: {', '.join(said)}; `costs audit` names them"]
-
-
-def _say_open(count: int) -> str:
-    return f"{counted(count, 'call is', 'calls are')} still running"
-
-
-def _say_stopped(snapshot: Snapshot, now: datetime) -> list[str]:
-    """Return the sentence about a ledger that does not run, or that was killed and cannot say so."""
-    status = snapshot.status
-    if status is None:
-        return []
-    if not status.running:
-        if status.embedded:
-            return []
-        return ["the ledger is not running and books nothing new: start it with `costs up`"]
-    if status.heard_at is not None and now - status.heard_at > _SILENT:
-        silence = age(now - status.heard_at)
-        return [f"the ledger has not reported for {silence}: check whether it still runs"]
-    return []

@@ -6,7 +6,7 @@ SQL is made of constants of `columns` and of parameters; nothing that a user typ
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +18,10 @@ from voicecosts.analytics.answers.completeness import (
     completeness,
     notes,
     nothing_found,
-    say_not_booked,
-    warnings,
+    tell,
 )
-from voicecosts.analytics.answers.report import CURRENCY, NotBooked, Report, Row
-from voicecosts.analytics.errors import BadTop, require
+from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
+from voicecosts.analytics.errors import BadTop
 from voicecosts.analytics.question.columns import COLUMN, MEASURES, Group, Sort, groups
 from voicecosts.analytics.question.filters import Selection, select
 from voicecosts.analytics.question.times import Moment, Period, period
@@ -46,37 +45,6 @@ class Question(Struct, frozen=True, kw_only=True):
     selection: Selection
     sort: Sort
     top: int | None
-
-
-def query(
-    by: str | Iterable[str] = ("tenant",),
-    *,
-    since: Moment | None = None,
-    until: Moment | None = None,
-    where: str | Iterable[str] = (),
-    top: int | None = None,
-    sort: str | None = None,
-    data_dir: str | Path | None = None,
-    now: datetime | None = None,
-) -> Report:
-    """Return what was used and what it cost, grouped by one or more columns.
-
-    `by` is any of tenant, agent, agent_label, project, provider, model, modality, session and day.
-    `where` holds conditions `name=value` on the same columns: the same name twice means either,
-    different names mean all, `tenant=(none)` means without a tenant. `since` is included, `until` is
-    not. Rows come by cost, largest first and unpriced ones last, unless `sort` names a column, followed
-    by `:asc` or `:desc` for other than its usual direction; `top` keeps that many rows.
-
-    Raises:
-        BadQuestion: A column, moment or condition cannot be read. The ledger was not touched.
-        NoLedger: There is no snapshot at `data_dir`.
-        LedgerNewer: The snapshot was written by a newer version.
-        MissingExtra: duckdb is not installed.
-    """
-    moment = now or datetime.now(UTC)
-    question = ask(by, since=since, until=until, where=where, top=top, sort=sort, now=moment)
-    require("duckdb", needed_by="`voicecosts.query`")
-    return answer(question, data_dir, now=moment)
 
 
 def ask(
@@ -104,16 +72,22 @@ def answer(
     data_dir: str | Path | None,
     *,
     now: datetime,
-    not_booked: NotBooked | None = None,
+    outbox: Outbox | None = None,
 ) -> Report:
-    """Return the answer of the newest snapshot of `data_dir`, which lacks what is `not_booked`."""
+    """Return the answer of the newest snapshot of `data_dir`, which lacks what waits in `outbox`.
+
+    Raises:
+        NoLedger: There is no snapshot there.
+        LedgerNewer: The snapshot was written by a newer version.
+    """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
         total, rows, in_all = _measure(connection, snapshot, question)
         moment = as_of(connection, snapshot)
         missing = completeness(
-            connection, snapshot, question.selection, moment=moment, not_booked=not_booked
+            connection, snapshot, question.selection, moment=moment, outbox=outbox
         )
+        missing = tell(missing, total, snapshot, outbox, now=now)
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
         by=tuple(map(str, question.by)),
@@ -125,11 +99,7 @@ def answer(
         currency=CURRENCY,
         as_of=moment,
         completeness=missing,
-        warnings=(
-            *say_not_booked(not_booked),
-            *empty,
-            *warnings(missing, total, snapshot, now=now),
-        ),
+        warnings=(*empty, *(finding.text for finding in missing.findings)),
         notes=notes(missing),
     )
 

@@ -1,4 +1,4 @@
-"""What is in no row of the ledger, whatever is asked: counted, in amounts, and in sentences.
+"""What is in no row of the ledger, whatever is asked: counted, and in amounts.
 
 An event that could not be booked, attributed or measured belongs to no call that the ledger knows,
 so no filter finds it: every answer tells of it, for the whole ledger. A producer reports running
@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.answers.report import Unattributed
+from voicecosts.analytics.answers.report import Gap, Unattributed
 from voicecosts.analytics.answers.states import BEFORE_ALL, schema_of
-from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.answers.report import Completeness
     from voicecosts.analytics.question.times import Period
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
@@ -30,12 +28,29 @@ FIRST_SCHEMA: Final = 3
 _FIRST_TOLD_SCHEMA: Final = 4
 """Ledgers before it do not say when they were told."""
 
+_FIRST_GAP_SCHEMA: Final = 6
+"""Ledgers before it do not know which messages of the stream never reached them."""
+
+_FIRST_STATE_SCHEMA: Final = 7
+"""Ledgers before it count dead letters by row, and cannot book them later."""
+
 _AFTER_ALL: Final = datetime.max.replace(tzinfo=UTC)
 
-_NAMED: Final = 3
-"""How many models a sentence names."""
+_DEAD_LETTERS: Final = """
+SELECT coalesce(sum(events), 0)
+FROM dead_letters
+WHERE state = 'open' AND received_at >= ? AND received_at < ?
+"""
+_DEAD_LETTERS_OF_OLDER: Final = """
+SELECT count(*) FROM dead_letters WHERE received_at >= ? AND received_at < ?
+"""
 
-_DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letters"
+_GAPS: Final = """
+SELECT first_sequence, last_sequence, messages, why
+FROM gaps
+WHERE noted_at >= ?
+ORDER BY noted_at, first_sequence
+"""
 
 # Not the view `losses`: older snapshots do not have it.
 _LOST: Final = """
@@ -79,7 +94,7 @@ _LOST_IN: Final = """
 WITH reports AS (
     SELECT
         producer_id, reported_at, coalesce(received_at, reported_at) AS received_at, unattributed,
-        coalesce(unmeasured, 0) AS unmeasured
+        coalesce(unmeasured, 0) AS unmeasured, dropped
     FROM producer_reports
 ),
 producers AS (
@@ -90,7 +105,9 @@ producers AS (
         coalesce(max(unattributed) FILTER (received_at < $2), 0) AS unattributed_until,
         max(unmeasured) AS unmeasured,
         coalesce(max(unmeasured) FILTER (received_at < $1), 0) AS unmeasured_before,
-        coalesce(max(unmeasured) FILTER (received_at < $2), 0) AS unmeasured_until
+        coalesce(max(unmeasured) FILTER (received_at < $2), 0) AS unmeasured_until,
+        coalesce(max(dropped) FILTER (received_at < $2), 0)
+        - coalesce(max(dropped) FILTER (received_at < $1), 0) AS dropped
     FROM reports
     GROUP BY producer_id
 ),
@@ -131,6 +148,7 @@ said AS (
 ),
 lost AS (
     SELECT
+        dropped,
         unattributed_until - unattributed_before AS unattributed,
         greatest(
             least(
@@ -146,17 +164,19 @@ lost AS (
     LEFT JOIN said USING (producer_id)
 )
 SELECT
-    (SELECT count(*) FROM dead_letters WHERE received_at >= $1 AND received_at < $2)
-    + coalesce(sum(unattributed + greatest(unmeasured - before, 0)), 0)
+    coalesce(sum(unattributed + greatest(unmeasured - before, 0)), 0),
+    coalesce(sum(dropped), 0)
 FROM lost
 """
 
 _LOST_OF_OLDER: Final = """
 SELECT
-    (SELECT count(*) FROM dead_letters WHERE received_at >= $1 AND received_at < $2)
-    + coalesce(sum(coalesce(lost, 0) - coalesce(before, 0)), 0)
+    coalesce(sum(coalesce(lost, 0) - coalesce(before, 0)), 0),
+    coalesce(sum(dropped), 0)
 FROM (
     SELECT
+        coalesce(max(dropped) FILTER (reported_at < $2), 0)
+        - coalesce(max(dropped) FILTER (reported_at < $1), 0) AS dropped,
         max(unattributed) FILTER (reported_at < $2) AS lost,
         max(unattributed) FILTER (reported_at < $1) AS before
     FROM producer_reports
@@ -177,7 +197,7 @@ class Losses(Struct, frozen=True, kw_only=True):
 
 def count_losses(connection: Connection, snapshot: Snapshot) -> Losses:
     """Return what is in no row; what an older ledger does not say is None or empty."""
-    [(dead,)] = read(connection, snapshot.path, _DEAD_LETTERS, row=tuple[int])
+    dead = _dead_letters(connection, snapshot, BEFORE_ALL, _AFTER_ALL)
     [(dropped, unattributed)] = read(connection, snapshot.path, _LOST, row=tuple[int, int])
     if schema_of(connection, snapshot) < FIRST_SCHEMA:
         return Losses(dead_letters=dead, dropped=dropped, unattributed=unattributed)
@@ -191,47 +211,56 @@ def count_losses(connection: Connection, snapshot: Snapshot) -> Losses:
     )
 
 
-def lost_in(connection: Connection, snapshot: Snapshot, period: Period) -> int:
+def count_gaps(
+    connection: Connection, snapshot: Snapshot, since: datetime = BEFORE_ALL
+) -> tuple[Gap, ...] | None:
+    """Return the gaps that the ledger noted from `since` on; None when it is too old to know any."""
+    if schema_of(connection, snapshot) < _FIRST_GAP_SCHEMA:
+        return None
+    found = read(
+        connection,
+        snapshot.path,
+        _GAPS,
+        [since.replace(tzinfo=None)],
+        row=tuple[int, int | None, int | None, str],
+    )
+    return tuple(
+        Gap(first=first, last=last, messages=messages, why=why)
+        for first, last, messages, why in found
+    )
+
+
+def lost_in(connection: Connection, snapshot: Snapshot, period: Period) -> tuple[int, int]:
     """Return how many events are in no row for good, of those that the ledger was told of then.
 
-    Dropped events are not among them: a reading that was dropped is repaired, or its session is
-    short.
+    The second number is of the events that workers dropped. They are not among the first: a reading
+    that was dropped is repaired, or its session is short; but a whole call may have been dropped.
     """
     is_older = schema_of(connection, snapshot) < _FIRST_TOLD_SCHEMA
     since, until = period.since or BEFORE_ALL, period.until or _AFTER_ALL
-    [(events,)] = read(
+    [(events, dropped)] = read(
         connection,
         snapshot.path,
         _LOST_OF_OLDER if is_older else _LOST_IN,
         [since.replace(tzinfo=None), until.replace(tzinfo=None)],
+        row=tuple[int, int],
+    )
+    return events + _dead_letters(connection, snapshot, since, until), dropped
+
+
+def _dead_letters(
+    connection: Connection, snapshot: Snapshot, since: datetime, until: datetime
+) -> int:
+    """Return how many events could not be booked, of those that came then, and still are not."""
+    is_older = schema_of(connection, snapshot) < _FIRST_STATE_SCHEMA
+    [(events,)] = read(
+        connection,
+        snapshot.path,
+        _DEAD_LETTERS_OF_OLDER if is_older else _DEAD_LETTERS,
+        [since.replace(tzinfo=None), until.replace(tzinfo=None)],
         row=tuple[int],
     )
     return events
-
-
-def say_losses(missing: Completeness) -> list[str]:
-    """Return one sentence for each kind of loss there is."""
-    said = []
-    if missing.dead_letters:
-        said.append(
-            f"{counted(missing.dead_letters, 'event')} could not be booked and "
-            f"{_are(missing.dead_letters)} in no row; to see why, in Python: "
-            'voicecosts.connect().sql("FROM dead_letters")'
-        )
-    if missing.unattributed:
-        said.append(_say_unattributed(missing))
-    if missing.unmeasured:
-        said.append(
-            f"not in these costs: what {counted(missing.unmeasured, 'usage event')} used that "
-            "could not be measured; the log of the worker says why"
-        )
-    if missing.dropped:
-        said.append(
-            f"workers lost {counted(missing.dropped, 'event')} (no room, damage, or accepted by no "
-            "server): only a later reading of the same meter, or the session's end, makes up for "
-            "a lost reading"
-        )
-    return said
 
 
 def _unattributed(connection: Connection, snapshot: Snapshot) -> tuple[Unattributed, ...]:
@@ -255,39 +284,3 @@ def _unattributed(connection: Connection, snapshot: Snapshot) -> tuple[Unattribu
         )
         for row in found
     )
-
-
-def _say_unattributed(missing: Completeness) -> str:
-    named = [
-        f"{used.provider}/{used.model} {used.modality}: {_amounts(used)}"
-        for used in missing.unattributed_usage[:_NAMED]
-    ]
-    others = len(missing.unattributed_usage) - len(named)
-    if others:
-        named.append(f"{counted(others, 'more model')} in the view `unattributed`")
-    what = f" ({'; '.join(named)})" if named else ""
-    return (
-        f"not in these costs: {counted(missing.unattributed, 'usage event')} that could not be "
-        f"attributed to a call{what}; the log of the worker says how to avoid it"
-    )
-
-
-def _amounts(used: Unattributed) -> str:
-    """Return every amount that is not zero, with its unit."""
-    amounts = [
-        counted(amount, one)
-        for amount, one in (
-            (used.requests, "request"),
-            (used.input_tokens, "input token"),
-            (used.output_tokens, "output token"),
-            (used.characters, "character"),
-        )
-        if amount
-    ]
-    amounts += [f"{seconds(used.audio_seconds)} s of audio"] if used.audio_seconds else []
-    amounts += [f"{seconds(used.session_seconds)} s connected"] if used.session_seconds else []
-    return ", ".join(amounts) or "see the view `unattributed`"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
@@ -76,10 +77,63 @@ class Unattributed(Struct, frozen=True, kw_only=True):
 
 
 class NotBooked(Struct, frozen=True, kw_only=True):
-    """What waits in the outbox of this host and could not be booked before the answer, and why."""
+    """What waits in the outbox of this host and could not be booked before the answer, and why.
 
-    messages: int
+    `messages` is None when they could not be counted.
+    """
+
+    messages: int | None
     why: str
+
+
+class Outbox(Struct, frozen=True, kw_only=True):
+    """What the outbox of this host was found to hold before the answer.
+
+    `unsent` counts the messages that wait for a server, for longer than sending them takes; None when
+    it is not known.
+    """
+
+    not_booked: NotBooked | None = None
+    unsent: int | None = 0
+
+
+class Gap(Struct, frozen=True, kw_only=True):
+    """Messages of the stream that never reached this ledger, by their numbers.
+
+    `last` and `messages` are None when nobody can say how many there were. `why` is
+    `left_the_stream` or `stream_gone`.
+    """
+
+    first: int
+    last: int | None
+    messages: int | None
+    why: str
+
+
+class Source(StrEnum):
+    """Whom an answer asks whether something is missing from it. The values are public."""
+
+    OUTBOX = "outbox"
+    LEDGER = "ledger"
+    STREAM = "stream"
+    GAPS = "gaps"
+    DEAD_LETTERS = "dead_letters"
+    DROPPED = "dropped"
+    UNATTRIBUTED = "unattributed"
+    UNMEASURED = "unmeasured"
+    SESSIONS = "sessions"
+    PRICES = "prices"
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """Why an answer may not say that nothing is missing, in a sentence for people.
+
+    `is_known` is false where the source could not be asked: then something may be missing, or not.
+    """
+
+    source: Source
+    text: str
+    is_known: bool = True
 
 
 class Completeness(Struct, frozen=True, kw_only=True):
@@ -87,9 +141,12 @@ class Completeness(Struct, frozen=True, kw_only=True):
 
     `unpriced` and the sessions are those of the question, the rest speaks of the whole ledger. The
     two counts of waiting messages are of those that the ledger has received from the stream, and of
-    those in the outbox of this host. `waiting_in_stream` and `running` are None when the ledger does not
-    say; the sessions and `unmeasured` are None when the snapshot was written by a version that did
-    not say. `short_at_most` is what the short sessions may lack, None when it is unknown.
+    those in the outbox of this host; either is None when it is not known. `running` is None when the
+    ledger does not say; `gaps`, the sessions and `unmeasured` are None when the snapshot was written by a
+    version that did not say. `short_at_most` is what the short sessions may lack, None when it is unknown.
+
+    `answered_at` is when the broker last answered the ledger, None where no broker has. `findings` are
+    the reasons why something may be missing; `whole` is their sum.
 
     `unattributed` counts usage events that no session is known to have caused, and
     `unattributed_usage` is what they used; `unmeasured` counts usage events that were heard and
@@ -103,19 +160,29 @@ class Completeness(Struct, frozen=True, kw_only=True):
     unattributed_usage: tuple[Unattributed, ...]
     unmeasured: int | None
     waiting_in_stream: int | None
-    waiting_in_outbox: int
+    waiting_in_outbox: int | None
     running: bool | None
+    answered_at: datetime | None
+    gaps: tuple[Gap, ...] | None
     open_sessions: int | None
     abandoned_sessions: int | None
     short_sessions: int | None
     short_at_most: Decimal | None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def whole(self) -> bool | None:
+        """Whether nothing is missing, as every source says; None when one could not be asked."""
+        if any(finding.is_known for finding in self.findings):
+            return False
+        return None if self.findings else True
 
     @property
     def waiting(self) -> int | None:
         """Messages that are not booked yet, wherever they wait; None when it is unknown."""
         if self.waiting_in_stream is None and not self.waiting_in_outbox:
             return None
-        return (self.waiting_in_stream or 0) + self.waiting_in_outbox
+        return (self.waiting_in_stream or 0) + (self.waiting_in_outbox or 0)
 
 
 class Report(Struct, frozen=True, kw_only=True):

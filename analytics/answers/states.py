@@ -81,6 +81,7 @@ def count_states(
     snapshot: Snapshot,
     selection: Selection,
     moment: datetime | None,
+    open_for: timedelta = OPEN_FOR,
 ) -> StateCounts:
     """Return how many sessions of a selection are in which state as of `moment`."""
     if schema_of(connection, snapshot) < FIRST_SCHEMA:
@@ -90,7 +91,7 @@ def count_states(
         connection,
         snapshot.path,
         _COUNT + condition,
-        [*bounds(moment), *values],
+        [*bounds(moment, open_for), *values],
         row=tuple[int, int, int, Decimal | None],
     )
     return StateCounts(

@@ -1,7 +1,7 @@
-"""The command `costs audit`: the options of `voicecosts.analytics.answers.audit`, its answer as text.
+"""The command `costs audit`: the options of `asking.audit`, and its answer as text.
 
 The exit code is 0 whatever is found, because the question was answered; with `--strict` it is 1 when
-a call is short or abandoned, or when an event is known to be in no call.
+something of the period is missing, or when a source could not say whether it is.
 """
 
 from __future__ import annotations
@@ -66,9 +66,10 @@ def audit(
         bool,
         typer.Option(
             "--strict",
-            help="Exit with 1 when a call is short or abandoned, or when the ledger was told in the "
-            "period of anything that is in no call: not booked, not attributed or not measured. "
-            "That belongs to nobody, so --where does not leave it out.",
+            help="Exit with 1 unless nothing is missing: when a call is short or abandoned; when the "
+            "ledger was told in the period of anything that is in no call (not booked, not attributed, "
+            "not measured, lost by a worker, gone from the stream); when messages wait, or it is not "
+            "known whether they do. --where leaves out calls, and nothing else of that.",
         ),
     ] = False,
     output: Output = Format.TABLE,
@@ -78,24 +79,20 @@ def audit(
 
     A call belongs to a period when anything of it happened then.
     """
-    from voicecosts.analytics.answers.audit import answer, ask  # noqa: PLC0415 - `costs --help` must start fast
-    from voicecosts.analytics.commands.local_outbox import booked_first  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same
     from voicecosts.analytics.text import audit as text  # noqa: PLC0415 - same
 
     require_for(output, needed_by="`costs audit`")
-    question = ask(
+    found = asking.audit(
         since=since,
         until=until,
         where=where or (),
         state=state or (),
         top=top,
         open_for=open_for,
-        now=datetime.now(UTC),
+        data_dir=data_dir,
     )
-    with booked_first(data_dir) as left:
-        now = datetime.now(UTC)
-        found = answer(question, data_dir, now=now, not_booked=left)
-    write(found, output, text, now=now)
-    if strict and (found.faulty or found.lost):
+    write(found, output, text, now=datetime.now(UTC))
+    if strict and found.failures:
         raise typer.Exit(FAILED)

@@ -305,7 +305,7 @@ def _wait_until_booked(folder: Path, calls: int) -> None:
 
 
 def _show(folder: Path) -> None:
-    from voicecosts.analytics.answers.costs import query  # noqa: PLC0415 - loaded when it is asked for
+    from voicecosts.analytics.commands.asking import query  # noqa: PLC0415 - loaded when it is asked for
     from voicecosts.analytics.commands.output import write  # noqa: PLC0415 - same
     from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - same
 

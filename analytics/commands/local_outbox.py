@@ -17,9 +17,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.answers.completeness import say_not_booked
-from voicecosts.analytics.answers.report import NotBooked
-from voicecosts.analytics.commands.output import warn
+from voicecosts.analytics.answers.findings import say_not_booked
+from voicecosts.analytics.answers.report import NotBooked, Outbox
 from voicecosts.analytics.config import from_env
 from voicecosts.analytics.errors import MissingExtra, NoLedger, require
 from voicecosts.analytics.snapshot.files import STATUS, read_status
@@ -27,13 +26,16 @@ from voicecosts.producer.config import ProducerConfig, command_project, outbox_f
 from voicecosts.producer.errors import OutboxError, OutboxHeld
 from voicecosts.producer.events import now_us
 from voicecosts.producer.outbox.log import LocalLog, files
-from voicecosts.producer.outbox.survey import outboxes
+from voicecosts.producer.outbox.survey import outboxes, unsent
 from voicecosts.producer.settings import NoHomeDirectory
 
 logger = logging.getLogger(__name__)
 
 WAIT_S: Final = 15.0
 """How long another process may take to book what waits."""
+
+_SENDING_US: Final = 10_000_000
+"""What waits for no longer than this is on its way: a worker sends every tenth of a second."""
 
 _LOOK_S: Final = 0.05
 _CLOSE_S: Final = 2.0
@@ -47,21 +49,35 @@ class Booked(Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def booked_first(data_dir: Path | None) -> Iterator[NotBooked | None]:
-    """Book what waits, then yield what could not be booked, for the answer to say.
+def look_first(data_dir: str | Path | None) -> Iterator[Outbox | None]:
+    """Book what waits, then yield what is left in the outbox of this host, for the answer to say.
 
-    An answer never fails because of it. Where there is no ledger to answer from, what was not booked
-    may be the reason, and is said before the error.
+    A snapshot that was named is read as it is, and nobody looks: then it is None. An answer never
+    fails because of it. Where there is no ledger to answer from, what was not booked may be the
+    reason, and is said with the error.
     """
-    left = None
-    if not _directory(data_dir).is_file():  # a snapshot that was named is read as it is
-        left = book(data_dir).left
+    root = None if data_dir is None else Path(data_dir)
+    if _directory(root).is_file():
+        yield None
+        return
+    left = book(root).left
     try:
-        yield left
-    except NoLedger:
-        for sentence in say_not_booked(left):
-            warn(sentence)
-        raise
+        yield Outbox(not_booked=left, unsent=_unsent(_directory(root)))
+    except NoLedger as error:
+        if left is None:
+            raise
+        raise NoLedger(error.path, f"{error}; {say_not_booked(left)}") from error
+
+
+def _unsent(data_dir: Path) -> int | None:
+    """Return how many messages wait on this host for a server, for longer than sending takes.
+
+    None where it is not known.
+    """
+    try:
+        return unsent(outbox_folder(data_dir=data_dir), now_us() - _SENDING_US)
+    except OutboxError:
+        return None
 
 
 def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
@@ -156,6 +172,8 @@ def _book(folder: Path, data_dir: Path, asked_at: datetime, *, may_own: bool) ->
         raise _NotBookable(f"{holder} has the ledger open, and books what waits") from error
     except LedgerError as error:
         raise _NotBookable(str(error).rstrip(".")) from error
+    except OSError as error:  # a directory that can only be read
+        raise _NotBookable(f"{data_dir} cannot be written: {error.strerror or error}") from error
     finally:
         if log is not None:
             log.close()
@@ -177,7 +195,7 @@ def _opened(folder: Path, data_dir: Path, *, may_own: bool) -> LocalLog:
 
 
 def _left(folder: Path, why: str) -> NotBooked:
-    messages = 0
+    messages = None
     with contextlib.suppress(OutboxError):
         messages = sum(found.messages for found in outboxes(folder) if found.is_embedded)
     return NotBooked(messages=messages, why=why)

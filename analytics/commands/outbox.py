@@ -102,7 +102,8 @@ def drain(
     What waits for the ledger of this host is booked. With servers, what ended processes left for
     these servers is published to them. Exits with 1 when something is left that should not be.
     """
-    from voicecosts.analytics.commands.local_outbox import book  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.findings import say_not_booked  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.local_outbox import book  # noqa: PLC0415 - same
     from voicecosts.producer.config import command_project, resolve  # noqa: PLC0415 - same
     from voicecosts.producer.errors import ConfigError, DrainIncomplete  # noqa: PLC0415 - same
     from voicecosts.producer.outbox.row import destination_id  # noqa: PLC0415 - same
@@ -124,8 +125,7 @@ def drain(
         booked = book(data_dir, folder)
         said.append(f"booked {counted(booked.messages, 'message')} in the ledger")
         if booked.left is not None:
-            left = counted(booked.left.messages, "message")
-            failed.append(f"{left} could not be booked ({booked.left.why})")
+            failed.append(f"not booked: {say_not_booked(booked.left)}")
     if not config.is_embedded:
         published, not_published = _publish(config, everything=everything, timeout_s=timeout)
         is_empty = not (published or not_published)

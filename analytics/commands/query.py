@@ -63,22 +63,18 @@ def query(
     Reads the ledger's newest snapshot, which does not disturb the ledger. What workers without a
     server left on this host is booked first. What has no price is shown as unpriced, never as zero.
     """
-    from voicecosts.analytics.answers.costs import answer, ask  # noqa: PLC0415 - `costs --help` must start fast
-    from voicecosts.analytics.commands.local_outbox import booked_first  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same
     from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - same
 
     require_for(output, needed_by="`costs query`")
-    question = ask(
+    report = asking.query(
         by or ("tenant",),
         since=since,
         until=until,
         where=where or (),
         top=top,
         sort=sort,
-        now=datetime.now(UTC),
+        data_dir=data_dir,
     )
-    with booked_first(data_dir) as left:
-        now = datetime.now(UTC)
-        report = answer(question, data_dir, now=now, not_booked=left)
-    write(report, output, text, now=now)
+    write(report, output, text, now=datetime.now(UTC))

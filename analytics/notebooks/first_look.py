@@ -1,10 +1,11 @@
 """A first look at the ledger: cost by tenant, by day and by model, and a query of your own.
 
 Open it with `marimo edit`, or run it headless with `python` or `marimo export html`. It reads the data
-directory of `-- --data-dir DIR`, of `COSTS_DATA_DIR`, or of this user, and changes nothing.
+directory of `-- --data-dir DIR`, of `COSTS_DATA_DIR`, or of this user. As `costs query` does, it books
+what workers without a server left on this host; it changes nothing else.
 """
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN202, B018, F541, INP001, PLC0415, PLR1711 - the form that marimo writes
+# ruff: noqa: ANN001, BLE001, FBT003, ANN202, B018, F541, INP001, PLC0415, PLR1711 - the form that marimo writes
 
 import marimo
 
@@ -17,8 +18,7 @@ app = marimo.App(
 
 
 @app.cell(hide_code=True)
-def _(data_dir, mo, query):
-    overall = query("modality", data_dir=data_dir)
+def _(mo, overall):
     cost = "unpriced" if overall.total.cost is None else f"{overall.total.cost:f}"
     as_of = f"{overall.as_of:%Y-%m-%d %H:%M:%S}Z" if overall.as_of else "now: nothing received yet"
     mo.md(f"""
@@ -30,16 +30,21 @@ def _(data_dir, mo, query):
     change them. Money is exact, times are UTC. What has no price costs `NULL`, never zero, and
     `unpriced_rows` counts what is missing from a sum.
     """)
-    return (overall,)
+    return
 
 
 @app.cell(hide_code=True)
 def _(mo, overall):
     from html import escape
 
-    _sentences = overall.warnings or ("Nothing is missing from these numbers.",)
-    _notes = mo.Html("".join(f"<p>{escape(sentence)}</p>" for sentence in _sentences))
-    mo.callout(_notes, kind="warn" if overall.warnings else "success")
+    _head = {
+        True: "Nothing is missing from these numbers: every source was asked.",
+        False: "Something is missing from these numbers.",
+        None: "It is not known whether something is missing from these numbers.",
+    }[overall.completeness.whole]
+    _sentences = (_head, *overall.warnings, *overall.notes)
+    _said = mo.Html("".join(f"<p>{escape(sentence)}</p>" for sentence in _sentences))
+    mo.callout(_said, kind="success" if overall.completeness.whole else "warn")
     return
 
 
@@ -198,8 +203,13 @@ def _(mo):
 
 
 @app.cell(hide_code=True)
-def _(example, ledger, own, show):
-    show(ledger.sql(own.value or example))
+def _(example, ledger, mo, own, show):
+    try:
+        _answer = show(ledger.sql(own.value or example))
+    except Exception as error:
+        _said = f"DuckDB cannot run this query:\n\n{error}"
+        _answer = mo.callout(mo.plain_text(_said), kind="danger")
+    _answer
     return
 
 
@@ -207,17 +217,22 @@ def _(example, ledger, own, show):
 def _(mo):
     mo.md("""
     ---
-    How the cells above reach the ledger. `connect` follows the link to the newest snapshot; without
+    How the cells above reach the ledger. `query` books what waits on this host, and says in its answer
+    whether something is missing; `connect` follows the link to the newest snapshot; without
     this package `duckdb.connect("…/costs.duckdb", read_only=True)` opens the same one.
     """)
     return
 
 
 @app.cell
-def _(connect, mo):
+def _(connect, mo, query):
     data_dir = mo.cli_args().get("data-dir")
-    ledger = connect(data_dir)
-    return data_dir, ledger
+    try:
+        overall = query("modality", data_dir=data_dir)  # books first what waits on this host
+        ledger = connect(data_dir)
+    except Exception as error:
+        mo.stop(True, mo.callout(mo.plain_text(str(error)), kind="danger"))
+    return ledger, overall
 
 
 @app.cell

@@ -30,6 +30,7 @@ class Status(Struct, frozen=True, kw_only=True):
     """What the ledger process last wrote about itself in `ledger.json`, and when it did.
 
     `embedded` says that the ledger is opened only to book what waits, so nobody needs to run it.
+    `answered_at` is when the broker last answered the ledger, if it has one and it did.
     """
 
     snapshot: int
@@ -38,6 +39,9 @@ class Status(Struct, frozen=True, kw_only=True):
     running: bool = False
     embedded: bool = False
     heard_at: datetime | None = None
+    answered_at: datetime | None = None
+    stream_bytes: int | None = None
+    stream_max_bytes: int | None = None
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -102,6 +106,6 @@ def read_status(path: Path) -> Status | None:
         heard_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except (OSError, msgspec.MsgspecError):
         return None
-    if status.as_of.tzinfo is None:
+    if status.as_of.tzinfo is None or (status.answered_at and not status.answered_at.tzinfo):
         return None
     return structs.replace(status, heard_at=heard_at)

@@ -161,8 +161,8 @@ def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:
         yield period(audit.since, audit.until)
     if not audit.states:
         yield "no session matches"
-    elif not audit.faulty and not audit.warnings:
-        yield "nothing is known to be missing"
+    elif not audit.failures:
+        yield "nothing is missing: every source was asked"
     if len(audit.sessions) < audit.listed:
         yield f"{len(audit.sessions):,} of {counted(audit.listed, 'session')} shown (--top)"
     yield from say_left_out(left_out)

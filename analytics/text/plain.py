@@ -85,6 +85,10 @@ def plain_completeness(missing: Completeness) -> dict[str, object]:
         "short_at_most": plain_money(missing.short_at_most),
         "unmeasured": missing.unmeasured,
         "unattributed_usage": [_plain_usage(used) for used in missing.unattributed_usage],
+        "answered_at": plain_moment(missing.answered_at),
+        "gaps": to_builtins(missing.gaps),
+        "whole": missing.whole,
+        "findings": to_builtins(missing.findings),
     }
 
 

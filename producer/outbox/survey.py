@@ -64,6 +64,24 @@ def outboxes(folder: Path) -> list[Waiting]:
     return [_counted(path) for path in listed(folder) if path.match(f"*-*{DATABASE}")]
 
 
+def unsent(folder: Path, stored_before: int) -> int:
+    """Return how many messages for servers wait since before a moment, in microseconds since 1970.
+
+    What cannot be counted counts as one message.
+
+    Raises:
+        OutboxUnavailable: The folder cannot be listed.
+    """
+    total = 0
+    for path in listed(folder):
+        is_ours = path.match(f"*-*{DATABASE}") and not path.name.startswith(f"{EMBEDDED}-")
+        if is_ours and label(path).held_bytes:
+            found = _counted(path)
+            waits = found.oldest_at is not None and found.oldest_at < stored_before
+            total += 1 if found.problem else found.messages * waits
+    return total
+
+
 def quarantine(folder: Path) -> Quarantined | None:
     """Return what is quarantined, `None` when nothing is."""
     path = folder / NAME

@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[2]
 Costs = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(autouse=True)
+def _outbox_of_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question looks into the outbox of the ledger that it asks, not into that of all tests."""
+    monkeypatch.delenv("COSTS_OUTBOX_DIR", raising=False)
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the sample rows and a running ledger. Nobody may change it."""

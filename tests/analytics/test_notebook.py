@@ -19,9 +19,9 @@ NOTEBOOK = ROOT / "analytics" / "notebooks" / "first_look.py"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:marimo.*")
 
 
-def run_cells() -> tuple[list[str], Any]:
+def run_cells(notebook: Path = NOTEBOOK) -> tuple[list[str], Any]:
     """Run the notebook in this process; return what its cells show as text, and its variables."""
-    spec = spec_from_file_location("first_look", NOTEBOOK)
+    spec = spec_from_file_location("first_look", notebook)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -58,6 +58,38 @@ def test_an_empty_ledger_shows_a_page_without_rows(
     page = "\n".join(shown)
     assert "the ledger holds no usage yet" in page
     assert "no rows" in page
+
+
+def test_without_a_ledger_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No bare headings: the sentence of the error, and no cell that fails after it."""
+    monkeypatch.setenv("COSTS_DATA_DIR", str(tmp_path / "none"))
+    page = tmp_path / "page.html"
+    command = [
+        *(sys.executable, "-m", "marimo", "export", "html", str(NOTEBOOK), "-o", str(page)),
+        *("--", "--data-dir", str(tmp_path / "none")),
+    ]
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=False, capture_output=True, env=env, cwd=tmp_path, timeout=100)
+    assert "no ledger at" in page.read_text()
+    assert "Traceback" not in page.read_text()
+
+
+def test_a_query_of_ones_own_that_cannot_run_says_why(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB's own words, and the page goes on."""
+    monkeypatch.setenv("COSTS_DATA_DIR", str(data_dir))
+    text = NOTEBOOK.read_text().replace(
+        "        agent_id,\n        agent_label,\n        count",
+        "        agent_idd,\n        count",
+        1,
+    )
+    wrong = data_dir.parent / "wrong.py"
+    wrong.write_text(text)
+    shown, _ = run_cells(wrong)
+    assert any("DuckDB cannot run this query" in it and "agent_idd" in it for it in shown)
 
 
 @pytest.mark.parametrize("how", ["python", "export"])

@@ -191,6 +191,7 @@ def write_status(
         "pid": 4711,
         "waiting": waiting,
         "running": running,
+        "answered_at": as_of.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z",
     }
     path = data_dir / "ledger.json"
     path.write_text(json.dumps(status))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,7 +32,8 @@ from tests.support.sample_ledger import (
     write_status,
 )
 from voicecosts import query
-from voicecosts.analytics.answers.audit import Audit, audit
+from voicecosts.analytics.answers.audit import Audit
+from voicecosts.analytics.commands.asking import audit
 from voicecosts.analytics.errors import BadQuestion, NotALedger
 from voicecosts.analytics.question.columns import State
 from voicecosts.analytics.text.audit import CAUSES, as_csv, as_json, as_table
@@ -216,11 +217,16 @@ def test_strict_fails_when_something_is_missing(
     assert "abandoned" in done.stdout or "open" in done.stdout
 
 
-def test_strict_is_content_with_what_is_whole(costs: Costs, data_dir: Path) -> None:
+def test_strict_is_content_with_what_is_whole(costs: Costs, tmp_path: Path) -> None:
     """Complete, repaired and open calls are as they should be."""
-    done = costs("audit", "--strict", "--format", "json", "--data-dir", str(data_dir))
+    directory = write_ledger(tmp_path / "d")
+    write_status(directory, as_of=datetime.now(UTC))
+    done = costs("audit", "--strict", "--format", "json", "--data-dir", str(directory))
     assert done.returncode == 0
     assert json.loads(done.stdout)["states"][0]["state"] == "complete"
+    assert json.loads(done.stdout)["completeness"]["whole"] is True
+    done = costs("audit", "--strict", "--data-dir", str(directory))
+    assert (done.returncode, "nothing is missing: every source" in done.stdout) == (0, True)
 
 
 def test_a_snapshot_that_says_too_little_is_not_audited(tmp_path: Path) -> None:
@@ -245,6 +251,7 @@ class TestTheLineOfAQuery:
     def test_open_calls_are_a_note_and_no_warning(self, tmp_path: Path) -> None:
         """A call that runs is as it should be; its costs are still growing."""
         directory = write_ledger(tmp_path, late(SAMPLE[:3]), endless=[ACME])
+        write_status(directory)
         report = query(data_dir=directory, now=NOW)
         assert report.notes == ("1 call is still running",)
         assert report.warnings == ()

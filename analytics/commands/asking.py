@@ -1,0 +1,105 @@
+"""The questions as functions: the command `costs` and Python ask in the same way.
+
+What waits in the outbox of this host is booked first, where this user's ledger is the one that is
+asked. An answer never fails because that cannot be done: it says what it lacks.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voicecosts.analytics.answers import audit as audits
+from voicecosts.analytics.answers import costs
+from voicecosts.analytics.answers.states import OPEN_FOR
+from voicecosts.analytics.commands.local_outbox import look_first
+from voicecosts.analytics.errors import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from voicecosts.analytics.answers.audit import Audit
+    from voicecosts.analytics.answers.report import Report
+    from voicecosts.analytics.question.times import Moment
+
+
+def query(
+    by: str | Iterable[str] = ("tenant",),
+    *,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    where: str | Iterable[str] = (),
+    top: int | None = None,
+    sort: str | None = None,
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """Return what was used and what it cost, grouped by one or more columns.
+
+    `by` is any of tenant, agent, agent_label, project, provider, model, modality, session and day.
+    `where` holds conditions `name=value` on the same columns: the same name twice means either,
+    different names mean all, `tenant=(none)` means without a tenant. A call belongs to a period, and to
+    a day, by its start; `since` is included, `until` is not. Rows come by cost, largest first and
+    unpriced ones last, unless `sort` names a column, followed by `:asc` or `:desc` for other than its
+    usual direction; `top` keeps that many rows.
+
+    What workers without a server left on this host is booked first, as `costs query` does; what
+    cannot be booked is said in `warnings`. Only `completeness.whole` says that nothing is missing.
+
+    Raises:
+        BadQuestion: A column, moment or condition cannot be read. The ledger was not touched.
+        NoLedger: There is no snapshot at `data_dir`.
+        LedgerNewer: The snapshot was written by a newer version.
+        MissingExtra: duckdb is not installed.
+    """
+    question = costs.ask(
+        by,
+        since=since,
+        until=until,
+        where=where,
+        top=top,
+        sort=sort,
+        now=now or datetime.now(UTC),
+    )
+    require("duckdb", needed_by="`voicecosts.query`")
+    with look_first(data_dir) as outbox:
+        return costs.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+
+
+def audit(
+    *,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    where: str | Iterable[str] = (),
+    state: str | Iterable[str] = (),
+    top: int = audits.TOP,
+    open_for: str | timedelta = OPEN_FOR,
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+) -> Audit:
+    """Return the state of each call. Period and conditions are those of `query`.
+
+    The totals are of all states; `state` chooses what is listed, else whatever is neither complete nor
+    repaired. A call that has no end is open until nothing was heard of it for `open_for`, by the
+    ledger's clock. What waits on this host is booked first.
+
+    Raises:
+        BadQuestion: A state, moment, span or condition cannot be read.
+        NoLedger: There is no snapshot at `data_dir`, or it is of a version that noted too little.
+        LedgerNewer: The snapshot was written by a newer version.
+        MissingExtra: duckdb is not installed.
+    """
+    question = audits.ask(
+        since=since,
+        until=until,
+        where=where,
+        state=state,
+        top=top,
+        open_for=open_for,
+        now=now or datetime.now(UTC),
+    )
+    require("duckdb", needed_by="an audit")
+    with look_first(data_dir) as outbox:
+        return audits.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
