@@ -14,21 +14,24 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
-from voicecosts.consumer.booking.message import Applied
+from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
-from voicecosts.consumer.broker.connection import Waits
+from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Waits
 from voicecosts.consumer.broker.feed import START_DEADLINE_S, Feed
 from voicecosts.consumer.config import LedgerConfig
-from voicecosts.consumer.errors import LedgerError, SnapshotFailed
+from voicecosts.consumer.errors import LedgerError, LedgerOutOfMemory, SnapshotFailed
 from voicecosts.consumer.local import OpenLog, book_waiting
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.clock import Pacing
+from voicecosts.consumer.store.in_hand import LAST_CHANCES, InHand
+from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.subjects import STREAM
 
 SUMMARY_INTERVAL_S: Final = 30.0
 
@@ -111,7 +114,8 @@ async def consume(
             Ledger.open, config.data_dir, rate_by(ListPrices()), pacing=pacing, has_source=True
         )
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
-        worker = _LedgerThread(ledger, thread, open_log)
+        in_hand = InHand(Layout(config.data_dir).in_hand, full=GROUP_MESSAGES)
+        worker = _LedgerThread(ledger, thread, open_log, in_hand)
         feed = Feed(config, _Books(ledger, worker), stop, waits=waits, take_over=take_over)
         try:
             await feed.open(deadline_s=start_deadline_s)
@@ -135,7 +139,11 @@ class _LedgerThread:
     """The open ledger in its thread, and the log lines about its work."""
 
     def __init__(
-        self, ledger: Ledger, thread: ThreadPoolExecutor, open_log: OpenLog | None
+        self,
+        ledger: Ledger,
+        thread: ThreadPoolExecutor,
+        open_log: OpenLog | None,
+        in_hand: InHand,
     ) -> None:
         self._ledger = ledger
         self._thread = thread
@@ -145,6 +153,13 @@ class _LedgerThread:
         self._next_summary = 0.0
         self._waiting: int | None = None
         self._trouble = ""
+        self._in_hand = in_hand
+        if in_hand.died_with:
+            _log.warning(
+                "the last ledger ended while it booked %d messages, perhaps for want of memory; at "
+                "most %d are taken at a time now",
+                *(in_hand.died_with, in_hand.at_most),
+            )
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run one call in the ledger's thread."""
@@ -154,11 +169,12 @@ class _LedgerThread:
     async def book_group(self, feed: Feed) -> None:
         """Book the next group of the stream and publish when that is due."""
         # 1. A group is fetched. If we die, the broker offers it to the next ledger at once.
-        group = await feed.next_group()
+        group = await feed.next_group(self._in_hand.at_most)
         self._waiting = group.waiting
         if group.messages:
-            # 2. One transaction. If we die inside, nothing of it is booked, nothing acknowledged.
-            self._done.append(await self.run(self._ledger.apply, group.messages))
+            # 2. A few transactions. If we die inside, nothing is acknowledged, and the next ledger
+            #    takes fewer messages at a time.
+            self._done.append(await self.run(self._book, group.messages))
             # 3. Committed. If we die before every acknowledgement has arrived, those messages
             #    come again and book nothing.
             await feed.acknowledge(group)
@@ -185,6 +201,26 @@ class _LedgerThread:
         )
         self._done.clear()
         self._next_summary = now + SUMMARY_INTERVAL_S
+
+    def _book(self, messages: Sequence[Message]) -> Applied:
+        if self._in_hand.is_deadly(messages):
+            applied = self._ledger.set_aside(messages[0])
+            _log.error(
+                "message %d of stream %s is set aside as a dead letter: the ledger ended %d times "
+                "while it read this message alone",
+                *(messages[0].sequence, STREAM, LAST_CHANCES),
+            )
+        else:
+            self._in_hand.take(messages)
+            try:
+                applied = self._ledger.apply(messages)
+            except LedgerOutOfMemory:
+                raise  # it may be these messages: the next start takes fewer
+            except BaseException:
+                self._in_hand.put_down()
+                raise
+        self._in_hand.went_well(messages)
+        return applied
 
     def _book_local(self) -> None:
         if self._open_log is None or time.monotonic() < self._next_look:

@@ -12,7 +12,8 @@
     ├── LedgerClosed            the ledger was closed, or failed before and must be opened again
     ├── LedgerWriteFailed       a transaction did not commit: its messages must not be acked
     │   ├── LedgerDiskFull      because there is no room
-    │   └── LedgerMoved         because the open file has lost its name
+    │   ├── LedgerMoved         because the open file has lost its name
+    │   └── LedgerOutOfMemory   because there is too little memory
     ├── SnapshotFailed          no new snapshot; what is booked is safe
     └── BrokerError
         ├── BrokerUnreachable   no connection
@@ -170,6 +171,20 @@ class LedgerMoved(LedgerWriteFailed):
             "more is booked, and messages since then stay in the stream, or in the outbox that they "
             "came from. Put the file back and start again; if it is lost, start again as well, and "
             "the error then says how to go on from a snapshot.",
+        )
+
+
+class LedgerOutOfMemory(LedgerWriteFailed):
+    """A transaction did not commit because there is too little memory for it."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        LedgerError.__init__(
+            self,
+            f"The ledger {path} has too little memory: {problem}. The messages stay in the stream, "
+            "or in the outbox that they came from. Start again: fewer of them are then booked at a "
+            "time. If that repeats itself, give it 1 GB of memory.",
         )
 
 

@@ -113,6 +113,11 @@ def read(message: Message) -> tuple[Delivery | None, list[DeadLetter]]:
     return _owned(delivery, owner)
 
 
+def set_aside(message: Message) -> DeadLetter:
+    """Return a message as a dead letter without reading it."""
+    return _letter(message, Reason.DEADLY, "the ledger ended each time it read this message")
+
+
 def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
     """Return dead letters for events that were read but cannot be booked.
 

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     OTHER_PRODUCER = "other_producer"  # the session is another producer's: this is another count
     BACKWARDS = "backwards"  # a running total below what is booked already
     OUT_OF_RANGE = "out_of_range"  # more money than a ledger row can hold
+    DEADLY = "deadly"  # the ledger ended each time it read this message alone
 
 
 class DeadLetter(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 The client library may close itself for good, stay silent or stop receiving while it says that it is
 connected, so a connection is judged by answers alone: a quiet stream answers every pull within a
-second, and without an answer there is no connection. Nothing here retries; `feed` does.
+second, and when nothing comes there is no connection. Nothing here retries; `feed` does.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import contextlib
 import importlib
 import json
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import nats.errors
 from msgspec import Struct
@@ -31,7 +32,7 @@ from voicecosts.producer.subjects import STREAM
 from voicecosts.producer.tls import explained
 from voicecosts.producer.transport import exposed, guarded
 
-GROUP_MESSAGES: Final = 500
+GROUP_MESSAGES: Final = 1000
 GROUP_BYTES: Final = 8 * 2**20
 """Of messages at a time, at most: a few of the largest, or 30,000 readings as workers pack them."""
 
@@ -46,6 +47,8 @@ _NOT_BOOKED = b"-NAK"
 _PROBE = {"batch": 1, "no_wait": True}
 _OVER = ("404", "408")  # an empty or an expired pull: the ordinary end
 _FULL = ("Batch Completed", "Message Size Exceeds MaxBytes")
+
+_FIELDS = 9  # $JS.ACK.<stream>.<consumer>.<times>.<sequence>.<delivery>.<time>.<waiting>
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +78,14 @@ class Group(Struct, frozen=True, kw_only=True):
     asked_at: datetime | None = None
 
 
+class _Place(NamedTuple):
+    """Where a message stands: in the stream, in the deliveries, and how many wait behind it."""
+
+    sequence: int
+    delivery: int
+    waiting: int
+
+
 class Connection:
     """One connection with one pull at a time. `fault` is why it must not be used again.
 
@@ -93,7 +104,7 @@ class Connection:
         self._inbox = ""
         self._pull_number = 0
         self._wanted = 0
-        self._arrived: list[tuple[Msg, Msg.Metadata]] = []
+        self._arrived: list[tuple[Msg, _Place]] = []
         self._over = asyncio.Event()
         self._last_delivery = 0
 
@@ -145,14 +156,14 @@ class Connection:
         if self.fault:
             raise nats.errors.Error(self.fault)
 
-    async def pull(self) -> Group:
+    async def pull(self, at_most: int = GROUP_MESSAGES) -> Group:
         """Ask for one group and wait until it is full, its time is over, or we stop."""
         group_s = self.waits.group_s
-        pull = {"batch": GROUP_MESSAGES, "max_bytes": GROUP_BYTES, "expires": int(group_s * 1e9)}
+        pull = {"batch": at_most, "max_bytes": GROUP_BYTES, "expires": int(group_s * 1e9)}
         asked_at = datetime.now(UTC)
-        await self._ask(pull, wanted=GROUP_MESSAGES, answer_s=group_s + self.waits.answer_s)
+        await self._ask(pull, wanted=at_most, answer_s=group_s + self.waits.answer_s)
         is_answered = self._over.is_set() and not self.fault
-        arrived, self._arrived = self._arrived[:GROUP_MESSAGES], self._arrived[GROUP_MESSAGES:]
+        arrived, self._arrived = self._arrived[:at_most], self._arrived[at_most:]
         return self._group(arrived, asked_at if is_answered else None)
 
     async def _ask(self, request: dict[str, int], *, wanted: int, answer_s: float) -> None:
@@ -164,7 +175,7 @@ class Connection:
         try:
             reply = f"{self._inbox}.{self._pull_number}"
             await self.client.publish(_NEXT, json.dumps(request).encode(), reply=reply)
-            await asyncio.wait(waits, timeout=answer_s, return_when=asyncio.FIRST_COMPLETED)
+            await self._wait_for_any(waits, answer_s)
         except UNUSABLE as error:
             self._end(words(error))
         finally:
@@ -172,6 +183,16 @@ class Connection:
                 wait.cancel()
         if not self._over.is_set() and not self._stop.is_set():
             self.fault = self.last_error or f"no answer to a pull within {answer_s} s"
+
+    async def _wait_for_any(self, waits: Sequence[asyncio.Future[Any]], answer_s: float) -> None:
+        """Wait until one is done, or nothing has come for so long: a slow network is no outage."""
+        is_over = False
+        while not is_over:
+            received = self.client.received_bytes
+            done, _ = await asyncio.wait(
+                waits, timeout=answer_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            is_over = bool(done) or self.client.received_bytes == received
 
     async def acknowledge(self, group: Group) -> None:
         """Send the plain acknowledgement, an empty message to each reply address."""
@@ -193,20 +214,20 @@ class Connection:
                 async with asyncio.timeout(self.waits.answer_s):
                     await self.client.close()
 
-    def _group(self, arrived: list[tuple[Msg, Msg.Metadata]], asked_at: datetime | None) -> Group:
+    def _group(self, arrived: list[tuple[Msg, _Place]], asked_at: datetime | None) -> Group:
         waiting = None if asked_at is None else 0
         for _, place in arrived:
-            waiting = place.num_pending
-            missed = place.sequence.consumer - self._last_delivery - 1
+            waiting = place.waiting
+            missed = place.delivery - self._last_delivery - 1
             if self._last_delivery and missed > 0:
                 _log.warning(
                     "messages delivered to another reader: %d; if a second ledger reads consumer %s "
                     "of stream %s, each books only a part: stop one of them",
                     *(missed, DURABLE, STREAM),
                 )
-            self._last_delivery = place.sequence.consumer
+            self._last_delivery = place.delivery
         return Group(
-            messages=tuple(Message(m.subject, at.sequence.stream, m.data) for m, at in arrived),
+            messages=tuple(Message(m.subject, at.sequence, m.data) for m, at in arrived),
             replies=tuple(message.reply for message, _ in arrived),
             waiting=waiting,
             asked_at=asked_at,
@@ -218,9 +239,10 @@ class Connection:
 
     async def _on_message(self, msg: Msg) -> None:
         if msg.reply:  # where to acknowledge; what the server says of the pull has none
-            self._arrived.append(
-                (msg, msg.metadata)
-            )  # raises, which is ignored, if not of a stream
+            place = _place(msg.reply)
+            if place is None:  # somebody else's, who may publish to this inbox
+                return
+            self._arrived.append((msg, place))
             if len(self._arrived) >= self._wanted:
                 self._end()
         elif msg.subject == f"{self._inbox}.{self._pull_number}":  # else of an earlier pull
@@ -236,6 +258,21 @@ class Connection:
 
     async def _on_closed(self) -> None:
         self._end(self.last_error or "the connection was closed")
+
+
+def _place(reply: str) -> _Place | None:
+    """Read the address of an acknowledgement, in its first form or with domain and account.
+
+    As the library does it, without the time, which costs more than all the rest.
+    """
+    tokens = reply.split(".")
+    if tokens[:2] != ["$JS", "ACK"] or not (len(tokens) == _FIELDS or len(tokens) > _FIELDS + 1):
+        return None
+    sequence, delivery, _, waiting = tokens[5:9] if len(tokens) == _FIELDS else tokens[7:11]
+    try:
+        return _Place(int(sequence), int(delivery), int(waiting))
+    except ValueError:
+        return None
 
 
 def failure(config: LedgerConfig, error: BaseException | None, reason: str) -> BrokerError:

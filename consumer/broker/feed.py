@@ -17,7 +17,15 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from voicecosts.consumer.broker.connection import UNUSABLE, Connection, Group, Waits, failure, words
+from voicecosts.consumer.broker.connection import (
+    GROUP_MESSAGES,
+    UNUSABLE,
+    Connection,
+    Group,
+    Waits,
+    failure,
+    words,
+)
 from voicecosts.consumer.broker.footing import Books, Footing
 from voicecosts.consumer.broker.requests import Denied
 from voicecosts.consumer.broker.stream import ACK_WAIT_S
@@ -82,8 +90,8 @@ class Feed:
             if not await self._connect() and self._clock() >= until:
                 raise failure(self._config, self._error, self._reason)
 
-    async def next_group(self) -> Group:
-        """Return up to `GROUP_MESSAGES`, or what came within `GROUP_S`, or nothing.
+    async def next_group(self, at_most: int = GROUP_MESSAGES) -> Group:
+        """Return up to `at_most` messages, or what came within `GROUP_S`, or nothing.
 
         An outage is waited out: it shows as empty groups whose `waiting` is not known, and which
         were not answered (`asked_at`).
@@ -97,7 +105,7 @@ class Feed:
         if link is None:
             await self._connect()
             return Group()
-        group = await link.pull()
+        group = await link.pull(at_most)
         try:
             if group.messages:
                 await self._footing.still_ours(link.api)

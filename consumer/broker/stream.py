@@ -39,7 +39,7 @@ message is refused with an error; above `max_payload` the server would close the
 
 ACK_WAIT_S: Final = 60.0
 MAX_ACK_PENDING: Final = 2000
-"""Four groups of a fetch: with less than one group a fetch would stall and then repeat."""
+"""Two groups of a fetch: with less than one group a fetch would stall and then repeat."""
 
 _NAME_IN_USE = 10058
 _OPTIONS = {"num_replicas": "--replicas"}

@@ -22,11 +22,15 @@ _HEADED_FIELDS: Final = (5, 6)  # HMSG subject sid [reply] header-length length
 
 
 class LenientClient(Client):
-    """As the library's client, except that no message ends its reading."""
+    """As the library's client, except that no message ends its reading.
+
+    `received_bytes` rises with everything that comes, so that slow can be told from silent.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._ps = _LenientParser(self)
+        self.received_bytes = 0
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         with contextlib.suppress(IndexError, UnicodeDecodeError):
@@ -44,6 +48,7 @@ class _LenientParser(Parser):
 
     async def parse(self, data: bytes = b"") -> None:
         """Take what came from the server, and hand on what is complete."""
+        self.nc.received_bytes += len(data)
         self.buf.extend(data)
         while self.buf:
             if self.state == AWAITING_MSG_PAYLOAD:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.store.layout import Layout
 
 _FORMAT = "v1.5.0"  # the oldest format that has what we use: 1.5 and 2.0 both read and write it
-_MEMORY = "1GB"
+_MEMORY = "400MB"
 _NEVER = "1TB"  # only `snapshots` checkpoints: the file must not change while it is copied
 
 

@@ -14,6 +14,7 @@ from voicecosts.consumer.errors import (
     LedgerError,
     LedgerInUse,
     LedgerNewer,
+    LedgerOutOfMemory,
     LedgerWriteFailed,
     SnapshotFailed,
 )
@@ -38,6 +39,9 @@ def translated(path: Path) -> Iterator[None]:
     """Raise an error of DuckDB or the disk about the ledger at `path` as one of ours."""
     try:
         yield
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        problem = _first_line(str(error)) or "no more can be allocated"
+        raise LedgerOutOfMemory(path, problem) from error
     except (duckdb.Error, OSError) as error:
         raise _translate(path, str(error)) from error
 
@@ -48,7 +52,7 @@ def is_damage(text: str) -> bool:
 
 
 def _translate(path: Path, text: str) -> LedgerError:
-    problem = text.partition("\n")[0].rstrip(".")
+    problem = _first_line(text)
     if "Could not set lock" in text:
         holder = _HOLDER.search(text)
         return LedgerInUse(path, int(holder[1]) if holder else None)
@@ -63,3 +67,7 @@ def _translate(path: Path, text: str) -> LedgerError:
     if any(words in text for words in _FULL):
         return LedgerDiskFull(path, problem)
     return LedgerWriteFailed(path, problem)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].rstrip(".")

@@ -2,6 +2,7 @@
 
 <data_dir>/ledger/ledger.duckdb   the ledger: one writer, no readers
 <data_dir>/ledger/lock            held by that writer, its pid inside
+<data_dir>/ledger/in_hand.json    what it is booking, so that it does not die of it again and again
 <data_dir>/ledger/requests/       what `costs dead-letters` asks of a ledger that runs
 <data_dir>/dead-letters/          the bytes of what could not be booked
 <data_dir>/costs-<n>.duckdb       published snapshots, never changed afterwards
@@ -55,6 +56,11 @@ class Layout(Struct, frozen=True):
     def lock(self) -> Path:
         """The lock of the one writer."""
         return self.ledger_dir / "lock"
+
+    @property
+    def in_hand(self) -> Path:
+        """What the writer is booking, for its successor."""
+        return self.ledger_dir / "in_hand.json"
 
     @property
     def current(self) -> Path:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 from msgspec.structs import replace
 
+from voicecosts.consumer.booking.decode import set_aside
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Applied
-from voicecosts.consumer.booking.pieces import pieces
+from voicecosts.consumer.booking.pieces import Piece, pieces
 from voicecosts.consumer.booking.progress import runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, LedgerMoved, SnapshotFailed
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
-    from voicecosts.consumer.booking.pieces import Piece
     from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
@@ -195,9 +195,20 @@ class Ledger:
         """
         self._require_open()
         applied = Applied(messages=0, events=0)
-        for piece in pieces(messages):
-            applied += self._apply(piece)
+        with translated(self._layout.ledger):
+            for piece in pieces(messages):
+                applied += self._apply(piece)
         return applied
+
+    def set_aside(self, message: Message) -> Applied:
+        """Keep a message as a dead letter without reading it: the ledger does not survive that.
+
+        Raises:
+            LedgerWriteFailed: It is not kept, so the message must not be acked.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._require_open()
+        return self._apply(Piece([message], [(None, [set_aside(message)])]))
 
     def settle(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare the books with the stream that is there, note what is missing, and return it.

@@ -22,6 +22,7 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.LedgerWriteFailed(Path("l"), "no"), {"problem": "no"}, "stay in the stream"),
     (errors.LedgerMoved(Path("l")), {"path": Path("l")}, "stay in the stream"),
     (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),
+    (errors.LedgerOutOfMemory(Path("l"), "9 GB"), {"problem": "9 GB"}, "Start again: fewer"),
     (errors.SnapshotFailed(Path("d"), "no"), {"problem": "no"}, "Everything booked is safe"),
     (errors.BrokerUnreachable(["nats://x"], "refused"), {"servers": ("nats://x",)}, "nats://x"),
     (errors.BrokerFailed("it broke", code=10077), {"code": 10077}, "it broke (error 10077)"),

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-import voicecosts.consumer.broker.connection
+import voicecosts.consumer.consume
 import voicecosts.consumer.store.ledger
 from tests.support.processes import program
 from voicecosts.analytics.commands import app
@@ -144,7 +144,7 @@ LINES: Final[dict[str, Callable[[Trap], None]]] = {
 def main(line: str, at: int, told: Path, arguments: list[str]) -> None:
     """Run the command until it dies."""
     trap = Trap(at, told)
-    module: Any = voicecosts.consumer.broker.connection
+    module: Any = voicecosts.consumer.consume
     module.GROUP_MESSAGES = GROUP_MESSAGES
     apply = Ledger.apply
 

@@ -22,6 +22,7 @@ METERS: Final = 1000
 """What an end may carry at most."""
 
 PROJECT: Final = "flood"
+SUBJECT: Final = subject(PROJECT, "a", "flooder").encode()
 _MAX_MESSAGE_BYTES: Final = 990_000
 
 
@@ -35,7 +36,7 @@ def large_ends(total_bytes: int) -> Iterator[RawMessage]:
         ends: list[Event] = [_end(place) for place in range(_MAX_MESSAGE_BYTES // size)]
         data = _encoded(number, ends)
         sent += len(data)
-        yield RawMessage(subject(PROJECT, "a", "flooder").encode(), data)
+        yield RawMessage(SUBJECT, data)
 
 
 def _end(place: int) -> SessionEnded:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
+from tests.support.slow_network import slow_network
 from tests.support.stream import jetstream
 from tests.support.waiting import until
 from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Group, Waits
@@ -206,6 +207,18 @@ class TestAccidents:
             ["reading", "no", "reading"],
             ["reading", "no", "no", "reading"],  # first the lost connection, then the refused one
         )
+
+    async def test_a_slow_network_is_no_outage(self, broker: Broker) -> None:
+        """A group that takes long to arrive is waited for: given up, it would be fetched for ever."""
+        async with jetstream(broker.url) as js, slow_network(broker.port) as port:
+            await ensure(Api(js._nc), declaration(config_of(broker)))
+            for number in range(6):
+                await js.publish(SUBJECT, b"%d" % number * 500_000)
+            config = replace(config_of(broker), servers=(f"nats://127.0.0.1:{port}",))
+            async with feeding(config) as feed:
+                group = await group_with(feed, lambda group: bool(group.messages))
+        assert len(group.messages) == 6
+        assert group.waiting == 0
 
     async def test_drift_during_an_outage_stops_the_ledger(self, broker: Broker) -> None:
         """Somebody who changed the limits meanwhile is told, not ignored."""
