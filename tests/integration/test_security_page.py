@@ -18,6 +18,7 @@ import duckdb
 import nats
 import pytest
 from livekit.agents import Agent, AgentSession
+from msgspec.structs import replace
 from nats.aio.client import Client
 
 from tests.support.accounts import Operator
@@ -68,8 +69,11 @@ NEEDED: Final = (
     f"CONSUMER.DURABLE.CREATE.{STREAM}.{DURABLE}",
     f"CONSUMER.RESET.{STREAM}.{DURABLE}",
     f"CONSUMER.MSG.NEXT.{STREAM}.{DURABLE}",
+    f"STREAM.UPDATE.{STREAM}",
 )
-"""What a ledger asks JetStream for that starts, loses its folder, and starts again."""
+"""What a ledger asks JetStream for that starts, loses its folder, and starts with a larger stream."""
+
+TO_MAKE_ROOM: Final = (f"STREAM.PURGE.{STREAM}", f"STREAM.MSG.GET.{STREAM}")
 
 
 class Site:
@@ -136,16 +140,25 @@ def site(folder: Path, kind: str, patch: pytest.MonkeyPatch, *, more: str = "") 
         yield Site(broker, Tls(ca=tls.ca), folder)
 
 
-def booked(home: Path) -> dict[str, int]:
-    """Return the tokens of each tenant that readers of a ledger see."""
-    snapshot = home / "costs.duckdb"
-    if not snapshot.exists():
-        return {}
-    with contextlib.closing(duckdb.connect(str(snapshot.resolve()), read_only=True)) as connection:
-        rows = connection.execute(
-            "SELECT tenant, sum(input_tokens)::BIGINT FROM usage WHERE project = 'prod' GROUP BY ALL"
-        ).fetchall()
-    return dict(rows)
+async def until_booked(home: Path, billed: dict[str, int]) -> None:
+    """Return when readers of a ledger see these tokens of each tenant."""
+    seen: set[Path] = set()
+
+    def is_booked() -> bool:
+        snapshot = (home / "costs.duckdb").resolve()
+        if snapshot in seen or not snapshot.exists():
+            return False
+        seen.add(snapshot)
+        options = {"threads": 1}
+        with contextlib.closing(
+            duckdb.connect(str(snapshot), read_only=True, config=options)
+        ) as it:
+            rows = it.execute(
+                "SELECT tenant, sum(input_tokens)::BIGINT FROM usage WHERE project = 'prod' GROUP BY ALL"
+            ).fetchall()
+        return dict(rows) == billed
+
+    await until(is_booked)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +186,24 @@ async def test_a_call_goes_through_with_the_permissions_of_the_page(
         )
         async with consuming(ledger):
             billed = await call(place, tmp_path / "outbox")
-            await until(lambda: booked(home) == billed)
+            await until_booked(home, billed)
         shutil.rmtree(home)
-        async with consuming(ledger):
-            await until(lambda: booked(home) == billed)
+        async with consuming(replace(ledger, stream_max_bytes=2**25)):
+            await until_booked(home, billed)
         assert "Violation" not in place.log
         for subject in NEEDED:
             assert f"[PUB $JS.API.{subject} " in place.log
+
+
+def test_both_configurations_grant_the_same_and_no_more() -> None:
+    """What the ledger is granted is what it asks for, by nkeys and by accounts."""
+    asked = {f"$JS.API.{subject}" for subject in (*NEEDED, *TO_MAKE_ROOM)}
+    asked.add(f"$JS.ACK.{STREAM}.{DURABLE}.>")
+    by_nkeys = re.findall(r'"(\$JS[^"]+)"', CONFIG)
+    [by_nsc] = (
+        words[words.index("--allow-pub") + 1].split(",") for words in ADDED if "ledger" in words
+    )
+    assert set(by_nkeys) == set(by_nsc) == asked
 
 
 async def call(place: Site, outbox: Path) -> dict[str, int]:
