@@ -6,6 +6,7 @@ that cannot be imported, or that defines none, stops the worker before its first
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from inspect import isfunction
 from pathlib import Path
@@ -27,6 +28,7 @@ from voicecosts.producer.errors import (
 from voicecosts.producer.pool.config import Provider, SessionOptions, as_name
 from voicecosts.producer.pool.modules import load_module, module_name
 
+logger = logging.getLogger(__name__)
 _MARK: Final = "__voicecosts_agent__"
 
 _Class = TypeVar("_Class", bound=type[Agent])
@@ -109,11 +111,13 @@ def _is_agent(value: object) -> bool:
 def discover(directory: str | Path) -> list[Discovered]:
     """Return the agents of a directory, in the order of their file names.
 
+    A directory may have none yet, as under OpenRTC; the log says so, and `run` refuses a pool
+    without an agent.
+
     Raises:
         DiscoveryFailed: What was given is no path.
         NoAgentsDirectory: The directory does not exist.
         AgentsPathIsAFile: It is a file.
-        EmptyAgentsDirectory: It holds no `.py` file whose name has no leading underscore.
         BrokenAgentModule: A file cannot be imported, or defines no agent.
     """
     try:
@@ -128,7 +132,7 @@ def discover(directory: str | Path) -> list[Discovered]:
         raise AgentsPathIsAFile(folder)
     files = [path for path in sorted(folder.glob("*.py")) if path.name[0] != "_"]
     if not files:
-        raise EmptyAgentsDirectory(folder)
+        logger.warning("%s", EmptyAgentsDirectory(folder))
     return [_agent_in(path) for path in files]
 
 

@@ -11,13 +11,14 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from openrtc import AgentPool as OpenRTCPool
 
 from voicecosts import AgentPool
 from voicecosts.producer.errors import (
     BrokenAgentModule,
     DiscoveryFailed,
-    EmptyAgentsDirectory,
     InvalidRegistration,
+    NoAgents,
 )
 from voicecosts.producer.pool.modules import is_discovered, module_name
 
@@ -247,12 +248,17 @@ def test_files_of_one_name_in_two_directories_are_two_modules(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("file", [None, "_shared.py", "notes.txt"])
-def test_a_folder_without_an_agent_says_what_to_do(tmp_path: Path, file: str | None) -> None:
-    """A folder in which no file can be an agent is a mistake, as a missing folder is."""
+def test_a_folder_without_an_agent_is_empty_as_under_openrtc(
+    tmp_path: Path, file: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker whose agents come later starts with what it adds itself; the log says what to do."""
     if file is not None:
         (tmp_path / file).write_text("")
-    with pytest.raises(EmptyAgentsDirectory, match=r"holds no agent: put one into a \.py file"):
-        AgentPool().discover(tmp_path)
+    pool = AgentPool()
+    assert pool.discover(tmp_path) == OpenRTCPool().discover(tmp_path) == []
+    assert "holds no agent: put one into a .py file" in caplog.text
+    with pytest.raises(NoAgents):
+        pool.run()
 
 
 @pytest.mark.parametrize(
