@@ -170,7 +170,7 @@ def book(
         session_time(reading.meter.session_id),
         provider_raw=reading.provider_raw,
     )
-    money = _money(rated, state, added)
+    money = _money(rated, state)
     if isinstance(money, Refusal):
         return money
     cost, unpriced_reason = money
@@ -212,7 +212,7 @@ def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
         session_time(reading.meter.session_id),
         provider_raw=reading.provider_raw,
     )
-    if rated.cost is None or rated.unpriced or not ZERO <= rated.cost < _LIMIT:
+    if rated.cost is None or rated.reason is not None or not ZERO <= rated.cost < _LIMIT:
         return None
     return rated.cost.quantize(_NANO, ROUND_HALF_EVEN)
 
@@ -236,15 +236,12 @@ def _reported(reading: Reading, state: MeterState) -> Decimal:
     return state.reported_cost if reading.reported_cost is None else Decimal(reading.reported_cost)
 
 
-def _money(
-    rated: Rated, state: MeterState, added: dict[str, int]
-) -> tuple[Decimal | None, str | None] | Refusal:
-    """Return the cost of a row and the reason why (part of) it has none.
+def _money(rated: Rated, state: MeterState) -> tuple[Decimal | None, str | None] | Refusal:
+    """Return the cost of a row and the reason why (part of) its meter has none.
 
     The rows of a meter always add up to the cost of its totals, so money does not depend on how
-    usage was split into readings. A row without a reason is priced in full: only there is zero a
-    price. A difference below zero is a correction: what was priced before has another price now,
-    or none (a price list that changed, a first request of a size that it charges differently).
+    usage was split into readings. A row without a reason is of a meter that is priced in full: only
+    there is zero a price. A difference below zero is a correction: the price list has changed since.
     """
     running = ZERO if rated.cost is None else rated.cost
     if not abs(running) < _LIMIT:
@@ -252,7 +249,7 @@ def _money(
     difference = running.quantize(_NANO, ROUND_HALF_EVEN) - state.cost
     if not abs(difference) < _LIMIT:
         return _out_of_range(running)
-    if rated.cost is not None and added.keys().isdisjoint(rated.unpriced):
+    if rated.cost is not None and rated.reason is None:
         return difference, None
     return difference or None, rated.reason or NO_PRICE
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from voicecosts.consumer.pricing.units import TOKENS, Fault, input_parts, output_parts
-from voicecosts.producer.events import LARGE_REQUEST_TOKENS, QUANTITIES
+from voicecosts.consumer.pricing.units import INPUT, OUTPUT, TOKENS, input_parts, output_parts
+from voicecosts.producer.events import LARGE_REQUEST_TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
     from voicecosts.consumer.pricing.price import Price
     from voicecosts.producer.events import Quantities
 
@@ -37,52 +40,75 @@ model; today no row of the list has two, once the vendors' own estimates are lef
 * Detectors count requests and nothing else. Elsewhere requests are billed only beside the rest,
   where a price has a rate for them (Perplexity)."""
 
-_INPUT: Final = tuple(name for name in QUANTITIES if name.endswith("input_tokens"))
-_OUTPUT: Final = tuple(name for name in QUANTITIES if name.endswith("output_tokens"))
 _MEASURES: Final = (
     "input_tokens",
     "output_tokens",
+    "other_tokens",
     "characters",
     "audio_us",
     "session_us",
     "requests",
 )
-# A part that no split named is missed under the name of the total it was counted in.
-_WHOLE: Final = {
-    "audio_input_tokens": "input_tokens",
-    "audio_cache_read_input_tokens": "cache_read_input_tokens",
-    "image_cache_read_input_tokens": "cache_read_input_tokens",
-    "audio_output_tokens": "output_tokens",
+_MEASURE_OF: Final = {
+    **dict.fromkeys(INPUT, "input_tokens"),
+    **dict.fromkeys(OUTPUT, "output_tokens"),
 }
+"""What a part without a rate is counted in."""
+
+
+_TOKENS: Final = ("input_tokens", "output_tokens", "other_tokens")
+_OTHER: Final = "other_tokens have no price: nobody can tell what they were"
 
 
 class Miss(NamedTuple):
-    """Quantities that cannot be priced, and why."""
+    """Usage that cannot be priced, by its measure, and why.
 
-    quantities: tuple[str, ...]
+    The reason is the same for every reading of a meter: it holds no figures.
+    """
+
+    usage: Mapping[str, int]
     reason: str
 
 
-def billed(price: Price, modality: str, totals: Quantities) -> tuple[dict[str, int], list[Miss]]:
-    """Return the parts to price, all of which have a rate, and what cannot be priced."""
+class Bill(NamedTuple):
+    """The parts to price, all of which have a rate, and what cannot be priced."""
+
+    parts: Mapping[str, int]
+    rates: Mapping[str, Decimal]
+    misses: list[Miss]
+
+
+def billed(price: Price, modality: str, totals: Quantities, size_tier: int = 0) -> Bill:
+    """Return what a price bills of the totals of requests of one size."""
     rates = price.rates
+    misses: list[Miss] = []
     way = next((way for way in WAYS[modality] if not rates.keys().isdisjoint(way)), ())
+    parts: dict[str, int] = {}
     if way is TOKENS:
-        parts, misses = _tokens(price, modality, totals)
+        by_size = rates if is_of_any_size(size_tier, totals) else price.rates_of_size(size_tier)
+        if isinstance(by_size, int):
+            if amounts := _amounts(totals, _TOKENS):
+                misses.append(Miss(amounts, _tiers(price, by_size)))
+        else:
+            rates = by_size
+            parts = _tokens(modality, totals, misses)
     else:
-        parts, misses = {part: getattr(totals, part) for part in way}, []
+        parts = {part: getattr(totals, part) for part in way}
     used = {part: amount for part, amount in parts.items() if amount}
     if "requests" in rates and totals.requests:
         used["requests"] = totals.requests
     if not used.keys() <= rates.keys():
-        missing = [part for part in used if part not in rates]
-        names = tuple(part if getattr(totals, part) else _WHOLE[part] for part in missing)
-        misses.append(Miss(names, f"{price.model!r} has no rate for {', '.join(names)}"))
-        for part in missing:
-            del used[part]
+        misses.append(_without_rate(price, used, rates))
     elif not used and not misses and (names := measures(modality, totals)):
-        misses.append(Miss(names, _other_way(price, way, names)))
-    return used, misses
+        misses.append(Miss(_amounts(totals, names), _other_way(price, way, names)))
+    if way is TOKENS and is_of_any_size(size_tier, totals) and price.tiers:
+        misses.append(Miss({"requests": totals.large_requests}, _upgrade(price)))
+    return Bill(used, rates, misses)
+
+
+def is_of_any_size(size_tier: int, totals: Quantities) -> bool:
+    """Return whether requests of several sizes are in the totals: an older worker does not tell."""
+    return not size_tier and totals.large_requests > 0
 
 
 def measures(modality: str, totals: Quantities) -> tuple[str, ...]:
@@ -91,41 +117,51 @@ def measures(modality: str, totals: Quantities) -> tuple[str, ...]:
     Requests alone are no usage, except where nothing else is counted.
     """
     ways = WAYS.get(modality)
-    parts = _MEASURES if ways is None else {part for way in ways for part in way}
+    parts = set(_MEASURES) if ways is None else {part for way in ways for part in way}
+    if "input_tokens" in parts:
+        parts.add("other_tokens")
     return tuple(name for name in _MEASURES if name in parts and getattr(totals, name))
 
 
-def _tokens(price: Price, modality: str, totals: Quantities) -> tuple[dict[str, int], list[Miss]]:
-    start = price.tier_start
-    if start is not None and (totals.large_requests or start < LARGE_REQUEST_TOKENS):
-        names = _nonzero(totals, _INPUT + _OUTPUT)
-        return {}, [Miss(names, _tiers(price, start, totals))] if names else []
+def _tokens(modality: str, totals: Quantities, misses: list[Miss]) -> dict[str, int]:
     parts: dict[str, int] = {}
-    misses: list[Miss] = []
-    for split, whole in ((input_parts, _INPUT), (output_parts, _OUTPUT)):
+    for split, measure in ((input_parts, "input_tokens"), (output_parts, "output_tokens")):
         found = split(modality, totals)
-        if isinstance(found, Fault):
-            misses.append(Miss(_nonzero(totals, whole), found.reason))
-        else:
-            parts |= found
-    return parts, misses
+        parts |= found.parts
+        if found.unknown:
+            misses.append(Miss({measure: found.unknown}, found.reason))
+    if totals.other_tokens:
+        misses.append(Miss({"other_tokens": totals.other_tokens}, _OTHER))
+    return parts
 
 
-def _nonzero(totals: Quantities, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if getattr(totals, name))
+def _amounts(totals: Quantities, names: tuple[str, ...]) -> dict[str, int]:
+    return {name: getattr(totals, name) for name in names if getattr(totals, name)}
 
 
-def _tiers(price: Price, start: int, totals: Quantities) -> str:
-    """Say why a price with tiers cannot be applied.
+def _without_rate(price: Price, used: dict[str, int], rates: Mapping[str, Decimal]) -> Miss:
+    """Take what has no rate out of `used`."""
+    missing = [part for part in used if part not in rates]
+    amounts: dict[str, int] = {}
+    for part in missing:
+        measure = _MEASURE_OF.get(part, part)
+        amounts[measure] = amounts.get(measure, 0) + used.pop(part)
+    return Miss(amounts, f"{price.model!r} has no rate for {', '.join(missing)}")
 
-    Only requests above `LARGE_REQUEST_TOKENS` are counted apart. A tier that starts below could
-    have been reached by any request.
-    """
-    if start < LARGE_REQUEST_TOKENS:
-        return f"{price.model!r} charges requests above {start} input tokens more; not counted"
+
+def _tiers(price: Price, start: int) -> str:
     return (
-        f"{totals.large_requests} large_requests (above {LARGE_REQUEST_TOKENS} input tokens): "
-        f"{price.model!r} charges more from {start}"
+        f"{price.model!r} charges requests above {start} input tokens differently, and they are "
+        "counted together with smaller ones"
+    )
+
+
+def _upgrade(price: Price) -> str:
+    starts = " and ".join(str(tier.start) for tier in price.tiers)
+    return (
+        f"requests above {LARGE_REQUEST_TOKENS} input tokens are priced like smaller ones, but "
+        f"{price.model!r} charges those above {starts} differently: upgrade the worker, which "
+        "counts them apart"
     )
 
 

@@ -69,7 +69,7 @@ class Row:
             model=f"{self._list_id}/{row.id}",
             free=row.free,
             rates=rates.per_unit,
-            tier_start=rates.tier_start,
+            tiers=rates.tiers,
         )
 
 

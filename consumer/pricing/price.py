@@ -14,6 +14,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from voicecosts.producer.events import SIZE_TIERS
+
 
 class Unpriced(Struct, frozen=True):
     """There is no price, and why, in words that tell what to correct."""
@@ -21,13 +23,20 @@ class Unpriced(Struct, frozen=True):
     reason: str
 
 
+class Tier(Struct, frozen=True, kw_only=True):
+    """What a model charges for all usage of a request with more than `start` input tokens."""
+
+    start: int
+    rates: Mapping[str, Decimal]
+
+
 class Price(Struct, frozen=True, kw_only=True):
     """What a model charges.
 
     `rates` are US dollars by part of usage, each for `units.PER` of it: a million tokens, a
     thousand characters or requests, a thousand seconds (`audio_us`) or minutes (`session_us`).
-    `model` is the row that the price was found in, `tier_start` the number of input tokens above
-    which a single request costs more than the rates say.
+    `model` is the row that the price was found in. Where requests are charged by their size,
+    `rates` are those of the smallest, and `tiers` those of larger ones in rising order, complete.
     """
 
     source: str
@@ -35,7 +44,22 @@ class Price(Struct, frozen=True, kw_only=True):
     model: str
     rates: Mapping[str, Decimal]
     free: bool = False
-    tier_start: int | None = None
+    tiers: tuple[Tier, ...] = ()
+
+    def rates_of_size(self, size_tier: int) -> Mapping[str, Decimal] | int:
+        """Return the rates of all requests of a size tier (`SIZE_TIERS` of the event contract).
+
+        An integer is the start of a price tier inside of it: some of those requests are charged by
+        other rates than the rest, and nobody can tell which.
+        """
+        limit = next((step for step in SIZE_TIERS if step > size_tier), None)
+        rates = self.rates
+        for tier in self.tiers:
+            if tier.start <= size_tier:
+                rates = tier.rates
+            elif limit is None or tier.start < limit:
+                return tier.start
+        return rates
 
 
 class PriceBook(Protocol):

@@ -4,8 +4,9 @@ Rounding happens once, half-even to nine digits, on the cost of the whole totals
 differences of that, so money does not depend on how usage was split into readings. What has no
 rate is named with a reason beside the cost of the rest. This never raises, and no cost is negative.
 
-The totals are sums over many requests, so no price may depend on their size: a price with tiers by
-request size counts at its base, and only while no single request was large.
+The totals are sums over many requests, and a price may depend on the size of each. So a meter holds
+requests of one size only, and its totals are priced as if they were one request of that size. What
+has been priced is never taken back by a later request, for that one is on a meter of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from voicecosts.consumer.pricing.billing import WAYS, billed, measures
+from voicecosts.consumer.pricing.billing import WAYS, Miss, billed, measures
 from voicecosts.consumer.pricing.price import Unpriced
 from voicecosts.consumer.pricing.units import PER
 from voicecosts.consumer.pricing.unpriced import UnpricedUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from voicecosts.consumer.pricing.price import PriceBook
@@ -34,18 +35,18 @@ that can be endless (session time by the thousand minutes) is off in the 50th di
 turn a sum into or out of a tie at the ninth."""
 _NANO: Final = Decimal("0.000000001")
 _ZERO: Final = Decimal(0).quantize(_NANO)
+_ALL_PRICED: Final = UnpricedUsage()
 
 
 class Rated(Struct, frozen=True, kw_only=True):
     """What totals cost, and by which price.
 
-    `cost` covers everything that has a rate, and is `None` when nothing has. `unpriced` names the
-    quantities without one; `reason` says why, and is `None` exactly when there are none.
-    `unpriced_usage` is how much of the totals the cost does not cover.
+    `cost` covers everything that has a rate, and is `None` when nothing has. `unpriced_usage` is
+    how much of the totals it does not cover; `reason` says why, and is `None` exactly when it
+    covers them all.
     """
 
     cost: Decimal | None
-    unpriced: tuple[str, ...] = ()
     reason: str | None = None
     source: str | None = None
     version: str | None = None
@@ -83,15 +84,19 @@ def rate(
         return _without_price(modality, totals, price.reason)
     if modality not in WAYS:
         return _without_price(modality, totals, f"no rule how modality {modality!r} is billed")
-    parts, misses = ({}, []) if price.free else billed(price, modality, totals)
-    names = (name for miss in misses for name in miss.quantities)
+    if meter.service_tier and not price.free:
+        reason = f"{price.model!r} has no price for the service tier {meter.service_tier!r}"
+        return _without_price(modality, totals, reason)
+    parts, rates, misses = (
+        ({}, price.rates, []) if price.free else billed(price, modality, totals, meter.size_tier)
+    )
     return Rated(
-        cost=None if misses and not parts else _cost(parts, price.rates),
-        unpriced=tuple(dict.fromkeys(names)) if misses else (),
-        reason="; ".join(miss.reason for miss in misses) if misses else None,
+        cost=None if misses and not parts else _cost(parts, rates),
+        reason="; ".join(dict.fromkeys(miss.reason for miss in misses)) if misses else None,
         source=price.source,
         version=price.version,
         model=price.model,
+        unpriced_usage=_unpriced(misses, totals) if misses else _ALL_PRICED,
     )
 
 
@@ -99,15 +104,19 @@ def _without_price(modality: str, totals: Quantities, reason: str) -> Rated:
     names = measures(modality, totals)
     if not names:
         return Rated(cost=_ZERO)
-    return Rated(
-        cost=None, unpriced=names, reason=reason, unpriced_usage=_all(totals, {*names, "requests"})
-    )
+    miss = Miss({name: getattr(totals, name) for name in names}, reason)
+    return Rated(cost=None, reason=reason, unpriced_usage=_unpriced([miss], totals))
 
 
-def _all(totals: Quantities, names: Collection[str]) -> UnpricedUsage:
-    """Return the whole amounts of `totals` under these names, where they are measures."""
-    fields = UnpricedUsage.__struct_fields__
-    return UnpricedUsage(**{name: getattr(totals, name) for name in fields if name in names})
+def _unpriced(misses: list[Miss], totals: Quantities) -> UnpricedUsage:
+    """Return all that is missed. Which requests used it is not known, unless a miss says so."""
+    usage: dict[str, int] = {}
+    for miss in misses:
+        for name, amount in miss.usage.items():
+            usage[name] = usage.get(name, 0) + amount
+    if usage.keys() != {"requests"}:
+        usage["requests"] = totals.requests
+    return UnpricedUsage(**usage)
 
 
 def _cost(parts: Mapping[str, int], rates: Mapping[str, Decimal]) -> Decimal:

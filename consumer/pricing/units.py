@@ -2,8 +2,8 @@
 
 The event contract counts general before special (`input_tokens` includes the cached and the audio
 ones). A price applies to parts that exclude each other, so the special is subtracted from the
-general here, and only here. A remainder below zero, or totals that leave open what a token was, is
-a `Fault`: it names the quantities and their values, and never becomes a negative or a guessed part.
+general here, and only here. What the totals leave open is of no part and has a reason; a remainder
+below zero leaves all of it open. Neither becomes a negative or a guessed part.
 
 A part carries the name of the quantity it comes from; `input_tokens`, `cache_read_input_tokens`
 and `output_tokens` then mean the text in them.
@@ -42,109 +42,109 @@ thousand characters, requests, seconds or minutes), so a rate is the published n
 quotient of it: a dollar per thousand minutes has no finite decimal per microsecond."""
 
 
-class Fault(NamedTuple):
-    """Totals that contradict themselves or leave open what was used, in words."""
+class Split(NamedTuple):
+    """Totals in parts, and how many tokens nobody can tell what they were, with the reason."""
 
-    reason: str
+    parts: Mapping[str, int]
+    unknown: int = 0
+    reason: str = ""
 
 
-def input_parts(modality: str, totals: Quantities) -> dict[str, int] | Fault:
-    """Return the input tokens in parts that add up to `input_tokens`.
+def input_parts(modality: str, totals: Quantities) -> Split:
+    """Return the input tokens in parts that add up, with the unknown ones, to `input_tokens`.
 
     What no split names is text, with two exceptions. A transcription without any split heard
     audio (LiveKit's OpenAI plugin reports one sum), so all of it is audio. A realtime model hears
-    and reads at prices that differ tenfold, so without a split it is a fault; the same holds for
-    cached tokens without a split beside input of several kinds.
+    and reads at prices that differ tenfold, so there it is unknown.
+
+    Cached tokens of no named kind are among the unknown ones. Where there are more of them (from
+    an older worker), the rest is left out where it takes the least money away: the parts of a
+    meter must never cost less after a response than before it.
     """
     total = totals.input_tokens
     media = {
+        "image": totals.image_input_tokens,
         "text": totals.text_input_tokens,
         "audio": totals.audio_input_tokens,
-        "image": totals.image_input_tokens,
     }
     cached = {
+        "image": totals.image_cache_read_input_tokens,
         "text": totals.text_cache_read_input_tokens,
         "audio": totals.audio_cache_read_input_tokens,
-        "image": totals.image_cache_read_input_tokens,
     }
-    created = totals.cache_creation_input_tokens
-    if fault := _complete(media, total, "input", "input_tokens", _medium(modality, "stt")):
-        return fault
-    unsplit = _only(media) if modality in {"realtime", "stt"} else "text"
-    if fault := _complete(
-        cached, totals.cache_read_input_tokens, "cached input", "cache_read_input_tokens", unsplit
-    ):
-        return fault
-    for medium, amount in media.items():
-        spent = cached[medium] + (created if medium == "text" else 0)
-        if spent > amount:
-            return Fault(
-                f"cache_read+cache_creation {medium} tokens {spent} exceed "
-                f"{medium} input tokens {amount}",
-            )
-    return {
-        "input_tokens": media["text"] - cached["text"] - created,
-        "audio_input_tokens": media["audio"] - cached["audio"],
-        "image_input_tokens": media["image"] - cached["image"],
+    created, read = totals.cache_creation_input_tokens, totals.cache_read_input_tokens
+    unnamed = total - sum(media.values())
+    open_cached = read - sum(cached.values())
+    if unnamed < 0:
+        return _contradiction(total, "text, audio and image input tokens exceed input_tokens")
+    if open_cached < 0 or read > total:
+        return _contradiction(total, "cached input tokens exceed the tokens that they are part of")
+    if modality != "realtime":
+        media[_unsplit(media, modality, "stt")] += unnamed
+        cached["text"] += open_cached
+        unnamed = open_cached = 0
+    fresh = {medium: media[medium] - cached[medium] for medium in media}
+    fresh["text"] -= created
+    if min(fresh.values()) < 0:
+        return _contradiction(total, "cached input tokens exceed the tokens that they are part of")
+    unknown = unnamed
+    if open_cached > unnamed:
+        unknown += _left_out(fresh, open_cached - unnamed)
+    parts = {
+        "input_tokens": fresh["text"],
+        "audio_input_tokens": fresh["audio"],
+        "image_input_tokens": fresh["image"],
         "cache_read_input_tokens": cached["text"],
         "audio_cache_read_input_tokens": cached["audio"],
         "image_cache_read_input_tokens": cached["image"],
         "cache_creation_input_tokens": created,
     }
+    return Split(parts, unknown, "input tokens are not split into text and audio")
 
 
-def output_parts(modality: str, totals: Quantities) -> dict[str, int] | Fault:
-    """Return the output tokens in parts that add up to `output_tokens`.
+def output_parts(modality: str, totals: Quantities) -> Split:
+    """Return the output tokens in parts that add up, with the unknown ones, to `output_tokens`.
 
     What no split names is text (reasoning included), except that a voice without any split spoke
-    audio, and a realtime model without a split is a fault. Reasoning above the output means the
+    audio, and that it is unknown of a realtime model. Reasoning above the output means that the
     provider counts it apart from the output, so the output cannot be trusted.
     """
     total = totals.output_tokens
     media = {
+        "image": totals.image_output_tokens,
         "text": totals.text_output_tokens,
         "audio": totals.audio_output_tokens,
-        "image": totals.image_output_tokens,
     }
-    if fault := _complete(media, total, "output", "output_tokens", _medium(modality, "tts")):
-        return fault
-    reasoning = totals.reasoning_output_tokens
-    if reasoning > total:
-        return Fault(f"reasoning_output_tokens {reasoning} exceed output_tokens {total}")
-    return {
+    unnamed = total - sum(media.values())
+    if unnamed < 0:
+        return _contradiction(total, "text, audio and image output tokens exceed output_tokens")
+    if totals.reasoning_output_tokens > total:
+        return _contradiction(total, "reasoning_output_tokens exceed output_tokens")
+    if modality != "realtime":
+        media[_unsplit(media, modality, "tts")] += unnamed
+        unnamed = 0
+    parts = {
         "output_tokens": media["text"],
         "audio_output_tokens": media["audio"],
         "image_output_tokens": media["image"],
     }
+    return Split(parts, unnamed, "output tokens are not split into text and audio")
 
 
-def _medium(modality: str, speech: str) -> str | None:
-    """Return what tokens without any split are; `None` when that cannot be known."""
-    if modality == "realtime":
-        return None
-    return "audio" if modality == speech else "text"
+def _contradiction(total: int, reason: str) -> Split:
+    return Split({}, total, reason)
 
 
-def _only(media: Mapping[str, int]) -> str | None:
-    """Return the one kind that was used, or `None` when there were several."""
-    used = [medium for medium, amount in media.items() if amount]
-    return used[0] if len(used) == 1 else None
+def _unsplit(media: Mapping[str, int], modality: str, speech: str) -> str:
+    """Return what tokens are that no split names: text, or speech that has no split at all."""
+    return "audio" if modality == speech and not any(media.values()) else "text"
 
 
-def _complete(
-    media: dict[str, int], total: int, kind: str, name: str, unsplit: str | None
-) -> Fault | None:
-    """Add to `media` what of `total` it does not name yet."""
-    known = sum(media.values())
-    if known == total:
-        return None
-    if known > total:
-        parts = "+".join(medium for medium, amount in media.items() if amount)
-        return Fault(f"{parts} {kind} tokens {known} exceed {name} {total}")
-    if known:
-        media["text"] += total - known
-    elif unsplit is None:
-        return Fault(f"{name} {total} are not split into text and audio")
-    else:
-        media[unsplit] += total
-    return None
+def _left_out(fresh: dict[str, int], tokens: int) -> int:
+    """Take tokens away where they cost the least, in the order of `fresh`; return how many."""
+    left = tokens
+    for medium, amount in fresh.items():
+        taken = min(left, amount)
+        fresh[medium] -= taken
+        left -= taken
+    return tokens - left

@@ -36,8 +36,6 @@ FINE_PRICES: Final = {
 }
 """Finer than a nano-dollar, so that money which depended on the split would show."""
 
-UNPRICED: Final = ("output_tokens",)
-
 LIST_PRICES: Final = {
     "gpt-4.1-mini": {
         "input_tokens": Decimal("0.40") / 10**6,
@@ -73,7 +71,6 @@ class Priced(Rated, frozen=True):
     """What the finer price list says; the first fields go by position."""
 
     cost: Decimal | None
-    unpriced: tuple[str, ...] = ()
     reason: str | None = None
     source: str | None = "test"
     version: str | None = "1"
@@ -92,11 +89,12 @@ def rate(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str = 
     """Price totals finely: a model called `unknown` has no price, output tokens never have one."""
     if meter.model == "unknown":
         everything = UnpricedUsage(**{name: getattr(totals, name) for name in AMOUNTS})
-        return Priced(None, (), "unknown_model", None, None, None, unpriced_usage=everything)
-    missing = tuple(name for name in UNPRICED if getattr(totals, name))
-    some = UnpricedUsage(**{name: getattr(totals, name) for name in missing})
-    reason = "no_rate" if missing else None
-    return Priced(_sum(totals, FINE_PRICES), missing, reason, unpriced_usage=some)
+        return Priced(None, "unknown_model", None, None, None, unpriced_usage=everything)
+    cost = _sum(totals, FINE_PRICES)
+    if not totals.output_tokens:
+        return Priced(cost)
+    some = UnpricedUsage(requests=totals.requests, output_tokens=totals.output_tokens)
+    return Priced(cost, "no_rate", unpriced_usage=some)
 
 
 def fine_cost(meter: Meter, totals: Quantities) -> Decimal | None:

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from livekit.agents.metrics.base import Metadata, RealtimeModelMetrics
 
+from tests.producer.capture.livekit_metrics import llm, realtime
 from tests.support.events import PRODUCER, START_MS, SUBJECT, ended, final, reading, session_id
 from tests.support.oracle import Priced, rate
 from voicecosts.consumer.booking.decode import Delivery
@@ -21,10 +23,14 @@ from voicecosts.consumer.booking.difference import (
     session_time,
 )
 from voicecosts.consumer.booking.message import Message, Reason
-from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
+from voicecosts.consumer.pricing import ListPrices, Rate, UnpricedUsage, rate_by
+from voicecosts.producer.capture.identity import SessionIdentity
+from voicecosts.producer.capture.meters import Meters
+from voicecosts.producer.capture.usage import usage_of
 from voicecosts.producer.events import Meter, Quantities, RequestDetail
 
 DELIVERY = Delivery(Message(SUBJECT, 31, b""), PRODUCER, 4, [])
+LIST = rate_by(ListPrices())
 
 
 def one(number: int, **more: object) -> Reading:
@@ -184,23 +190,25 @@ class TestMoney:
 
     def test_the_priced_part_of_a_reading_is_booked_and_the_rest_named(self) -> None:
         """A quantity without a price does not hide the cost of its neighbours."""
-        priced = Priced(Decimal("0.7"), ("output_tokens",), "no_rate")
+        priced = Priced(Decimal("0.7"), "no_rate")
         row = row_of(one(1, input_tokens=5, output_tokens=5), MeterState(), priced)
         assert (row.cost, row.unpriced_reason) == ("0.700000000", "no_rate")
 
     def test_a_row_that_moved_only_unpriced_quantities_has_no_cost(self) -> None:
         """The money did not move and something unpriced did: that is unknown, not zero."""
         state = MeterState(1, Quantities(input_tokens=5), Decimal("0.7"))
-        priced = Priced(Decimal("0.7"), ("output_tokens",), "no_rate")
-        row = row_of(one(2, input_tokens=5, output_tokens=5), state, priced)
+        row = row_of(
+            one(2, input_tokens=5, output_tokens=5), state, Priced(Decimal("0.7"), "no_rate")
+        )
         assert (row.cost, row.unpriced_reason) == (None, "no_rate")
 
-    def test_a_row_that_moved_only_priced_quantities_has_no_reason(self) -> None:
-        """What is unpriced elsewhere in the meter was said on the row that moved it."""
+    def test_the_rows_of_a_meter_have_a_reason_while_any_of_it_is_unpriced(self) -> None:
+        """A reader of one row learns that its meter is not priced in full."""
         state = MeterState(1, Quantities(input_tokens=5, output_tokens=5), Decimal("0.7"))
-        priced = Priced(Decimal("0.9"), ("output_tokens",), "no_rate")
-        row = row_of(one(2, input_tokens=6, output_tokens=5), state, priced)
-        assert (row.cost, row.unpriced_reason) == ("0.200000000", None)
+        row = row_of(
+            one(2, input_tokens=6, output_tokens=5), state, Priced(Decimal("0.9"), "no_rate")
+        )
+        assert (row.cost, row.unpriced_reason) == ("0.200000000", "no_rate")
 
     def test_a_lower_price_list_corrects_the_meter_down(self) -> None:
         """Money follows the prices known at the last reading, even when they fell since."""
@@ -214,27 +222,128 @@ class TestMoney:
         row = row_of(one(2, input_tokens=6), state, Priced(None, reason="unknown_model"))
         assert (row.cost, row.unpriced_reason) == ("-0.700000000", "unknown_model")
 
-    def test_a_first_large_request_costs_the_same_in_one_reading_or_in_two(self) -> None:
-        """A list that charges large requests more makes the whole meter unpriced, whenever."""
-        list_rate = rate_by(ListPrices())
+    def test_an_older_workers_large_request_takes_no_money_back(self) -> None:
+        """It is priced like the others, whether it comes in one reading with them or alone."""
         meter = {"modality": "llm", "provider": "gcp.gemini", "model": "gemini-2.5-pro"}
         small = one(1, input_tokens=1000, output_tokens=10, requests=1, **meter)
         large = one(
-            2, input_tokens=151_000, output_tokens=20, requests=2, large_requests=1, **meter
+            2, input_tokens=251_000, output_tokens=20, requests=2, large_requests=1, **meter
         )
-        first, after = booked(small, MeterState(), list_rate)
-        second, _ = booked(large, after, list_rate)
-        alone, _ = booked(large, MeterState(), list_rate)
-        assert first.cost is not None
-        assert second.cost == f"-{first.cost}"
-        assert alone.cost is None
+        first, after = booked(small, MeterState(), LIST)
+        second, _ = booked(large, after, LIST)
+        alone, _ = booked(large, MeterState(), LIST)
+        assert (first.cost, first.unpriced_reason) == ("0.001350000", None)
+        assert Decimal(second.cost or "none") > 0
+        assert Decimal(first.cost or 0) + Decimal(second.cost or 0) == Decimal(alone.cost or 0)
         assert second.unpriced_reason == alone.unpriced_reason
+        assert "upgrade the worker" in (second.unpriced_reason or "")
 
     @pytest.mark.parametrize("cost", ["1000000000", "999999999.9999999999", "1e30", "Infinity"])
     def test_more_money_than_a_row_can_hold_is_refused(self, cost: str) -> None:
         """A cost that would break the database's column is a dead letter, not a stopped ledger."""
         refusal = refusal_of(one(1, input_tokens=5), MeterState(), Priced(Decimal(cost)))
         assert refusal.reason is Reason.OUT_OF_RANGE
+
+
+def call(*metrics: object) -> list[Reading]:
+    """Return the readings of a session in which these reports came, as its worker makes them."""
+    who = dict.fromkeys(("job_id", "room_name", "room_sid", "worker_id", "deployment"), "")
+    meters = Meters(
+        SessionIdentity(
+            session_id=session_id(1),
+            project="prod",
+            agent_id="dental",
+            tenant=None,
+            started_at=START_MS * 1000,
+            fake_job=False,
+            labels={},
+            **who,
+        )
+    )
+    made: list[Reading] = []
+    for each in metrics:
+        usage = usage_of(each, now_us=5)
+        assert usage is not None
+        made += readings(DELIVERY, meters.add(usage, "Greeter"))
+    return made
+
+
+def costs(read: list[Reading]) -> list[Decimal]:
+    """Book readings at list prices one by one; return the cost of all meters after each."""
+    states: dict[Meter, MeterState] = {}
+    after: list[Decimal] = []
+    for each in read:
+        result = book(each, states.get(each.meter, MeterState()), LIST)
+        assert not isinstance(result, Refusal)
+        states[each.meter] = result[1]
+        after.append(sum((state.cost for state in states.values()), Decimal(0)))
+    return after
+
+
+class TestExceptionalRequests:
+    """What is settled stays settled: docs/decisions/0010-what-is-settled-stays-settled.md."""
+
+    def test_a_request_below_the_lists_own_threshold_is_priced_like_the_others(self) -> None:
+        """50 requests for 6.50 and one of 130,000 tokens: the list charges more from 200,000 on."""
+        gemini = {"metadata": Metadata(model_provider="Gemini", model_name="gemini-2.5-pro")}
+        none = {"prompt_cached_tokens": 0, "cache_creation_tokens": 0, "reasoning_tokens": 0}
+        small = llm(prompt_tokens=100_000, completion_tokens=500, **none, **gemini)
+        large = llm(prompt_tokens=130_000, completion_tokens=500, **none, **gemini)
+        after = costs(call(*[small] * 50, large))
+        assert after[49:] == [Decimal("6.50"), Decimal("6.6675")]
+
+    def test_a_request_above_the_threshold_costs_what_the_list_asks_for_it(self) -> None:
+        """All its tokens at the tier's rate, and those of no other request."""
+        gemini = {"metadata": Metadata(model_provider="Gemini", model_name="gemini-2.5-pro")}
+        none = {"prompt_cached_tokens": 0, "cache_creation_tokens": 0, "reasoning_tokens": 0}
+        small = llm(prompt_tokens=100_000, completion_tokens=500, **none, **gemini)
+        large = llm(prompt_tokens=201_000, completion_tokens=1_000, **none, **gemini)
+        after = costs(call(*[small] * 50, large))
+        assert after[50] - after[49] == Decimal("0.5025") + Decimal("0.015")
+
+    def test_a_realtime_response_with_unsplit_cached_tokens_is_unpriced_alone(self) -> None:
+        """1.644 stays 1.644: nothing of the other responses' input is taken back."""
+        openai = {
+            "metadata": Metadata(model_provider="api.openai.com", model_name="gpt-realtime"),
+            "session_duration": 0.0,
+        }
+        plain = realtime(
+            input_tokens=37_500,
+            output_tokens=13_625,
+            input_token_details=RealtimeModelMetrics.InputTokenDetails(
+                audio_tokens=25_000, text_tokens=12_500
+            ),
+            output_token_details=RealtimeModelMetrics.OutputTokenDetails(
+                audio_tokens=12_000, text_tokens=1_625
+            ),
+            **openai,
+        )
+        odd = realtime(
+            input_tokens=40_000,
+            output_tokens=0,
+            input_token_details=RealtimeModelMetrics.InputTokenDetails(
+                audio_tokens=20_000, text_tokens=20_000, cached_tokens=300
+            ),
+            output_token_details=RealtimeModelMetrics.OutputTokenDetails(),
+            **openai,
+        )
+        read = call(plain, odd)
+        assert costs(read) == [Decimal("1.644"), Decimal("1.644")]
+        rated = LIST(read[1].meter, read[1].totals, session_time(session_id(1)), provider_raw="")
+        assert rated.unpriced_usage == UnpricedUsage(requests=2, input_tokens=40_000)
+
+    def test_the_thoughts_of_gemini_are_in_the_cost(self) -> None:
+        """0.0493 and not 0.0299: Google bills them as output, LiveKit has them in the total."""
+        thinking = llm(
+            prompt_tokens=10_000,
+            completion_tokens=1_740,
+            total_tokens=13_680,
+            prompt_cached_tokens=0,
+            cache_creation_tokens=0,
+            reasoning_tokens=0,
+            metadata=Metadata(model_provider="Gemini", model_name="gemini-2.5-pro"),
+        )
+        assert costs(call(thinking)) == [Decimal("0.0493")]
 
 
 class TestReportedCost:

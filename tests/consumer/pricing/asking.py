@@ -25,9 +25,20 @@ def rated(
     *,
     at: datetime = START,
     book: PriceBook = BOOK,
+    size_tier: int = 0,
+    service_tier: str = "",
 ) -> Rated:
     """Rate totals under a provider label as the producer sends it."""
-    meter = Meter("", "", modality, normalise_provider(label), model, estimated=False)
+    meter = Meter(
+        session_id="",
+        agent_label="",
+        modality=modality,
+        provider=normalise_provider(label),
+        model=model,
+        estimated=False,
+        size_tier=size_tier,
+        service_tier=service_tier,
+    )
     return rate_by(book)(meter, totals, at, provider_raw=label)
 
 

@@ -9,7 +9,7 @@ from voicecosts.consumer.pricing import Price
 from voicecosts.consumer.pricing import providers as labels
 from voicecosts.consumer.pricing.billing import WAYS
 from voicecosts.consumer.pricing.catalogue import Row
-from voicecosts.producer.events import LARGE_REQUEST_TOKENS
+from voicecosts.producer.events import LARGE_REQUEST_TOKENS, SIZE_TIERS
 
 REACHED = [
     (f"{owner.id}/{row.id}", modality, price)
@@ -31,12 +31,24 @@ def test_no_row_can_be_billed_in_two_ways() -> None:
     assert doubtful == []
 
 
-def test_every_tier_starts_where_large_requests_are_counted() -> None:
-    """Workers count requests above one size; a lower tier would leave its model unpriced."""
+def test_every_tier_starts_at_a_size_that_workers_tell_apart() -> None:
+    """A tier in between would leave the requests around it unpriced: add its start to the sizes."""
+    between = [
+        (name, tier.start)
+        for name, _, price in REACHED
+        for tier in price.tiers
+        if tier.start not in SIZE_TIERS
+    ]
+    assert between == []
+
+
+def test_no_tier_starts_below_what_an_older_worker_counts() -> None:
+    """It tells requests above 128,000 tokens alone; below, it is priced as if there were no tier."""
     low = [
         name
         for name, _, price in REACHED
-        if price.tier_start is not None and price.tier_start < LARGE_REQUEST_TOKENS
+        for tier in price.tiers
+        if tier.start < LARGE_REQUEST_TOKENS
     ]
     assert low == []
 

@@ -12,6 +12,7 @@ import voice_prices
 from voice_prices.data import providers
 
 from tests.consumer.pricing.asking import START, kchar, kmin, ksec, mtok, rated, seconds
+from voicecosts.consumer.pricing import UnpricedUsage
 from voicecosts.producer.events import Quantities
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def test_a_model_without_a_right_price_has_none(case: Case) -> None:
     """Better no number than a wrong one, and the reason says which price is missing."""
     result = asked(case)
     assert result.cost is None
-    assert result.unpriced
+    assert result.unpriced_usage != UnpricedUsage()
     assert result.reason is not None
     assert case["reason"] in result.reason
 

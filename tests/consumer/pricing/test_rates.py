@@ -1,9 +1,10 @@
-"""From a row of the list to rates: the list's own fallbacks, tiers at their base, no estimates."""
+"""From a row of the list to rates: the list's own fallbacks and tiers, no estimates."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from voice_prices.types import _UNPRICED_RATE_CHAINS, ModelPrice, Tier, TieredPrices
 
 from voicecosts.consumer.pricing.rates import CHAINS, rates_of
@@ -22,20 +23,39 @@ LIST_NAMES = {
 
 
 def test_fallbacks_are_the_lists_own() -> None:
-    """Each chain is the one that the package documents for the same quantity."""
-    ours = {name: CHAINS[part] for name, part in LIST_NAMES.items()}
-    assert ours == {name: _UNPRICED_RATE_CHAINS[name] for name in LIST_NAMES}
+    """Each chain is the one that the package documents for the same quantity, save for audio."""
+    ours = {name: CHAINS[part] for name, part in LIST_NAMES.items() if "audio" not in part}
+    assert ours == {name: _UNPRICED_RATE_CHAINS[name] for name in ours}
+
+
+@pytest.mark.parametrize("modality", ["llm", "realtime"])
+def test_audio_never_costs_what_text_costs(modality: str) -> None:
+    """A row that lists text alone does not say what audio costs, and the two differ tenfold."""
+    rates = rates_of(
+        ModelPrice(input_mtok=ONE, cache_read_mtok=TWO, output_mtok=THREE), modality, ()
+    )
+    assert not [part for part in rates.per_unit if "audio" in part]
+    for part, chain in CHAINS.items():
+        assert ("audio" in part) == any("audio" in field for field in chain)
+        assert all("audio" in field for field in chain) or "audio" not in part
+
+
+def test_a_speech_model_with_one_rate_has_it_for_audio_too() -> None:
+    """Where a row has no rate for audio, what the model hears or makes is what the row prices."""
+    listed = ModelPrice(input_mtok=ONE, output_mtok=TWO)
+    for modality in ("stt", "tts"):
+        rates = rates_of(listed, modality, ()).per_unit
+        assert (rates["audio_input_tokens"], rates["audio_output_tokens"]) == (ONE, TWO)
+    apart = ModelPrice(input_mtok=ONE, input_audio_mtok=THREE, output_mtok=TWO)
+    assert "audio_output_tokens" not in rates_of(apart, "tts", ()).per_unit
 
 
 def test_cached_audio_costs_what_uncached_audio_does_where_nothing_is_listed_for_it() -> None:
-    """The package's documented chain ends at text, its arithmetic at audio; the arithmetic bills."""
-    documented = _UNPRICED_RATE_CHAINS["cache_audio_read_tokens"]
-    assert (
-        tuple(f for f in CHAINS["audio_cache_read_input_tokens"] if f in documented) == documented
-    )
-    rates = rates_of(ModelPrice(input_mtok=ONE, input_audio_mtok=TWO), "realtime", ()).per_unit
+    """Cached tokens without a price of their own cost what uncached ones of their kind cost."""
+    listed = ModelPrice(input_mtok=ONE, cache_read_mtok=THREE, input_audio_mtok=TWO)
+    rates = rates_of(listed, "realtime", ()).per_unit
     assert rates["audio_cache_read_input_tokens"] == TWO
-    assert rates["cache_read_input_tokens"] == ONE
+    assert rates["cache_read_input_tokens"] == THREE
 
 
 def test_specific_rates_come_before_general_ones() -> None:
@@ -61,21 +81,30 @@ def test_image_tokens_have_no_fallback() -> None:
     assert not any("image" in part for part in CHAINS)
 
 
-def test_a_tier_counts_at_its_base_and_is_reported() -> None:
-    """The lowest start of all tiers is the size from which a request costs more."""
+def test_each_size_has_all_rates_of_requests_that_large() -> None:
+    """The highest tier that a request is above applies to all of it; other parts keep their rate."""
     prices = ModelPrice(
-        input_mtok=TieredPrices(base=ONE, tiers=[Tier(start=200_000, price=TWO)]),
+        input_mtok=TieredPrices(
+            base=ONE, tiers=[Tier(start=200_000, price=TWO), Tier(start=512_000, price=FOUR)]
+        ),
+        cache_read_mtok=Decimal("0.5"),
         output_mtok=TieredPrices(base=THREE, tiers=[Tier(start=128_000, price=FOUR)]),
     )
     rates = rates_of(prices, "llm", ())
-    assert rates.per_unit["input_tokens"] == ONE
-    assert rates.per_unit["output_tokens"] == THREE
-    assert rates.tier_start == 128_000
+    sizes = [(0, rates.per_unit), *((tier.start, tier.rates) for tier in rates.tiers)]
+    found = [(start, at["input_tokens"], at["output_tokens"]) for start, at in sizes]
+    assert found == [
+        (0, ONE, THREE),
+        (128_000, ONE, FOUR),
+        (200_000, TWO, FOUR),
+        (512_000, FOUR, FOUR),
+    ]
+    assert {at["cache_read_input_tokens"] for _, at in sizes} == {Decimal("0.5")}
 
 
 def test_a_flat_price_has_no_tier() -> None:
     """Most models charge the same for every size."""
-    assert rates_of(ModelPrice(input_mtok=ONE), "llm", ()).tier_start is None
+    assert rates_of(ModelPrice(input_mtok=ONE), "llm", ()).tiers == ()
 
 
 def test_the_vendors_own_estimate_is_left_out() -> None:

@@ -6,9 +6,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import asdict
 
 from tests.consumer.pricing.asking import krequest, mtok, rated, seconds
-from voicecosts.consumer.pricing import Price, Unpriced
+from voicecosts.consumer.pricing import Price, Rated, Unpriced
+from voicecosts.consumer.pricing.price import Tier
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, Quantities
 
 if TYPE_CHECKING:
@@ -28,7 +30,12 @@ class OnePrice:
         return self.page
 
 
-def price(*, free: bool = False, tier_start: int | None = None, **rates: str) -> Price:
+def missing(result: Rated) -> dict[str, int]:
+    """Return what has no price, by its measure."""
+    return {name: amount for name, amount in asdict(result.unpriced_usage).items() if amount}
+
+
+def price(*, free: bool = False, tiers: tuple[Tier, ...] = (), **rates: str) -> Price:
     """Write a price with its rates as strings."""
     return Price(
         source="test",
@@ -36,7 +43,7 @@ def price(*, free: bool = False, tier_start: int | None = None, **rates: str) ->
         model="acme/m",
         free=free,
         rates={part: Decimal(rate) for part, rate in rates.items()},
-        tier_start=tier_start,
+        tiers=tiers,
     )
 
 
@@ -44,7 +51,7 @@ def test_an_unknown_model_has_no_cost_and_says_so() -> None:
     """No price is never zero."""
     result = rated("llm", "acme", "m", Quantities(input_tokens=5, output_tokens=1, requests=1))
     assert result.cost is None
-    assert result.unpriced == ("input_tokens", "output_tokens")
+    assert missing(result) == {"requests": 1, "input_tokens": 5, "output_tokens": 1}
     assert result.reason == "no price list for provider 'acme'"
     assert (result.source, result.version, result.model) == (None, None, None)
 
@@ -52,14 +59,14 @@ def test_an_unknown_model_has_no_cost_and_says_so() -> None:
 def test_a_model_that_was_not_used_costs_nothing() -> None:
     """A cancelled request that reported no tokens needs no price."""
     result = rated("llm", "acme", "m", Quantities(requests=3))
-    assert (result.cost, result.unpriced, result.reason) == (Decimal(0), (), None)
+    assert (result.cost, missing(result), result.reason) == (Decimal(0), {}, None)
 
 
 def test_a_free_model_costs_exactly_nothing() -> None:
     """Free is a price: zero, with nothing unpriced."""
     book = OnePrice(price(free=True))
     result = rated("llm", "acme", "m", Quantities(input_tokens=10**12), book=book)
-    assert (result.cost, result.unpriced, result.reason) == (Decimal(0), (), None)
+    assert (result.cost, missing(result), result.reason) == (Decimal(0), {}, None)
     assert result.model == "acme/m"
 
 
@@ -76,7 +83,7 @@ def test_what_has_a_rate_is_priced_beside_what_has_none() -> None:
     )
     result = rated("realtime", "api.openai.com", "gpt-realtime", totals)
     assert result.cost == mtok("4", 500)
-    assert result.unpriced == ("image_input_tokens",)
+    assert missing(result) == {"requests": 1, "input_tokens": 1000}
     assert result.reason == "'openai/gpt-realtime' has no rate for image_input_tokens"
 
 
@@ -91,18 +98,19 @@ def test_totals_that_contradict_themselves_are_unpriced_and_the_rest_is_priced()
     )
     result = rated("realtime", "api.openai.com", "gpt-realtime", totals)
     assert result.cost == mtok("64", 100)
-    assert result.unpriced == ("input_tokens", "text_input_tokens", "audio_input_tokens")
-    assert result.reason == "text+audio input tokens 12 exceed input_tokens 10"
+    assert missing(result) == {"input_tokens": 10}
+    assert result.reason == "text, audio and image input tokens exceed input_tokens"
 
 
 def test_all_reasons_are_given() -> None:
     """Two faults are two reasons, and nothing is priced then."""
-    totals = Quantities(input_tokens=1, cache_read_input_tokens=2, output_tokens=3)
+    totals = Quantities(input_tokens=2, cache_read_input_tokens=1, output_tokens=3)
     result = rated("realtime", "api.openai.com", "gpt-realtime", totals)
     assert result.cost is None
+    assert missing(result) == {"input_tokens": 2, "output_tokens": 3}
     assert result.reason == (
-        "input_tokens 1 are not split into text and audio; "
-        "output_tokens 3 are not split into text and audio"
+        "input tokens are not split into text and audio; "
+        "output tokens are not split into text and audio"
     )
 
 
@@ -115,30 +123,123 @@ def test_a_sum_over_many_requests_never_reaches_a_tier() -> None:
     assert rated(*GEMINI, totals).cost == mtok("1.25", 10_000_000)
 
 
-def test_a_large_request_makes_tokens_at_a_tiered_price_unpriced() -> None:
-    """Which of the tokens cost more cannot be told, so none get a number."""
-    totals = Quantities(input_tokens=300_000, output_tokens=5, requests=3, large_requests=1)
-    result = rated(*GEMINI, totals)
+@pytest.mark.parametrize(
+    ("size_tier", "rates"),
+    [
+        (0, ("1.25", "10")),
+        (32_000, ("1.25", "10")),
+        (128_000, ("1.25", "10")),
+        (200_000, ("2.5", "15")),
+        (272_000, ("2.5", "15")),
+        (512_000, ("2.5", "15")),
+    ],
+)
+def test_the_prices_own_threshold_decides(size_tier: int, rates: tuple[str, str]) -> None:
+    """A size below the start of a tier is priced at the base, one above it at the tier's rates."""
+    large = 2 if size_tier >= LARGE_REQUEST_TOKENS else 0
+    totals = Quantities(input_tokens=600_000, output_tokens=500, requests=2, large_requests=large)
+    result = rated(*GEMINI, totals, size_tier=size_tier)
+    assert result.cost == mtok(rates[0], 600_000) + mtok(rates[1], 500)
+    assert (result.reason, missing(result)) == (None, {})
+
+
+def test_a_size_that_a_threshold_goes_through_is_unpriced_and_no_other() -> None:
+    """Which of those requests are above it cannot be told; all others are priced exactly."""
+    tier = Tier(start=60_000, rates={"input_tokens": Decimal(2)})
+    book = OnePrice(price(input_tokens="1", tiers=(tier,)))
+    totals = Quantities(input_tokens=120_000, output_tokens=0, requests=2)
+    result = rated("llm", "acme", "m", totals, book=book, size_tier=32_000)
     assert result.cost is None
-    assert result.unpriced == ("input_tokens", "output_tokens")
+    assert missing(result) == {"requests": 2, "input_tokens": 120_000}
     assert result.reason == (
-        f"1 large_requests (above {LARGE_REQUEST_TOKENS} input tokens): "
-        "'google/gemini-2.5-pro' charges more from 200000"
+        "'acme/m' charges requests above 60000 input tokens differently, and they are counted "
+        "together with smaller ones"
+    )
+    for size, rate in ((0, "1"), (128_000, "2")):
+        exact = rated("llm", "acme", "m", totals, book=book, size_tier=size)
+        assert (exact.cost, exact.reason) == (mtok(rate, 120_000), None)
+
+
+def test_the_large_requests_of_an_older_worker_keep_the_base_price_and_are_said() -> None:
+    """It counts all sizes together: nothing is taken back, and the doubt is in requests."""
+    before = rated(*GEMINI, Quantities(input_tokens=100_000, output_tokens=4, requests=2))
+    totals = Quantities(input_tokens=400_000, output_tokens=5, requests=3, large_requests=1)
+    result = rated(*GEMINI, totals)
+    assert result.cost == mtok("1.25", 400_000) + mtok("10", 5)
+    assert before.cost is not None
+    assert result.cost > before.cost
+    assert missing(result) == {"requests": 1}
+    assert result.reason == (
+        "requests above 128000 input tokens are priced like smaller ones, but "
+        "'google/gemini-2.5-pro' charges those above 200000 differently: upgrade the worker, "
+        "which counts them apart"
     )
 
 
 def test_large_requests_mean_nothing_at_a_flat_price() -> None:
     """A model without tiers charges every size the same."""
     totals = Quantities(input_tokens=300_000, requests=1, large_requests=1)
-    assert rated("llm", "Gemini", "gemini-2.5-flash", totals).cost == mtok("0.3", 300_000)
+    for size in (0, 272_000):
+        result = rated("llm", "Gemini", "gemini-2.5-flash", totals, size_tier=size)
+        assert (result.cost, result.reason) == (mtok("0.3", 300_000), None)
 
 
-def test_a_tier_below_what_is_counted_leaves_tokens_unpriced() -> None:
-    """Requests above a smaller size are not counted, so any of them may have cost more."""
-    book = OnePrice(price(input_tokens="1", tier_start=32_000))
-    result = rated("llm", "acme", "m", Quantities(input_tokens=10), book=book)
+def test_a_service_tier_has_no_price_yet() -> None:
+    """What was asked for at another price is not priced at the standard one."""
+    totals = Quantities(input_tokens=10, output_tokens=2, requests=1)
+    result = rated("llm", "api.openai.com", "gpt-4o", totals, service_tier="priority")
     assert result.cost is None
-    assert result.reason == "'acme/m' charges requests above 32000 input tokens more; not counted"
+    assert missing(result) == {"requests": 1, "input_tokens": 10, "output_tokens": 2}
+    assert result.reason == "'openai/gpt-4o' has no price for the service tier 'priority'"
+
+
+def test_tokens_that_nobody_knows_have_no_price_and_the_rest_has() -> None:
+    """They are neither input nor output, so no rate applies."""
+    totals = Quantities(input_tokens=100, output_tokens=10, other_tokens=7, requests=3)
+    result = rated("llm", "api.openai.com", "gpt-4o", totals)
+    assert result.cost == mtok("2.5", 100) + mtok("10", 10)
+    assert missing(result) == {"requests": 3, "other_tokens": 7}
+    assert result.reason == "other_tokens have no price: nobody can tell what they were"
+
+
+def test_tokens_that_nobody_knows_are_information_where_time_is_billed() -> None:
+    """An agent minute covers whatever was said in it."""
+    totals = Quantities(session_us=seconds(90), other_tokens=10)
+    result = rated("realtime", "api.x.ai", "grok-voice-think-fast-2.0", totals)
+    assert (result.cost, result.reason) == (Decimal("0.12"), None)
+
+
+def test_realtime_input_that_no_split_names_is_unpriced_and_not_text() -> None:
+    """Video is in Gemini's sum and in no split; it costs what audio costs, or something else."""
+    totals = Quantities(
+        input_tokens=50_000,
+        text_input_tokens=20_000,
+        audio_input_tokens=10_000,
+        output_tokens=9_000,
+        audio_output_tokens=8_000,
+        requests=4,
+    )
+    result = rated("realtime", "Gemini", "gemini-live-2.5-flash-preview", totals)
+    assert result.cost == mtok("0.5", 20_000) + mtok("3", 10_000) + mtok("12", 8_000)
+    assert missing(result) == {"requests": 4, "input_tokens": 20_000, "output_tokens": 1_000}
+
+
+def test_audio_is_unpriced_at_a_row_without_an_audio_rate() -> None:
+    """Text in the same response keeps its price."""
+    totals = Quantities(
+        input_tokens=1000,
+        text_input_tokens=400,
+        audio_input_tokens=600,
+        output_tokens=90,
+        audio_output_tokens=90,
+        requests=1,
+    )
+    result = rated("realtime", "api.openai.com", "gpt-4o", totals)
+    assert result.cost == mtok("2.5", 400)
+    assert missing(result) == {"requests": 1, "input_tokens": 600, "output_tokens": 90}
+    assert (
+        result.reason == "'openai/gpt-4o' has no rate for audio_input_tokens, audio_output_tokens"
+    )
 
 
 def test_seconds_bill_a_transcription_and_its_tokens_are_information() -> None:
@@ -163,7 +264,7 @@ def test_a_model_billed_otherwise_than_measured_is_unpriced() -> None:
         "stt", "api.openai.com", "gpt-4o-transcribe", Quantities(audio_us=seconds(60), requests=1)
     )
     assert result.cost is None
-    assert result.unpriced == ("audio_us",)
+    assert missing(result) == {"requests": 1, "audio_us": seconds(60)}
     assert result.reason == (
         "'openai/gpt-4o-transcribe' is billed by tokens, but only audio_us was reported"
     )
@@ -214,9 +315,9 @@ def test_requests_are_billed_only_where_the_price_has_a_rate_for_them() -> None:
 def test_requests_are_the_usage_of_detectors(modality: str) -> None:
     """Without a price they are unpriced; with one they cost it."""
     totals = Quantities(requests=5)
-    missing = rated(modality, "livekit", "adaptive interruption", totals)
-    assert (missing.cost, missing.unpriced) == (None, ("requests",))
-    assert missing.reason is not None
+    unknown = rated(modality, "livekit", "adaptive interruption", totals)
+    assert (unknown.cost, missing(unknown)) == (None, {"requests": 5})
+    assert unknown.reason is not None
     priced = rated(modality, "acme", "m", totals, book=OnePrice(price(requests="0.2")))
     assert priced.cost == krequest("0.2", 5)
 
@@ -226,15 +327,15 @@ def test_a_modality_nobody_knows_is_unpriced() -> None:
     result = rated(
         "avatar", "acme", "m", Quantities(session_us=9), book=OnePrice(price(session_us="1"))
     )
-    assert (result.cost, result.unpriced) == (None, ("session_us",))
+    assert (result.cost, missing(result)) == (None, {"session_us": 9})
     assert result.reason == "no rule how modality 'avatar' is billed"
 
 
-def test_a_missing_part_is_named_by_a_quantity_that_the_totals_hold() -> None:
-    """A ledger row is matched to its reason by quantities that moved, so no others are named."""
+def test_a_part_without_a_rate_is_missed_in_its_measure() -> None:
+    """Audio that a voice made is output, whatever its rate would be called."""
     book = OnePrice(price(input_tokens="1"))
     result = rated("tts", "acme", "m", Quantities(input_tokens=5, output_tokens=7), book=book)
-    assert result.unpriced == ("output_tokens",)
+    assert missing(result) == {"output_tokens": 7}
 
 
 @pytest.mark.parametrize(
