@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from voicecosts.consumer.errors import InvalidConfig
+from voicecosts.consumer.pricing.ceiling import MAX_READING, OPTION, SETTING
 from voicecosts.producer import settings
 from voicecosts.producer.tls import Tls, resolve_tls
 
@@ -23,6 +25,8 @@ DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
 DEFAULT_STREAM_KEEP_S: Final = 24 * 3600.0
 """How long booked messages stay in a stream that needs room: what a restored backup reads again."""
 
+_MORE_THAN_A_ROW_HOLDS: Final = 10**9
+
 
 class LedgerConfig(Struct, frozen=True, kw_only=True):
     """Which broker a ledger reads, where it keeps its files, and how its stream is declared.
@@ -31,6 +35,7 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     a client certificate. Another number of `replicas` on the server is drift; a stream below
     `stream_max_bytes` is made larger. Where it needs room, booked messages older than
     `stream_keep_s` are removed from it.
+    `max_reading` is the most that one meter may cost, in US dollars (`pricing.ceiling`).
     """
 
     data_dir: Path
@@ -41,6 +46,7 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     replicas: int = 1
     stream_max_bytes: int = DEFAULT_STREAM_MAX_BYTES
     stream_keep_s: float = DEFAULT_STREAM_KEEP_S
+    max_reading: Decimal = MAX_READING
 
     def __repr__(self) -> str:
         return (
@@ -48,7 +54,7 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
             f"servers={', '.join(map(settings.mask, self.servers))!r}, "
             f"credentials={str(self.credentials) if self.credentials else None!r}, "
             f"snapshot_interval_s={self.snapshot_interval_s}, replicas={self.replicas}, "
-            f"stream_max_bytes={self.stream_max_bytes})"
+            f"stream_max_bytes={self.stream_max_bytes}, max_reading={self.max_reading})"
         )
 
 
@@ -62,6 +68,7 @@ def from_env(
     replicas: int | None = None,
     stream_max_bytes: int | None = None,
     stream_keep_s: float | None = None,
+    max_reading: str | None = None,
     own_broker: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> LedgerConfig:
@@ -94,6 +101,7 @@ def from_env(
     max_bytes = DEFAULT_STREAM_MAX_BYTES if stream_max_bytes is None else stream_max_bytes
     keep_s = DEFAULT_STREAM_KEEP_S if stream_keep_s is None else stream_keep_s
     problems += _limits(interval_s, copies, max_bytes, keep_s)
+    ceiling = _ceiling(max_reading, environ, problems)
     folder = Path()
     try:
         folder = (data_dir or settings.data_dir(environ)).absolute()
@@ -112,6 +120,7 @@ def from_env(
         replicas=copies,
         stream_max_bytes=max_bytes,
         stream_keep_s=keep_s,
+        max_reading=ceiling,
     )
 
 
@@ -129,3 +138,32 @@ def _limits(interval_s: float, copies: int, max_bytes: int, keep_s: float) -> li
             f"the stream's limit is {max_bytes} bytes, but it must be at least one mebibyte"
         )
     return problems
+
+
+def max_reading_from_env(environ: Mapping[str, str] = os.environ) -> Decimal:
+    """Return the most that one meter may cost, for a ledger that a reader opens.
+
+    Raises:
+        InvalidConfig: The variable holds no amount.
+    """
+    problems: list[str] = []
+    found = _ceiling(None, environ, problems)
+    if problems:
+        raise InvalidConfig(problems)
+    return found
+
+
+def _ceiling(given: str | None, environ: Mapping[str, str], problems: list[str]) -> Decimal:
+    said = given if given is not None else environ.get(SETTING, "").strip()
+    if not said:
+        return MAX_READING
+    try:
+        most = Decimal(said)
+    except InvalidOperation:
+        most = Decimal("NaN")
+    if not (most.is_finite() and 0 < most < _MORE_THAN_A_ROW_HOLDS):
+        problems.append(
+            f"the most that one meter may cost is {said!r}, but it must be an amount of US dollars "
+            f"above 0 and below 1000000000, such as {MAX_READING}: correct {OPTION} or {SETTING}"
+        )
+    return most

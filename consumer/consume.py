@@ -111,7 +111,11 @@ async def consume(
     with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
         pacing = Pacing(min_interval_s=config.snapshot_interval_s)
         opening = partial(
-            Ledger.open, config.data_dir, rate_by(ListPrices()), pacing=pacing, has_source=True
+            Ledger.open,
+            config.data_dir,
+            rate_by(ListPrices(), max_reading=config.max_reading),
+            pacing=pacing,
+            has_source=True,
         )
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
         in_hand = InHand(Layout(config.data_dir).in_hand, full=GROUP_MESSAGES)

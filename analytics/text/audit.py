@@ -40,6 +40,7 @@ CAUSES: Final[dict[str, str]] = {
     "unmeasured": "usage of it could not be measured",
     "backwards": "a total ran backwards",
     "out_of_range": "an amount is too large to be booked",
+    "above_ceiling": "a reading says more than a call can use",
     "invalid_event": "an event of it cannot be read",
 }
 """Why a session is short, in words; the keys are public."""

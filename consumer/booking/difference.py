@@ -17,6 +17,7 @@ from msgspec.structs import astuple, replace
 from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.pricing import Rate, Rated
+from voicecosts.consumer.pricing.ceiling import MAX_REPORTED
 from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
 from voicecosts.producer.events import (
     QUANTITIES,
@@ -170,7 +171,7 @@ def book(
         session_time(reading.meter.session_id),
         provider_raw=reading.provider_raw,
     )
-    money = _money(rated, state)
+    money = _money(reading, rated, state)
     if isinstance(money, Refusal):
         return money
     cost, unpriced_reason = money
@@ -212,7 +213,9 @@ def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
         session_time(reading.meter.session_id),
         provider_raw=reading.provider_raw,
     )
-    if rated.cost is None or rated.reason is not None or not ZERO <= rated.cost < _LIMIT:
+    if rated.excess is not None or rated.cost is None or rated.reason is not None:
+        return None
+    if not ZERO <= rated.cost < _LIMIT:
         return None
     return rated.cost.quantize(_NANO, ROUND_HALF_EVEN)
 
@@ -236,13 +239,18 @@ def _reported(reading: Reading, state: MeterState) -> Decimal:
     return state.reported_cost if reading.reported_cost is None else Decimal(reading.reported_cost)
 
 
-def _money(rated: Rated, state: MeterState) -> tuple[Decimal | None, str | None] | Refusal:
+def _money(
+    reading: Reading, rated: Rated, state: MeterState
+) -> tuple[Decimal | None, str | None] | Refusal:
     """Return the cost of a row and the reason why (part of) its meter has none.
 
     The rows of a meter always add up to the cost of its totals, so money does not depend on how
     usage was split into readings. A row without a reason is of a meter that is priced in full: only
     there is zero a price. A difference below zero is a correction: the price list has changed since.
+    What is more than can be believed is refused.
     """
+    if rated.excess is not None or _reported(reading, state) > MAX_REPORTED:
+        return _above_ceiling(reading, rated)
     running = ZERO if rated.cost is None else rated.cost
     if not abs(running) < _LIMIT:
         return _out_of_range(running)
@@ -264,6 +272,19 @@ def _since(now: UnpricedUsage, before: UnpricedUsage) -> UnpricedUsage:
 
 def _out_of_range(cost: Decimal) -> Refusal:
     return Refusal(Reason.OUT_OF_RANGE, f"cost {cost} does not fit a row (below {_LIMIT})")
+
+
+def _above_ceiling(reading: Reading, rated: Rated) -> Refusal:
+    meter = reading.meter
+    figure = rated.excess or (
+        f"the provider reports {reading.reported_cost} US dollars, above the fixed limit of "
+        f"{MAX_REPORTED}"
+    )
+    return Refusal(
+        Reason.ABOVE_CEILING,
+        f"reading {reading.number} of {meter.modality} {meter.provider} {meter.model} for "
+        f"{meter.agent_label} says more than one call can use: {figure}",
+    )
 
 
 def _backwards(reading: Reading, name: str, booked: object, read: object) -> Refusal:

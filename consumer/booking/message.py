@@ -40,6 +40,7 @@ class Reason(StrEnum):
     BACKWARDS = "backwards"  # a running total below what is booked already
     OUT_OF_RANGE = "out_of_range"  # more money than a ledger row can hold
     DEADLY = "deadly"  # the ledger ended each time it read this message alone
+    ABOVE_CEILING = "above_ceiling"  # more than one meter can be believed to have used
 
 
 class DeadLetter(Struct, frozen=True):

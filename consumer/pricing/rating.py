@@ -16,8 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from voicecosts.consumer.pricing.billing import WAYS, Miss, billed, measures
+from voicecosts.consumer.pricing.ceiling import MAX_READING, excess
 from voicecosts.consumer.pricing.price import Unpriced
 from voicecosts.consumer.pricing.units import PER
 from voicecosts.consumer.pricing.unpriced import UnpricedUsage
@@ -43,7 +45,7 @@ class Rated(Struct, frozen=True, kw_only=True):
 
     `cost` covers everything that has a rate, and is `None` when nothing has. `unpriced_usage` is
     how much of the totals it does not cover; `reason` says why, and is `None` exactly when it
-    covers them all.
+    covers them all. `excess` says that the totals are more than can be believed (`ceiling`).
     """
 
     cost: Decimal | None
@@ -52,6 +54,7 @@ class Rated(Struct, frozen=True, kw_only=True):
     version: str | None = None
     model: str | None = None
     unpriced_usage: UnpricedUsage = UnpricedUsage()
+    excess: str | None = None
 
 
 class Rate(Protocol):
@@ -63,15 +66,29 @@ class Rate(Protocol):
         """Return the cost of `totals` by the prices in force at `at`."""
 
 
-def rate_by(book: PriceBook) -> Rate:
-    """Return how totals are rated by the prices of `book`."""
-    return partial(rate, book)
+def rate_by(book: PriceBook, *, max_reading: Decimal = MAX_READING) -> Rate:
+    """Return how totals are rated by the prices of `book`, up to `max_reading` US dollars."""
+    return partial(rate, book, max_reading=max_reading)
 
 
 def rate(
-    book: PriceBook, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
+    book: PriceBook,
+    meter: Meter,
+    totals: Quantities,
+    at: datetime,
+    *,
+    provider_raw: str,
+    max_reading: Decimal = MAX_READING,
 ) -> Rated:
     """Return what `totals` cost by the price in force at `at`, the start of the session (UTC)."""
+    rated = _rate(book, meter, totals, at, provider_raw=provider_raw)
+    above = excess(totals, rated.cost, max_reading)
+    return rated if above is None else replace(rated, excess=above)
+
+
+def _rate(
+    book: PriceBook, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
+) -> Rated:
     modality = meter.modality
     price = book.find(
         modality=modality,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from tests.producer.test_settings import CREDS
-from voicecosts.consumer.config import LedgerConfig, from_env
+from voicecosts.consumer.config import LedgerConfig, from_env, max_reading_from_env
 from voicecosts.consumer.errors import InvalidConfig
 
 
@@ -55,6 +56,25 @@ class TestFromEnv:
         assert len(caught.value.problems) == 7
         for word in ("http://a:80", "'b'", "absent.creds", "file", "interval", "replicas"):
             assert word in text
+
+    def test_the_ceiling_of_a_reading_is_an_argument_a_variable_or_ten_thousand(
+        self, tmp_path: Path
+    ) -> None:
+        """COSTS_MAX_READING is in US dollars; a reader that books what waits has it as well."""
+        where = {"servers": "nats://a:4222", "data_dir": tmp_path}
+        said = {"COSTS_MAX_READING": "2500.50"}
+        assert from_env(**where, environ={}).max_reading == Decimal(10_000)
+        assert from_env(**where, environ=said).max_reading == Decimal("2500.50")
+        assert from_env(**where, max_reading="7", environ=said).max_reading == Decimal(7)
+        assert max_reading_from_env(said) == Decimal("2500.50")
+
+    @pytest.mark.parametrize("said", ["much", "0", "-5", "nan", "inf", "1000000000"])
+    def test_a_ceiling_that_is_no_amount_is_refused(self, tmp_path: Path, said: str) -> None:
+        """A ledger that believes everything, or nothing, is not started."""
+        with pytest.raises(InvalidConfig, match="--max-reading-cost or COSTS_MAX_READING"):
+            from_env(servers="nats://a:4222", data_dir=tmp_path, max_reading=said, environ={})
+        with pytest.raises(InvalidConfig, match="US dollars"):
+            max_reading_from_env({"COSTS_MAX_READING": said})
 
     def test_no_server_at_all_says_what_to_set(self) -> None:
         """Without a server there is nothing to read, and the message names both ways out."""

@@ -202,7 +202,12 @@ def test_json_and_csv_hold_all_of_it(real: Path) -> None:
 
 def test_every_cause_has_words() -> None:
     """A dead letter of a session has one of these reasons, and a reader should not look them up."""
-    of_sessions = {Reason.BACKWARDS, Reason.OUT_OF_RANGE, Reason.INVALID_EVENT}
+    of_sessions = {
+        Reason.BACKWARDS,
+        Reason.OUT_OF_RANGE,
+        Reason.ABOVE_CEILING,
+        Reason.INVALID_EVENT,
+    }
     ours = {"producer_dropped", "gap_after_end", "contradicts_end", "unmeasured"}
     assert set(CAUSES) == {str(reason) for reason in of_sessions} | ours
 
