@@ -21,6 +21,7 @@ from voicecosts.consumer.booking.difference import (
     book,
     readings,
     session_time,
+    worst_case,
 )
 from voicecosts.consumer.booking.message import Message, Reason
 from voicecosts.consumer.pricing import ListPrices, Rate, UnpricedUsage, rate_by
@@ -237,6 +238,40 @@ class TestMoney:
         assert Decimal(first.cost or 0) + Decimal(second.cost or 0) == Decimal(alone.cost or 0)
         assert second.unpriced_reason == alone.unpriced_reason
         assert "upgrade the worker" in (second.unpriced_reason or "")
+
+    def test_what_is_unpriced_is_booked_by_difference_like_everything_else(self) -> None:
+        """The sum over a meter's rows is what its last state says, however often it was read."""
+        read = one(2, input_tokens=9, requests=3, model="unknown")
+        first, after = booked(one(1, input_tokens=5, requests=2, model="unknown"), MeterState())
+        second, _ = booked(read, after)
+        assert first.unpriced == UnpricedUsage(requests=2, input_tokens=5)
+        assert second.unpriced == UnpricedUsage(requests=1, input_tokens=4)
+
+    def test_a_meter_that_gains_a_price_is_unpriced_no_more(self) -> None:
+        """A negative difference takes back what was unpriced, on the row that brings the price."""
+        state = MeterState(
+            1, Quantities(input_tokens=5), unpriced=UnpricedUsage(requests=2, input_tokens=5)
+        )
+        row, after = booked(one(2, input_tokens=6), state, lambda *_, **__: Priced(Decimal("0.6")))
+        assert row.unpriced == UnpricedUsage(requests=-2, input_tokens=-5)
+        assert (row.cost, row.unpriced_reason) == ("0.600000000", None)
+        assert after.unpriced == UnpricedUsage()
+
+    @pytest.mark.parametrize(
+        "more", [{"input_tokens": 10**10 + 1}, {"input_tokens": 5, "reported_cost": "1000000.01"}]
+    )
+    def test_a_reading_above_the_ceiling_leaves_its_meter_as_it_was(
+        self, more: dict[str, object]
+    ) -> None:
+        """It is refused with figure and limit, nobody knows its worth, and the next one is booked."""
+        read = one(2, **more)
+        refusal = book(read, MeterState(), LIST)
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason is Reason.ABOVE_CEILING
+        for word in ("reading 2 of llm openai gpt-4.1-mini for Greeter", "above the fixed limit"):
+            assert word in refusal.detail
+        if "reported_cost" not in more:
+            assert worst_case(read, LIST) is None
 
     @pytest.mark.parametrize("cost", ["1000000000", "999999999.9999999999", "1e30", "Infinity"])
     def test_more_money_than_a_row_can_hold_is_refused(self, cost: str) -> None:

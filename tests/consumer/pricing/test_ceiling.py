@@ -13,7 +13,7 @@ from voicecosts.consumer.pricing import rate_by
 from voicecosts.consumer.pricing.ceiling import MAX_AMOUNT, MAX_READING, MAX_TIME_US, excess
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
-METER = Meter("", "", "", "llm", "openai", "gpt-4o", estimated=False)
+METER = Meter("", "", "llm", "openai", "gpt-4o", estimated=False)
 
 
 def said(totals: Quantities, most: str = "10000") -> str | None:
