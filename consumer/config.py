@@ -14,7 +14,6 @@ from typing import Final
 from msgspec import Struct
 
 from voicecosts.consumer.errors import InvalidConfig
-from voicecosts.consumer.pricing.ceiling import MAX_READING, OPTION, SETTING
 from voicecosts.producer import settings
 from voicecosts.producer.tls import Tls, resolve_tls
 
@@ -24,6 +23,13 @@ DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
 
 DEFAULT_STREAM_KEEP_S: Final = 24 * 3600.0
 """How long booked messages stay in a stream that needs room: what a restored backup reads again."""
+
+MAX_READING: Final = Decimal(10_000)
+"""US dollars that a meter may cost unless the operator says otherwise. A call of an hour on the
+dearest realtime model of the list costs tens."""
+
+MAX_READING_VARIABLE: Final = "COSTS_MAX_READING"
+MAX_READING_OPTION: Final = "--max-reading-cost"
 
 _MORE_THAN_A_ROW_HOLDS: Final = 10**9
 
@@ -154,7 +160,7 @@ def max_reading_from_env(environ: Mapping[str, str] = os.environ) -> Decimal:
 
 
 def _ceiling(given: str | None, environ: Mapping[str, str], problems: list[str]) -> Decimal:
-    said = given if given is not None else environ.get(SETTING, "").strip()
+    said = given if given is not None else environ.get(MAX_READING_VARIABLE, "").strip()
     if not said:
         return MAX_READING
     try:
@@ -164,6 +170,7 @@ def _ceiling(given: str | None, environ: Mapping[str, str], problems: list[str])
     if not (most.is_finite() and 0 < most < _MORE_THAN_A_ROW_HOLDS):
         problems.append(
             f"the most that one meter may cost is {said!r}, but it must be an amount of US dollars "
-            f"above 0 and below 1000000000, such as {MAX_READING}: correct {OPTION} or {SETTING}"
+            f"above 0 and below 1000000000, such as {MAX_READING}: correct "
+            f"{MAX_READING_OPTION} or {MAX_READING_VARIABLE}"
         )
     return most

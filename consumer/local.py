@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from voicecosts.consumer.booking.message import Applied, Message
+from voicecosts.consumer.config import MAX_READING
 from voicecosts.consumer.pricing import ListPrices, rate_by
-from voicecosts.consumer.pricing.ceiling import MAX_READING
 from voicecosts.consumer.store.heartbeat import confirm, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger

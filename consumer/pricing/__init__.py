@@ -1,4 +1,5 @@
-"""From the running totals of a meter to exact money. No I/O; imports the event contract only.
+"""From the running totals of a meter to exact money. No I/O; knows the event contract and
+the ledger's settings.
 
 No binary fraction touches an amount. What has no price is unpriced with a reason; it is never zero
 and never a guess. Three files know the voice-prices package: `catalogue`, `match` and `rates`.

@@ -12,17 +12,11 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from voicecosts.consumer.config import MAX_READING_OPTION, MAX_READING_VARIABLE
 from voicecosts.producer.events import QUANTITIES
 
 if TYPE_CHECKING:
     from voicecosts.producer.events import Quantities
-
-MAX_READING: Final = Decimal(10_000)
-"""US dollars that a meter may cost unless the operator says otherwise. A call of an hour on the
-dearest realtime model of the list costs tens."""
-
-SETTING: Final = "COSTS_MAX_READING"
-OPTION: Final = "--max-reading-cost"
 
 MAX_AMOUNT: Final = 10**10
 """Tokens, characters or requests of one meter, at most, whatever they cost."""
@@ -45,7 +39,10 @@ def excess(totals: Quantities, cost: Decimal | None, most: Decimal) -> str | Non
     if max(totals.audio_us, totals.session_us) > MAX_TIME_US:
         return _amount(totals, _TIMES, MAX_TIME_US)
     if cost is not None and cost > most:
-        return f"it costs {cost:f} US dollars, above the limit of {most:f} ({SETTING}, {OPTION})"
+        return (
+            f"it costs {cost:f} US dollars, above the limit of {most:f} "
+            f"({MAX_READING_VARIABLE}, {MAX_READING_OPTION})"
+        )
     return None
 
 

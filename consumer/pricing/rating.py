@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from voicecosts.consumer.config import MAX_READING
 from voicecosts.consumer.pricing.billing import WAYS, Miss, billed, measures
-from voicecosts.consumer.pricing.ceiling import MAX_READING, excess
+from voicecosts.consumer.pricing.ceiling import excess
 from voicecosts.consumer.pricing.price import Unpriced
 from voicecosts.consumer.pricing.units import PER
 from voicecosts.consumer.pricing.unpriced import UnpricedUsage

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.consumer.pricing.asking import BOOK, START
+from voicecosts.consumer.config import MAX_READING
 from voicecosts.consumer.pricing import rate_by
-from voicecosts.consumer.pricing.ceiling import MAX_AMOUNT, MAX_READING, MAX_TIME_US, excess
+from voicecosts.consumer.pricing.ceiling import MAX_AMOUNT, MAX_TIME_US, excess
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 METER = Meter("", "", "llm", "openai", "gpt-4o", estimated=False)
