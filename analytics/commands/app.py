@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "query": "query",
     "audit": "audit",
     "outbox": "outbox",
+    "stream": "stream",
     "agents": "agents",
 }
 """The module of each command, beside this one, in the order of the help page."""
