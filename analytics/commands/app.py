@@ -91,12 +91,13 @@ def costs(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `costs` with the arguments of this process, or others, and exit."""
-    if sys.stdout is sys.__stdout__:  # not where a program runs this and collects what it writes
+    """Run `costs` and exit: with the arguments of this process, which is then its own, or others."""
+    if arguments is None:
         own_standard_streams()
     command = get_group(app)
     code = run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False))
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback while Python ends
+    if arguments is None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback while Python ends
     sys.exit(code)
 
 

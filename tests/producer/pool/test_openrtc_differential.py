@@ -50,7 +50,6 @@ DIFFERENCES = {
 }
 """Where the two differ, and why."""
 
-CASES = 20_000
 SEED = 20_261_125
 
 BLANKS = [
@@ -524,16 +523,15 @@ def registries() -> Registries:
     return Registries(SEED, 30)
 
 
-def test_twenty_thousand_odd_dispatches_are_resolved_as_openrtc_does(
-    registries: Registries,
-) -> None:
+@pytest.mark.parametrize("cases", [4_000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_odd_dispatches_are_resolved_as_openrtc_does(registries: Registries, cases: int) -> None:
     """Agent, source, router's argument, what observers are told, and errors; or a named difference."""
     dispatches = Dispatches(SEED, 30)
     found: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     with Source("openrtc") as theirs_log, Source("voicecosts.producer.pool.routing") as ours_log:
         logging.getLogger("voicecosts.producer.dispatch").disabled = True
-        for _ in range(CASES):
+        for _ in range(cases):
             case = dispatches.one()
             theirs = of_openrtc(registries, apart(case), theirs_log)
             ours = of_ours(registries, apart(case), ours_log)
@@ -553,14 +551,14 @@ def test_twenty_thousand_odd_dispatches_are_resolved_as_openrtc_does(
         "('ValueError', 'router raised')",
         "('RuntimeError', 'No agents are registered in the pool')",
     }
-    assert min(outcomes.values()) > 100, outcomes
+    assert min(outcomes.values()) > cases // 200, outcomes
 
 
 def test_a_worker_takes_the_jobs_that_openrtcs_filter_takes(registries: Registries) -> None:
     """Whether a job is the pool's own is answered alike, but for jobs that name a foreign agent."""
     dispatches = Dispatches(SEED + 1, 30)
     found: Counter[str] = Counter()
-    for _ in range(5_000):
+    for _ in range(2_000):
         case = without_what_cannot_be_read(dispatches.one())
         view = view_of(case.job, case.room)
         names = registries.names(case.registry)
