@@ -39,7 +39,7 @@ CAUSES: Final[dict[str, str]] = {
     "contradicts_end": "the ledger and the call's end differ",
     "unmeasured": "usage of it could not be measured",
     "backwards": "a total ran backwards",
-    "out_of_range": "an amount is too large to be booked",
+    "out_of_range": "an amount, or the number of meters, is too large",
     "above_ceiling": "a reading says more than a call can use",
     "invalid_event": "an event of it cannot be read",
 }

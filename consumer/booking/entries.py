@@ -45,9 +45,13 @@ if TYPE_CHECKING:
 MAX_REFUSED: Final = 1_000
 """Meters of other producers that are remembered for one session, at most."""
 
+MAX_METERS: Final = 1_000
+"""Meters of one session, at most: what its end may carry. All of them are loaded when one is read."""
+
 _SessionEvent = SessionStarted | MeterReading | SessionEnded
 
 _UNSEEN = MeterState()
+_TOO_MANY_METERS = Refusal(Reason.OUT_OF_RANGE, f"a session has at most {MAX_METERS:,} meters")
 _ZERO = Decimal(0)
 
 
@@ -202,7 +206,11 @@ class Entries:
         doubts: list[Doubt] = []
         read = readings(delivery, event)
         for reading in read:
-            result = book(reading, session.meters.get(reading.meter, _UNSEEN), self._rate)
+            state = session.meters.get(reading.meter, _UNSEEN)
+            if state is _UNSEEN and len(session.meters) >= MAX_METERS:
+                result: tuple[Booking | None, MeterState] | Refusal = _TOO_MANY_METERS
+            else:
+                result = book(reading, state, self._rate)
             if isinstance(result, Refusal):
                 refusals.append(result)
                 doubts.append(Doubt(result.reason, worst_case(reading, self._rate), reading.meter))

@@ -38,7 +38,7 @@ class Reason(StrEnum):
     AGENT_MISMATCH = "agent_mismatch"  # the body names another agent than the subject
     OTHER_PRODUCER = "other_producer"  # the session is another producer's: this is another count
     BACKWARDS = "backwards"  # a running total below what is booked already
-    OUT_OF_RANGE = "out_of_range"  # more money than a ledger row can hold
+    OUT_OF_RANGE = "out_of_range"  # more money than a row holds, more meters than a session has
     DEADLY = "deadly"  # the ledger ended each time it read this message alone
     ABOVE_CEILING = "above_ceiling"  # more than one meter can be believed to have used
 

@@ -1,0 +1,29 @@
+"""The rows of a transaction: what bounds a session."""
+
+from __future__ import annotations
+
+from tests.support.events import ended, final, message, reading
+from tests.support.oracle import rate
+from voicecosts.consumer.booking.decode import read
+from voicecosts.consumer.booking.entries import MAX_METERS, Entries
+from voicecosts.consumer.booking.sessions import SessionKey, SessionState
+
+
+def test_a_session_has_no_more_meters_than_an_end_may_carry() -> None:
+    """All meters of a session are loaded to book one, so nobody may add them without end.
+
+    Further meters are refused, and the session says so; those that it has are booked as before.
+    """
+    meters = [final(model=f"m{number}", requests=1) for number in range(MAX_METERS)]
+    of_one_more = reading(MAX_METERS + 2, model="one more", requests=1)
+    of_a_known_one = reading(MAX_METERS + 3, model="m7", requests=2)
+    delivery, _ = read(message(1, ended(1, *meters), of_one_more, of_a_known_one))
+    assert delivery is not None
+    entries = Entries(
+        {SessionKey(of_one_more.project, of_one_more.session_id): SessionState()}, rate
+    )
+    entries.add(delivery)
+    assert len(entries.bookings) == MAX_METERS + 1
+    assert entries.bookings[-1].meter.model == "m7"
+    assert [letter.reason for letter in entries.dead_letters] == ["out_of_range"]
+    assert "out_of_range" in [note.reason for note in entries.notes]
