@@ -2,7 +2,7 @@
 
     pip install 'openrtc[livekit]' 'voicecosts[producer]'
     export LIVEKIT_URL=wss://… LIVEKIT_API_KEY=… LIVEKIT_API_SECRET=…
-    export COSTS_SERVERS=nats://…   # as `costs up` prints it; without it readings wait on this host
+    export COSTS_SERVERS=nats://…   # `costs up` says which; without it readings wait on this host
     python -m livekit.agents download-files   # once: the turn detector's model
     python examples/openrtc_worker.py start
 

@@ -2,7 +2,7 @@
 
     pip install 'voicecosts[producer,agents]'
     export LIVEKIT_URL=wss://… LIVEKIT_API_KEY=… LIVEKIT_API_SECRET=…
-    export COSTS_SERVERS=nats://…   # as `costs up` prints it; without it readings wait on this host
+    export COSTS_SERVERS=nats://…   # `costs up` says which; without it readings wait on this host
     python examples/pool_worker.py start
 
 A call reaches the agent that its dispatch names, by {"agent": "support"} in the metadata of the job

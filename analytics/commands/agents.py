@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -190,8 +191,18 @@ def _explain(answer: dict[str, Any]) -> None:
     else:
         typer.echo("refused")
     typer.echo()
-    width = max(len(rule["asks"]) for rule in answer["rules"])
+    label = max(len(rule["asks"]) for rule in answer["rules"])
     for rule in answer["rules"]:
         says = rule["says"] or "not asked"
         decides = " <- decides" if rule["agent"] is not None else ""
-        typer.echo(f"  {rule['asks'].ljust(width)}  {says}{decides}")
+        line = f"  {rule['asks'].ljust(label)}  {says}{decides}"
+        for part in _fitted(line, indent=label + 4):
+            typer.echo(part)
+
+
+def _fitted(line: str, *, indent: int) -> list[str]:
+    """Return a line as it fits the terminal; a pipe gets it whole."""
+    from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
+
+    fits = width()
+    return [line] if fits is None else wrap(line, fits, subsequent_indent=" " * indent)

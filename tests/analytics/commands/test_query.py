@@ -242,14 +242,16 @@ def test_the_version_is_told(costs: Costs) -> None:
     assert done.stdout.startswith("voicecosts ")
 
 
-@pytest.mark.parametrize("width", [60, 100])
-def test_a_terminal_gets_a_table_of_its_width(data_dir: Path, width: int) -> None:
-    """Columns that do not fit are left out and named; no line is wider than the terminal."""
+LONG_ROOM = "a-room-with-a-name-that-is-as-long-as-no-person-would-write-it-down-on-any-morning"
+
+
+def on_terminal(width: int, *arguments: str) -> list[str]:
+    """Return the lines that a command writes to a terminal of this width."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "voicecosts", "query", "--data-dir", str(data_dir)],
+        [sys.executable, "-P", "-m", "voicecosts", *arguments],
         check=True,
         stdin=theirs,
         stdout=theirs,
@@ -262,10 +264,27 @@ def test_a_terminal_gets_a_table_of_its_width(data_dir: Path, width: int) -> Non
     text = os.read(ours, 65536).decode()
     os.close(ours)
     assert done.stderr == b""
-    lines = text.replace("\r\n", "\n").splitlines()
+    assert "\x1b" not in text
+    return text.replace("\r\n", "\n").splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_terminal_gets_a_table_of_its_width(data_dir: Path, width: int) -> None:
+    """Columns that do not fit are left out and named; no line is wider than the terminal."""
+    lines = on_terminal(width, "query", "--data-dir", str(data_dir))
     assert max(map(cell_len, lines)) <= width
     assert [line for line in lines if line.startswith("columns that do not fit: ")]
-    assert "\x1b" not in text
+
+
+def test_other_commands_fit_a_terminal_of_80_columns(data_dir: Path) -> None:
+    """The audit, the agents and the rules of a route: nothing is broken at the edge."""
+    agents = ("--agents-dir", str(ROOT / "examples" / "agents"))
+    for arguments in (
+        ("audit", "--data-dir", str(data_dir), "--state", "complete,open,abandoned"),
+        ("agents", "list", *agents),
+        ("agents", "route", *agents, "--room", LONG_ROOM),
+    ):
+        assert max(map(cell_len, on_terminal(80, *arguments))) <= 80
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
