@@ -237,6 +237,7 @@ class _LedgerThread:
 
     def _publish(self) -> None:
         trouble = ""
+        self._ledger.answer_requests()
         try:
             self._ledger.publish_if_due()
             self._ledger.heartbeat(self._waiting)

@@ -6,6 +6,7 @@
     ├── DataDirInUse            another process owns the data directory's broker store
     ├── PortInUse               another program listens on the port that was asked for
     ├── LedgerInUse             another process holds the ledger file
+    ├── LedgerBusy              the ledger that runs did not answer in time
     ├── LedgerNewer             the ledger was written by a newer version
     ├── LedgerDamaged           the ledger file cannot be read
     ├── LedgerMissing           there are snapshots of a ledger, and the ledger itself is gone
@@ -87,6 +88,18 @@ class LedgerInUse(LedgerError):
         super().__init__(
             f"The ledger {path} is in use by {_holder(pid)}. Stop it first, or read the snapshot "
             "costs.duckdb, which any number of readers may open."
+        )
+
+
+class LedgerBusy(LedgerError):
+    """The ledger that runs did not do in time what it was asked; nothing is asked of it any more."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self.path = path
+        self.timeout_s = timeout_s
+        super().__init__(
+            f"The ledger in {path} did not answer within {timeout_s:g} s. Look at its log, or stop it "
+            "and ask again: without a ledger that runs, the command does it itself."
         )
 
 

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "audit": "audit",
     "outbox": "outbox",
     "stream": "stream",
+    "dead-letters": "dead_letters",
     "agents": "agents",
 }
 """The module of each command, beside this one, in the order of the help page."""

@@ -95,7 +95,8 @@ _whose_decoders: Final = (
     msgspec.msgpack.Decoder(_Numbered),
     msgspec.msgpack.Decoder(_Whose),
 )
-_tags: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Event))
+TYPES: Final = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Event))
+"""The types of events that this version reads."""
 
 
 def read(message: Message) -> tuple[Delivery | None, list[DeadLetter]]:
@@ -118,6 +119,11 @@ def set_aside(message: Message) -> DeadLetter:
     return _letter(message, Reason.DEADLY, "the ledger ended each time it read this message")
 
 
+def reader() -> tuple[int, str]:
+    """Return what this version reads: the newest version of a batch, and the types of events."""
+    return VERSION, " ".join(sorted(TYPES))
+
+
 def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
     """Return dead letters for events that were read but cannot be booked.
 
@@ -132,7 +138,7 @@ def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
         raws = _packed_decoder.decode(message.data).events
     except _UNREADABLE:
         raws = []
-    return [
+    letters = [
         _letter(
             message,
             each.reason,
@@ -142,6 +148,7 @@ def refuse(delivery: Delivery, refused: list[Refused]) -> list[DeadLetter]:
         )
         for each in refused
     ]
+    return [_of_batch(letter, delivery.producer_id, delivery.number) for letter in letters]
 
 
 def _read_one_by_one(
@@ -162,9 +169,15 @@ def _read_one_by_one(
         except _UNREADABLE as problem:
             reason = _why_unreadable(raw)
             letter = _letter(message, reason, str(problem), index, bytes(raw))
+            letter = _of_batch(letter, packed.producer_id, packed.number)
             bad.append(_attributed(letter, raw, owner))
     delivery, foreign = _owned(Delivery(message, packed.producer_id, packed.number, good), owner)
     return delivery, bad + foreign
+
+
+def _of_batch(letter: DeadLetter, producer_id: str, number: int) -> DeadLetter:
+    """Name the batch that a letter was in: with it, a later version can read the event again."""
+    return msgspec.structs.replace(letter, producer_id=producer_id, batch_number=number)
 
 
 def _why_unreadable(raw: msgspec.Raw) -> Reason:
@@ -172,7 +185,7 @@ def _why_unreadable(raw: msgspec.Raw) -> Reason:
         tag = _tag_decoder.decode(raw).type
     except _UNREADABLE:
         return Reason.INVALID_EVENT
-    return Reason.INVALID_EVENT if tag in _tags else Reason.UNKNOWN_EVENT
+    return Reason.INVALID_EVENT if tag in TYPES else Reason.UNKNOWN_EVENT
 
 
 def _attributed(letter: DeadLetter, raw: msgspec.Raw, owner: tuple[str, str]) -> DeadLetter:

@@ -47,7 +47,8 @@ class DeadLetter(Struct, frozen=True):
     """Something that could not be booked: `index` is its place in the batch of the message.
 
     `session_id` and its project are given where they can be read of an unreadable reading or end;
-    `number` as well, or 0 where that is unreadable too.
+    `number` as well, or 0 where that is unreadable too. `producer_id` and `batch_number` are of the
+    batch that an event was in.
     """
 
     subject: str
@@ -59,6 +60,8 @@ class DeadLetter(Struct, frozen=True):
     session_id: str | None = None
     project: str = ""
     number: int = 0
+    producer_id: str | None = None
+    batch_number: int | None = None
 
 
 class Applied(Struct, frozen=True, kw_only=True):

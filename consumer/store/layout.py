@@ -63,6 +63,16 @@ class Layout(Struct, frozen=True):
         return self.ledger_dir / "in_hand.json"
 
     @property
+    def requests(self) -> Path:
+        """The folder of what is asked of a ledger that runs."""
+        return self.ledger_dir / "requests"
+
+    @property
+    def dead_letters(self) -> Path:
+        """The folder of the bytes of what could not be booked."""
+        return self.data_dir / "dead-letters"
+
+    @property
     def current(self) -> Path:
         """The link to the newest snapshot."""
         return self.data_dir / "costs.duckdb"

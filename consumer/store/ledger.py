@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 from msgspec.structs import replace
 
-from voicecosts.consumer.booking.decode import set_aside
+from voicecosts.consumer.booking.decode import read, reader, set_aside
 from voicecosts.consumer.booking.entries import Entries
-from voicecosts.consumer.booking.message import Applied
+from voicecosts.consumer.booking.letters import READ_AGAIN
+from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied
 from voicecosts.consumer.booking.pieces import Piece, pieces
 from voicecosts.consumer.booking.progress import runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
@@ -29,7 +30,20 @@ from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
 from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.layout import Layout
+from voicecosts.consumer.store.letters import (
+    PURGED,
+    REQUEUED,
+    batches,
+    find_open,
+    mark,
+    mark_unused_files,
+    move_old,
+    open_payloads,
+    write_letters,
+)
 from voicecosts.consumer.store.load import load_sessions
+from voicecosts.consumer.store.payloads import MAX_BYTES
+from voicecosts.consumer.store.requests import Action, Outcome, Request, answer_requests
 from voicecosts.consumer.store.snapshots import Snapshots
 from voicecosts.consumer.store.streams import Noted, load_streams, write_streams
 from voicecosts.consumer.store.write import write_entries, write_state
@@ -41,9 +55,12 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
+    from voicecosts.consumer.booking.pieces import Read
     from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
+    from voicecosts.consumer.store.letters import Open
+    from voicecosts.consumer.store.payloads import Payloads
     from voicecosts.consumer.store.streams import Streams
 
 
@@ -76,6 +93,7 @@ class Ledger:
         active: ActiveSessions,
         sequence: int,
         streams: Streams,
+        payloads: Payloads,
     ) -> None:
         self._layout = layout
         self._lock = lock
@@ -86,6 +104,7 @@ class Ledger:
         self._active = active
         self._sequence = sequence
         self._streams = streams
+        self._payloads = payloads
         self._kept: Progress | None = None
         self._state = _State.OPEN
         self._reason = ""  # why it takes no more work
@@ -99,6 +118,7 @@ class Ledger:
         clock: Clock | None = None,
         pacing: Pacing | None = None,
         cached_sessions: int = CACHED_SESSIONS,
+        dead_letter_bytes: int = MAX_BYTES,
         embedded: bool = False,
         has_source: bool = False,
     ) -> Self:
@@ -127,6 +147,8 @@ class Ledger:
             sequence, number, until = _load_state(connection, layout)
             with translated(layout.ledger):
                 streams = load_streams(connection)
+                payloads = open_payloads(connection, layout.dead_letters, dead_letter_bytes)
+                move_old(connection, payloads, now_us)
             snapshots = Snapshots(
                 connection,
                 layout,
@@ -137,22 +159,24 @@ class Ledger:
                 told_until=until if has_source else None,
             )
             snapshots.trimmed_to = streams.trimmed_to
+            ledger = cls(
+                layout=layout,
+                lock=lock,
+                connection=connection,
+                rate=rate,
+                snapshots=snapshots,
+                clock=clock,
+                active=ActiveSessions(cached_sessions),
+                sequence=sequence,
+                streams=streams,
+                payloads=payloads,
+            )
             if embedded:
                 snapshots.resume()
-            else:
+            ledger._read_again()
+            if not embedded:
                 _publish_first(snapshots, sequence)
             undo.pop_all()
-        ledger = cls(
-            layout=layout,
-            lock=lock,
-            connection=connection,
-            rate=rate,
-            snapshots=snapshots,
-            clock=clock,
-            active=ActiveSessions(cached_sessions),
-            sequence=sequence,
-            streams=streams,
-        )
         if not (embedded or snapshots.changed):
             ledger._kept = streams.progress
         return ledger
@@ -240,6 +264,34 @@ class Ledger:
     def stream_room(self, room: Room) -> None:
         """Take in how full the stream is; the next heartbeat tells it."""
         self._snapshots.room = room
+
+    def do(self, request: Request) -> Outcome:
+        """Read dead letters again and book them, or give them up; return what came of it.
+
+        What is refused once more stays as it is, and so does what is not kept any more.
+
+        Raises:
+            LedgerWriteFailed: It was not done.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._require_open()
+        with self._stopping(), translated(self._layout.ledger):
+            letters = find_open(self._connection, request)
+        if request.action is Action.PURGE:
+            self._purge(letters)
+            return Outcome(letters=len(letters))
+        done = sum(self._requeue(group) for group in batches(letters))
+        return Outcome(letters=len(letters), left=len(letters) - done)
+
+    def answer_requests(self) -> None:
+        """Do what `costs dead-letters` asks of a ledger that runs. Cheap to call often.
+
+        Raises:
+            LedgerWriteFailed: It could not be done or answered; it stays asked.
+        """
+        self._require_open()
+        with self._stopping(), translated(self._layout.requests):
+            answer_requests(self._layout.requests, self.do)
 
     def publish_snapshot(self) -> int:
         """Publish everything booked so far, now, and return the number of the snapshot.
@@ -338,7 +390,61 @@ class Ledger:
         with self._stopping(), translated(self._layout.ledger):
             return known | load_sessions(self._connection, unknown)
 
-    def _commit(self, entries: Entries, sequences: list[int], now_us: int) -> dict[str, int]:
+    def _read_again(self) -> None:
+        """Book the dead letters that this version understands and the last one did not."""
+        version, types = reader()
+        with translated(self._layout.ledger):
+            last = self._connection.execute(sql.LOAD_READER).fetchone()
+        if last == (version, types):
+            return
+        # 1. What is understood now is booked. If we die, the next opening does the rest.
+        outcome = self.do(Request(action=Action.REQUEUE, reasons=READ_AGAIN))
+        # 2. It is not tried again before the next upgrade.
+        with self._stopping(), translated(self._layout.ledger):
+            self._connection.begin()
+            self._connection.execute(sql.CLEAR_READER)
+            self._connection.execute(sql.WRITE_READER, {"version": version, "types": types})
+            self._connection.commit()
+        if outcome.letters:
+            _log.info(
+                "of %d dead letters of a newer version, %d are understood now and booked",
+                outcome.letters,
+                outcome.letters - outcome.left,
+            )
+
+    def _requeue(self, letters: list[Open]) -> int:
+        """Book what can be read of some letters in one transaction; return how many are done with."""
+        now_us = micros(self._clock.now())
+        found = [(letter, letter.message(self._layout.dead_letters)) for letter in letters]
+        reads = [(letter, read(message)) for letter, message in found if message is not None]
+        entries = Entries(
+            self._sessions([delivery for _, (delivery, _) in reads if delivery is not None]),
+            self._rate,
+        )
+        done = [letter.id for letter, made in reads if _is_read(entries, letter, made)]
+        self._commit(entries, [], now_us, requeued=done)
+        return len(done)
+
+    def _purge(self, letters: list[Open]) -> None:
+        now_us = micros(self._clock.now())
+        with self._stopping(), translated(self._layout.ledger):
+            self._connection.begin()
+            mark(self._connection, (letter.id for letter in letters), PURGED, now_us)
+            unused = mark_unused_files(self._connection, now_us)
+            self._snapshots.changed = True
+            # 1. Recorded as gone. If we die, the next opening removes the files.
+            self._connection.commit()
+            self._check_written()
+            self._payloads.remove(unused)
+
+    def _commit(
+        self,
+        entries: Entries,
+        sequences: list[int],
+        now_us: int,
+        *,
+        requeued: Sequence[str] = (),
+    ) -> dict[str, int]:
         sequence = max(sequences, default=0)
         streams = replace(
             self._streams,
@@ -349,7 +455,11 @@ class Ledger:
             self._connection.begin()
             # 1. The rows, in a transaction. If we die, none is booked, and the messages come again.
             added = write_entries(self._connection, entries, now_us)
-            is_news = any(added.values()) or streams != self._streams
+            added["dead_letters"], dropped = write_letters(
+                self._connection, entries.dead_letters, self._payloads, now_us
+            )
+            mark(self._connection, requeued, REQUEUED, now_us)
+            is_news = any(added.values()) or bool(requeued) or streams != self._streams
             if not is_news and sequence <= self._sequence:
                 self._connection.rollback()
             else:
@@ -365,6 +475,7 @@ class Ledger:
                 #    either nothing of theirs booked or everything.
                 self._connection.commit()
                 self._check_written()
+                self._payloads.remove(dropped)
         # 3. The cache takes over only what is on disk.
         self._active.keep(entries.sessions)
         self._sequence = max(self._sequence, sequence)
@@ -405,6 +516,28 @@ class Ledger:
     def _require_open(self) -> None:
         if self._state is not _State.OPEN:
             raise LedgerClosed(self._layout.ledger, self._reason)
+
+
+def _is_read(entries: Entries, letter: Open, made: Read) -> bool:
+    """Add what a letter was read as, and return whether it is done with.
+
+    It is not while all of it is refused once more. What is refused of a batch that is booked now
+    becomes letters of their own.
+    """
+    delivery, refused = made
+    before = len(entries.dead_letters)
+    if delivery is not None:
+        entries.add(delivery)
+    entries.refuse(refused, delivery)
+    again = entries.dead_letters[before:]
+    is_refused = (
+        any(each.index == WHOLE_MESSAGE for each in again)
+        if letter.index == WHOLE_MESSAGE
+        else bool(again)
+    )
+    if is_refused:
+        del entries.dead_letters[before:]
+    return not is_refused
 
 
 def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int, datetime]:

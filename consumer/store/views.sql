@@ -530,6 +530,41 @@ SELECT
     coalesce(meter.totals.other_tokens, 0) AS other_tokens
 FROM meters;
 
+-- What could not be booked, and what became of it. Its bytes are in files of the data directory.
+CREATE OR REPLACE VIEW dead_letters AS
+WITH changed AS (
+    SELECT id, arg_max(state, changed_at) AS state, max(changed_at) AS changed_at
+    FROM refused_changes
+    GROUP BY id
+)
+SELECT
+    r.received_at,
+    r.subject,
+    r.stream_sequence,
+    r.event_index,
+    r.reason,
+    r.detail,
+    NULL::BLOB AS payload,
+    r.id,
+    r.project,
+    r.events,
+    coalesce(changed.state, 'open') AS state,
+    CASE WHEN changed.state = 'requeued' THEN changed.changed_at END AS requeued_at,
+    CASE WHEN changed.state = 'purged' THEN changed.changed_at END AS purged_at,
+    r.sha256,
+    r.bytes,
+    CASE
+        WHEN r.file IS NULL THEN 'dropped'
+        ELSE coalesce(f.state, 'kept')
+    END AS payload_state,
+    r.file,
+    r.place,
+    r.producer_id,
+    r.batch_number
+FROM refused AS r
+LEFT JOIN changed USING (id)
+LEFT JOIN (SELECT file, any_value(state) AS state FROM refused_files GROUP BY file) AS f USING (file);
+
 -- One row: what was lost or could not be booked, over the whole ledger. A producer reports running totals,
 -- so its highest ones count.
 CREATE OR REPLACE VIEW losses AS
@@ -557,7 +592,7 @@ said AS (
     GROUP BY ALL
 )
 SELECT
-    (SELECT count(*) FROM dead_letters) AS dead_letters,
+    (SELECT coalesce(sum(events), 0) FROM dead_letters WHERE state = 'open')::BIGINT AS dead_letters,
     (SELECT count(*) FROM bookings WHERE unpriced_reason IS NOT NULL) AS unpriced_rows,
     count(*) AS producers,
     least(coalesce(sum(captured), 0), 9223372036854775807)::BIGINT AS captured,

@@ -30,18 +30,11 @@ _encoder = msgspec.json.Encoder()
 def write_entries(
     connection: duckdb.DuckDBPyConnection, entries: Entries, now_us: int
 ) -> dict[str, int]:
-    """Insert all rows of `entries` and return how many of each kind were new.
+    """Insert the rows of `entries`, dead letters apart, and return how many of each kind were new.
 
     A session's identity comes with a row or a note of it, and is not counted.
     """
     reports = list(entries.reports.values())
-    letters = entries.dead_letters
-    places = [letter.sequence for letter in letters] or [0]
-    received = {
-        "received_at": now_us,
-        "first_sequence": min(places),
-        "last_sequence": max(places),
-    }
     booked = {"booked_at": now_us}
     told = {"received_at": now_us}
     noted = sorted(note.session_id for note in entries.notes) or [""]
@@ -58,7 +51,6 @@ def write_entries(
         # After the bookings: a note of a reading that is among them is left out.
         "session_notes": _insert(connection, sql.INSERT_SESSION_NOTES, entries.notes, spoken_of),
         "producer_reports": _insert(connection, sql.INSERT_PRODUCER_REPORTS, reports, told),
-        "dead_letters": _insert(connection, sql.INSERT_DEAD_LETTERS, letters, received),
     }
 
 
@@ -84,13 +76,13 @@ def _insert(
 ) -> int:
     """Insert `rows` with `statement` and return how many it added."""
     added = 0
-    for lines in _texts(rows):
+    for lines in texts(rows):
         counted = connection.execute(statement, {"lines": lines, **(values or {})}).fetchone()
         added += 0 if counted is None else int(counted[0])
     return added
 
 
-def _texts(rows: Sequence[Struct]) -> Iterator[str]:
+def texts(rows: Sequence[Struct]) -> Iterator[str]:
     """Yield the rows as texts of bounded length, one JSON object a line."""
     lines: list[bytes] = []
     length = 0

@@ -20,6 +20,12 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.LedgerDamaged(Path("l"), "torn"), {"problem": "torn"}, "copy the newest snapshot"),
     (errors.LedgerClosed(Path("l"), "it failed"), {"why": "it failed"}, "Open it again"),
     (errors.LedgerWriteFailed(Path("l"), "no"), {"problem": "no"}, "stay in the stream"),
+    (errors.LedgerBusy(Path("l"), 60.0), {"timeout_s": 60.0}, "within 60 s"),
+    (
+        errors.LedgerMissing(Path("l"), Path("d/costs-4.duckdb")),
+        {"snapshot": Path("d/costs-4.duckdb")},
+        "copy d/costs-4.duckdb to l",
+    ),
     (errors.LedgerMoved(Path("l")), {"path": Path("l")}, "stay in the stream"),
     (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),
     (errors.LedgerOutOfMemory(Path("l"), "9 GB"), {"problem": "9 GB"}, "Start again: fewer"),

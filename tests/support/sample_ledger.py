@@ -125,10 +125,11 @@ def write_snapshot(
             _insert(ledger, "session_ends", end)
         for session in endless:
             _insert(ledger, "session_notes", _no_start(session))
-        for _ in range(dead_letters):
+        for number in range(dead_letters):
             ledger.execute(
-                "INSERT INTO dead_letters VALUES (?, 'costs.v1.x', 1, 0, 'bad', 'bad', ''::BLOB)",
-                [moment],
+                "INSERT INTO refused (received_at, subject, stream_sequence, event_index, reason, "
+                "detail, id, events) VALUES (?, 'costs.v1.x', 1, 0, 'bad', 'bad', ?, 1)",
+                [moment, str(number)],
             )
         for producer, number, dropped, unattributed in reports:
             _insert(

@@ -19,6 +19,8 @@ INSERT_SESSION_ENDS: Final = _read("insert_session_ends")
 INSERT_SESSION_NOTES: Final = _read("insert_session_notes")
 INSERT_PRODUCER_REPORTS: Final = _read("insert_producer_reports")
 INSERT_DEAD_LETTERS: Final = _read("insert_dead_letters")
+KNOWN_DEAD_LETTERS: Final = _read("known_dead_letters")
+FIND_DEAD_LETTERS: Final = _read("find_dead_letters")
 LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
 
@@ -53,6 +55,37 @@ VALUES (
     make_timestamp($filled::BIGINT)
 )
 """
+
+MARK_DEAD_LETTERS: Final = """
+INSERT INTO refused_changes
+SELECT unnest(string_split($ids, chr(10))), $state, make_timestamp($changed_at)
+"""
+MARK_FILE: Final = """
+INSERT INTO refused_files VALUES ($file, $state, make_timestamp($changed_at))
+"""
+USED_FILES: Final = """
+SELECT file FROM refused WHERE file IS NOT NULL UNION SELECT file FROM refused_files
+"""
+GONE_FILES: Final = "SELECT DISTINCT file FROM refused_files"
+UNUSED_FILES: Final = """
+SELECT file
+FROM refused
+LEFT JOIN (SELECT DISTINCT id, TRUE AS is_done FROM refused_changes) AS changed USING (id)
+WHERE file IS NOT NULL AND file NOT IN (SELECT file FROM refused_files)
+GROUP BY file
+HAVING count(*) = count(is_done)
+"""
+COUNT_OLD_LETTERS: Final = "SELECT count(*) FROM refused WHERE id IS NULL"
+LOAD_OLD_LETTERS: Final = """
+SELECT
+    epoch_us(received_at), subject, stream_sequence, event_index, reason, detail, coalesce(payload, ''::BLOB)
+FROM refused
+WHERE id IS NULL
+"""
+REMOVE_OLD_LETTERS: Final = "DELETE FROM refused WHERE id IS NULL"
+LOAD_READER: Final = "SELECT version, types FROM refused_reader"
+CLEAR_READER: Final = "DELETE FROM refused_reader"
+WRITE_READER: Final = "INSERT INTO refused_reader VALUES ($version, $types)"
 
 CREATE_HISTORY: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (

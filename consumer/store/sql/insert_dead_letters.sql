@@ -1,32 +1,43 @@
--- Dead letters, one JSON object a line; each place in the stream once. The payload is part of the
--- comparison: a stream that was made anew counts from one again and must not hide what it brings,
--- and what was in no stream has no place in one.
-INSERT INTO dead_letters
+-- Dead letters, one JSON object a line; their bytes are in files already. The caller has left out
+-- those that are known.
+INSERT INTO refused (
+    received_at, subject, stream_sequence, event_index, reason, detail, payload,
+    id, project, events, producer_id, batch_number, sha256, bytes, file, place
+)
 SELECT
-    make_timestamp($received_at),
+    coalesce(make_timestamp(entry.received_at), make_timestamp($received_at)),
     entry.subject,
     entry.sequence,
     entry.index,
     entry.reason,
     entry.detail,
-    from_base64(entry.payload)
+    NULL,
+    entry.id,
+    entry.project,
+    entry.events,
+    entry.producer_id,
+    entry.batch_number,
+    entry.sha256,
+    entry.bytes,
+    entry.file,
+    entry.place
 FROM (
     SELECT from_json(line, '{
+        "received_at": "BIGINT",
         "subject": "VARCHAR",
         "sequence": "BIGINT",
         "index": "INTEGER",
         "reason": "VARCHAR",
         "detail": "VARCHAR",
-        "payload": "VARCHAR"
+        "id": "VARCHAR",
+        "project": "VARCHAR",
+        "events": "BIGINT",
+        "producer_id": "VARCHAR",
+        "batch_number": "BIGINT",
+        "sha256": "VARCHAR",
+        "bytes": "BIGINT",
+        "file": "VARCHAR",
+        "place": "BIGINT"
     }') AS entry
     FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
-)
-WHERE NOT EXISTS (
-    SELECT 1
-    FROM dead_letters AS known
-    WHERE known.stream_sequence BETWEEN $first_sequence AND $last_sequence
-        AND known.stream_sequence = entry.sequence
-        AND known.event_index = entry.index
-        AND known.subject = entry.subject
-        AND known.payload = from_base64(entry.payload)
 );

@@ -17,7 +17,7 @@ def test_many_rows_become_several_texts(monkeypatch: pytest.MonkeyPatch) -> None
         DeadLetter(SUBJECT, n, 0, Reason.NOT_A_BATCH, "\n", b"x" * (3000 if n == 7 else 100))
         for n in range(20)
     ]
-    texts = list(write._texts(letters))
+    texts = list(write.texts(letters))
     assert len(texts) > 5
     assert [len(text) > 1000 for text in texts].count(True) == 1
     lines = [line for text in texts for line in text.split("\n")]

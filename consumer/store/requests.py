@@ -1,0 +1,107 @@
+"""What `costs dead-letters` asks of a ledger that runs: it alone may write, so it is asked by a file.
+
+A request is a file in a folder of the ledger, put there by a rename. The ledger does what it says, writes
+an answer beside it, and removes it. If it dies in between, the next one does it again, which changes
+nothing more.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from voicecosts.consumer.errors import LedgerBusy
+from voicecosts.consumer.store.files import make_folder, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+ALWAYS: Final = 2**53
+"""Microseconds since 1970, in the year 2255: every letter was received before."""
+
+_LOOK_S: Final = 0.05
+
+
+class Action(StrEnum):
+    """What is to be done with letters."""
+
+    REQUEUE = "requeue"
+    PURGE = "purge"
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What is to be done with which letters: all of these reasons, with these ids, received before.
+
+    Without reasons or ids, all of them; an id may be given by its beginning.
+    """
+
+    action: Action
+    reasons: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    before_us: int = ALWAYS
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How many letters were chosen, and of how many nothing could be done; `problem` if it failed."""
+
+    letters: int = 0
+    left: int = 0
+    problem: str = ""
+
+
+def answer_requests(folder: Path, do: Callable[[Request], Outcome]) -> None:
+    """Do what is asked in `folder`, one request after the other. Cheap where nothing is asked.
+
+    Raises:
+        OSError: An answer could not be written; the request is done again.
+    """
+    for path in list(_requests(folder)):
+        try:
+            request = msgspec.json.decode(path.read_bytes(), type=Request)
+        except (OSError, ValueError):  # it was withdrawn, or it is no request of ours
+            path.unlink(missing_ok=True)
+            continue
+        outcome = do(request)
+        write_private(_answer_of(path), msgspec.json.encode(outcome))
+        path.unlink(missing_ok=True)
+
+
+def ask(folder: Path, request: Request, *, timeout_s: float) -> Outcome:
+    """Ask the ledger that runs, and return what it did.
+
+    Raises:
+        LedgerBusy: It did not answer in time; the request is withdrawn.
+        OSError: The folder cannot be written.
+    """
+    make_folder(folder)
+    path = folder / f"{uuid4().hex}.json"
+    write_private(path, msgspec.json.encode(request))
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if _answer_of(path).exists():
+            break
+        time.sleep(_LOOK_S)
+    path.unlink(missing_ok=True)
+    try:
+        outcome = msgspec.json.decode(_answer_of(path).read_bytes(), type=Outcome)
+    except FileNotFoundError:
+        raise LedgerBusy(folder.parent, timeout_s) from None
+    _answer_of(path).unlink(missing_ok=True)
+    return outcome
+
+
+def _requests(folder: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in sorted(folder.iterdir()) if path.suffix == ".json")
+    except FileNotFoundError:
+        return
+
+
+def _answer_of(path: Path) -> Path:
+    return path.with_suffix(".answer")
