@@ -94,14 +94,17 @@ def letters(data_dir: Path | None, letter_id: str) -> tuple[list[Letter], Path]:
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
         _require_schema(connection, snapshot)
-        found = read(connection, snapshot.path, _LETTERS, [letter_id], row=_ROW)
+        found = read(
+            connection,
+            snapshot.path,
+            _LETTERS,
+            [letter_id],
+            row=tuple[
+                str, str, str, str, datetime, str | None, str, int, int, int,
+                str | None, int | None, int | None, str | None, str, str | None, int | None,
+            ],
+        )  # fmt: skip
     return [Letter(*row) for row in found], snapshot.path
-
-
-_ROW = tuple[
-    str, str, str, str, datetime, str | None, str, int, int, int,
-    str | None, int | None, int | None, str | None, str, str | None, int | None,
-]  # fmt: skip
 
 
 def _require_schema(connection: Connection, snapshot: Snapshot) -> None:

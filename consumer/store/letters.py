@@ -16,7 +16,7 @@ from voicecosts.consumer.booking.message import WHOLE_MESSAGE, DeadLetter, Messa
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.payloads import Payloads, Place, read_payload
 from voicecosts.consumer.store.write import texts
-from voicecosts.producer.subjects import project_token
+from voicecosts.producer.subjects import owner_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -240,6 +240,7 @@ def _stored(
 
 def _row(letter: DeadLetter, place: Place | None, received_at: int | None) -> _Row:
     events = events_in(letter)
+    owner = owner_tokens(letter.subject)
     return _Row(
         letter.subject,
         letter.sequence,
@@ -247,7 +248,7 @@ def _row(letter: DeadLetter, place: Place | None, received_at: int | None) -> _R
         letter.reason,
         letter.detail if events is not None else letter.detail + NOT_COUNTED,
         letter_id(letter),
-        letter.project or project_token(letter.subject),
+        letter.project or (None if owner is None else owner[0]),
         1 if events is None else events,
         letter.producer_id,
         letter.batch_number,
