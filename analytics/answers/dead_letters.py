@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import NotALedger
-from voicecosts.analytics.snapshot.connection import Connection, closing, open_newest, read
-from voicecosts.analytics.snapshot.files import Snapshot
+from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.analytics.snapshot.files import Snapshot
 
 FIRST_SCHEMA: Final = 7
 """Ledgers before it kept the bytes in the table, and counted a batch as one."""
