@@ -58,6 +58,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.analytics.errors.LedgerInUse": IN_USE,
     "voicecosts.analytics.errors.MissingExtra": MISSING_EXTRA,
     "voicecosts.analytics.commands.demo.BadFolder": USAGE,
+    "voicecosts.analytics.commands.exits.OutputLost": FAILED,
     "voicecosts.consumer.errors.LedgerError": FAILED,
     "voicecosts.consumer.errors.InvalidConfig": USAGE,
     "voicecosts.consumer.errors.LedgerNewer": LEDGER_NEWER,
@@ -140,16 +141,25 @@ def run(command: Callable[[], int | None]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has ended, as `head` does.
-        discard_output()
-        return CUT_OFF
-    except OutputLost as error:
-        discard_output()
-        return CUT_OFF if error.is_cut_off else _fail(str(error), FAILED)
     except Exception as error:  # noqa: BLE001 - whatever it is, a user gets one line
-        return explain(error)
+        return _end(_cause(error))
     return code if isinstance(code, int) else OK
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what went wrong first where tasks that ran at the same time ended together."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _end(error: Exception) -> int:
+    """Return the exit code of an error, and say what happened unless a reader has just gone away."""
+    if isinstance(error, BrokenPipeError | OutputLost):
+        discard_output()
+    if isinstance(error, BrokenPipeError) or (isinstance(error, OutputLost) and error.is_cut_off):
+        return CUT_OFF  # the reader of a pipe has ended, as `head` does
+    return explain(error)
 
 
 def explain(error: Exception) -> int:

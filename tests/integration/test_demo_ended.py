@@ -122,6 +122,24 @@ def test_a_demo_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path) -> N
 
 
 @pytest.mark.faults
+def test_a_demo_whose_reader_goes_away_leaves_nothing(tmp_path: Path) -> None:
+    """`costs demo | head -1`: the shell's code for it, no message, no file."""
+    command = f"{sys.executable} -P -m voicecosts demo --calls 4 | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path), "COSTS_DATA_DIR": str(tmp_path / "data")},
+        timeout=100,
+    )
+    assert done.stdout.splitlines()[1:] == ["141"]
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_demo_that_is_ended_at_a_random_moment_leaves_nothing(

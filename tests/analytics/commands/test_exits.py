@@ -87,6 +87,16 @@ def test_an_unexpected_error_is_one_line_too(
     assert shown.endswith("error: unexpected ValueError: first line second line\n")
 
 
+def test_errors_of_tasks_are_told_by_their_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    """What one of several tasks raised is said, not that there was a group of them."""
+
+    def fail() -> None:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [errors.BadTop(0)])
+
+    assert run(fail) == 2
+    assert capsys.readouterr().err == f"error: {errors.BadTop(0)}\n"
+
+
 def test_an_error_nobody_listed_has_no_code() -> None:
     """It is told as unexpected."""
     assert code_of(KeyError("x")) is None
