@@ -26,7 +26,7 @@ import nats
 from voicecosts.consumer.booking.decode import read
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.booking.sessions import SessionState
+from voicecosts.consumer.booking.sessions import SessionKey, SessionState
 from voicecosts.consumer.broker.connection import Connection, Waits
 from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.server import STREAM_MAX_BYTES, PrivateBroker
@@ -64,7 +64,7 @@ def readings(count: int, per_session: int = 24) -> Iterator[MeterReading]:
                 session_id=session_id,
                 number=number,
                 project="bench",
-                agent_id=f"agent-{session % 20}",
+                agent_id=f"agent-{session // 100 % 20}",
                 agent_label="front",
                 tenant=f"tenant-{session % 200}",
                 modality=modality,
@@ -113,8 +113,9 @@ async def publish(config: LedgerConfig, events: int, batch: int) -> int:
             await stream.publish(subject("bench", part[0].agent_id, PRODUCER), data, timeout=30)
 
     async with asyncio.TaskGroup() as group:
-        while part := list(itertools.islice(every, batch)):
-            group.create_task(send(part))
+        for _, of_agent in itertools.groupby(every, key=lambda event: event.agent_id):
+            while part := list(itertools.islice(of_agent, batch)):
+                group.create_task(send(part))
     await client.close()
     return next(numbers) - 1
 
@@ -138,14 +139,16 @@ def insert_only(messages: list[Message], folder: Path, group: int = 500) -> int:
     """Write the rows of all messages, group by group; return how many. Only this is timed."""
     rate = rate_by(ListPrices())
     prepared = []
-    sessions: dict[str, SessionState] = {}
+    sessions: dict[SessionKey, SessionState] = {}
     for start in range(0, len(messages), group):
         entries = Entries(sessions, rate)
         for message in messages[start : start + group]:
             delivery = read(message)[0]
             assert delivery is not None
             for _, event in delivery.events:
-                sessions.setdefault(event.session_id, SessionState())  # type: ignore[union-attr]  # readings only
+                assert isinstance(event, MeterReading)
+                key = SessionKey(event.project, event.session_id)
+                sessions.setdefault(key, SessionState())
             entries.add(delivery)
         prepared.append(entries)
     layout = Layout(folder)
