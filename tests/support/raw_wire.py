@@ -5,6 +5,7 @@ Whoever holds credentials can do the same, so any bytes may stand in a subject, 
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 from collections.abc import Iterator
@@ -29,11 +30,12 @@ class RawMessage(Struct, frozen=True):
 class RawPublisher:
     """One connection that sends messages as they are."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, user: str, password: str) -> None:
         self._connection = connection
         self._received = connection.makefile("rb")
         assert self._received.readline().startswith(b"INFO ")
-        connection.sendall(b'CONNECT {"verbose":false,"headers":true,"protocol":1}\r\n')
+        told = {"verbose": False, "headers": True, "protocol": 1, "user": user, "pass": password}
+        connection.sendall(b"CONNECT %s\r\n" % json.dumps(told).encode())
 
     def send(self, *messages: RawMessage) -> None:
         """Publish, and return when the broker has read all of it; fail if it refused one."""
@@ -50,7 +52,7 @@ def raw_publisher(url: str) -> Iterator[RawPublisher]:
     """Connect for the time of a block."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), 60) as connection:
-        yield RawPublisher(connection)
+        yield RawPublisher(connection, parts.username or "", parts.password or "")
 
 
 def fuzzed(choose: random.Random, good: bytes) -> RawMessage:

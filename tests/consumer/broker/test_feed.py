@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
+from tests.support.raw_wire import RawMessage, raw_publisher
 from tests.support.slow_network import slow_network
 from tests.support.stream import jetstream
 from tests.support.waiting import until
@@ -320,7 +321,10 @@ class TestStart:
                 await feed.open(deadline_s=0.1)
 
     async def test_credentials_that_may_only_pull_are_enough(self, broker: Broker) -> None:
-        """Least privilege: pulling and acknowledging are the only rights a ledger needs."""
+        """Least privilege: pulling and acknowledging are the only rights a ledger needs.
+
+        Also for a message between the others that is no text.
+        """
         broker.stop()
         broker.extra = """authorization { users = [
           { user: all, password: all }
@@ -330,9 +334,11 @@ class TestStart:
         broker.start()
         async with jetstream(*config_of(broker, user="all:all").servers) as js:
             await ensure(Api(js._nc), declaration(config_of(broker)))
+            with raw_publisher(config_of(broker, user="all:all").servers[0]) as publisher:
+                publisher.send(RawMessage(b"costs.v1.p.\xff.\x0b", b"0", b"NATS/1.0 \xff"))
             await js.publish(SUBJECT, b"1")
             async with feeding(config_of(broker, user="ledger:ledger")) as feed:
-                assert await bodies(feed, 1) == [b"1"]
+                assert await bodies(feed, 2) == [b"0", b"1"]
                 async with asyncio.timeout(10):  # acknowledgements take effect a moment later
                     while (await js.consumer_info(STREAM, DURABLE)).num_ack_pending:  # noqa: ASYNC110 - of the broker
                         await asyncio.sleep(0.01)
