@@ -230,6 +230,20 @@ class TestAccidents:
             with pytest.raises(StreamDrift, match=r"max_age=3600\.0"):
                 await group_with(feed, lambda group: False)
 
+    @pytest.mark.parametrize("bytes_", [128 * 2**20, 32 * 2**20])
+    async def test_a_stream_that_is_resized_while_it_is_read_goes_on(
+        self, broker: Broker, bytes_: int
+    ) -> None:
+        """Larger is used as it is, smaller is made as large as it should be; no restart is needed."""
+        async with feeding(config_of(broker)) as feed, jetstream(broker.url) as js:
+            config = (await js.stream_info(STREAM)).config
+            await js.update_stream(config.evolve(max_bytes=bytes_))
+            await js.delete_consumer(STREAM, DURABLE)
+            await js.publish(SUBJECT, b"1")
+            assert await bodies(feed, 1) == [b"1"]
+            found = (await js.stream_info(STREAM)).config.max_bytes
+        assert found == max(bytes_, 64 * 2**20)
+
     async def test_a_second_ledger_on_the_same_consumer_is_reported(
         self, broker: Broker, caplog: pytest.LogCaptureFixture
     ) -> None:
