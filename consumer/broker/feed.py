@@ -27,7 +27,6 @@ from voicecosts.consumer.broker.connection import (
     words,
 )
 from voicecosts.consumer.broker.footing import Books, Footing
-from voicecosts.consumer.broker.requests import Denied
 from voicecosts.consumer.broker.stream import ACK_WAIT_S
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import StreamClaimed
@@ -140,7 +139,7 @@ class Feed:
     async def close(self) -> None:
         """Give up the claim and close the connection; acknowledgements are flushed first."""
         if self._link is not None:
-            with contextlib.suppress(Denied, *UNUSABLE):
+            with contextlib.suppress(*UNUSABLE):
                 async with asyncio.timeout(self._waits.answer_s):
                     await self._footing.release(self._link.api)
         await self._close_link()

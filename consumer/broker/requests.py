@@ -11,8 +11,8 @@ import json
 import re
 from typing import Any, Final
 
+import nats.errors
 from nats.aio.client import Client
-from nats.errors import NoRespondersError
 from nats.js.errors import APIError, ServiceUnavailableError
 
 PREFIX: Final = "$JS.API."
@@ -21,7 +21,7 @@ _DENIED = re.compile(r'permissions violation for \w+ to "([^"]+)"', re.IGNORECAS
 _LATE_FACTOR = 3.0
 
 
-class Denied(Exception):  # noqa: N818 - it says what happened
+class Denied(nats.errors.Error):
     """These credentials may not publish to `subject`."""
 
     def __init__(self, subject: str) -> None:
@@ -91,7 +91,7 @@ class Api:
                 await asyncio.wait((asked, denied), return_when=asyncio.FIRST_COMPLETED)
                 denied.cancel()
             answer: dict[str, Any] = json.loads(asked.result().data)
-        except NoRespondersError:
+        except nats.errors.NoRespondersError:
             raise ServiceUnavailableError from None
         finally:
             asked.cancel()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 
 from tests.support.booked import consuming
 from tests.support.broker import Broker
+from tests.support.late import late
 from tests.support.oracle import booked
 from tests.support.processes import CostsProcess
 from tests.support.stream import jetstream, publish, settled
@@ -114,6 +116,20 @@ async def test_a_deleted_consumer_while_the_ledger_is_away_costs_nothing(
         await js.delete_consumer(STREAM, DURABLE)
     async with consuming(config_of(broker, tmp_path / "d"), waits=QUICK):
         await until(lambda: booked(tmp_path / "d") == bill(MADE))
+
+
+async def test_an_answer_that_is_late_does_not_keep_a_backup_incomplete(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker takes long over the one question that tells the backup from the ledger."""
+    await half_booked(broker, tmp_path / "d", tmp_path / "backup")
+    restored(tmp_path / "backup", tmp_path / "d")
+    waits = replace(QUICK, answer_s=0.5)
+    async with late(broker.port, b"$JS.API.STREAM.INFO", 0.8) as url:
+        config = replace(config_of(broker, tmp_path / "d"), servers=(url,))
+        async with consuming(config, waits=waits):
+            await until(lambda: booked(tmp_path / "d") == bill(MADE))
+    assert "may not" not in caplog.text
 
 
 async def test_what_left_the_stream_is_a_gap_that_readers_see(
