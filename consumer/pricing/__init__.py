@@ -1,7 +1,8 @@
 """From the running totals of a meter to exact money, without any I/O.
 
-Of other rooms and floors it knows the event contract and the ledger's settings. No binary fraction touches an amount. What has no price is unpriced with a reason; it is never zero
-and never a guess. Three files know the voice-prices package: `catalogue`, `match` and `rates`.
+Of other rooms it knows the event contract. No binary fraction touches an amount. What has no price
+is unpriced with a reason; it is never zero and never a guess. Three files know the voice-prices
+package: `catalogue`, `match` and `rates`.
 """
 
 from voicecosts.consumer.pricing.list_prices import ListPrices
