@@ -18,6 +18,12 @@ from voicecosts.producer import settings
 from voicecosts.producer.tls import Tls, resolve_tls
 
 DEFAULT_SNAPSHOT_INTERVAL_S: Final = 5.0
+DEFAULT_SNAPSHOT_BYTES_PER_DAY: Final = 50_000_000_000
+"""What copies for readers may write in a day: a large ledger is published more rarely for it."""
+
+DEFAULT_DEAD_LETTER_BYTES: Final = 256 * 2**20
+"""What the bytes of dead letters may take on disk together."""
+
 DEFAULT_STREAM_MAX_BYTES: Final = 4 * 2**30
 """Two weeks of about 15 events a second, packed; the broker reserves this much of its disk."""
 
@@ -49,6 +55,8 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     credentials: Path | None = None
     tls: Tls = Tls()
     snapshot_interval_s: float = DEFAULT_SNAPSHOT_INTERVAL_S
+    snapshot_bytes_per_day: int = DEFAULT_SNAPSHOT_BYTES_PER_DAY
+    dead_letter_bytes: int = DEFAULT_DEAD_LETTER_BYTES
     replicas: int = 1
     stream_max_bytes: int = DEFAULT_STREAM_MAX_BYTES
     stream_keep_s: float = DEFAULT_STREAM_KEEP_S
@@ -75,6 +83,8 @@ def from_env(
     stream_max_bytes: int | None = None,
     stream_keep_s: float | None = None,
     max_reading: str | None = None,
+    snapshot_bytes_per_day: int | None = None,
+    dead_letter_bytes: int | None = None,
     own_broker: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> LedgerConfig:
@@ -107,6 +117,8 @@ def from_env(
     max_bytes = DEFAULT_STREAM_MAX_BYTES if stream_max_bytes is None else stream_max_bytes
     keep_s = DEFAULT_STREAM_KEEP_S if stream_keep_s is None else stream_keep_s
     problems += _limits(interval_s, copies, max_bytes, keep_s)
+    per_day, letter_bytes = snapshot_bytes_per_day, dead_letter_bytes
+    problems += _bytes_problems(per_day, letter_bytes)
     ceiling = _ceiling(max_reading, environ, problems)
     folder = Path()
     try:
@@ -127,7 +139,23 @@ def from_env(
         stream_max_bytes=max_bytes,
         stream_keep_s=keep_s,
         max_reading=ceiling,
+        snapshot_bytes_per_day=DEFAULT_SNAPSHOT_BYTES_PER_DAY if per_day is None else per_day,
+        dead_letter_bytes=DEFAULT_DEAD_LETTER_BYTES if letter_bytes is None else letter_bytes,
     )
+
+
+def _bytes_problems(per_day: int | None, letter_bytes: int | None) -> list[str]:
+    """Return what is wrong with the bounds in bytes."""
+    problems: list[str] = []
+    if per_day is not None and per_day < 2**30:
+        problems.append(
+            f"snapshots may write {per_day} bytes a day, but it must be at least one gibibyte"
+        )
+    if letter_bytes is not None and letter_bytes < 2**20:
+        problems.append(
+            f"dead letters may take {letter_bytes} bytes, but it must be at least one mebibyte"
+        )
+    return problems
 
 
 def _limits(interval_s: float, copies: int, max_bytes: int, keep_s: float) -> list[str]:

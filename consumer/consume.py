@@ -109,13 +109,17 @@ async def consume(
             stream.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
-        pacing = Pacing(min_interval_s=config.snapshot_interval_s)
+        pacing = Pacing(
+            min_interval_s=config.snapshot_interval_s,
+            bytes_per_day=config.snapshot_bytes_per_day,
+        )
         opening = partial(
             Ledger.open,
             config.data_dir,
             rate_by(ListPrices(), max_reading=config.max_reading),
             pacing=pacing,
             has_source=True,
+            dead_letter_bytes=config.dead_letter_bytes,
         )
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
         in_hand = InHand(Layout(config.data_dir).in_hand, full=GROUP_MESSAGES)

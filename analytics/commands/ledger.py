@@ -57,6 +57,24 @@ MaxReadingCost = Annotated[
 ]
 
 
+SnapshotBytesPerDay = Annotated[
+    int | None,
+    typer.Option(
+        metavar="BYTES",
+        help="What snapshots may write in a day, about: a larger ledger is published more rarely.  "
+        "[default: 50000000000]",
+    ),
+]
+DeadLetterBytes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="BYTES",
+        help="What the bytes of events that cannot be booked may take on disk.  "
+        "[default: 268435456]",
+    ),
+]
+
+
 @app.command()
 def up(
     *,
@@ -71,6 +89,8 @@ def up(
         ),
     ] = None,
     snapshot_interval: SnapshotInterval = None,
+    snapshot_bytes_per_day: SnapshotBytesPerDay = None,
+    dead_letter_bytes: DeadLetterBytes = None,
     stream_keep: StreamKeep = None,
     max_reading_cost: MaxReadingCost = None,
 ) -> None:
@@ -90,6 +110,8 @@ def up(
         own_broker=True,
         data_dir=data_dir,
         snapshot_interval_s=snapshot_interval,
+        snapshot_bytes_per_day=snapshot_bytes_per_day,
+        dead_letter_bytes=dead_letter_bytes,
         stream_max_bytes=STREAM_MAX_BYTES,
         stream_keep_s=_seconds(stream_keep),
         max_reading=max_reading_cost,
@@ -122,6 +144,8 @@ def consume(
     ] = None,
     stream_keep: StreamKeep = None,
     snapshot_interval: SnapshotInterval = None,
+    snapshot_bytes_per_day: SnapshotBytesPerDay = None,
+    dead_letter_bytes: DeadLetterBytes = None,
     take_over: Annotated[
         bool,
         typer.Option(
@@ -148,6 +172,8 @@ def consume(
         tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key),
         data_dir=data_dir,
         snapshot_interval_s=snapshot_interval,
+        snapshot_bytes_per_day=snapshot_bytes_per_day,
+        dead_letter_bytes=dead_letter_bytes,
         replicas=replicas,
         stream_max_bytes=stream_max_bytes,
         stream_keep_s=_seconds(stream_keep),
