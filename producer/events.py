@@ -64,7 +64,8 @@ class Quantities(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
 
     `input_tokens` includes cached ones and `output_tokens` includes reasoning. The text, audio and
     image splits are parts of those totals and are zero where a provider does not report them.
-    Durations are whole microseconds.
+    `other_tokens` are in none of them: nobody can tell what they were. Durations are whole
+    microseconds.
     """
 
     requests: Count = 0
