@@ -167,7 +167,7 @@ def test_every_flat_price_agrees_with_the_packages_own_calculator(
         )
         if named not in price.rates  # the package would charge audio as text
     }
-    totals = totals_of("realtime", usage | {"requests": 1} | no_rate)
+    totals = totals_of("realtime", usage | {"requests": 1, "session_us": 0} | no_rate)
     calculated = row.calc_price(
         voice_prices.Usage(
             input_tokens=totals.input_tokens,
