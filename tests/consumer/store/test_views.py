@@ -80,6 +80,12 @@ CONTRACT: Final = {
         dead_letters BIGINT, unpriced_rows BIGINT, producers BIGINT, captured BIGINT,
         coalesced BIGINT, dropped BIGINT, unattributed BIGINT, unmeasured BIGINT
     """,
+    "dead_letters": """
+        received_at TIMESTAMP, subject VARCHAR, stream_sequence BIGINT, event_index INTEGER,
+        reason VARCHAR, detail VARCHAR, payload BLOB, id VARCHAR, project VARCHAR, events BIGINT,
+        state VARCHAR, requeued_at TIMESTAMP, purged_at TIMESTAMP, sha256 VARCHAR, bytes BIGINT,
+        payload_state VARCHAR, file VARCHAR, place BIGINT, producer_id VARCHAR, batch_number BIGINT
+    """,
     "gaps": """
         stream_created TIMESTAMP, first_sequence BIGINT, last_sequence BIGINT, messages BIGINT,
         noted_at TIMESTAMP, why VARCHAR
