@@ -105,6 +105,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "oldest_age_us": "Age of the oldest message that waits.",
         "unmeasured": "Usage events that could not be measured, of sessions and of none; nothing repairs them.",
         "unattributed_usage": "What the unattributed events used: running totals by modality, provider and model.",
+        "live_sessions": "Sessions that have started and not ended; while there are any, a report comes every five minutes. Older versions do not say.",
     },
     "Quantities": {
         "requests": "Requests that were made, cancelled ones too; seconds of a stream are none.",

@@ -218,7 +218,8 @@ class ProducerReport(
     whole or in part, so nobody knows what they used. Of an event in part, the amounts that could be
     read are counted: where it could not be attributed, it is in both counts. Above a hundred meters
     of unattributed usage, further ones are merged into one whose model is `(more)`. Nothing repairs
-    those.
+    those. `live_sessions` are those that have started and not ended; while there are any, a report
+    is sent every five minutes, so that silence tells that the process is gone. Older versions do not say.
     """
 
     producer_id: Name
@@ -234,6 +235,7 @@ class ProducerReport(
     oldest_age_us: Count = 0
     unmeasured: Count = 0
     unattributed_usage: Annotated[list[MeterTotals], Meta(max_length=1000)] = []
+    live_sessions: Count | None = None
 
 
 Event = SessionStarted | MeterReading | SessionEnded | ProducerReport

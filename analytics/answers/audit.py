@@ -24,7 +24,7 @@ from voicecosts.analytics.answers.report import (
     Outbox,
     Source,
 )
-from voicecosts.analytics.answers.states import BEFORE_ALL, bounds, of_sessions
+from voicecosts.analytics.answers.states import BEFORE_ALL, bounds, of_sessions, schema_of
 from voicecosts.analytics.errors import BadTop, NotALedger
 from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, select
@@ -191,7 +191,7 @@ def answer(
         listed = _listed(connection, snapshot, question, moment)
         lost, dropped = lost_in(connection, snapshot, question.period)
         gaps = count_gaps(connection, snapshot, question.period.since or BEFORE_ALL)
-        missing = tell(missing, None, snapshot, outbox, now=now)
+        missing = tell(missing, snapshot, outbox, now=now)
     counts = {it.state: it.sessions for it in totals}
     return Audit(
         states=tuple(totals),
@@ -229,7 +229,7 @@ def _totals(
     question: Question,
     moment: datetime | None,
 ) -> list[StateTotal]:
-    condition, values = of_sessions(question.selection)
+    condition, values = of_sessions(question.selection, schema_of(connection, snapshot))
     found = read(
         connection,
         snapshot.path,
@@ -250,7 +250,7 @@ def _listed(
     question: Question,
     moment: datetime | None,
 ) -> list[Audited]:
-    condition, values = of_sessions(question.selection)
+    condition, values = of_sessions(question.selection, schema_of(connection, snapshot))
     places = ", ".join("?" for _ in question.states)
     found = read(
         connection,

@@ -1,6 +1,6 @@
 """What is missing from an answer, counted and in sentences: nothing missing may look like no cost.
 
-Unpriced rows and the states of sessions are those of the question. Everything else (events that
+What has no price and the states of sessions are those of the question. Everything else (events that
 could not be booked, what producers lost, what still waits) belongs to no tenant yet and is of the
 whole ledger.
 """
@@ -14,19 +14,16 @@ from msgspec import structs
 
 from voicecosts.analytics.answers.findings import find, say_open
 from voicecosts.analytics.answers.losses import count_gaps, count_losses
-from voicecosts.analytics.answers.report import Completeness, Finding, Outbox, Source, Unpriced
+from voicecosts.analytics.answers.prices import say_unpriced, unpriced
+from voicecosts.analytics.answers.report import Completeness, Outbox, Source
 from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states
-from voicecosts.analytics.numbers import clock, counted
+from voicecosts.analytics.numbers import clock
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.answers.report import Row
     from voicecosts.analytics.question.filters import Selection
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
-
-_NAMED: Final = 3
-"""How many unpriced models a sentence names."""
 
 _AS_OF: Final = "SELECT as_of FROM ledger_state"
 
@@ -45,7 +42,7 @@ def completeness(
     """Return what is missing from the numbers of a selection, as of `moment`; see `tell`."""
     status = snapshot.status
     return Completeness(
-        unpriced=_unpriced(connection, snapshot, selection),
+        unpriced=unpriced(connection, snapshot, selection),
         waiting_in_stream=status.waiting if status else None,
         waiting_in_outbox=_waiting(outbox),
         running=status.running if status else None,
@@ -84,17 +81,16 @@ def nothing_found(connection: Connection, snapshot: Snapshot) -> str:
 
 def tell(
     missing: Completeness,
-    total: Row | None,
     snapshot: Snapshot,
     outbox: Outbox | None,
     *,
     now: datetime,
+    with_prices: bool = False,
 ) -> Completeness:
-    """Return what is missing with its findings; those of prices where a question has a total."""
+    """Return what is missing with its findings; those of prices where money was asked for."""
     found = list(find(missing, snapshot, outbox, now=now))
-    if total is not None and total.unpriced_rows:
-        text = _say_unpriced(missing, total)
-        found.append(Finding(source=Source.PRICES, text=text))
+    if with_prices and missing.unpriced:
+        found.append(say_unpriced(missing.unpriced))
     order = [Source.OUTBOX, Source.SESSIONS, Source.PRICES]
     found.sort(key=lambda it: order.index(it.source) if it.source in order else len(order))
     return structs.replace(missing, findings=tuple(found))
@@ -112,38 +108,3 @@ def _waiting(outbox: Outbox | None) -> int | None:
         return None
     left = 0 if outbox.not_booked is None else outbox.not_booked.messages
     return None if left is None or outbox.unsent is None else left + outbox.unsent
-
-
-def _unpriced(
-    connection: Connection, snapshot: Snapshot, selection: Selection
-) -> tuple[Unpriced, ...]:
-    columns = "modality, provider, model, unpriced_reason"
-    statement = (
-        f"SELECT {columns}, count(*) AS n {selection.sql('unpriced_reason IS NOT NULL')} "
-        f"GROUP BY {columns} ORDER BY n DESC, {columns}"
-    )
-    found = read(
-        connection,
-        snapshot.path,
-        statement,
-        selection.parameters,
-        row=tuple[str, str, str, str, int],
-    )
-    return tuple(
-        Unpriced(modality=modality, provider=provider, model=model, reason=reason, rows=rows)
-        for modality, provider, model, reason, rows in found
-    )
-
-
-def _say_unpriced(missing: Completeness, total: Row) -> str:
-    named = [
-        f"{it.provider}/{it.model} {it.modality} ({it.reason}, {counted(it.rows, 'booking')})"
-        for it in missing.unpriced[:_NAMED]
-    ]
-    others = len(missing.unpriced) - len(named)
-    if others:
-        named.append(f"{others:,} more")
-    return (
-        f"{counted(total.unpriced_rows, 'booking has', 'bookings have')} no price for some or all "
-        f"of the usage, so the costs are too low: {', '.join(named)}"
-    )

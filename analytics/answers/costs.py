@@ -21,8 +21,17 @@ from voicecosts.analytics.answers.completeness import (
     tell,
 )
 from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
+from voicecosts.analytics.answers.states import FIRST_UNPRICED_SCHEMA, schema_of
 from voicecosts.analytics.errors import BadTop
-from voicecosts.analytics.question.columns import COLUMN, MEASURES, Group, Sort, groups
+from voicecosts.analytics.question.columns import (
+    COLUMN,
+    MEASURES,
+    SECONDS,
+    Group,
+    Sort,
+    groups,
+    of_older,
+)
 from voicecosts.analytics.question.filters import Selection, select
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
@@ -87,7 +96,7 @@ def answer(
         missing = completeness(
             connection, snapshot, question.selection, moment=moment, outbox=outbox
         )
-        missing = tell(missing, total, snapshot, outbox, now=now)
+        missing = tell(missing, snapshot, outbox, now=now, with_prices=True)
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
         by=tuple(map(str, question.by)),
@@ -113,13 +122,17 @@ def _measure(
     a session that falls into two groups counts once there.
     """
     columns = [COLUMN[group] for group in question.by]
-    keys = ", ".join(columns)
+    # A session is one of its project: the same id in two projects is two sessions.
+    apart = ["project"] if Group.SESSION in question.by and "project" not in columns else []
+    keys = ", ".join([*columns, *apart])
     chosen = [f'{COLUMN[group]}::VARCHAR AS "{group}"' for group in question.by]
-    chosen += [f'{sql} AS "{name}"' for name, sql in MEASURES.items()]
+    is_older = schema_of(connection, snapshot) < FIRST_UNPRICED_SCHEMA
+    for name, sql in MEASURES.items():
+        chosen.append(f'{of_older(sql) if is_older else sql} AS "{name}"')
     statement = (
         f"SELECT count(*) OVER () - 1, {', '.join(chosen)} {question.selection.sql()} "
         f"GROUP BY GROUPING SETS (({keys}), ()) "
-        f"ORDER BY grouping({columns[0]}) DESC, {question.sort.sql()}"
+        f"ORDER BY grouping({columns[0]}) DESC, {', '.join([question.sort.sql(), *apart])}"
     )
     parameters = question.selection.parameters
     if question.top is not None:
@@ -136,6 +149,6 @@ def _measure(
 
 def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:
     measures = dict(zip(MEASURES, values, strict=True))
-    for name in ("audio_seconds", "session_seconds"):
+    for name in SECONDS:
         measures[name] = Decimal(str(measures[name])) / _MICROS
     return msgspec.convert({**measures, "group": group}, Row)

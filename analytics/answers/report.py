@@ -20,8 +20,10 @@ CURRENCY: Final = "USD"
 class Row(Struct, frozen=True, kw_only=True):
     """One group and what it used. `group` gives its values by name, None where there is none.
 
-    `estimated_cost` is the part of `cost` that rests on estimated quantities. A row of the ledger is
-    one booking; for `unpriced_rows` of them a price is missing, for all of it or for a part.
+    `cost` is zero where nothing was used, and None where nothing of what was used has a price.
+    `estimated_cost` is the part of it that rests on estimated quantities. A row of the ledger is
+    one booking; for `unpriced_rows` of them a price was missing, for all of it or for a part. How much
+    has no price now, is in the `unpriced_` amounts.
     """
 
     group: dict[str, str | None] = {}
@@ -36,6 +38,22 @@ class Row(Struct, frozen=True, kw_only=True):
     characters: int
     audio_seconds: Decimal
     session_seconds: Decimal
+    unpriced_requests: int
+    unpriced_input_tokens: int
+    unpriced_output_tokens: int
+    unpriced_other_tokens: int
+    unpriced_characters: int
+    unpriced_audio_seconds: Decimal
+    unpriced_session_seconds: Decimal
+
+    @property
+    def lacks_prices(self) -> bool:
+        """Whether anything of it has no price."""
+        return any(
+            getattr(self, name)
+            for name in measure_names()
+            if name.startswith("unpriced_") and name != "unpriced_rows"
+        )
 
     def record(self) -> dict[str, object]:
         """Return groups and measures as one flat mapping, groups first."""
@@ -49,13 +67,23 @@ def measure_names() -> tuple[str, ...]:
 
 
 class Unpriced(Struct, frozen=True, kw_only=True):
-    """One model that lacks a price, or a part of one, among the rows asked for, and why."""
+    """One model of whose usage something has no price, among the rows asked for: how much, and why.
+
+    `rows` counts the bookings that lack a price, or a part of one.
+    """
 
     modality: str
     provider: str
     model: str
     reason: str
     rows: int
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    other_tokens: int = 0
+    characters: int = 0
+    audio_seconds: Decimal = Decimal(0)
+    session_seconds: Decimal = Decimal(0)
 
 
 class Unattributed(Struct, frozen=True, kw_only=True):

@@ -25,12 +25,30 @@ OPEN_FOR: Final = timedelta(hours=1)
 FIRST_SCHEMA: Final = 2
 """Ledgers before it noted too little to say the state of a session."""
 
+FIRST_UNPRICED_SCHEMA: Final = 5
+"""Ledgers before it know a session by its id alone, and say of no row how much of it has no price."""
+
 BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEMA: Final = "SELECT max(version) FROM schema_migrations"
 
-# A session belongs to a period when anything of it happened then, even if nothing was booked. What
-# is known of it without a booking has no model, no provider and no modality.
-_HAPPENED: Final = """
+# A session belongs to a period and to a day by its own start, which is in its id, even if nothing of it
+# was booked. What is known of it without a booking has no model, no provider and no modality.
+_KNOWN: Final = """
+SELECT coalesce(project, ''), session_id FROM (
+    SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model
+    FROM usage
+    UNION ALL
+    SELECT session_id, day, project, agent_id, NULL, tenant, NULL, NULL, NULL
+    FROM session_identities
+    UNION ALL
+    SELECT
+        session_id, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE,
+        nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL
+    FROM session_notes
+)
+"""
+
+_KNOWN_OF_OLDER: Final = """
 SELECT session_id FROM (
     SELECT
         session_id, occurred_at, day, project, agent_id, agent_label, tenant, modality, provider,
@@ -86,7 +104,7 @@ def count_states(
     """Return how many sessions of a selection are in which state as of `moment`."""
     if schema_of(connection, snapshot) < FIRST_SCHEMA:
         return StateCounts()
-    condition, values = of_sessions(selection)
+    condition, values = of_sessions(selection, schema_of(connection, snapshot))
     [(opened, abandoned, short, at_most)] = read(
         connection,
         snapshot.path,
@@ -108,12 +126,15 @@ def schema_of(connection: Connection, snapshot: Snapshot) -> int:
     return schema
 
 
-def of_sessions(selection: Selection) -> tuple[str, list[object]]:
+def of_sessions(selection: Selection, schema: int) -> tuple[str, list[object]]:
     """Return the WHERE that keeps the sessions of a selection, and its parameters."""
     if not selection.conditions:
         return "", []
     which = " AND ".join(selection.conditions)
-    return f" WHERE session_id IN ({_HAPPENED} WHERE {which})", list(selection.parameters)
+    known = f"session_id IN ({_KNOWN_OF_OLDER} WHERE {which})"
+    if schema >= FIRST_UNPRICED_SCHEMA:
+        known = f"(coalesce(project, ''), session_id) IN ({_KNOWN} WHERE {which})"
+    return f" WHERE {known}", list(selection.parameters)
 
 
 def bounds(moment: datetime | None, open_for: timedelta = OPEN_FOR) -> list[object]:

@@ -77,7 +77,7 @@ def audit(
 ) -> None:
     """Show which calls are complete, and what may be missing of others.
 
-    A call belongs to a period when anything of it happened then.
+    A call belongs to the period in which it started.
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same

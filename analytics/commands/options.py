@@ -36,13 +36,15 @@ Since = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="From this moment on: 2026-11-21, 2026-11-21T14:03+01:00, 7d, 24h, 30m (minutes), "
+        help="Calls that started at this moment or later: 2026-11-21, 2026-11-21T14:03+01:00, 7d, 24h, 30m (minutes), "
         "today or yesterday. UTC unless an offset is given.",
     ),
 ]
 Until = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Before this moment, in the same forms as --since."),
+    typer.Option(
+        metavar="TIME", help="Calls that started before this moment, in the same forms as --since."
+    ),
 ]
 Where = Annotated[
     list[str] | None,

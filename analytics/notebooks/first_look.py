@@ -150,9 +150,9 @@ def _(ledger, mo):
             model,
             sum(cost) AS cost,
             sum(cost) FILTER (estimated) AS estimated_cost,
-            sum(input_tokens)::BIGINT AS input_tokens,
-            sum(output_tokens)::BIGINT AS output_tokens,
-            sum(characters)::BIGINT AS characters,
+            sum(input_tokens) AS input_tokens,
+            sum(output_tokens) AS output_tokens,
+            sum(characters) AS characters,
             sum(audio_seconds) AS audio_seconds,
             any_value(unpriced_reason) AS unpriced_reason
         FROM usage

@@ -53,12 +53,13 @@ COLUMN: Final[dict[Group, str]] = {
 """The column of the view `usage` behind each group."""
 
 MEASURES: Final[dict[str, str]] = {
-    "cost": "sum(cost)",
+    # What used nothing costs nothing; NULL is for what was used and has no price.
+    "cost": "CASE WHEN count(*) = 0 THEN 0 ELSE sum(cost) END::DECIMAL(38, 9)",
     # The estimated part of the cost: NULL exactly when the cost is, zero when none of it is estimated.
     "estimated_cost": (
         "sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0::DECIMAL(18, 9) END)"
     ),
-    "sessions": "count(DISTINCT session_id)",
+    "sessions": "count(DISTINCT (project, session_id))",
     "rows": "count(*)",
     "unpriced_rows": "count(*) FILTER (unpriced_reason IS NOT NULL)",
     "requests": "coalesce(sum(requests), 0)",
@@ -67,8 +68,42 @@ MEASURES: Final[dict[str, str]] = {
     "characters": "coalesce(sum(characters), 0)",
     "audio_seconds": "coalesce(sum(audio_us), 0)",
     "session_seconds": "coalesce(sum(session_us), 0)",
+    "unpriced_requests": "coalesce(sum(unpriced_requests), 0)",
+    "unpriced_input_tokens": "coalesce(sum(unpriced_input_tokens), 0)",
+    "unpriced_output_tokens": "coalesce(sum(unpriced_output_tokens), 0)",
+    "unpriced_other_tokens": "coalesce(sum(unpriced_other_tokens), 0)",
+    "unpriced_characters": "coalesce(sum(unpriced_characters), 0)",
+    "unpriced_audio_seconds": "coalesce(sum(unpriced_audio_us), 0)",
+    "unpriced_session_seconds": "coalesce(sum(unpriced_session_us), 0)",
 }
-"""What is summed, in the order of `Row`. Durations are added up in microseconds."""
+"""What is summed, in the order of `Row`. Durations are added up in microseconds.
+
+`unpriced_…` is how much of each amount has no price. It is booked by difference, so a sum is what the
+last state of every meter says.
+"""
+
+SECONDS: Final = tuple(name for name in MEASURES if name.endswith("_seconds"))
+
+UNPRICED: Final = tuple(
+    sql.removeprefix("coalesce(sum(").removesuffix("), 0)")
+    for name, sql in MEASURES.items()
+    if name.startswith("unpriced_") and name != "unpriced_rows"
+)
+"""The columns of the view `usage` behind the amounts that have no price."""
+
+_OF_OLDER: Final = {
+    column: f"CASE WHEN unpriced_reason IS NOT NULL THEN {column.removeprefix('unpriced_')} END"
+    if column != "unpriced_other_tokens"
+    else "0"
+    for column in UNPRICED
+}
+
+
+def of_older(sql: str) -> str:
+    """Return SQL for a ledger before schema 5, where a row without a price lacks all that it moved."""
+    for column, older in _OF_OLDER.items():
+        sql = sql.replace(f"sum({column})", f"sum({older})")
+    return sql
 
 
 class Sort:

@@ -1,7 +1,8 @@
-"""Reading `--where name=value`: which rows a question is about.
+r"""Reading `--where name=value`: which rows a question is about.
 
 The same name twice means either value, different names mean all of them. An empty value, or `(none)`,
-means the rows that have no tenant. Values are parameters, whatever they contain.
+means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
+backslashes. Values are parameters, whatever they contain.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 NONE: Final = "(none)"
 """How a row without a tenant is shown and asked for."""
+
+
+def shown(name: str | None) -> str:
+    """Return a tenant as it is asked for: one that is named `(none)` gets a backslash in front."""
+    if name is None:
+        return NONE
+    return f"\\{name}" if name.lstrip("\\") == NONE else name
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -82,6 +90,8 @@ def _value(column: Group, text: str, condition: str) -> object:
         if column is not Group.TENANT:
             raise BadFilter(condition, "is empty, and only a tenant can be absent")
         return None
+    if text.startswith("\\") and text.lstrip("\\") == NONE:
+        return text[1:]
     try:
         text.encode()  # bytes of a terminal that were no UTF-8 cannot be in the ledger
     except UnicodeEncodeError:

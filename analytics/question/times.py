@@ -1,7 +1,8 @@
 """Reading `--since`, `--until` and `--open-for`: the moments, in UTC, and spans a person types.
 
-A period is half-open: it holds `since` and everything after it up to, but not with, `until`. So two
-periods that touch share no row and leave none out. A day is a UTC day, and `7d` is 7 times 24 hours
+A period is half-open: it holds the calls that started at `since` or after it, up to, but not at,
+`until`. So two periods that touch share no call and leave none out, and no order of arrival changes
+a sum. A day is a UTC day, and `7d` is 7 times 24 hours
 before now.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -23,6 +25,9 @@ _RELATIVE = re.compile(r"([0-9]{1,6})([dhm])")
 _SPAN = re.compile(r"([0-9]{1,4})([dhm])")
 _UNIT: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS: Final = 2**48 - 1
+
 Moment = str | date | datetime
 
 
@@ -33,12 +38,20 @@ class Period(Struct, frozen=True, kw_only=True):
     until: datetime | None = None
 
     def sql(self) -> tuple[list[str], list[object]]:
-        """Return the conditions on the view `usage` and their parameters."""
-        # The ledger's TIMESTAMP is UTC without an offset; an aware parameter would be converted
-        # to the time zone of this machine.
-        ends = [("occurred_at >= ?", self.since), ("occurred_at < ?", self.until)]
-        given = [(condition, end.replace(tzinfo=None)) for condition, end in ends if end]
+        """Return the conditions on the view `usage` and their parameters.
+
+        The start of a session is in its id, a UUIDv7, and ids are in the order of time: a range of
+        ids is quick on any ledger. An id knows milliseconds: a session belongs to the one it began in.
+        """
+        ends = [("session_id >= ?", self.since), ("session_id < ?", self.until)]
+        given = [(condition, _first_id(end)) for condition, end in ends if end]
         return [condition for condition, _ in given], [end for _, end in given]
+
+
+def _first_id(moment: datetime) -> UUID:
+    """Return the lowest id that a session which starts at a moment or after it may have."""
+    milliseconds = -((_EPOCH - moment) // timedelta(milliseconds=1))
+    return UUID(int=min(max(milliseconds, 0), _LAST_MS) << 80)
 
 
 def period(since: Moment | None, until: Moment | None, *, now: datetime) -> Period:

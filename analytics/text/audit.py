@@ -12,7 +12,7 @@ from msgspec import structs
 
 from voicecosts.analytics.answers.audit import NOT_WHOLE, Audited
 from voicecosts.analytics.numbers import age, counted, fresh, money_column, period
-from voicecosts.analytics.question.filters import NONE
+from voicecosts.analytics.question.filters import shown
 from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
 from voicecosts.analytics.text.plain import (
     csv_bytes,
@@ -154,7 +154,7 @@ def _causes(session: Audited) -> list[str]:
 
 
 def _shown(name: str | None) -> str:
-    return NONE if name is None else printable(name)
+    return printable(shown(name))
 
 
 def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:

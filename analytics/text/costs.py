@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.answers.report import measure_names
 from voicecosts.analytics.numbers import counted, fresh, money, money_column, period, seconds, share
 from voicecosts.analytics.question.columns import Group
-from voicecosts.analytics.question.filters import NONE
+from voicecosts.analytics.question.filters import shown
 from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
 from voicecosts.analytics.text.plain import (
     csv_bytes,
@@ -72,7 +72,9 @@ def as_csv(report: Report) -> bytes:
 def _group(report: Report, name: str) -> Column:
     values = (row.group[name] for row in report.rows)
     label = "total" if name == report.by[0] else ""
-    return Column(name, [*(NONE if it is None else printable(it) for it in values), label])
+    # Only a tenant can be absent, and only of a tenant `(none)` has a meaning.
+    names = [shown(it) if name == Group.TENANT or it is None else it for it in values]
+    return Column(name, [*map(printable, names), label])
 
 
 def _measures(report: Report) -> list[Column]:
@@ -81,8 +83,8 @@ def _measures(report: Report) -> list[Column]:
     columns = [
         Column(f"cost {report.currency}", money_column((row.cost for row in rows), UNPRICED))
     ]
-    if total.unpriced_rows:
-        columns.append(Column(UNPRICED, [f"{row.unpriced_rows:,}" for row in rows]))
+    if total.lacks_prices:
+        columns.append(Column(UNPRICED, [_unpriced(row) for row in rows]))
     if total.estimated_cost:
         columns.append(
             Column("estimated", money_column((row.estimated_cost for row in rows), UNPRICED))
@@ -114,15 +116,43 @@ def _footer(report: Report, left_out: list[str], now: datetime) -> Iterator[str]
         yield f"{len(report.rows):,} of {counted(report.groups, 'row')} shown, the total is of all"
     yield from say_left_out(left_out)
     if total.rows:
-        yield (
-            f"unpriced: {total.unpriced_rows:,} of {counted(total.rows, 'booking')} "
-            f"({share(total.unpriced_rows, total.rows)})"
-        )
+        yield f"unpriced: {', '.join(_shares(total)) or 'nothing'}"
     if total.cost and total.estimated_cost:
         part = money(total.estimated_cost)
         yield f"estimated: {part} {report.currency} ({share(total.estimated_cost, total.cost)})"
     yield from report.notes
     yield fresh(report.as_of, now)
+
+
+def _unpriced(row: Row) -> str:
+    """Return how much of a row has no price, in the first of its amounts that says it."""
+    tokens = row.unpriced_input_tokens + row.unpriced_output_tokens + row.unpriced_other_tokens
+    if row.unpriced_requests:
+        return counted(row.unpriced_requests, "request")
+    if tokens:
+        return counted(tokens, "token")
+    if row.unpriced_characters:
+        return counted(row.unpriced_characters, "character")
+    length = row.unpriced_audio_seconds + row.unpriced_session_seconds
+    return f"{seconds(length)} s" if length else ""
+
+
+def _shares(total: Row) -> Iterator[str]:
+    """Yield how much of each amount has no price."""
+    amounts: tuple[tuple[str, Decimal | int, Decimal | int], ...] = (
+        ("requests", total.unpriced_requests, total.requests),
+        ("tokens in", total.unpriced_input_tokens, total.input_tokens),
+        ("tokens out", total.unpriced_output_tokens, total.output_tokens),
+        ("characters", total.unpriced_characters, total.characters),
+        ("audio s", total.unpriced_audio_seconds, total.audio_seconds),
+        ("connected s", total.unpriced_session_seconds, total.session_seconds),
+    )
+    for head, part, whole in amounts:
+        if part:
+            numbers = [f"{it:,}" if isinstance(it, int) else seconds(it) for it in (part, whole)]
+            yield f"{numbers[0]} of {numbers[1]} {head} ({share(part, whole)})"
+    if total.unpriced_other_tokens:
+        yield f"{total.unpriced_other_tokens:,} tokens of no known kind"
 
 
 def _plain(row: Row) -> dict[str, object]:

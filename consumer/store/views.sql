@@ -107,7 +107,7 @@ SELECT
     e.reason,
     used.first_usage_at,
     used.last_usage_at,
-    used.cost,
+    CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.cost END AS cost,
     used.stt_cost,
     used.llm_cost,
     used.tts_cost,
@@ -235,7 +235,9 @@ GROUP BY
     reason;
 
 -- The sessions whose numbers may still change or lack something, as of a moment: open, abandoned or
--- short. A session is open for as long as it was last seen no longer than `quiet` ago.
+-- short. A session is open for as long as the ledger last heard of it no longer than `quiet` ago, by its
+-- own clock: a worker's may be wrong. A producer with live sessions reports every five minutes, so one
+-- on hold is open too, and one whose producer has missed three reports is not.
 CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
 WITH ended AS (
     SELECT project, session_id, max(number) AS number
@@ -250,23 +252,54 @@ endless AS (
         max(last_at) AS last_at,
         list(DISTINCT producer_id) AS producers
     FROM (
-        SELECT project, session_id, started_at AS last_at, producer_id FROM session_starts
+        -- NULL: an older version did not note when it was told
+        SELECT
+            project,
+            session_id,
+            coalesce(received_at, started_at) AS last_at,
+            producer_id
+        FROM session_starts
         UNION ALL
-        SELECT project, session_id, occurred_at, producer_id FROM session_notes
+        SELECT project, session_id, coalesce(received_at, occurred_at), producer_id
+        FROM session_notes
     )
     ANTI JOIN ended USING (project, session_id)
     GROUP BY project, session_id
 ),
-recent AS (
-    -- rows are in the order of time, so the old ones are not even looked at
-    SELECT project, session_id
+heard AS (
+    -- rows are in the order in which they were booked, so the old ones are not even looked at
+    SELECT project, session_id, max(booked_at) AS last_at
     FROM bookings
     SEMI JOIN endless USING (project, session_id)
-    WHERE occurred_at BETWEEN moment - quiet AND moment + quiet
-    UNION
+    WHERE booked_at >= moment - quiet
+    GROUP BY project, session_id
+    UNION ALL
+    SELECT project, session_id, last_at FROM endless
+),
+alive AS (
+    -- when a producer last said that it has live sessions, if that is the last that it said of them
+    SELECT project, producer_id, max(received_at) AS last_at
+    FROM producer_reports
+    WHERE live_sessions IS NOT NULL
+    GROUP BY project, producer_id
+    HAVING arg_max(live_sessions, number) > 0
+),
+told AS (
+    SELECT project, session_id, max(alive.last_at) AS last_at
+    FROM (SELECT project, session_id, unnest(producers) AS producer_id FROM endless)
+    INNER JOIN alive USING (project, producer_id)
+    GROUP BY project, session_id
+),
+recent AS (
     SELECT project, session_id
-    FROM endless
-    WHERE last_at BETWEEN moment - quiet AND moment + quiet
+    FROM (
+        SELECT project, session_id, max(last_at) AS last_at FROM heard GROUP BY project, session_id
+    ) AS own
+    LEFT JOIN told USING (project, session_id)
+    WHERE CASE
+        WHEN told.last_at IS NULL THEN own.last_at >= moment - quiet
+        ELSE greatest(own.last_at, told.last_at) >= moment - least(quiet, INTERVAL 15 MINUTE)
+    END
 ),
 dropped AS (
     -- a producer says how much it dropped, but not of whom: of any session that has not ended
@@ -433,7 +466,7 @@ SELECT
     e.readings AS readings_made,
     coalesce(came.arrived, 0) AS readings_arrived,
     e.coalesced AS readings_coalesced,
-    used.cost,
+    CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.cost END AS cost,
     CASE
         WHEN unsettled.state IS NULL THEN 0::DECIMAL(38, 9)
         ELSE unsettled.missing_at_most
@@ -463,7 +496,7 @@ CREATE OR REPLACE VIEW unattributed AS
 WITH newest AS (
     SELECT *
     FROM producer_reports
-    QUALIFY row_number() OVER (PARTITION BY producer_id ORDER BY number DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY project, producer_id ORDER BY number DESC) = 1
 ),
 meters AS (
     SELECT
@@ -570,6 +603,7 @@ LEFT JOIN (SELECT file, any_value(state) AS state FROM refused_files GROUP BY fi
 CREATE OR REPLACE VIEW losses AS
 WITH producers AS (
     SELECT
+        project,
         producer_id,
         max(captured) AS captured,
         max(coalesced) AS coalesced,
@@ -577,24 +611,32 @@ WITH producers AS (
         max(unattributed) AS unattributed,
         max(unmeasured) AS unmeasured
     FROM producer_reports
-    GROUP BY producer_id
+    GROUP BY project, producer_id
 ),
 said AS (
     -- the sessions whose end says it are short: they are not counted again
-    SELECT coalesce(e.producer_id, s.producer_id) AS producer_id, sum(e.unmeasured) AS unmeasured
+    SELECT
+        e.project,
+        coalesce(e.producer_id, s.producer_id) AS producer_id,
+        sum(e.unmeasured) AS unmeasured
     FROM (
-        SELECT session_id, max(producer_id) AS producer_id, max(unmeasured) AS unmeasured
+        SELECT
+            project,
+            session_id,
+            max(producer_id) AS producer_id,
+            max(unmeasured) AS unmeasured
         FROM session_ends
         WHERE unmeasured > 0
-        GROUP BY session_id
+        GROUP BY project, session_id
     ) AS e
-    LEFT JOIN session_starts AS s USING (session_id)
+    LEFT JOIN session_starts AS s USING (project, session_id)
     GROUP BY ALL
 )
 SELECT
     (SELECT coalesce(sum(events), 0) FROM dead_letters WHERE state = 'open')::BIGINT AS dead_letters,
     (SELECT count(*) FROM bookings WHERE unpriced_reason IS NOT NULL) AS unpriced_rows,
-    count(*) AS producers,
+    count(*) FILTER (coalesced + dropped + unattributed + coalesce(producers.unmeasured, 0) > 0)
+        AS producers,
     least(coalesce(sum(captured), 0), 9223372036854775807)::BIGINT AS captured,
     least(coalesce(sum(coalesced), 0), 9223372036854775807)::BIGINT AS coalesced,
     least(coalesce(sum(dropped), 0), 9223372036854775807)::BIGINT AS dropped,
@@ -607,7 +649,7 @@ SELECT
         )
     END::BIGINT AS unmeasured
 FROM producers
-LEFT JOIN said USING (producer_id);
+LEFT JOIN said USING (project, producer_id);
 
 -- Runs of messages that never reached this ledger. One that came after all has left this view.
 CREATE OR REPLACE VIEW gaps AS

@@ -21,7 +21,7 @@ from typing import Final
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.counts import Usage
-from voicecosts.producer.events import Event, now_us
+from voicecosts.producer.events import Event, SessionEnded, SessionStarted, now_us
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer
@@ -65,6 +65,7 @@ class Publisher:
         self._shortfall = Shortfall()
         self._tally = Tally()
         self._packer = Packer(self.producer_id)
+        self._live: set[str] = set()  # sessions that have started and not ended
         self._reports = Reports(
             self.producer_id,
             config.project,
@@ -343,8 +344,12 @@ class Publisher:
         """Pack what is in the buffer while there is room; return whether it was emptied."""
         while self.backlog.has_room(is_last=is_last, is_needed=len(self.buffer) > 0):
             events = self.buffer.remove(_PIECE)
+            self._note_live(events)
             report = self._reports.due(
-                self.stats(), own_age_us=self.backlog.own_age_us(), urgent=urgent or is_last
+                self.stats(),
+                own_age_us=self.backlog.own_age_us(),
+                urgent=urgent or is_last,
+                live_sessions=len(self._live),
             )
             if report is not None:
                 events.append(report)
@@ -353,6 +358,13 @@ class Publisher:
                 return True
             await asyncio.sleep(0)
         return False
+
+    def _note_live(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, SessionStarted):
+                self._live.add(event.session_id)
+            elif isinstance(event, SessionEnded):
+                self._live.discard(event.session_id)
 
     def _may_acknowledge(self) -> bool:
         return self._sender is not None and self._sender.connection.may_acknowledge

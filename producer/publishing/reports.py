@@ -2,7 +2,8 @@
 
 A report is due when something was lost or coalesced since the last one, or when messages have
 waited for more than ten seconds; at most one a second, so that an outage does not fill the outbox
-with reports of itself. Without servers messages always wait for a ledger of this host, so long
+with reports of itself. While sessions are live there is one every five minutes: the ledger takes three
+that are missing for the end of the process. Without servers messages always wait for a ledger of this host, so long
 waits are not reported.
 """
 
@@ -20,6 +21,7 @@ from voicecosts.producer.outbox.own import OutboxState
 _PACE_S: Final = 1.0
 _LONG_WAIT_US: Final = 10_000_000
 _LONG_WAIT_PACE_S: Final = 60.0
+_LIFE_PACE_S: Final = 300.0
 
 
 class ConnectionState(StrEnum):
@@ -89,8 +91,11 @@ class Reports:
         self._told = (0, 0, 0, 0)
         self._number = 0
         self._last_at = -_LONG_WAIT_PACE_S
+        self._live_since: float | None = None
 
-    def due(self, stats: Stats, *, own_age_us: int, urgent: bool) -> ProducerReport | None:
+    def due(
+        self, stats: Stats, *, own_age_us: int, urgent: bool, live_sessions: int = 0
+    ) -> ProducerReport | None:
         """Return a report when it is time for one; `urgent` ignores the pace.
 
         `own_age_us` is for how long the oldest message of this process has waited. Adopted messages
@@ -107,7 +112,14 @@ class Reports:
         has_news = losses != self._told and (urgent or since_s >= _PACE_S)
         is_overdue = self._tells_of_long_waits and own_age_us > _LONG_WAIT_US
         waits_long = is_overdue and since_s >= _LONG_WAIT_PACE_S
-        if not has_news and not waits_long:
+        if not live_sessions:
+            self._live_since = None
+        elif self._live_since is None:
+            self._live_since = now
+        is_quiet = self._live_since is not None and (
+            now - max(self._live_since, self._last_at) >= _LIFE_PACE_S
+        )
+        if not has_news and not waits_long and not is_quiet:
             return None
         self._told, self._last_at = losses, now
         self._number += 1
@@ -126,4 +138,5 @@ class Reports:
             oldest_age_us=stats.oldest_age_us,
             unmeasured=unmeasured,
             unattributed_usage=list(stats.unattributed_usage),
+            live_sessions=live_sessions,
         )

@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -25,11 +25,11 @@ VERSION: Final = len(MIGRATIONS)
 AS_OF: Final = datetime(2026, 11, 21, 14, 3, 12, tzinfo=UTC)
 NOW: Final = datetime(2026, 11, 21, 14, 3, 14, tzinfo=UTC)
 
-ACME_OLD: Final = UUID("019a9500-0000-7000-8000-000000000001")
-ACME: Final = UUID("019a9a00-0000-7000-8000-000000000002")
-GLOBEX: Final = UUID("019a9a00-0000-7000-8000-000000000003")
-NOBODY: Final = UUID("019a9f00-0000-7000-8000-000000000004")
-SHY: Final = UUID("019a9f00-0000-7000-8000-000000000005")
+ACME_OLD: Final = UUID("01a1ee87-3200-7000-8000-000000000001")
+ACME: Final = UUID("01a1f82f-1e80-7000-8000-000000000002")
+GLOBEX: Final = UUID("01a1fb30-2980-7000-8000-000000000003")
+NOBODY: Final = UUID("01a1fdfa-4600-7000-8000-000000000004")
+SHY: Final = UUID("01a1fe31-3480-7000-8000-000000000005")
 
 
 class Booking(Struct, frozen=True, kw_only=True):
@@ -60,6 +60,14 @@ def day(number: int, hour: int = 12) -> datetime:
     return datetime(2026, 11, number, hour)  # noqa: DTZ001 - the ledger's TIMESTAMP is UTC
 
 
+_AMOUNTS: Final = (
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "characters",
+    "audio_us",
+    "session_us",
+)
 _STT = {"modality": "stt", "provider": "deepgram", "model": "nova-3"}
 _TTS = {"modality": "tts", "provider": "cartesia", "model": "sonic-2"}
 _HOME = {"provider": "homebrew", "model": "llama", "unpriced_reason": "unknown_model"}
@@ -201,24 +209,31 @@ def write_status(
 
 def _whole(booking: Booking, number: int) -> dict[str, object]:
     """Return a booking with the columns that no test of a reader chooses."""
+    lacks = booking.unpriced_reason is not None
     return {
         **structs.asdict(booking),
         "booked_at": booking.occurred_at,
-        "day": booking.occurred_at.date(),
+        "day": _day_of(booking.session_id),
         "number": number,
         "provider_raw": booking.provider,
         "currency": "USD",
         "producer_id": "worker-1",
         "batch_number": 1,
         "stream_sequence": number,
+        **({f"unpriced_{name}": getattr(booking, name) for name in _AMOUNTS} if lacks else {}),
     }
+
+
+def _day_of(session: UUID) -> date:
+    """Return the UTC day on which a session started: its id says it."""
+    return datetime.fromtimestamp((session.int >> 80) / 1000, UTC).date()
 
 
 def _identity(booking: Booking) -> dict[str, object]:
     """Return whose the session of a booking is."""
     return {
         **structs.asdict(booking),
-        "day": booking.occurred_at.date(),
+        "day": _day_of(booking.session_id),
         "producer_id": "worker-1",
     }
 

@@ -38,6 +38,7 @@ from voicecosts.analytics.errors import BadQuestion, NotALedger
 from voicecosts.analytics.question.columns import State
 from voicecosts.analytics.text.audit import CAUSES, as_csv, as_json, as_table
 from voicecosts.consumer.booking.message import Reason
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -50,10 +51,11 @@ def counts(found: Audit) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real ledger with a call in every state; all of it happened within the same second."""
+    """A real ledger with a call in every state; all of it came at once, two hours ago."""
     folder = tmp_path_factory.mktemp("real")
     whole, repaired, short, abandoned, lone = range(1, 6)
-    with Ledger.open(folder, rate) as ledger:
+    now = [NOW]
+    with Ledger.open(folder, rate, clock=Clock(now=lambda: now[0])) as ledger:
         ledger.apply(
             [
                 message(
@@ -70,6 +72,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )
             ]
         )
+        now[0] += timedelta(hours=2)
     return folder
 
 

@@ -34,14 +34,27 @@ def test_unpriced_rows_are_named_with_model_and_reason(data_dir: Path) -> None:
     report = query(data_dir=data_dir, now=NOW)
     assert report.completeness.unpriced == (
         Unpriced(
-            modality="llm", provider="homebrew", model="llama", reason="unknown_model", rows=2
+            modality="llm",
+            provider="homebrew",
+            model="llama",
+            reason="unknown_model",
+            rows=2,
+            requests=2,
+            input_tokens=70,
         ),
-        Unpriced(modality="stt", provider="deepgram", model="nova-3", reason="no_unit", rows=1),
+        Unpriced(
+            modality="stt",
+            provider="deepgram",
+            model="nova-3",
+            reason="no_unit",
+            rows=1,
+            requests=1,
+        ),
     )
     [warning] = report.warnings
     assert warning == (
-        "3 bookings have no price for some or all of the usage, so the costs are too low: "
-        "homebrew/llama llm (unknown_model, 2 bookings), deepgram/nova-3 stt (no_unit, 1 booking)"
+        "not in these costs: 2 requests to homebrew/llama (llm), which has no price: unknown_model; "
+        "1 request to deepgram/nova-3 (stt), which has no price: no_unit"
     )
 
 
@@ -50,7 +63,7 @@ def test_unpriced_rows_are_those_of_the_question(data_dir: Path) -> None:
     assert query(where="tenant=acme", data_dir=data_dir, now=NOW).warnings == ()
     globex = query(where="tenant=globex", data_dir=data_dir, now=NOW)
     assert [(it.model, it.rows) for it in globex.completeness.unpriced] == [("llama", 1)]
-    assert globex.warnings[0].startswith("1 booking has no price")
+    assert globex.warnings[0].startswith("not in these costs: 1 request to homebrew/llama")
 
 
 def test_many_unpriced_models_do_not_fill_the_screen(tmp_path: Path) -> None:
@@ -66,7 +79,7 @@ def test_many_unpriced_models_do_not_fill_the_screen(tmp_path: Path) -> None:
     ]
     write_status(write_ledger(tmp_path, models))
     [warning] = query(data_dir=tmp_path, now=NOW).warnings
-    assert warning.endswith("openai/model-2 llm (unknown_model, 1 booking), 5 more")
+    assert warning.endswith("no price: unknown_model; 5 more models in the view `unpriced`")
 
 
 def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from uuid import UUID
 
 import pytest
 
@@ -101,8 +102,11 @@ def test_an_open_period_has_no_condition() -> None:
     assert Period().sql() == ([], [])
 
 
-def test_the_ledger_is_asked_in_plain_utc() -> None:
-    """Parameters carry no offset, because DuckDB would convert one to this machine's zone."""
+def test_a_period_is_a_range_of_session_ids() -> None:
+    """A call belongs to the period in which it started, which its id says to the millisecond."""
     conditions, parameters = period("2026-11-20T09:30+05:30", "today", now=NOW).sql()
-    assert conditions == ["occurred_at >= ?", "occurred_at < ?"]
-    assert parameters == [datetime(2026, 11, 20, 4), datetime(2026, 11, 21)]  # noqa: DTZ001 - the case
+    assert conditions == ["session_id >= ?", "session_id < ?"]
+    assert parameters == [
+        UUID("01a1f71c-7600-0000-0000-000000000000"),
+        UUID("01a1fb67-1800-0000-0000-000000000000"),
+    ]

@@ -22,23 +22,22 @@ def test_the_table_of_the_sample(data_dir: Path) -> None:
     """Head, rows, total, then what is missing, what is estimated, and how fresh it all is."""
     report = query(data_dir=data_dir, now=NOW)
     assert as_table(report, now=NOW, width=80).splitlines() == [
-        "tenant                     cost USD  unpriced  estimated  sessions  requests",
-        "────────────────────────────────────────────────────────────────────────────",
-        "globex                  2.500000000         1   0.000000         1         2",
-        "acme                    1.132000003         0   0.002000         2         5",
-        "(none)                  0.400000000         0   0.000000         1         1",
-        r"[red]sh\x1b[31my[/red]     unpriced         2   unpriced         1         2",
-        "────────────────────────────────────────────────────────────────────────────",
-        "total                   4.032000003         3   0.002000         5        10",
+        "tenant                     cost USD    unpriced  estimated  sessions  requests",
+        "──────────────────────────────────────────────────────────────────────────────",
+        "globex                  2.500000000   1 request   0.000000         1         2",
+        "acme                    1.132000003               0.002000         2         5",
+        "(none)                  0.400000000               0.000000         1         1",
+        r"[red]sh\x1b[31my[/red]     unpriced  2 requests   unpriced         1         2",
+        "──────────────────────────────────────────────────────────────────────────────",
+        "total                   4.032000003  3 requests   0.002000         5        10",
         "",
         "columns that do not fit: tokens in, tokens out, characters, audio s (--format",
         "  json has them)",
-        "unpriced: 3 of 10 bookings (30.0 %)",
+        "unpriced: 3 of 10 requests (30.0 %), 70 of 3,070 tokens in (2.3 %)",
         "estimated: 0.002000 USD (under 0.1 %)",
         "as of 14:03:12Z, 2 s ago",
-        "! 3 bookings have no price for some or all of the usage, so the costs are too",
-        "  low: homebrew/llama llm (unknown_model, 2 bookings), deepgram/nova-3 stt",
-        "  (no_unit, 1 booking)",
+        "! not in these costs: 2 requests to homebrew/llama (llm), which has no price:",
+        "  unknown_model; 1 request to deepgram/nova-3 (stt), which has no price: no_unit",
     ]
 
 
@@ -66,7 +65,7 @@ def test_a_hopelessly_narrow_terminal_loses_no_digit(data_dir: Path) -> None:
     text = as_table(query("session", data_dir=data_dir, now=NOW), now=NOW, width=12)
     assert "4.032000003" in text
     folded = "".join(line[:8].strip() for line in text.splitlines()[2:8])
-    assert folded == "019a9a00-0000-7000-8000-000000000003"
+    assert folded == "01a1fb30-2980-7000-8000-000000000003"
 
 
 def test_every_column_shows_the_digits_that_it_needs(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_the_period_and_the_rest_of_a_top_are_told(data_dir: Path) -> None:
     lines = as_table(report, now=NOW).splitlines()
     assert "period: from 2026-11-20 00:00:00Z to 2026-11-21 00:00:00Z (not included)" in lines
     assert "1 of 2 rows shown, the total is of all" in lines
-    assert "unpriced: 0 of 5 bookings (0.0 %)" in lines
+    assert "unpriced: 1 of 6 requests (16.7 %)" in lines
 
 
 def test_an_empty_ledger_gives_an_empty_table_and_a_sentence(empty_dir: Path) -> None:
@@ -181,5 +180,5 @@ def test_an_empty_report_is_still_a_document(empty_dir: Path) -> None:
     report = query(data_dir=empty_dir, now=NOW)
     document = json.loads(as_json(report))
     assert document["rows"] == []
-    assert document["total"]["cost"] is None
+    assert document["total"]["cost"] == "0.000000000"
     assert as_csv(report).decode().splitlines() == [as_csv(report).decode().strip()]

@@ -234,3 +234,17 @@ metrics.register(lambda: [])
 assert not metrics._registered
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
+
+
+def test_a_process_with_live_sessions_reports_every_five_minutes() -> None:
+    """Silence then tells the ledger that it is gone; without a session there is nothing to tell."""
+    time = Time()
+    told = reports(time)
+    said = []
+    for second in range(1000):
+        time.at = second
+        live = 2 if second < 700 else 0
+        report = told.due(QUIET, own_age_us=0, urgent=False, live_sessions=live)
+        if report is not None:
+            said.append((second, report.live_sessions))
+    assert said == [(300, 2), (600, 2)]

@@ -1,0 +1,94 @@
+"""What has no price among the rows of a question: how much of which model, and why.
+
+Said in usage, not in rows: the amounts are booked by difference, so what has found its price in the
+meantime is not in them.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from voicecosts.analytics.answers.report import Finding, Source, Unpriced
+from voicecosts.analytics.answers.states import FIRST_UNPRICED_SCHEMA, schema_of
+from voicecosts.analytics.numbers import counted, seconds
+from voicecosts.analytics.question.columns import UNPRICED, of_older
+from voicecosts.analytics.snapshot.connection import read
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.question.filters import Selection
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.analytics.snapshot.files import Snapshot
+
+_NAMED: Final = 3
+"""How many models a sentence names."""
+
+_SUMS: Final = ", ".join(f"coalesce(sum({column}), 0)" for column in UNPRICED)
+
+_BY_MODEL: Final = f"""
+SELECT
+    modality, provider, model, coalesce(arg_max(unpriced_reason, booked_at), ''),
+    count(unpriced_reason), {_SUMS}
+{{rows}}
+GROUP BY modality, provider, model
+HAVING {" OR ".join(f"sum({column}) <> 0" for column in UNPRICED)}
+ORDER BY count(unpriced_reason) DESC, modality, provider, model
+"""
+
+
+def unpriced(
+    connection: Connection, snapshot: Snapshot, selection: Selection
+) -> tuple[Unpriced, ...]:
+    """Return the models of a selection of whose usage something has no price."""
+    statement = _BY_MODEL
+    if schema_of(connection, snapshot) < FIRST_UNPRICED_SCHEMA:
+        statement = of_older(statement)
+    found = read(
+        connection,
+        snapshot.path,
+        statement.format(rows=selection.sql()),
+        selection.parameters,
+        row=tuple[str, str, str, str, int, int, int, int, int, int, int, int],
+    )
+    return tuple(
+        Unpriced(
+            modality=row[0],
+            provider=row[1],
+            model=row[2],
+            reason=row[3],
+            rows=row[4],
+            requests=row[5],
+            input_tokens=row[6],
+            output_tokens=row[7],
+            other_tokens=row[8],
+            characters=row[9],
+            audio_seconds=Decimal(row[10]).scaleb(-6),
+            session_seconds=Decimal(row[11]).scaleb(-6),
+        )
+        for row in found
+    )
+
+
+def say_unpriced(lacking: tuple[Unpriced, ...]) -> Finding:
+    """Return the finding for models without a price, the most used first."""
+    named = [
+        f"{_amount(it)} {it.provider}/{it.model} ({it.modality}), which has no price: {it.reason}"
+        for it in lacking[:_NAMED]
+    ]
+    others = len(lacking) - len(named)
+    named += [f"{counted(others, 'more model')} in the view `unpriced`"] if others else []
+    return Finding(source=Source.PRICES, text=f"not in these costs: {'; '.join(named)}")
+
+
+def _amount(it: Unpriced) -> str:
+    """Return how much was used, in what the model is asked for as a rule."""
+    tokens = it.input_tokens + it.output_tokens + it.other_tokens
+    if it.requests:
+        return f"{counted(it.requests, 'request')} to"
+    if tokens:
+        return f"{counted(tokens, 'token')} of"
+    if it.characters:
+        return f"{counted(it.characters, 'character')} of"
+    if it.audio_seconds:
+        return f"{seconds(it.audio_seconds)} s of audio of"
+    return f"{seconds(it.session_seconds)} s connected to"
