@@ -53,9 +53,9 @@ class Room(Struct, frozen=True, kw_only=True):
     messages: int
 
     @property
-    def share(self) -> float:
-        """How much of the bound is taken, from 0 to 1."""
-        return self.bytes / self.max_bytes if self.max_bytes else 0.0
+    def percent(self) -> int:
+        """How much of the bound is taken, in whole percent; 0 without a bound."""
+        return self.bytes * 100 // self.max_bytes if self.max_bytes else 0
 
 
 class Seen(Struct, frozen=True, kw_only=True):

@@ -259,7 +259,7 @@ class Footing:
             return
         room = room_of(standing.stream)
         self._books.room(room)
-        if room.share < WARN_SHARE:
+        if room.percent < WARN_SHARE * 100:
             self._say("room", "")
             return
         try:
@@ -270,7 +270,7 @@ class Footing:
 
     async def _trim(self, ask: Api, info: StreamInfo, room: Room) -> str:
         """Trim when it is time, and return why that was not possible."""
-        if room.share < TRIM_SHARE:
+        if room.percent < TRIM_SHARE * 100:
             await may_trim(ask, info)
             return ""
         cut = await find_cut(ask, info, self._books.kept, keep_s=self._config.stream_keep_s)
@@ -285,7 +285,7 @@ class Footing:
         self._books.room(room_of(left))
         _log.warning(
             "%s: removed %d booked messages, up to message %d; it is now %s",
-            *(_full(room), purged, cut.upto, f"{room_of(left).share:.0%} full"),
+            *(_full(room), purged, cut.upto, f"{room_of(left).percent} % full"),
         )
         return ""
 
@@ -297,4 +297,4 @@ class Footing:
 
 
 def _full(room: Room) -> str:
-    return f"the stream {STREAM} is {room.share:.0%} full"
+    return f"the stream {STREAM} is {room.percent} % full"

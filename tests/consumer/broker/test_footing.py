@@ -383,7 +383,7 @@ class TestRoom:
             state = (await js.stream_info(STREAM)).state
         assert state.last_seq == 150
         assert state.bytes >= 0.3 * 2**20  # half of the bound stays for a restored ledger
-        assert max(room.share for room in books.rooms) < 1
+        assert max(room.percent for room in books.rooms) < 100
         assert books.trims
         assert books.gaps == []
         assert "removed" in caplog.text
