@@ -423,7 +423,7 @@ class TestRoom:
         caplog.set_level(logging.WARNING)
         async with reading(config_of(broker, user="ledger:ledger"), MemoryBooks()):
             pass
-        assert "the stream COSTS is 73% full, and cannot be trimmed" in caplog.text
+        assert "the stream COSTS is 72 % full, and cannot be trimmed" in caplog.text
         assert "may not publish to $JS.API.STREAM.MSG.GET.COSTS" in caplog.text
 
 
