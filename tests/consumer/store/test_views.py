@@ -185,7 +185,7 @@ def test_a_session_known_by_halves_is_there(reader: duckdb.DuckDBPyConnection) -
         "SELECT tenant, started_at IS NULL, ended_at IS NULL, rows, unpriced_rows, cost "
         "FROM sessions ORDER BY session_id"
     ).fetchall()[1:]
-    assert found == [(None, False, True, 0, 0, None), ("globex", True, True, 1, 1, None)]
+    assert found == [(None, False, True, 0, 0, Decimal(0)), ("globex", True, True, 1, 1, None)]
 
 
 def test_days_are_utc_days(reader: duckdb.DuckDBPyConnection) -> None:
