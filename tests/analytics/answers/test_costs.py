@@ -267,21 +267,21 @@ def test_the_same_id_in_two_projects_is_two_sessions(tmp_path: Path) -> None:
 def test_absurd_amounts_are_added_up(tmp_path: Path) -> None:
     """The largest amounts that an event may carry, many times: every view and answer has a sum."""
     most = 2**53 - 1
-    rows = [
-        Booking(
-            occurred_at=day(20),
-            session_id=ACME,
-            requests=most,
-            input_tokens=most,
-            output_tokens=most,
-            characters=most,
-            audio_us=most,
-            session_us=most,
-            cost="999999999.999999999",
-            unpriced_reason="no_unit",
-        )
-    ] * 1500
-    folder = write_ledger(tmp_path, rows)
+    one = Booking(
+        occurred_at=day(20),
+        session_id=ACME,
+        requests=most,
+        input_tokens=most,
+        output_tokens=most,
+        characters=most,
+        audio_us=most,
+        session_us=most,
+        cost="999999999.999999999",
+        unpriced_reason="no_unit",
+    )
+    folder = write_ledger(tmp_path, [one])
+    with duckdb.connect((folder / "costs.duckdb").resolve()) as ledger:
+        ledger.execute("INSERT INTO bookings SELECT bookings.* FROM bookings, range(1499)")
     report = query("session,day", data_dir=folder, now=NOW)
     assert report.total.input_tokens == report.total.unpriced_input_tokens == 1500 * most
     assert as_table(report, now=NOW)
