@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from voicecosts.analytics.commands.exits import FAILED
+from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
 from voicecosts.analytics.commands.options import AsJson, DataDir, Format, Output
 from voicecosts.analytics.errors import BadQuestion, require
 from voicecosts.analytics.numbers import counted
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="dead-letters",
-    no_args_is_help=True,
+    cls=ShowsFirst,
+    subcommand_metavar=SHOWS_FIRST,
     rich_markup_mode=None,
-    help="Show what could not be booked, and book it again or give it up.",
+    help="Show what could not be booked, and book it again or give it up.\n\n"
+    "`costs dead-letters` alone is `costs dead-letters list`.",
 )
 
 Reasons = Annotated[

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
 from voicecosts.analytics.commands.options import (
     AsJson,
     Credentials,
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="outbox",
-    no_args_is_help=True,
+    cls=ShowsFirst,
+    subcommand_metavar=SHOWS_FIRST,
     rich_markup_mode=None,
-    help="Show what waits on this host, and book or publish it.",
+    help="Show what waits on this host, and book or publish it.\n\n"
+    "`costs outbox` alone is `costs outbox status`.",
 )
 
 OutboxDir = Annotated[

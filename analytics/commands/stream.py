@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
 from voicecosts.analytics.commands.options import (
     Credentials,
     DataDir,
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="stream",
-    no_args_is_help=True,
+    cls=ShowsFirst,
+    subcommand_metavar=SHOWS_FIRST,
     rich_markup_mode=None,
-    help="Show how full the stream is and who reads it, and make room in it.",
+    help="Show how full the stream is and who reads it, and make room in it.\n\n"
+    "`costs stream` alone is `costs stream status`.",
 )
 
 _GAPS: Final = """
