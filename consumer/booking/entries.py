@@ -69,6 +69,15 @@ class EndRow(Struct, frozen=True):
     producer_id: str
 
 
+class Answered(Struct, frozen=True):
+    """A reading or an end that was refused and is booked now: what was noted of that is not so any more."""
+
+    project: str
+    session_id: str
+    number: int
+    producer_id: str
+
+
 class Entries:
     """The rows of one transaction, and the sessions as they will be after it.
 
@@ -83,17 +92,21 @@ class Entries:
         self.starts: list[StartRow] = []
         self.ends: list[EndRow] = []
         self.notes: list[Note] = []
+        self.answered: list[Answered] = []
         self.reports: dict[tuple[str, str, int], ProducerReport] = {}
         self.dead_letters: list[DeadLetter] = []
         self._rate = rate
 
-    def add(self, delivery: Delivery) -> None:
-        """Add the events of one message."""
+    def add(self, delivery: Delivery, *, again: bool = False) -> None:
+        """Add the events of one message. With `again` it is a dead letter that is read once more."""
         refused: list[Refused] = []
         for index, event in delivery.events:
-            refusal = self._add_event(delivery, event)
+            refusal = self._add_event(delivery, event, again=again)
             if refusal is not None:
                 refused.append(Refused(index, event, refusal.reason, refusal.detail))
+            elif again and isinstance(event, MeterReading | SessionEnded):
+                key = (event.project, event.session_id, event.number, delivery.producer_id)
+                self.answered.append(Answered(*key))
         self.dead_letters += refuse(delivery, refused)
 
     def refuse(self, letters: list[DeadLetter], delivery: Delivery | None) -> None:
@@ -114,7 +127,7 @@ class Entries:
             if letter.session_id is not None
         ]
 
-    def _add_event(self, delivery: Delivery, event: Event) -> Refusal | None:
+    def _add_event(self, delivery: Delivery, event: Event, *, again: bool) -> Refusal | None:
         if isinstance(event, ProducerReport):
             self.reports.setdefault((event.project, event.producer_id, event.number), event)
             return None
@@ -127,10 +140,10 @@ class Entries:
             return self._refuse_other_producer(delivery, event, session, identity)
         elif (event.tenant, event.agent_id) != (identity.tenant, identity.agent_id):
             event = self._under_first(delivery, event, session, identity)
-        return self._add_to(session, delivery, event)
+        return self._add_to(session, delivery, event, again=again)
 
     def _add_to(
-        self, session: SessionState, delivery: Delivery, event: _SessionEvent
+        self, session: SessionState, delivery: Delivery, event: _SessionEvent, *, again: bool
     ) -> Refusal | None:
         """Add an event of the session's own producer."""
         if isinstance(event, SessionStarted):
@@ -142,6 +155,8 @@ class Entries:
             if not (session.started or session.ended):
                 self._note_once(delivery, event, session, notes.NO_START)
             return self._book(delivery, event, session)
+        if again and event.number == session.ended:
+            return self._judge_again(delivery, event, session)
         if event.number <= session.ended:
             return self._book(delivery, event, session)
         session.ended = event.number
@@ -150,6 +165,21 @@ class Entries:
         if notes.overtaken(session):
             self._note(delivery, event, notes.AFTER_END)
         return refusal
+
+    def _judge_again(
+        self, delivery: Delivery, event: SessionEnded, session: SessionState
+    ) -> Refusal | None:
+        """Book what was refused of the end that holds, and compare the books with it once more.
+
+        Readings before it may have been booked just now, when the books lacked what it says.
+        """
+        whose = (event.project, event.session_id, event.number, notes.CONTRADICTS_END)
+        self.notes = [
+            note
+            for note in self.notes
+            if (note.project, note.session_id, note.number, note.reason) != whose
+        ]
+        return self._book(delivery, event, session, final=True)
 
     def _under_first(
         self,

@@ -527,7 +527,7 @@ def _is_read(entries: Entries, letter: Open, made: Read) -> bool:
     delivery, refused = made
     before = len(entries.dead_letters)
     if delivery is not None:
-        entries.add(delivery)
+        entries.add(delivery, again=True)
     entries.refuse(refused, delivery)
     again = entries.dead_letters[before:]
     is_refused = (

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
+from voicecosts.consumer.booking.message import Reason
+from voicecosts.consumer.booking.notes import CONTRADICTS_END
 from voicecosts.consumer.store import sql
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES: Final = 16_000_000
 """Bytes of one parameter, at most (a single longer row travels alone): it bounds the memory."""
+
+_TAKEN_BACK: Final = "\n".join((*Reason, CONTRADICTS_END))
 
 _encoder = msgspec.json.Encoder()
 
@@ -44,6 +48,7 @@ def write_entries(
         "received_at": now_us,
     }
     _insert(connection, sql.INSERT_SESSION_IDENTITIES, entries.identities)
+    _take_back(connection, entries)
     return {
         "bookings": _insert(connection, sql.INSERT_BOOKINGS, entries.bookings, booked),
         "session_starts": _insert(connection, sql.INSERT_SESSION_STARTS, entries.starts, told),
@@ -52,6 +57,16 @@ def write_entries(
         "session_notes": _insert(connection, sql.INSERT_SESSION_NOTES, entries.notes, spoken_of),
         "producer_reports": _insert(connection, sql.INSERT_PRODUCER_REPORTS, reports, told),
     }
+
+
+def _take_back(connection: duckdb.DuckDBPyConnection, entries: Entries) -> None:
+    """Delete what was noted of readings and ends while they were refused; the letters tell of it."""
+    ids = sorted(each.session_id for each in entries.answered)
+    for lines in texts(entries.answered):
+        connection.execute(
+            sql.DELETE_SESSION_NOTES,
+            {"lines": lines, "first_id": ids[0], "last_id": ids[-1], "reasons": _TAKEN_BACK},
+        )
 
 
 def write_state(
