@@ -191,7 +191,7 @@ def answer(
         listed = _listed(connection, snapshot, question, moment)
         lost, dropped = lost_in(connection, snapshot, question.period)
         gaps = count_gaps(connection, snapshot, question.period.since or BEFORE_ALL)
-        missing = tell(missing, snapshot, outbox, now=now)
+        missing = tell(missing, snapshot, outbox, moment=moment, now=now)
     counts = {it.state: it.sessions for it in totals}
     return Audit(
         states=tuple(totals),

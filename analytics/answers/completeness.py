@@ -84,11 +84,12 @@ def tell(
     snapshot: Snapshot,
     outbox: Outbox | None,
     *,
+    moment: datetime | None,
     now: datetime,
     with_prices: bool = False,
 ) -> Completeness:
-    """Return what is missing with its findings; those of prices where money was asked for."""
-    found = list(find(missing, snapshot, outbox, now=now))
+    """Return what is missing as of `moment` with its findings; those of prices for money."""
+    found = list(find(missing, snapshot, outbox, moment=moment, now=now))
     if with_prices and missing.unpriced:
         found.append(say_unpriced(missing.unpriced))
     order = [Source.OUTBOX, Source.SESSIONS, Source.PRICES]

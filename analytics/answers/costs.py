@@ -96,7 +96,7 @@ def answer(
         missing = completeness(
             connection, snapshot, question.selection, moment=moment, outbox=outbox
         )
-        missing = tell(missing, snapshot, outbox, now=now, with_prices=True)
+        missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
         by=tuple(map(str, question.by)),

@@ -38,18 +38,24 @@ _NEARLY_FULL: Final = 0.7
 
 
 def find(
-    missing: Completeness, snapshot: Snapshot, outbox: Outbox | None, *, now: datetime
+    missing: Completeness,
+    snapshot: Snapshot,
+    outbox: Outbox | None,
+    *,
+    moment: datetime | None,
+    now: datetime,
 ) -> Iterator[Finding]:
     """Yield what every answer must tell: of this host, of the question's calls, of the whole ledger.
 
-    `outbox` is None when nobody looked into the outbox of this host.
+    `outbox` is None when nobody looked into the outbox of this host, `moment` when the snapshot
+    speaks of no moment.
     """
     yield from _outbox(outbox)
     yield from _sessions(missing)
     yield from _losses(missing)
     yield from _gaps(missing)
     yield from _stream(missing, snapshot, now)
-    yield from _ledger(snapshot, now)
+    yield from _ledger(snapshot, moment, now)
 
 
 def say_open(count: int) -> str:
@@ -81,9 +87,12 @@ def _outbox(outbox: Outbox | None) -> Iterator[Finding]:
         )
 
 
-def _ledger(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
+def _ledger(snapshot: Snapshot, moment: datetime | None, now: datetime) -> Iterator[Finding]:
     """Yield what is known of the ledger itself: it may not run, or have been killed."""
     status = snapshot.status
+    if moment is None and status is not None:
+        text = "not known: what the ledger was sent (nobody had told it when this was written)"
+        yield _unknown(Source.LEDGER, text)
     if status is None:
         text = "what came after this snapshot (there is no ledger.json beside it that speaks of it)"
         yield _unknown(Source.LEDGER, f"not known: {text}")

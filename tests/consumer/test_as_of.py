@@ -18,6 +18,7 @@ from tests.support.oracle import booked, rate
 from tests.support.stream import jetstream, publish
 from tests.support.traffic import batches, bill, calls
 from tests.support.waiting import until
+from voicecosts import query
 from voicecosts.consumer.broker.connection import Waits
 from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.config import LedgerConfig
@@ -100,6 +101,20 @@ async def test_a_restored_file_does_not_claim_what_the_newer_one_held(
     (folder / "ledger" / "ledger.duckdb").write_bytes(backup)
     with Ledger.open(folder, rate, has_source=True):
         assert moment(folder) == datetime(2026, 11, 20, tzinfo=UTC)
+
+
+async def test_nothing_is_whole_as_of_no_moment(tmp_path: Path) -> None:
+    """What the ledger says of a newer snapshot makes an older one, from before any answer, no better."""
+    folder = tmp_path / "d"
+    with Ledger.open(folder, rate, has_source=True) as ledger:
+        ledger.publish_snapshot()
+        first = (folder / "costs.duckdb").readlink()
+        ledger.heard(datetime.now(UTC), 0)
+        ledger.publish_snapshot()
+        (folder / "costs.duckdb").unlink()
+        (folder / "costs.duckdb").symlink_to(first)  # as if it was followed just before
+        report = query(data_dir=folder)
+        assert (report.as_of, report.completeness.whole) == (None, None)
 
 
 async def test_it_waits_for_the_backlog(broker: Broker, tmp_path: Path) -> None:

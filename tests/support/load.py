@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
@@ -55,10 +55,12 @@ class Load:
         *,
         sessions: int = 3,
         project: str = "faults",
+        models: Sequence[str] = tuple(MODELS),
         clock: Callable[[], int] = now_us,
     ) -> None:
         self.put = put
         self.project = project
+        self.models = models
         self.clock = clock
         self.sessions = [new_session_id(START_US) for _ in range(sessions)]
         self.expected: dict[Key, Totals] = {}
@@ -76,7 +78,7 @@ class Load:
     def reading(self) -> MeterReading:
         """Move one meter and return its reading; the oracle knows it from now on."""
         session_id = self.sessions[self.offered % len(self.sessions)]
-        model = list(MODELS)[self.offered // len(self.sessions) % len(MODELS)]
+        model = self.models[self.offered // len(self.sessions) % len(self.models)]
         self.offered += 1
         self._numbers[session_id] += 1
         number = self._numbers[session_id]
@@ -123,7 +125,7 @@ class Load:
         for session_id in self.sessions:
             self._numbers[session_id] += 1
             number = self._numbers[session_id]
-            own = [name for name in MODELS if (session_id, name) in self.expected]
+            own = [name for name in self.models if (session_id, name) in self.expected]
             meters = [final(**self._meter(session_id, model)) for model in own]
             labels = self._labels(session_id)
             self.put(ended(number, *meters, **labels, ended_at=self.clock()))
