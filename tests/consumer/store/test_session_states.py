@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.consumer.store.test_dead_letters import as_before_this_step
 from tests.support.calls import calls, pieces
 from tests.support.events import (
     PRODUCER,
@@ -30,7 +31,9 @@ from tests.support.events import (
 from tests.support.oracle import booked, expected, rate
 from tests.support.traffic import Call
 from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.booking.sessions import CACHED_SESSIONS
 from voicecosts.consumer.store import sql
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event, MeterReading, SessionEnded
 
@@ -40,6 +43,11 @@ LATER = timedelta(hours=2)
 START = datetime.fromtimestamp(START_US / 1_000_000, UTC)
 
 Seen = tuple[str, str | None, int | None, int, Decimal | None]
+
+
+def open_ledger(path: Path, cached_sessions: int = CACHED_SESSIONS) -> Ledger:
+    """Return a ledger that hears of everything at `START`: by its clock a call is silent or not."""
+    return Ledger.open(path, rate, clock=Clock(now=lambda: START), cached_sessions=cached_sessions)
 
 
 def states(
@@ -58,7 +66,7 @@ def states(
 def apply(path: Path, *groups: list[Event], after: timedelta = LATER) -> Seen:
     """Book groups of events, each as one message by a ledger of its own; return what is said of ID."""
     for number, events in enumerate(groups, 1):
-        with Ledger.open(path, rate) as ledger:
+        with open_ledger(path) as ledger:
             ledger.apply(messages(number, *events, number=number))
     return states(path, after)[ID]
 
@@ -137,7 +145,7 @@ class TestEndless:
         assert states(tmp_path, LATER, timedelta(hours=3))[ID][0] == "open"
 
     def test_a_clock_far_ahead_keeps_no_call_open(self, tmp_path: Path) -> None:
-        """A time that lies further ahead than a call may be silent is no sign of life."""
+        """The ledger goes by when it was told, so a time in an event is no sign of life."""
         ahead = msgspec.structs.replace(A, occurred_at=START_US + 10**14)
         assert apply(tmp_path, [ahead])[0] == "abandoned"
 
@@ -202,7 +210,7 @@ class TestShort:
         """A dead letter that can be read so far that it names its session counts there."""
         raw = msgspec.to_builtins(B) | broken
         batch = {"producer_id": PRODUCER, "number": 1, "events": [msgspec.to_builtins(A), raw]}
-        with Ledger.open(tmp_path, rate) as ledger:
+        with open_ledger(tmp_path) as ledger:
             ledger.apply([Message(SUBJECT, 1, msgspec.msgpack.encode(batch))])
         assert states(tmp_path)[ID][:2] == ("short", "invalid_event")
         assert states(tmp_path, SOON)[ID][:2] == ("open", None)
@@ -232,7 +240,7 @@ class TestShort:
         raw = msgspec.to_builtins(B) | {"project": "other", "totals": {"requests": -1}}
         batch = {"producer_id": PRODUCER, "number": 9, "events": [raw]}
         apply(tmp_path, [A, B, C, END])
-        with Ledger.open(tmp_path, rate) as ledger:
+        with open_ledger(tmp_path) as ledger:
             ledger.apply([Message(SUBJECT, 9, msgspec.msgpack.encode(batch))])
         assert states(tmp_path)[ID][0] == "complete"
 
@@ -269,11 +277,11 @@ def check_states(data: st.DataObject) -> None:
     reopened = data.draw(st.sets(st.integers(0, max(0, len(batches) - 1)), max_size=2))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        ledger = Ledger.open(path, rate, cached_sessions=2)
+        ledger = open_ledger(path, cached_sessions=2)
         for place, events in enumerate(batches):
             if place in reopened:
                 ledger.close()
-                ledger = Ledger.open(path, rate, cached_sessions=2)
+                ledger = open_ledger(path, cached_sessions=2)
             ledger.apply([message(place + 1, *events, number=place + 1)])
         ledger.close()
         seen = states(path, timedelta(days=9))
@@ -317,12 +325,13 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
     call.use(0, {"characters": 5})
     call.end()
     refused: list[Event] = [C, ended(4, final(input_tokens=1))]
-    with Ledger.open(tmp_path, rate) as ledger:
+    with open_ledger(tmp_path) as ledger:
         ledger.apply(
             [message(1, *refused, *call.events, reading(1, session_id=session_id(2), characters=1))]
         )
+    as_before_this_step(tmp_path)
     reduce_to_first_version(tmp_path / "ledger" / "ledger.duckdb")
-    Ledger.open(tmp_path, rate).close()
+    open_ledger(tmp_path).close()
     found = {session: seen[:2] for session, seen in states(tmp_path).items()}
     assert found == {
         ID: ("short", "backwards"),
@@ -334,9 +343,9 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
 def test_a_note_is_made_once(tmp_path: Path) -> None:
     """What comes again adds nothing, in the same ledger or a later one."""
     events: list[Event] = [C, A, B, ended(4, final(input_tokens=1)), reading(9, input_tokens=4000)]
-    with Ledger.open(tmp_path, rate) as ledger:
+    with open_ledger(tmp_path) as ledger:
         assert ledger.apply([message(1, *events)]).session_notes == 5
         assert ledger.apply([message(1, *events)]).rows == 0
-    with Ledger.open(tmp_path, rate) as ledger:
+    with open_ledger(tmp_path) as ledger:
         assert ledger.apply([message(1, *events)]).rows == 0
     assert "session_notes" in sql.INSERT_SESSION_NOTES
