@@ -11,7 +11,14 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from voicecosts.consumer.booking.message import WHOLE_MESSAGE, DeadLetter, Message, Reason, shorten
+from voicecosts.consumer.booking.message import (
+    WHOLE_MESSAGE,
+    DeadLetter,
+    Message,
+    Reason,
+    shorten,
+    shorten_subject,
+)
 from voicecosts.producer.events import (
     VERSION,
     Event,
@@ -258,7 +265,7 @@ def _letter(
     payload: bytes | None = None,
 ) -> DeadLetter:
     return DeadLetter(
-        message.subject.encode("utf-8", "backslashreplace").decode(),
+        shorten_subject(message.subject),
         message.sequence,
         index,
         reason,

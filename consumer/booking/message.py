@@ -6,6 +6,7 @@ it becomes a dead letter with a stable reason, a detail for a person, and its by
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from typing import Final
 
@@ -16,6 +17,7 @@ WHOLE_MESSAGE: Final = -1
 """The index of a dead letter that stands for a whole message."""
 
 _MAX_DETAIL = 400
+_MAX_SUBJECT = 160  # ours have 110 at most
 
 
 class Message(Struct, frozen=True):
@@ -90,6 +92,18 @@ class Applied(Struct, frozen=True, kw_only=True):
         """The number of all rows added."""
         sessions = self.session_starts + self.session_ends + self.session_notes
         return self.bookings + sessions + self.producer_reports + self.dead_letters
+
+
+def shorten_subject(subject: str) -> str:
+    """Return a subject as text that can be stored; one that is longer than any of ours by its hash.
+
+    Whoever may publish chooses it, up to some thousand bytes, and the ledger keeps it for ever.
+    """
+    text = subject.encode("utf-8", "backslashreplace")
+    if len(text) <= _MAX_SUBJECT:
+        return text.decode()
+    digest = hashlib.blake2b(text, digest_size=15).hexdigest()
+    return f"{text[:_MAX_SUBJECT].decode('utf-8', 'ignore')}… ({len(text)} bytes, blake2b {digest})"
 
 
 def shorten(detail: str) -> str:

@@ -39,6 +39,9 @@ GROUP_BYTES: Final = 8 * 2**20
 INBOX_PREFIX: Final = "_INBOX_c"
 """A prefix of its own: permissions can then keep other clients from reading the ledger's messages."""
 
+_NO_ROOM: Final = (10023, 10028, 10047)
+"""JetStream's errors where the server or the account has not enough storage for a stream."""
+
 UNUSABLE: Final = (OSError, TimeoutError, nats.errors.Error)
 """What a connection raises when it cannot be used any more."""
 
@@ -278,7 +281,13 @@ def _place(reply: str) -> _Place | None:
 def failure(config: LedgerConfig, error: BaseException | None, reason: str) -> BrokerError:
     """Return the error of a failed start: the server refused, or it did not answer."""
     if isinstance(error, APIError) and error.err_code:
-        return BrokerFailed(words(error), code=error.err_code)
+        problem = words(error)
+        if error.err_code in _NO_ROOM:
+            problem += (
+                f": it has no room for a stream of {config.stream_max_bytes} bytes. Give the server "
+                "or the account more, or the ledger a smaller --stream-max-bytes"
+            )
+        return BrokerFailed(problem, code=error.err_code)
     return BrokerUnreachable([mask(url) for url in config.servers], reason)
 
 

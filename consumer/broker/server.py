@@ -199,6 +199,7 @@ class PrivateBroker:
             f"port: {port or -1}\n"
             f"authorization {{ token: {_quoted(self.token)} }}\n"
             f"max_payload: {2**20}\n"
+            "max_control_line: 1024\n"  # each subject is kept in memory, and ours are short
             f"ports_file_dir: {_quoted(str(ports))}\n"
             "jetstream {\n"
             f"  store_dir: {_quoted(str(self._folder / 'store'))}\n"

@@ -54,7 +54,7 @@ ATTACKS: Final = re.findall(
 )
 
 PINNED: Final = (
-    '"costs.v1.prod.>"',
+    '"costs.v1.prod.*.*"',
     str(re.findall(r"`(costs\.v1\.<project>[^`]+)`", PAGE))
     .replace("'", '"')
     .replace("<project>", "prod")

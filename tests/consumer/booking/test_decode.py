@@ -132,6 +132,22 @@ class TestWholeMessages:
         [letter] = read(Message("\ud800", 7, b""))[1]
         assert letter.subject == "\\ud800"
 
+    def test_of_a_long_subject_only_a_part_is_kept(self) -> None:
+        """The ledger keeps a dead letter for ever, and whoever publishes chooses the subject."""
+        kept = {
+            read(Message(f"costs.v1.prod.{'é' * 3000}{number}.00", 7, b""))[1][0].subject
+            for number in range(3)
+        }
+        assert len(kept) == 3
+        assert all(subject.startswith("costs.v1.prod.éé") for subject in kept)
+        assert max(len(subject.encode()) for subject in kept) < 250
+
+    def test_a_subject_of_ours_is_kept_whole(self) -> None:
+        """The longest that a worker can make, so that its letter can be read again."""
+        longest = subject("p" * 48, "a" * 48, PRODUCER)
+        [letter] = read(Message(longest, 7, b""))[1]
+        assert letter.subject == longest
+
 
 class TestBadEvents:
     def test_good_events_of_the_batch_survive(self) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from nats.js import JetStreamContext, api
+from nats.js.errors import APIError
 
 from tests.support.broker import Broker
 from tests.support.stream import jetstream
 from voicecosts.consumer.broker import stream
-from voicecosts.consumer.broker.connection import Connection, Waits
+from voicecosts.consumer.broker.connection import Connection, Waits, failure
 from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.stream import Declaration, Standing, ensure
 from voicecosts.consumer.config import LedgerConfig
@@ -200,3 +201,17 @@ class TestEnsure:
             await js.delete_stream(STREAM)
             await ensured(js)
             assert (await js.stream_info(STREAM)).config.compression in {None, "none"}
+
+
+@pytest.mark.parametrize("code", [10023, 10028, 10047])
+def test_a_server_without_room_for_the_stream_is_told_with_the_cure(
+    tmp_path: Path, code: int
+) -> None:
+    """An account may allow less than the default of the ledger: the option is named."""
+    config = LedgerConfig(data_dir=tmp_path, servers=("nats://h:1",), stream_max_bytes=2**30)
+    error = APIError(
+        code=503, err_code=code, description="insufficient storage resources available"
+    )
+    said = str(failure(config, error, ""))
+    assert "no room for a stream of 1073741824 bytes" in said
+    assert "--stream-max-bytes" in said
