@@ -132,6 +132,13 @@ def _stream(missing: Completeness, snapshot: Snapshot, now: datetime) -> Iterato
             yield _unknown(Source.STREAM, text)
 
 
+_WHOSE = {
+    "stream_gone": "of a stream that is gone",
+    "end_lost": "of an end that the stream lost",
+    "unreadable": "that the server cannot read any more",
+}
+
+
 def _gaps(missing: Completeness) -> Iterator[Finding]:
     if not missing.gaps:
         return
@@ -142,7 +149,7 @@ def _gaps(missing: Completeness) -> Iterator[Finding]:
 
 
 def _say_gap(gap: Gap) -> str:
-    old = "of a stream that is gone" if gap.why == "stream_gone" else "of the stream"
+    old = _WHOSE.get(gap.why, "of the stream")
     if gap.last is None:
         return f"whatever came after message {gap.first - 1:,} {old}"
     if gap.first == gap.last:

@@ -129,7 +129,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     """Messages of the stream that never reached this ledger, by their numbers.
 
     `last` and `messages` are None when nobody can say how many there were. `why` is
-    `left_the_stream` or `stream_gone`.
+    `left_the_stream`, `stream_gone`, `end_lost` or `unreadable`.
     """
 
     first: int

@@ -52,7 +52,10 @@ SELECT first_sequence, last_sequence, messages, epoch_us(noted_at), why FROM gap
 ORDER BY noted_at, first_sequence
 """
 _PROGRESS: Final = """
-SELECT ledger_id, epoch_us(stream_created), floor, last_known, trimmed_to FROM stream
+SELECT
+    ledger_id, epoch_us(stream_created), floor, last_known, trimmed_to, newest_booked,
+    epoch_us(newest_stored_at)
+FROM stream
 """
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -218,7 +221,7 @@ def _books(data_dir: Path) -> tuple[dict[str, Any] | None, Progress | None]:
     """Return what the newest snapshot says of the stream; None where there is none."""
     from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.snapshot.connection import connect  # noqa: PLC0415 - same
-    from voicecosts.consumer.booking.progress import Progress  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.progress import Mark, Progress  # noqa: PLC0415 - same
 
     try:
         connection = connect(data_dir)
@@ -234,13 +237,14 @@ def _books(data_dir: Path) -> tuple[dict[str, Any] | None, Progress | None]:
         gaps = connection.execute(_GAPS).fetchall()
     if row is None:
         return None, None
-    ledger_id, stream_us, floor, last, trimmed_to = row
+    ledger_id, stream_us, floor, last, trimmed_to, newest, stored_us = row
+    mark = None if newest is None else Mark(sequence=newest, stored_us=stored_us)
     names = ("first", "last", "messages", "noted_at", "why")
     told = [dict(zip(names, gap, strict=True)) for gap in gaps]
     for gap in told:
         gap["noted_at"] = _text(_EPOCH + timedelta(microseconds=gap["noted_at"]))
     books = {"id": ledger_id, "booked_to": floor, "trimmed_to": trimmed_to, "gaps": told}
-    return books, Progress(stream_us=stream_us, floor=floor, last=last)
+    return books, Progress(stream_us=stream_us, floor=floor, last=last, mark=mark)
 
 
 def _stream(standing: Standing) -> dict[str, Any] | None:

@@ -21,11 +21,15 @@ _MAX_SUBJECT = 160  # ours have 110 at most
 
 
 class Message(Struct, frozen=True):
-    """One message of the stream: its subject, its sequence in the stream, its bytes."""
+    """One message of the stream: its subject, its sequence in the stream, its bytes.
+
+    `stored_us` is when the server stored it, in microseconds since 1970; 0 where that is not known.
+    """
 
     subject: str
     sequence: int
     data: bytes
+    stored_us: int = 0
 
 
 class Reason(StrEnum):

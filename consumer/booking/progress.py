@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from typing import Self
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,6 +24,12 @@ class Why(StrEnum):
 
     LEFT_THE_STREAM = "left_the_stream"  # they expired, or were purged or deleted, before booking
     STREAM_GONE = "stream_gone"  # the stream was made anew, and they were in the old one
+    END_LOST = "end_lost"  # the stream lost its end, and they were in it: others have their numbers
+    UNREADABLE = "unreadable"  # the server cannot read any more what it stored of them
+
+
+_ONCE = (Why.LEFT_THE_STREAM, Why.UNREADABLE)
+"""A message can be missing in this way once. An end can be lost again, with the same numbers."""
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -58,38 +65,65 @@ class Room(Struct, frozen=True, kw_only=True):
         return self.bytes * 100 // self.max_bytes if self.max_bytes else 0
 
 
+class Mark(Struct, frozen=True, kw_only=True):
+    """The newest booked message, and when the server stored it, in microseconds since 1970.
+
+    A stream that lost its end gives its numbers again: another message is there then.
+    """
+
+    sequence: int
+    stored_us: int
+
+    @classmethod
+    def newest(cls, messages: Iterable[tuple[int, int]]) -> Self | None:
+        """Return the mark of messages, as sequence and time; a time of 0 is not known."""
+        known = (each for each in messages if all(each))
+        sequence, stored_us = max(known, default=(0, 0))
+        return cls(sequence=sequence, stored_us=stored_us) if sequence else None
+
+
 class Seen(Struct, frozen=True, kw_only=True):
     """What the broker says of the stream: its identity, its first and last message, its holes.
 
-    An empty stream has a `first` above its `last`. `deleted` may be given only where it matters.
+    An empty stream has a `first` above its `last`. `deleted` and `unreadable` may be given only where
+    they matter. With `is_cut` another message stands at the mark.
     """
 
     stream_us: int
     first: int
     last: int
     deleted: tuple[Range, ...] = ()
+    unreadable: tuple[Range, ...] = ()
+    is_cut: bool = False
 
 
 class Progress(Struct, frozen=True, kw_only=True):
     """What is booked of the stream that was created at `stream_us`; None: not known yet.
 
-    `last` is the highest sequence that the stream is known to have had.
+    `last` is the highest sequence that the stream is known to have had; `mark` is the newest booked
+    message, None where it is not known.
     """
 
     stream_us: int | None = None
     floor: int = 0
     above: tuple[Range, ...] = ()
     last: int = 0
+    mark: Mark | None = None
 
     @property
     def highest(self) -> int:
         """The highest sequence that is booked."""
         return self.above[-1][1] if self.above else self.floor
 
-    def booked(self, sequences: Iterable[int]) -> Progress:
-        """Return the progress after these were booked; those of no stream (0) do not count."""
+    def booked(self, sequences: Iterable[int], mark: Mark | None = None) -> Progress:
+        """Return the progress after these were booked; those of no stream (0) do not count.
+
+        `mark` is the newest of them.
+        """
         after = self.grown(runs(sequences))
-        return replace(after, last=max(after.last, after.highest))
+        if mark is None or (self.mark is not None and mark.sequence <= self.mark.sequence):
+            mark = self.mark
+        return replace(after, last=max(after.last, after.highest), mark=mark)
 
     def unbooked(self, upto: int) -> tuple[Range, ...]:
         """Return what is neither booked nor noted, from the floor to `upto`."""
@@ -102,17 +136,35 @@ class Progress(Struct, frozen=True, kw_only=True):
         if self._is_another(seen):
             gaps += self._left_behind()
             here = Progress()
-        elif seen.last < self.highest:
-            # The stream lost its end (a host lost power): the numbers are given again.
-            cut = tuple((first, min(last, seen.last)) for first, last in self.above)
-            kept = tuple(each for each in cut if each[0] <= each[1])
-            here = replace(self, floor=min(self.floor, seen.last), above=kept, last=seen.last)
+        elif seen.is_cut or seen.last < self.last:
+            gaps += self._lost_with_the_end(seen)
+            here = self._cut(seen)
         here = replace(here, stream_us=seen.stream_us, last=max(here.last, seen.last))
         absent = here.unbooked(seen.first - 1)
         absent += tuple(within(here.unbooked(seen.last), seen.deleted))
         absent = tuple(runs_of(absent))
         gaps += [_gap(seen.stream_us, each, Why.LEFT_THE_STREAM) for each in absent]
-        return here.grown(absent), tuple(gaps)
+        here = here.grown(absent)
+        lost = tuple(within(here.unbooked(seen.last), seen.unreadable))
+        gaps += [_gap(seen.stream_us, each, Why.UNREADABLE) for each in lost]
+        return here.grown(lost), tuple(gaps)
+
+    def _lost_with_the_end(self, seen: Seen) -> Iterator[Gap]:
+        """Yield what the stream is known to have had in its end, and this ledger has not."""
+        begin = min(self.highest if seen.is_cut else self.last, seen.last) + 1
+        for each in within(self.unbooked(self.last), [(begin, self.last)]):
+            yield _gap(self.stream_us, each, Why.END_LOST)
+
+    def _cut(self, seen: Seen) -> Progress:
+        """Return the progress in a stream that lost its end (a host lost power).
+
+        Its numbers are given again. Where booked ones are among them nobody knows from which number
+        on, so the stream is read again from its first message: that books nothing twice.
+        """
+        if seen.is_cut or seen.last < self.highest:
+            floor = min(self.floor, seen.first - 1)
+            return replace(self, floor=floor, above=(), last=seen.last, mark=None)
+        return replace(self, last=seen.last)
 
     def _is_another(self, seen: Seen) -> bool:
         if self.stream_us is None:  # an older version did not note which stream it read
@@ -139,7 +191,7 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 def fill(gap: Gap, arrived: Iterable[Range]) -> tuple[list[Gap], list[Gap]]:
     """Split a gap into what is still missing and what has arrived after all."""
-    if gap.last is None:
+    if gap.last is None or gap.why is Why.END_LOST:  # whatever has those numbers now is another
         return [gap], []
     whole = [(gap.first, gap.last)]
     arrived = list(arrived)
@@ -147,6 +199,22 @@ def fill(gap: Gap, arrived: Iterable[Range]) -> tuple[list[Gap], list[Gap]]:
         [_gap(gap.stream_us, each, gap.why) for each in without(whole, arrived)],
         [_gap(gap.stream_us, each, gap.why) for each in within(whole, arrived)],
     )
+
+
+def news(gaps: Iterable[Gap], known: Iterable[Gap]) -> tuple[Gap, ...]:
+    """Return the gaps without what is known: a stream that is read again shows its holes again."""
+    known = list(known)
+    found: list[Gap] = []
+    for gap in gaps:
+        if gap.last is None or gap.why not in _ONCE:
+            found.append(gap)
+            continue
+        same = [it for it in known if (it.stream_us, it.why) == (gap.stream_us, gap.why)]
+        said = [(it.first, it.last) for it in same if it.last is not None]
+        found += [
+            _gap(gap.stream_us, each, gap.why) for each in without([(gap.first, gap.last)], said)
+        ]
+    return tuple(found)
 
 
 def runs(sequences: Iterable[int]) -> Iterator[Range]:

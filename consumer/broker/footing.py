@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec.structs import replace
 from nats.js.errors import APIError
 
-from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
+from voicecosts.consumer.booking.progress import Gap, Progress, Range, Room, Seen
 from voicecosts.consumer.broker.claim import Claim, check, claim_of, metadata_with, words
 from voicecosts.consumer.broker.requests import Api, Denied
 from voicecosts.consumer.broker.rewind import acked, rewind, runs_in_words
@@ -28,6 +28,7 @@ from voicecosts.consumer.broker.room import (
     room_of,
     trim,
 )
+from voicecosts.consumer.broker.stored import find_unreadable, is_another
 from voicecosts.consumer.broker.stream import (
     ACK_WAIT_S,
     DURABLE,
@@ -55,6 +56,11 @@ LEASES: Final = 3
 
 PATIENCE: Final = 1.5
 """How many times the acknowledgement's deadline a missing message may be on its way."""
+
+READINGS: Final = 3
+"""A message that was not offered in so many readings cannot be read, where nobody may ask for it."""
+
+_LONGEST_PAUSE_S = 300.0
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +111,9 @@ class Footing:
         self._is_claimed = False
         self._next_look = 0.0
         self._hole_since: float | None = None
+        self._read_from: int | None = None  # the floor from which it was read again, so many times
+        self._readings = 0
+        self._read_at = 0.0
         self._said: dict[str, str] = {}
 
     async def find(self, ask: Api) -> bool:
@@ -128,9 +137,9 @@ class Footing:
         took_over = False
         if standing.consumer is not None:
             took_over = await self._claim(ask, standing.consumer, standing.now)
-        await self._settle(ask, standing)
+        await self._settle(ask, standing, is_cut=await self._is_cut(ask, standing))
         if standing.consumer is not None:
-            self._say("rewind", await rewind(ask, standing.consumer, self._books.progress) or "")
+            await self._rewind(ask, standing.consumer)
         await self._make_room(ask, standing)
         self._next_look = self._clock() + self._renew_s
         if standing.consumer is None or took_over:
@@ -157,11 +166,15 @@ class Footing:
         standing = await inspect(ask)
         if standing.consumer is not None:
             await self._renew(ask, standing.consumer, standing.now)
-        await self._settle(ask, standing)
+        is_tight = (
+            standing.stream is not None and room_of(standing.stream).percent >= TRIM_SHARE * 100
+        )
+        is_cut = is_tight and await self._is_cut(ask, standing)
+        await self._settle(ask, standing, is_cut=is_cut)
         if standing.stream is None or standing.consumer is None:
             self._refuse_holes(standing, now)
         elif self._is_behind(standing.consumer):
-            self._say("rewind", await rewind(ask, standing.consumer, self._books.progress) or "")
+            await self._read_again(ask, standing, standing.consumer)
         await self._make_room(ask, standing)
 
     async def still_ours(self, ask: Api) -> None:
@@ -219,7 +232,14 @@ class Footing:
                 STREAM, holder=words(found, self._own), since=found.since, free_in_s=None
             )
 
-    async def _settle(self, ask: Api, standing: Standing) -> None:
+    async def _settle(
+        self,
+        ask: Api,
+        standing: Standing,
+        *,
+        is_cut: bool = False,
+        unreadable: tuple[Range, ...] = (),
+    ) -> None:
         """Note what is missing for good."""
         stream = standing.stream
         if stream is None:
@@ -230,8 +250,60 @@ class Footing:
         )
         if wants_details:
             stream = await stream_info(ask, with_deleted=True)
-        for gap in await self._books.settle(stream.seen):
+        seen = replace(stream.seen, is_cut=is_cut, unreadable=unreadable)
+        for gap in await self._books.settle(seen):
             _log.warning("%s never reached this ledger (%s)", gap, gap.why.value)
+
+    async def _is_cut(self, ask: Api, standing: Standing) -> bool:
+        """Return whether the stream lost its end, and has other messages with its numbers since."""
+        stream, progress = standing.stream, self._books.progress
+        if stream is None or progress.mark is None or progress.stream_us != stream.created_us:
+            return False
+        try:
+            is_cut = await is_another(ask, stream, progress.mark)
+        except (Denied, APIError) as error:
+            self._say(
+                "mark", f"{reason(error)}: a stream that lost its end would not always be noticed"
+            )
+            return False
+        if is_cut:
+            _log.warning(
+                "the stream %s lost its end: message %d is not the one that is booked; the stream is "
+                "read again from its start",
+                *(STREAM, progress.mark.sequence),
+            )
+        return is_cut
+
+    async def _rewind(self, ask: Api, info: api.ConsumerInfo) -> None:
+        """Have what is missing read again, and count how often it was."""
+        floor = self._books.progress.floor
+        self._say("rewind", await rewind(ask, info, self._books.progress) or "")
+        self._readings = self._readings + 1 if floor == self._read_from else 1
+        self._read_from, self._read_at = floor, self._clock()
+
+    async def _read_again(self, ask: Api, standing: Standing, info: api.ConsumerInfo) -> None:
+        """Have what is missing read again, less and less often, and note what the server has lost."""
+        floor = self._books.progress.floor
+        if floor != self._read_from:
+            await self._rewind(ask, info)
+            return
+        silent_s = self._clock() - self._read_at
+        is_passed = acked(info) > floor  # by whatever the server offered
+        if not is_passed and silent_s < PATIENCE * ACK_WAIT_S:
+            return  # it is on its way
+        lost = await self._unreadable(ask, info)
+        if lost:
+            await self._settle(ask, standing, unreadable=lost)
+        elif silent_s >= min(_LONGEST_PAUSE_S, self._renew_s * 2.0**self._readings / LEASES):
+            await self._rewind(ask, info)
+
+    async def _unreadable(self, ask: Api, info: api.ConsumerInfo) -> tuple[Range, ...]:
+        progress = self._books.progress
+        missing = progress.unbooked(max(acked(info), progress.highest))
+        try:
+            return await find_unreadable(ask, missing)
+        except (Denied, APIError):
+            return missing[:1] if self._readings >= READINGS else ()
 
     def _is_behind(self, info: api.ConsumerInfo) -> bool:
         progress = self._books.progress

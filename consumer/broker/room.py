@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import contextlib
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from msgspec import Struct
-from nats.js.errors import APIError, BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError
 
 from voicecosts.consumer.booking.progress import Progress, Room
 from voicecosts.consumer.broker.requests import Api
+from voicecosts.consumer.broker.stored import came, is_another
 from voicecosts.consumer.broker.stream import StreamInfo
-from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS
+from voicecosts.producer.subjects import STREAM
 
 WARN_SHARE: Final = 0.7
 """From here on a stream that cannot be trimmed is worth a warning."""
@@ -49,17 +49,21 @@ async def find_cut(
 ) -> Cut | None:
     """Return what can be removed, or None when that is nothing.
 
-    `kept` is how far the published snapshot has booked this stream. With `squeeze`, what is younger
+    `kept` is how far the published snapshot has booked this stream; nothing can be removed when the
+    stream has lost its end since, and other messages have numbers that are booked. With `squeeze`, what is younger
     than `keep_s` goes as well as long as more than `KEPT_SHARE` of the bound would stay and the
     stream would be tight.
 
     Raises:
         Denied: These credentials may not look at a message of the stream.
+        APIError: The server refuses.
     """
     if kept is None or kept.stream_us != info.created_us:
         return None
     last = min(kept.floor, info.last)
     if last < info.first or not info.messages:
+        return None
+    if kept.mark is not None and await is_another(ask, info, kept.mark):
         return None
     upto = await _older_than(ask, info, last, info.now - timedelta(seconds=keep_s))
     room, each = room_of(info), info.bytes / info.messages
@@ -90,7 +94,7 @@ async def may_trim(ask: Api, info: StreamInfo) -> None:
 
     A purge that names a number and a count as well is a bad request for every server.
     """
-    await _came(ask, info.first)
+    await came(ask, info.first)
     with contextlib.suppress(BadRequestError):
         request = {"seq": info.first, "keep": info.messages}
         await ask.ask(f"STREAM.PURGE.{STREAM}", request)
@@ -103,22 +107,12 @@ async def _older_than(ask: Api, info: StreamInfo, last: int, limit: datetime) ->
     low, high = info.first, last  # the one at `low` came before it
     while low < high:
         middle = (low + high + 1) // 2
-        found = await _came(ask, middle)
+        found = await came(ask, middle)
         if found is not None and found[1] < limit:
             low = max(middle, min(found[0], last))
         else:
             high = middle - 1
     return low
-
-
-async def _came(ask: Api, sequence: int) -> tuple[int, datetime] | None:
-    """Return number and time of the message there, or of the next one that the stream has."""
-    request: dict[str, Any] = {"seq": sequence, "next_by_subj": STREAM_SUBJECTS}
-    try:
-        message = (await ask.ask(f"STREAM.MSG.GET.{STREAM}", request))["message"]
-    except NotFoundError:
-        return None
-    return message["seq"], msgspec.convert(message["time"], type=datetime, strict=False)
 
 
 def reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.letters import READ_AGAIN
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied
 from voicecosts.consumer.booking.pieces import Piece, pieces
-from voicecosts.consumer.booking.progress import runs
+from voicecosts.consumer.booking.progress import Mark, news, runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
 from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, LedgerMoved, SnapshotFailed
 from voicecosts.consumer.store import sql
@@ -243,7 +243,8 @@ class Ledger:
         """
         self._require_open()
         now_us = micros(self._clock.now())
-        progress, gaps = self._streams.progress.compared(seen)
+        progress, found = self._streams.progress.compared(seen)
+        gaps = news(found, (each.gap for each in self._streams.gaps))
         noted = tuple(Noted(gap=gap, noted_us=now_us) for gap in gaps)
         is_same = progress.stream_us == self._streams.progress.stream_us
         self._note(
@@ -375,7 +376,12 @@ class Ledger:
             if delivery is not None:
                 entries.add(delivery)
             entries.refuse(letters, delivery)
-        added = self._commit(entries, [message.sequence for message in piece.messages], now_us)
+        added = self._commit(
+            entries,
+            [message.sequence for message in piece.messages],
+            now_us,
+            newest=Mark.newest((it.sequence, it.stored_us) for it in piece.messages),
+        )
         events = sum(len(delivery.events) for delivery in deliveries)
         return Applied(messages=len(piece.messages), events=events, **added)
 
@@ -443,12 +449,13 @@ class Ledger:
         sequences: list[int],
         now_us: int,
         *,
+        newest: Mark | None = None,
         requeued: Sequence[str] = (),
     ) -> dict[str, int]:
         sequence = max(sequences, default=0)
         streams = replace(
             self._streams,
-            progress=self._streams.progress.booked(sequences),
+            progress=self._streams.progress.booked(sequences, newest),
             gaps=self._streams.arrived(runs(sequences), now_us),
         )
         with self._stopping(), translated(self._layout.ledger):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from voicecosts.consumer.booking.progress import Gap, Progress, Range, Why, fill
+from voicecosts.consumer.booking.progress import Gap, Mark, Progress, Range, Why, fill
 from voicecosts.consumer.store import sql
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def load_streams(connection: duckdb.DuckDBPyConnection) -> Streams:
     """Return what the ledger knows."""
     row = connection.execute(sql.LOAD_STREAM).fetchone()
     assert row is not None  # noqa: S101 - the migration wrote it, and every write replaces it
-    ledger_id, stream_us, floor, above, last, trimmed_to = row
+    ledger_id, stream_us, floor, above, last, trimmed_to, newest, stored_us = row
     return Streams(
         ledger_id=ledger_id,
         progress=Progress(
@@ -62,6 +62,7 @@ def load_streams(connection: duckdb.DuckDBPyConnection) -> Streams:
             floor=floor,
             above=msgspec.json.decode(above, type=tuple[Range, ...]),
             last=last,
+            mark=None if newest is None else Mark(sequence=newest, stored_us=stored_us),
         ),
         trimmed_to=trimmed_to,
         gaps=tuple(
@@ -90,6 +91,8 @@ def write_streams(connection: duckdb.DuckDBPyConnection, streams: Streams, befor
                 "above": msgspec.json.encode(progress.above).decode(),
                 "last": progress.last,
                 "trimmed_to": streams.trimmed_to,
+                "newest": progress.mark and progress.mark.sequence,
+                "stored": progress.mark and progress.mark.stored_us,
             },
         )
     if streams.gaps != before.gaps:

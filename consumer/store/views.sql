@@ -659,7 +659,7 @@ SELECT
     last_sequence,                                   -- NULL: nobody knows how many there were
     last_sequence - first_sequence + 1 AS messages,  -- NULL: the same
     noted_at,
-    why                                              -- left_the_stream, stream_gone
+    why                -- left_the_stream, stream_gone, end_lost, unreadable
 FROM stream_gaps
 WHERE filled_at IS NULL;
 
@@ -671,5 +671,7 @@ SELECT
     floor,                         -- everything up to it is booked, or is in `gaps`
     above AS booked_above,         -- the runs that are booked above it: JSON, [[first, last], …]
     last_known,                    -- the highest sequence that the stream is known to have had
-    trimmed_to                     -- booked messages up to it were removed to make room
+    trimmed_to,                    -- booked messages up to it were removed to make room
+    newest_booked,                 -- the newest booked message; NULL: not known
+    newest_stored_at               -- when the server stored it
 FROM stream_state, ledger_identity;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
+from voicecosts.consumer.booking.progress import Gap, Mark, Progress, Room, Seen, news
 
 
 class MemoryBooks:
@@ -18,13 +18,14 @@ class MemoryBooks:
         self.trims: list[int] = []
         self.rooms: list[Room] = []
 
-    def book(self, sequences: Iterable[int]) -> None:
+    def book(self, sequences: Iterable[int], newest: Mark | None = None) -> None:
         """Book messages, and publish at once."""
-        self.progress = self.kept = self.progress.booked(sequences)
+        self.progress = self.kept = self.progress.booked(sequences, newest)
 
     async def settle(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare and note, as a ledger does."""
-        self.progress, gaps = self.progress.compared(seen)
+        self.progress, found = self.progress.compared(seen)
+        gaps = news(found, self.gaps)
         self.gaps += gaps
         return gaps
 

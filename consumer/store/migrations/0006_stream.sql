@@ -11,15 +11,18 @@ CREATE TABLE stream_state (
     floor          BIGINT   NOT NULL, -- everything up to it is booked, or noted as a gap
     above          VARCHAR  NOT NULL, -- the runs that are booked above it: JSON, [[first, last], …]
     last_known     BIGINT   NOT NULL, -- the highest sequence that the stream is known to have had
-    trimmed_to     BIGINT   NOT NULL  -- booked messages up to it were removed to make room
+    trimmed_to     BIGINT   NOT NULL, -- booked messages up to it were removed to make room
+    newest_booked    BIGINT,          -- the newest booked message; NULL: not known
+    newest_stored_at TIMESTAMP        -- when the server stored it: another time is another message
 );
-INSERT INTO stream_state SELECT NULL, stream_sequence, '[]', stream_sequence, 0 FROM ledger_state;
+INSERT INTO stream_state
+SELECT NULL, stream_sequence, '[]', stream_sequence, 0, NULL, NULL FROM ledger_state;
 
 CREATE TABLE stream_gaps (
     stream_created TIMESTAMP,
     first_sequence BIGINT    NOT NULL,
     last_sequence  BIGINT,             -- NULL: nobody knows how many there were
     noted_at       TIMESTAMP NOT NULL, -- by the ledger's own clock
-    why            VARCHAR   NOT NULL, -- left_the_stream, stream_gone
+    why            VARCHAR   NOT NULL, -- left_the_stream, stream_gone, end_lost, unreadable
     filled_at      TIMESTAMP           -- they came after all
 );

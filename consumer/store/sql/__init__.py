@@ -33,13 +33,17 @@ INSERT INTO ledger_state VALUES (make_timestamp($as_of), $sequence, $snapshot)
 
 LOAD_STREAM: Final = """
 SELECT
-    ledger_id::VARCHAR, epoch_us(stream_created), floor, above, last_known, trimmed_to
+    ledger_id::VARCHAR, epoch_us(stream_created), floor, above, last_known, trimmed_to,
+    newest_booked, epoch_us(newest_stored_at)
 FROM stream_state, ledger_identity
 """
 CLEAR_STREAM: Final = "DELETE FROM stream_state"
 WRITE_STREAM: Final = """
 INSERT INTO stream_state
-VALUES (make_timestamp($created::BIGINT), $floor, $above, $last, $trimmed_to)
+VALUES (
+    make_timestamp($created::BIGINT), $floor, $above, $last, $trimmed_to,
+    $newest, make_timestamp($stored::BIGINT)
+)
 """
 LOAD_GAPS: Final = """
 SELECT

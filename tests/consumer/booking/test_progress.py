@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from voicecosts.consumer.booking.progress import (
     Gap,
+    Mark,
     Progress,
     Seen,
     Why,
     fill,
+    news,
     runs,
     within,
     without,
@@ -73,9 +75,59 @@ def test_another_stream_begins_at_its_start() -> None:
 
 def test_a_stream_that_lost_its_end_gives_its_numbers_again() -> None:
     """After a power cut new messages may have numbers that were booked: they are not skipped."""
-    progress = Progress(stream_us=1, floor=10, above=((12, 13),), last=13)
-    after, gaps = progress.compared(Seen(stream_us=1, first=1, last=8))
-    assert (after.floor, after.above, after.last, gaps) == (8, (), 8, ())
+    mark = Mark(sequence=13, stored_us=99)
+    progress = Progress(stream_us=1, floor=10, above=((12, 13),), last=13, mark=mark)
+    after, gaps = progress.compared(Seen(stream_us=1, first=3, last=8))
+    assert (after.floor, after.above, after.last, after.mark) == (2, (), 8, None)
+    assert [(gap.first, gap.last, gap.why) for gap in gaps] == [(11, 11, Why.END_LOST)]
+    assert after.compared(Seen(stream_us=1, first=3, last=8)) == (after, ())
+
+
+def test_another_message_at_the_mark_means_that_the_end_was_lost_and_grew_again() -> None:
+    """The stream is as long as before or longer, and nothing of its end counts as booked."""
+    progress = Progress(stream_us=1, floor=10, last=12, mark=Mark(sequence=10, stored_us=99))
+    after, gaps = progress.compared(Seen(stream_us=1, first=4, last=20, is_cut=True))
+    assert (after.floor, after.last, after.mark) == (3, 20, None)
+    assert [(gap.first, gap.last, gap.why) for gap in gaps] == [(11, 12, Why.END_LOST)]
+
+
+def test_a_lost_end_that_was_not_booked_is_a_gap() -> None:
+    """What the stream is known to have had, and has no more, never comes: its numbers do."""
+    progress = Progress(stream_us=1, floor=1000, last=3000)
+    after, gaps = progress.compared(Seen(stream_us=1, first=1, last=1500))
+    assert (after.floor, after.last) == (1000, 1500)
+    assert [(gap.first, gap.last, gap.why) for gap in gaps] == [(1501, 3000, Why.END_LOST)]
+    assert fill(gaps[0], [(1400, 1600)]) == ([gaps[0]], [])
+
+
+def test_what_the_server_cannot_read_is_a_gap() -> None:
+    """What is behind it counts then, and what is booked is none."""
+    progress = Progress(stream_us=1, floor=99, above=((101, 130),), last=130)
+    after, gaps = progress.compared(
+        Seen(stream_us=1, first=1, last=130, unreadable=((98, 98), (100, 100)))
+    )
+    assert after.floor == 130
+    assert [(gap.first, gap.last, gap.why) for gap in gaps] == [(100, 100, Why.UNREADABLE)]
+
+
+def test_a_stream_that_is_read_again_adds_no_gap_that_is_known() -> None:
+    """But an end can be lost twice, with the same numbers."""
+    left = Gap(stream_us=1, first=3, last=9, why=Why.LEFT_THE_STREAM)
+    end = Gap(stream_us=1, first=3, last=9, why=Why.END_LOST)
+    known = [Gap(stream_us=1, first=4, last=9, why=Why.LEFT_THE_STREAM), end]
+    assert news([left, end], known) == (
+        Gap(stream_us=1, first=3, last=3, why=Why.LEFT_THE_STREAM),
+        end,
+    )
+
+
+def test_the_mark_is_the_newest_message_whose_time_is_known() -> None:
+    """What was in no stream, or has no time, marks nothing; an older message does not replace it."""
+    newest = Mark.newest([(4, 40), (6, 60), (7, 0), (0, 90)])
+    assert newest == Mark(sequence=6, stored_us=60)
+    assert Mark.newest([(0, 0)]) is None
+    after = Progress().booked([4, 6], newest).booked([5], Mark(sequence=5, stored_us=50))
+    assert after.booked([7]).mark == newest
 
 
 def test_a_ledger_of_an_older_version_takes_the_stream_that_is_there() -> None:

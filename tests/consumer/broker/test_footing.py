@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,12 +17,14 @@ from msgspec.structs import replace
 from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
 from tests.support.stream import jetstream
-from voicecosts.consumer.booking.progress import Gap, Progress, Why
+from voicecosts.consumer.booking.progress import Gap, Mark, Progress, Why
 from voicecosts.consumer.broker.claim import KEY
 from voicecosts.consumer.broker.connection import Group, Waits
 from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.broker.footing import PATIENCE
-from voicecosts.consumer.broker.stream import ACK_WAIT_S, DURABLE
+from voicecosts.consumer.broker.requests import Api
+from voicecosts.consumer.broker.room import find_cut
+from voicecosts.consumer.broker.stream import ACK_WAIT_S, DURABLE, stream_info
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import LedgerBehind, StreamClaimed
 from voicecosts.producer.subjects import STREAM
@@ -63,7 +66,8 @@ async def reading(
 async def book(feed: Feed, books: MemoryBooks) -> Group:
     """Take a group, book it and acknowledge it, as the ledger's loop does."""
     group = await feed.next_group()
-    books.book(message.sequence for message in group.messages)
+    newest = Mark.newest((message.sequence, message.stored_us) for message in group.messages)
+    books.book((message.sequence for message in group.messages), newest)
     await feed.acknowledge(group)
     return group
 
@@ -157,6 +161,65 @@ class TestGaps:
             group = await feed.next_group()
         assert [message.data for message in group.messages] == [b"2"]
         assert (group.waiting, group.asked_at) == (None, None)
+
+
+class TestLostByTheServer:
+    @pytest.mark.parametrize("new", [1, 6])
+    async def test_an_end_that_was_lost_and_grew_again_is_booked_and_never_trimmed(
+        self, broker: Broker, new: int
+    ) -> None:
+        """The server lost messages that were booked, and others have their numbers: they count."""
+        books = MemoryBooks()
+        async with reading(config_of(broker), books) as feed:
+            await filled(broker, 1, 2)
+            await booked_to(feed, books, 2)
+        broker.stop()
+        shutil.copytree(broker.directory / "store", broker.directory / "before")
+        broker.start()
+        async with reading(config_of(broker), books) as feed:
+            await filled(broker, 3, 4, 5)
+            await booked_to(feed, books, 5)
+        broker.stop()
+        shutil.rmtree(broker.directory / "store")
+        shutil.copytree(broker.directory / "before", broker.directory / "store")
+        broker.start()
+        await filled(broker, *range(10, 10 + new))
+        async with jetstream(broker.url) as js:
+            ask = Api(js._nc)
+            assert await find_cut(ask, await stream_info(ask), books.kept, keep_s=0) is None
+        async with reading(config_of(broker), books) as feed:
+            came = await booked_to(feed, books, 2 + new)
+            assert set(came) >= {b"%d" % number for number in range(10, 10 + new)}
+        assert books.gaps == []
+        async with jetstream(broker.url) as js:
+            ask = Api(js._nc)
+            cut = await find_cut(ask, await stream_info(ask), books.kept, keep_s=0)
+        assert cut is not None
+        assert cut.upto == 2 + new
+
+    @pytest.mark.parametrize("user", ["all:all", "ledger:ledger"])
+    async def test_a_message_that_the_server_cannot_read_is_a_gap_in_the_end(
+        self, broker: Broker, caplog: pytest.LogCaptureFixture, user: str
+    ) -> None:
+        """Also where nobody may ask for it: what is behind it is read a few times, not for ever."""
+        books = MemoryBooks()
+        async with reading(config_of(broker), books):
+            await filled(broker, 1, 2, 3, 4)
+        broker.stop()
+        [block] = (broker.directory / "store").rglob("*.blk")
+        stored = bytearray(block.read_bytes())
+        stored[len(stored) * 5 // 8] ^= 0x5A  # in the third of four
+        block.write_bytes(stored)
+        broker.extra = MAY_NOT_REWIND % ', "$JS.API.CONSUMER.RESET.COSTS.ledger"'
+        broker.start()
+        async with reading(config_of(broker, user=user), books) as feed:
+            came = await booked_to(feed, books, 4)
+            async with asyncio.timeout(20):
+                while (await book(feed, books)).asked_at is None:
+                    pass
+        assert set(came) == {b"1", b"2", b"4"}
+        assert [(gap.first, gap.last, gap.why) for gap in books.gaps] == [(3, 3, Why.UNREADABLE)]
+        assert caplog.text.count("message 3 never reached this ledger (unreadable)") == 1
 
 
 class TestReadingAgain:

@@ -92,7 +92,8 @@ CONTRACT: Final = {
     """,
     "stream": """
         ledger_id VARCHAR, stream_created TIMESTAMP, floor BIGINT, booked_above VARCHAR,
-        last_known BIGINT, trimmed_to BIGINT
+        last_known BIGINT, trimmed_to BIGINT,
+        newest_booked BIGINT, newest_stored_at TIMESTAMP
     """,
     "unattributed": """
         project VARCHAR, producer_id VARCHAR, reported_at TIMESTAMP, modality VARCHAR,
