@@ -279,7 +279,8 @@ class Ledger:
         with self._stopping(), translated(self._layout.ledger):
             letters = find_open(self._connection, request)
         if request.action is Action.PURGE:
-            self._purge(letters)
+            if letters:
+                self._purge(letters)
             return Outcome(letters=len(letters))
         done = sum(self._requeue(group) for group in batches(letters))
         return Outcome(letters=len(letters), left=len(letters) - done)
@@ -288,7 +289,8 @@ class Ledger:
         """Do what `costs dead-letters` asks of a ledger that runs. Cheap to call often.
 
         Raises:
-            LedgerWriteFailed: It could not be done or answered; it stays asked.
+            LedgerWriteFailed: It could not be done or answered; who asked hears nothing, and may ask
+                again.
         """
         self._require_open()
         with self._stopping(), translated(self._layout.requests):

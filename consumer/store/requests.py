@@ -1,8 +1,8 @@
 """What `costs dead-letters` asks of a ledger that runs: it alone may write, so it is asked by a file.
 
-A request is a file in a folder of the ledger, put there by a rename. The ledger does what it says, writes
-an answer beside it, and removes it. If it dies in between, the next one does it again, which changes
-nothing more.
+A request is a file in a folder of the ledger, put there by a rename. The ledger takes it away, does what
+it says, and writes an answer. If it dies in between, who asked hears nothing and may ask again: a request
+that ends a ledger must not end the next one as well.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ ALWAYS: Final = 2**53
 """Microseconds since 1970, in the year 2255: every letter was received before."""
 
 _LOOK_S: Final = 0.05
+
+_FORGOTTEN_S: Final = 600.0
+"""Nobody waits for an older request any more: whoever asked was killed before it was withdrawn."""
 
 
 class Action(StrEnum):
@@ -59,17 +62,22 @@ def answer_requests(folder: Path, do: Callable[[Request], Outcome]) -> None:
     """Do what is asked in `folder`, one request after the other. Cheap where nothing is asked.
 
     Raises:
-        OSError: An answer could not be written; the request is done again.
+        OSError: An answer could not be written; what was asked is done.
     """
     for path in list(_requests(folder)):
         try:
             request = msgspec.json.decode(path.read_bytes(), type=Request)
+            age_s = time.time() - path.stat().st_mtime
         except (OSError, ValueError):  # it was withdrawn, or it is no request of ours
             path.unlink(missing_ok=True)
             continue
+        # 1. Taken away. If we die after this, it is not done again by itself.
+        path.unlink(missing_ok=True)
+        if age_s > _FORGOTTEN_S:
+            continue
+        # 2. Done in transactions of the ledger, and answered.
         outcome = do(request)
         write_private(_answer_of(path), msgspec.json.encode(outcome))
-        path.unlink(missing_ok=True)
 
 
 def ask(folder: Path, request: Request, *, timeout_s: float) -> Outcome:
@@ -81,13 +89,15 @@ def ask(folder: Path, request: Request, *, timeout_s: float) -> Outcome:
     """
     make_folder(folder)
     path = folder / f"{uuid4().hex}.json"
-    write_private(path, msgspec.json.encode(request))
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        if _answer_of(path).exists():
-            break
-        time.sleep(_LOOK_S)
-    path.unlink(missing_ok=True)
+    try:
+        write_private(path, msgspec.json.encode(request))
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            if _answer_of(path).exists():
+                break
+            time.sleep(_LOOK_S)
+    finally:
+        path.unlink(missing_ok=True)
     try:
         outcome = msgspec.json.decode(_answer_of(path).read_bytes(), type=Outcome)
     except FileNotFoundError:

@@ -15,9 +15,10 @@ from tests.support.oracle import booked, expected, rate
 from voicecosts.consumer.booking import decode
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.errors import LedgerBusy
+from voicecosts.consumer.store import requests
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.payloads import Payloads, read_payload
-from voicecosts.consumer.store.requests import Action, Outcome, Request, ask
+from voicecosts.consumer.store.requests import Action, Outcome, Request, answer_requests, ask
 from voicecosts.producer.events import VERSION, Batch, Event, encode
 
 GARBAGE = b"\xff" * 1000
@@ -324,6 +325,46 @@ class TestRequests:
             ask(tmp_path / "requests", Request(action=Action.PURGE), timeout_s=0.1)
         assert list((tmp_path / "requests").iterdir()) == []
 
+    def test_a_purge_that_chooses_nothing_changes_nothing(self, tmp_path: Path) -> None:
+        """Also when everything is in the snapshot already: the ledger goes on."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply([Message(SUBJECT, 1, GARBAGE)])
+            ledger.publish_snapshot()
+            nothing = Request(action=Action.PURGE, reasons=("nosuch",))
+            assert ledger.do(nothing) == Outcome(letters=0)
+            assert ledger.apply([message(2, reading(1, input_tokens=1))]).bookings == 1
+
+    def test_a_request_that_fails_is_not_done_by_the_next_ledger(self, tmp_path: Path) -> None:
+        """Else one request could end a ledger at every start."""
+        folder = tmp_path / "requests"
+        folder.mkdir()
+        (folder / "x.json").write_bytes(msgspec.json.encode(Request(action=Action.PURGE)))
+
+        def failing(_: Request) -> Outcome:
+            raise OSError("no room")
+
+        with pytest.raises(OSError, match="no room"):
+            answer_requests(folder, failing)
+        assert list(folder.iterdir()) == []
+
+    def test_a_request_that_nobody_waits_for_any_more_is_not_done(self, tmp_path: Path) -> None:
+        """Who asked was killed, and could not withdraw it."""
+        path = tmp_path / "x.json"
+        path.write_bytes(msgspec.json.encode(Request(action=Action.PURGE)))
+        os.utime(path, (0, 0))
+        done: list[Request] = []
+        answer_requests(tmp_path, lambda request: done.append(request) or Outcome())
+        assert (done, list(tmp_path.iterdir())) == ([], [])
+
+    def test_who_is_interrupted_withdraws_the_request(self, tmp_path: Path) -> None:
+        """Ctrl-C at the waiting command leaves nothing that is done later."""
+        folder = tmp_path / "requests"
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(requests, "_answer_of", _interrupting)
+            ask(folder, Request(action=Action.PURGE), timeout_s=20)
+        assert list(folder.iterdir()) == []
+
     def test_what_is_no_request_is_removed(self, tmp_path: Path) -> None:
         """Garbage in the folder does not stop a ledger."""
         with Ledger.open(tmp_path, rate) as ledger:
@@ -332,6 +373,10 @@ class TestRequests:
             (folder / "x.json").write_text("{")
             ledger.answer_requests()
             assert list(folder.iterdir()) == []
+
+
+def _interrupting(_: Path) -> Path:
+    raise KeyboardInterrupt
 
 
 def test_letters_cost_nothing_where_there_are_none(tmp_path: Path) -> None:
