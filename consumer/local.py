@@ -27,10 +27,12 @@ NO_SEQUENCE: Final = 0
 class LocalLog(Protocol):
     """What waits on this host, in groups of subject and data.
 
-    `problems` names what could not be read in the last pass.
+    `problems` names what could not be read in the last pass, `ended` the producers whose process is
+    known to have ended; after a pass nothing of theirs waits.
     """
 
     problems: list[str]
+    ended: list[str]
 
     def next_group(self) -> Sequence[tuple[str, bytes]]:
         """Return the next messages; an empty group at the end."""
@@ -40,6 +42,9 @@ class LocalLog(Protocol):
 
     def booked(self) -> None:
         """Remove the messages that were returned last: they are committed."""
+
+    def noted(self) -> None:
+        """Forget who has ended: the ledger knows."""
 
     def close(self) -> None:
         """Close the files."""
@@ -53,18 +58,23 @@ def book_waiting(
     ledger: Ledger, log: LocalLog, first: Sequence[tuple[str, bytes]] | None = None
 ) -> list[Applied]:
     """Book everything that waits now; `first` is the first group, if it was read already."""
-    done = []
+    done: list[Applied] = []
     group = log.next_group() if first is None else first
     while group:
         # 1. This ledger owns the log. If we die, nothing of it is booked yet.
         if not log.own():
-            break
+            return done
         # 2. One transaction. If we die inside, nothing of it is booked, and it still waits.
         messages = [Message(subject, NO_SEQUENCE, data) for subject, data in group]
         done.append(ledger.apply(messages))
         # 3. Committed. If we die before it is removed, it comes again and books nothing.
         log.booked()
         group = log.next_group()
+    if log.ended:
+        # 4. Everything of theirs is booked, and nothing will come. If we die before this, their calls
+        #    are known to be over by silence.
+        ledger.note_ended(log.ended)
+        log.noted()
     return done
 
 
@@ -88,7 +98,8 @@ def open_and_book(
     is_unpublished = last is not None and last.embedded and not last.is_final
     if last is not None and last.embedded and not layout.current.exists():
         is_unpublished = True  # readers find nothing, and no ledger runs that would notice
-    if not first and not is_unpublished:
+    has_ended = log is not None and bool(log.ended)
+    if not first and not is_unpublished and not has_ended:
         if log is None or not log.problems:
             confirm(data_dir, asked_at)
         return 0

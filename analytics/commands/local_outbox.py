@@ -25,7 +25,7 @@ from voicecosts.analytics.snapshot.files import STATUS, read_status
 from voicecosts.producer.config import ProducerConfig, command_project, outbox_folder
 from voicecosts.producer.errors import OutboxError, OutboxHeld
 from voicecosts.producer.events import now_us
-from voicecosts.producer.outbox.log import LocalLog, files
+from voicecosts.producer.outbox.log import LocalLog, has_news
 from voicecosts.producer.outbox.survey import outboxes, unsent
 from voicecosts.producer.settings import NoHomeDirectory
 
@@ -94,7 +94,7 @@ def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
     asked_at = datetime.now(UTC)
     try:
         status = read_status(root / STATUS)
-        if not files(folder) and not (status and status.embedded):
+        if not has_news(folder) and not (status and status.embedded):
             return Booked()
         return _book(folder, root, asked_at, may_own=may_own)
     except OutboxError as error:
@@ -114,7 +114,7 @@ def opener(data_dir: Path) -> Callable[[], LocalLog | None]:
     def open_log() -> LocalLog | None:
         nonlocal said
         try:
-            if not files(folder):
+            if not has_news(folder):
                 return None
             log = LocalLog(folder, root, now_us=now_us, may_own=may_own)
         except OutboxHeld:
@@ -158,14 +158,14 @@ def _book(folder: Path, data_dir: Path, asked_at: datetime, *, may_own: bool) ->
     try:
         require("duckdb", "voice_prices", needed_by="booking", extra="consumer")
     except MissingExtra as error:
-        if not files(folder):
+        if not has_news(folder):
             return Booked()
         raise _NotBookable(str(error)) from error
     from voicecosts.consumer.config import max_reading_from_env  # noqa: PLC0415 - the consumer may be absent
     from voicecosts.consumer.errors import InvalidConfig, LedgerError, LedgerInUse  # noqa: PLC0415 - same
     from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same
 
-    log = _opened(folder, data_dir, may_own=may_own) if files(folder) else None
+    log = _opened(folder, data_dir, may_own=may_own) if has_news(folder) else None
     try:
         messages = open_and_book(
             data_dir, log, asked_at=asked_at, max_reading=max_reading_from_env()

@@ -51,7 +51,7 @@ Where = Annotated[
     typer.Option(
         metavar="COLUMN=VALUE",
         help="Only these rows. Repeat it: the same column means either value, another column "
-        "means both. 'tenant=(none)' means no tenant.",
+        "means both. 'tenant=(none)' means no tenant, 'tenant=\\(none)' one of that name.",
     ),
 ]
 TOP: Final = typer.Option(metavar="N", help="Show at most N rows; totals are of all rows.")

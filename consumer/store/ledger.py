@@ -262,6 +262,21 @@ class Ledger:
         self._require_open()
         self._note(replace(self._streams, trimmed_to=max(self._streams.trimmed_to, upto)))
 
+    def note_ended(self, producers: Sequence[str]) -> None:
+        """Note that the processes of these producers have ended, where a session of theirs has not.
+
+        Raises:
+            LedgerWriteFailed: It could not be noted.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._require_open()
+        told = {"producers": list(producers), "noted_at": micros(self._clock.now())}
+        with self._stopping(), translated(self._layout.ledger):
+            self._connection.begin()
+            row = self._connection.execute(sql.NOTE_ENDED_PRODUCERS, told).fetchone()
+            self._snapshots.changed = self._snapshots.changed or row != (0,)
+            self._connection.commit()
+
     def stream_room(self, room: Room) -> None:
         """Take in how full the stream is; the next heartbeat tells it."""
         self._snapshots.room = room

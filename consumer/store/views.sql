@@ -237,7 +237,8 @@ GROUP BY
 -- The sessions whose numbers may still change or lack something, as of a moment: open, abandoned or
 -- short. A session is open for as long as the ledger last heard of it no longer than `quiet` ago, by its
 -- own clock: a worker's may be wrong. A producer with live sessions reports every five minutes, so one
--- on hold is open too, and one whose producer has missed three reports is not.
+-- on hold is open too, and one whose producer has missed three reports is not; nor is one whose producer
+-- is known to have ended, unless the ledger heard of it again.
 CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
 WITH ended AS (
     SELECT project, session_id, max(number) AS number
@@ -290,13 +291,28 @@ told AS (
     INNER JOIN alive USING (project, producer_id)
     GROUP BY project, session_id
 ),
+gone AS (
+    -- since when every producer of a session is known to have ended
+    SELECT project, session_id, max(departed.last_at) AS last_at
+    FROM (SELECT project, session_id, unnest(producers) AS producer_id FROM endless)
+    LEFT JOIN (
+        SELECT project, producer_id, max(received_at) AS last_at
+        FROM producer_reports
+        WHERE ended
+        GROUP BY project, producer_id
+    ) AS departed USING (project, producer_id)
+    GROUP BY project, session_id
+    HAVING count(departed.last_at) = count(*)
+),
 recent AS (
     SELECT project, session_id
     FROM (
         SELECT project, session_id, max(last_at) AS last_at FROM heard GROUP BY project, session_id
     ) AS own
     LEFT JOIN told USING (project, session_id)
+    LEFT JOIN gone USING (project, session_id)
     WHERE CASE
+        WHEN gone.last_at >= greatest(own.last_at, told.last_at) THEN FALSE
         WHEN told.last_at IS NULL THEN own.last_at >= moment - quiet
         ELSE greatest(own.last_at, told.last_at) >= moment - least(quiet, INTERVAL 15 MINUTE)
     END
@@ -611,6 +627,7 @@ WITH producers AS (
         max(unattributed) AS unattributed,
         max(unmeasured) AS unmeasured
     FROM producer_reports
+    WHERE number > 0  -- what the ledger itself notes of a producer counts nothing
     GROUP BY project, producer_id
 ),
 said AS (

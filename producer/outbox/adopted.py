@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxUnavailable
+from voicecosts.producer.outbox.ended import note_ended
 from voicecosts.producer.outbox.file import BEFORE_ALL, Outbox
 from voicecosts.producer.outbox.lock import DATABASE, LOCK_SUFFIX, Lock, is_held
 from voicecosts.producer.outbox.rescue import drop_damaged, rescue
@@ -191,6 +192,7 @@ def adopt(path: Path, *, now_us: int, most_bytes: int | None = None) -> Outbox |
         return None  # its process lives, or has just ended in order
     except OutboxDamaged as error:
         outbox = rescue(error, now_us=now_us)
+    note_ended(path)
     if outbox is not None and not outbox.rows:
         outbox.close()  # its process died between its last acknowledgement and its end
         return None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
+from voicecosts.producer.outbox.ended import forget_ended, is_noted, producer_of, take_ended
 from voicecosts.producer.outbox.file import BEFORE_ALL, Outbox
 from voicecosts.producer.outbox.lock import DATABASE, Lock, label, mark_booked
 from voicecosts.producer.outbox.packing import Packed
@@ -37,6 +38,7 @@ class LocalLog:
 
     `data_dir` is the ledger's. An outbox outside of it that no ledger owns yet is opened only with
     `may_own`. `problems` names each file that could not be read in the last pass, with the reason.
+    `ended` names the producers that are known to have ended: after a pass nothing of theirs waits.
 
     Raises:
         OutboxHeld: Another process reads it.
@@ -53,6 +55,7 @@ class LocalLog:
     ) -> None:
         self.folder = folder
         self.problems: list[str] = []
+        self.ended: list[str] = []
         self._data_dir = data_dir
         self._now_us = now_us
         self._files: deque[Path] | None = None
@@ -71,6 +74,8 @@ class LocalLog:
         """
         if self._files is None:
             self.problems = []
+            # Before any file is read: what was moved from one to another by then is not missed.
+            self.ended = take_ended(self.folder)
             try:
                 self._files = deque(files(self.folder))
             except OutboxError as error:
@@ -80,8 +85,10 @@ class LocalLog:
             try:
                 if self._file is None:
                     self._file = _opened(self._files.popleft(), self._now_us())
-                if self._file is not None and (messages := self._file.next_group()):
-                    return [(message.subject, message.data) for message in messages]
+                if self._file is not None:
+                    if messages := self._file.next_group():
+                        return [(message.subject, message.data) for message in messages]
+                    self.ended += self._file.ended
             except OutboxError as error:
                 self._failed(error)
             self._close_file()
@@ -115,6 +122,11 @@ class LocalLog:
             except OutboxError as error:
                 # Booked a second time it changes nothing.
                 logger.warning("messages are booked, but could not be removed: %s", error)
+
+    def noted(self) -> None:
+        """Note that the ledger knows of those that have `ended`."""
+        self.ended = []
+        forget_ended(self.folder)
 
     def close(self) -> None:
         """Close every file."""
@@ -159,10 +171,20 @@ def files(folder: Path) -> list[Path]:
     return [path for path in listed(folder) if path.match(f"{EMBEDDED}-*{DATABASE}")]
 
 
+def has_news(folder: Path) -> bool:
+    """Whether there is anything for a ledger of this host: outboxes, or the end of a process.
+
+    Raises:
+        OutboxUnavailable: The folder is there and cannot be listed.
+    """
+    return bool(files(folder)) or is_noted(folder)
+
+
 class _File(Protocol):
-    """One outbox, read from front to back."""
+    """One outbox, read from front to back; `ended` is its producer, if that has ended."""
 
     path: Path
+    ended: tuple[str, ...]
 
     def next_group(self) -> list[Packed]: ...
 
@@ -174,19 +196,20 @@ class _File(Protocol):
 def _opened(path: Path, now_us: int) -> _File | None:
     """Adopt an outbox, or only read it when its process lives; `None` when it is gone."""
     try:
-        return _Orphan(Outbox.adopt(path))
+        return _Orphan(Outbox.adopt(path), producer_of(path))
     except OutboxUnavailable:
         return _Living(path) if path.exists() else None
     except OutboxDamaged as error:
         rescued = rescue(error, now_us=now_us)
-        return None if rescued is None else _Orphan(rescued)
+        return None if rescued is None else _Orphan(rescued, producer_of(path))
 
 
 class _Orphan:
     """The outbox of a process that has ended, adopted."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, producer_id: str) -> None:
         self.path = outbox.path
+        self.ended: tuple[str, ...] = (producer_id,)
         self._outbox = outbox
         self._after = BEFORE_ALL
         self._read: list[Packed] = []
@@ -211,6 +234,7 @@ class _Living:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.ended: tuple[str, ...] = ()
         self._after = label(path).booked
         with border(path):
             self._db = read_only(path)

@@ -29,6 +29,7 @@ class Log:
     def __init__(self, waiting: Iterable[tuple[str, bytes]]) -> None:
         self.waiting = list(waiting)
         self.problems: list[str] = []
+        self.ended: list[str] = []
         self._read = 0
 
     def next_group(self) -> Sequence[tuple[str, bytes]]:
@@ -44,6 +45,10 @@ class Log:
     def booked(self) -> None:
         """Take them out."""
         del self.waiting[: self._read]
+
+    def noted(self) -> None:
+        """Forget who has ended."""
+        self.ended = []
 
     def close(self) -> None:
         """There is nothing to close."""

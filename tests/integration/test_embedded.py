@@ -15,13 +15,21 @@ from typing import Any
 
 import pytest
 
+from tests.support.events import reading, started
 from tests.support.oracle import booked
+from tests.support.outboxes import orphan as left_behind
 from tests.support.processes import READY, ROOT, CostsProcess, costs, program
 from tests.support.traffic import bill, calls
 from tests.support.waiting import wait_until
+from voicecosts import query
 from voicecosts.analytics.commands.local_outbox import book
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import now_us
+from voicecosts.producer.outbox.adopted import adopt
+from voicecosts.producer.outbox.file import Outbox
+from voicecosts.producer.outbox.packing import Packer
+from voicecosts.producer.outbox.row import EMBEDDED, file_of
 from voicecosts.producer.outbox.survey import outboxes
 
 UP = ("up", "--snapshot-interval", "0.1")
@@ -109,7 +117,7 @@ def test_a_question_books_what_a_living_worker_has_captured(home: Path) -> None:
         assert booked(home) == bill(worker.made)
         assert answer["total"]["sessions"] == 4
         (unpriced,) = answer["warnings"]
-        assert "have no price" in unpriced  # and nothing of a ledger that should be running
+        assert "has no price" in unpriced  # and nothing of a ledger that should be running
         assert answer["source"] == "snapshot"
         again = asked(home)
         assert again["total"] == answer["total"]
@@ -118,7 +126,7 @@ def test_a_question_books_what_a_living_worker_has_captured(home: Path) -> None:
 
 
 def test_a_killed_worker_has_lost_nothing_that_it_had_stored(home: Path) -> None:
-    """Its outbox is taken over by the question; the call that was cut off shows as open."""
+    """Its outbox is taken over by the question; the call that was cut off is known to be over at once."""
     with working(home / "outbox", 2, 50, 0.01) as worker:
         worker.wait_stored(3)
         worker.kill()
@@ -126,9 +134,43 @@ def test_a_killed_worker_has_lost_nothing_that_it_had_stored(home: Path) -> None
     audit = json.loads(costs(home, "audit", "--format", "json"))
     states = {state["state"]: state["sessions"] for state in audit["states"]}
     assert states["complete"] >= 4
+    assert "open" not in states
     whole = bill(worker.made[:4])
     assert {key: value for key, value in booked(home).items() if key in whole} == whole
     assert list((home / "outbox").glob("*.sqlite3")) == []
+
+
+def test_the_call_of_a_killed_worker_is_abandoned_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of its outbox is free, also if everything was booked before it died; a living one's is not."""
+    monkeypatch.delenv("COSTS_OUTBOX_DIR")
+    begun = [started(), reading(1)]
+    outbox = Outbox.create(file_of(home / "outbox", EMBEDDED, "worker"))
+    outbox.add(Packer("worker").pack(begun), now_us=now_us())
+    living = query(data_dir=home).completeness
+    assert (living.open_sessions, living.abandoned_sessions) == (1, 0)
+    outbox.close(keep=True)
+    dead = query(data_dir=home).completeness
+    assert (dead.open_sessions, dead.abandoned_sessions) == (0, 1)
+
+
+def test_the_call_of_a_worker_that_a_neighbour_adopted_is_abandoned_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its messages are in the file of a living process by then."""
+    monkeypatch.delenv("COSTS_OUTBOX_DIR")
+    path = left_behind(
+        home / "outbox",
+        "worker",
+        Packer("worker").pack([started(), reading(1)]),
+        destination=EMBEDDED,
+    )
+    adopted = adopt(path, now_us=now_us())
+    assert adopted is not None
+    found = query(data_dir=home).completeness
+    assert (found.open_sessions, found.abandoned_sessions) == (0, 1)
+    adopted.close()
 
 
 def test_many_questions_at_once_book_everything_once(home: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from tests.support.events import START_US, messages, reading, report, started
+from tests.support.events import PRODUCER, START_US, messages, reading, report, started
 from tests.support.oracle import rate
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
@@ -19,13 +20,26 @@ HOUR_US = 3_600_000_000
 BEGIN = datetime.fromtimestamp(START_US / 1e6, UTC)
 
 
-def state(folder: Path, *told: tuple[int, Sequence[Event]], asked: int) -> str:
-    """Return the state of the one session: what came in which minute, and the minute of asking."""
+def state(
+    folder: Path,
+    *told: tuple[int, Sequence[Event]],
+    asked: int,
+    ended: int | None = None,
+    producer: str = PRODUCER,
+) -> str:
+    """Return the state of the one session: what came in which minute, and the minute of asking.
+
+    In the minute `ended` the ledger learns from an outbox that the process of `producer` has ended.
+    """
     minute = 0
     clock = Clock(now=lambda: BEGIN + timedelta(minutes=minute))
     with Ledger.open(folder, rate, clock=clock) as ledger:
-        for at, (minute, events) in enumerate(told, 1):  # noqa: B007 - the clock reads it
-            ledger.apply(messages(at, *events, number=at))
+        noted = [] if ended is None else [(ended, None)]
+        for at, (minute, events) in enumerate(sorted([*told, *noted], key=itemgetter(0)), 1):  # noqa: B007 - the clock reads it
+            if events is None:
+                ledger.note_ended([producer])
+            else:
+                ledger.apply(messages(at, *events, number=at))
         minute = asked
         ledger.publish_snapshot()
     with duckdb.connect((folder / "costs.duckdb").resolve(), read_only=True) as snapshot:
@@ -73,3 +87,39 @@ def test_the_report_of_a_worker_without_calls_says_nothing_of_life(tmp_path: Pat
     """It will not report again by itself, so its silence is judged by the hour."""
     told = [(0, [started()]), (5, [report(1, live_sessions=0, dropped=0)])]
     assert state(tmp_path, *told, asked=40) == "open"
+
+
+def test_the_call_of_a_worker_that_is_known_dead_is_abandoned_at_once(tmp_path: Path) -> None:
+    """The lock of its outbox is free, so nobody has to wait for its silence."""
+    told = [(0, [started()]), (5, [report(1, live_sessions=1)])]
+    assert state(tmp_path / "1", *told, asked=6) == "open"
+    assert state(tmp_path / "2", *told, asked=6, ended=6) == "abandoned"
+    assert state(tmp_path / "3", *told, asked=6, ended=6, producer="another") == "open"
+
+
+def test_a_worker_that_is_heard_of_again_lives(tmp_path: Path) -> None:
+    """What comes after the note counts more than the note: an outbox that was set aside is no death."""
+    told = [(0, [started()]), (5, [reading(1, input_tokens=1)])]
+    assert state(tmp_path / "1", *told, asked=6, ended=3) == "open"
+    told = [(0, [started()]), (5, [report(1, live_sessions=1)])]
+    assert state(tmp_path / "2", *told, asked=6, ended=3) == "open"
+
+
+def test_a_worker_that_ends_in_order_says_that_its_calls_are_over(tmp_path: Path) -> None:
+    """Its last report comes with calls that it never ended."""
+    told = [(0, [started()]), (5, [report(1, live_sessions=1, ended=True)])]
+    assert state(tmp_path, *told, asked=6) == "abandoned"
+
+
+def test_what_the_ledger_notes_of_a_worker_is_no_loss(tmp_path: Path) -> None:
+    """It is noted once, for those whose calls have no end, and counts nothing."""
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply(messages(1, started()))
+        for _ in range(2):
+            ledger.note_ended([PRODUCER, "another"])
+        ledger.publish_snapshot()
+        with duckdb.connect((tmp_path / "costs.duckdb").resolve(), read_only=True) as snapshot:
+            noted = snapshot.execute("SELECT producer_id, number, ended FROM producer_reports")
+            assert noted.fetchall() == [(PRODUCER, 0, True)]
+            lost = snapshot.execute("SELECT producers, dropped, unmeasured FROM losses")
+            assert lost.fetchall() == [(0, 0, 0)]

@@ -14,8 +14,9 @@ from tests.support.publishing import publishing
 from tests.support.waiting import wait_until
 from voicecosts.producer.errors import OutboxHeld, OutboxUnavailable
 from voicecosts.producer.events import MeterReading, ProducerReport, decode
+from voicecosts.producer.outbox.adopted import adopt
 from voicecosts.producer.outbox.file import Outbox
-from voicecosts.producer.outbox.log import GROUP, LocalLog, files
+from voicecosts.producer.outbox.log import GROUP, LocalLog, files, has_news
 from voicecosts.producer.outbox.row import EMBEDDED
 from voicecosts.producer.publishing.reports import ConnectionState
 
@@ -263,3 +264,43 @@ def test_workers_adopt_each_other_and_nothing_is_booked_unread(tmp_path: Path) -
         assert sorted(found) == sorted(m.data for m in [*messages(3), *messages(2, first=50)])
         wait_until(lambda: publisher.stats().outbox_rows == 0)
     assert files(folder) == []
+
+
+def test_who_has_ended_is_named_when_nothing_of_theirs_waits(tmp_path: Path) -> None:
+    """The lock of a dead worker's outbox is free, also where it had sent everything; a living one's is not."""
+    folder = tmp_path / "outbox"
+    orphan(folder, "dead", messages(GROUP + 1), destination=EMBEDDED)
+    execute(orphan(folder, "idle", messages(1), destination=EMBEDDED), "DELETE FROM messages")
+    living = Outbox.create(folder / f"{EMBEDDED}-alive.sqlite3")
+    living.add(messages(1), now_us=NOW)
+    with reader(folder) as log:
+        assert log.next_group()
+        assert log.ended == []
+        read_all(log)
+        assert log.ended == ["dead", "idle"]
+        log.noted()
+        read_all(log)
+        assert log.ended == []
+    living.close(keep=True)
+
+
+def test_who_was_adopted_by_a_neighbour_is_named_until_it_is_noted(tmp_path: Path) -> None:
+    """The file has gone into another one by then; a reader that dies in between loses no name."""
+    folder = tmp_path / "outbox"
+    for path in (
+        orphan(folder, "dead", messages(1), destination=EMBEDDED),
+        orphan(folder, "remote", messages(1)),
+    ):
+        adopted = adopt(path, now_us=NOW)
+        assert adopted is not None
+        adopted.delete()
+    assert files(folder) == []
+    assert has_news(folder)
+    for _ in range(2):
+        with reader(folder) as log:
+            assert read_all(log) == []
+            assert log.ended == ["dead"]
+    with reader(folder) as log:
+        read_all(log)
+        log.noted()
+    assert not has_news(folder)
