@@ -356,12 +356,14 @@ class TestRequests:
         answer_requests(tmp_path, lambda request: done.append(request) or Outcome())
         assert (done, list(tmp_path.iterdir())) == ([], [])
 
-    def test_who_is_interrupted_withdraws_the_request(self, tmp_path: Path) -> None:
+    def test_who_is_interrupted_withdraws_the_request(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Ctrl-C at the waiting command leaves nothing that is done later."""
         folder = tmp_path / "requests"
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(requests, "_answer_of", _interrupting)
+        monkeypatch.setattr(requests, "_answer_of", _interrupting)
+        with pytest.raises(KeyboardInterrupt):
             ask(folder, Request(action=Action.PURGE), timeout_s=20)
         assert list(folder.iterdir()) == []
 
