@@ -58,7 +58,7 @@ SELECT coalesce(sum(dropped), 0), coalesce(sum(unattributed), 0)
 FROM (
     SELECT max(dropped) AS dropped, max(unattributed) AS unattributed
     FROM producer_reports
-    GROUP BY producer_id
+    GROUP BY project, producer_id
 )
 """
 
@@ -93,12 +93,13 @@ ORDER BY
 _LOST_IN: Final = """
 WITH reports AS (
     SELECT
-        producer_id, reported_at, coalesce(received_at, reported_at) AS received_at, unattributed,
+        project, producer_id, reported_at, coalesce(received_at, reported_at) AS received_at, unattributed,
         coalesce(unmeasured, 0) AS unmeasured, dropped
     FROM producer_reports
 ),
 producers AS (
     SELECT
+        project,
         producer_id,
         max(unattributed) AS unattributed,
         coalesce(max(unattributed) FILTER (received_at < $1), 0) AS unattributed_before,
@@ -109,10 +110,11 @@ producers AS (
         coalesce(max(dropped) FILTER (received_at < $2), 0)
         - coalesce(max(dropped) FILTER (received_at < $1), 0) AS dropped
     FROM reports
-    GROUP BY producer_id
+    GROUP BY project, producer_id
 ),
 ends AS (
     SELECT
+        project,
         session_id,
         coalesce(max(e.producer_id), any_value(s.producer_id)) AS producer_id,
         any_value(s.started_at) AS started_at,
@@ -120,19 +122,22 @@ ends AS (
         coalesce(max(unmeasured) FILTER (coalesce(e.received_at, e.ended_at) < $1), 0) AS before,
         coalesce(max(unmeasured) FILTER (coalesce(e.received_at, e.ended_at) < $2), 0) AS until
     FROM session_ends AS e
-    LEFT JOIN session_starts AS s USING (session_id)
+    LEFT JOIN session_starts AS s USING (project, session_id)
     WHERE unmeasured > 0
-    GROUP BY session_id
+    GROUP BY project, session_id
 ),
 at_start AS (
-    SELECT session_id, max(reports.unmeasured) AS unmeasured
+    SELECT ends.project, session_id, max(reports.unmeasured) AS unmeasured
     FROM ends
     INNER JOIN reports
-        ON reports.producer_id = ends.producer_id AND reports.reported_at < ends.started_at
-    GROUP BY session_id
+        ON reports.project = ends.project
+        AND reports.producer_id = ends.producer_id
+        AND reports.reported_at < ends.started_at
+    GROUP BY ends.project, session_id
 ),
 said AS (
     SELECT
+        project,
         producer_id,
         sum(ends.unmeasured) AS unmeasured,
         sum(before) AS before,
@@ -142,9 +147,9 @@ said AS (
             greatest(unmeasured_before - coalesce(at_start.unmeasured, 0) - before, 0)
         )) AS moved
     FROM ends
-    INNER JOIN producers USING (producer_id)
-    LEFT JOIN at_start USING (session_id)
-    GROUP BY producer_id
+    INNER JOIN producers USING (project, producer_id)
+    LEFT JOIN at_start USING (project, session_id)
+    GROUP BY project, producer_id
 ),
 lost AS (
     SELECT
@@ -161,7 +166,7 @@ lost AS (
             unmeasured_before - coalesce(said.before, 0) - coalesce(said.moved, 0), 0
         ) AS before
     FROM producers
-    LEFT JOIN said USING (producer_id)
+    LEFT JOIN said USING (project, producer_id)
 )
 SELECT
     coalesce(sum(unattributed + greatest(unmeasured - before, 0)), 0),
@@ -180,7 +185,7 @@ FROM (
         max(unattributed) FILTER (reported_at < $2) AS lost,
         max(unattributed) FILTER (reported_at < $1) AS before
     FROM producer_reports
-    GROUP BY producer_id
+    GROUP BY project, producer_id
 )
 """
 

@@ -45,6 +45,7 @@ SELECT coalesce(project, ''), session_id FROM (
         session_id, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE,
         nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL
     FROM session_notes
+    ANTI JOIN session_identities USING (project, session_id)  -- that says the tenant
 )
 """
 

@@ -2,7 +2,8 @@ r"""Reading `--where name=value`: which rows a question is about.
 
 The same name twice means either value, different names mean all of them. An empty value, or `(none)`,
 means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
-backslashes. Values are parameters, whatever they contain.
+backslashes. An agent or a model that is named `(none)` is asked for by that name. Values are parameters,
+whatever they contain.
 """
 
 from __future__ import annotations
@@ -86,12 +87,13 @@ def _either(column: str, values: list[object]) -> str:
 
 def _value(column: Group, text: str, condition: str) -> object:
     """Return `text` as a value of `column`, None when it means an absent one."""
-    if text in ("", NONE):
-        if column is not Group.TENANT:
-            raise BadFilter(condition, "is empty, and only a tenant can be absent")
-        return None
-    if text.startswith("\\") and text.lstrip("\\") == NONE:
-        return text[1:]
+    if column is Group.TENANT:
+        if text in ("", NONE):
+            return None
+        if text.startswith("\\") and text.lstrip("\\") == NONE:
+            return text[1:]
+    elif not text:
+        raise BadFilter(condition, "is empty, and only a tenant can be absent")
     try:
         text.encode()  # bytes of a terminal that were no UTF-8 cannot be in the ledger
     except UnicodeEncodeError:

@@ -203,6 +203,23 @@ def test_json_and_csv_hold_all_of_it(real: Path) -> None:
     assert rows[1]["missing_at_most"] == ""
 
 
+def test_calls_without_a_tenant_are_not_those_with_a_note(tmp_path: Path) -> None:
+    """The calls of all tenants, and those of none, are together all calls: each is in one."""
+    events = (
+        started(1),
+        reading(1, input_tokens=1),
+        reading(2, input_tokens=0),
+        started(2, tenant=None),
+    )
+    with Ledger.open(tmp_path, rate, embedded=True) as ledger:
+        ledger.apply([message(1, *events)])
+    of_acme, of_none, of_all = (
+        sum(counts(audit(where=where, data_dir=tmp_path)).values())
+        for where in ("tenant=acme", "tenant=(none)", ())
+    )
+    assert (of_acme, of_none, of_all) == (1, 1, 2)
+
+
 def test_every_cause_has_words() -> None:
     """A dead letter of a session has one of these reasons, and a reader should not look them up."""
     of_sessions = {

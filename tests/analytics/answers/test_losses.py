@@ -14,7 +14,16 @@ import duckdb
 import pytest
 
 from tests.analytics.conftest import Costs
-from tests.support.events import ended, final, messages, reading, report, session_id, started
+from tests.support.events import (
+    ended,
+    final,
+    message,
+    messages,
+    reading,
+    report,
+    session_id,
+    started,
+)
 from tests.support.oracle import rate
 from tests.support.sample_ledger import NOW, write_ledger, write_snapshot, write_status
 from voicecosts import query
@@ -204,6 +213,17 @@ def test_a_loss_is_known_since_the_ledger_was_told(tmp_path: Path, behind_us: in
     folder = told_daily(tmp_path, *days)
     lost = [audit(since=f"2026-11-{day}", data_dir=folder).lost for day in (18, 19, 20)]
     assert lost == [9, 7, 0]
+
+
+def test_another_project_hides_no_loss(tmp_path: Path) -> None:
+    """A worker of it may call itself by the same id and say anything: its own losses are added."""
+    folder = booked(tmp_path, report(1, unmeasured=5, dropped=3))
+    end = ended(1, of=7, project="staging", unmeasured=2**53 - 1)
+    late = report(2**53 - 1, project="staging", dropped=2)
+    with Ledger.open(folder, rate, embedded=True) as ledger:
+        ledger.apply([message(8, end, project="staging"), message(9, late, project="staging")])
+    assert audit(data_dir=folder).lost == 5
+    assert query(data_dir=folder).completeness.dropped == 5
 
 
 @pytest.mark.parametrize("of_none", [0, 1, 2])
