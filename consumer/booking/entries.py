@@ -21,8 +21,10 @@ from voicecosts.consumer.booking.decode import Delivery, Refused, refuse
 from voicecosts.consumer.booking.difference import (
     Booking,
     MeterState,
+    Reading,
     Refusal,
     book,
+    holds,
     readings,
     worst_case,
 )
@@ -97,14 +99,14 @@ class Entries:
         self.dead_letters: list[DeadLetter] = []
         self._rate = rate
 
-    def add(self, delivery: Delivery, *, again: bool = False) -> None:
-        """Add the events of one message. With `again` it is a dead letter that is read once more."""
+    def add(self, delivery: Delivery, *, again: Reason | None = None) -> None:
+        """Add the events of one message. `again` is why they were refused, when they are read once more."""
         refused: list[Refused] = []
         for index, event in delivery.events:
             refusal = self._add_event(delivery, event, again=again)
             if refusal is not None:
                 refused.append(Refused(index, event, refusal.reason, refusal.detail))
-            elif again and isinstance(event, MeterReading | SessionEnded):
+            elif again is not None and isinstance(event, MeterReading | SessionEnded):
                 key = (event.project, event.session_id, event.number, delivery.producer_id)
                 self.answered.append(Answered(*key))
         self.dead_letters += refuse(delivery, refused)
@@ -127,7 +129,9 @@ class Entries:
             if letter.session_id is not None
         ]
 
-    def _add_event(self, delivery: Delivery, event: Event, *, again: bool) -> Refusal | None:
+    def _add_event(
+        self, delivery: Delivery, event: Event, *, again: Reason | None
+    ) -> Refusal | None:
         if isinstance(event, ProducerReport):
             self.reports.setdefault((event.project, event.producer_id, event.number), event)
             return None
@@ -143,7 +147,12 @@ class Entries:
         return self._add_to(session, delivery, event, again=again)
 
     def _add_to(
-        self, session: SessionState, delivery: Delivery, event: _SessionEvent, *, again: bool
+        self,
+        session: SessionState,
+        delivery: Delivery,
+        event: _SessionEvent,
+        *,
+        again: Reason | None,
     ) -> Refusal | None:
         """Add an event of the session's own producer."""
         if isinstance(event, SessionStarted):
@@ -154,20 +163,20 @@ class Entries:
         if isinstance(event, MeterReading):
             if not (session.started or session.ended):
                 self._note_once(delivery, event, session, notes.NO_START)
-            return self._book(delivery, event, session)
-        if again and event.number == session.ended:
-            return self._judge_again(delivery, event, session)
+            return self._book(delivery, event, session, again=again)
+        if again is not None and event.number == session.ended:
+            return self._judge_again(delivery, event, session, again)
         if event.number <= session.ended:
-            return self._book(delivery, event, session)
+            return self._book(delivery, event, session, again=again)
         session.ended = event.number
         self.ends.append(EndRow(event, delivery.producer_id))
-        refusal = self._book(delivery, event, session, final=True)
+        refusal = self._book(delivery, event, session, final=True, again=again)
         if notes.overtaken(session):
             self._note(delivery, event, notes.AFTER_END)
         return refusal
 
     def _judge_again(
-        self, delivery: Delivery, event: SessionEnded, session: SessionState
+        self, delivery: Delivery, event: SessionEnded, session: SessionState, again: Reason
     ) -> Refusal | None:
         """Book what was refused of the end that holds, and compare the books with it once more.
 
@@ -179,7 +188,7 @@ class Entries:
             for note in self.notes
             if (note.project, note.session_id, note.number, note.reason) != whose
         ]
-        return self._book(delivery, event, session, final=True)
+        return self._book(delivery, event, session, final=True, again=again)
 
     def _under_first(
         self,
@@ -230,17 +239,18 @@ class Entries:
         session: SessionState,
         *,
         final: bool = False,
+        again: Reason | None = None,
     ) -> Refusal | None:
-        """Book what can be booked. The refusals of several meters of an end become one."""
+        """Book what can be booked. The refusals of several meters of an end become one.
+
+        Of several reasons that something ran backwards comes first: that stays so, whatever changes.
+        """
         refusals: list[Refusal] = []
         doubts: list[Doubt] = []
         read = readings(delivery, event)
         for reading in read:
             state = session.meters.get(reading.meter, _UNSEEN)
-            if state is _UNSEEN and len(session.meters) >= MAX_METERS:
-                result: tuple[Booking | None, MeterState] | Refusal = _TOO_MANY_METERS
-            else:
-                result = book(reading, state, self._rate)
+            result = self._result(reading, state, len(session.meters), again)
             if isinstance(result, Refusal):
                 refusals.append(result)
                 doubts.append(Doubt(result.reason, worst_case(reading, self._rate), reading.meter))
@@ -261,7 +271,19 @@ class Entries:
             self._note(delivery, event, reason, at_most=at_most)
         if not refusals:
             return None
-        return Refusal(refusals[0].reason, "; ".join(each.detail for each in refusals))
+        reasons = [each.reason for each in refusals]
+        reason = Reason.BACKWARDS if Reason.BACKWARDS in reasons else reasons[0]
+        return Refusal(reason, "; ".join(each.detail for each in refusals))
+
+    def _result(
+        self, reading: Reading, state: MeterState, meters: int, again: Reason | None
+    ) -> tuple[Booking | None, MeterState] | Refusal:
+        """Return what a reading adds to a session of so many meters, or why it is refused."""
+        if state is _UNSEEN and meters >= MAX_METERS:
+            return _TOO_MANY_METERS
+        if again is not None and _is_still_refused(reading, state, again):
+            return Refusal(again, "a later reading was booked, and does not make it good")
+        return book(reading, state, self._rate)
 
     def _note_once(
         self,
@@ -297,6 +319,16 @@ class Entries:
                 delivery.producer_id,
             )
         )
+
+
+def _is_still_refused(reading: Reading, state: MeterState, again: Reason) -> bool:
+    """Return whether a later reading was booked that does not have what a refused one says.
+
+    What ran backwards is lower than what is booked, so totals say nothing of it: it stays refused.
+    """
+    if reading.number >= state.number:
+        return reading.number == state.number and not holds(state, reading)
+    return again is Reason.BACKWARDS or not holds(state, reading)
 
 
 def _identity(delivery: Delivery, event: _SessionEvent) -> Identity:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from voicecosts.consumer.booking.decode import read, reader, set_aside
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.letters import READ_AGAIN
-from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied
+from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.pieces import Piece, pieces
 from voicecosts.consumer.booking.progress import Mark, news, runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
@@ -551,7 +551,8 @@ def _is_read(entries: Entries, letter: Open, made: Read) -> bool:
     delivery, refused = made
     before = len(entries.dead_letters)
     if delivery is not None:
-        entries.add(delivery, again=True)
+        is_whole = letter.index == WHOLE_MESSAGE  # its events were not refused: nobody read them
+        entries.add(delivery, again=None if is_whole else Reason(letter.reason))
     entries.refuse(refused, delivery)
     again = entries.dead_letters[before:]
     is_refused = (

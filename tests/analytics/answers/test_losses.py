@@ -335,7 +335,6 @@ def test_a_snapshot_of_an_older_version_says_nothing_of_it(tmp_path: Path) -> No
         old.execute("DROP VIEW unattributed; DROP VIEW losses")
         old.execute("ALTER TABLE producer_reports DROP COLUMN unmeasured")
         old.execute("ALTER TABLE producer_reports DROP COLUMN unattributed_usage")
-        old.execute("ALTER TABLE producer_reports DROP COLUMN received_at")
         old.execute("UPDATE schema_migrations SET version = 2")
     missing = query(data_dir=path, now=NOW).completeness
     assert (missing.unattributed, missing.unattributed_usage, missing.unmeasured) == (3, (), None)

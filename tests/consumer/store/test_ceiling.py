@@ -145,3 +145,22 @@ class TestRaised:
         with Ledger.open(tmp_path, rate_by(ListPrices(), max_reading=Decimal(50))) as ledger:
             ledger.do(Request(action=Action.REQUEUE))
             assert state_of(ledger) == ("short", "contradicts_end", None)
+
+    def test_what_no_later_reading_makes_good_stays_refused(self, tmp_path: Path) -> None:
+        """Later readings were booked without it: it is read again, and is as lost as before."""
+        call = [FIRST, message(2, reading(2, input_tokens=HOSTILE, requests=2))]
+        call += [message(3, reading(3, input_tokens=2000, requests=3))]
+        backwards = [
+            message(4, reading(1, of=2, input_tokens=1200)),
+            message(5, ended(2, final(input_tokens=1000), of=2)),
+        ]
+        backwards += [message(6, reading(3, of=2, input_tokens=1500))]
+        with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
+            ledger.apply([*call, *backwards])
+            before = asked(ledger, "SELECT state, cause FROM completeness ORDER BY session_id")
+            assert ledger.do(Request(action=Action.REQUEUE)) == Outcome(letters=2, left=2)
+            assert (
+                asked(ledger, "SELECT state, cause FROM completeness ORDER BY session_id") == before
+            )
+            assert before[1] == ("short", "backwards")
+            assert asked(ledger, "SELECT dead_letters FROM losses") == [(2,)]
