@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.oracle import rate
 from tests.support.processes import ROOT
 from voicecosts import query
 from voicecosts.analytics.commands.demo import BadFolder, _prepare, app, compare
 from voicecosts.analytics.commands.exits import code_of
+from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.demo.calls import Billed
 
 CALLS = 12
@@ -121,6 +124,19 @@ def test_what_the_demo_keeps_can_be_queried_afterwards(kept: Path) -> None:
     assert report.total.cost > 0
     assert report.total.unpriced_rows > 0
     assert report.completeness.running is False
+
+
+def test_the_advice_of_an_empty_ledger_fills_one(tmp_path: Path) -> None:
+    """What it says to run is run as it stands, and the last command shows costs."""
+    Ledger.open(tmp_path / "empty", rate).close()
+    [sentence] = [it for it in query(data_dir=tmp_path / "empty").warnings if "no usage yet" in it]
+    commands = re.findall(r"`(costs [^`]+)`", sentence)
+    assert len(commands) == 2
+    for command in commands:
+        ran = typed(command.replace("DIR", str(tmp_path / "filled")), tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    assert "no usage" not in ran.stdout + ran.stderr
+    assert query(data_dir=tmp_path / "filled").total.sessions > 0
 
 
 def test_a_plain_duckdb_connection_reads_what_the_demo_keeps(kept: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import duckdb
 
 from tests.support.sample_ledger import (
     ACME,
@@ -18,7 +21,8 @@ from tests.support.sample_ledger import (
 )
 from voicecosts import query
 from voicecosts.analytics.answers.costs import answer, ask
-from voicecosts.analytics.answers.report import NotBooked, Outbox, Unpriced
+from voicecosts.analytics.answers.report import NotBooked, Outbox, Source, Unpriced
+from voicecosts.analytics.numbers import age
 from voicecosts.analytics.text.costs import as_json
 
 
@@ -150,3 +154,67 @@ def test_silence_is_measured_from_the_last_word_of_the_ledger(tmp_path: Path) ->
     assert silent == ("the ledger has not reported for 3 min: check whether it still runs",)
     write_status(tmp_path, as_of=datetime.now(UTC))
     assert query(data_dir=tmp_path).warnings == ()
+
+
+def told(folder: Path, **of_status: object) -> tuple[list[str], bool | None]:
+    """Return what an answer says of the stream and of gaps, and whether it says that it is whole."""
+    write_status(folder, waiting=0)
+    path = folder / "ledger.json"
+    heard_at = path.stat().st_mtime
+    path.write_text(json.dumps({**json.loads(path.read_text()), **of_status}))
+    os.utime(path, (heard_at, heard_at))
+    report = query(data_dir=folder, now=NOW)
+    asked = (Source.STREAM, Source.GAPS)
+    found = [it.text for it in report.completeness.findings if it.source in asked]
+    assert set(found) <= set(report.warnings)
+    return found, report.completeness.whole
+
+
+def test_a_broker_that_does_not_answer_is_told_with_how_long(tmp_path: Path) -> None:
+    """Half a minute is a slow answer; above it nobody knows what waits, and nothing is called whole."""
+    write_ledger(tmp_path, SAMPLE[:3])
+    for silent_s, is_told in ((30, False), (75, True)):
+        answered_at = AS_OF.astimezone(UTC) - timedelta(seconds=silent_s)
+        found, whole = told(tmp_path, answered_at=answered_at.isoformat())
+        assert whole is (None if is_told else True)
+        silence = age(NOW - answered_at)
+        text = f"not known: what waits in the stream (the broker has not answered for {silence})"
+        assert found == ([text] if is_told else [])
+
+
+def test_a_stream_that_is_nearly_full_is_told(tmp_path: Path) -> None:
+    """From 70 % on the sentence says what happens when it is full, and which command shows more."""
+    write_ledger(tmp_path, SAMPLE[:3])
+    assert told(tmp_path, stream_bytes=699, stream_max_bytes=1000) == ([], True)
+    found, whole = told(tmp_path, stream_bytes=700, stream_max_bytes=1000)
+    assert whole is None
+    [text] = found
+    assert text == (
+        "the stream is 70% full; when it is full, workers keep what they cannot send: see "
+        "`costs stream`"
+    )
+
+
+def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:
+    """Three are named and the rest is counted; one that was filled is none."""
+    write_ledger(tmp_path, SAMPLE[:3])
+    with duckdb.connect((tmp_path / "costs.duckdb").resolve()) as ledger:
+        for first, last, why, filled in (
+            (5, 5, "left_the_stream", None),
+            (7, 1_000, "left_the_stream", None),
+            (1, 4, "left_the_stream", AS_OF),
+            (2_001, None, "stream_gone", None),
+        ):
+            ledger.execute(
+                "INSERT INTO stream_gaps VALUES (?, ?, ?, ?, ?, ?)",
+                [AS_OF, first, last, AS_OF, why, filled],
+            )
+    found, whole = told(tmp_path)
+    assert whole is False
+    [text] = found
+    assert text.startswith("never reached this ledger: ")
+    assert set(text.removeprefix("never reached this ledger: ").split("; ")) == {
+        "message 5 of the stream",
+        "messages 7 to 1,000 of the stream (994 of them)",
+        "whatever came after message 2,000 of a stream that is gone",
+    }

@@ -339,3 +339,39 @@ def test_a_snapshot_of_an_older_version_says_nothing_of_it(tmp_path: Path) -> No
     missing = query(data_dir=path, now=NOW).completeness
     assert (missing.unattributed, missing.unattributed_usage, missing.unmeasured) == (3, (), None)
     assert audit(data_dir=path, now=NOW).lost == 4
+
+
+def test_absurd_counts_of_workers_are_added_up(tmp_path: Path) -> None:
+    """The largest counts that a report may carry, of many workers: the views cap, and answer everybody."""
+    most = 2**53 - 1
+    lost = used("gpt", input_tokens=most, requests=most)
+    booked(
+        tmp_path,
+        report(
+            1,
+            captured=most,
+            coalesced=most,
+            dropped=most,
+            unattributed=most,
+            unmeasured=most,
+            unattributed_usage=[lost],
+        ),
+    )
+    with duckdb.connect((tmp_path / "costs.duckdb").resolve()) as ledger:
+        ledger.execute(
+            "INSERT INTO producer_reports "
+            "SELECT reports.* REPLACE (reports.producer_id || many.number AS producer_id) "
+            "FROM producer_reports AS reports, range(1499) AS many(number)"
+        )
+        found = ledger.execute(
+            "SELECT producers, captured, coalesced, dropped, unattributed, unmeasured FROM losses"
+        ).fetchall()
+        assert found == [(1500, *[2**63 - 1] * 5)]
+        [(workers, tokens)] = ledger.execute(
+            "SELECT count(*), sum(input_tokens) FROM unattributed"
+        ).fetchall()
+        assert (workers, tokens) == (1500, 1500 * most)
+    missing = query(data_dir=tmp_path).completeness
+    assert missing.unattributed == 1500 * most
+    assert missing.unattributed_usage[0].input_tokens == 1500 * most
+    assert audit(data_dir=tmp_path).completeness.whole is False
