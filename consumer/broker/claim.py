@@ -25,19 +25,22 @@ KEY: Final = "voicecosts.claim"
 """Of the consumer's metadata."""
 
 _OF_THE_SERVER = "_nats."
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Claim(Struct, frozen=True, kw_only=True):
     """One run of one ledger: `ledger` is its id, which its copies share, `run` is of this run alone.
 
-    `host`, `folder` and `inode` (of the folder) are the place: one ledger runs there at a time, so
-    an earlier run in the same place has ended.
+    `host`, `boot` (which start of the host), `folder` and `inode` (of the folder) are the place: one
+    ledger runs there at a time, so an earlier run in the same place has ended. A clone of a host
+    differs in `boot` alone.
     """
 
     ledger: str
     host: str
     folder: str
     inode: int
+    boot: str = ""
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     since: datetime | None = None
     renewed: datetime | None = None
@@ -50,7 +53,13 @@ class Claim(Struct, frozen=True, kw_only=True):
             inode = data_dir.stat().st_ino
         except OSError:
             inode = 0
-        return cls(ledger=ledger_id, host=socket.gethostname(), folder=str(data_dir), inode=inode)
+        return cls(
+            ledger=ledger_id,
+            host=socket.gethostname(),
+            folder=str(data_dir),
+            inode=inode,
+            boot=_boot(),
+        )
 
     def at(self, now: datetime) -> Claim:
         """Return the claim, renewed at a moment of the server."""
@@ -58,11 +67,20 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     def is_before(self, other: Claim) -> bool:
         """Return whether it is of an earlier run in the same place, which must have ended."""
-        return (self.host, self.folder, self.inode) == (other.host, other.folder, other.inode)
+        ours, theirs = ((it.host, it.boot, it.folder, it.inode) for it in (self, other))
+        return ours == theirs
 
     def silent_s(self, now: datetime) -> float:
         """Return for how long it was not renewed."""
         return float("inf") if self.renewed is None else (now - self.renewed).total_seconds()
+
+
+def _boot() -> str:
+    """Return which start of this host it is; empty where the system does not say."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def claim_of(metadata: dict[str, str] | None) -> Claim | None:

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import json
 import logging
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -35,6 +36,9 @@ from voicecosts.producer.transport import exposed, guarded
 GROUP_MESSAGES: Final = 1000
 GROUP_BYTES: Final = 8 * 2**20
 """Of messages at a time, at most: a few of the largest, or 30,000 readings as workers pack them."""
+
+MISSED_INTERVAL_S: Final = 60.0
+"""How often it is said that another reader gets messages."""
 
 INBOX_PREFIX: Final = "_INBOX_c"
 """A prefix of its own: permissions can then keep other clients from reading the ledger's messages."""
@@ -111,6 +115,8 @@ class Connection:
         self._arrived: list[tuple[Msg, _Place]] = []
         self._over = asyncio.Event()
         self._last_delivery = 0
+        self._missed = 0  # delivered to another reader, and not told yet
+        self._tell_at = 0.0
 
     async def open(self, config: LedgerConfig) -> None:
         """Connect, or raise one of `UNUSABLE` within seconds."""
@@ -222,14 +228,10 @@ class Connection:
         waiting = None if asked_at is None else 0
         for _, place in arrived:
             waiting = place.waiting
-            missed = place.delivery - self._last_delivery - 1
-            if self._last_delivery and missed > 0:
-                _log.warning(
-                    "messages delivered to another reader: %d; if a second ledger reads consumer %s "
-                    "of stream %s, each books only a part: stop one of them",
-                    *(missed, DURABLE, STREAM),
-                )
+            if self._last_delivery:
+                self._missed += max(0, place.delivery - self._last_delivery - 1)
             self._last_delivery = place.delivery
+        self._tell_missed()
         return Group(
             messages=tuple(
                 Message(m.subject, at.sequence, m.data, at.stored_us) for m, at in arrived
@@ -238,6 +240,18 @@ class Connection:
             waiting=waiting,
             asked_at=asked_at,
         )
+
+    def _tell_missed(self) -> None:
+        """Say once in `MISSED_INTERVAL_S` how many messages another reader got since the last time."""
+        now = time.monotonic()
+        if not self._missed or now < self._tell_at:
+            return
+        _log.warning(
+            "messages delivered to another reader: %d; if a second ledger reads consumer %s "
+            "of stream %s, each books only a part: stop one of them",
+            *(self._missed, DURABLE, STREAM),
+        )
+        self._missed, self._tell_at = 0, now + MISSED_INTERVAL_S
 
     def _end(self, fault: str = "") -> None:
         self.fault = self.fault or fault

@@ -18,6 +18,7 @@ from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
 from tests.support.stream import jetstream
 from voicecosts.consumer.booking.progress import Gap, Mark, Progress, Why
+from voicecosts.consumer.broker import claim
 from voicecosts.consumer.broker.claim import KEY
 from voicecosts.consumer.broker.connection import Group, Waits
 from voicecosts.consumer.broker.feed import Feed
@@ -353,6 +354,17 @@ class TestClaim:
         async with reading(config_of(broker, "first"), MemoryBooks()):
             with pytest.raises(StreamClaimed, match="a copy of this ledger in first"):
                 async with reading(config_of(broker, "second"), MemoryBooks()):
+                    pass
+
+    async def test_a_clone_of_the_host_is_refused(
+        self, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It has the same name, folder and number of the folder, but was started by itself."""
+        async with reading(config_of(broker), MemoryBooks()):
+            (tmp_path / "boot").write_text("another")
+            monkeypatch.setattr(claim, "_BOOT_ID", tmp_path / "boot")
+            with pytest.raises(StreamClaimed):
+                async with reading(config_of(broker), MemoryBooks()):
                     pass
 
     async def test_it_takes_over_on_purpose_and_the_first_one_ends(self, broker: Broker) -> None:
