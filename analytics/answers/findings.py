@@ -50,7 +50,7 @@ def find(
     `outbox` is None when nobody looked into the outbox of this host, `moment` when the snapshot
     speaks of no moment.
     """
-    yield from _outbox(outbox)
+    yield from _outbox(outbox, moment)
     yield from _sessions(missing)
     yield from _losses(missing)
     yield from _gaps(missing)
@@ -69,7 +69,7 @@ def say_not_booked(left: NotBooked) -> str:
     return f"{what} in the outbox of this host ({left.why})"
 
 
-def _outbox(outbox: Outbox | None) -> Iterator[Finding]:
+def _outbox(outbox: Outbox | None, moment: datetime | None) -> Iterator[Finding]:
     if outbox is None:
         yield _unknown(Source.OUTBOX, "not known: what waits in the outbox of this host")
         return
@@ -85,6 +85,9 @@ def _outbox(outbox: Outbox | None) -> Iterator[Finding]:
             text=f"not in these numbers: {counted(outbox.unsent, 'message')} in the outbox of this "
             "host that no server has accepted yet; `costs outbox status` shows them",
         )
+    elif outbox.sent_late_at and moment is not None and outbox.sent_late_at > moment:
+        text = "not known: what had waited on this host and reached the server just now; ask again"
+        yield _unknown(Source.OUTBOX, text)
 
 
 def _ledger(snapshot: Snapshot, moment: datetime | None, now: datetime) -> Iterator[Finding]:

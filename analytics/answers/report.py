@@ -118,11 +118,12 @@ class Outbox(Struct, frozen=True, kw_only=True):
     """What the outbox of this host was found to hold before the answer.
 
     `unsent` counts the messages that wait for a server, for longer than sending them takes; None when
-    it is not known.
+    it is not known. `sent_late_at` is when a server last accepted messages that had waited so long.
     """
 
     not_booked: NotBooked | None = None
     unsent: int | None = 0
+    sent_late_at: datetime | None = None
 
 
 class Gap(Struct, frozen=True, kw_only=True):

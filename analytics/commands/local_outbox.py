@@ -25,6 +25,7 @@ from voicecosts.analytics.snapshot.files import STATUS, read_status
 from voicecosts.producer.config import ProducerConfig, command_project, outbox_folder
 from voicecosts.producer.errors import OutboxError, OutboxHeld
 from voicecosts.producer.events import now_us
+from voicecosts.producer.outbox import late
 from voicecosts.producer.outbox.log import LocalLog, has_news
 from voicecosts.producer.outbox.survey import outboxes, unsent
 from voicecosts.producer.settings import NoHomeDirectory
@@ -33,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 WAIT_S: Final = 15.0
 """How long another process may take to book what waits."""
-
-_SENDING_US: Final = 10_000_000
-"""What waits for no longer than this is on its way: a worker sends every tenth of a second."""
 
 _LOOK_S: Final = 0.05
 _CLOSE_S: Final = 2.0
@@ -62,22 +60,29 @@ def look_first(data_dir: str | Path | None) -> Iterator[Outbox | None]:
         return
     left = book(root).left
     try:
-        yield Outbox(not_booked=left, unsent=_unsent(_directory(root)))
+        folder = outbox_folder(data_dir=_directory(root))
+        waits = _unsent(folder)  # first: what it does not find any more has left its mark
+        yield Outbox(not_booked=left, unsent=waits, sent_late_at=_sent_late_at(folder))
     except NoLedger as error:
         if left is None:
             raise
         raise NoLedger(error.path, f"{error}; {say_not_booked(left)}") from error
 
 
-def _unsent(data_dir: Path) -> int | None:
+def _unsent(folder: Path) -> int | None:
     """Return how many messages wait on this host for a server, for longer than sending takes.
 
     None where it is not known.
     """
     try:
-        return unsent(outbox_folder(data_dir=data_dir), now_us() - _SENDING_US)
+        return unsent(folder, now_us() - late.ON_ITS_WAY_US)
     except OutboxError:
         return None
+
+
+def _sent_late_at(folder: Path) -> datetime | None:
+    at_us = late.last(folder)
+    return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, UTC)
 
 
 def book(data_dir: Path | None, folder: Path | None = None) -> Booked:

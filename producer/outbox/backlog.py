@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxDamaged, OutboxError, OutboxUnavailable
+from voicecosts.producer.outbox import late
 from voicecosts.producer.outbox.adopted import AdoptedMessages
 from voicecosts.producer.outbox.bound import Bound
 from voicecosts.producer.outbox.file import Outbox
@@ -163,6 +164,13 @@ class Backlog:
         self._in_flight = set()
         for outbox in self._outboxes():
             done = [held for held in self._done.values() if self._file_of(held) is outbox]
+            now_us = self._now_us()
+            if (
+                done
+                and not self._is_log
+                and (outbox.oldest_at or now_us) < now_us - late.ON_ITS_WAY_US
+            ):
+                late.mark(outbox.path.parent, now_us)
             try:
                 outbox.remove([held.message for held in done])
             except OutboxError as error:

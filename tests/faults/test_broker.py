@@ -22,6 +22,7 @@ from tests.support.outcome import assert_exact, shown
 from tests.support.processes import CostsProcess
 from tests.support.publishing import files, flushed, publishing
 from tests.support.waiting import until
+from voicecosts.producer.outbox.late import NAME
 from voicecosts.producer.publishing.publisher import Publisher
 
 pytestmark = pytest.mark.faults
@@ -68,7 +69,7 @@ async def test_a_broker_that_is_absent_at_the_start_gets_everything(
             assert publisher.stats().outbox_rows == 0
             more = f"{waited} messages waited on disk"
             await assert_exact("broker absent at start", late.url, tmp_path, load, more=more)
-    assert files(outbox) == []
+    assert set(files(outbox)) <= {NAME}  # it may have waited for more than ten seconds
 
 
 async def test_a_broker_that_is_killed_twice_in_mid_run_costs_nothing(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.analytics.test_notebook import run_cells
+from tests.support.broker import Broker
 from tests.support.oracle import booked, rate
 from tests.support.outboxes import orphan as left_behind
 from tests.support.processes import CostsProcess
-from tests.support.publishing import orphan
+from tests.support.publishing import adopted, orphan
+from tests.support.stream import declare, messages
 from tests.support.traffic import bill, calls
 from voicecosts import query
 from voicecosts.analytics.answers.report import Source
@@ -106,6 +109,27 @@ def test_what_waits_for_a_server_on_this_host_is_said(home: Path, tmp_path: Path
         it.text for it in query(data_dir=home).completeness.findings if it.source is Source.OUTBOX
     ]
     assert "that no server has accepted yet; `costs outbox status` shows them" in said
+
+
+async def test_what_was_sent_late_is_not_said_to_be_there(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had waited, the server has it now, and these numbers are of a moment before that."""
+    monkeypatch.delenv("COSTS_OUTBOX_DIR")
+    data_dir = tmp_path / "data"
+    await declare(broker.url)
+    with Ledger.open(data_dir, rate, has_source=True) as ledger:
+        _, load = orphan(data_dir / "outbox", broker.url, readings=40)
+        ledger.heard(datetime.now(UTC), 0)
+        ledger.publish_snapshot()
+        await adopted(broker.url, data_dir / "outbox")
+        assert sources(data_dir)[Source.OUTBOX] is False
+        ledger.apply(await messages(broker.url))
+        ledger.heard(datetime.now(UTC), 0)
+        ledger.publish_snapshot()
+        report = query(data_dir=data_dir)
+        assert report.total.sessions == len(load.sessions)
+        assert Source.OUTBOX not in sources(data_dir)
 
 
 def test_a_strict_audit_fails_where_a_source_could_not_be_asked(home: Path) -> None:

@@ -35,8 +35,8 @@ from voicecosts.producer.subjects import STREAM
 
 SHORT_S: Final = 2.0
 LONG_S: Final = 13.0
-"""How long a fault lasts: what waits on a host for longer than ten seconds is told of. One fault of a
-round is long."""
+"""How long a fault lasts: what waits on a host for longer than ten seconds is told of. Two faults of
+a round are long."""
 
 RECOVERED_S: Final = 90.0
 
@@ -81,9 +81,9 @@ class Round:
                     self._no_snapshots,
                 ]
                 self.chance.shuffle(faults)
-                long = self.chance.choice(faults)
+                long = self.chance.sample(faults, 2)
                 for fault in faults:
-                    lasts_s = LONG_S if fault == long else SHORT_S
+                    lasts_s = LONG_S if fault in long else SHORT_S
                     self.faults.append(f"{_name(fault)} ({lasts_s:.0f} s)")
                     await fault(lasts_s)
                     await self._until_told(self._is_whole)

@@ -20,6 +20,7 @@ from voicecosts.analytics.commands.outbox import app
 from voicecosts.producer.config import LOCAL_LEDGER, ProducerConfig
 from voicecosts.producer.errors import ConfigError, DrainIncomplete
 from voicecosts.producer.outbox.file import Outbox
+from voicecosts.producer.outbox.late import NAME
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.outbox.row import destination_id, file_of
 from voicecosts.producer.tls import context as tls_context
@@ -99,7 +100,7 @@ class TestDrain:
         assert ran.exit_code == 0, ran.output
         assert ran.output.startswith("published 3 events to nats://")
         assert await stream.events(broker.url) == [reading(number) for number in (1, 2, 3)]
-        assert list((tmp_path / "box").iterdir()) == []
+        assert [path.name for path in (tmp_path / "box").iterdir()] == [NAME]
 
     async def test_it_is_published_over_tls_with_a_client_certificate(
         self, run: Run, tmp_path: Path
