@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -100,7 +101,8 @@ def in_calls(demo: Demo) -> bool:
     return " calls, " in demo.shown()
 
 
-ENDINGS: Final = {
+Ending = tuple[Callable[[Demo], bool], Callable[[Demo], None], signal.Signals]
+ENDINGS: Final[dict[str, Ending]] = {
     "SIGTERM at the start": (starting, lambda demo: demo.end(signal.SIGTERM), signal.SIGTERM),
     "SIGTERM in the calls": (in_calls, lambda demo: demo.end(signal.SIGTERM), signal.SIGTERM),
     "terminal closed in the calls": (in_calls, Demo.close_terminal, signal.SIGHUP),
@@ -109,16 +111,29 @@ ENDINGS: Final = {
 
 
 def test_a_demo_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path) -> None:
-    """A signal, a closed terminal, an impatient user: all is ended in order and removed."""
-    demos = {name: Demo(tmp_path / name) for name in ENDINGS}
-    for name, (moment, end, _) in ENDINGS.items():
-        wait_until(lambda demo=demos[name], moment=moment: moment(demo))
-        end(demos[name])
-    for name, (_, _, number) in ENDINGS.items():
+    """A signal or a closed terminal: all is ended in order and removed."""
+    end_all(tmp_path, "SIGTERM at the start", "terminal closed in the calls")
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_ended_in_its_calls_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    """The same in the middle of calls, and by a user who presses Ctrl-C until it ends."""
+    end_all(tmp_path, "SIGTERM in the calls", "Ctrl-C again and again")
+
+
+def end_all(folder: Path, *names: str) -> None:
+    """End a demo in each of these ways, all at once, and look for what is left."""
+    demos = {name: Demo(folder / name) for name in names}
+    for name, demo in demos.items():
+        moment, end, _ = ENDINGS[name]
+        wait_until(lambda demo=demo, moment=moment: moment(demo))
+        end(demo)
+    for name, demo in demos.items():
+        number = ENDINGS[name][2]
         # A shell shows both alike: ended with this code, or by the signal when all was done.
-        assert demos[name].wait() in (128 + number, -number), (name, demos[name].shown())
-        assert demos[name].left() == [], name
-        assert "rror" not in demos[name].shown(), name
+        assert demo.wait() in (128 + number, -number), (name, demo.shown())
+        assert demo.left() == [], name
+        assert "rror" not in demo.shown(), name
 
 
 @pytest.mark.faults
