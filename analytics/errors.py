@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib.util import find_spec
+from shlex import quote
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class NoLedger(AnalyticsError):
     def __init__(self, path: Path, message: str | None = None) -> None:
         self.path = path
         super().__init__(
-            message or f"no ledger at {path}: start one with `costs up` or name one with --data-dir"
+            message
+            or f"no ledger at {path}: start one with `costs up --data-dir {quote(str(path))}`, or name "
+            "another with --data-dir"
         )
 
 

@@ -48,6 +48,7 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     `stream_max_bytes` is made larger. Where it needs room, booked messages older than
     `stream_keep_s` are removed from it.
     `max_reading` is the most that one meter may cost, in US dollars (`pricing.ceiling`).
+    `own_broker` is that of `costs up`, which runs it for this ledger alone.
     """
 
     data_dir: Path
@@ -61,6 +62,7 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     stream_max_bytes: int = DEFAULT_STREAM_MAX_BYTES
     stream_keep_s: float = DEFAULT_STREAM_KEEP_S
     max_reading: Decimal = MAX_READING
+    own_broker: bool = False
 
     def __repr__(self) -> str:
         return (
@@ -131,6 +133,7 @@ def from_env(
         raise InvalidConfig(problems)
     return LedgerConfig(
         data_dir=folder,
+        own_broker=own_broker,
         servers=urls,
         credentials=secret,
         tls=found_tls,

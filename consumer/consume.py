@@ -28,9 +28,11 @@ from voicecosts.consumer.errors import LedgerError, LedgerOutOfMemory, SnapshotF
 from voicecosts.consumer.local import OpenLog, book_waiting
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.clock import Pacing
+from voicecosts.consumer.store.heartbeat import RunBy
 from voicecosts.consumer.store.in_hand import LAST_CHANCES, InHand
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.settings import mask
 from voicecosts.producer.subjects import STREAM
 
 SUMMARY_INTERVAL_S: Final = 30.0
@@ -52,6 +54,7 @@ async def serve(
     broker_ended: Callable[[], bool] | None = None,
     open_log: OpenLog | None = None,
     take_over: bool = False,
+    new_stream: bool = False,
 ) -> None:
     """Consume until SIGINT, SIGTERM or SIGHUP, or until `broker_ended` is true. As `consume`.
 
@@ -61,7 +64,14 @@ async def serve(
     watcher = asyncio.create_task(_watch(broker_ended, stop)) if broker_ended else None
     try:
         with _set_by_signals(stop):
-            await consume(config, stop, on_ready=on_ready, open_log=open_log, take_over=take_over)
+            await consume(
+                config,
+                stop,
+                on_ready=on_ready,
+                open_log=open_log,
+                take_over=take_over,
+                new_stream=new_stream,
+            )
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -93,6 +103,7 @@ async def consume(
     start_deadline_s: float = START_DEADLINE_S,
     open_log: OpenLog | None = None,
     take_over: bool = False,
+    new_stream: bool = False,
 ) -> None:
     """Book the stream into the ledger of `config.data_dir` until `stop` is set.
 
@@ -100,6 +111,8 @@ async def consume(
     group is finished, and the last snapshot published, before this returns.
 
     Raises:
+        AnotherStream: The ledger was run with a broker of its own and is not now, or the other way
+            round, and `new_stream` is not set.
         BrokerUnreachable: No usable broker within `start_deadline_s`.
         StreamDrift: The stream is not what the ledger declares.
         StreamClaimed: Another ledger reads the stream, and `take_over` is not set; or another one
@@ -120,6 +133,8 @@ async def consume(
             pacing=pacing,
             has_source=True,
             dead_letter_bytes=config.dead_letter_bytes,
+            run_by=_run_by(config),
+            new_stream=new_stream,
         )
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
         in_hand = InHand(Layout(config.data_dir).in_hand, full=GROUP_MESSAGES)
@@ -141,6 +156,12 @@ async def consume(
             await feed.close()
         worker.log_summary(at_once=True)
         _log.info("stopped; snapshot %d holds everything that was booked", ledger.snapshot)
+
+
+def _run_by(config: LedgerConfig) -> RunBy:
+    if config.own_broker:
+        return RunBy("up")
+    return RunBy("consume", tuple(map(mask, config.servers)))
 
 
 class _LedgerThread:

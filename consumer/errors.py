@@ -4,6 +4,7 @@
     ├── InvalidConfig           settings that cannot work, all of them at once
     ├── MissingExtra            a part of the installation is missing
     ├── DataDirInUse            another process owns the data directory's broker store
+    ├── AnotherStream           the ledger reads the stream of the other way to run it
     ├── PortInUse               another program listens on the port that was asked for
     ├── LedgerInUse             another process holds the ledger file
     ├── LedgerBusy              the ledger that runs did not answer in time
@@ -66,6 +67,20 @@ class DataDirInUse(LedgerError):
         self.path = path
         self.pid = pid
         super().__init__(f"{path} is in use by {_holder(pid)}. Stop it, or use another --data-dir.")
+
+
+class AnotherStream(LedgerError):
+    """The ledger reads one stream and was started on another: `before` and `now` are the commands."""
+
+    def __init__(self, data_dir: Path, before: str, now: str) -> None:
+        self.data_dir = data_dir
+        self.before = before
+        self.now = now
+        super().__init__(
+            f"The ledger in {data_dir} reads the stream of `costs {before}`, and `costs {now}` has "
+            f"another one: what waits in the first would never be booked. Run `costs {before}` again, "
+            f"or leave that stream for good with `costs {now} --new-stream`."
+        )
 
 
 class PortInUse(LedgerError):

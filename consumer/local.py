@@ -85,7 +85,7 @@ def open_and_book(
 
     Readers are told that the snapshot holds what waited at `asked_at`, which is before anybody looked
     into the outbox: what comes later may have been missed. They are not told so when a file could
-    not be read. A ledger is created when there is none and something waits. Without a log nothing
+    not be read, nor of a ledger that ever read a stream, where more may wait. A ledger is created when there is none and something waits. Without a log nothing
     waits.
 
     Raises:
@@ -107,6 +107,7 @@ def open_and_book(
         data_dir, rate_by(ListPrices(), max_reading=max_reading), embedded=True, has_source=True
     ) as ledger:
         done = [] if log is None else book_waiting(ledger, log, first)
-        if log is None or not (log.problems or (first and not done)):
+        is_read = log is None or not (log.problems or (first and not done))
+        if is_read and not ledger.has_stream:  # else more may wait in the stream
             ledger.heard(asked_at, 0)
     return sum(applied.messages for applied in done)

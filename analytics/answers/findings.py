@@ -6,6 +6,7 @@ missing may be said only when there is none: a source that could not be asked is
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -100,12 +101,24 @@ def _ledger(snapshot: Snapshot, moment: datetime | None, now: datetime) -> Itera
         text = "what came after this snapshot (there is no ledger.json beside it that speaks of it)"
         yield _unknown(Source.LEDGER, f"not known: {text}")
     elif not status.running and not status.embedded:
-        text = "the ledger is not running and books nothing new: start it with `costs up`"
+        text = (
+            f"the ledger is not running and books nothing new: start it {_how_to_start(snapshot)}"
+        )
         yield _unknown(Source.LEDGER, text)
     elif status.running and _is_silent(status, now):
         silence = age(now - status.heard_at) if status.heard_at else "long"
         text = f"the ledger has not reported for {silence}: check whether it still runs"
         yield _unknown(Source.LEDGER, text)
+
+
+def _how_to_start(snapshot: Snapshot) -> str:
+    """Return the command that starts this very ledger on the stream that it reads."""
+    where = f"--data-dir {shlex.quote(str(snapshot.path.parent))}"
+    run_by = snapshot.status.run_by if snapshot.status else None
+    if run_by is None:
+        return f"as it was run before, with `costs up {where}` or `costs consume {where}`"
+    servers = f"--servers {shlex.quote(','.join(run_by.servers))} " if run_by.servers else ""
+    return f"with `costs {run_by.command} {servers}{where}`"
 
 
 def _stream(missing: Completeness, snapshot: Snapshot, now: datetime) -> Iterator[Finding]:

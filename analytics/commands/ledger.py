@@ -57,6 +57,13 @@ MaxReadingCost = Annotated[
 ]
 
 
+NewStream = Annotated[
+    bool,
+    typer.Option(
+        "--new-stream",
+        help="Leave the stream that this ledger read before, with what waits in it.",
+    ),
+]
 SnapshotBytesPerDay = Annotated[
     int | None,
     typer.Option(
@@ -92,6 +99,7 @@ def up(
     snapshot_bytes_per_day: SnapshotBytesPerDay = None,
     dead_letter_bytes: DeadLetterBytes = None,
     stream_keep: StreamKeep = None,
+    new_stream: NewStream = False,
     max_reading_cost: MaxReadingCost = None,
 ) -> None:
     """Run a private NATS server and the ledger here.
@@ -120,7 +128,7 @@ def up(
     _log_to_stderr()
     with stopping(), PrivateBroker(config.data_dir, port=port) as broker:
         with adopting((broker.url,), config.data_dir):
-            _run_with(broker, config)
+            _run_with(broker, config, new_stream=new_stream)
         if broker.exited():
             raise BrokerFailed(f"it ended by itself; {broker.log_tail()}")
 
@@ -153,6 +161,7 @@ def consume(
             help="Read the stream although another ledger claims it; that one then ends.",
         ),
     ] = False,
+    new_stream: NewStream = False,
     max_reading_cost: MaxReadingCost = None,
 ) -> None:
     """Run the ledger alone, with NATS servers of yours.
@@ -186,10 +195,17 @@ def consume(
 
     with stopping():
         require_known(config.servers)
-        asyncio.run(serve(config, open_log=opener(config.data_dir), take_over=take_over))
+        asyncio.run(
+            serve(
+                config,
+                open_log=opener(config.data_dir),
+                take_over=take_over,
+                new_stream=new_stream,
+            )
+        )
 
 
-def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
+def _run_with(broker: PrivateBroker, config: LedgerConfig, *, new_stream: bool) -> None:
     from msgspec.structs import replace  # noqa: PLC0415 - see above
 
     from voicecosts.analytics.commands.local_outbox import opener  # noqa: PLC0415 - same
@@ -217,6 +233,7 @@ def _run_with(broker: PrivateBroker, config: LedgerConfig) -> None:
             on_ready=announce,
             broker_ended=broker.exited,
             open_log=opener(config.data_dir),
+            new_stream=new_stream,
             take_over=True,  # nobody else may use this data directory, and its server is private
         )
     )

@@ -26,10 +26,18 @@ _ALIVE: Final = timedelta(seconds=30)
 _NUMBERED = re.compile(r"costs-([0-9]+)\.duckdb")
 
 
+class RunBy(Struct, frozen=True):
+    """How a ledger is run that reads a stream: the word after `costs`, and its servers, masked."""
+
+    command: str
+    servers: tuple[str, ...] = ()
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """What the ledger process last wrote about itself in `ledger.json`, and when it did.
 
     `embedded` says that the ledger is opened only to book what waits, so nobody needs to run it.
+    `run_by` is how it is run, where it is.
     `answered_at` is when the broker last answered the ledger, if it has one and it did.
     """
 
@@ -42,6 +50,7 @@ class Status(Struct, frozen=True, kw_only=True):
     answered_at: datetime | None = None
     stream_bytes: int | None = None
     stream_max_bytes: int | None = None
+    run_by: RunBy | None = None
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

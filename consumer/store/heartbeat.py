@@ -3,7 +3,8 @@
 While nothing is booked no snapshot is published, and the heartbeat shows that the writer is alive.
 `as_of` is the moment until which the published snapshot holds everything that had been sent to the
 ledger: it moves when what feeds the ledger answers that nothing waits, and stands still otherwise.
-A ledger that is opened only to book what waits on its host says so: it does not have to run.
+A ledger that is opened only to book what waits on its host says so: it does not have to run. One that
+ever read a stream is no such ledger, whoever opens it: what waits in the stream is not known then.
 """
 
 from __future__ import annotations
@@ -24,14 +25,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class RunBy(Struct, frozen=True):
+    """How the ledger is run that reads a stream: the word after `costs`, and its servers, masked."""
+
+    command: str
+    servers: tuple[str, ...] = ()
+
+
 class Heartbeat(Struct, frozen=True):
     """One heartbeat. `waiting` counts messages not yet fetched, if the writer knows.
 
     `answered_at` is when the broker was last asked and answered; absent where there is none.
     `stream_bytes` of `stream_max_bytes` are taken in the stream, by `stream_messages`; booked messages
     up to number `trimmed_to` were removed from it to make room. All are absent where that is unknown.
-    `embedded` is true when the writer was opened to book what waited, and closed again. `whole` says
-    that the snapshot holds everything that the ledger holds, as far as the writer knows.
+    `embedded` is true when the writer was opened to book what waited, and closed again, and the ledger
+    never read a stream. `run_by` is how it is run that did. `whole` says that the snapshot holds
+    everything that the ledger holds, as far as the writer knows.
     """
 
     snapshot: int
@@ -46,6 +55,7 @@ class Heartbeat(Struct, frozen=True):
     stream_max_bytes: int | None = None
     stream_messages: int | None = None
     trimmed_to: int | None = None
+    run_by: RunBy | None = None
 
     @property
     def is_final(self) -> bool:

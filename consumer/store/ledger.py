@@ -22,13 +22,19 @@ from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.pieces import Piece, pieces
 from voicecosts.consumer.booking.progress import Mark, news, runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
-from voicecosts.consumer.errors import InvalidConfig, LedgerClosed, LedgerMoved, SnapshotFailed
+from voicecosts.consumer.errors import (
+    AnotherStream,
+    InvalidConfig,
+    LedgerClosed,
+    LedgerMoved,
+    SnapshotFailed,
+)
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
-from voicecosts.consumer.store.heartbeat import read_heartbeat
+from voicecosts.consumer.store.heartbeat import RunBy, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.letters import (
     PURGED,
@@ -94,6 +100,7 @@ class Ledger:
         sequence: int,
         streams: Streams,
         payloads: Payloads,
+        has_stream: bool,
     ) -> None:
         self._layout = layout
         self._lock = lock
@@ -105,6 +112,7 @@ class Ledger:
         self._sequence = sequence
         self._streams = streams
         self._payloads = payloads
+        self.has_stream = has_stream
         self._kept: Progress | None = None
         self._state = _State.OPEN
         self._reason = ""  # why it takes no more work
@@ -121,16 +129,21 @@ class Ledger:
         dead_letter_bytes: int = MAX_BYTES,
         embedded: bool = False,
         has_source: bool = False,
+        run_by: RunBy | None = None,
+        new_stream: bool = False,
     ) -> Self:
         """Open the ledger of `data_dir`, creating it if need be, and publish a snapshot.
 
         With `embedded` it is opened to book what waits and to be closed again: what changed is
-        published when it is closed, and readers are told that no ledger has to run. With
+        published when it is closed, and readers are told that no ledger has to run, unless it ever read
+        a stream. `run_by` is how it is run to read one; the streams of the two ways differ, so a change of
+        it needs `new_stream`. With
         `has_source` it claims to hold what was sent to it only up to the moment that `heard` names;
         without, it is taken to hold everything that it was given. Where no snapshot can be published now, that is a warning: booking goes on, and it is tried again.
 
         Raises:
             LedgerInUse: Another process has it open.
+            AnotherStream: It was run in the other way, and `new_stream` is not set.
             LedgerNewer: A newer version wrote it; it was not touched.
             LedgerDamaged: The file cannot be read.
             LedgerMissing: Snapshots of a ledger are there, and the ledger is not.
@@ -149,16 +162,30 @@ class Ledger:
                 streams = load_streams(connection)
                 payloads = open_payloads(connection, layout.dead_letters, dead_letter_bytes)
                 move_old(connection, payloads, now_us)
+            last = read_heartbeat(layout.heartbeat)
+            before = last.run_by if last is not None else None
+            is_booked = streams.progress.stream_us is not None or sequence > 0
+            if (
+                is_booked
+                and run_by
+                and before
+                and before.command != run_by.command
+                and not new_stream
+            ):
+                raise AnotherStream(layout.data_dir, before.command, run_by.command)
+            run_by = run_by or before
+            has_stream = is_booked or run_by is not None
             snapshots = Snapshots(
                 connection,
                 layout,
                 clock,
                 pacing or Pacing(),
                 number,
-                embedded=embedded,
+                embedded=embedded and not has_stream,
                 told_until=until if has_source else None,
             )
             snapshots.trimmed_to = streams.trimmed_to
+            snapshots.run_by = run_by
             ledger = cls(
                 layout=layout,
                 lock=lock,
@@ -170,6 +197,7 @@ class Ledger:
                 sequence=sequence,
                 streams=streams,
                 payloads=payloads,
+                has_stream=has_stream,
             )
             if embedded:
                 snapshots.resume()
@@ -237,6 +265,8 @@ class Ledger:
     def settle(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare the books with the stream that is there, note what is missing, and return it.
 
+        What is missing is published at once: no answer may call itself whole that does not say it.
+
         Raises:
             LedgerWriteFailed: It could not be noted.
             LedgerClosed: A write failed before, or the ledger is closed.
@@ -255,6 +285,12 @@ class Ledger:
                 gaps=(*self._streams.gaps, *noted),
             )
         )
+        if gaps:
+            self._snapshots.untold = True
+            try:
+                self.publish_snapshot()
+            except SnapshotFailed as error:  # the heartbeat says meanwhile that it is not known
+                _log.warning("%s", error)
         return gaps
 
     def trimmed(self, upto: int) -> None:

@@ -13,24 +13,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import duckdb
 
+from voicecosts.consumer.booking.progress import Room
 from voicecosts.consumer.errors import LedgerDamaged, SnapshotFailed
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import InPlace, copy_synced, sync_folder
-from voicecosts.consumer.store.heartbeat import Heartbeat, read_heartbeat, utc_text, write_heartbeat
+from voicecosts.consumer.store.heartbeat import (
+    Heartbeat,
+    RunBy,
+    read_heartbeat,
+    utc_text,
+    write_heartbeat,
+)
 from voicecosts.consumer.store.verify import damage_of
 from voicecosts.consumer.store.write import write_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
-    from voicecosts.consumer.booking.progress import Room
     from voicecosts.consumer.store.layout import Layout
 
 _log = logging.getLogger(__name__)
@@ -62,6 +68,9 @@ class Snapshots:
 
     `told_until` is until when the ledger holds all that was sent to it, where a source has to say so:
     then it moves by `heard` alone. Without it the ledger is its own source, and holds all it was given.
+
+    `untold` is true while the ledger knows of a gap that no snapshot shows: the heartbeat then does
+    not say that the broker has answered.
     """
 
     def __init__(
@@ -91,14 +100,19 @@ class Snapshots:
         self.number = number
         self.room: Room | None = None
         self.trimmed_to = 0
+        self.run_by: RunBy | None = None
+        self.untold = False
 
     def resume(self) -> None:
         """Continue from the last snapshot, if its writer was closed in order: it holds everything.
 
         The heartbeat then says that a writer is at work, so that readers notice if it dies. After
-        a death, or without a snapshot, `changed` stays true and the next close publishes.
+        a death, or without a snapshot, `changed` stays true and the next close publishes. What the last
+        reader of the stream said of it stays said: nobody asks the stream now.
         """
         last = read_heartbeat(self._layout.heartbeat)
+        if last is not None and not self._embedded:
+            self._recall_stream(last)
         if last is None or not last.is_final or last.snapshot != self.number:
             return
         if self._layout.snapshot(last.snapshot).exists():
@@ -106,12 +120,22 @@ class Snapshots:
             self._published = last.snapshot
             self._write(self._as_of, running=True)
 
+    def _recall_stream(self, last: Heartbeat) -> None:
+        if last.answered_at is not None and not last.embedded:
+            self._answered_at = datetime.fromisoformat(last.answered_at)
+        if last.stream_bytes is not None:
+            self.room = Room(
+                bytes=last.stream_bytes,
+                max_bytes=last.stream_max_bytes,
+                messages=last.stream_messages or 0,
+            )
+
     def heard(self, asked_at: datetime, waiting: int | None) -> None:
         """Note that the source was asked at that moment and answered how many messages wait.
 
         Everything that it answered with must have been applied before.
         """
-        self._answered_at = asked_at
+        self._answered_at = None if self.untold else asked_at
         if waiting == 0:
             self._told_until = asked_at
 
@@ -167,7 +191,7 @@ class Snapshots:
             ended = self._clock.ticks()
             self._pacing.tried(ended, ended - began, copy.written)
         self.number = self._published = number
-        self.changed = False
+        self.changed = self.untold = False
         self._as_of = until
         self.beat(self._waiting, running=True, at_once=True)
         _remove_old(self._layout, now.timestamp())
@@ -229,6 +253,7 @@ class Snapshots:
             waiting=self._waiting,
             running=running,
             embedded=self._embedded,
+            run_by=self.run_by,
             whole=not self.changed,
             stream_bytes=self.room.bytes if self.room else None,
             stream_max_bytes=self.room.max_bytes if self.room else None,

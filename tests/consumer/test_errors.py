@@ -15,6 +15,11 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.InvalidConfig(["a", "b"]), {"problems": ("a", "b")}, "a; b"),
     (errors.MissingExtra("local", "`costs up`"), {"extra": "local"}, "voicecosts[local]"),
     (errors.DataDirInUse(Path("d"), 7), {"path": Path("d"), "pid": 7}, "process 7"),
+    (
+        errors.AnotherStream(Path("d"), "consume", "up"),
+        {"before": "consume", "now": "up"},
+        "Run `costs consume` again, or leave that stream for good with `costs up --new-stream`",
+    ),
     (errors.PortInUse(4222), {"port": 4222}, "Give another --port"),
     (errors.LedgerInUse(Path("l")), {"pid": None}, "another process"),
     (errors.LedgerNewer(Path("l"), 3, 1), {"found": 3, "known": 1}, "Upgrade voicecosts"),

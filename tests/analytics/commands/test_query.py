@@ -95,7 +95,11 @@ def test_an_empty_ledger_is_not_an_error(costs: Costs, empty_dir: Path, form: st
         (["--top", "many"], 2, "Invalid value for '--top'"),
         (["--format", "xml"], 2, "Invalid value for '--format'"),
         (["--buy", "tenant"], 2, "No such option: --buy"),
-        (["--data-dir", "/nowhere"], 3, "no ledger at /nowhere: start one with `costs up`"),
+        (
+            ["--data-dir", "/nowhere"],
+            3,
+            "no ledger at /nowhere: start one with `costs up --data-dir",
+        ),
     ],
 )
 def test_a_failure_is_one_line_and_a_code(

@@ -119,9 +119,9 @@ def test_no_ledger_is_said_with_its_place_and_what_to_do(tmp_path: Path, name: s
     with pytest.raises(NoLedger) as caught:
         locate(tmp_path / name)
     place = tmp_path / name
-    assert (
-        str(caught.value)
-        == f"no ledger at {place}: start one with `costs up` or name one with --data-dir"
+    assert str(caught.value) == (
+        f"no ledger at {place}: start one with `costs up --data-dir {place}`, or name another with "
+        "--data-dir"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,7 @@ from tests.support.events import message, reading
 from tests.support.oracle import rate
 from voicecosts.consumer.booking.progress import Progress, Seen
 from voicecosts.consumer.store import sql
+from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
 
@@ -19,6 +21,13 @@ CREATED_US = 1_790_000_000_123_456
 def seen(first: int, last: int, *deleted: tuple[int, int], stream_us: int = CREATED_US) -> Seen:
     """What the broker says."""
     return Seen(stream_us=stream_us, first=first, last=last, deleted=deleted)
+
+
+def heard_of(data_dir: Path) -> str | None:
+    """When the broker answered, as readers are told."""
+    beat = read_heartbeat(Layout(data_dir).heartbeat)
+    assert beat is not None
+    return beat.answered_at
 
 
 def gaps(data_dir: Path) -> list[tuple[object, ...]]:
@@ -60,6 +69,25 @@ def test_a_message_that_was_in_no_stream_does_not_count(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, rate) as ledger:
         ledger.apply([message(0, reading(1))])
         assert ledger.progress == Progress()
+
+
+def test_a_gap_is_published_before_anybody_hears_of_it(tmp_path: Path) -> None:
+    """Readers see it when `settle` returns, and where that fails the broker counts as silent."""
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.settle(seen(3, 8))
+        assert gaps(tmp_path) == [(1, 2, 2, "left_the_stream")]
+        in_the_way = Layout(tmp_path).snapshot(ledger.snapshot + 1)
+        in_the_way.with_name(in_the_way.name + ".tmp").mkdir()
+        ledger.settle(seen(5, 8))
+        ledger.heard(datetime.now(UTC), 0)
+        ledger.heartbeat(running=False)
+        assert heard_of(tmp_path) is None
+        in_the_way.with_name(in_the_way.name + ".tmp").rmdir()
+        ledger.publish_snapshot()
+        ledger.heard(datetime.now(UTC), 0)
+        ledger.heartbeat(running=False)
+        assert heard_of(tmp_path) is not None
+    assert gaps(tmp_path)[1:] == [(3, 4, 2, "left_the_stream")]
 
 
 def test_gaps_are_facts_in_the_books_and_are_closed_when_they_are_filled(tmp_path: Path) -> None:
