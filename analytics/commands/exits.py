@@ -15,7 +15,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Final, TextIO
 
-from typer.exceptions import TyperException
+from typer.exceptions import Abort, TyperException
 
 from voicecosts.analytics.config import is_debug
 from voicecosts.analytics.text.grid import printable
@@ -131,6 +131,8 @@ def _text(file: io.FileIO, like: TextIO | None) -> TextIO:
     )
 
 
+_UNANSWERED: Final = "nobody answered, so nothing was changed: pass --yes where nobody can answer"
+
 _HELP_WANTED: Final = "NoArgsIsHelpError"
 """Typer's error for a group of commands without a command: its text is the help page."""
 
@@ -170,6 +172,9 @@ def explain(error: Exception) -> int:
     if debug:
         traceback.print_exception(error)
     text = error.format_message() if isinstance(error, TyperException) else str(error)
+    if isinstance(error, Abort):  # Ctrl-C, Ctrl-D or no terminal at a question
+        sys.stderr.write("\n")  # the question has no end of its line
+        return _fail(_UNANSWERED, FAILED)
     if type(error).__name__ == _HELP_WANTED:
         return _fail(text, USAGE, is_error=False)
     if code is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from voicecosts.analytics.commands.exits import FAILED
 from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
 from voicecosts.analytics.commands.options import (
     Credentials,
@@ -26,7 +28,7 @@ from voicecosts.analytics.commands.options import (
     TlsCert,
     TlsKey,
 )
-from voicecosts.analytics.errors import require
+from voicecosts.analytics.errors import BadQuestion, require
 from voicecosts.analytics.numbers import ago, clock, counted
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.progress import Progress
     from voicecosts.consumer.broker.requests import Api
     from voicecosts.consumer.broker.room import Cut
-    from voicecosts.consumer.broker.stream import Standing
+    from voicecosts.consumer.broker.stream import Standing, StreamInfo
     from voicecosts.consumer.config import LedgerConfig
 
 app = typer.Typer(
@@ -135,9 +137,14 @@ def _config(
     from voicecosts.producer.tls import Tls  # noqa: PLC0415 - same
 
     if not servers and not os.environ.get(settings.SERVERS):
-        up = (data_dir or settings.data_dir(os.environ)) / "up.json"
-        if up.exists():
-            servers = json.loads(up.read_text("utf-8"))["servers"]
+        folder = (data_dir or settings.data_dir(os.environ)).absolute()
+        try:
+            servers = json.loads((folder / "up.json").read_text("utf-8"))["servers"]
+        except OSError:
+            raise BadQuestion(
+                f"`costs up` does not run on {folder}: start it with `costs up --data-dir "
+                f"{shlex.quote(str(folder))}`, or name the servers of the stream with --servers"
+            ) from None
     ca, cert, key = certificates
     tls = Tls(ca=ca, cert=cert, key=key)
     return from_env(servers=servers, credentials=credentials, tls=tls, data_dir=data_dir)
@@ -167,26 +174,33 @@ async def _look(config: LedgerConfig, keep_s: float) -> dict[str, Any]:
     from voicecosts.consumer.broker.requests import Denied  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.broker.room import find_cut  # noqa: PLC0415 - same
     from voicecosts.consumer.broker.stream import inspect  # noqa: PLC0415 - same
+    from voicecosts.consumer.errors import BrokerFailed  # noqa: PLC0415 - same
 
     books, progress = _books(config.data_dir)
     async with _asking(config) as ask:
         standing = await inspect(ask)
+        if standing.stream is None:
+            raise BrokerFailed(
+                f"these credentials may not inspect the stream: allow them to publish to "
+                f"{' and '.join(standing.denied)} (docs/security.md has what each role needs)"
+            )
         cut: Cut | None = None
-        problem = ""
-        if standing.stream is not None:
-            try:
-                cut = await find_cut(ask, standing.stream, progress, keep_s=keep_s, squeeze=False)
-            except Denied as error:
-                problem = str(error)
+        unseen = [("who reads it and what waits", subject) for subject in standing.denied]
+        try:
+            cut = await find_cut(ask, standing.stream, progress, keep_s=keep_s, squeeze=False)
+        except Denied as error:
+            unseen.append(("what can be removed", error.subject))
     return {
-        "stream": _stream(standing),
+        "stream": _stream(standing.stream),
         "reader": _reader(standing),
         "ledger": books,
         "removable": None
         if cut is None
         else {"upto": cut.upto, "messages": cut.messages, "bytes": cut.bytes},
         "keep_hours": keep_s / 3600,
-        "denied": [*map(str, standing.denied), *([problem] if problem else [])],
+        "denied": [
+            f"{what}: these credentials may not publish to {subject}" for what, subject in unseen
+        ],
     }
 
 
@@ -207,10 +221,10 @@ async def _trim(config: LedgerConfig, keep_s: float, *, yes: bool) -> str:
                     f"or younger than {keep_s / 3600:g} hours (--keep)"
                 )
             what = f"{counted(cut.messages, 'booked message')} (about {_size(cut.bytes)})"
-            if not yes:
-                typer.confirm(
-                    f"Remove {what} from the stream, up to message {cut.upto}?", abort=True
-                )
+            question = f"Remove {what} from the stream, up to message {cut.upto}?"
+            if not yes and not typer.confirm(question):
+                typer.echo("nothing was changed")
+                raise typer.Exit(FAILED)
             purged = await trim(ask, cut)
     except Denied as error:
         raise BrokerFailed(f"{error}, so the stream cannot be trimmed") from error
@@ -247,10 +261,7 @@ def _books(data_dir: Path) -> tuple[dict[str, Any] | None, Progress | None]:
     return books, Progress(stream_us=stream_us, floor=floor, last=last, mark=mark)
 
 
-def _stream(standing: Standing) -> dict[str, Any] | None:
-    info = standing.stream
-    if info is None:
-        return None
+def _stream(info: StreamInfo) -> dict[str, Any]:
     bound = info.config.max_bytes or -1
     return {
         "created": _text(_EPOCH + timedelta(microseconds=info.created_us)),
@@ -289,9 +300,7 @@ def _reader(standing: Standing) -> dict[str, Any] | None:
 
 
 def _sentences(found: dict[str, Any], now: datetime) -> list[str]:
-    said: list[str] = []
-    if stream := found["stream"]:
-        said.append(_say_stream(stream, now))
+    said = [_say_stream(found["stream"], now)]
     if reader := found["reader"]:
         said.append(_say_reader(reader, now))
         waiting = counted(reader["waiting"], "message waits", "messages wait")

@@ -83,8 +83,39 @@ async def test_without_an_answer_to_its_question_it_removes_nothing(
     arguments = ["--servers", broker.url, "--data-dir", str(tmp_path / "d"), "--keep", "0"]
     asked = CostsProcess(["stream", "trim", *arguments], tmp_path / "run").start()
     assert asked.wait() == 1
+    assert asked.log.strip() == (
+        "error: nobody answered, so nothing was changed: pass --yes where nobody can answer"
+    )
     async with jetstream(broker.url) as js:
         assert (await js.stream_info(STREAM)).state.first_seq == 1
+
+
+def test_credentials_that_may_not_look_are_an_error_with_the_permissions_that_lack(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """A worker's credentials see nothing, and nothing is said in the place of an answer."""
+    broker.stop()
+    broker.extra = (
+        'authorization { users = [{ user: u, password: p, permissions: {publish: "x"}}] }'
+    )
+    broker.start()
+    url = broker.url.replace("//", "//u:p@")
+    process = costs(tmp_path, "--servers", url, "--data-dir", str(tmp_path / "d"))
+    assert (process.wait(), process.output) == (1, "")
+    assert process.log.startswith(
+        "error: these credentials may not inspect the stream: allow them to publish to "
+        "$JS.API.STREAM.INFO.COSTS and $JS.API.CONSUMER.INFO.COSTS.ledger"
+    )
+
+
+def test_where_nothing_runs_it_says_what_to_start(tmp_path: Path) -> None:
+    """No server is named and `costs up` does not run here: no setting is wrong."""
+    process = costs(tmp_path, "status", "--data-dir", str(tmp_path / "d"))
+    assert process.wait() == 2
+    assert process.log == (
+        f"error: `costs up` does not run on {tmp_path / 'd'}: start it with `costs up --data-dir "
+        f"{tmp_path / 'd'}`, or name the servers of the stream with --servers\n"
+    )
 
 
 def test_without_a_server_it_is_one_line(tmp_path: Path) -> None:
