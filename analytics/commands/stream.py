@@ -28,7 +28,7 @@ from voicecosts.analytics.commands.options import (
     TlsCert,
     TlsKey,
 )
-from voicecosts.analytics.errors import BadQuestion, require
+from voicecosts.analytics.errors import AnalyticsError, BadQuestion, require
 from voicecosts.analytics.numbers import ago, clock, counted
 
 if TYPE_CHECKING:
@@ -174,13 +174,12 @@ async def _look(config: LedgerConfig, keep_s: float) -> dict[str, Any]:
     from voicecosts.consumer.broker.requests import Denied  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.broker.room import find_cut  # noqa: PLC0415 - same
     from voicecosts.consumer.broker.stream import inspect  # noqa: PLC0415 - same
-    from voicecosts.consumer.errors import BrokerFailed  # noqa: PLC0415 - same
 
     books, progress = _books(config.data_dir)
     async with _asking(config) as ask:
         standing = await inspect(ask)
         if standing.stream is None:
-            raise BrokerFailed(
+            raise AnalyticsError(
                 f"these credentials may not inspect the stream: allow them to publish to "
                 f"{' and '.join(standing.denied)} (docs/security.md has what each role needs)"
             )
