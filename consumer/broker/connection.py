@@ -8,7 +8,6 @@ second, and when nothing comes there is no connection. Nothing here retries; `fe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import json
 import logging
@@ -218,11 +217,15 @@ class Connection:
             await self.client.flush()
 
     async def close(self) -> None:
-        """Close in any state; if that hangs, the operating system will close the socket."""
+        """Close in any state; if that hangs or fails, what was not sent yet is not sent."""
         if self._begun:  # nats-py asserts that there was a connect before
-            with contextlib.suppress(*UNUSABLE):
+            try:
                 async with asyncio.timeout(self.waits.answer_s):
                     await self.client.close()
+            except UNUSABLE:
+                pass
+            finally:
+                self.client.cut_off()
 
     def _group(self, arrived: list[tuple[Msg, _Place]], asked_at: datetime | None) -> Group:
         waiting = None if asked_at is None else 0

@@ -32,6 +32,12 @@ class LenientClient(Client):
         self._ps = _LenientParser(self)
         self.received_bytes = 0
 
+    def cut_off(self) -> None:
+        """Close the socket at once: `close` leaves it open when it fails or is interrupted."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         with contextlib.suppress(IndexError, UnicodeDecodeError):
             found: dict[str, str] | None = await super()._process_headers(headers)

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext, api
 from tests.support.events import AGENT
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.broker.stream import DURABLE
+from voicecosts.consumer.broker.wire import LenientClient
 from voicecosts.producer.events import Batch, Event, decode, encode
 from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS, subject
 
@@ -25,12 +26,14 @@ async def jetstream(url: str, **options: Any) -> AsyncIterator[JetStreamContext]
     async def ignore(error: Exception) -> None:
         pass
 
-    client = await nats.connect(url, error_cb=ignore, allow_reconnect=False, **options)
+    client = LenientClient()
     try:
+        await client.connect(url, error_cb=ignore, allow_reconnect=False, **options)
         yield client.jetstream(timeout=10)
     finally:
         with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
             await asyncio.wait_for(client.close(), 5)
+        client.cut_off()
 
 
 async def declare(url: str, *, tls: ssl.SSLContext | None = None, **options: object) -> None:

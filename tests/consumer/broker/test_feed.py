@@ -21,7 +21,7 @@ from tests.support.raw_wire import RawMessage, raw_publisher
 from tests.support.slow_network import slow_network
 from tests.support.stream import jetstream
 from tests.support.waiting import until
-from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Group, Waits
+from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Connection, Group, Waits
 from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.stream import DURABLE, declaration, ensure
@@ -265,6 +265,18 @@ class TestAccidents:
                 await js.publish(SUBJECT, b"x")
                 await bodies(feed, 1)
         assert caplog.text.count("messages delivered to another reader") == 1
+
+    async def test_a_connection_that_cannot_be_closed_in_order_leaves_no_socket(
+        self, broker: Broker
+    ) -> None:
+        """The server has stopped and takes nothing more: what is on its way is given up."""
+        link = Connection(asyncio.Event(), Waits(answer_s=0.1))
+        await link.open(config_of(broker))
+        broker.send(signal.SIGSTOP)
+        link.client._transport.write(b" " * 2**25)  # more than the system buffers
+        await link.client.publish(SUBJECT, b"1")
+        await link.close()
+        assert link.client._transport._io_writer.transport.is_closing()
 
     @pytest.mark.faults
     async def test_a_stalled_broker_is_noticed_and_waited_for(self, broker: Broker) -> None:
