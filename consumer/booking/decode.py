@@ -35,8 +35,9 @@ from voicecosts.producer.subjects import REPORTS, owner_tokens, token
 MAX_UNREADABLE_BATCH: Final = 10_000
 """Events of a batch that is read one by one, at most: 50 times what a producer packs."""
 
-LAST_SESSION_ID: Final = "e677d21f-dbff-7fff-bfff-ffffffffffff"
-"""The highest session id whose time is a calendar date: prices are looked up at that time."""
+LAST_SESSION_ID: Final = "7fffffff-ffff-7fff-bfff-ffffffffffff"
+"""The highest session id whose time (in the year 6429) DuckDB reads as Python does: it decides the
+day of a session, and its prices."""
 
 # msgspec passes the last two on from below its own errors: invalid UTF-8, bottomless nesting.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -67,11 +68,13 @@ class Outbox:
         self.last = 0
         self.oldest_at: int | None = None
         self.lock = lock
+        self._log = path.with_name(f"{path.name}-wal")
         with border(path):
             self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
             with border(path):
                 self._prepare()
+                self._opened = path.stat()
         except BaseException:
             self._db.close()
             raise
@@ -119,6 +122,17 @@ class Outbox:
 
     def __repr__(self) -> str:
         return f"<Outbox {self.path.name}: {self.rows} messages, {self.bytes} bytes>"
+
+    def is_in_place(self) -> bool:
+        """Whether what is written here can be found again: the files still have their names.
+
+        A cleaner of old files may have removed them; what is written to a file without a name is
+        lost with the process.
+        """
+        with contextlib.suppress(OSError):
+            is_same = os.path.samestat(self.path.stat(), self._opened)
+            return is_same and self._log.exists() and self.lock.is_in_place()
+        return False
 
     def add(self, messages: Sequence[Packed], *, now_us: int) -> None:
         """Store messages; when this returns, they survive the process."""
@@ -237,6 +251,12 @@ class Outbox:
         if is_empty:
             remove(self.path)
         self.lock.release(remove=is_empty)
+
+    def abandon(self) -> None:
+        """Close a file that has lost a name, and touch no name: it may be another's by now."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        self.lock.release(remove=False)
 
     def delete(self) -> None:
         """Remove the file with what is in it: all of that is stored elsewhere."""

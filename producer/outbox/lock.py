@@ -90,6 +90,12 @@ class Lock:
         except (OSError, struct.error):
             return 0
 
+    def is_in_place(self) -> bool:
+        """Whether the file that is locked still has its name: without it others take the lock."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        return False
+
     def release(self, *, remove: bool) -> None:
         """Release the lock to any other process; with `remove` the lock file is deleted too."""
         _descriptors.discard(self._descriptor)

@@ -14,7 +14,7 @@ from typing import Final
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import OutboxUnavailable
-from voicecosts.producer.outbox.file import Outbox
+from voicecosts.producer.outbox.file import BEFORE_ALL, Outbox
 from voicecosts.producer.outbox.packing import Packed
 from voicecosts.producer.outbox.row import destination_id, file_of
 
@@ -24,6 +24,7 @@ MOST_IN_MEMORY: Final = 8
 """Messages that are held in memory before events are left in the buffer, which coalesces them."""
 
 _RETRY_S: Final = 1.0
+_PIECE: Final = 64
 
 
 class OutboxState(StrEnum):
@@ -58,7 +59,8 @@ class OwnMessages:
         self._memory: dict[int, Packed] = {}  # by number
         self._memory_since: int | None = None
         self._config = config
-        self._path = file_of(self.folder or Path(), destination_id(config), producer_id)
+        self._producer_id = producer_id
+        self._files = 0
         self._monotonic = monotonic
         self._now_us = now_us
         self._retry_at = 0.0
@@ -98,13 +100,19 @@ class OwnMessages:
     def store(self) -> None:
         """Move what is in memory to the disk, unless the last failure was less than a second ago.
 
+        A file that was removed while it was in use is replaced by a new one, with what waits in it.
+
         Raises:
             OutboxError: The disk is full or read-only, or the file is damaged.
         """
-        if self.folder is None or not self._memory or self._monotonic() < self._retry_at:
+        if self.folder is None or self._monotonic() < self._retry_at:
+            return
+        if self.outbox is not None and not self.outbox.is_in_place():
+            self._move(self.outbox)
+        if not self._memory:
             return
         if self.outbox is None:
-            self.outbox = Outbox.create(self._path, destination=self._config.destination)
+            self.outbox = self._new_file(self.folder)
         self.outbox.add(list(self._memory.values()), now_us=self._now_us())
         self._memory.clear()
         self._memory_since = None
@@ -112,6 +120,40 @@ class OwnMessages:
         self._enter(
             OutboxState.ON_DISK, logging.INFO, f"events wait in {self.folder} until {until}"
         )
+
+    def _new_file(self, folder: Path) -> Outbox:
+        name = self._producer_id if not self._files else f"{self._producer_id}.{self._files}"
+        path = file_of(folder, destination_id(self._config), name)
+        outbox = Outbox.create(path, destination=self._config.destination)
+        self._files += 1
+        return outbox
+
+    def _move(self, lost: Outbox) -> None:
+        """Copy what waits in a file that has lost a name into a new one, under the same numbers.
+
+        Raises:
+            OutboxError: That is not possible now; what waits is still in the lost file.
+        """
+        assert self.folder is not None  # noqa: S101 - there is an outbox
+        found = self._new_file(self.folder)
+        after, since = BEFORE_ALL, lost.oldest_at or self._now_us()
+        try:
+            while True:
+                messages, damaged = lost.oldest(_PIECE, after=after)
+                if not messages and not damaged:
+                    break
+                after = max([message.batch_number for message in messages] + damaged)
+                found.add(messages, now_us=since)
+        except BaseException:
+            found.delete()
+            raise
+        logger.warning(
+            "the outbox %s was removed while it was in use: what waits in it was copied to %s; see "
+            "what cleans that folder",
+            *(lost.path, found.path.name),
+        )
+        self.outbox = found
+        lost.abandon()
 
     def stay_in_memory(self, error: OutboxUnavailable) -> None:
         """Go on from memory, as the disk is full or read-only, and try again in a second."""

@@ -63,9 +63,7 @@ class Host:
     def _begin(self) -> None:
         self._producers += 1
         self.backlog: Backlog = backlog(self.folder, self.clock, self.max_bytes)
-        self.backlog.own._path = self.backlog.own._path.with_name(
-            f"{self.backlog.adopted.destination_id}-{self._producers}.sqlite3"
-        )
+        self.backlog.own._producer_id = str(self._producers)
         self.packer = Packer(f"producer-{self._producers}")
 
     def keep(self, count: int, meters: int) -> None:
