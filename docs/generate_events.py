@@ -106,7 +106,6 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "unmeasured": "Usage events that could not be measured, of sessions and of none; nothing repairs them.",
         "unattributed_usage": "What the unattributed events used: running totals by modality, provider and model.",
         "live_sessions": "Sessions that have started and not ended; while there are any, a report comes every five minutes. Older versions do not say.",
-        "ended": "The process ends in order: nothing comes after this report, and sessions that are live get no end.",
     },
     "Quantities": {
         "requests": "Requests that were made, cancelled ones too; seconds of a stream are none.",

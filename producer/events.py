@@ -220,7 +220,6 @@ class ProducerReport(
     of unattributed usage, further ones are merged into one whose model is `(more)`. Nothing repairs
     those. `live_sessions` are those that have started and not ended; while there are any, a report
     is sent every five minutes, so that silence tells that the process is gone. Older versions do not say.
-    `ended`: the process ends in order, and nothing comes after this report.
     """
 
     producer_id: Name
@@ -237,7 +236,6 @@ class ProducerReport(
     unmeasured: Count = 0
     unattributed_usage: Annotated[list[MeterTotals], Meta(max_length=1000)] = []
     live_sessions: Count | None = None
-    ended: bool = False
 
 
 Event = SessionStarted | MeterReading | SessionEnded | ProducerReport

@@ -350,7 +350,6 @@ class Publisher:
                 own_age_us=self.backlog.own_age_us(),
                 urgent=urgent or is_last,
                 live_sessions=len(self._live),
-                ends=is_last and not len(self.buffer),
             )
             if report is not None:
                 events.append(report)

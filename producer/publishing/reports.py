@@ -3,7 +3,7 @@
 A report is due when something was lost or coalesced since the last one, or when messages have
 waited for more than ten seconds; at most one a second, so that an outage does not fill the outbox
 with reports of itself. While sessions are live there is one every five minutes: the ledger takes three
-that are missing for the end of the process. One that ends in order while sessions are live says so. Without servers messages always wait for a ledger of this host, so long
+that are missing for the end of the process. Without servers messages always wait for a ledger of this host, so long
 waits are not reported.
 """
 
@@ -94,17 +94,9 @@ class Reports:
         self._live_since: float | None = None
 
     def due(
-        self,
-        stats: Stats,
-        *,
-        own_age_us: int,
-        urgent: bool,
-        live_sessions: int = 0,
-        ends: bool = False,
+        self, stats: Stats, *, own_age_us: int, urgent: bool, live_sessions: int = 0
     ) -> ProducerReport | None:
         """Return a report when it is time for one; `urgent` ignores the pace.
-
-        With `ends` nothing comes after it, so it is due when sessions are live: they will get no end.
 
         `own_age_us` is for how long the oldest message of this process has waited. Adopted messages
         are not counted: they have always waited for long.
@@ -127,8 +119,7 @@ class Reports:
         is_quiet = self._live_since is not None and (
             now - max(self._live_since, self._last_at) >= _LIFE_PACE_S
         )
-        leaves = ends and live_sessions > 0
-        if not (has_news or waits_long or is_quiet or leaves):
+        if not has_news and not waits_long and not is_quiet:
             return None
         self._told, self._last_at = losses, now
         self._number += 1
@@ -148,5 +139,4 @@ class Reports:
             unmeasured=unmeasured,
             unattributed_usage=list(stats.unattributed_usage),
             live_sessions=live_sessions,
-            ended=ends,
         )

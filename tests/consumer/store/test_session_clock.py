@@ -105,12 +105,6 @@ def test_a_worker_that_is_heard_of_again_lives(tmp_path: Path) -> None:
     assert state(tmp_path / "2", *told, asked=6, ended=3) == "open"
 
 
-def test_a_worker_that_ends_in_order_says_that_its_calls_are_over(tmp_path: Path) -> None:
-    """Its last report comes with calls that it never ended."""
-    told = [(0, [started()]), (5, [report(1, live_sessions=1, ended=True)])]
-    assert state(tmp_path, *told, asked=6) == "abandoned"
-
-
 def test_what_the_ledger_notes_of_a_worker_is_no_loss(tmp_path: Path) -> None:
     """It is noted once, for those whose calls have no end, and counts nothing."""
     with Ledger.open(tmp_path, rate) as ledger:

@@ -248,12 +248,3 @@ def test_a_process_with_live_sessions_reports_every_five_minutes() -> None:
         if report is not None:
             said.append((second, report.live_sessions))
     assert said == [(300, 2), (600, 2)]
-
-
-def test_a_process_that_ends_with_live_sessions_says_so() -> None:
-    """They will get no end; without one there is nothing to say, and no message is sent."""
-    told = reports(Time())
-    assert told.due(QUIET, own_age_us=0, urgent=True, ends=True) is None
-    report = told.due(QUIET, own_age_us=0, urgent=True, live_sessions=1, ends=True)
-    assert report is not None
-    assert (report.ended, report.live_sessions) == (True, 1)
