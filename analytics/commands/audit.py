@@ -66,7 +66,7 @@ def audit(
         bool,
         typer.Option(
             "--strict",
-            help="Exit with 1 unless nothing is missing: when a call is short or abandoned; when the "
+            help="Exit with 1 unless no usage is missing: when a call is short or abandoned; when the "
             "ledger was told in the period of anything that is in no call (not booked, not attributed, "
             "not measured, lost by a worker, gone from the stream); when messages wait, or it is not "
             "known whether they do. --where leaves out calls, and nothing else of that.",

@@ -27,8 +27,8 @@ def _(mo, overall):
     **{cost} {overall.currency}** in **{overall.total.sessions:,}** sessions, as of {as_of}
 
     Every cell below is SQL over the ledger's views `usage`, `sessions`, `cost_by_day` and `unpriced`:
-    change them. Money is exact, times are UTC. What has no price costs `NULL`, never zero, and
-    `unpriced_rows` counts what is missing from a sum.
+    change them. Money is exact, times are UTC. What has no price costs `NULL`, never zero, and the
+    columns `unpriced_…` of `usage` say how much of it there is.
     """)
     return
 
@@ -49,10 +49,10 @@ def _(mo, overall):
 
 
 @app.cell(hide_code=True)
-def _(mo):
+def _(ledger, mo):
     mo.md("""
     ## By tenant
-    """)
+    """) if ledger else None
     return
 
 
@@ -64,7 +64,7 @@ def _(ledger, mo):
             tenant,
             sum(cost) AS cost,
             count(DISTINCT session_id) AS sessions,
-            count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows
+            sum(unpriced_requests)::BIGINT AS unpriced_requests
         FROM usage
         GROUP BY tenant
         ORDER BY cost DESC NULLS LAST, tenant
@@ -82,10 +82,10 @@ def _(by_tenant, show):
 
 
 @app.cell(hide_code=True)
-def _(mo):
+def _(ledger, mo):
     mo.md("""
     ## By day
-    """)
+    """) if ledger else None
     return
 
 
@@ -93,8 +93,8 @@ def _(mo):
 def _(ledger, mo):
     by_day = mo.sql(
         f"""
-        SELECT day, modality, sum(cost) AS cost, sum(unpriced_rows)::BIGINT AS unpriced_rows
-        FROM cost_by_day
+        SELECT day, modality, sum(cost) AS cost, sum(unpriced_requests)::BIGINT AS unpriced_requests
+        FROM usage
         GROUP BY day, modality
         ORDER BY day, modality
         """,
@@ -133,10 +133,10 @@ def _(by_day, show):
 
 
 @app.cell(hide_code=True)
-def _(mo):
+def _(ledger, mo):
     mo.md("""
     ## By model
-    """)
+    """) if ledger else None
     return
 
 
@@ -154,7 +154,7 @@ def _(ledger, mo):
             sum(output_tokens) AS output_tokens,
             sum(characters) AS characters,
             sum(audio_seconds) AS audio_seconds,
-            any_value(unpriced_reason) AS unpriced_reason
+            sum(unpriced_requests)::BIGINT AS unpriced_requests
         FROM usage
         GROUP BY modality, provider, model
         ORDER BY cost DESC NULLS LAST, modality, provider, model
@@ -172,17 +172,17 @@ def _(by_model, show):
 
 
 @app.cell(hide_code=True)
-def _(mo):
+def _(ledger, mo):
     mo.md("""
     ## A query of your own
 
     The connection is read-only: nothing you type here can change the ledger.
-    """)
+    """) if ledger else None
     return
 
 
 @app.cell(hide_code=True)
-def _(mo):
+def _(ledger, mo):
     example = """SELECT
         agent_id,
         agent_label,
@@ -198,7 +198,7 @@ def _(mo):
     ORDER BY average_cost DESC NULLS LAST
     LIMIT 20"""
     own = mo.ui.code_editor(example, language="sql", min_height=160).form(submit_button_label="Run")
-    own
+    own if ledger else None
     return example, own
 
 

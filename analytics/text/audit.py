@@ -163,7 +163,7 @@ def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:
     if not audit.states:
         yield "no session matches"
     elif not audit.failures:
-        yield "nothing is missing: every source was asked"
+        yield "no usage is missing: every source was asked"
     if len(audit.sessions) < audit.listed:
         yield f"{len(audit.sessions):,} of {counted(audit.listed, 'session')} shown (--top)"
     yield from say_left_out(left_out)

@@ -91,7 +91,7 @@ def test_what_waits_in_the_stream_is_unknown_whoever_opened_the_ledger(
         )
     audit = CostsProcess(["audit", "--strict", "--data-dir", str(home)], home.parent / "run")
     assert audit.start().wait() == 1
-    assert "nothing is missing" not in audit.output
+    assert "no usage is missing" not in audit.output
 
 
 async def test_a_ledger_goes_on_with_its_own_stream_unless_it_is_told_to_leave_it(

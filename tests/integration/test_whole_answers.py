@@ -140,7 +140,7 @@ def test_a_strict_audit_fails_where_a_source_could_not_be_asked(home: Path) -> N
     ).start()
     assert command.wait() == 1
     assert "not known: what waits in the outbox of this host" in command.output
-    assert "nothing is missing" not in command.output
+    assert "no usage is missing" not in command.output
     command = CostsProcess(
         ["audit", "--strict", "--format", "json", "--data-dir", str(home)], home.parent / "run"
     ).start()

@@ -251,7 +251,7 @@ def test_strict_is_content_with_what_is_whole(costs: Costs, tmp_path: Path) -> N
     assert json.loads(done.stdout)["states"][0]["state"] == "complete"
     assert json.loads(done.stdout)["completeness"]["whole"] is True
     done = costs("audit", "--strict", "--data-dir", str(directory))
-    assert (done.returncode, "nothing is missing: every source" in done.stdout) == (0, True)
+    assert (done.returncode, "no usage is missing: every source" in done.stdout) == (0, True)
 
 
 def test_a_snapshot_that_says_too_little_is_not_audited(tmp_path: Path) -> None:
