@@ -44,9 +44,11 @@ def expected(home: Path, answer: str) -> Any:
 
 
 def asked(home: Path) -> dict[str, Any]:
-    """Return rows and total of `costs query`."""
+    """Return rows and total of `costs query`, in the columns that it had then."""
     answer = json.loads(costs(home, "query", *GROUPS))
-    return {"rows": answer["rows"], "total": answer["total"]}
+    then = expected(home, "booked")
+    rows = [{name: row[name] for name in then["rows"][0]} for row in answer["rows"]]
+    return {"rows": rows, "total": {name: answer["total"][name] for name in then["total"]}}
 
 
 def waiting(home: Path) -> list[tuple[str, int, int]]:
