@@ -156,10 +156,19 @@ _WHOSE = {
 
 
 def _gaps(missing: Completeness) -> Iterator[Finding]:
-    if not missing.gaps:
+    restored = [gap for gap in missing.gaps or () if gap.why == "restored"]
+    for gap in restored:
+        text = (
+            f"not in these numbers: what was booked from outboxes of this host after snapshot "
+            f"{gap.first - 1:,}, up to snapshot {gap.last:,}; an older copy of the ledger was put in "
+            "its place"
+        )
+        yield Finding(source=Source.GAPS, text=text)
+    gaps = [gap for gap in missing.gaps or () if gap.why != "restored"]
+    if not gaps:
         return
-    named = [_say_gap(gap) for gap in missing.gaps[:_NAMED]]
-    others = len(missing.gaps) - len(named)
+    named = [_say_gap(gap) for gap in gaps[:_NAMED]]
+    others = len(gaps) - len(named)
     named += [f"{counted(others, 'more gap')} in the view `gaps`"] if others else []
     yield Finding(source=Source.GAPS, text=f"never reached this ledger: {'; '.join(named)}")
 

@@ -26,6 +26,7 @@ class Why(StrEnum):
     STREAM_GONE = "stream_gone"  # the stream was made anew, and they were in the old one
     END_LOST = "end_lost"  # the stream lost its end, and they were in it: others have their numbers
     UNREADABLE = "unreadable"  # the server cannot read any more what it stored of them
+    RESTORED = "restored"  # an older copy of the ledger lacks what was booked from outboxes since
 
 
 _ONCE = (Why.LEFT_THE_STREAM, Why.UNREADABLE)
@@ -37,6 +38,7 @@ class Gap(Struct, frozen=True, kw_only=True):
 
     `stream_us` is when their stream was created, in microseconds since 1970. `last` is None where
     nobody knows how many there were: in a stream that is gone, after the last message known of it.
+    What is missing from a restored ledger was in no stream: the numbers are of its snapshots.
     """
 
     stream_us: int | None
@@ -45,6 +47,8 @@ class Gap(Struct, frozen=True, kw_only=True):
     why: Why
 
     def __str__(self) -> str:
+        if self.why is Why.RESTORED:
+            return f"what was booked from outboxes of this host in snapshots {self.first} to {self.last}"
         if self.last is None:
             return f"whatever came after message {self.first - 1} of the stream that is gone"
         if self.first == self.last:

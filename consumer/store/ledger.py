@@ -20,7 +20,7 @@ from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.letters import READ_AGAIN
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.pieces import Piece, pieces
-from voicecosts.consumer.booking.progress import Mark, news, runs
+from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
 from voicecosts.consumer.errors import (
     AnotherStream,
@@ -34,7 +34,7 @@ from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
-from voicecosts.consumer.store.heartbeat import RunBy, read_heartbeat
+from voicecosts.consumer.store.heartbeat import Heartbeat, RunBy, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.letters import (
     PURGED,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
     from voicecosts.consumer.booking.pieces import Read
-    from voicecosts.consumer.booking.progress import Gap, Progress, Room, Seen
+    from voicecosts.consumer.booking.progress import Progress, Room, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
     from voicecosts.consumer.store.letters import Open
@@ -201,6 +201,7 @@ class Ledger:
             )
             if embedded:
                 snapshots.resume()
+            ledger._note_restored(last, now_us)
             ledger._read_again()
             if not embedded:
                 _publish_first(snapshots, sequence)
@@ -541,6 +542,22 @@ class Ledger:
         self._sequence = max(self._sequence, sequence)
         self._streams = streams
         return added
+
+    def _note_restored(self, last: Heartbeat | None, now_us: int) -> None:
+        """Note that this file is an older copy than what was published, if it lacks something for it.
+
+        What came from a stream is read again. What came from the outboxes of a host left them when
+        it was booked.
+        """
+        with translated(self._layout.ledger):
+            own, local = self._connection.execute(sql.LOAD_OWN_SNAPSHOT).fetchone() or (0, False)
+        published = max(last.snapshot if last else 0, *self._layout.snapshots(), 0)
+        if own >= published or not (local or (last is not None and last.embedded)):
+            return
+        gap = Gap(stream_us=None, first=own + 1, last=published, why=Why.RESTORED)
+        _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)
+        gaps = (*self._streams.gaps, Noted(gap=gap, noted_us=now_us))
+        self._note(replace(self._streams, gaps=gaps))
 
     def _note(self, streams: Streams) -> None:
         """Write what is known of the stream, if it is news, and tell readers with the next snapshot."""

@@ -676,7 +676,9 @@ SELECT
     last_sequence,                                   -- NULL: nobody knows how many there were
     last_sequence - first_sequence + 1 AS messages,  -- NULL: the same
     noted_at,
-    why                -- left_the_stream, stream_gone, end_lost, unreadable
+    -- left_the_stream, stream_gone, end_lost, unreadable; restored: an older copy of the ledger lacks what
+    -- was booked from outboxes since, and the numbers are of its snapshots
+    why
 FROM stream_gaps
 WHERE filled_at IS NULL;
 

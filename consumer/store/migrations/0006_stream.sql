@@ -23,6 +23,6 @@ CREATE TABLE stream_gaps (
     first_sequence BIGINT    NOT NULL,
     last_sequence  BIGINT,             -- NULL: nobody knows how many there were
     noted_at       TIMESTAMP NOT NULL, -- by the ledger's own clock
-    why            VARCHAR   NOT NULL, -- left_the_stream, stream_gone, end_lost, unreadable
+    why            VARCHAR   NOT NULL, -- left_the_stream, stream_gone, end_lost, unreadable, restored
     filled_at      TIMESTAMP           -- they came after all
 );

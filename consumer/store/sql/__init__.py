@@ -27,6 +27,9 @@ LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
 
 LOAD_STATE: Final = "SELECT stream_sequence, snapshot, as_of FROM ledger_state"
+LOAD_OWN_SNAPSHOT: Final = """
+SELECT snapshot, EXISTS (SELECT 1 FROM bookings WHERE stream_sequence = 0) FROM ledger_state
+"""
 CLEAR_STATE: Final = "DELETE FROM ledger_state"
 WRITE_STATE: Final = """
 INSERT INTO ledger_state VALUES (make_timestamp($as_of), $sequence, $snapshot)

@@ -204,6 +204,7 @@ def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:
             (7, 1_000, "left_the_stream", None),
             (1, 4, "left_the_stream", AS_OF),
             (2_001, None, "stream_gone", None),
+            (5, 9, "restored", None),
         ):
             ledger.execute(
                 "INSERT INTO stream_gaps VALUES (?, ?, ?, ?, ?, ?)",
@@ -211,7 +212,11 @@ def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:
             )
     found, whole = told(tmp_path)
     assert whole is False
-    [text] = found
+    text, restored = sorted(found)
+    assert restored == (
+        "not in these numbers: what was booked from outboxes of this host after snapshot 4, up to "
+        "snapshot 9; an older copy of the ledger was put in its place"
+    )
     assert text.startswith("never reached this ledger: ")
     assert set(text.removeprefix("never reached this ledger: ").split("; ")) == {
         "message 5 of the stream",
