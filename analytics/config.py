@@ -33,6 +33,11 @@ def from_env(environ: Mapping[str, str] = os.environ) -> Config:
     return Config(data_dir=settings.data_dir(environ), debug=is_debug(environ))
 
 
+def names_servers(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment names the servers of a stream."""
+    return bool(environ.get(settings.SERVERS, "").strip())
+
+
 def is_debug(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the command shows where an unexpected error came from."""
     return environ.get(settings.DEBUG, "") not in ("", "0")

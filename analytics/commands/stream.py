@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shlex
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,8 @@ from voicecosts.analytics.commands.options import (
     TlsCert,
     TlsKey,
 )
+from voicecosts.analytics.config import from_env as here
+from voicecosts.analytics.config import names_servers
 from voicecosts.analytics.errors import AnalyticsError, BadQuestion, require
 from voicecosts.analytics.numbers import ago, clock, counted
 
@@ -133,11 +134,10 @@ def _config(
 ) -> LedgerConfig:
     require("duckdb", "nats", needed_by="`costs stream`", extra="consumer")
     from voicecosts.consumer.config import from_env  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.producer import settings  # noqa: PLC0415 - same
     from voicecosts.producer.tls import Tls  # noqa: PLC0415 - same
 
-    if not servers and not os.environ.get(settings.SERVERS):
-        folder = (data_dir or settings.data_dir(os.environ)).absolute()
+    if not servers and not names_servers():
+        folder = (data_dir or here().data_dir).absolute()
         try:
             servers = json.loads((folder / "up.json").read_text("utf-8"))["servers"]
         except OSError:

@@ -136,6 +136,7 @@ class TestBooking:
 
 
 class TestAccidents:
+    @pytest.mark.slow
     async def test_a_broker_killed_in_mid_stream_costs_nothing(
         self, broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -155,6 +156,7 @@ class TestAccidents:
             await until(lambda: booked(tmp_path / "d") == bill(made))
         assert "another reader" not in caplog.text
 
+    @pytest.mark.slow
     async def test_a_consumer_deleted_in_mid_stream_costs_nothing(
         self, broker: Broker, tmp_path: Path
     ) -> None:

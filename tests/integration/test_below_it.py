@@ -67,6 +67,7 @@ def gaps(data_dir: Path) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
+@pytest.mark.slow
 async def test_an_older_snapshot_that_is_put_back_is_completed(
     broker: Broker, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ async def test_a_stream_made_anew_is_read_from_its_start_by_a_backup(
     assert (first, last, messages, why) == (half + 1, None, None, "stream_gone")
 
 
+@pytest.mark.slow
 async def test_a_deleted_consumer_while_the_ledger_is_away_costs_nothing(
     broker: Broker, tmp_path: Path
 ) -> None:
@@ -118,6 +120,7 @@ async def test_a_deleted_consumer_while_the_ledger_is_away_costs_nothing(
         await until(lambda: booked(tmp_path / "d") == bill(MADE))
 
 
+@pytest.mark.slow
 async def test_an_answer_that_is_late_does_not_keep_a_backup_incomplete(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -126,6 +126,7 @@ def test_what_the_demo_keeps_can_be_queried_afterwards(kept: Path) -> None:
     assert report.completeness.running is False
 
 
+@pytest.mark.slow
 def test_the_advice_of_an_empty_ledger_fills_one(tmp_path: Path) -> None:
     """What it says to run is run as it stands, and the last command shows costs."""
     Ledger.open(tmp_path / "empty", rate).close()

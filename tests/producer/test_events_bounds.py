@@ -134,6 +134,7 @@ BOUNDED_TEXTS: dict[str, dict[str, list[int | str]]] = {
         "provider_raw": [256],
         "model": [128],
         "reported_cost": [_MONEY],
+        "service_tier": [64],
     },
     "MeterTotals": {
         "agent_label": [128],
@@ -142,6 +143,7 @@ BOUNDED_TEXTS: dict[str, dict[str, list[int | str]]] = {
         "provider_raw": [256],
         "model": [128],
         "reported_cost": [_MONEY],
+        "service_tier": [64],
     },
     "SessionEnded": {
         "session_id": [_SESSION_ID],

@@ -507,6 +507,7 @@ class TestHeartbeat:
             "stream_max_bytes": None,
             "stream_messages": None,
             "trimmed_to": None,
+            "run_by": None,
         }
 
     def test_it_moves_on_while_nothing_happens(

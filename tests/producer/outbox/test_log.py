@@ -252,6 +252,7 @@ def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> 
     living.lock.release(remove=True)
 
 
+@pytest.mark.slow
 def test_workers_adopt_each_other_and_nothing_is_booked_unread(tmp_path: Path) -> None:
     """Messages that move to another file get numbers that no ledger has passed there."""
     folder = tmp_path / "outbox"

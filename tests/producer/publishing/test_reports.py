@@ -217,7 +217,7 @@ def test_in_a_job_process_it_is_said_that_nobody_scrapes_it() -> None:
     said, captured = answers.get(timeout=60)
     child.join(60)
     assert len(said) == 1
-    assert "`costs audit` has its losses" in said[0]
+    assert "`costs audit` shows its losses" in said[0]
     assert captured == QUIET.captured
 
 
