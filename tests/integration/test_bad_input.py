@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,8 @@ from tests.support.raw_wire import RawMessage, RawPublisher, fuzzed, raw_publish
 from tests.support.stream import jetstream, settled, standing
 from tests.support.waiting import until
 from voicecosts import connect, query
+from voicecosts.consumer.store.layout import Layout
+from voicecosts.consumer.store.payloads import read_payload
 from voicecosts.producer.capture.identity import new_session_id
 from voicecosts.producer.events import (
     VERSION,
@@ -56,17 +59,18 @@ def changed(**fields: Any) -> dict[str, Any]:
 WHOLE = encode(Batch(producer_id=PRODUCER, number=1, events=[fresh()]))
 HUGE = "x" * 900_000
 
-CASES: dict[str, tuple[bytes, str, int]] = {
-    "a truncated batch": (WHOLE[:-7], "not_a_batch", 0),
-    "garbage": (b"\xc1 nonsense", "not_a_batch", 0),
-    "a wrong type": (with_event(changed(number="seven")), "invalid_event", 1),
-    "an unknown event": (with_event({"type": "wire_transfer", "amount": 7}), "unknown_event", 1),
-    "a newer version": (with_event(changed(), version=VERSION + 1), "newer_version", 0),
-    "negative totals": (with_event(changed(totals={"input_tokens": -5})), "invalid_event", 1),
-    "a string of 900 kB": (with_event(changed(model=HUGE)), "invalid_event", 1),
-    "a foreign project": (with_event(changed(project="other")), "project_mismatch", 1),
+CASES: dict[str, tuple[bytes, str, int, int]] = {
+    "a truncated batch": (WHOLE[:-7], "not_a_batch", 1, 0),
+    "garbage": (b"\xc1 nonsense", "not_a_batch", 1, 0),
+    "a wrong type": (with_event(changed(number="seven")), "invalid_event", 1, 1),
+    "an unknown event": (with_event({"type": "wire_transfer", "amount": 7}), "unknown_event", 1, 1),
+    "a newer version": (with_event(changed(), version=VERSION + 1), "newer_version", 2, 0),
+    "negative totals": (with_event(changed(totals={"input_tokens": -5})), "invalid_event", 1, 1),
+    "a string of 900 kB": (with_event(changed(model=HUGE)), "invalid_event", 1, 1),
+    "a foreign project": (with_event(changed(project="other")), "project_mismatch", 1, 1),
 }
-"""What is published, the reason it gets, and how many good readings stand beside it."""
+"""What is published, the reason it gets, how many events its letter stands for (1 where they cannot
+be counted), and how many good readings stand beside it."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -74,19 +78,24 @@ async def test_bad_input_is_a_dead_letter_and_good_events_are_booked(
     case: str, broker: Broker, tmp_path: Path
 ) -> None:
     """Nothing is thrown away, nothing good is held up, and the ledger keeps running."""
-    data, reason, beside = CASES[case]
+    data, reason, lost, beside = CASES[case]
     async with ledger(broker.url, tmp_path / "data") as data_dir:
         async with jetstream(broker.url) as js:
             await js.publish(SUBJECT, data)
             await js.publish(SUBJECT, WHOLE)  # what comes after the bad one
         await until(lambda: query(data_dir=data_dir).total.sessions == beside + 1)
         with connect(data_dir) as reader:
-            letters = reader.execute("SELECT reason, payload, detail FROM dead_letters").fetchall()
-        assert query(data_dir=data_dir).completeness.dead_letters == 1
-    (letter,) = letters
-    assert letter[0] == reason
-    assert letter[1] in data
-    assert letter[2]
+            letters = reader.execute(
+                "SELECT reason, events, detail, sha256, file, place, bytes FROM dead_letters"
+            ).fetchall()
+        assert query(data_dir=data_dir).completeness.dead_letters == lost
+    [(letter_reason, events, detail, digest, file, place, size)] = letters
+    assert (letter_reason, events) == (reason, lost)
+    assert detail
+    payload = read_payload(Layout(data_dir).dead_letters, file, place, size)
+    assert payload
+    assert payload in data
+    assert hashlib.sha256(payload).hexdigest() == digest
 
 
 async def test_a_message_of_10_mb_never_gets_into_the_stream(tmp_path: Path) -> None:
