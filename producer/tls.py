@@ -52,6 +52,21 @@ class TlsUnusable(OSError):
     """The files for TLS cannot be used; the message says which, and what to do."""
 
 
+class EndedAfterHandshake(ConnectionError):
+    """The server ended a connection between the TLS handshake and its first answer in it.
+
+    In TLS 1.3 a server looks at the client's certificate when the client's handshake is over. The
+    alert with its reason is lost if the connection breaks while the client still sends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server ended the connection after the TLS handshake: it may want a client "
+            f"certificate, or another one: set {TLS_CERT} and {TLS_KEY} to one that is valid and "
+            "signed by the authority that the server trusts; the server's log says whether it does"
+        )
+
+
 def must_encrypt(servers: Sequence[str], tls: Tls) -> bool:
     """Return whether nothing may be sent in clear to any of these servers."""
     return tls != Tls() or any(url.lower().startswith(_ENCRYPTED) for url in servers)
@@ -148,7 +163,7 @@ def _sign_in_with(made: ssl.SSLContext, cert: str, key: str | None) -> None:
 def explained(error: BaseException | None) -> str | None:
     """Return in one sentence why TLS failed and what to do, or `None` if it is not about TLS."""
     for each in _causes(error):
-        if isinstance(each, TlsUnusable):
+        if isinstance(each, TlsUnusable | EndedAfterHandshake):
             return str(each)
         if isinstance(each, ssl.SSLCertVerificationError):
             return _unverified(each)

@@ -9,10 +9,11 @@ else. Addresses that a server announces are never used: a client connects once, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import ParseResult, urlparse
 
@@ -20,7 +21,14 @@ from nats.aio.client import Client
 from nats.aio.transport import TcpTransport, WebSocketTransport
 
 from voicecosts.producer.settings import mask
-from voicecosts.producer.tls import Tls, TlsUnusable, context, must_encrypt
+from voicecosts.producer.tls import (
+    EndedAfterHandshake,
+    Tls,
+    TlsUnusable,
+    context,
+    explained,
+    must_encrypt,
+)
 
 _SILENCE_S: Final = 1.0
 """How long a server may take to speak first. One with `handshake_first` waits for the client."""
@@ -99,6 +107,7 @@ class Encrypted(TcpTransport):
         self._verifier = verifier
         self.was_greeted_in_clear = False
         self._greeting = b""
+        self._has_answered = False  # inside TLS
 
     def __bool__(self) -> bool:
         """True, so that nats-py does not replace it by a transport of its own."""
@@ -110,7 +119,9 @@ class Encrypted(TcpTransport):
         Raises:
             NotEncrypted: The server offers no TLS.
             ssl.SSLError: The handshake failed, or the certificate is not the server's.
+            EndedAfterHandshake: It did not fail, and the connection is lost by now.
         """
+        self._has_answered = False
         try:
             await super().connect(uri, buffer_size, connect_timeout)
             self._greeting = await self._greeted(uri)
@@ -119,6 +130,7 @@ class Encrypted(TcpTransport):
             await super().connect_tls(
                 uri.hostname or "", self._verifier, buffer_size, connect_timeout
             )
+            self._check_not_lost()
             self._keep_quiet_at_the_end()
         except BaseException:
             self._drop()
@@ -134,9 +146,39 @@ class Encrypted(TcpTransport):
         """Do nothing: nats-py asks for this when the first line says so, and it is done by then."""
 
     async def readline(self) -> bytes:
-        """Return the next line, and first of all the one with which the server began."""
+        """Return the next line, and first of all the one with which the server began.
+
+        Raises:
+            EndedAfterHandshake: The connection is lost, and the server has said nothing inside TLS.
+        """
         greeting, self._greeting = self._greeting, b""
-        return greeting or await self._line()
+        if greeting:
+            return greeting
+        with self._unanswered():
+            line = await self._line()
+            if not line and not self._has_answered:
+                raise EndedAfterHandshake
+        self._has_answered = True
+        return line
+
+    async def drain(self) -> None:
+        """Wait until there is room to write.
+
+        Raises:
+            EndedAfterHandshake: As for `readline`.
+        """
+        with self._unanswered():
+            await super().drain()  # type: ignore[no-untyped-call]  # nats-py's
+
+    @contextlib.contextmanager
+    def _unanswered(self) -> Iterator[None]:
+        """Tell a connection that is lost before the server has answered, unless an alert says why."""
+        try:
+            yield
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            if self._has_answered or isinstance(error, EndedAfterHandshake):
+                raise
+            raise EndedAfterHandshake from error
 
     async def _greeted(self, uri: ParseResult) -> bytes:
         """Return the server's first line if it offers TLS, or nothing if it waits for ours."""
@@ -154,6 +196,12 @@ class Encrypted(TcpTransport):
         if not (info.get("tls_required") or info.get("tls_available")):
             raise NotEncrypted(uri)
         return line
+
+    def _check_not_lost(self) -> None:
+        """Raise if the connection was lost while asyncio handed it over: it hands `None` then."""
+        if self._io_writer is not None and getattr(self._io_writer, "transport", None) is None:
+            self._io_writer = None
+            raise EndedAfterHandshake
 
     def _keep_quiet_at_the_end(self) -> None:
         """Tell asyncio that its protocol is inside TLS: it warns at each lost connection else."""
@@ -188,8 +236,18 @@ class EncryptedWebSocket(WebSocketTransport):
 
         Raises:
             NotEncrypted: A redirection led to an address without TLS.
+            EndedAfterHandshake: The server ended the connection instead of an answer.
         """
-        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        from aiohttp import ClientConnectionError, ClientConnectorError  # noqa: PLC0415 - optional
+
+        try:
+            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        except (ClientConnectorError, TimeoutError):  # before the handshake was over
+            raise
+        except ClientConnectionError as error:
+            if explained(error):
+                raise
+            raise EndedAfterHandshake from error
         if self._ws is not None and self._ws.get_extra_info("ssl_object") is None:
             await self._ws.close()
             raise NotEncrypted(uri if isinstance(uri, ParseResult) else urlparse(uri))
