@@ -87,7 +87,7 @@ LABEL = st.text(CHARACTERS, max_size=64)
 TENANT = st.none() | NAME
 SESSION = st.one_of(
     st.just(session_id(1)),
-    st.integers(0, 0xE677D21FDBFF)
+    st.integers(0, 0x7FFFFFFFFFFF)
     .map(lambda ms: f"{ms:012x}")
     .map(lambda time: f"{time[:8]}-{time[8:]}-7abc-8abc-00000000c15c"),
 )
