@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.broker import Broker
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is. The examples are the same in every run, so
+# that a red run is about the change; `--hypothesis-profile random` looks for others.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.register_profile("random", settings.get_profile("tests"), derandomize=False)
 settings.load_profile("tests")
 
 # Processes that tests start end on SIGHUP, also where the tests themselves were started by nohup.

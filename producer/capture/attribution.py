@@ -215,6 +215,7 @@ class Attribution:
         self._has_adapters = False
         self._given_away: WeakKeyDictionary[AgentSession[Any], set[int]] = WeakKeyDictionary()
         self._openers: WeakKeyDictionary[AgentSession[Any], _Opener] = WeakKeyDictionary()
+        self._asked_before: WeakKeyDictionary[AgentSession[Any], list[Any]] = WeakKeyDictionary()
         self._has_warned = False
         # Jobs in threads may come to and leave a shared component at the same moment. Held for a
         # few dictionary operations at a session's start and end, never while an event is heard.
@@ -229,6 +230,8 @@ class Attribution:
         candidate.is_open, candidate.entered_at = True, time.time()
         self._candidates[id(session)] = candidate
         self._known.add(session)
+        for provider in self._asked_before.pop(session, ()):
+            self._borrow(candidate, provider)
         if is_running:
             candidate.running_since = time.time()
         else:
@@ -241,6 +244,9 @@ class Attribution:
         """A session is detached; the last user of a component takes its listener away."""
         candidate.is_open = False
         self._left[candidate.session] = time.time()
+        if candidate.borrowed and is_started(candidate.session):
+            # It runs again, and what it asked since may still be answered.
+            self._asked_before[candidate.session] = [each.emitter for each in candidate.borrowed]
         if self._candidates.get(id(candidate.session)) is candidate:
             del self._candidates[id(candidate.session)]
         for component in list(candidate.components.values()):
@@ -307,7 +313,12 @@ class Attribution:
         candidate = self._candidates.get(id(session))
         if candidate is None:
             candidate = self._unattached(session, mark, running).owner
-        if candidate is None or id(provider) in candidate.components:
+        if candidate is not None:
+            self._borrow(candidate, provider)
+
+    def _borrow(self, candidate: Candidate, provider: Any) -> None:
+        """A session asks a provider that it has not got: it uses it for that request only."""
+        if id(provider) in candidate.components:
             return
         self.join(candidate, [provider])
         borrowed = candidate.components.get(id(provider))

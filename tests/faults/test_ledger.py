@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -57,13 +58,26 @@ def parts() -> tuple[Load, list[list[Batch]]]:
     load = Load(events.append, sessions=40)
     load.offer(READINGS)
     load.end()
-    pieces = [events[at : at + A_MESSAGE] for at in range(0, len(events), A_MESSAGE)]
+    by_agent: dict[str, list[Event]] = {}
+    for event in events:
+        by_agent.setdefault(load.agent(event.session_id), []).append(event)
+    pieces = [
+        piece
+        for turn in zip_longest(*(in_pieces(its) for its in by_agent.values()))
+        for piece in turn
+        if piece
+    ]
     made = [
         Batch(producer_id=PRODUCER, number=number, events=piece)
         for number, piece in enumerate(pieces, start=1)
     ]
     size = -(-len(made) // (len(KILLS) + 1))
     return load, [made[at : at + size] for at in range(0, len(made), size)]
+
+
+def in_pieces(events: list[Event]) -> Iterator[list[Event]]:
+    """Return the events of one agent by messages: each agent has a subject of its own."""
+    return (events[at : at + A_MESSAGE] for at in range(0, len(events), A_MESSAGE))
 
 
 Check = Callable[[Place, int, int], None]

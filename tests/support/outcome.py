@@ -67,7 +67,7 @@ def shown(data_dir: Path) -> Booked:
         duckdb.connect(str(snapshot), read_only=True, config={"threads": 1})
     ) as connection:
         [(refused,)] = connection.execute("SELECT count(*) FROM dead_letters").fetchall()
-        assert refused == 0
+        assert refused == 0, connection.execute("SELECT * FROM dead_letters").fetchall()
         return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(_SUMS).fetchall()}
 
 

@@ -15,7 +15,7 @@ from tests.support.events import AGENT
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.broker.stream import DURABLE
 from voicecosts.consumer.broker.wire import LenientClient
-from voicecosts.producer.events import Batch, Event, decode, encode
+from voicecosts.producer.events import Batch, Event, ProducerReport, decode, encode
 from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS, subject
 
 
@@ -95,8 +95,10 @@ async def _publish_some(url: str, waiting: list[Batch]) -> None:
     async with jetstream(url, max_reconnect_attempts=1, connect_timeout=10) as js:
         while waiting:
             batch = waiting[0]
+            first = batch.events[0]
+            agent = AGENT if isinstance(first, ProducerReport) else first.agent_id
             await js.publish(
-                subject(batch.events[0].project, AGENT, batch.producer_id),
+                subject(first.project, agent, batch.producer_id),
                 encode(batch),
                 timeout=2,
                 headers={"Nats-Msg-Id": f"{batch.producer_id}-{batch.number}"},
