@@ -19,6 +19,8 @@
     ├── SnapshotFailed          no new snapshot; what is booked is safe
     └── BrokerError
         ├── BrokerUnreachable   no connection
+        │   ├── BrokerNotTrusted   because TLS failed, or a certificate is refused
+        │   └── BrokerRefuses      because these credentials are not let in, or lack a right
         ├── BrokerFailed        the broker answered with an error, or died
         ├── StreamDrift         the stream is not configured as we need it
         ├── StreamClaimed       another ledger reads the stream
@@ -31,7 +33,7 @@ Every error has its facts as fields, and a message that says what happened and w
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -243,6 +245,38 @@ class BrokerUnreachable(BrokerError):
             "Check --servers (COSTS_SERVERS) and the network, or run `costs up`, which starts its "
             "own server."
         )
+
+
+_OPTIONS: Final = {
+    "COSTS_TLS_CA": "--tls-ca (COSTS_TLS_CA)",
+    "COSTS_TLS_CERT": "--tls-cert (COSTS_TLS_CERT)",
+    "COSTS_TLS_KEY": "--tls-key (COSTS_TLS_KEY)",
+}
+"""What a command calls the variables that a worker is told of."""
+
+
+class BrokerNotTrusted(BrokerUnreachable):
+    """A server answers, and TLS with it failed: a certificate is refused, or there is no TLS."""
+
+    def __init__(self, servers: Sequence[str], problem: str) -> None:
+        super().__init__(servers, problem)
+        cure = problem
+        for variable, option in _OPTIONS.items():
+            cure = cure.replace(variable, option)
+        self.args = (f"No TLS connection to {', '.join(self.servers)}: {cure}.",)
+
+
+class BrokerRefuses(BrokerUnreachable):
+    """A server answers, and does not let these credentials in, or do what a ledger does."""
+
+    def __init__(self, servers: Sequence[str], problem: str) -> None:
+        super().__init__(servers, problem)
+        said = (
+            f"The NATS server at {', '.join(self.servers)} refuses: {problem}. Give credentials that "
+            "it knows, with --credentials (COSTS_CREDENTIALS) or as user:password@ or token@ in "
+            "--servers (COSTS_SERVERS); docs/security.md lists the rights that a ledger needs."
+        )
+        self.args = (said,)
 
 
 class BrokerFailed(BrokerError):

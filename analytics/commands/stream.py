@@ -165,7 +165,7 @@ async def _asking(config: LedgerConfig) -> AsyncIterator[Api]:
         await link.open(config)
         yield link.api
     except UNUSABLE as error:
-        raise failure(config, error, link.reason(error)) from error
+        raise failure(config, link.cause(error), link.reason(error)) from error
     finally:
         await link.close()
 

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import json
 import logging
+import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,11 +27,18 @@ from voicecosts.consumer.broker.requests import Api, Denials
 from voicecosts.consumer.broker.stream import DURABLE
 from voicecosts.consumer.broker.wire import LenientClient
 from voicecosts.consumer.config import LedgerConfig
-from voicecosts.consumer.errors import BrokerError, BrokerFailed, BrokerUnreachable, MissingExtra
+from voicecosts.consumer.errors import (
+    BrokerError,
+    BrokerFailed,
+    BrokerNotTrusted,
+    BrokerRefuses,
+    BrokerUnreachable,
+    MissingExtra,
+)
 from voicecosts.producer.settings import credentials_kind, mask
 from voicecosts.producer.subjects import STREAM
 from voicecosts.producer.tls import explained
-from voicecosts.producer.transport import exposed, guarded
+from voicecosts.producer.transport import NotEncrypted, exposed, guarded
 
 GROUP_MESSAGES: Final = 1000
 GROUP_BYTES: Final = 8 * 2**20
@@ -44,6 +52,9 @@ INBOX_PREFIX: Final = "_INBOX_c"
 
 _NO_ROOM: Final = (10023, 10028, 10047)
 """JetStream's errors where the server or the account has not enough storage for a stream."""
+
+_REFUSED: Final = re.compile(r"authoriz|authentic|permissions violation", re.IGNORECASE)
+"""What a server says to whom it does not let in, or not do what a ledger does."""
 
 UNUSABLE: Final = (OSError, TimeoutError, nats.errors.Error)
 """What a connection raises when it cannot be used any more."""
@@ -104,6 +115,7 @@ class Connection:
         self.waits = waits
         self.fault = ""
         self.last_error = ""
+        self._last_cause: BaseException | None = None
         self.warning = ""
         self._denials = Denials()
         self._stop = stop
@@ -156,8 +168,11 @@ class Connection:
 
     def reason(self, error: BaseException) -> str:
         """Return why it failed: the last error of the server, if `error` itself gives no reason."""
-        vague = isinstance(error, (TimeoutError, nats.errors.NoServersError))
-        return self.fault or (vague and self.last_error) or words(error)
+        return self.fault or (_is_vague(error) and self.last_error) or words(error)
+
+    def cause(self, error: BaseException) -> BaseException:
+        """Return what the server or TLS objected to, if `error` itself gives no reason."""
+        return (self._last_cause if _is_vague(error) else None) or error
 
     async def probe(self) -> None:
         """Raise unless the consumer answers. A message that it sends is kept for the first pull."""
@@ -276,7 +291,7 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         # Nothing may be raised here: the client would silently stop reading.
-        self.last_error = words(error)
+        self.last_error, self._last_cause = words(error), error
         self._denials.note(self.last_error)
 
     async def _on_closed(self) -> None:
@@ -298,8 +313,15 @@ def _place(reply: str) -> _Place | None:
         return None
 
 
+def _is_vague(error: BaseException) -> bool:
+    return isinstance(error, (TimeoutError, nats.errors.NoServersError))
+
+
 def failure(config: LedgerConfig, error: BaseException | None, reason: str) -> BrokerError:
-    """Return the error of a failed start: the server refused, or it did not answer."""
+    """Return the error of a failed start: refused, not safe to speak to, or without an answer.
+
+    `error` is the cause of it, see `Connection.cause`.
+    """
     if isinstance(error, APIError) and error.err_code:
         problem = words(error)
         if error.err_code in _NO_ROOM:
@@ -308,7 +330,12 @@ def failure(config: LedgerConfig, error: BaseException | None, reason: str) -> B
                 "or the account more, or the ledger a smaller --stream-max-bytes"
             )
         return BrokerFailed(problem, code=error.err_code)
-    return BrokerUnreachable([mask(url) for url in config.servers], reason)
+    servers = [mask(url) for url in config.servers]
+    if isinstance(error, NotEncrypted) or explained(error):
+        return BrokerNotTrusted(servers, reason)
+    if isinstance(error, NotFoundError) or _REFUSED.search(reason):
+        return BrokerRefuses(servers, reason)
+    return BrokerUnreachable(servers, reason)
 
 
 def words(error: BaseException) -> str:

@@ -160,7 +160,7 @@ class Feed:
             await link.close()
             if not isinstance(error, UNUSABLE):
                 raise
-            self._error = error
+            self._error = link.cause(error)
             self._note_outage(reason)
         else:
             self._link = link

@@ -37,6 +37,16 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.LedgerOutOfMemory(Path("l"), "9 GB"), {"problem": "9 GB"}, "Start again: fewer"),
     (errors.SnapshotFailed(Path("d"), "no"), {"problem": "no"}, "Everything booked is safe"),
     (errors.BrokerUnreachable(["nats://x"], "refused"), {"servers": ("nats://x",)}, "nats://x"),
+    (
+        errors.BrokerNotTrusted(["tls://x"], "it expired: set COSTS_TLS_CA to another"),
+        {"servers": ("tls://x",)},
+        "No TLS connection to tls://x: it expired: set --tls-ca (COSTS_TLS_CA) to another.",
+    ),
+    (
+        errors.BrokerRefuses(["nats://x"], "Authorization Violation"),
+        {"problem": "Authorization Violation"},
+        "with --credentials (COSTS_CREDENTIALS)",
+    ),
     (errors.BrokerFailed("it broke", code=10077), {"code": 10077}, "it broke (error 10077)"),
     (errors.StreamDrift("COSTS", ["a", "b"]), {"differences": ("a", "b")}, "a; b"),
     (

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -16,16 +17,18 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 from nats.aio.client import Client
+from typer.testing import CliRunner
 
 from tests.support.books import MemoryBooks
 from tests.support.broker import Broker, free_port
 from tests.support.certificates import Authority, server
 from tests.support.middleman import Info, in_between
 from tests.support.waiting import until
+from voicecosts.analytics.commands.stream import app as stream
 from voicecosts.consumer.broker.connection import Waits
 from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.config import LedgerConfig
-from voicecosts.consumer.errors import BrokerUnreachable
+from voicecosts.consumer.errors import BrokerNotTrusted, BrokerUnreachable
 from voicecosts.producer import transport
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.errors import NotNow, TooLarge
@@ -69,6 +72,8 @@ async def ledger(servers: str, tls: Tls | None = None) -> str:
     )
     try:
         await feed.open(deadline_s=0)
+    except BrokerNotTrusted as error:
+        return re.sub(r"--tls-\w+ \((\w+)\)", r"\1", str(error))
     except BrokerUnreachable as error:
         return str(error)
     finally:
@@ -314,6 +319,25 @@ class TestWhoIsTrusted:
         # The alert may be lost: the server closes while the client sends.
         assert "server refuses the client certificate (" in said or "or another one: set" in said
         assert "set COSTS_TLS_CERT and COSTS_TLS_KEY" in said
+
+    async def test_a_command_names_the_option_that_cures_it(self, tmp_path: Path) -> None:
+        """A server that answers is not called one that does not, and the option is the way out."""
+        authority = Authority(tmp_path / "ca")
+        with Broker(tmp_path / "secure", extra=server(authority.issue())) as broker:
+            url = broker.url.replace("nats://", "tls://")
+            result = await asyncio.to_thread(
+                CliRunner().invoke,
+                stream,
+                ["status", "--servers", url, "--data-dir", str(tmp_path)],
+            )
+        assert isinstance(result.exception, BrokerNotTrusted)
+        said = str(result.exception)
+        assert said.startswith(
+            f"No TLS connection to {url}: the server's certificate is not signed"
+        )
+        assert said.endswith(
+            "set --tls-ca (COSTS_TLS_CA) to the certificate of the authority that signed it."
+        )
 
     @both
     @pytest.mark.parametrize("end", ["at once", "after CONNECT", "by a reset"])

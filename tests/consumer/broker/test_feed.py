@@ -26,7 +26,13 @@ from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.stream import DURABLE, declaration, ensure
 from voicecosts.consumer.config import LedgerConfig
-from voicecosts.consumer.errors import BrokerFailed, BrokerUnreachable, MissingExtra, StreamDrift
+from voicecosts.consumer.errors import (
+    BrokerFailed,
+    BrokerRefuses,
+    BrokerUnreachable,
+    MissingExtra,
+    StreamDrift,
+)
 from voicecosts.producer.subjects import STREAM
 
 SUBJECT = "costs.v1.p.a.00"
@@ -334,7 +340,7 @@ class TestStart:
         broker.extra = extra
         broker.start()
         feed = Feed(config_of(broker, user=user), MemoryBooks(), asyncio.Event(), waits=QUICK)
-        with pytest.raises(BrokerUnreachable, match=reason):
+        with pytest.raises(BrokerRefuses, match=f"refuses: .*{reason}"):
             await feed.open(deadline_s=0.1)
 
     async def test_a_server_without_jetstream_is_named(self, tmp_path: Path) -> None:
