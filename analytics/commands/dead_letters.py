@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from msgspec.structs import replace
 
 from voicecosts.analytics.commands.exits import FAILED
 from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
@@ -44,6 +45,8 @@ Ids = Annotated[
 
 _ANSWER_S: Final = 60.0
 _SHOWN_BYTES: Final = 4096
+_NAMED: Final = 3
+"""How many ids a sentence names."""
 
 
 @app.command("list")
@@ -84,19 +87,20 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show everything about one letter: why it was not booked, and its bytes."""
-    from voicecosts.analytics.answers.dead_letters import letters  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.dead_letters import groups, letters  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
     from voicecosts.consumer.store.payloads import read_payload  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs dead-letters show`")
     found, path = letters(data_dir, letter_id)
     if not found:
-        raise BadQuestion(
-            f"no dead letter has an id that begins with {letter_id!r}: see `costs dead-letters list`"
-        )
+        some = [group.example for group in groups(data_dir)]
+        raise BadQuestion(f"no dead letter has an id that begins with {letter_id!r}; {_ids(some)}")
     if len(found) > 1:
+        some = [letter.id for letter in found]
         raise BadQuestion(
-            f"{len(found)} dead letters have ids that begin with {letter_id!r}: give more of it"
+            f"several dead letters have ids that begin with {letter_id!r}, such as "
+            f"{', '.join(some[:_NAMED])}: give more of it"
         )
     letter = found[0]
     folder = Layout(path.parent).dead_letters
@@ -126,7 +130,11 @@ def requeue(
 
     _require_choice(ids, reason, every=every, what="requeue")
     request = Request(action=Action.REQUEUE, ids=tuple(ids or ()), reasons=tuple(reason or ()))
-    outcome = _do(request, data_dir, "`costs dead-letters requeue`")
+    command = "`costs dead-letters requeue`"
+    if not _find(request, data_dir, command).letters:
+        typer.echo("no letter waits to be read again")
+        return
+    outcome = _do(request, data_dir, command)
     booked = outcome.letters - outcome.left
     typer.echo(f"{counted(booked, 'letter')} of {outcome.letters:,} read again and booked")
     if outcome.left:
@@ -163,17 +171,56 @@ def purge(
     before = ALWAYS
     if older is not None:
         before = int(moment(older, now=datetime.now(UTC)).timestamp() * 1_000_000)
-    if not yes and not typer.confirm("Give up these letters for good?"):
-        typer.echo("nothing was changed")
-        raise typer.Exit(FAILED)
     request = Request(
         action=Action.PURGE,
         ids=tuple(ids or ()),
         reasons=tuple(reason or ()),
         before_us=before,
     )
-    outcome = _do(request, data_dir, "`costs dead-letters purge`")
+    command = "`costs dead-letters purge`"
+    found = _find(request, data_dir, command)
+    if found.letters and not yes:
+        if older is None:  # what comes while the question is read is not what it asks about
+            request = replace(request, before_us=int(datetime.now(UTC).timestamp() * 1_000_000))
+        if not typer.confirm(f"Give up {_counts(found)} for good?"):
+            typer.echo("nothing was changed")
+            raise typer.Exit(FAILED)
+    outcome = _do(request, data_dir, command) if found.letters else found
     typer.echo(f"{counted(outcome.letters, 'letter')} given up")
+
+
+def _find(request: Request, data_dir: Path | None, command: str) -> Outcome:
+    """Return which letters a request chooses; raises `BadQuestion` where it names one in vain."""
+    from voicecosts.consumer.store.requests import Action  # noqa: PLC0415 - `--help` is quick
+
+    found = _do(replace(request, action=Action.FIND), data_dir, command)
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in found.open.items())
+    for name in found.unknown:
+        if name in request.reasons:
+            raise BadQuestion(
+                f"no dead letter has the reason {name!r}; there are: {reasons or 'none at all'}"
+            )
+        raise BadQuestion(
+            f"no open dead letter has an id that begins with {name!r}; {_ids(found.examples)}"
+        )
+    if request.ids and not found.letters:
+        raise BadQuestion(
+            "no letter has one of these ids and meets --reason and --older as well: leave one out"
+        )
+    return found
+
+
+def _ids(some: Sequence[str]) -> str:
+    """Return what ids there are, for whom has mistyped one."""
+    if not some:
+        return "there is none at all"
+    return f"ids are, for example, {', '.join(some[:_NAMED])}: see `costs dead-letters list`"
+
+
+def _counts(found: Outcome) -> str:
+    """Return how many letters were found, and of which reasons."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.chosen.items())
+    return f"{counted(found.letters, 'letter')} ({reasons})"
 
 
 def _require_choice(
@@ -181,8 +228,8 @@ def _require_choice(
 ) -> None:
     if not (ids or reasons or every):
         raise typer.BadParameter(f"say which letters to {what}: an ID, --reason, or --all")
-    if any("\n" in given for given in (*(ids or ()), *(reasons or ()))):
-        raise typer.BadParameter("an ID and a reason are one line each")
+    if any("\n" in given or not given for given in (*(ids or ()), *(reasons or ()))):
+        raise typer.BadParameter("an ID and a reason are one line each, and not empty")
 
 
 def _do(request: Request, data_dir: Path | None, command: str) -> Outcome:

@@ -41,6 +41,7 @@ from voicecosts.consumer.store.letters import (
     REQUEUED,
     batches,
     find_open,
+    look,
     mark,
     mark_unused_files,
     move_old,
@@ -319,7 +320,7 @@ class Ledger:
         self._snapshots.room = room
 
     def do(self, request: Request) -> Outcome:
-        """Read dead letters again and book them, or give them up; return what came of it.
+        """Find dead letters, read them again and book them, or give them up; return what came of it.
 
         What is refused once more stays as it is, and so does what is not kept any more.
 
@@ -329,6 +330,8 @@ class Ledger:
         """
         self._require_open()
         with self._stopping(), translated(self._layout.ledger):
+            if request.action is Action.FIND:
+                return look(self._connection, request)
             letters = find_open(self._connection, request)
         if request.action is Action.PURGE:
             if letters:

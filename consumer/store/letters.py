@@ -7,6 +7,7 @@ letter is never changed: that it was read again, or given up, is a row of its ow
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from voicecosts.consumer.booking.letters import NOT_COUNTED, as_message, events_
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, DeadLetter, Message, Reason
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.payloads import Payloads, Place, read_payload
+from voicecosts.consumer.store.requests import Action, Outcome, Request
 from voicecosts.consumer.store.write import texts
 from voicecosts.producer.subjects import owner_tokens
 
@@ -24,13 +26,12 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from voicecosts.consumer.store.requests import Request
-
 REQUEUED: Final = "requeued"
 PURGED: Final = "purged"
 DROPPED: Final = "dropped"
 
 _ID_LENGTH: Final = 16
+_EXAMPLES: Final = 3
 _MOVED_AT_ONCE: Final = 1000
 _READ_AT_ONCE: Final = 200
 _READ_BYTES: Final = 4_000_000
@@ -121,6 +122,24 @@ def find_open(connection: duckdb.DuckDBPyConnection, chosen: Request) -> list[Op
         },
     ).fetchall()
     return [Open(*row) for row in found]
+
+
+def look(connection: duckdb.DuckDBPyConnection, request: Request) -> Outcome:
+    """Return how many open letters a request chooses, what there is, and what it names in vain."""
+    chosen, every = (
+        find_open(connection, request),
+        find_open(connection, Request(action=Action.FIND)),
+    )
+    there = Counter(letter.reason for letter in every)
+    reasons = [it for it in request.reasons if it not in there and it not in tuple(Reason)]
+    ids = [it for it in request.ids if not any(letter.id.startswith(it) for letter in every)]
+    return Outcome(
+        letters=len(chosen),
+        chosen=dict(Counter(letter.reason for letter in chosen)),
+        open=dict(there),
+        examples=tuple(letter.id for letter in every[-_EXAMPLES:]),
+        unknown=(*reasons, *ids),
+    )
 
 
 def batches(letters: Sequence[Open]) -> Iterator[list[Open]]:

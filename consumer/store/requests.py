@@ -32,8 +32,9 @@ _FORGOTTEN_S: Final = 600.0
 
 
 class Action(StrEnum):
-    """What is to be done with letters."""
+    """What is to be done with letters; to find them changes nothing."""
 
+    FIND = "find"
     REQUEUE = "requeue"
     PURGE = "purge"
 
@@ -51,11 +52,19 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """How many letters were chosen, and of how many nothing could be done; `problem` if it failed."""
+    """How many letters were chosen, and of how many nothing could be done; `problem` if it failed.
+
+    Of letters that were to be found, also: how many were chosen and how many are open, by reason, some
+    ids of the open ones, and what was named and is neither a reason nor the beginning of an id.
+    """
 
     letters: int = 0
     left: int = 0
     problem: str = ""
+    chosen: dict[str, int] = {}
+    open: dict[str, int] = {}
+    examples: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def answer_requests(folder: Path, do: Callable[[Request], Outcome]) -> None:

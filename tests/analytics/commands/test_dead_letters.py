@@ -107,6 +107,44 @@ def test_an_id_that_nothing_has_is_refused(run: Run) -> None:
     assert "costs dead-letters list" in str(error)
 
 
+def test_what_is_mistyped_is_an_error_that_names_what_there_is(run: Run) -> None:
+    """A letter that was meant and not chosen would be taken for one that is dealt with."""
+    there = id_of(run, "newer_version")
+    for command in (["requeue"], ["purge", "--yes"]):
+        error = run(*command, "--reason", "newer_verison").exception
+        assert isinstance(error, BadQuestion)
+        assert "newer_version (1)" in str(error)
+        assert "not_a_batch (2)" in str(error)
+        error = run(*command, there, "zzz").exception
+        assert isinstance(error, BadQuestion)
+        assert "'zzz'" in str(error)
+        assert there in str(error)
+        error = run(*command, there, "--reason", "not_a_batch").exception
+        assert isinstance(error, BadQuestion)
+        assert run(*command, "").exit_code == 2
+    assert there in str(run("show", "zzz").exception)
+    assert listed(run) == {"newer_version": (1, 2), "not_a_batch": (2, 2)}
+
+
+def test_a_reason_of_no_letter_is_no_mistake(run: Run) -> None:
+    """A script may give up what there is of a reason, also when there is none today."""
+    found = run("purge", "--reason", "above_ceiling")
+    assert (found.exit_code, found.output) == (0, "0 letters given up\n")
+    found = run("requeue", "--reason", "above_ceiling")
+    assert (found.exit_code, found.output) == (0, "no letter waits to be read again\n")
+
+
+def test_it_counts_what_it_gives_up_before_it_asks(run: Run) -> None:
+    """Nobody says yes to a number that is not known."""
+    asked = run("purge", "--all").output
+    assert "Give up 3 letters (1 newer_version, 2 not_a_batch) for good?" in asked
+    assert (
+        "Give up 1 letter (1 newer_version) for good?"
+        in run("purge", id_of(run, "newer_version")[:6]).output
+    )
+    assert listed(run) == {"newer_version": (1, 2), "not_a_batch": (2, 2)}
+
+
 def test_a_choice_must_be_made(run: Run) -> None:
     """Without one neither command does anything."""
     for command in ("requeue", "purge"):
