@@ -28,27 +28,36 @@ _BY_NAME: Final = {
     "mistral": "mistral_ai",
     "mistralai": "mistral_ai",
 }
-_BY_HOST: Final = (
-    (re.compile(r"(^|\.)openai\.azure\.com$"), "azure.ai.openai"),
-    (re.compile(r"(^|\.)openai\.com$"), "openai"),
-    (re.compile(r"(^|\.)anthropic\.com$"), "anthropic"),
-    (re.compile(r"^generativelanguage\.googleapis\.com$"), "gcp.gemini"),
-    (re.compile(r"(^|-|\.)aiplatform\.googleapis\.com$"), "gcp.vertex_ai"),
-    (re.compile(r"^bedrock[a-z-]*\..*\.amazonaws\.com$"), "aws.bedrock"),
-    (re.compile(r"(^|\.)groq\.com$"), "groq"),
-    (re.compile(r"(^|\.)x\.ai$"), "x_ai"),
-    (re.compile(r"(^|\.)services\.ai\.azure\.com$"), "azure.ai.inference"),
-    (re.compile(r"(^|\.)mistral\.ai$"), "mistral_ai"),
-    (re.compile(r"(^|\.)cohere\.(ai|com)$"), "cohere"),
-    (re.compile(r"(^|\.)moonshot\.(ai|cn)$"), "moonshot_ai"),
-    (re.compile(r"(^|\.)deepseek\.com$"), "deepseek"),
-    (re.compile(r"(^|\.)cerebras\.ai$"), "cerebras"),
-    (re.compile(r"(^|\.)together\.(xyz|ai)$"), "together"),
-    (re.compile(r"(^|\.)fireworks\.ai$"), "fireworks"),
-    (re.compile(r"(^|\.)openrouter\.ai$"), "openrouter"),
-    (re.compile(r"(^|\.)perplexity\.ai$"), "perplexity"),
+_BY_HOST: Final = {
+    "api.anthropic.com": "anthropic",
+    "api.cerebras.ai": "cerebras",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.deepseek.com": "deepseek",
+    "api.fireworks.ai": "fireworks",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.moonshot.cn": "moonshot_ai",
+    "api.openai.com": "openai",
+    "api.perplexity.ai": "perplexity",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "api.x.ai": "x_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "openrouter.ai": "openrouter",
+}
+"""The standard host of a vendor. Any other host of it may have other prices, so it keeps its name."""
+
+_BY_PATTERN: Final = (
+    (re.compile(r"\.openai\.azure\.com$"), "azure.ai.openai"),
+    (re.compile(r"\.services\.ai\.azure\.com$"), "azure.ai.inference"),
+    (re.compile(r"(^|[.-])aiplatform\.googleapis\.com$"), "gcp.vertex_ai"),
+    (re.compile(r"^bedrock[a-z-]*\.[a-z0-9-]+\.amazonaws\.com$"), "aws.bedrock"),
 )
-_PORT = re.compile(r"(?<=[a-z]):\d{1,5}$")
+"""Hosts that are named after a customer or a region, with one list price for all of them."""
+
+_HOST: Final = re.compile(r"^(?:[a-z]+://)?([a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\d+)?(?:/.*)?$")
 _PLUGIN = re.compile(r"^livekit\.plugins\.([a-z0-9_]+)(\.|$)")
 
 
@@ -56,17 +65,23 @@ _PLUGIN = re.compile(r"^livekit\.plugins\.([a-z0-9_]+)(\.|$)")
 def normalise_provider(raw: str) -> str:
     """Return the normalised name of a provider label; `unknown` for an empty one.
 
-    The host table follows the OpenTelemetry GenAI registry (`aws.bedrock`, `gcp.vertex_ai`,
+    The names follow the OpenTelemetry GenAI registry (`aws.bedrock`, `gcp.vertex_ai`,
     `azure.ai.openai`, `x_ai`, `mistral_ai`); what the registry does not know keeps its own name in
-    lower case with spaces as underscores. A plugin's class label gives the plugin's name.
+    lower case with spaces as underscores. A plugin's class label gives the plugin's name. A meter is
+    priced under one name, so labels of different prices never share one: `eu.api.openai.com` is not
+    `openai`, and an unknown host keeps its port.
     """
-    value = _PORT.sub("", raw.strip().lower())
+    value = raw.strip().lower()
     if not value:
         return "unknown"
     if plugin := _PLUGIN.match(value):
         value = plugin[1]
-    for host, name in _BY_HOST:
-        if host.search(value):
-            return name
+    elif (found := _HOST.match(value)) and (name := _of_host(found[1])):
+        return name
     compact = "".join(c for c in value if c.isalnum())
     return _BY_NAME.get(compact, re.sub(r"\s+", "_", value))[:128]
+
+
+def _of_host(host: str) -> str | None:
+    known = _BY_HOST.get(host)
+    return known or next((name for pattern, name in _BY_PATTERN if pattern.search(host)), None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from voicecosts.producer.providers import normalise_provider
 
 SPELLINGS = {
-    "openai": ["openai", "OpenAI", " OpenAI ", "api.openai.com", "eu.api.openai.com"],
+    "openai": ["openai", "OpenAI", " OpenAI ", "api.openai.com", "https://api.openai.com/v1"],
     "azure.ai.openai": ["Azure OpenAI", "azure_openai", "my-unit.openai.azure.com"],
     "anthropic": ["Anthropic", "api.anthropic.com"],
     "aws.bedrock": [
@@ -68,6 +68,10 @@ def test_a_normalised_name_is_left_alone(name: str) -> None:
         "foox.ai",
         "s3.amazonaws.com",
         "proxy.internal",
+        "eu.api.openai.com",
+        "eu-west-1.api.x.ai",
+        "openai:8000",
+        "llm.acme.test:8000",
     ],
 )
 def test_a_host_that_only_resembles_a_provider_keeps_its_own_name(host: str) -> None:

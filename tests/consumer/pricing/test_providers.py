@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from livekit.agents.telemetry import trace_types
 from voice_prices.data import providers
 
@@ -59,6 +61,18 @@ REGISTRY = {
     "moonshot_ai": "moonshotai",
 }
 WITHOUT_LIST = {"ibm.watsonx.ai"}
+OF_ONE_VENDOR = [
+    "eu.api.openai.com",
+    "us.api.openai.com",
+    "openai.com",
+    "eu-west-1.api.x.ai",
+    "codestral.mistral.ai",
+    "console.groq.com",
+    "gateway.acme.anthropic.com",
+    "openai.azure.com",
+    "bedrock-runtime.vpce.us-east-1.amazonaws.com",
+]
+"""Hosts beside the standard ones of a vendor that has a list. They have none: their prices may differ."""
 
 
 @pytest.mark.parametrize(("label", "expected"), [*BRANDS.items(), *HOSTS.items()])
@@ -73,10 +87,42 @@ def test_registry_spellings_find_their_list(name: str, expected: str) -> None:
     assert price_list(name, "") == expected
 
 
-@pytest.mark.parametrize("label", [*BRANDS, *HOSTS])
+@pytest.mark.parametrize("label", [*BRANDS, *HOSTS, *OF_ONE_VENDOR])
 def test_the_normalised_name_alone_finds_the_same_list(label: str) -> None:
     """A reading without a raw label is priced like one with it."""
     assert price_list(normalise_provider(label), "") == price_list("unknown", label)
+
+
+KNOWN = [*BRANDS, *HOSTS, *REGISTRY, *labels._NAMES, *labels._HOSTS]
+VENDORS = sorted({host.partition(".")[2] for host in HOSTS if "." in host})
+LABELS = st.one_of(
+    st.text(max_size=40),
+    st.builds(
+        "".join,
+        st.tuples(
+            st.sampled_from(["", "https://", " "]),
+            st.sampled_from(
+                ["", "eu.", "eu-", "api.", "eu.api.", "livekit.plugins.", "bedrock.a.b."]
+            ),
+            st.sampled_from([*KNOWN, *VENDORS, "open.ai", "xn--openai.com"]),
+            st.sampled_from(["", ":443", ":8000", "/v1", ":8000/v1", ".", ".test", ".stt.STT"]),
+        ),
+    ),
+)
+
+
+@given(LABELS)
+def test_what_has_another_list_has_another_identity(label: str) -> None:
+    """A meter knows only the normalised name, so that alone decides: no two labels of one name differ."""
+    name = normalise_provider(label)
+    assert price_list(name, label) == price_list(name, ""), name
+
+
+@pytest.mark.parametrize("host", OF_ONE_VENDOR)
+def test_another_host_of_a_vendor_is_a_provider_of_its_own(host: str) -> None:
+    """A regional host takes no price from the standard one, and the standard one does not lose its."""
+    assert price_list(normalise_provider(host), host) is None
+    assert normalise_provider(host) == host
 
 
 def test_azure_is_never_relabelled_as_openai() -> None:
