@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voicecosts.analytics.commands.options import AsJson
+from voicecosts.analytics.commands.pages import Listed
 from voicecosts.analytics.errors import require
 from voicecosts.producer.errors import EmptyAgentsDirectory, Refused
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="agents",
+    cls=Listed,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Show the agents of a directory, and which one a call reaches.",

@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_group
 
 from voicecosts.analytics.commands.exits import CODES, own_standard_streams, run
+from voicecosts.analytics.commands.pages import Listed, paged
 
 if TYPE_CHECKING:
     # Typer's own types of a command and its context have no public name.
@@ -41,10 +41,10 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code}  {text}" for code, text in 
 def load(name: str) -> Command:
     """Return a command: one of its module's, or the group of all of them where none has its name."""
     group = get_group(import_module(f"{__package__}.{COMMANDS[name]}").app)
-    return group.commands.get(name, group)
+    return paged(group.commands.get(name, group))
 
 
-class Commands(TyperGroup):
+class Commands(Listed):
     """All commands, each loaded when it is asked for."""
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - Typer's signature
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `costs` and exit: with the arguments of this process, which is then its own, or others."""
     if arguments is None:
         own_standard_streams()
-    command = get_group(app)
+    command = paged(get_group(app))
     code = run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False))
     if arguments is None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback while Python ends

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from typer.core import TyperGroup
+from voicecosts.analytics.commands.pages import Listed
 
 if TYPE_CHECKING:
     # Typer's own type of a context has no public name.
@@ -18,7 +18,7 @@ SHOWS_FIRST = "[COMMAND] [ARGS]..."
 """How the usage line of such a command says that the second word may be left out."""
 
 
-class ShowsFirst(TyperGroup):
+class ShowsFirst(Listed):
     """The first command is the default. An option in the place of a command is an option of it."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
