@@ -20,6 +20,10 @@ Generated from `--help` by `python docs/generate_cli.py`. Every command that tou
 
 Answers go to standard output, everything else to standard error. An error is one line that says
 what to do; `COSTS_DEBUG=1` adds the traceback.
+
+In JSON and CSV money is text with nine digits behind the point. Amounts are whole numbers, and what ends
+in `_seconds` is a number with a fraction (`0.0`, `12.5`), exact to the microsecond. A moment is text in
+UTC. What is unknown or absent is `null`, in CSV an empty field. Keys are only ever added.
 """
 
 

@@ -22,6 +22,7 @@ from voicecosts.analytics.text.plain import (
     plain_completeness,
     plain_moment,
     plain_money,
+    plain_seconds,
 )
 
 if TYPE_CHECKING:
@@ -160,5 +161,5 @@ def _plain(row: Row) -> dict[str, object]:
     record = row.record()
     for name, value in record.items():
         if isinstance(value, Decimal):
-            record[name] = plain_money(value) if name in _MONEY else float(value)
+            record[name] = plain_money(value) if name in _MONEY else plain_seconds(value)
     return record

@@ -1,7 +1,7 @@
 """Values for programs: how JSON and CSV are written, the same for every answer.
 
-Money is a plain decimal string with nine digits behind the point, a moment is in UTC, and what is
-unknown is null (an empty CSV field). Output is UTF-8 whatever the terminal. In JSON names are exactly
+Money is a plain decimal string with nine digits behind the point; amounts are whole numbers, and seconds
+numbers with a fraction, always; a moment is in UTC, and what is unknown is null (an empty CSV field). Output is UTF-8 whatever the terminal. In JSON names are exactly
 as booked. In CSV they are harmless: a spreadsheet calculates what looks like a formula, and a terminal
 obeys control characters, also where a caller chose the name.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from voicecosts.analytics.answers.report import Completeness, Unattributed
+    from voicecosts.analytics.answers.report import Completeness, Unattributed, Unpriced
 
 _CONTROL: Final = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 _CONTROL_OR_BREAK: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -73,7 +73,7 @@ def plain_moment(moment: datetime | None) -> str | None:
 def plain_completeness(missing: Completeness) -> dict[str, object]:
     """Return what is missing from an answer, in the public order; what waits is one number."""
     return {
-        "unpriced": to_builtins(missing.unpriced),
+        "unpriced": [_plain_usage(used) for used in missing.unpriced],
         "dead_letters": missing.dead_letters,
         "dropped": missing.dropped,
         "unattributed": missing.unattributed,
@@ -92,9 +92,14 @@ def plain_completeness(missing: Completeness) -> dict[str, object]:
     }
 
 
-def _plain_usage(used: Unattributed) -> dict[str, object]:
-    """Return amounts as numbers; seconds are exact to the microsecond."""
+def plain_seconds(amount: Decimal) -> float:
+    """Return a duration as a number, exact to the microsecond for three centuries."""
+    return float(amount)
+
+
+def _plain_usage(used: Unpriced | Unattributed) -> dict[str, object]:
+    """Return amounts as numbers."""
     return structs.asdict(used) | {
-        "audio_seconds": float(used.audio_seconds),
-        "session_seconds": float(used.session_seconds),
+        "audio_seconds": plain_seconds(used.audio_seconds),
+        "session_seconds": plain_seconds(used.session_seconds),
     }

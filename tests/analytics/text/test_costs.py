@@ -149,6 +149,25 @@ def test_money_in_json_is_text_and_unknown_money_is_null(data_dir: Path) -> None
     assert document["total"]["cost"] == "4.032000003"
 
 
+def test_seconds_in_json_are_numbers_wherever_they_stand(data_dir: Path) -> None:
+    """One quantity has one type: a script adds up rows, what has no price, and what is in no call."""
+    document = json.loads(as_json(query("tenant,model", data_dir=data_dir, now=NOW)))
+    missing = document["completeness"]
+    assert missing["unpriced"]
+    records = [*document["rows"], document["total"], *missing["unpriced"]]
+    found = [
+        value for record in records for name, value in record.items() if name.endswith("_seconds")
+    ]
+    assert {type(value) for value in found} == {float}
+    amounts = [
+        value
+        for record in records
+        for name, value in record.items()
+        if name.endswith(("requests", "tokens", "characters", "rows"))
+    ]
+    assert {type(value) for value in amounts} == {int}
+
+
 def test_json_says_what_it_speaks_of(data_dir: Path) -> None:
     """Columns, currency, period, moment and source are in the document itself."""
     report = query("agent", until="today", data_dir=data_dir, now=NOW)
