@@ -8,6 +8,7 @@ thread at a time; nothing here waits.
 from __future__ import annotations
 
 from bisect import bisect_left
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from msgspec import Struct
@@ -27,14 +28,18 @@ UNKNOWN: Final = "unknown"
 
 _MORE: Final = "(more)"
 _US: Final = 1_000_000
+_MAX_AMOUNT: Final = 2**53 - 1
+_MAX_COST: Final = Decimal(999_999_999)
+_NANO: Final = Decimal("1E-9")
 
 _SIZED: Final = frozenset({"llm", "realtime"})
 """Modalities whose requests some vendor charges by their size."""
 
 _SMALLEST: Final = SIZE_TIERS[0]
 
-_Spelling = tuple[str, str, str, str, bool, int]
-"""Agent label, modality, provider, model and estimated, as LiveKit gives them, and size tier."""
+_Spelling = tuple[str, str, str, str, bool, int, str]
+"""Agent label, modality, provider, model and estimated, as LiveKit gives them, size tier and
+service tier."""
 
 
 class Usage(Struct, frozen=True, kw_only=True, gc=False):
@@ -43,7 +48,8 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
     Durations stay in seconds because they are rounded to microseconds once, on a meter's running
     total, so that a thousand reports of a third of a second do not drift. `unread` names the fields
     that held no amount (text, NaN, less than nothing, more than can be): they count as nothing, and
-    what they stood for is missing from the numbers.
+    what they stood for is missing from the numbers. `service_tier` is the contract's, empty for the
+    standard one. `reported_cost` is in US dollars: what a provider itself says it charged.
     """
 
     modality: str
@@ -55,19 +61,36 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
     session_s: float = 0.0
     detail: RequestDetail | None = None
     unread: tuple[str, ...] = ()
+    service_tier: str = ""
+    reported_cost: Decimal | None = None
 
 
 class Count:
-    """One running count. Seconds are summed as they come and rounded once, on the total."""
+    """One running count. Seconds and money are summed as they come and rounded once, on the total.
 
-    __slots__ = ("audio_s", "meter", "provider_raw", "session_s", "totals")
+    `now` is replaced as a whole by each addition, so that another thread never reads half of one.
+    """
+
+    __slots__ = (
+        "_reported_cost",
+        "audio_s",
+        "meter",
+        "now",
+        "provider_raw",
+        "reported_cost",
+        "session_s",
+        "totals",
+    )
 
     def __init__(self, meter: Meter, provider_raw: str) -> None:
         self.meter = meter
         self.provider_raw = provider_raw
         self.totals: dict[str, int] = {}
+        self.now = Quantities()
         self.audio_s = 0.0
         self.session_s = 0.0
+        self.reported_cost: str | None = None
+        self._reported_cost = Decimal(0)
 
     def add(self, usage: Usage) -> Quantities:
         """Add `usage` and return the totals after it."""
@@ -80,7 +103,23 @@ class Count:
         if usage.session_s:
             self.session_s += usage.session_s
             totals["session_us"] = round(self.session_s * _US)
-        return Quantities(**totals)
+        if usage.reported_cost is not None:
+            self._reported_cost += usage.reported_cost
+            self.reported_cost = f"{self._reported_cost.quantize(_NANO, ROUND_HALF_EVEN):f}"
+        self.now = Quantities(**totals)
+        return self.now
+
+    def has_room_for(self, usage: Usage) -> bool:
+        """Whether the totals stay within what an event can carry, so that one amount spoils none."""
+        return (
+            all(
+                self.totals.get(quantity, 0) + amount <= _MAX_AMOUNT
+                for quantity, amount in usage.quantities.items()
+            )
+            and max(self.audio_s + usage.audio_s, self.session_s + usage.session_s) * _US
+            <= _MAX_AMOUNT
+            and self._reported_cost + (usage.reported_cost or 0) <= _MAX_COST
+        )
 
     def final(self) -> MeterTotals:
         """Return the totals with the names of their meter."""
@@ -92,17 +131,24 @@ class Count:
             provider_raw=self.provider_raw,
             model=meter.model,
             estimated=meter.estimated,
-            totals=Quantities(**self.totals),
+            totals=self.now,
+            reported_cost=self.reported_cost,
             size_tier=meter.size_tier,
+            service_tier=meter.service_tier,
         )
 
 
 def size_tier(usage: Usage) -> int:
-    """Return the size tier of a request: the highest of `SIZE_TIERS` below its input tokens, or 0."""
+    """Return the size tier of a request: the highest of `SIZE_TIERS` below its input tokens, or 0.
+
+    Several requests in one usage are taken at their mean size.
+    """
     tokens = usage.quantities.get("input_tokens", 0)
     if tokens <= _SMALLEST or usage.modality not in _SIZED:
         return 0
-    return SIZE_TIERS[bisect_left(SIZE_TIERS, tokens) - 1]
+    tokens = -(-tokens // max(1, usage.quantities.get("requests", 1)))
+    place = bisect_left(SIZE_TIERS, tokens)
+    return SIZE_TIERS[place - 1] if place else 0
 
 
 class Counts:
@@ -111,7 +157,7 @@ class Counts:
     A meter is known by its names in the contract. What LiveKit calls them is only a shortcut to
     it: two spellings of one provider must end on one meter, or the second would seem to run
     backwards. A request is counted on the meter of its size, because a price may depend on it.
-    Past `most` meters all further ones of a modality and size share one, so that a model name that
+    Past `most` meters all further ones of a modality, size and service tier share one, so that a model name that
     changes with every request can neither grow the worker nor the event with the totals.
     """
 
@@ -133,21 +179,22 @@ class Counts:
             usage.model,
             estimated,
             size_tier(usage),
+            usage.service_tier,
         )
         return self._shortcuts.get(spelling) or self._find(spelling)
 
     def totals(self) -> list[MeterTotals]:
-        """Return the totals of every meter, in the order of their first usage."""
-        return [count.final() for count in self._counts.values()]
+        """Return the totals of every meter, in the order of their first usage; from any thread."""
+        return [count.final() for count in list(self._counts.values())]
 
     def _find(self, spelling: _Spelling) -> Count:
         """Open a meter, or find the one that another spelling of the same names opened."""
-        label, modality, provider_raw, model, estimated, size = spelling
+        label, modality, provider_raw, model, estimated, size, tier = spelling
         provider = name(normalise_provider(provider_raw), UNKNOWN)
         names = name(label, UNKNOWN), modality, provider, name(model, UNKNOWN)
-        meter = Meter(self._session_id, *names, estimated, size)
+        meter = Meter(self._session_id, *names, estimated, size, tier)
         if meter not in self._counts and len(self._counts) >= self._most:
-            meter = Meter(self._session_id, _MORE, modality, _MORE, _MORE, estimated, size)
+            meter = Meter(self._session_id, _MORE, modality, _MORE, _MORE, estimated, size, tier)
         count = self._counts.get(meter)
         if count is None:
             count = self._counts[meter] = Count(meter, plain(provider_raw)[:128])

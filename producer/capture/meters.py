@@ -41,7 +41,7 @@ class Meters:
     def add(self, usage: Usage, agent_label: str, *, estimated: bool = False) -> MeterReading:
         """Add `usage` to its meter and return the reading after it."""
         count = self._counts.of(usage, agent_label, estimated=estimated)
-        meter, who = count.meter, self.identity
+        meter, who, totals = count.meter, self.identity, count.add(usage)
         self.readings += 1
         self._number += 1
         return MeterReading(
@@ -57,9 +57,11 @@ class Meters:
             model=meter.model,
             estimated=estimated,
             occurred_at=usage.occurred_at,
-            totals=count.add(usage),
+            totals=totals,
+            reported_cost=count.reported_cost,
             last=usage.detail,
             size_tier=meter.size_tier,
+            service_tier=meter.service_tier,
         )
 
     def ended(

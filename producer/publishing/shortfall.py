@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from voicecosts.producer.counts import Count, Counts, Usage
+from voicecosts.producer.counts import Counts, Usage
 from voicecosts.producer.events import MeterTotals
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,6 @@ MAX_METERS: Final = 100
 MAX_WAITING: Final = 10_000
 """Usage that waits to be counted. The publisher's thread counts it at least once a second; what
 comes above this while that thread is stuck is counted as not measured."""
-
-_MAX_AMOUNT: Final = 2**53 - 1
-_US: Final = 1_000_000
 
 
 class InNoSession(Struct, frozen=True, kw_only=True):
@@ -95,7 +92,7 @@ class Shortfall:
         """Add `usage` to its meter; return whether it could be counted."""
         try:
             count = self._counts.of(usage, UNATTRIBUTED)
-            if not _fits(count, usage):
+            if not count.has_room_for(usage):
                 self._say("an amount is more than a report can carry")
                 return False
             count.add(usage)
@@ -103,18 +100,6 @@ class Shortfall:
             logger.exception("usage outside of all sessions could not be counted: %r", usage)
             return False
         return True
-
-
-def _fits(count: Count, usage: Usage) -> bool:
-    """Whether the totals stay within what a report can carry, so that one amount spoils none."""
-    return (
-        all(
-            count.totals.get(quantity, 0) + amount <= _MAX_AMOUNT
-            for quantity, amount in usage.quantities.items()
-        )
-        and max(count.audio_s + usage.audio_s, count.session_s + usage.session_s) * _US
-        <= _MAX_AMOUNT
-    )
 
 
 def _removed(added: deque[Usage | None]) -> list[Usage | None]:

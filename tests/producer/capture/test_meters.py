@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -286,7 +287,8 @@ def test_the_last_reading_of_a_meter_is_the_sum_of_its_increments(
             used(modality, provider=provider, model=model, **quantities), label, estimated=estimated
         )
         name = "openai" if "openai" in provider else provider
-        tokens = quantities.get("input_tokens", 0)
+        # Several requests in one usage are taken at their mean size.
+        tokens = -(-quantities.get("input_tokens", 0) // quantities.get("requests", 1))
         size = max((tier for tier in SIZE_TIERS if tier < tokens), default=0)
         counted = meter(label, modality, name, model, estimated=estimated)
         assert meter_of(reading) == replace(counted, size_tier=size if modality == "llm" else 0)
@@ -357,3 +359,33 @@ def test_meters_that_are_merged_keep_their_sizes_apart() -> None:
         meters.add(used(model=f"m-{number}", input_tokens=1), "a")
     merged = meters.add(used(model="m-new", input_tokens=40_000), "a")
     assert (merged.model, merged.size_tier) == ("(more)", 32_000)
+
+
+def test_what_several_requests_used_is_counted_at_their_mean_size() -> None:
+    """Forty requests that used 400,000 input tokens together are no request of 400,000."""
+    assert Meters(IDENTITY).add(used(requests=40, input_tokens=400_000), "a").size_tier == 0
+    assert Meters(IDENTITY).add(used(requests=2, input_tokens=400_001), "a").size_tier == 200_000
+
+
+def test_the_service_tier_is_a_part_of_the_meter() -> None:
+    """Requests of two service tiers are counted apart, in readings and at the end."""
+    meters = Meters(IDENTITY)
+    for tier in ("", "priority", ""):
+        reading = meters.add(replace(used(requests=1), service_tier=tier), "a")
+        assert reading.service_tier == tier
+    assert [(it.service_tier, it.totals.requests) for it in end(meters).meters] == [
+        ("", 2),
+        ("priority", 1),
+    ]
+
+
+def test_what_a_provider_says_it_charged_is_a_running_total() -> None:
+    """A reported cost is summed exactly and rounded to the nano-dollar once, on the total."""
+    meters = Meters(IDENTITY)
+    third = Decimal(1) / 3
+    readings = [meters.add(replace(used(), reported_cost=third), "a") for _ in range(3)]
+    assert [it.reported_cost for it in readings] == ["0.333333333", "0.666666667", "1.000000000"]
+    assert meters.add(used(requests=1), "a").reported_cost == "1.000000000"
+    assert [it.reported_cost for it in end(meters).meters] == ["1.000000000"]
+    encoded = encode_event(readings[0])
+    assert decode_event(encoded) == readings[0]
