@@ -24,6 +24,12 @@ what to do; `COSTS_DEBUG=1` adds the traceback.
 In JSON and CSV money is text with nine digits behind the point. Amounts are whole numbers, and what ends
 in `_seconds` is a number with a fraction (`0.0`, `12.5`), exact to the microsecond. A moment is text in
 UTC. What is unknown or absent is `null`, in CSV an empty field. Keys are only ever added.
+
+JSON has names exactly as booked. A spreadsheet and a terminal act on some texts, so in CSV what would be
+calculated begins with an apostrophe, one more than it has already, and a control character is spelled
+out (`\\n`, `\\x1b`), with the backslashes before it, or before what looks like one, doubled: no two names
+are alike, and each can be read back. A table also spells out what cannot be seen: blanks at an end
+(`acme\\x20`), joiners of no width, accents that stand beside their letter.
 """
 
 

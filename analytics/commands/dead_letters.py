@@ -284,10 +284,13 @@ def _record(group: Group) -> dict[str, Any]:
 def _table(found: Sequence[Group]) -> list[str]:
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.text.grid import Column, lines, wrapped  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.names import in_cell  # noqa: PLC0415 - same
 
     names = [
         Column("reason", [it.reason for it in found]),
-        Column("project", ["(unknown)" if it.project is None else it.project for it in found]),
+        Column(
+            "project", ["(unknown)" if it.project is None else in_cell(it.project) for it in found]
+        ),
         Column("an id", [it.example for it in found]),
     ]
     numbers = [

@@ -62,7 +62,8 @@ Output = Annotated[
         "--format",
         metavar="FORMAT",
         help="table, json or csv. The keys of JSON and CSV are stable. JSON has names exactly as "
-        "booked; in CSV what a spreadsheet would calculate begins with an apostrophe.",
+        "booked; in CSV what a spreadsheet would calculate begins with an apostrophe, and control "
+        "characters are spelled out.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]

@@ -13,7 +13,8 @@ from msgspec import structs
 from voicecosts.analytics.answers.audit import NOT_WHOLE, Audited
 from voicecosts.analytics.numbers import age, counted, fresh, money_column, period
 from voicecosts.analytics.question.filters import shown
-from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
+from voicecosts.analytics.text.grid import Column, fit, lines, page, say_left_out
+from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import (
     csv_bytes,
     json_bytes,
@@ -154,7 +155,7 @@ def _causes(session: Audited) -> list[str]:
 
 
 def _shown(name: str | None) -> str:
-    return printable(shown(name))
+    return in_cell(shown(name))
 
 
 def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:

@@ -15,7 +15,8 @@ from voicecosts.analytics.answers.report import measure_names
 from voicecosts.analytics.numbers import counted, fresh, money, money_column, period, seconds, share
 from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.question.filters import shown
-from voicecosts.analytics.text.grid import Column, fit, lines, page, printable, say_left_out
+from voicecosts.analytics.text.grid import Column, fit, lines, page, say_left_out
+from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import (
     csv_bytes,
     json_bytes,
@@ -75,7 +76,7 @@ def _group(report: Report, name: str) -> Column:
     label = "total" if name == report.by[0] else ""
     # Only a tenant can be absent, and only of a tenant `(none)` has a meaning.
     names = [shown(it) if name == Group.TENANT or it is None else it for it in values]
-    return Column(name, [*map(printable, names), label])
+    return Column(name, [*map(in_cell, names), label])
 
 
 def _measures(report: Report) -> list[Column]:

@@ -2,8 +2,8 @@
 
 Money is a plain decimal string with nine digits behind the point; amounts are whole numbers, and seconds
 numbers with a fraction, always; a moment is in UTC, and what is unknown is null (an empty CSV field). Output is UTF-8 whatever the terminal. In JSON names are exactly
-as booked. In CSV they are harmless: a spreadsheet calculates what looks like a formula, and a terminal
-obeys control characters, also where a caller chose the name.
+as booked. In CSV they are harmless, because a spreadsheet calculates what looks like a formula, and a
+terminal obeys control characters, also where a caller chose the name; and no two names are alike there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import structs, to_builtins
 
 from voicecosts.analytics.numbers import stamp
+from voicecosts.analytics.text.names import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,8 +43,9 @@ def json_bytes(document: dict[str, object]) -> bytes:
 def csv_bytes(names: Iterable[str], rows: Iterable[dict[str, object]]) -> bytes:
     r"""Return rows with a header line, one line each.
 
-    In a text, control characters are spelled out (a line feed as `\n`), and one that a spreadsheet
-    would take for a formula begins with an apostrophe. Numbers stay numbers.
+    In a text, control characters are spelled out (a line feed as `\n`, see `names`), and one that a
+    spreadsheet would take for a formula begins with an apostrophe: one more than in its name, where it has
+    some already. Numbers stay numbers.
     """
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
@@ -55,8 +57,9 @@ def csv_bytes(names: Iterable[str], rows: Iterable[dict[str, object]]) -> bytes:
 def _harmless(value: object) -> object:
     if not isinstance(value, str):
         return value
-    text = _CONTROL_OR_BREAK.sub(lambda it: it[0].encode("unicode_escape").decode(), value)
-    is_formula = _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    text = spelled(value, {found.start() for found in _CONTROL_OR_BREAK.finditer(value)})
+    bare = value.lstrip("'")
+    is_formula = _FORMULA.match(bare) and not _NUMBER.fullmatch(bare)
     return f"'{text}" if is_formula else text
 
 

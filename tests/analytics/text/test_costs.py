@@ -86,6 +86,19 @@ def test_the_text_of_the_ledger_cannot_act_on_the_terminal(data_dir: Path) -> No
     assert "\x1b" not in text
 
 
+def test_no_two_tenants_look_the_same(tmp_path: Path) -> None:
+    """Somebody who names himself almost as another is another, in every form of the answer."""
+    names = ["acme", "acme ", "ac\u200bme", "\x1b", r"\x1b", "(none)", None, "=1", "'=1"]
+    rows = [Booking(occurred_at=day(21), session_id=ACME, tenant=it, cost="1") for it in names]
+    report = query(data_dir=write_ledger(tmp_path, rows), now=NOW)
+    table = as_table(report, now=NOW).splitlines()[2 : 2 + len(names)]
+    cells = list(csv.reader(io.StringIO(as_csv(report).decode())))[1:]
+    plain = {row["tenant"] for row in json.loads(as_json(report))["rows"]}
+    assert plain == set(names)
+    assert len({row[0] for row in cells}) == len(names)
+    assert len({line.partition("1.000")[0].rstrip() for line in table}) == len(names)
+
+
 def test_wide_characters_keep_the_columns_straight(tmp_path: Path) -> None:
     """A name in wide characters takes two cells each, and the money still ends in one column."""
     rows = [
