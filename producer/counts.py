@@ -74,6 +74,7 @@ class Count:
     __slots__ = (
         "_reported_cost",
         "audio_s",
+        "is_used",
         "meter",
         "now",
         "provider_raw",
@@ -86,6 +87,7 @@ class Count:
         self.meter = meter
         self.provider_raw = provider_raw
         self.totals: dict[str, int] = {}
+        self.is_used = False
         self.now = Quantities()
         self.audio_s = 0.0
         self.session_s = 0.0
@@ -107,6 +109,7 @@ class Count:
             self._reported_cost += usage.reported_cost
             self.reported_cost = f"{self._reported_cost.quantize(_NANO, ROUND_HALF_EVEN):f}"
         self.now = Quantities(**totals)
+        self.is_used = True
         return self.now
 
     def has_room_for(self, usage: Usage) -> bool:
@@ -183,9 +186,20 @@ class Counts:
         )
         return self._shortcuts.get(spelling) or self._find(spelling)
 
+    def has(self, modality: str, provider: str, model: str) -> bool:
+        """Whether something was added to a meter of these names."""
+        return any(
+            (it.meter.modality, it.meter.provider, it.meter.model) == (modality, provider, model)
+            and it.is_used
+            for it in list(self._counts.values())
+        )
+
     def totals(self) -> list[MeterTotals]:
-        """Return the totals of every meter, in the order of their first usage; from any thread."""
-        return [count.final() for count in list(self._counts.values())]
+        """Return the totals of every meter that has any, in the order of their first usage.
+
+        May be called on another thread while usage is added.
+        """
+        return [count.final() for count in list(self._counts.values()) if count.is_used]
 
     def _find(self, spelling: _Spelling) -> Count:
         """Open a meter, or find the one that another spelling of the same names opened."""

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from livekit.agents import AgentSession
 
@@ -20,11 +20,12 @@ from voicecosts.producer.capture.attachment import JOB_LINGER_S, LINGER_S, Attac
 from voicecosts.producer.capture.components import is_started
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.installed import current_job
+from voicecosts.producer.capture.recorded import Recorded, read, say
 from voicecosts.producer.capture.supported import require_livekit
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
 from voicecosts.producer.counts import UNKNOWN
 from voicecosts.producer.dispatch import job_fields, openrtc_tenant, tenant_name
-from voicecosts.producer.events import now_us
+from voicecosts.producer.events import MeterTotals, now_us
 from voicecosts.producer.names import labels as plain_labels
 from voicecosts.producer.names import name, text
 from voicecosts.producer.process import PROCESS
@@ -117,6 +118,73 @@ class CostObserver:
             logger.exception("a session of agent %r is not metered; the call goes on", agent_id)
             return None
         return attachment
+
+    def record(
+        self, session: AgentSession[Any] | Attachment | str, **used: Unpack[Recorded]
+    ) -> None:
+        """Count for a session what LiveKit does not report: an avatar's minutes, a paid tool, a model.
+
+        `session` is the `AgentSession` that was attached, what `attach` returned, or the session's
+        id. `modality`, `provider` and `model` name what a price is for; `modality` is one of
+        LiveKit's (`llm`, `stt`, `tts`) or a word of yours (`avatar`, `tool`, `judge`). Amounts:
+
+        * `requests`, `input_tokens`, `output_tokens`, `characters` and the other quantities of
+          `Recorded`, in whole numbers. `input_tokens` includes cached ones, `output_tokens`
+          includes reasoning;
+        * `audio_seconds` and `session_seconds`: seconds, counted to the microsecond;
+        * `reported_cost`: US dollars that the provider says it charged, as text or `Decimal`. It
+          is kept beside the cost by prices, never in its place.
+
+        Each call adds to the totals so far, so give what was used since the last one: a total could
+        be given twice, or by two parts of a worker. `agent_label` is the agent that used it, the
+        active one if it is left out; `service_tier` is the provider's name of one that is not the
+        standard. Where a price depends on the size of a request, record each by itself.
+
+        What LiveKit reports is metered already: recorded as well, it would be counted twice.
+
+        May be called on any thread, before, during and after the session, while the process lives.
+        Never raises and never waits. What is wrong is an error in the log that says what to give; the
+        rest is counted, and the session says that it lacks something. What is recorded for a session that is not
+        attached is reported as unattributed.
+        """
+        try:
+            publisher = self._publisher()
+            note = read(used, now_us=now_us())
+            for problem in note.problems:
+                say(problem)
+            attachment = PROCESS.attachment_of(session)
+            if attachment is not None:
+                attachment.record(note)
+                return
+            say(
+                "the session is not attached, so its usage is reported as unattributed: give the "
+                f"AgentSession that was attached; this was {_kind(session)}"
+            )
+            if note.has_amounts:
+                publisher.count_unattributed(note.usage)
+            elif note.usage.unread:
+                publisher.count_unmeasured()
+        except Exception:
+            logger.exception("usage was not recorded; the call goes on")
+
+    def usage_so_far(self, session: AgentSession[Any] | Attachment | str) -> list[MeterTotals]:
+        """Return what a session has used so far: its meters' totals, at once, from memory.
+
+        `session` as in `record`. One `MeterTotals` a meter, in the order of their first usage: its
+        names (`agent_label`, `modality`, `provider`, `model`, `estimated`, tiers) and its `totals`,
+        with `audio_us` and `session_us` in microseconds. Nothing is priced here: that is the
+        ledger's, which knows the prices. After the end these are the final totals; of a session
+        that starts again, those since then. Empty for a session that is not attached.
+
+        May be called on any thread. What another thread has recorded is in it when the session's
+        loop has come to it.
+        """
+        try:
+            attachment = PROCESS.attachment_of(session)
+            return [] if attachment is None else attachment.meters.totals()
+        except Exception:
+            logger.exception("what a session has used so far cannot be told")
+            return []
 
     async def on_session_start(self, info: Any, session: AgentSession[Any]) -> None:
         """A pool's hook: a session goes live. Agent and tenant are fixed here, from `info`."""

@@ -12,7 +12,7 @@ import threading
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.attribution import ATTRIBUTION
@@ -38,6 +38,8 @@ class Process:
 
     def __init__(self) -> None:
         self.attachments: dict[int, Attachment] = {}
+        # Those that are over, while somebody holds the session: it leads to its attachment.
+        self._over: WeakValueDictionary[int, Attachment] = WeakValueDictionary()
         self._publishers: dict[_Key, Publisher] = {}
         self._hooked: WeakKeyDictionary[Any, set[Publisher]] = WeakKeyDictionary()
         self._parents: list[Publisher] = []
@@ -56,6 +58,7 @@ class Process:
                 self._pid = os.getpid()
                 self.attachments, self._publishers, self._at_exit = {}, {}, None
                 self._hooked = WeakKeyDictionary()
+                self._over = WeakValueDictionary()
                 ATTRIBUTION.exit_all()
             publisher = self._publishers.get(key)
             if publisher is None:
@@ -74,6 +77,22 @@ class Process:
     def attachments_of(self, job_id: str) -> list[Attachment]:
         """Return the attached sessions of a job, by the id that LiveKit gives it."""
         return [it for it in list(self.attachments.values()) if it.job_id == job_id]
+
+    def attachment_of(self, session: Any) -> Attachment | None:
+        """Return the newest attachment of a session, also after its end; from any thread.
+
+        `session` is the session object, an attachment, or the id by which the ledger knows it.
+        """
+        if isinstance(session, Attachment):
+            return session
+        if isinstance(session, str):
+            known = [*list(self.attachments.values()), *list(self._over.values())]
+            return next((it for it in known if it.session_id == session), None)
+        for attachments in (self.attachments, self._over):
+            found = attachments.get(id(session))
+            if found is not None and found.session is session:
+                return found
+        return None
 
     def hook(self, job: Any, publisher: Publisher) -> bool:
         """Whether a job has no shutdown callback for a publisher yet; from now on it has."""
@@ -108,6 +127,7 @@ class Process:
 
     def forget(self, attachment: Attachment) -> None:
         """A session is over and no longer listened to."""
+        self._over[id(attachment.session)] = attachment
         if self.attachments.get(id(attachment.session)) is attachment:
             del self.attachments[id(attachment.session)]
 
@@ -116,6 +136,8 @@ class Process:
         ATTRIBUTION.settle()
         for attachment in list(self.attachments.values()):
             attachment.finalise(status="cancelled", reason="process exit")
+        for attachment in list(self._over.values()):
+            attachment.catch_up()
         publishers = list(self._publishers.values())
         if publishers:
             close_all(publishers, max(each.config.flush_timeout_s for each in publishers))

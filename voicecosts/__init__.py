@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from voicecosts.producer.config import BufferLimits
     from voicecosts.producer.dispatch import dispatch_metadata
     from voicecosts.producer.errors import ConfigError, PoolError, ProducerError
+    from voicecosts.producer.events import MeterTotals, Quantities
     from voicecosts.producer.observer import CostObserver
     from voicecosts.producer.pool.agent_pool import AgentPool
     from voicecosts.producer.pool.config import AgentConfig
@@ -35,8 +36,10 @@ __all__ = [
     "ConfigError",
     "CostObserver",
     "HookLimits",
+    "MeterTotals",
     "PoolError",
     "ProducerError",
+    "Quantities",
     "SessionInfo",
     "SessionObserver",
     "SessionOutcome",
@@ -55,8 +58,10 @@ _HOMES: Final = {
     "ConfigError": "voicecosts.producer.errors",
     "CostObserver": "voicecosts.producer.observer",
     "HookLimits": "voicecosts.producer.pool.observers",
+    "MeterTotals": "voicecosts.producer.events",
     "PoolError": "voicecosts.producer.errors",
     "ProducerError": "voicecosts.producer.errors",
+    "Quantities": "voicecosts.producer.events",
     "SessionInfo": "voicecosts.producer.pool.observers",
     "SessionObserver": "voicecosts.producer.pool.observers",
     "SessionOutcome": "voicecosts.producer.pool.observers",

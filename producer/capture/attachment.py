@@ -21,6 +21,8 @@ from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.listener import listener, report_failure
 from voicecosts.producer.capture.meters import Meters
+from voicecosts.producer.capture.own_thread import OwnThread
+from voicecosts.producer.capture.recorded import Note, say
 from voicecosts.producer.capture.requests import watch
 from voicecosts.producer.capture.tap import Tap
 from voicecosts.producer.capture.usage import UnknownMetricsError, usage_of
@@ -99,6 +101,10 @@ class Attachment:
             count_unmeasured=self._count_unmeasured,
         )
         self._estimates = Estimates(self._estimated)
+        self._loop = _running_loop()
+        self._thread = OwnThread(
+            lambda: self._loop or getattr(session, "_loop", None), self._count_unmeasured
+        )
         self._on_speech = listener(self.speech_created, self._count_unmeasured)
         self._on_close = listener(self._session_closed, self._count_unmeasured)
         self._on_state = listener(self._state_changed, self._count_unmeasured)
@@ -139,6 +145,7 @@ class Attachment:
         """
         if self.finalised:
             return
+        self.catch_up()
         self._tap.settle()
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
@@ -206,6 +213,30 @@ class Attachment:
             else:
                 self._has_failed = True  # one traceback a session says enough
                 report_failure(error, self._count_unmeasured)
+
+    def record(self, note: Note) -> None:
+        """Count what the worker's own code says was used; from any thread, also after the end."""
+        self._thread.do(lambda: self._record(note))
+
+    def catch_up(self) -> None:
+        """Count what other threads have recorded and this one has not counted yet."""
+        self._thread.catch_up()
+
+    def _record(self, note: Note) -> None:
+        if self.finalised and (renewed := self._renewed()) is not None:
+            renewed.record(note)
+            return
+        usage = note.usage
+        if note.has_amounts:
+            label = self._tap.label() if note.agent_label is None else note.agent_label
+            reading = self.meters.record(usage, label)
+            if reading is None:
+                say(f"a total of {usage.model!r} is more than can be counted: check the amounts")
+                self._count_unmeasured()
+            else:
+                self._outlet.put(reading)
+        if usage.unread:
+            self._count_unmeasured()
 
     def _count_unread(self, usage: Usage) -> None:
         """Count an event of which one field or more held no amount; the rest is in the totals."""
@@ -277,3 +308,10 @@ class Attachment:
         self.closed.set()
         if self.job is None:
             self.detach_later(LINGER_S)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

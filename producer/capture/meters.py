@@ -6,17 +6,28 @@ everything the older ones held. Nothing here waits, and nothing here is shared b
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from msgspec.structs import asdict
 
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.counts import Counts, Usage
-from voicecosts.producer.events import MeterReading, SessionEnded, SessionStarted
+from voicecosts.producer.events import (
+    MeterReading,
+    MeterTotals,
+    SessionEnded,
+    SessionStarted,
+)
+
+logger = logging.getLogger(__name__)
 
 MAX_METERS: Final = 250
 """Meters of one session before further ones are merged: with the longest names that the contract
 carries, the event that ends the session stays below a broker's `max_payload` of 1 MB."""
+
+_SAID: Final[set[tuple[str, str, str]]] = set()
+"""Modality, provider and model of which it was said that they are recorded and metered."""
 
 
 class Meters:
@@ -25,6 +36,7 @@ class Meters:
     def __init__(self, identity: SessionIdentity) -> None:
         self.identity = identity
         self.readings = 0
+        self._recorded: set[tuple[str, str, str]] = set()
         self._number = 0
         self._counts = Counts(identity.session_id, most=MAX_METERS)
 
@@ -63,6 +75,33 @@ class Meters:
             size_tier=meter.size_tier,
             service_tier=meter.service_tier,
         )
+
+    def record(self, usage: Usage, agent_label: str) -> MeterReading | None:
+        """Add what the worker's own code recorded; `None` where a total would be too large.
+
+        Whether LiveKit reports the same as well nobody can tell. Where it has reported usage of
+        the same names, that is said once in a process.
+        """
+        count = self._counts.of(usage, agent_label)
+        if not count.has_room_for(usage):
+            return None
+        names = count.meter.modality, count.meter.provider, count.meter.model
+        if names not in self._recorded:
+            if names not in _SAID and self._counts.has(*names):
+                _SAID.add(names)
+                logger.warning(
+                    "%s of %s by %s was recorded, and is metered already: if this is the same "
+                    "usage, leave the record() out, or it is counted twice",
+                    names[0],
+                    names[2],
+                    names[1],
+                )
+            self._recorded.add(names)
+        return self.add(usage, agent_label)
+
+    def totals(self) -> list[MeterTotals]:
+        """Return the totals of every meter that has any; from any thread."""
+        return self._counts.totals()
 
     def ended(
         self,

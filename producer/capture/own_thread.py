@@ -1,0 +1,62 @@
+"""What other threads ask of a session is done on its own: its meters know one thread, and no lock.
+
+Asking waits for nothing. Where the session's loop has ended nobody else is there any more, so who
+asks does it himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from voicecosts.producer.capture.listener import report_failure
+
+_AFTERWARDS: Final = threading.Lock()
+"""Held by those who ask after the end of a session's loop; no voice loop ever takes it."""
+
+Act = Callable[[], None]
+
+
+class OwnThread:
+    """The thread on which it was made, and what waits to be done on it.
+
+    `find_loop` returns the event loop that runs there, as far as it is known. `failed` is called
+    for what raised.
+    """
+
+    def __init__(
+        self, find_loop: Callable[[], asyncio.AbstractEventLoop | None], failed: Act
+    ) -> None:
+        self._thread = threading.get_ident()
+        self._find_loop = find_loop
+        self._failed = failed
+        self._waiting: deque[Act] = deque()
+
+    def do(self, act: Act) -> None:
+        """Do something at once on this thread, or have it done soon; never waits, never raises."""
+        self._waiting.append(act)
+        if threading.get_ident() == self._thread:
+            self.catch_up()
+            return
+        loop = self._find_loop()
+        try:
+            if loop is not None and loop.is_running():
+                loop.call_soon_threadsafe(self.catch_up)
+                return
+        except RuntimeError:  # it was closed a moment ago
+            pass
+        with _AFTERWARDS:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Do what waits."""
+        while self._waiting:
+            try:
+                self._waiting.popleft()()
+            except IndexError:  # another one was quicker
+                return
+            except Exception as error:  # noqa: BLE001 - nothing may reach the voice loop
+                report_failure(error, self._failed)
