@@ -2,6 +2,7 @@
 
     LedgerError
     ├── InvalidConfig           settings that cannot work, all of them at once
+    ├── InvalidPrices           a price file with mistakes, all of them at once
     ├── MissingExtra            a part of the installation is missing
     ├── DataDirInUse            another process owns the data directory's broker store
     ├── AnotherStream           the ledger reads the stream of the other way to run it
@@ -51,6 +52,15 @@ class InvalidConfig(LedgerError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("The settings are invalid: " + "; ".join(self.problems) + ".")
+
+
+class InvalidPrices(LedgerError):
+    """A file of own prices cannot be used; `problems` lists every mistake with its line and cure."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.name = name
+        self.problems = tuple(problems)
+        super().__init__("The prices cannot be used: " + "; ".join(self.problems) + ".")
 
 
 class MissingExtra(LedgerError):

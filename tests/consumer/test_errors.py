@@ -13,6 +13,7 @@ from voicecosts.consumer.errors import LedgerError
 
 EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.InvalidConfig(["a", "b"]), {"problems": ("a", "b")}, "a; b"),
+    (errors.InvalidPrices("p", ["p:1: a", "p:2: b"]), {"problems": ("p:1: a", "p:2: b")}, "a; p:2"),
     (errors.MissingExtra("local", "`costs up`"), {"extra": "local"}, "voicecosts[local]"),
     (errors.DataDirInUse(Path("d"), 7), {"path": Path("d"), "pid": 7}, "process 7"),
     (

@@ -1,0 +1,230 @@
+"""The operator's price book: read from one file, asked for the charges of one meter.
+
+A book never changes. A meter that is asked for twice gets the same charges, so what priced a row can
+be kept by its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Context
+from typing import TYPE_CHECKING, Final
+
+from voicecosts.consumer.errors import InvalidPrices
+from voicecosts.consumer.pricing.charge import Charge, Rate
+from voicecosts.consumer.pricing.own.entries import (
+    DOLLAR,
+    Entry,
+    Exchange,
+    Layer,
+    read_entry,
+    read_exchange,
+)
+from voicecosts.consumer.pricing.own.keys import MANY
+from voicecosts.consumer.pricing.own.matching import matches, priority
+from voicecosts.consumer.pricing.own.reading import Problem, tables_of
+from voicecosts.consumer.pricing.own.units import TOKEN_PARTS, part_of, with_cached
+from voicecosts.consumer.pricing.own.validation import check
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voicecosts.consumer.pricing.scope import Scope
+    from voicecosts.producer.events import Meter
+
+MAX_BYTES: Final = 1_000_000
+"""The largest file that is read."""
+
+REGION: Final = "region"
+"""The label of a session that says in which region its models ran: no meter tells."""
+
+_EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
+_INCLUDED: Final = "included"
+
+
+class OwnBook:
+    """The prices of one file. `entries` and `exchange` are its lines, in their order.
+
+    `digest` names the content of the file; it is empty for a book without a file.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        exchange: Iterable[Exchange] = (),
+        *,
+        name: str = "prices.toml",
+        digest: str = "",
+    ) -> None:
+        self.entries: Final[Sequence[Entry]] = tuple(entries)
+        self.exchange: Final[Sequence[Exchange]] = tuple(exchange)
+        self.digest: Final = digest
+        self._name = name
+        self._first: dict[tuple[Layer, str | None], list[Entry]] = {}
+        for entry in sorted(self.entries, key=priority):
+            self._first.setdefault((entry.layer, entry.provider), []).append(entry)
+        self._rates = sorted(self.exchange, key=lambda rate: rate.valid_from or date.min)
+        self._charges: dict[tuple[int, str, int], Charge] = {}
+
+    def __repr__(self) -> str:
+        return f"<OwnBook {self._name}: {len(self.entries)} entries>"
+
+    def find(
+        self, meter: Meter, scope: Scope, at: datetime, region: str = ""
+    ) -> tuple[Charge | None, Charge | None]:
+        """Return what the operator pays and what is billed for a meter, `None` where nothing says so.
+
+        `at` is the start of the session; without a zone it is UTC. Without a `region` the session's
+        label of that name is taken.
+        """
+        aware = at if at.tzinfo else at.replace(tzinfo=UTC)
+        day = aware.astimezone(UTC).date()
+        where = region or scope.labels.get(REGION, "")
+        return (
+            self._charge("cost", meter, scope, day, where),
+            self._charge("billed", meter, scope, day, where),
+        )
+
+    def _charge(
+        self, layer: Layer, meter: Meter, scope: Scope, day: date, region: str
+    ) -> Charge | None:
+        found = [
+            next((it for it in entries if matches(it, meter, scope, day, region)), None)
+            for provider in (meter.provider.lower(), None)
+            if (entries := self._first.get((layer, provider))) is not None
+        ]
+        entry = min((it for it in found if it is not None), key=priority, default=None)
+        if entry is None:
+            return None
+        rate = self._rate(entry, day)
+        part = _single_part(entry, meter.modality.lower())
+        key = (id(entry), part, id(rate))  # the book holds both, and a worker names no new parts
+        if (charge := self._charges.get(key)) is None:
+            charge = self._charges[key] = self._made(entry, part, rate)
+        return charge
+
+    def _rate(self, entry: Entry, day: date) -> Exchange | None:
+        """Return the newest exchange rate on a day; the file was checked to have one."""
+        if entry.currency == DOLLAR:
+            return None
+        return [
+            rate
+            for rate in self._rates
+            if rate.currency == entry.currency and (rate.valid_from or date.min) <= day
+        ][-1]
+
+    def _made(self, entry: Entry, part: str, rate: Exchange | None) -> Charge:
+        included = part == _INCLUDED
+        usd = None if rate is None else rate.usd
+        at_least = entry.at_least
+        if at_least is not None and usd is not None:
+            at_least = _EXACT.multiply(at_least, usd)
+        return Charge(
+            entry=f"{self._name} line {entry.line}",
+            parts=() if included else _parts(entry, part, rate),
+            minimum=0 if included else entry.minimum,
+            increment=1 if included else entry.increment,
+            at_least=None if included else at_least,
+            share=entry.share,
+            of=entry.of,
+            included=included,
+            unit=entry.unit_name,
+            source=entry.source,
+            currency=entry.currency,
+            exchange_rate=usd,
+            original_price=entry.original,
+            valid_from=entry.valid_from,
+            valid_to=entry.valid_to,
+        )
+
+
+def _single_part(entry: Entry, modality: str) -> str:
+    """Return what the one price of an entry is for; it is empty for a share and for several prices."""
+    if entry.bills_the_call and modality != "agent_session":
+        return _INCLUDED
+    unit = entry.unit
+    return part_of(unit.kind, modality) if unit is not None and "" in dict(entry.prices) else ""
+
+
+def _parts(entry: Entry, part: str, rate: Exchange | None) -> tuple[Rate, ...]:
+    unit = entry.unit
+    if unit is None:
+        return ()
+    prices = dict(entry.prices)
+    if rate is not None:
+        prices = {key: _EXACT.multiply(price, rate.usd) for key, price in prices.items()}
+    if "" in prices:
+        return (Rate(part, prices[""], unit.per),)
+    return tuple(
+        Rate(TOKEN_PARTS[key], price, 1 if key == "request" else unit.per)
+        for key, price in with_cached(prices).items()
+    )
+
+
+def read(text: str, name: str = "prices.toml", *, path: str = "") -> OwnBook:
+    """Return the book that a text is; charges call it `name`, mistakes its `path` if there is one.
+
+    Raises:
+        InvalidPrices: With everything that is wrong, line by line.
+    """
+    tables, problems = tables_of(text, ("exchange", "cost", "billed"))
+    entries: list[Entry] = []
+    exchange: list[Exchange] = []
+    for table in tables:
+        if table.name == "exchange":
+            if (rate := read_exchange(table, problems)) is not None:
+                exchange.append(rate)
+        elif (entry := read_entry(table, _layer(table.name), problems)) is not None:
+            entries.append(entry)
+        if len(problems) > MANY:
+            break
+    if not problems:
+        problems = check(entries, exchange)
+    if problems:
+        raise _invalid(path or name, problems)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return OwnBook(entries, exchange, name=name, digest=digest)
+
+
+def _layer(name: str) -> Layer:
+    return "billed" if name == "billed" else "cost"
+
+
+def _invalid(name: str, problems: Sequence[Problem]) -> InvalidPrices:
+    told = sorted(problems)[:MANY]
+    sentences = [f"{name}:{line}: {text}" for line, text in told]
+    if len(problems) > MANY:
+        sentences.append(f"{name}: and more mistakes, which are told when these are corrected")
+    return InvalidPrices(name, sentences)
+
+
+def load(path: Path) -> OwnBook:
+    """Return the book in a file; without a file there are no own prices.
+
+    Raises:
+        InvalidPrices: With everything that is wrong in the file, or why it cannot be read.
+    """
+    name = str(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise InvalidPrices(name, [f"{name} is not a file: name one with prices"])
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return OwnBook(name=path.name)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InvalidPrices(name, [f"{name} cannot be read ({why}): correct it"]) from error
+    if len(data) > MAX_BYTES:
+        text = f"{name} is larger than {MAX_BYTES} bytes: it is not a file of prices"
+        raise InvalidPrices(name, [text])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidPrices(
+            name, [f"{name}:{line}: this is not UTF-8 text: save it as UTF-8"]
+        ) from error
+    return read(text, path.name, path=name)

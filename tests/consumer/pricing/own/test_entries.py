@@ -1,0 +1,198 @@
+"""A mistake in a price file is told with its line and what to do, and all of them at once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.consumer.pricing.own.asking import mistakes
+from voicecosts.consumer.pricing.own import read
+
+MODEL = '[[cost]]\nmodel = "m"\n'
+PRICED = f'{MODEL}unit = "minute"\n'
+
+MISTAKES = {
+    # keys and tables
+    "unknown key": (f'{PRICED}price = "1"\ntennant = "a"', '5: the key \'tennant\' .* mean "tenant"'),
+    "unknown table": ('[[prices]]\nmodel = "m"', r"1: 'prices' is not known here: .*\[\[cost\]\]"),
+    "key above tables": ('model = "m"', "1: 'model' is not known here"),
+    "one bracket": ('[cost]\nmodel = "m"', r"1: write \[\[cost\]\] with two brackets"),
+    "no table": ("cost = 3", r"1: 'cost' is not a table: write \[\[cost\]\]"),
+    "markup on a cost": (f'{MODEL}markup = "5 %"', "3: the key 'markup' is not known"),
+    "not TOML": ('[[cost]]\nmodel = "m\n', "2: this is not TOML: Illegal character"),
+    "not TOML at the end": ('[[cost]]\nmodel = """m\n', "3: this is not TOML: .*Correct the line"),
+    "a key twice": ('[[cost]]\nmodel = "m"\nmodel = "n"\n', "3: this is not TOML: .*overwrite"),
+    # types
+    "a number as money": (f"{PRICED}price = 0.0043", '4: price = 0.0043 lacks its quotes.*"0.0043"'),
+    "a whole number as money": (f"{PRICED}price = 3", '4: price = 3 lacks its quotes.* write "3"'),
+    "an exponent": (f"{PRICED}price = 4e-3", "4: price = 4e-3 is no amount: write it in quotes"),
+    "infinity": (f"{PRICED}price = inf", "4: price = inf is no amount"),
+    "a list as money": (f"{PRICED}price = ['1']", "4: price is not an amount: write it in quotes"),
+    "true as money": (f"{PRICED}price = true", "4: price is not an amount"),
+    "a number as a name": ("[[cost]]\nmodel = 3.5\ndiscount = '5 %'", "2: model is not a text"),
+    "a date in quotes": (f'{PRICED}price = "1"\nfrom = "2026-01-01"', "5: from is not a day"),
+    "a time of day": (f'{PRICED}price = "1"\nto = 2026-01-01T00:00:00', "5: to is not a day"),
+    "a percentage as number": (f"{MODEL}discount = 15", "3: discount is not a percentage in quotes"),
+    "an increment as number": (f'{PRICED}price = "1"\nincrement = 60', '5: increment .* "10 s"'),
+    "a label as text": (f'{PRICED}price = "1"\nlabel = "winter"', "5: label is no table of labels"),
+    "a label as number": (f'{PRICED}price = "1"\nlabel = {{ a = 1 }}', "5: label.a is not a text"),
+    # amounts
+    "negative": (f'{PRICED}price = "-1"', "4: price = '-1' is negative"),
+    "absurd": (f'{PRICED}price = "1000000"', "4: price = '1000000' is out of range.*Check the unit"),
+    "too many digits": (f'{PRICED}price = "0.0000000000001"', "4: price = .* is out of range"),
+    "a currency sign": (f'{PRICED}price = "$1"', r"4: price = '\$1' is no amount: write digits"),
+    "a comma": (f'{PRICED}price = "0,5"', "4: price = '0,5' is no amount"),
+    "a foreign digit": (f'{PRICED}price = "٣"', "4: price = '٣' is no amount"),
+    "a discount above all": (f'{MODEL}discount = "101 %"', "3: discount = '101 %' is not above 0 %"),
+    "a discount of nothing": (f'{MODEL}discount = "0 %"', "3: discount = '0 %' is not above 0 %"),
+    "a negative discount": (f'{MODEL}discount = "-5 %"', "3: discount = '-5 %' is no percentage"),
+    "a minimum of nothing": (f'{PRICED}price = "1"\nminimum = "0 s"', "5: minimum = '0 s' is not"),
+    "a minimum of days": (f'{PRICED}price = "1"\nminimum = "25 h"', "5: minimum = '25 h' is not"),
+    "a minimum without unit": (f'{PRICED}price = "1"\nminimum = "10"', "5: minimum = '10' is no"),
+    "a minimum of tokens": (
+        f'{PRICED}price = "1"\nminimum = "10 tokens"',
+        "5: minimum = '10 tokens' does not fit a price for one minute",
+    ),
+    "a minimum of no tokens": (
+        f'{MODEL}unit = "million tokens"\nprice = "1"\nminimum = "0 tokens"', "5: .* is zero",
+    ),
+    "a minimum of several": (
+        f'{MODEL}unit = "million tokens"\nprice = {{ input = "1" }}\nminimum = "9 tokens"',
+        "5: minimum needs one price",
+    ),
+    "a minimum per call": (
+        '[[cost]]\nprovider = "p"\nunit = "call"\nprice = "1"\nminimum = "9 calls"',
+        '5: minimum does not go with unit = "call"',
+    ),
+    # units
+    "unknown unit": (f'{MODEL}unit = "minutes"\nprice = "1"', '3: .* no unit: did you mean "minute"'),
+    "a strange unit": (f'{MODEL}unit = "xyz"\nprice = "1"', "3: unit = 'xyz' .* there is \"second\""),
+    "no unit": (f'{MODEL}price = "1"', r"1: \[\[cost\]\] needs a unit, one of"),
+    "characters of a transcription": (
+        '[[cost]]\nmodality = "stt"\nunit = "thousand characters"\nprice = "1"',
+        '3: a price for one thousand characters cannot be for stt.*"minute"',
+    ),
+    "minutes of a language model": (
+        '[[cost]]\nmodality = "llm"\nunit = "minute"\nprice = "1"', "3: .* cannot be for llm",
+    ),
+    "calls of an avatar": (
+        '[[cost]]\nmodality = "avatar"\nunit = "call"\nprice = "1"', "3: .* cannot be for avatar",
+    ),
+    "prices of an hour": (
+        f'{MODEL}unit = "hour"\nprice = {{ input = "1" }}',
+        '4: several prices go with unit = "million tokens"',
+    ),
+    "an unknown part": (
+        f'{MODEL}unit = "million tokens"\nprice = {{ inptu = "1" }}', '4: .*part \'inptu\'.*"input"',
+    ),
+    "no parts": (f'{MODEL}unit = "million tokens"\nprice = {{}}', "4: price is empty"),
+    "speech without audio": (
+        '[[cost]]\nmodality = "stt"\nunit = "million tokens"\nprice = { input = "1" }',
+        "4: the tokens of stt are audio: add audio_input",
+    ),
+    # what excludes what
+    "two amounts": (
+        f'{PRICED}price = "1"\ndiscount = "5 %"', "5: price and discount exclude each other",
+    ),
+    "no amount": (MODEL, r"1: \[\[cost\]\] has no amount: write price"),
+    "a unit of a discount": (f'{PRICED}discount = "5 %"', "3: unit goes with a price, not"),
+    "a currency of a discount": (
+        f'{MODEL}discount = "5 %"\ncurrency = "EUR"', "4: a discount has no currency",
+    ),
+    "of without a share": (
+        '[[billed]]\nmodel = "m"\nunit = "request"\nprice = "1"\nof = "cost"', "5: of goes with",
+    ),
+    "of what": ('[[billed]]\nmarkup = "5 %"\nof = "mine"', '3: of says .* of = "cost"'),
+    "an end before the beginning": (
+        f'{PRICED}price = "1"\nfrom = 2026-02-01\nto = 2026-01-01', "6: to = 2026-01-01 is not after",
+    ),
+    # what can never match
+    "an empty pattern": ('[[cost]]\nmodel = ""\ndiscount = "5 %"', "2: model = '' can never match"),
+    "blanks": ('[[cost]]\nmodel = " m"\ndiscount = "5 %"', "2: model = ' m' can never match"),
+    "too long": (f'[[cost]]\nmodel = "{"m" * 129}"\ndiscount = "5 %"', "2: .* 1 to 128 characters"),
+    "a brand": ('[[cost]]\nprovider = "Azure OpenAI"\ndiscount = "5 %"', "2: .*`costs query --by"),
+    "a pattern of providers": ('[[cost]]\nprovider = "aws.*"\ndiscount = "5 %"', "2: provider = "),
+    "the standard tier": (
+        '[[cost]]\nmodel = "m"\nservice_tier = "default"\ndiscount = "5 %"',
+        "3: service_tier = 'default' can never match: the standard tier has no name",
+    ),
+    "a control character": (
+        '[[cost]]\nmodel = "m\\u001b[31m"\ndiscount = "5 %"',
+        r"2: model holds a control character, as 'm\\x1b\[31m'",
+    ),
+    "a character that reverses text": (
+        '[[cost]]\nsource = "a\\u202eb"\nmodel = "m"\ndiscount = "5 %"', r"2: source holds .*\\u202e",
+    ),
+    "a label without a name": (
+        f'{PRICED}price = "1"\nlabel = {{ "" = "a" }}', "5: the label '' can never match",
+    ),
+    # to more than anyone can mean
+    "for everything": ('[[cost]]\nunit = "minute"\nprice = "1"', "1: this price is for everything"),
+    "a call of one provider": (
+        '[[billed]]\nprovider = "p"\nunit = "minute"\nprice = "1"',
+        '3: a price for one minute bills the whole call.*modality = "stt"',
+    ),
+    "a tier of the call": (
+        '[[billed]]\nservice_tier = "priority"\nunit = "minute"\nprice = "1"', "2: a price for the call",
+    ),
+    # exchange rates
+    "no rate": ('[[exchange]]\ncurrency = "EUR"', r"1: \[\[exchange\]\] needs usd"),
+    "a rate of a dollar": ('[[exchange]]\ncurrency = "USD"\nusd = "1"', "2: the ledger is in USD"),
+    "a rate of zero": ('[[exchange]]\ncurrency = "EUR"\nusd = "0.0"', "3: usd is zero"),
+    "an absurd rate": ('[[exchange]]\ncurrency = "EUR"\nusd = "1085"', "3: usd = '1085' is out of"),
+    "a rate as number": ('[[exchange]]\ncurrency = "EUR"\nusd = 1.085', "3: usd = 1.085 lacks"),
+    "no currency": ('[[exchange]]\ncurrency = "euro"\nusd = "1"', "2: currency = 'euro' is no"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "told"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_with_its_line_and_its_cure(text: str, told: str) -> None:
+    """Each is one sentence, which begins with the line and says what to write."""
+    (problem,) = mistakes(text)
+    line, _, sentence = told.partition(": ")
+    assert problem.startswith(f"{line}: ")
+    assert re.search(sentence, problem), problem
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    """One run is enough to correct a file."""
+    told = mistakes(
+        '[[cost]]\nprovider = "Azure AI"\nprice = { input = 1.5, outptu = "2" }\nfrom = "x"\n'
+        'unit = "million tokens"\n\n[[billed]]\nmarkup = "x"\nof = "y"\n\n[other]\n'
+    )
+    assert [problem.partition(":")[0] for problem in told] == ["2", "3", "3", "4", "8", "9", "11"]
+
+
+def test_a_file_full_of_mistakes_tells_a_hundred() -> None:
+    """A megabyte of something else ends in an answer, not in a flood."""
+    told = mistakes("[[cost]]\nx = 1\n" * 5000)
+    assert len(told) == 101
+    assert "and more mistakes" in told[-1]
+
+
+def test_a_long_value_is_cut_in_its_sentence() -> None:
+    """Whatever stands in the file, a sentence stays a sentence."""
+    (told,) = mistakes(f'[[cost]]\nmodel = "m"\nunit = "{"x" * 10_000}"\nprice = "1"')
+    assert len(told) < 450
+
+
+def test_what_a_careful_person_may_write_is_read() -> None:
+    """Comments, other quotes, tables in long form, dotted keys, and lines that end as on Windows."""
+    text = """
+        # [[cost]] in a comment is none
+        [[ cost ]]  # contract
+        'model' = 'm'
+        source = 'see # [[cost]], page 3'
+        unit = "million tokens"
+        [cost.price]
+        input = "1"
+        output = "2"
+
+        [["cost"]]
+        model = "n"
+        label.campaign = "winter"
+        discount = "12.5%"
+    """
+    book = read(text.replace("\n", "\r\n"))
+    assert [(entry.line, entry.model) for entry in book.entries] == [(3, "m"), (11, "n")]
