@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 _MICROS: Final = Decimal(1_000_000)
 
+_SHARED: Final = (
+    "min(project) OVER (PARTITION BY session_id) <> max(project) OVER (PARTITION BY session_id)"
+)
+
 
 class Question(Struct, frozen=True, kw_only=True):
     """A checked question: what to group by, which rows, in which order, how many."""
@@ -54,6 +58,11 @@ class Question(Struct, frozen=True, kw_only=True):
     selection: Selection
     sort: Sort
     top: int | None
+
+    @property
+    def names_project(self) -> bool:
+        """Whether a row has its project beside what was asked for: an id is one only within it."""
+        return Group.SESSION in self.by and Group.PROJECT not in self.by
 
 
 def ask(
@@ -91,7 +100,7 @@ def answer(
     """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
-        total, rows, in_all = _measure(connection, snapshot, question)
+        total, rows, in_all, is_shared = _measure(connection, snapshot, question)
         moment = as_of(connection, snapshot)
         missing = completeness(
             connection, snapshot, question.selection, moment=moment, outbox=outbox
@@ -103,6 +112,7 @@ def answer(
         rows=tuple(rows),
         total=total,
         groups=in_all,
+        is_shared=is_shared,
         since=question.period.since,
         until=question.period.until,
         currency=CURRENCY,
@@ -115,22 +125,26 @@ def answer(
 
 def _measure(
     connection: Connection, snapshot: Snapshot, question: Question
-) -> tuple[Row, list[Row], int]:
-    """Return the total, the rows in their order, and how many rows there would be without `top`.
+) -> tuple[Row, list[Row], int, bool]:
+    """Return the total, the rows in their order, how many there would be without `top`, and one thing more.
+
+    That is whether the session of a row is also the id of another project's session.
 
     One pass measures the groups and, as the grouping set without any column, the total of all rows:
     a session that falls into two groups counts once there.
     """
     columns = [COLUMN[group] for group in question.by]
     # A session is one of its project: the same id in two projects is two sessions.
-    apart = ["project"] if Group.SESSION in question.by and "project" not in columns else []
+    apart = [COLUMN[Group.PROJECT]] if question.names_project else []
     keys = ", ".join([*columns, *apart])
     chosen = [f'{COLUMN[group]}::VARCHAR AS "{group}"' for group in question.by]
+    chosen += [f'{column} AS "{column}"' for column in apart]
     is_older = schema_of(connection, snapshot) < FIRST_UNPRICED_SCHEMA
     for name, sql in MEASURES.items():
         chosen.append(f'{of_older(sql) if is_older else sql} AS "{name}"')
     statement = (
-        f"SELECT count(*) OVER () - 1, {', '.join(chosen)} {question.selection.sql()} "
+        f"SELECT count(*) OVER () - 1, {_SHARED if apart else 'FALSE'}, {', '.join(chosen)} "
+        f"{question.selection.sql()} "
         f"GROUP BY GROUPING SETS (({keys}), ()) "
         f"ORDER BY grouping({columns[0]}) DESC, {', '.join([question.sort.sql(), *apart])}"
     )
@@ -139,12 +153,13 @@ def _measure(
         statement += " LIMIT ?"
         parameters = [*parameters, question.top + 1]
     found = read(connection, snapshot.path, statement, parameters, row=tuple[object, ...])
-    names = [str(group) for group in question.by]
-    width = len(names) + 1
+    names = [*map(str, question.by), *apart]
+    width = len(names) + 2
     total, *rows = (
-        _row(values[width:], dict(zip(names, values[1:width], strict=True))) for values in found
+        _row(values[width:], dict(zip(names, values[2:width], strict=True))) for values in found
     )
-    return structs.replace(total, group={}), rows, int(str(found[0][0]))
+    is_shared = any(values[1] for values in found[1:])
+    return structs.replace(total, group={}), rows, int(str(found[0][0])), is_shared
 
 
 def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:

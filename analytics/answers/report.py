@@ -20,6 +20,8 @@ CURRENCY: Final = "USD"
 class Row(Struct, frozen=True, kw_only=True):
     """One group and what it used. `group` gives its values by name, None where there is none.
 
+    Beside a session it gives its project as well: an id is one only within a project.
+
     `cost` is zero where nothing was used, and None where nothing of what was used has a price.
     `estimated_cost` is the part of it that rests on estimated quantities. A row of the ledger is
     one booking; for `unpriced_rows` of them a price was missing, for all of it or for a part. How much
@@ -217,7 +219,8 @@ class Completeness(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The rows of a question, their total, and the moment they speak of.
 
-    `groups` counts all groups there are; `rows` may hold only the top ones. `as_of` is None while the
+    `groups` counts all groups there are; `rows` may hold only the top ones. `is_shared` says that the id of
+    a session in `rows` is that of a session of another project too. `as_of` is None while the
     ledger has received nothing. `warnings` are sentences for people, `completeness` is for programs;
     `notes` are sentences about what is as it should be.
     """
@@ -233,6 +236,7 @@ class Report(Struct, frozen=True, kw_only=True):
     completeness: Completeness
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_shared: bool = False
 
     def records(self) -> list[dict[str, object]]:
         """Return the rows as flat mappings, for a table, a chart or a data frame."""

@@ -63,6 +63,9 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
             Column("state", [str(it.state) for it in audit.sessions]),
             Column("tenant", [_shown(it.tenant) for it in audit.sessions]),
         ]
+        if len({it.session for it in audit.sessions}) < len(audit.sessions):
+            # The same id in two projects is two sessions.
+            names.insert(1, Column("project", [in_cell(it.project or "") for it in audit.sessions]))
         numbers = [
             Column(
                 f"cost {audit.currency}", money_column((s.cost for s in audit.sessions), _UNPRICED)

@@ -38,7 +38,10 @@ _MONEY: Final = ("cost", "estimated_cost")
 
 def as_table(report: Report, *, now: datetime, width: int | None = None) -> str:
     """Return the report as lines of at most `width` cells; without a width nothing is left out."""
-    groups = [_group(report, name) for name in report.by]
+    names = list(report.by)
+    if report.is_shared:
+        names.insert(names.index(Group.SESSION) + 1, str(Group.PROJECT))
+    groups = [_group(report, name) for name in names]
     measures, left_out = fit(groups, _measures(report), width)
     if not report.rows:  # where there is nothing, there is nothing to add up
         groups = [Column(it.head, []) for it in groups]
@@ -68,7 +71,10 @@ def as_json(report: Report) -> bytes:
 
 def as_csv(report: Report) -> bytes:
     """Return the rows as CSV with a header line; the total is left out so that columns add up."""
-    return csv_bytes([*report.by, *measure_names()], (_plain(row) for row in report.rows))
+    names = [*report.by, *measure_names()]
+    if Group.SESSION in report.by and Group.PROJECT not in report.by:
+        names.append(str(Group.PROJECT))
+    return csv_bytes(names, (_plain(row) for row in report.rows))
 
 
 def _group(report: Report, name: str) -> Column:

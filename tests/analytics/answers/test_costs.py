@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import pytest
+from msgspec import structs
 
 from tests.support.sample_ledger import (
     ACME,
@@ -21,7 +23,8 @@ from tests.support.sample_ledger import (
 from voicecosts import connect, query
 from voicecosts.analytics.commands.asking import audit
 from voicecosts.analytics.errors import BadTop, UnknownColumn
-from voicecosts.analytics.text.costs import as_table
+from voicecosts.analytics.text.audit import as_table as audit_table
+from voicecosts.analytics.text.costs import as_csv, as_json, as_table
 
 Costs = dict[str | None, str | None]
 
@@ -62,7 +65,7 @@ def test_cost_comes_by_tenant_largest_first_and_unpriced_last(data_dir: Path) ->
 def test_every_group_can_be_asked_for(data_dir: Path, by: str, first: str) -> None:
     """Each name on the list works, sums to the same total, and gives its values as text."""
     report = query(by, data_dir=data_dir, now=NOW)
-    assert report.rows[0].group == {by: first}
+    assert report.rows[0].group[by] == first
     assert sum(row.cost for row in report.rows if row.cost) == Decimal("4.032000003")
     assert report.total.cost == Decimal("4.032000003")
 
@@ -260,8 +263,32 @@ def test_the_same_id_in_two_projects_is_two_sessions(tmp_path: Path) -> None:
         Booking(occurred_at=day(20), session_id=ACME, project=project, cost="1.000000000")
         for project in ("prod", "staging")
     ]
-    report = query("session", data_dir=write_ledger(tmp_path, both), now=NOW)
+    folder = write_ledger(tmp_path, both)
+    report = query("session", data_dir=folder, now=NOW)
     assert (report.total.sessions, [row.cost for row in report.rows]) == (2, [1, 1])
+    assert [row.group["project"] for row in report.rows] == ["prod", "staging"]
+    lines = as_table(report, now=NOW).splitlines()
+    assert lines[0].split()[:2] == ["session", "project"]
+    assert [line.split()[1] for line in lines[2:4]] == ["prod", "staging"]
+    first = as_table(query("session", top=1, data_dir=folder, now=NOW), now=NOW).splitlines()
+    assert first[2].split()[:2] == [str(ACME), "prod"]
+    found = audit(data_dir=folder, now=NOW)
+    [one] = found.sessions
+    found = structs.replace(found, sessions=(one, structs.replace(one, project="staging")))
+    audited = audit_table(found, now=NOW).splitlines()
+    assert [line.split()[1] for line in audited if str(ACME) in line] == ["prod", "staging"]
+
+
+def test_a_session_is_told_with_its_project_to_programs(data_dir: Path) -> None:
+    """Always, and last in CSV; a table shows it where an id is not enough."""
+    report = query("session", data_dir=data_dir, now=NOW)
+    assert {row["project"] for row in json.loads(as_json(report))["rows"]} == {"prod"}
+    header, first, *_ = as_csv(report).decode().splitlines()
+    assert header.startswith("session,cost,")
+    assert (header.split(",")[-1], first.split(",")[-1]) == ("project", "prod")
+    assert "project" not in as_table(report, now=NOW)
+    asked = as_csv(query("session,project", data_dir=data_dir, now=NOW)).decode()
+    assert asked.splitlines()[0].count("project") == 1
 
 
 def test_absurd_amounts_are_added_up(tmp_path: Path) -> None:
