@@ -27,7 +27,7 @@ from voicecosts.analytics.answers.report import (
 from voicecosts.analytics.answers.states import BEFORE_ALL, bounds, of_sessions, schema_of
 from voicecosts.analytics.errors import BadTop, NotALedger
 from voicecosts.analytics.question.columns import State, states
-from voicecosts.analytics.question.filters import Selection, select
+from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.times import Moment, Period, period, span
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -142,7 +142,7 @@ def ask(
     *,
     since: Moment | None,
     until: Moment | None,
-    where: str | Iterable[str],
+    where: Where,
     state: str | Iterable[str],
     top: int,
     open_for: str | timedelta,

@@ -32,7 +32,7 @@ from voicecosts.analytics.question.columns import (
     groups,
     of_older,
 )
-from voicecosts.analytics.question.filters import Selection, select
+from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -70,7 +70,7 @@ def ask(
     *,
     since: Moment | None,
     until: Moment | None,
-    where: str | Iterable[str],
+    where: Where,
     top: int | None,
     sort: str | None,
     now: datetime,

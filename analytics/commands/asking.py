@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.answers.audit import Audit
     from voicecosts.analytics.answers.report import Report
+    from voicecosts.analytics.question.filters import Where
     from voicecosts.analytics.question.times import Moment
 
 
@@ -30,7 +31,7 @@ def query(
     *,
     since: Moment | None = None,
     until: Moment | None = None,
-    where: str | Iterable[str] = (),
+    where: Where = (),
     top: int | None = None,
     sort: str | None = None,
     data_dir: str | Path | None = None,
@@ -40,7 +41,8 @@ def query(
 
     `by` is any of tenant, agent, agent_label, project, provider, model, modality, session and day.
     `where` holds conditions `name=value` on the same columns: the same name twice means either,
-    different names mean all, `tenant=(none)` means without a tenant. A call belongs to a period, and to
+    different names mean all, `tenant=(none)` means without a tenant. A mapping does as well, and takes
+    values as they are: `{"tenant": ["acme", None], "agent": "dental"}`, where None is without a tenant. A call belongs to a period, and to
     a day, by its start; `since` is included, `until` is not. Rows come by cost, largest first and
     unpriced ones last, unless `sort` names a column, followed by `:asc` or `:desc` for other than its
     usual direction; `top` keeps that many rows.
@@ -72,7 +74,7 @@ def audit(
     *,
     since: Moment | None = None,
     until: Moment | None = None,
-    where: str | Iterable[str] = (),
+    where: Where = (),
     state: str | Iterable[str] = (),
     top: int = audits.TOP,
     open_for: str | timedelta = OPEN_FOR,

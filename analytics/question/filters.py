@@ -4,10 +4,14 @@ The same name twice means either value, different names mean all of them. An emp
 means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
 backslashes. An agent or a model that is named `(none)` is asked for by that name. Values are parameters,
 whatever they contain.
+
+Python may give a mapping instead, `{"tenant": "acme"}`: its values are taken as they are, one or several of
+a column, and None is the absent tenant.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -18,9 +22,10 @@ from voicecosts.analytics.errors import BadFilter
 from voicecosts.analytics.question.columns import COLUMN, Group, group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from voicecosts.analytics.question.times import Period
+
+Where = str | Iterable[str] | Mapping[str, object]
+"""Conditions: `name=value`, several of them, or values by name."""
 
 NONE: Final = "(none)"
 """How a row without a tenant is shown and asked for."""
@@ -30,7 +35,7 @@ def shown(name: str | None) -> str:
     """Return a tenant as it is asked for: one that is named `(none)` gets a backslash in front."""
     if name is None:
         return NONE
-    return f"\\{name}" if name.lstrip("\\") == NONE else name
+    return f"\\{name}" if _is_none(name) else name
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -45,14 +50,14 @@ class Selection(Struct, frozen=True, kw_only=True):
         return "FROM usage" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
 
 
-def select(span: Period, where: str | Iterable[str]) -> Selection:
+def select(span: Period, where: Where) -> Selection:
     """Return the rows of a period that meet all conditions; raises as `conditions` does."""
     when, moments = span.sql()
     which, values = conditions(where)
     return Selection(conditions=[*when, *which], parameters=[*moments, *values])
 
 
-def conditions(where: str | Iterable[str]) -> tuple[list[str], list[object]]:
+def conditions(where: Where) -> tuple[list[str], list[object]]:
     """Return the SQL conditions on the view `usage` and their parameters.
 
     Raises:
@@ -60,20 +65,58 @@ def conditions(where: str | Iterable[str]) -> tuple[list[str], list[object]]:
         UnknownColumn: It names no column on the list.
     """
     wanted: dict[Group, list[object]] = {}
-    for text in [where] if isinstance(where, str) else where:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise BadFilter(text, "is not of the form name=value, such as tenant=acme")
-        if name.rstrip().endswith(tuple("!<>~")):
-            raise BadFilter(text, "compares by something else than =: name the values to include")
-        column = group(name.strip())
-        wanted.setdefault(column, []).append(_value(column, value, text))
+    for column, value in _of_mapping(where) if isinstance(where, Mapping) else _of_texts(where):
+        wanted.setdefault(column, []).append(value)
     sql: list[str] = []
     parameters: list[object] = []
     for column, values in wanted.items():
         sql.append(_either(COLUMN[column], values))
         parameters.extend(value for value in values if value is not None)
     return sql, parameters
+
+
+def _of_texts(where: str | Iterable[str]) -> Iterator[tuple[Group, object]]:
+    for text in [where] if isinstance(where, str) else where:
+        if not isinstance(text, str):
+            raise BadFilter(repr(text), "is no text: write 'tenant=acme', or {'tenant': 'acme'}")
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise BadFilter(text, "is not of the form name=value, such as tenant=acme")
+        if name.rstrip().endswith(tuple("!<>~")):
+            raise BadFilter(text, "compares by something else than =: name the values to include")
+        column = group(name.strip())
+        yield column, _value(column, value, text)
+
+
+def _of_mapping(where: Mapping[str, object]) -> Iterator[tuple[Group, object]]:
+    for name, given in where.items():
+        column = group(str(name))
+        several = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+        values = list(given) if several and isinstance(given, Iterable) else [given]
+        if not values:
+            raise BadFilter(str(name), "has no value: give one or several")
+        for value in values:
+            yield column, _exactly(column, value, f"{name}={value}")
+
+
+def _exactly(column: Group, value: object, condition: str) -> object:
+    """Return a value of a mapping as one of `column`; only None is the absent one."""
+    if column is Group.TENANT and value is None:
+        return None
+    if column is Group.SESSION and isinstance(value, UUID):
+        return value
+    if column is Group.DAY and type(value) is date:
+        return value
+    if value == "" and column is Group.TENANT:
+        raise BadFilter(condition, "is empty: None means without a tenant")
+    if not isinstance(value, str):
+        raise BadFilter(condition, f"has a value of type {type(value).__name__}: give it as text")
+    return _value(column, f"\\{value}" if _is_none(value) else value, condition)
+
+
+def _is_none(name: str) -> bool:
+    """Return whether a name is `(none)`, with backslashes before it or not."""
+    return name.lstrip("\\") == NONE
 
 
 def _either(column: str, values: list[object]) -> str:
@@ -90,7 +133,7 @@ def _value(column: Group, text: str, condition: str) -> object:
     if column is Group.TENANT:
         if text in ("", NONE):
             return None
-        if text.startswith("\\") and text.lstrip("\\") == NONE:
+        if text.startswith("\\") and _is_none(text):
             return text[1:]
     elif not text:
         raise BadFilter(condition, "is empty, and only a tenant can be absent")

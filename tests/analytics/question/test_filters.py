@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -75,6 +77,37 @@ def test_bytes_of_a_terminal_that_are_no_text_are_refused() -> None:
     """A value that cannot be in the ledger is named, instead of failing inside the database."""
     with pytest.raises(BadFilter, match="not UTF-8"):
         conditions("tenant=\udcff")
+
+
+def test_a_mapping_means_the_same_and_takes_values_as_they_are() -> None:
+    """In Python nothing has to be spelled: None is the absent tenant, and a name is a name."""
+    assert conditions({"tenant": ["acme", None], "agent": "dental"}) == conditions(
+        ["tenant=acme", "tenant=(none)", "agent=dental"]
+    )
+    assert conditions({"tenant": "(none)"}) == conditions(r"tenant=\(none)")
+    assert conditions({"tenant": r"\(none)"}) == (["(tenant IN (?))"], [r"\(none)"])
+    assert conditions({"tenant": "a=b"}) == (["(tenant IN (?))"], ["a=b"])
+    assert conditions({"session": ACME, "day": date(2026, 11, 21)}) == conditions(
+        [f"session={ACME}", "day=2026-11-21"]
+    )
+    assert conditions({}) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"tenant": 7}, "type int: give it as text"),
+        ({"tenant": []}, "has no value"),
+        ({"tenant": ""}, "None means without a tenant"),
+        ({"agent": None}, "type NoneType"),
+        ({"day": "tomorrow"}, "needs a day"),
+        ([("tenant", "acme")], "or {'tenant': 'acme'}"),
+    ],
+)
+def test_a_mapping_that_means_nothing_is_refused(where: Any, said: str) -> None:
+    """Before anything is opened, and with what to give instead."""
+    with pytest.raises(BadFilter, match=re.escape(said)):
+        conditions(where)
 
 
 def test_no_condition_selects_everything() -> None:
