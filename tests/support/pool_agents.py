@@ -8,8 +8,12 @@ from livekit.agents import Agent
 
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
 
-QUIET: Final[dict[str, Any]] = {"vad": None, "turn_handling": {"turn_detection": "manual"}}
-"""Session options that need no model download."""
+QUIET: Final[dict[str, Any]] = {
+    "vad": None,
+    "turn_handling": {"turn_detection": "manual"},
+    "session_close_transcript_timeout": 0.01,
+}
+"""Session options that need no model download, and no two seconds for a last transcript."""
 
 
 class Dental(Agent):

@@ -243,13 +243,7 @@ class Run:
             session, providers, leaves = again.session, again.providers, again.leaves
         else:
             providers, leaves = self._providers(call)
-            session = AgentSession(
-                llm=providers[0],
-                tts=providers[1],
-                stt=providers[2],
-                session_close_transcript_timeout=0.01,
-                **QUIET,
-            )
+            session = AgentSession(llm=providers[0], tts=providers[1], stt=providers[2], **QUIET)
         live = Live(self.new_tag(), call, parent, job_, session, providers, leaves)
         self.lives.append(live)
         return live

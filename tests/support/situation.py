@@ -28,13 +28,9 @@ from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, tool_ca
 from voicecosts.producer.events import SessionStarted
 from voicecosts.producer.process import PROCESS
 
-PROMPT: Final[dict[str, Any]] = {
-    **QUIET,
-    "session_close_transcript_timeout": 0.01,
-    "aec_warmup_duration": None,
-}
-"""Session options that need no model, do not wait for a transcript at the end, and do not put
-silence, in which no call's number is, in the place of what is said during a greeting.
+PROMPT: Final[dict[str, Any]] = {**QUIET, "aec_warmup_duration": None}
+"""Session options that do not put silence, in which no call's number is, in the place of what is
+said during a greeting.
 """
 
 

@@ -42,9 +42,7 @@ class Worker:
     def session(self) -> AgentSession[Any]:
         """Make a session on the shared providers."""
         llm, tts, stt = self.providers
-        session: AgentSession[Any] = AgentSession(
-            llm=llm, tts=tts, stt=stt, session_close_transcript_timeout=0.01, **QUIET
-        )
+        session: AgentSession[Any] = AgentSession(llm=llm, tts=tts, stt=stt, **QUIET)
         session_io(session, 1, speed=10_000.0)
         return session
 

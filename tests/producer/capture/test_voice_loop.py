@@ -80,9 +80,7 @@ def watch() -> Iterator[Watch]:
 
 async def a_call(llm: Any, observer: CostObserver, watch: Watch) -> None:
     """Run a call with audio, a turn and a speech; watch it from after its start to its end."""
-    session: AgentSession[Any] = AgentSession(
-        llm=llm, tts=CountedTTS(), stt=CountedSTT(), session_close_transcript_timeout=0.01, **QUIET
-    )
+    session: AgentSession[Any] = AgentSession(llm=llm, tts=CountedTTS(), stt=CountedSTT(), **QUIET)
     microphone = session_io(session, 1, speed=1000.0)
     assert observer.attach(session, agent_id="front")
     await session.start(Agent(instructions="x"))

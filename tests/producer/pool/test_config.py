@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 from collections import Counter
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -96,7 +97,7 @@ def test_a_value_is_given_to_every_session_as_it_is() -> None:
 
 def test_options_are_copied_when_they_are_registered_and_for_each_session() -> None:
     """Neither who registered an agent nor a session of it changes the options of other calls."""
-    given: dict[str, Any] = {"vad": None, "turn_handling": {"turn_detection": "manual"}}
+    given: dict[str, Any] = deepcopy(QUIET)
     pool = AgentPool()
     added = pool.add("dental", Dental, session_kwargs=given)
     given["max_tool_steps"] = 99
