@@ -92,10 +92,11 @@ def resolve_tls(
     tls = Tls(**paths)
     if tls != Tls() and any(url.lower().startswith("ws://") for url in servers):
         problems.append("ws:// is never encrypted, and files for TLS are given: write wss://")
-    try:
-        context(tls)
-    except TlsUnusable as error:
-        problems.append(str(error))
+    if tls != Tls():  # the system's own authorities are read when a connection is made
+        try:
+            context(tls)
+        except TlsUnusable as error:
+            problems.append(str(error))
     return tls
 
 
