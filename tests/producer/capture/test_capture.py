@@ -154,7 +154,7 @@ def assert_exact(shared: Shared, call: int, attachment: Attachment) -> None:
         pytest.param(1, False, id="1-without jobs"),
         pytest.param(10, True, id="10-in jobs"),
         pytest.param(10, False, id="10-without jobs"),
-        pytest.param(60, True, id="60-in jobs"),
+        pytest.param(60, True, id="60-in jobs", marks=pytest.mark.slow),
         pytest.param(60, False, id="60-without jobs", marks=pytest.mark.slow),
     ],
 )

@@ -94,7 +94,7 @@ def test_what_a_script_of_note_uses_is_counted_to_the_session_that_used_it(name:
 
 
 @given(script=SCRIPTS)
-@settings(max_examples=40, phases=[Phase.generate])  # shrinking takes minutes
+@settings(max_examples=15, phases=[Phase.generate])  # shrinking takes minutes
 def test_what_a_random_script_uses_is_counted_to_the_session_that_used_it(script: Script) -> None:
     """Each session is counted what carries its tag; what is nobody's is counted as unattributed."""
     play(script)

@@ -42,7 +42,7 @@ def check_bound(call: Call) -> None:
     assert not outcome.exceeding(), outcome.exceeding()
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(call=CALLS)
 def test_measured_and_estimated_never_exceed_what_was_received(call: Call) -> None:
     """Whatever is interrupted at whatever moment: the sum is at most what the provider received."""
