@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import astuple
@@ -66,10 +67,23 @@ def sums(rows: list[Booking]) -> dict[Meter, Total]:
     }
 
 
-@settings(max_examples=500)
+@settings(max_examples=125)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> None:
     """Repeated, reordered and lost readings, and a lost cache, end in the same nano-dollar."""
+    check_delivery(data)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500)
+@given(st.data())
+def test_totals_and_money_do_not_depend_on_the_delivery_at_length(data: st.DataObject) -> None:
+    """The same, with many more examples."""
+    check_delivery(data)
+
+
+def check_delivery(data: st.DataObject) -> None:
+    """Book readings that came in some bad way, and compare with the last ones."""
     made = data.draw(calls())
     sent = data.draw(deliveries(made))
     forget = data.draw(st.sets(st.integers(0, max(0, len(sent) - 1)), max_size=4))

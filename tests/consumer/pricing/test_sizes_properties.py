@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 import voice_prices
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,15 +103,33 @@ def cost(meters: Meters, book: Any) -> Decimal:
     return sum((each.cost or Decimal(0) for each in rated(meters, book)), Decimal(0))
 
 
-@settings(max_examples=300)
-@given(
-    st.sampled_from(TIERED) | st.sampled_from(FLAT),
-    st.lists(REQUEST, min_size=1, max_size=12),
-)
+ONE_PRICE: Final = st.sampled_from(TIERED) | st.sampled_from(FLAT)
+REQUESTS: Final = st.lists(REQUEST, min_size=1, max_size=12)
+
+
+@settings(max_examples=75)
+@given(ONE_PRICE, REQUESTS)
 def test_money_by_size_is_the_sum_of_the_requests_priced_one_by_one(
     listed: tuple[Provider, ModelInfo, Price], requests: list[tuple[int, Any, Any, int]]
 ) -> None:
     """Whatever sizes a call's requests have, each costs what the list's calculator asks for it."""
+    check_sum(listed, requests)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(ONE_PRICE, REQUESTS)
+def test_money_by_size_is_the_sum_of_a_thousand_calls_requests(
+    listed: tuple[Provider, ModelInfo, Price], requests: list[tuple[int, Any, Any, int]]
+) -> None:
+    """The same, for longer."""
+    check_sum(listed, requests)
+
+
+def check_sum(
+    listed: tuple[Provider, ModelInfo, Price], requests: list[tuple[int, Any, Any, int]]
+) -> None:
+    """Rate a call by its sizes, and each of its requests alone."""
     owner, row, _ = listed
     meters, alone = session(), Decimal(0)
     for prompt, cached_share, written_share, output in requests:
@@ -183,12 +202,27 @@ ASKED: Final = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=75)
 @given(st.data(), ASKED)
 def test_no_response_however_odd_takes_back_what_was_priced(
     data: st.DataObject, asked: tuple[str, str, str]
 ) -> None:
     """The cost of a session never falls, and what it lacks is said."""
+    check_odd(data, asked)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@given(st.data(), ASKED)
+def test_none_of_a_thousand_odd_responses_takes_back_what_was_priced(
+    data: st.DataObject, asked: tuple[str, str, str]
+) -> None:
+    """The same, for longer."""
+    check_odd(data, asked)
+
+
+def check_odd(data: st.DataObject, asked: tuple[str, str, str]) -> None:
+    """Add odd responses to a session, one after the other."""
     modality, provider, model = asked
     odd = ODD if modality == "llm" else ODD_REALTIME
     named = {"metadata": Metadata(model_provider=provider, model_name=model)}

@@ -33,7 +33,7 @@ from voicecosts.producer.outbox.packing import Packer
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> None:
     """Events may be lost, repeated, mixed, packed and grouped in any way: the sums stand.
@@ -154,7 +154,7 @@ EVENT: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(st.lists(EVENT, min_size=5, max_size=30))
 def test_no_valid_event_can_stop_the_ledger(events: list[Event]) -> None:
     """The largest numbers, strangest texts and furthest dates are rows or dead letters.

@@ -245,7 +245,7 @@ class TestShort:
         assert states(tmp_path)[ID][0] == "complete"
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @given(st.data())
 def test_only_what_is_whole_is_called_whole(data: st.DataObject) -> None:
     """Lose, repeat and mix anything: complete and repaired calls have their exact totals.
