@@ -100,6 +100,7 @@ async def consume(
     *,
     on_ready: Callable[[], None] = lambda: None,
     waits: Waits | None = None,
+    pacing: Pacing | None = None,
     start_deadline_s: float = START_DEADLINE_S,
     open_log: OpenLog | None = None,
     take_over: bool = False,
@@ -107,6 +108,7 @@ async def consume(
 ) -> None:
     """Book the stream into the ledger of `config.data_dir` until `stop` is set.
 
+    `pacing` says when snapshots are due, else `config` does.
     With `open_log` it also books what workers without a server left on this host. The current
     group is finished, and the last snapshot published, before this returns.
 
@@ -122,15 +124,11 @@ async def consume(
             stream.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
-        pacing = Pacing(
-            min_interval_s=config.snapshot_interval_s,
-            bytes_per_day=config.snapshot_bytes_per_day,
-        )
         opening = partial(
             Ledger.open,
             config.data_dir,
             rate_by(ListPrices(), max_reading=config.max_reading),
-            pacing=pacing,
+            pacing=pacing or _pacing_of(config),
             has_source=True,
             dead_letter_bytes=config.dead_letter_bytes,
             run_by=_run_by(config),
@@ -156,6 +154,12 @@ async def consume(
             await feed.close()
         worker.log_summary(at_once=True)
         _log.info("stopped; snapshot %d holds everything that was booked", ledger.snapshot)
+
+
+def _pacing_of(config: LedgerConfig) -> Pacing:
+    return Pacing(
+        min_interval_s=config.snapshot_interval_s, bytes_per_day=config.snapshot_bytes_per_day
+    )
 
 
 def _run_by(config: LedgerConfig) -> RunBy:

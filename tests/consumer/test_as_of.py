@@ -24,7 +24,7 @@ from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.store.ledger import Ledger
 
-QUICK = Waits(group_s=0.1, answer_s=0.5)
+QUICK = Waits(group_s=0.1, answer_s=0.5, connect_s=0.5)
 
 
 def config_of(broker: Broker, data_dir: Path) -> LedgerConfig:

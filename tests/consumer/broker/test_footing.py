@@ -445,7 +445,11 @@ class TestRoom:
     ) -> None:
         """Nearly full, the stream loses what is booked and published, and takes new messages."""
         books = MemoryBooks()
-        async with reading(config_of(broker), books) as feed, jetstream(broker.url) as js:
+        waits = replace(QUICK, renew_s=0.05)
+        async with (
+            reading(config_of(broker), books, waits=waits) as feed,
+            jetstream(broker.url) as js,
+        ):
             for _ in range(30):
                 for _ in range(5):
                     await js.publish(SUBJECT, b"x" * 20_000)
