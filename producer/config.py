@@ -15,6 +15,7 @@ from msgspec import Struct
 from voicecosts.producer import settings
 from voicecosts.producer.errors import ConfigError, shown
 from voicecosts.producer.names import MAX_NAME, plain
+from voicecosts.producer.providers import normalise_provider
 from voicecosts.producer.tls import Tls, resolve_tls
 
 OUTBOX_MAX_BYTES: Final = 256 * 2**20
@@ -22,6 +23,9 @@ OUTBOX_MAX_BYTES: Final = 256 * 2**20
 
 LOCAL_LEDGER: Final = "the ledger of this host"
 """Where messages go when there is no server."""
+
+CONNECTIONS: Final = ("auto", "on", "off")
+"""Whether connected time is counted: where it has a known price, everywhere, or not at all."""
 
 _LEAST_OUTBOX_BYTES: Final = 2**20
 _FULL_PATH: Final = "give the folder of the outbox as a full path"
@@ -50,6 +54,8 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
     `outbox_max_bytes` bytes of messages; without a folder it is kept in memory only, and lost with
     the process. What processes that have ended left there for the same servers is published too;
     with `adopts_all`, also what they left for others.
+    `connections` is one of `CONNECTIONS`, `carrier` who carries telephone calls whose attributes do
+    not tell, and `livekit_url` where LiveKit is, for jobs that do not say so.
     """
 
     project: str
@@ -62,6 +68,9 @@ class ProducerConfig(Struct, frozen=True, kw_only=True):
     outbox_dir: Path | None = None
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
     adopts_all: bool = False
+    connections: str = "auto"
+    carrier: str = ""
+    livekit_url: str = ""
 
     @property
     def is_embedded(self) -> bool:
@@ -86,6 +95,8 @@ def resolve(
     outbox_dir: str | os.PathLike[str] | None = None,
     outbox_max_bytes: int | None = None,
     limits: BufferLimits | None = None,
+    connections: str | None = None,
+    carrier: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> ProducerConfig:
     """Return the configuration from arguments, then the environment, then defaults.
@@ -125,6 +136,8 @@ def resolve(
     folder = _folder(_path("the outbox", outbox_dir, problems), environ, problems)
     max_bytes = _max_bytes(outbox_max_bytes, environ.get(settings.OUTBOX_MAX_BYTES, ""), problems)
     limits = _limits(limits, problems)
+    counted = _connections(connections, environ.get(settings.CONNECTIONS, ""), problems)
+    carrier = _carrier(environ.get(settings.CARRIER, "") if carrier is None else carrier, problems)
     if problems:
         raise ConfigError(problems)
     return ProducerConfig(
@@ -135,6 +148,9 @@ def resolve(
         limits=limits,
         outbox_dir=folder,
         outbox_max_bytes=max_bytes,
+        connections=counted,
+        carrier=carrier,
+        livekit_url=environ.get(settings.LIVEKIT_URL, ""),
     )
 
 
@@ -200,6 +216,32 @@ def _limits(given: object, problems: list[str]) -> BufferLimits:
                 f"the limit {name} is {shown(value)}: give a whole number of at least 1"
             )
     return given
+
+
+def _connections(given: object, text: str, problems: list[str]) -> str:
+    value = (text if given is None else given) or CONNECTIONS[0]
+    if isinstance(value, str) and value.strip().lower() in CONNECTIONS:
+        return value.strip().lower()
+    source = settings.CONNECTIONS if given is None else "connections"
+    problems.append(f"{source} is {shown(value)}: give {', '.join(CONNECTIONS[:2])} or off")
+    return CONNECTIONS[0]
+
+
+def _carrier(given: object, problems: list[str]) -> str:
+    """Return the name of a carrier as a provider's name is spelled; "" where none is given."""
+    if not isinstance(given, str):
+        problems.append(f"the carrier is {settings.of_type(given)}: give its name as text")
+        return ""
+    carrier = given.strip()
+    if not carrier:
+        return ""
+    if len(carrier) > MAX_NAME or not carrier.isprintable():
+        problems.append(
+            f"the carrier {carrier[:40]!a} is no name: give one of at most {MAX_NAME} characters, "
+            "such as twilio"
+        )
+        return ""
+    return normalise_provider(carrier)
 
 
 def _folder(

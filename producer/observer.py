@@ -18,6 +18,7 @@ from livekit.agents import AgentSession
 
 from voicecosts.producer.capture.attachment import JOB_LINGER_S, LINGER_S, Attachment
 from voicecosts.producer.capture.components import is_started
+from voicecosts.producer.capture.connected import Rules
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.installed import current_job
 from voicecosts.producer.capture.recorded import Recorded, read, say
@@ -45,6 +46,10 @@ class CostObserver:
     each path in `tls` (a `Tls`, for tls:// and wss://) to its variable `COSTS_TLS_…`.
     `labels` travel with every session: short facts such as a region. What is not acknowledged waits
     in `outbox_dir`, or `COSTS_OUTBOX_DIR`, or the user's data folder.
+    `connections` says whether connected time is counted (agent minutes, participants, telephone
+    legs): `auto`, where the room is at LiveKit Cloud; `on`, everywhere; `off`; or
+    `COSTS_CONNECTIONS`. `carrier` is who carries your telephone calls (`twilio`), or
+    `COSTS_CARRIER`: its own minutes are counted beside LiveKit's.
 
     Raises:
         ConfigError: At construction, naming everything that is missing or wrong, or what the
@@ -64,6 +69,8 @@ class CostObserver:
         labels: Mapping[str, str] | None = None,
         limits: BufferLimits | None = None,
         outbox_dir: str | os.PathLike[str] | None = None,
+        connections: str | None = None,
+        carrier: str | None = None,
     ) -> None:
         require_livekit()
         self._config = resolve(
@@ -73,6 +80,8 @@ class CostObserver:
             tls=tls,
             outbox_dir=outbox_dir,
             limits=limits,
+            connections=connections,
+            carrier=carrier,
         )
         self._labels = dict(labels or {})
 
@@ -251,7 +260,7 @@ class CostObserver:
         fallback: Mapping[str, str] | None = None,
         by_pool: bool = False,
     ) -> Attachment:
-        publisher = self._publisher()
+        publisher, config = self._publisher(), self._config
         started_at = now_us()
         facts = {**(fallback or {}), **job_fields(job)}
         if deployment:
@@ -304,6 +313,7 @@ class CostObserver:
             publisher,
             job=job,
             job_id=job_id,
+            rules=Rules(config.connections, config.carrier, config.livekit_url),
             on_detached=PROCESS.forget,
             on_restart=again,
         )

@@ -7,13 +7,13 @@ never from the usage, so it is the same for every reading of a meter and a cost 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voicecosts.consumer.pricing.units import INPUT, OUTPUT, TOKENS, input_parts, output_parts
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from decimal import Decimal
 
     from voicecosts.consumer.pricing.price import Price
@@ -27,6 +27,9 @@ WAYS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "realtime": (TOKENS, ("session_us",)),
     "interruption": (("requests",),),
     "turn_detector": (("requests",),),
+    "telephony": (("session_us",),),
+    "agent_session": (("session_us",),),
+    "participant": (("session_us",),),
 }
 """The ways a modality can be billed. The first that the price has a rate for is the way of the
 model; today no row of the list has two, once the vendors' own estimates are left out (`rates`).
@@ -38,7 +41,23 @@ model; today no row of the list has two, once the vendors' own estimates are lef
 * A realtime model is billed by tokens, or by connected time where the list has agent minutes
   (xAI, Ultravox). LiveKit reports that time as `session_duration`.
 * Detectors count requests and nothing else. Elsewhere requests are billed only beside the rest,
-  where a price has a rate for them (Perplexity)."""
+  where a price has a rate for them (Perplexity).
+* Connected time, of a telephone leg, an agent or a participant, is billed by the minute."""
+
+CONNECTED: Final = frozenset({"telephony", "agent_session", "participant"})
+"""Modalities that are connected time. One meter of them is one connection."""
+
+_MINUTE: Final = 60_000_000
+INCREMENTS: Final[Mapping[str, int]] = {
+    # "Each individual resource usage is rounded up to the minimum increment prior to summation",
+    # which is one minute: https://docs.livekit.io/deploy/admin/billing/
+    "livekit": _MINUTE,
+    # Partial minutes are rounded up to the next full minute, for Programmable Voice, SIP Interface
+    # and Elastic SIP Trunking: https://support.twilio.com/hc/en-us/articles/223132307
+    "twilio": _MINUTE,
+}
+"""What connected time is rounded up to, in microseconds, by price list. For whom there is no line it
+is counted exactly."""
 
 _MEASURES: Final = (
     "input_tokens",
@@ -94,6 +113,8 @@ def billed(price: Price, modality: str, totals: Quantities, size_tier: int = 0) 
             parts = _tokens(modality, totals, misses)
     else:
         parts = {part: getattr(totals, part) for part in way}
+        if modality in CONNECTED:
+            parts["session_us"] = _rounded_up(price, totals.session_us)
     used = {part: amount for part, amount in parts.items() if amount}
     if "requests" in rates and totals.requests:
         used["requests"] = totals.requests
@@ -104,6 +125,12 @@ def billed(price: Price, modality: str, totals: Quantities, size_tier: int = 0) 
     if way is TOKENS and is_of_any_size(size_tier, totals) and price.tiers:
         misses.append(Miss({"requests": totals.large_requests}, _upgrade(price)))
     return Bill(used, rates, misses)
+
+
+def _rounded_up(price: Price, session_us: int) -> int:
+    """Return the connected time of one connection as the owner of a price bills it."""
+    increment = INCREMENTS.get(price.model.partition("/")[0], 1)
+    return -(-session_us // increment) * increment
 
 
 def is_of_any_size(size_tier: int, totals: Quantities) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.errors import MissingExtra
+from voicecosts.consumer.pricing.billing import CONNECTED
 from voicecosts.consumer.pricing.price import Price, Unpriced
 from voicecosts.consumer.pricing.providers import price_list
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _MAX_NAMES: Final = 4096
 """Lookups kept. A worker that makes up model names must not fill the consumer's memory."""
+
+_SAY: Final = "say in prices.toml what you pay for it"
+"""Connected time has few list prices: it depends on the plan, and on where the worker runs."""
 
 
 class ListPrices:
@@ -54,7 +58,10 @@ class ListPrices:
             if len(self._rows) >= _MAX_NAMES:
                 self._rows.clear()
             row = self._rows[key] = self._look_up(*key)
-        return row if isinstance(row, Unpriced) else row.at(at)
+        found = row if isinstance(row, Unpriced) else row.at(at)
+        if modality in CONNECTED and isinstance(found, Unpriced):
+            return Unpriced(f"{found.reason}; {_SAY}")
+        return found
 
     def _look_up(
         self, modality: str, provider: str, provider_raw: str, model: str

@@ -73,6 +73,7 @@ _NAMES: Final = {
     "telnyx": "telnyx",
     "together": "together",
     "togetherai": "together",
+    "twilio": "twilio",
     "ultravox": "ultravox",
     "xai": "x-ai",
 }

@@ -49,6 +49,10 @@ _AUDIO: Final = {"stt": "input_audio_kseconds", "tts": "output_audio_kseconds"}
 """Seconds of audio are heard by a transcription and made by a voice, at different prices."""
 
 
+_CARRIED: Final = ("telephony_kminutes",)
+"""Minutes of a telephone leg have a field of their own."""
+
+
 class Rates(NamedTuple):
     """What one row charges: for the smallest requests, and for larger ones in rising order."""
 
@@ -82,6 +86,8 @@ def rates_of(prices: ModelPrice, modality: str, estimated: Collection[str]) -> R
 
 
 def _chains(prices: ModelPrice, modality: str) -> Mapping[str, tuple[str, ...]]:
+    if modality == "telephony":
+        return {**CHAINS, "session_us": _CARRIED}
     if modality not in _AUDIO:
         return CHAINS
     chains = {**CHAINS, "audio_us": (_AUDIO[modality],)}

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from livekit.agents import AgentSession
 
 from voicecosts.producer.capture.components import has_restarted, is_started
+from voicecosts.producer.capture.connected import NOTHING, Connections, Rules
 from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.listener import listener, report_failure
@@ -73,6 +74,7 @@ class Attachment:
         *,
         job: Any = None,
         job_id: str = "",
+        rules: Rules = NOTHING,
         on_detached: Callable[[Attachment], None] = lambda _attachment: None,
         on_restart: Callable[[], Attachment | None] = lambda: None,
     ) -> None:
@@ -101,6 +103,9 @@ class Attachment:
             count_unmeasured=self._count_unmeasured,
         )
         self._estimates = Estimates(self._estimated)
+        self._connections = Connections(
+            session, rules, self._connected, job=job, failed=self._count_unmeasured
+        )
         self._loop = _running_loop()
         self._thread = OwnThread(
             lambda: self._loop or getattr(session, "_loop", None), self._count_unmeasured
@@ -137,6 +142,7 @@ class Attachment:
         self.session.on("speech_created", self._on_speech)
         self.session.on("close", self._on_close)
         self.session.on("agent_state_changed", self._on_state)
+        self._connections.open()
 
     def finalise(self, *, status: str, reason: str) -> None:
         """Publish the end with every meter's totals; a second call does nothing.
@@ -150,6 +156,7 @@ class Attachment:
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
             self._book_unreported(speech_id)
+        self._connections.close()
         self._end(status, reason, now_us())
         if not self._has_run and not is_started(self.session):
             self.detach()
@@ -171,6 +178,7 @@ class Attachment:
         """Stop listening to usage; safe to call twice. A new start is still noticed."""
         if not self._tap.is_open:
             return
+        self._connections.close()
         self._tap.close()
         self.session.off("speech_created", self._on_speech)
         self.session.off("close", self._on_close)
@@ -263,6 +271,7 @@ class Attachment:
     def _state_changed(self, _event: Any) -> None:
         if self._renewed() is None:
             self._has_run = True
+            self._connections.look()
 
     def _renewed(self) -> Attachment | None:
         """Return the attachment of a session that started again after its end, else `None`."""
@@ -275,6 +284,9 @@ class Attachment:
 
     def _estimated(self, usage: Usage, label: str) -> None:
         self._outlet.put(self.meters.add(usage, label, estimated=True))
+
+    def _connected(self, usage: Usage, label: str) -> None:
+        self._outlet.put(self.meters.add(usage, label))
 
     def speech_created(self, event: Any) -> None:
         """Follow a speech of this session, or of the session that it started again as."""

@@ -29,7 +29,7 @@ def listener(function: Listener, failed: Callable[[], None] | None = None) -> Li
 
     def guarded(*events: Any) -> None:
         try:
-            function(events[0])
+            function(events[0] if events else None)
         except Exception as error:
             report_failure(error, failed)
 

@@ -101,6 +101,52 @@ def test_arguments_win_over_the_environment(tmp_path: Path) -> None:
     )
 
 
+def test_connected_time_is_counted_where_it_has_a_price_unless_said_otherwise() -> None:
+    """An argument wins over the variable; a carrier is spelled as providers are."""
+    config = resolve(project="p", servers=SERVER, credentials=None, environ={})
+    assert (config.connections, config.carrier, config.livekit_url) == ("auto", "", "")
+    environ = {
+        "COSTS_CONNECTIONS": " ON ",
+        "COSTS_CARRIER": " Twilio ",
+        "LIVEKIT_URL": "wss://x.livekit.cloud",
+    }
+    config = resolve(project="p", servers=SERVER, credentials=None, environ=environ)
+    assert (config.connections, config.carrier) == ("on", "twilio")
+    assert config.livekit_url == "wss://x.livekit.cloud"
+    config = resolve(
+        project="p",
+        servers=SERVER,
+        credentials=None,
+        connections="off",
+        carrier="",
+        environ=environ,
+    )
+    assert (config.connections, config.carrier) == ("off", "")
+
+
+def test_a_setting_of_connected_time_that_means_nothing_is_refused() -> None:
+    """A mistyped word must neither count nor hide anything; a carrier is a name."""
+    problems = problems_of("p", SERVER, COSTS_CONNECTIONS="yes", COSTS_CARRIER="a\nb")
+    assert problems == [
+        "COSTS_CONNECTIONS is 'yes': give auto, on or off",
+        "the carrier 'a\\nb' is no name: give one of at most 128 characters, such as twilio",
+    ]
+    wrong: Any = 1
+    with pytest.raises(ConfigError) as caught:
+        resolve(
+            project="p",
+            servers=SERVER,
+            credentials=None,
+            connections=wrong,
+            carrier=wrong,
+            environ={},
+        )
+    assert caught.value.problems == [
+        "connections is 1: give auto, on or off",
+        "the carrier is of type int: give its name as text",
+    ]
+
+
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a given environment the one of the process is read."""
     monkeypatch.setenv("COSTS_PROJECT", "prod")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -71,6 +71,8 @@ USAGES: Final = {
         (2_000, 1_000, 500, 3_000, 4_000, 1_500),
     ),
     "session": Usage(Quantities(session_us=seconds(180)), kmin, (3,)),
+    # rounded up to full minutes
+    "leg": Usage(Quantities(session_us=seconds(61), requests=1), kmin, (2,)),
 }
 
 Case = dict[str, str]
@@ -144,6 +146,7 @@ def test_the_package_itself_computes_the_same_price(case: Case) -> None:
 def usage_of(modality: str, totals: Quantities) -> voice_prices.Usage:
     """Say the same in the package's own terms."""
     audio_in, audio_out = totals.audio_input_tokens, totals.audio_output_tokens
+    minutes = Decimal(totals.session_us) / 60_000_000
     return voice_prices.Usage(
         input_tokens=totals.input_tokens,
         cache_read_tokens=totals.cache_read_input_tokens,
@@ -154,5 +157,8 @@ def usage_of(modality: str, totals: Quantities) -> voice_prices.Usage:
         output_audio_tokens=totals.output_tokens if modality == "tts" else audio_out,
         characters=totals.characters,
         audio_input_seconds=Decimal(totals.audio_us).scaleb(-6) if modality == "stt" else None,
-        agent_minutes=Decimal(totals.session_us) / 60_000_000,
+        agent_minutes=None if modality == "telephony" else minutes,
+        telephony_minutes=minutes.to_integral_value(ROUND_CEILING)
+        if modality == "telephony"
+        else None,
     )
