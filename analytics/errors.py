@@ -9,6 +9,7 @@
     ├── NoLedger            there is nothing to ask
     │   ├── NoSnapshotYet
     │   ├── SnapshotGone
+    │   ├── LedgerGone
     │   └── NotALedger
     │       └── SnapshotDamaged
     ├── LedgerNewer         this version cannot read what is there
@@ -87,8 +88,9 @@ class NoLedger(AnalyticsError):
         self.path = path
         super().__init__(
             message
-            or f"no ledger at {path}: start one with `costs up --data-dir {quote(str(path))}`, or name "
-            "another with --data-dir"
+            or f"no ledger at {path}: run a worker with a CostObserver and ask again, or name another "
+            "folder with --data-dir. `costs demo` shows a filled ledger; "
+            f"workers with servers need `costs up --data-dir {quote(str(path))}` or `costs consume`"
         )
 
 
@@ -109,6 +111,15 @@ class SnapshotGone(NoLedger):
             path,
             f"the snapshot of the ledger at {path} is gone, and no ledger runs there: start `costs up` "
             "or `costs consume` with this data directory, which publishes another one at once",
+        )
+
+
+class LedgerGone(NoLedger):
+    """A ledger was there that nobody runs, and nothing of it can be read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path, f"there was a ledger at {path}, and nothing that can be read is left of it"
         )
 
 

@@ -11,7 +11,7 @@
     ├── LedgerBusy              the ledger that runs did not answer in time
     ├── LedgerNewer             the ledger was written by a newer version
     ├── LedgerDamaged           the ledger file cannot be read
-    ├── LedgerMissing           there are snapshots of a ledger, and the ledger itself is gone
+    ├── LedgerMissing           there was a ledger, and its file is gone
     ├── LedgerClosed            the ledger was closed, or failed before and must be opened again
     ├── LedgerWriteFailed       a transaction did not commit: its messages must not be acked
     │   ├── LedgerDiskFull      because there is no room
@@ -163,15 +163,23 @@ class LedgerDamaged(LedgerError):
 
 
 class LedgerMissing(LedgerError):
-    """The data directory has snapshots, and the ledger that they are of is gone."""
+    """The data directory has snapshots of a ledger, or tells of one, and the ledger itself is gone."""
 
-    def __init__(self, path: Path, snapshot: Path) -> None:
+    def __init__(self, path: Path, snapshot: Path | None) -> None:
         self.path = path
         self.snapshot = snapshot
+        if snapshot is None:
+            super().__init__(
+                f"The ledger {path} is gone, and so are its snapshots. What was used is not known "
+                f"without them: put a backup in its place; to begin anew, move ledger.json in "
+                f"{path.parent.parent} elsewhere. Then try again."
+            )
+            return
         super().__init__(
             f"The ledger {path} is gone, but {snapshot} is there. A new ledger would replace what "
             f"readers see by nothing. To go on with what was booked, copy {snapshot} to {path}; to "
-            f"begin anew, move all *.duckdb files in {snapshot.parent} elsewhere. Then start again."
+            f"begin anew, move all *.duckdb files and ledger.json in {snapshot.parent} elsewhere. Then "
+            "try again."
         )
 
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.config import MAX_READING
+from voicecosts.consumer.errors import LedgerMissing
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.heartbeat import confirm, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
@@ -90,6 +91,7 @@ def open_and_book(
 
     Raises:
         LedgerInUse: Another process has the ledger open.
+        LedgerMissing: There was a ledger, and its file is gone.
         LedgerError: It cannot be opened or written. What was not committed still waits.
     """
     first = () if log is None else log.next_group()
@@ -98,6 +100,10 @@ def open_and_book(
     is_unpublished = last is not None and last.embedded and not last.is_final
     if last is not None and last.embedded and not layout.current.exists():
         is_unpublished = True  # readers find nothing, and no ledger runs that would notice
+    if last is not None and last.embedded and not layout.ledger.exists():
+        if not any(path.is_file() for path in (*layout.snapshots().values(), layout.verified)):
+            raise LedgerMissing(layout.ledger, None)  # a new one would say that nothing was used
+        is_unpublished = True  # opening it says how to go on from a snapshot
     has_ended = log is not None and bool(log.ended)
     if not first and not is_unpublished and not has_ended:
         if log is None or not log.problems:

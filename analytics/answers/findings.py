@@ -65,7 +65,12 @@ def say_open(count: int) -> str:
 
 
 def say_not_booked(left: NotBooked) -> str:
-    """Return what waits in the outbox of this host, and why it could not be booked."""
+    """Return what waits in the outbox of this host, and why it could not be booked.
+
+    Where nothing waits, the reason itself is what there is to say.
+    """
+    if left.messages == 0:
+        return left.why
     what = counted(left.messages, "message") if left.messages else "what waits"
     return f"{what} in the outbox of this host ({left.why})"
 
@@ -76,7 +81,8 @@ def _outbox(outbox: Outbox | None, moment: datetime | None) -> Iterator[Finding]
         return
     left = outbox.not_booked
     if left is not None:
-        text = f"not in these numbers: {say_not_booked(left)}"
+        unknown = "not known: whether this is all" if left.messages == 0 else "not in these numbers"
+        text = f"{unknown}: {say_not_booked(left)}"
         yield Finding(source=Source.OUTBOX, text=text, is_known=bool(left.messages))
     if outbox.unsent is None:
         yield _unknown(Source.OUTBOX, "not known: what waits on this host for a server")

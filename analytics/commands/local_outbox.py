@@ -20,7 +20,7 @@ from msgspec import Struct
 from voicecosts.analytics.answers.findings import say_not_booked
 from voicecosts.analytics.answers.report import NotBooked, Outbox
 from voicecosts.analytics.config import from_env
-from voicecosts.analytics.errors import MissingExtra, NoLedger, require
+from voicecosts.analytics.errors import LedgerGone, MissingExtra, NoLedger, require
 from voicecosts.analytics.snapshot.files import STATUS, read_status
 from voicecosts.producer.config import ProducerConfig, command_project, outbox_folder
 from voicecosts.producer.errors import OutboxError, OutboxHeld
@@ -66,7 +66,10 @@ def look_first(data_dir: str | Path | None) -> Iterator[Outbox | None]:
     except NoLedger as error:
         if left is None:
             raise
-        raise NoLedger(error.path, f"{error}; {say_not_booked(left)}") from error
+        said = say_not_booked(left)
+        raise NoLedger(
+            error.path, said if isinstance(error, LedgerGone) else f"{error}; {said}"
+        ) from error
 
 
 def _unsent(folder: Path) -> int | None:

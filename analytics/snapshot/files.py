@@ -16,7 +16,13 @@ import msgspec
 from msgspec import Struct, structs
 
 from voicecosts.analytics.config import from_env
-from voicecosts.analytics.errors import NoLedger, NoSnapshotYet, NotALedger, SnapshotGone
+from voicecosts.analytics.errors import (
+    LedgerGone,
+    NoLedger,
+    NoSnapshotYet,
+    NotALedger,
+    SnapshotGone,
+)
 
 LINK = "costs.duckdb"
 STATUS = "ledger.json"
@@ -100,6 +106,8 @@ def _nothing(root: Path) -> NoLedger:
         return NoLedger(root)
     status = read_status(root / STATUS)
     heard_at = None if status is None or not status.running else status.heard_at
+    if status is not None and status.embedded:
+        return LedgerGone(root)
     if heard_at is not None and abs(datetime.now(UTC) - heard_at) < _ALIVE:
         return NoSnapshotYet(root)
     return SnapshotGone(root)

@@ -33,6 +33,11 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
         {"snapshot": Path("d/costs-4.duckdb")},
         "copy d/costs-4.duckdb to l",
     ),
+    (
+        errors.LedgerMissing(Path("d/ledger/l"), None),
+        {"snapshot": None},
+        "put a backup in its place; to begin anew, move ledger.json in d elsewhere",
+    ),
     (errors.LedgerMoved(Path("l")), {"path": Path("l")}, "stay in the stream"),
     (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),
     (errors.LedgerOutOfMemory(Path("l"), "9 GB"), {"problem": "9 GB"}, "Start again: fewer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from tests.support.events import SUBJECT
 from tests.support.oracle import booked
 from tests.support.traffic import batches, bill, calls
+from voicecosts import query
+from voicecosts.analytics.errors import NoLedger
 from voicecosts.consumer import local
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.errors import LedgerInUse
+from voicecosts.consumer.errors import LedgerInUse, LedgerMissing
 from voicecosts.consumer.local import NO_SEQUENCE, LocalLog, book_waiting
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
@@ -240,3 +243,27 @@ def test_a_snapshot_that_was_deleted_is_published_again(tmp_path: Path, name: st
     (tmp_path / name).unlink()
     local.open_and_book(tmp_path, Log([]), asked_at=datetime.now(UTC))
     assert booked(tmp_path / "costs.duckdb") == before
+
+
+@pytest.mark.parametrize("left", ["a snapshot", "nothing"])
+def test_a_ledger_that_is_gone_is_not_an_empty_one(tmp_path: Path, left: str) -> None:
+    """Also while nothing waits: a new ledger would say that nothing was ever used."""
+    open_and_book(tmp_path, Log(offered()))
+    shutil.rmtree(tmp_path / "ledger")
+    if left == "nothing":
+        for path in tmp_path.glob("*.duckdb"):
+            path.unlink()
+    with pytest.raises(LedgerMissing, match="is gone"):
+        open_and_book(tmp_path, Log([]))
+    assert not list(tmp_path.glob("ledger/*.duckdb"))
+    said = query(data_dir=tmp_path).warnings[0] if left == "a snapshot" else refused(tmp_path)
+    assert "/ledger.duckdb is gone" in said
+    assert "costs up" not in said
+    assert "in the outbox of this host" not in said
+
+
+def refused(data_dir: Path) -> str:
+    """Return why a question has no answer."""
+    with pytest.raises(NoLedger) as caught:
+        query(data_dir=data_dir)
+    return str(caught.value)

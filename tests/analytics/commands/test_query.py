@@ -98,7 +98,7 @@ def test_an_empty_ledger_is_not_an_error(costs: Costs, empty_dir: Path, form: st
         (
             ["--data-dir", "/nowhere"],
             3,
-            "no ledger at /nowhere: start one with `costs up --data-dir",
+            "no ledger at /nowhere: run a worker with a CostObserver and ask again",
         ),
     ],
 )

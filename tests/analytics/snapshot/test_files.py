@@ -119,10 +119,10 @@ def test_no_ledger_is_said_with_its_place_and_what_to_do(tmp_path: Path, name: s
     with pytest.raises(NoLedger) as caught:
         locate(tmp_path / name)
     place = tmp_path / name
-    assert str(caught.value) == (
-        f"no ledger at {place}: start one with `costs up --data-dir {place}`, or name another with "
-        "--data-dir"
-    )
+    said = str(caught.value)
+    assert said.startswith(f"no ledger at {place}: run a worker with a CostObserver and ask again")
+    assert "--data-dir" in said
+    assert f"workers with servers need `costs up --data-dir {place}`" in said
 
 
 def test_an_empty_directory_and_a_dangling_link_hold_no_ledger(tmp_path: Path) -> None:
