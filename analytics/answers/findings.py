@@ -106,6 +106,9 @@ def _ledger(snapshot: Snapshot, moment: datetime | None, now: datetime) -> Itera
     if status is None:
         text = "what came after this snapshot (there is no ledger.json beside it that speaks of it)"
         yield _unknown(Source.LEDGER, f"not known: {text}")
+    elif not status.running and snapshot.is_of_a_demo:
+        text = "this ledger belongs to a demo that has ended: nothing new is booked here"
+        yield _unknown(Source.LEDGER, text)
     elif not status.running and not status.embedded:
         text = (
             f"the ledger is not running and books nothing new: start it {_how_to_start(snapshot)}"

@@ -31,6 +31,7 @@ from voicecosts.analytics.commands.signals import stopping, undisturbed
 from voicecosts.analytics.config import from_env
 from voicecosts.analytics.errors import AnalyticsError, require_extras
 from voicecosts.analytics.snapshot.connection import connect
+from voicecosts.analytics.snapshot.files import DEMO_MARK
 from voicecosts.consumer.broker import child
 from voicecosts.consumer.broker.server import UP
 from voicecosts.producer.settings import NoHomeDirectory
@@ -48,9 +49,6 @@ _NEEDED: Final = {
     "agents": ("livekit.agents",),
 }
 """What each extra brings: the demo is a whole installation."""
-
-_MARK: Final = "made-by-costs-demo"
-"""A file in the demo's own folder: one without it is somebody else's, and is left alone."""
 
 _READY_S: Final = 30.0
 _BOOKED_S: Final = 30.0
@@ -204,12 +202,12 @@ def _prepare(folder: Path, *, is_own: bool) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if is_own and (folder / _MARK).is_file():
+        if is_own and (folder / DEMO_MARK).is_file():
             _require_ended(folder)
             _clear(folder)
         if any(folder.iterdir()):
             raise BadFolder(folder, "is not empty")
-        (folder / _MARK).write_text("`costs demo` made this folder, and makes it anew.\n")
+        (folder / DEMO_MARK).write_text("`costs demo` made this folder, and makes it anew.\n")
     except OSError as error:
         raise BadFolder(folder, f"cannot be used ({error.strerror})") from error
 

@@ -20,15 +20,18 @@ app = marimo.App(
 @app.cell(hide_code=True)
 def _(mo, overall):
     cost = "unpriced" if overall.total.cost is None else f"{overall.total.cost:f}"
-    as_of = f"{overall.as_of:%Y-%m-%d %H:%M:%S}Z" if overall.as_of else "now: nothing received yet"
+    as_of = "; the ledger has received nothing yet"
+    if overall.as_of:
+        as_of = f", as of {overall.as_of:%Y-%m-%d %H:%M:%S}Z"
     mo.md(f"""
     # What did the calls cost?
 
-    **{cost} {overall.currency}** in **{overall.total.sessions:,}** sessions, as of {as_of}
+    **{cost} {overall.currency}** in **{overall.total.sessions:,}** sessions{as_of}
 
     Every cell below is SQL over the ledger's views `usage`, `sessions`, `cost_by_day` and `unpriced`:
-    change them. Money is exact, times are UTC. What has no price costs `NULL`, never zero, and the
-    columns `unpriced_…` of `usage` say how much of it there is.
+    change them. Money is exact, times are UTC. What has no price costs `NULL`, never zero, and the tables
+    show `unpriced`; the columns `unpriced_…` of `usage` say how much of it there is. A call without a tenant is
+    under `(none)`.
     """)
     return
 
@@ -63,7 +66,7 @@ def _(ledger, mo):
         SELECT
             tenant,
             sum(cost) AS cost,
-            count(DISTINCT session_id) AS sessions,
+            count(DISTINCT (project, session_id)) AS sessions,
             sum(unpriced_requests)::BIGINT AS unpriced_requests
         FROM usage
         GROUP BY tenant
@@ -149,7 +152,7 @@ def _(ledger, mo):
             provider,
             model,
             sum(cost) AS cost,
-            sum(cost) FILTER (estimated) AS estimated_cost,
+            sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0 END) AS estimated_cost,
             sum(input_tokens) AS input_tokens,
             sum(output_tokens) AS output_tokens,
             sum(characters) AS characters,
@@ -190,7 +193,7 @@ def _(ledger, mo):
         avg(cost)::DECIMAL(18, 9) AS average_cost,
         max(cost) AS highest_cost
     FROM (
-        SELECT session_id, agent_id, agent_label, sum(cost) AS cost
+        SELECT project, session_id, agent_id, agent_label, sum(cost) AS cost
         FROM usage
         GROUP BY ALL
     )
@@ -243,7 +246,13 @@ def _(mo):
         return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
 
     def plain(number):
-        return None if number is None else f"{number:f}"
+        return "" if number is None else f"{number:f}"
+
+    def money(amount):
+        return "unpriced" if amount is None else f"{amount:f}"
+
+    def named(tenant):
+        return "(none)" if tenant is None else tenant
 
     def show(relation):
         """Show the rows of a query as a table, with neither pandas nor polars."""
@@ -256,7 +265,10 @@ def _(mo):
             rows,
             selection=None,
             page_size=20,
-            format_mapping=dict.fromkeys(exact, plain),
+            format_mapping={
+                **{name: money if "cost" in name else plain for name in exact},
+                "tenant": named,
+            },
             text_justify_columns=dict.fromkeys(exact, "right"),
         )
 

@@ -26,6 +26,9 @@ from voicecosts.analytics.errors import (
 
 LINK = "costs.duckdb"
 STATUS = "ledger.json"
+DEMO_MARK: Final = "made-by-costs-demo"
+"""A file in a folder that `costs demo` made."""
+
 _ALIVE: Final = timedelta(seconds=30)
 """A ledger that runs writes its status every second; one that hangs or was killed does not."""
 
@@ -65,6 +68,11 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     path: Path
     number: int | None = None
     status: Status | None = None
+
+    @property
+    def is_of_a_demo(self) -> bool:
+        """Whether `costs demo` made the folder that it is in."""
+        return (self.path.parent / DEMO_MARK).is_file()
 
     @property
     def as_of(self) -> datetime | None:

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from tests.analytics.conftest import ROOT
+from tests.support.sample_ledger import ACME, Booking, day, write_ledger
 
 NOTEBOOK = ROOT / "analytics" / "notebooks" / "first_look.py"
 
@@ -39,6 +40,10 @@ def test_every_cell_shows_the_numbers_of_the_ledger(
     page = "\n".join(shown)
     for expected in ("4.032000003 USD", "2.500000000", "1.132000003", "sonic-2", "unknown_model"):
         assert expected in page
+    shown_as = page.replace('\\"', '"')
+    assert '"tenant":"(none)"' in shown_as  # as everywhere, and not "None"
+    assert '"cost":"unpriced"' in shown_as
+    assert '"cost":"4.000000001","estimated_cost":"0.000000000"' in shown_as  # none is estimated
     with duckdb.connect(data_dir / "costs.duckdb", read_only=True) as plain:
         days = plain.execute("SELECT day, modality, sum(cost) FROM usage GROUP BY ALL").fetchall()
     rows = variables["records"](variables["by_day"])
@@ -47,6 +52,19 @@ def test_every_cell_shows_the_numbers_of_the_ledger(
     assert {(bar["day"], bar["cost"]) for bar in bars} == {
         (str(day), float(cost)) for day, _, cost in days if cost is not None
     }
+
+
+def test_the_same_id_in_two_projects_is_two_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table counts as the heading does."""
+    both = [
+        Booking(occurred_at=day(20), session_id=ACME, project=project, cost="1.000000000")
+        for project in ("prod", "staging")
+    ]
+    monkeypatch.setenv("COSTS_DATA_DIR", str(write_ledger(tmp_path, both)))
+    _, variables = run_cells()
+    assert [row["sessions"] for row in variables["records"](variables["by_tenant"])] == [2]
 
 
 def test_an_empty_ledger_shows_a_page_without_rows(

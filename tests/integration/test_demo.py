@@ -124,6 +124,8 @@ def test_what_the_demo_keeps_can_be_queried_afterwards(kept: Path) -> None:
     assert report.total.cost > 0
     assert report.total.unpriced_rows > 0
     assert report.completeness.running is False
+    assert any("belongs to a demo that has ended" in it for it in report.warnings)
+    assert not any("not running" in it for it in report.warnings)
 
 
 @pytest.mark.slow

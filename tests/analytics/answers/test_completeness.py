@@ -23,6 +23,7 @@ from voicecosts import query
 from voicecosts.analytics.answers.costs import answer, ask
 from voicecosts.analytics.answers.report import NotBooked, Outbox, Source, Unpriced
 from voicecosts.analytics.numbers import age
+from voicecosts.analytics.snapshot.files import DEMO_MARK
 from voicecosts.analytics.text.costs import as_json
 
 
@@ -223,3 +224,16 @@ def test_gaps_are_told_with_their_numbers(tmp_path: Path) -> None:
         "messages 7 to 1,000 of the stream (994 of them)",
         "whatever came after message 2,000 of a stream that is gone",
     }
+
+
+def test_the_ledger_of_a_demo_is_not_one_that_should_run(tmp_path: Path) -> None:
+    """Who asks it later is not sent to start something that has ended as it should."""
+    folder = write_ledger(tmp_path)
+    write_status(folder, running=False)
+    assert "the ledger is not running" in query(data_dir=folder, now=NOW).warnings[-1]
+    (folder / DEMO_MARK).touch()
+    report = query(data_dir=folder, now=NOW)
+    assert report.warnings[-1] == (
+        "this ledger belongs to a demo that has ended: nothing new is booked here"
+    )
+    assert report.completeness.whole is not True
