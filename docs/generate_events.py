@@ -39,8 +39,8 @@ _SESSION: Final = {
     "tenant": "The customer on whose behalf the call was made; absent if the dispatch named none.",
 }
 _METER: Final = {
-    "agent_label": "The agent of LiveKit that was active; a hand-off starts meters of its own.",
-    "modality": "`llm`, `stt`, `tts`, `realtime`, `turn_detector`, `interruption` or `decision`.",
+    "agent_label": "The agent of LiveKit that was active; a hand-off starts meters of its own. Of connected time, which connection it is: `leg 1`.",
+    "modality": "`llm`, `stt`, `tts`, `realtime`, `turn_detector`, `interruption` or `decision`; of connected time `agent_session`, `participant` or `telephony`; or what the worker's own code recorded.",
     "provider": "Normalised name, in the spelling of the OpenTelemetry registry where it has one.",
     "provider_raw": "What the plugin calls itself.",
     "model": "Model as the plugin names it; `unknown` if it names none.",

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -110,7 +110,6 @@ class Connections:
         self._at_livekit = ""
         self._lines: dict[int, _Line] = {}
         self._opened = {"leg": 0, "participant": 0}
-        self._clock: Callable[[], float] = time.monotonic
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = {
             event: listener(function, failed)
@@ -166,8 +165,6 @@ class Connections:
         loop = _running_loop()
         if self._room is None or loop is None:
             return
-        if isinstance(loop, asyncio.BaseEventLoop):
-            self._clock = loop.time  # monotonic as well, and what the call's own timers go by
         self._timer = loop.call_later(PACE_S, self._on_pace, None)
         self._own()
 
@@ -199,7 +196,7 @@ class Connections:
         if not self._owns:
             self._own()
             return
-        now = self._clock()
+        now = monotonic()
         for line in self._lines.values():
             self._add(line, now)
 
@@ -212,10 +209,10 @@ class Connections:
             self._see_all()
 
     def _joined(self, participant: Any) -> None:
-        self._see(participant, self._clock())
+        self._see(participant, monotonic())
 
     def _left(self, participant: Any) -> None:
-        self._close(id(participant), self._clock())
+        self._close(id(participant), monotonic())
 
     def _attributes_changed(self, changed: Any) -> None:
         if "sip.callStatus" in changed:
@@ -225,7 +222,7 @@ class Connections:
         """Open a line for the agent and for everybody who is there; close those of who is not."""
         if self._room.connection_state != _CONNECTED:
             return
-        now = self._clock()
+        now = monotonic()
         if not self._at_livekit:
             self._at_livekit = self._livekit()
         if self._at_livekit and id(self) not in self._lines:
@@ -287,7 +284,7 @@ class Connections:
             self._add(line, now)
 
     def _close_all(self) -> None:
-        now = self._clock()
+        now = monotonic()
         for key in list(self._lines):
             self._close(key, now)
 

@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+import pytest
 from livekit import rtc
 from livekit.agents import JobContext
 from livekit.rtc._proto import participant_pb2, room_pb2
 from livekit.rtc._utils import BroadcastQueue
 
 from tests.support.jobs import job
+from tests.support.script_run import skip
+from voicecosts.producer.capture import connected
 
 PERSON: Final = rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD
 SIP: Final = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
@@ -90,6 +93,31 @@ class ScriptedRoom:
         event = room_pb2.RoomEvent()
         getattr(event, name).SetInParent()
         self.room._on_room_event(event)
+
+
+class Clock:
+    """The clock of connected time, which a script moves on; the loop's timers go with it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now
+
+    async def skip(self, seconds: float) -> None:
+        """Have so many seconds pass, in a `SkippingLoop`."""
+        self.now += seconds
+        await skip(seconds)
+
+
+@contextlib.contextmanager
+def own_clock() -> Iterator[Clock]:
+    """Count connected time by a clock of the body's own, so that no machine is too slow for it."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connected, "monotonic", clock)
+        yield clock
 
 
 @contextlib.contextmanager

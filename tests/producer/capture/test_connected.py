@@ -14,8 +14,19 @@ from livekit.agents import Agent, AgentSession
 
 from tests.support.pool_agents import QUIET
 from tests.support.recorder import Recorder
-from tests.support.rooms import AGENT, CALLER, CLOUD, EGRESS, PERSON, SIP, ScriptedRoom, room_job
-from tests.support.script_run import SkippingLoop, _Stored, skip
+from tests.support.rooms import (
+    AGENT,
+    CALLER,
+    CLOUD,
+    EGRESS,
+    PERSON,
+    SIP,
+    Clock,
+    ScriptedRoom,
+    own_clock,
+    room_job,
+)
+from tests.support.script_run import SkippingLoop, _Stored
 from voicecosts import CostObserver
 from voicecosts.producer.capture import connected
 from voicecosts.producer.capture.connected import PACE_S, Connections, Rules, is_cloud
@@ -42,21 +53,21 @@ class Observer(CostObserver):
     def _publisher(self) -> Any:
         return _Stored(self.recorder)
 
-    def lines(self, session_id: str) -> dict[tuple[str, str, str, str], tuple[int, int]]:
+    def lines(self, session_id: str) -> dict[tuple[str, str, str, str], tuple[float, int]]:
         """Return seconds and connections of a session by label, modality, provider and model."""
         newest = {
             (it.agent_label, it.modality, it.provider, it.model): it.totals
             for it in self.recorder.readings(session_id)
             if it.totals.session_us or it.modality in ("agent_session", "participant", "telephony")
         }
-        return {key: (round(it.session_us / 1e6), it.requests) for key, it in newest.items()}
+        return {key: (it.session_us / 1e6, it.requests) for key, it in newest.items()}
 
 
-def runs(test: Callable[[], Awaitable[None]]) -> None:
+def runs(test: Callable[[Clock], Awaitable[None]]) -> None:
     """Run a test in time that is skipped, and leave no session behind."""
-    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+    with own_clock() as clock, asyncio.Runner(loop_factory=SkippingLoop) as runner:
         try:
-            runner.run(test())  # type: ignore[arg-type]
+            runner.run(test(clock))  # type: ignore[arg-type]
         finally:
             for attachment in list(PROCESS.attachments.values()):
                 attachment.detach()
@@ -86,21 +97,21 @@ async def call(
 def test_a_call_has_the_time_of_its_agent_its_people_and_its_legs() -> None:
     """Each connection runs from when it is there to when it is gone, or the session ends."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.join("early")
         room.connect()
         async with call(observer, room) as attachment:
-            await skip(5)
+            await clock.skip(5)
             room.join("sip_+14155550199", SIP, CALLER)
-            await skip(10)
+            await clock.skip(10)
             room.join("avatar", AGENT)
             room.join("recorder", EGRESS)
             room.join("late", PERSON)
             room.leave("early")
-            await skip(20)
+            await clock.skip(20)
             room.leave("sip_+14155550199")
-            await skip(7)
+            await clock.skip(7)
         assert observer.lines(attachment.session_id) == {
             ("session", "agent_session", "livekit", "agent-session"): (42, 1),
             ("participant 1", "participant", "livekit", "webrtc"): (15, 1),
@@ -114,12 +125,12 @@ def test_a_call_has_the_time_of_its_agent_its_people_and_its_legs() -> None:
 def test_the_end_carries_the_last_totals() -> None:
     """What a reading said last of a meter is what the session's end says of it."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         async with call(observer, room):
             room.join("caller", SIP, CALLER)
-            await skip(90)
+            await clock.skip(90)
         (end,) = observer.recorder.ends()
         last = {(it.agent_label, it.modality): it.totals for it in observer.recorder.readings()}
         assert {(it.agent_label, it.modality): it.totals for it in end.meters} == last
@@ -131,16 +142,16 @@ def test_the_end_carries_the_last_totals() -> None:
 def test_a_killed_worker_loses_at_most_a_minute() -> None:
     """While it lasts a connection is counted once a minute, and no oftener."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         async with call(observer, room) as attachment:
             for _ in range(3):
-                await skip(PACE_S)
+                await clock.skip(PACE_S)
             (line,) = observer.lines(attachment.session_id).values()
             assert line == (180, 1)
             assert len(observer.recorder.readings()) == 3
-            await skip(30)
+            await clock.skip(30)
             assert len(observer.recorder.readings()) == 3
 
     runs(test)
@@ -149,21 +160,21 @@ def test_a_killed_worker_loses_at_most_a_minute() -> None:
 def test_a_leg_runs_from_its_answer_to_its_hangup() -> None:
     """Ringing and dialling are not talked through; dialling digits after the answer is."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         callee = {"sip.trunkID": "ST_1", "sip.phoneNumber": "+12125550100"}
         async with call(observer, room) as attachment:
             room.join("a", SIP, {**callee, "sip.callStatus": "dialing"})
             room.join("b", SIP, {**callee, "sip.callStatus": "dialing"})
-            await skip(10)
+            await clock.skip(10)
             room.change("a", callStatus="automation")
-            await skip(3)
+            await clock.skip(3)
             room.change("a", callStatus="active")
             room.leave("b")  # nobody answered
-            await skip(20)
+            await clock.skip(20)
             room.change("a", callStatus="hangup")
-            await skip(9)
+            await clock.skip(9)
             room.leave("a")
         lines = observer.lines(attachment.session_id)
         assert {k: v for k, v in lines.items() if k[1] == "telephony"} == {
@@ -176,13 +187,13 @@ def test_a_leg_runs_from_its_answer_to_its_hangup() -> None:
 def test_two_legs_are_two_meters() -> None:
     """Each is rounded up by itself, so their times are not added up."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         async with call(observer, room) as attachment:
             for who in ("a", "b"):
                 room.join(who, SIP, CALLER)
-                await skip(10)
+                await clock.skip(10)
                 room.leave(who)
         legs = [key[0] for key in observer.lines(attachment.session_id) if key[1] == "telephony"]
         assert legs == ["leg 1", "leg 2"]
@@ -193,12 +204,12 @@ def test_two_legs_are_two_meters() -> None:
 def test_a_leg_over_a_carrier_is_counted_at_both() -> None:
     """LiveKit and the carrier charge for the same minutes, each by its own class."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         async with call(observer, room) as attachment:
             room.join("caller", SIP, TWILIO)
-            await skip(61)
+            await clock.skip(61)
         lines = observer.lines(attachment.session_id)
         assert lines["leg 1", "telephony", "livekit", "sip-thirdparty"] == (61, 1)
         assert lines["leg 1", "telephony", "twilio", "us-local-inbound"] == (61, 1)
@@ -209,13 +220,13 @@ def test_a_leg_over_a_carrier_is_counted_at_both() -> None:
 def test_no_number_and_no_name_of_a_person_leaves_the_worker() -> None:
     """Of telephone numbers, identities and ids of a call there is nothing in any event."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(carrier="telnyx"), ScriptedRoom()
         room.connect()
         async with call(observer, room):
             room.join("sip_+14155550199", SIP, TWILIO)
             room.join("ada@example.com")
-            await skip(61)
+            await clock.skip(61)
         sent = b"".join(
             encode_event(it)
             for it in observer.recorder.events
@@ -249,13 +260,13 @@ def test_what_is_counted_depends_on_whose_room_it_is(
     A server of one's own is another provider, so that it never costs what LiveKit Cloud costs.
     """
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(**options), ScriptedRoom()
         room.connect()
         async with call(observer, room, url=url) as attachment:
             room.join("person")
             room.join("caller", SIP, TWILIO)
-            await skip(61)
+            await clock.skip(61)
         found = {
             f"{modality} {provider}" if modality == "telephony" else modality
             for _, modality, provider, _ in observer.lines(attachment.session_id)
@@ -268,12 +279,12 @@ def test_what_is_counted_depends_on_whose_room_it_is(
 def test_a_fake_job_has_no_minutes() -> None:
     """The console and a simulated job are in no room at LiveKit, whatever is asked for."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(connections="on", carrier="twilio"), ScriptedRoom()
         room.connect()
         async with call(observer, room, is_fake=True) as attachment:
             room.join("caller", SIP, CALLER)
-            await skip(61)
+            await clock.skip(61)
         assert observer.lines(attachment.session_id) == {}
 
     runs(test)
@@ -282,15 +293,15 @@ def test_a_fake_job_has_no_minutes() -> None:
 def test_an_agent_that_connects_later_is_counted_from_then_on() -> None:
     """A session is often attached before its job connects; who is there already is counted too."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         async with call(observer, room) as attachment:
-            await skip(30)
+            await clock.skip(30)
             room.join("early")
             room.connect()
-            await skip(12)
+            await clock.skip(12)
             room.disconnect()
-            await skip(30)
+            await clock.skip(30)
         assert observer.lines(attachment.session_id) == {
             ("session", "agent_session", "livekit", "agent-session"): (12, 1),
             ("participant 1", "participant", "livekit", "webrtc"): (12, 1),
@@ -302,19 +313,19 @@ def test_an_agent_that_connects_later_is_counted_from_then_on() -> None:
 def test_a_connection_that_is_mended_goes_on() -> None:
     """A reconnect is no new connection; who left meanwhile is not counted any more."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         async with call(observer, room) as attachment:
             room.join("a")
             room.join("b")
-            await skip(10)
+            await clock.skip(10)
             room.state(rtc.ConnectionState.CONN_RECONNECTING)
-            await skip(10)
+            await clock.skip(10)
             del room.room._remote_participants["b"]
             room.state(rtc.ConnectionState.CONN_CONNECTED)
             room.tell("reconnected")
-            await skip(10)
+            await clock.skip(10)
         assert observer.lines(attachment.session_id) == {
             ("session", "agent_session", "livekit", "agent-session"): (30, 1),
             ("participant 1", "participant", "livekit", "webrtc"): (30, 1),
@@ -327,7 +338,7 @@ def test_a_connection_that_is_mended_goes_on() -> None:
 def test_a_room_is_counted_by_one_session_of_its_job() -> None:
     """The first attached one counts; when it is over, another one begins within a minute."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         room.join("caller", SIP, CALLER)
@@ -339,11 +350,11 @@ def test_a_room_is_counted_by_one_session_of_its_job() -> None:
             assert two is not None
             for session in (first, second):
                 await session.start(Agent(instructions="x"))
-            await skip(90)
+            await clock.skip(90)
             assert observer.lines(two.session_id) == {}
             await first.aclose()
-            await skip(PACE_S)
-            await skip(40)
+            await clock.skip(PACE_S)
+            await clock.skip(40)
             await second.aclose()
         leg = ("leg 1", "telephony", "livekit", "us-local-inbound")
         assert observer.lines(one.session_id)[leg] == (90, 1)
@@ -352,10 +363,34 @@ def test_a_room_is_counted_by_one_session_of_its_job() -> None:
     runs(test)
 
 
+def test_a_session_that_starts_again_counts_from_its_new_start() -> None:
+    """It is a session of its own, and its caller, who stayed, is a leg of both for its time."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        room.join("caller", SIP, CALLER)
+        with room_job(room.room) as context:
+            session = a_session()
+            observer.attach(session, agent_id="dental", job=context)
+            for length in (20, 30):
+                await session.start(Agent(instructions="x"))
+                await session.run(user_input="#1# hello")
+                await clock.skip(length)
+                await session.aclose()
+        sessions = dict.fromkeys(it.session_id for it in observer.recorder.readings())
+        leg = ("leg 1", "telephony", "livekit", "us-local-inbound")
+        assert [observer.lines(it)[leg] for it in sessions] == [(20, 1), (30, 1)]
+        agent = ("session", "agent_session", "livekit", "agent-session")
+        assert [observer.lines(it)[agent] for it in sessions] == [(20, 1), (30, 1)]
+
+    runs(test)
+
+
 def test_sessions_that_end_with_their_job_do_not_count_each_others_callers() -> None:
     """At the end of a job the second session does not begin with what the first one counted."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         room.join("caller", SIP, CALLER)
@@ -364,7 +399,7 @@ def test_sessions_that_end_with_their_job_do_not_count_each_others_callers() -> 
             found = [observer.attach(it, agent_id="dental", job=context) for it in sessions]
             for session in sessions:
                 await session.start(Agent(instructions="x"))
-            await skip(30)
+            await clock.skip(30)
             for attachment in found:
                 assert attachment is not None
                 attachment.finalise(status="cancelled", reason="job shutdown")
@@ -379,7 +414,7 @@ def test_sessions_that_end_with_their_job_do_not_count_each_others_callers() -> 
 def test_a_session_without_a_job_finds_the_room_that_it_was_started_in() -> None:
     """Without a job the room is known when the session has started, by its RoomIO."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(connections="on"), ScriptedRoom()
         room.connect()
         session = a_session()
@@ -387,7 +422,7 @@ def test_a_session_without_a_job_finds_the_room_that_it_was_started_in() -> None
         assert attachment is not None
         session._room_io = SimpleNamespace(room=room.room)  # type: ignore[assignment]
         attachment._state_changed(None)
-        await skip(10)
+        await clock.skip(10)
         attachment.finalise(status="success", reason="")
         (line,) = observer.lines(attachment.session_id).values()
         assert line == (10, 1)
@@ -399,7 +434,7 @@ def test_a_session_without_a_job_finds_the_room_that_it_was_started_in() -> None
 def test_an_odd_room_costs_no_call(room: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Without a room nothing is counted; one that is none is said, and counted as unmeasured."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer = Observer(connections="on")
         session = a_session()
         context = SimpleNamespace(
@@ -438,13 +473,13 @@ def hashable(namespace: Any) -> Any:
 def test_a_crowd_shares_a_meter() -> None:
     """Beyond fifty participants of a session they are counted together, so its end stays small."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
         room.connect()
         async with call(observer, room) as attachment:
             for number in range(60):
                 room.join(f"p{number}")
-            await skip(30)
+            await clock.skip(30)
         lines = observer.lines(attachment.session_id)
         assert len(lines) == 52
         more = ("participant (more)", "participant", "livekit", "webrtc")
@@ -456,7 +491,7 @@ def test_a_crowd_shares_a_meter() -> None:
 def test_a_counter_that_fails_stops_nothing() -> None:
     """Whatever goes wrong in a room's event, the emitter goes on and the loss is counted."""
 
-    async def test() -> None:
+    async def test(clock: Clock) -> None:
         failures: list[int] = []
 
         def count(_usage: Usage, _label: str) -> None:
@@ -471,7 +506,7 @@ def test_a_counter_that_fails_stops_nothing() -> None:
             counted.open()
             room.join("a")
             room.leave("a")
-            await skip(61)
+            await clock.skip(61)
             counted.close()
         assert len(failures) == 3
 
