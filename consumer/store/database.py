@@ -1,9 +1,9 @@
 """Open the ledger file and bring its tables and views up to the version that this code knows.
 
 A migration is a numbered file, applied in one transaction with its row in `schema_migrations`, so
-a kill leaves it done or not begun. A new ledger gets its name only when it is complete, and is made
-only where no snapshot speaks of another one. A ledger of a newer version is not touched: not even its
-write-ahead log is replayed.
+a kill leaves it done or not begun. A new ledger takes all of them in one, gets its name only when it
+is complete, and is made only where no snapshot speaks of another one. A ledger of a newer version is
+not touched: not even its write-ahead log is replayed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 def _create(layout: Layout, now_us: int) -> None:
     # 1. A draft under another name. If we die, the next open removes it and starts over.
     connection = _connect(layout.draft)
-    _migrate(connection, now_us)
+    connection.begin()
+    for version, migration in sql.migrations().items():
+        _apply(connection, version, migration, now_us)
+    connection.commit()
     close(connection)
     # 2. All of it is in the one file, and on disk.
     layout.draft.chmod(PRIVATE)
@@ -112,13 +115,17 @@ def _version(connection: duckdb.DuckDBPyConnection) -> int:
 
 def _migrate(connection: duckdb.DuckDBPyConnection, now_us: int) -> None:
     done = _version(connection)
-    for version, (name, text) in sql.migrations().items():
-        if version <= done:
-            continue
-        connection.begin()
-        connection.execute(sql.CREATE_HISTORY)
-        connection.execute(text)
-        connection.execute(
-            sql.MARK_MIGRATION, {"version": version, "name": name, "applied_at": now_us}
-        )
-        connection.commit()
+    for version, migration in sql.migrations().items():
+        if version > done:
+            connection.begin()
+            _apply(connection, version, migration, now_us)
+            connection.commit()
+
+
+def _apply(
+    connection: duckdb.DuckDBPyConnection, version: int, migration: tuple[str, str], now_us: int
+) -> None:
+    name, text = migration
+    connection.execute(sql.CREATE_HISTORY)
+    connection.execute(text)
+    connection.execute(sql.MARK_MIGRATION, {"version": version, "name": name, "applied_at": now_us})

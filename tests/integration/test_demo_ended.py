@@ -111,14 +111,14 @@ ENDINGS: Final[dict[str, Ending]] = {
 
 
 def test_a_demo_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path) -> None:
-    """A signal or a closed terminal: all is ended in order and removed."""
-    end_all(tmp_path, "SIGTERM at the start", "terminal closed in the calls")
+    """By a terminal that is closed: all is ended in order and removed."""
+    end_all(tmp_path, "terminal closed in the calls")
 
 
 @pytest.mark.slow
-def test_a_demo_that_is_ended_in_its_calls_leaves_no_process_and_no_file(tmp_path: Path) -> None:
-    """The same in the middle of calls, and by a user who presses Ctrl-C until it ends."""
-    end_all(tmp_path, "SIGTERM in the calls", "Ctrl-C again and again")
+def test_a_demo_that_is_ended_by_a_signal_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    """The same at the start, in the middle of calls, and by a user who presses Ctrl-C until it ends."""
+    end_all(tmp_path, "SIGTERM at the start", "SIGTERM in the calls", "Ctrl-C again and again")
 
 
 def end_all(folder: Path, *names: str) -> None:

@@ -117,9 +117,9 @@ def test_money_by_size_is_the_sum_of_the_requests_priced_one_by_one(
 
 
 @pytest.mark.slow
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(ONE_PRICE, REQUESTS)
-def test_money_by_size_is_the_sum_of_a_thousand_calls_requests(
+def test_money_by_size_is_the_sum_of_the_requests_of_hundreds_of_calls(
     listed: tuple[Provider, ModelInfo, Price], requests: list[tuple[int, Any, Any, int]]
 ) -> None:
     """The same, for longer."""
@@ -212,9 +212,9 @@ def test_no_response_however_odd_takes_back_what_was_priced(
 
 
 @pytest.mark.slow
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(st.data(), ASKED)
-def test_none_of_a_thousand_odd_responses_takes_back_what_was_priced(
+def test_none_of_hundreds_of_odd_responses_takes_back_what_was_priced(
     data: st.DataObject, asked: tuple[str, str, str]
 ) -> None:
     """The same, for longer."""

@@ -225,7 +225,15 @@ class TestTenantAndAgent:
 
 class TestDay:
     @pytest.mark.parametrize("order", list(permutations(range(3))))
-    @pytest.mark.parametrize("lost", [(), (0,), (1,), (0, 1)])
+    @pytest.mark.parametrize(
+        "lost",
+        [
+            (),
+            (0, 1),
+            pytest.param((0,), marks=pytest.mark.slow),
+            pytest.param((1,), marks=pytest.mark.slow),
+        ],
+    )
     def test_a_call_over_midnight_is_on_the_day_when_it_started(
         self, tmp_path: Path, order: tuple[int, ...], lost: tuple[int, ...]
     ) -> None:
