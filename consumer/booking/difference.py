@@ -7,8 +7,10 @@ totals less the cost booked already. Pure: it does no I/O, and it never books a 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -16,7 +18,9 @@ from msgspec.structs import astuple, replace
 
 from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.message import Reason
-from voicecosts.consumer.pricing import Rate, Rated
+from voicecosts.consumer.booking.months import ALL_OPEN, Months
+from voicecosts.consumer.booking.prices import PricesUsed
+from voicecosts.consumer.pricing import Rate, Rated, Scope, Terms
 from voicecosts.consumer.pricing.ceiling import MAX_REPORTED
 from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
 from voicecosts.producer.events import (
@@ -28,6 +32,8 @@ from voicecosts.producer.events import (
     SessionEnded,
     meter_of,
 )
+
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 NO_PRICE: Final = "no_price"
 """The reason of an unpriced row when the rating gave none."""
@@ -69,6 +75,10 @@ class MeterState(Struct, frozen=True):
     cost: Decimal = ZERO
     reported_cost: Decimal = ZERO
     unpriced: UnpricedUsage = _ALL_PRICED
+    list_cost: Decimal = ZERO
+    billed: Decimal = ZERO
+    terms: Terms | None = None  # the prices of the meter, once it has any
+    provider_raw: str = ""
 
 
 class Booking(Struct, frozen=True):
@@ -96,6 +106,12 @@ class Booking(Struct, frozen=True):
     producer_id: str
     batch_number: int
     stream_sequence: int
+    list_cost: str | None = None
+    billed: str | None = None
+    price_id: int | None = None
+    operation: int | None = None
+    day: date | None = None  # `None`: the day on which the session started
+    corrects: date | None = None
 
 
 class Refusal(Struct, frozen=True):
@@ -147,11 +163,18 @@ def session_time(session_id: str) -> datetime:
 
 
 def book(
-    reading: Reading, state: MeterState, rate: Rate
+    reading: Reading,
+    state: MeterState,
+    rate: Rate,
+    *,
+    labels: Mapping[str, str] = NO_LABELS,
+    prices: PricesUsed | None = None,
+    months: Months = ALL_OPEN,
 ) -> tuple[Booking | None, MeterState] | Refusal:
     """Return the row that `reading` adds, if any, and the state of its meter after it.
 
-    A refused reading leaves the meter as it was: the next good one books from there.
+    A refused reading leaves the meter as it was: the next good one books from there. `labels` are
+    the session's, `prices` numbers the prices that rate a row, and `months` dates it.
     """
     if reading.number <= state.number:
         return None, state
@@ -165,17 +188,22 @@ def book(
         return _backwards(reading, "reported_cost", f"{state.reported_cost:f}", f"{reported:f}")
     if not added and reported == state.reported_cost:
         return None, replace(state, number=reading.number)
+    started = session_time(reading.meter.session_id)
     rated = rate(
         reading.meter,
         reading.totals,
-        session_time(reading.meter.session_id),
+        started,
         provider_raw=reading.provider_raw,
+        scope=_scope(reading, labels),
+        terms=state.terms,
     )
     money = _money(reading, rated, state)
     if isinstance(money, Refusal):
         return money
-    cost, unpriced_reason = money
-    unpriced = rated.unpriced_usage
+    unpriced, terms, price_id = rated.unpriced_usage, rated.terms, None
+    if prices is not None and terms is not None:
+        price_id = prices.number_of(terms)
+        terms = prices.terms(price_id)
     row = Booking(
         reading.meter,
         reading.number,
@@ -186,9 +214,9 @@ def book(
         reading.occurred_at,
         Quantities(**added),
         reading.last,
-        None if cost is None else f"{cost:f}",
-        unpriced_reason,
-        _since(unpriced, state.unpriced),
+        money_text(money.cost),
+        money.reason,
+        unpriced_since(unpriced, state.unpriced),
         None if reading.reported_cost is None else f"{reported - state.reported_cost:f}",
         rated.source,
         rated.version,
@@ -196,9 +224,32 @@ def book(
         reading.delivery.producer_id,
         reading.delivery.number,
         reading.delivery.message.sequence,
+        money_text(money.list_cost),
+        money_text(money.billed),
+        price_id,
+        None,
+        *months.dated(started.date()),
     )
-    cost_so_far = state.cost + (cost or ZERO)
-    return row, MeterState(reading.number, reading.totals, cost_so_far, reported, unpriced)
+    return row, MeterState(
+        reading.number,
+        reading.totals,
+        state.cost + (money.cost or ZERO),
+        reported,
+        unpriced,
+        state.list_cost + (money.list_cost or ZERO),
+        state.billed + (money.billed or ZERO),
+        terms if terms is not None and terms.is_priced and rated.cost is not None else None,
+        reading.provider_raw,
+    )
+
+
+def _scope(reading: Reading, labels: Mapping[str, str] = NO_LABELS) -> Scope:
+    return Scope(
+        project=reading.project,
+        agent_id=reading.agent_id,
+        tenant=reading.tenant,
+        labels=labels,
+    )
 
 
 def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
@@ -212,6 +263,7 @@ def worst_case(reading: Reading, rate: Rate) -> Decimal | None:
         reading.totals,
         session_time(reading.meter.session_id),
         provider_raw=reading.provider_raw,
+        scope=_scope(reading),
     )
     if rated.excess is not None or rated.cost is None or rated.reason is not None:
         return None
@@ -239,30 +291,59 @@ def _reported(reading: Reading, state: MeterState) -> Decimal:
     return state.reported_cost if reading.reported_cost is None else Decimal(reading.reported_cost)
 
 
-def _money(
-    reading: Reading, rated: Rated, state: MeterState
-) -> tuple[Decimal | None, str | None] | Refusal:
-    """Return the cost of a row and the reason why (part of) its meter has none.
+def _money(reading: Reading, rated: Rated, state: MeterState) -> Money | Refusal:
+    """Return what a row adds to each layer, and the reason why (part of) its meter has no cost.
 
-    The rows of a meter always add up to the cost of its totals, so money does not depend on how
-    usage was split into readings. A row without a reason is of a meter that is priced in full: only
-    there is zero a price. A difference below zero is a correction: the price list has changed since.
+    The rows of a meter always add up to the money of its totals, so it does not depend on how usage
+    was split into readings. A row without a reason is of a meter that is priced in full: only there
+    is zero a price. A difference below zero is a correction: a price was found or lost since.
     What is more than can be believed is refused.
     """
     if rated.excess is not None or _reported(reading, state) > MAX_REPORTED:
         return _above_ceiling(reading, rated)
-    running = ZERO if rated.cost is None else rated.cost
-    if not abs(running) < _LIMIT:
-        return _out_of_range(running)
-    difference = running.quantize(_NANO, ROUND_HALF_EVEN) - state.cost
-    if not abs(difference) < _LIMIT:
-        return _out_of_range(running)
+    return money_of(rated, state)
+
+
+class Money(Struct, frozen=True):
+    """What a row adds to each layer of money; `None` is no price, and no rule for `billed`."""
+
+    list_cost: Decimal | None
+    cost: Decimal | None
+    billed: Decimal | None
+    reason: str | None
+
+
+def money_of(rated: Rated, state: MeterState) -> Money | Refusal:
+    """Return the money of a meter's totals less what is booked of it, in every layer."""
+    cost = _step(rated.cost, state.cost)
+    if rated.list_cost is rated.cost and state.list_cost == state.cost:
+        listed = cost
+    else:
+        listed = _step(rated.list_cost, state.list_cost)
+    billed = _step(rated.billed, state.billed)
+    for step, running in ((cost, rated.cost), (listed, rated.list_cost), (billed, rated.billed)):
+        if step is not None and not abs(step) < _LIMIT:
+            return _out_of_range(running or step)
     if rated.cost is not None and rated.reason is None:
-        return difference, None
-    return difference or None, rated.reason or NO_PRICE
+        return Money(listed, cost, billed, None)
+    return Money(listed, cost or None, billed, rated.reason or NO_PRICE)
 
 
-def _since(now: UnpricedUsage, before: UnpricedUsage) -> UnpricedUsage:
+def _step(running: Decimal | None, before: Decimal) -> Decimal | None:
+    """Return what a layer moved, more than a row holds where it cannot be booked; `None`: no price."""
+    if running is None:
+        return ZERO.quantize(_NANO) - before or None
+    if not abs(running) < _LIMIT:
+        return running
+    return running.quantize(_NANO, ROUND_HALF_EVEN) - before
+
+
+def money_text(money: Decimal | None) -> str | None:
+    """Return money as a row has it: plain decimal text."""
+    return None if money is None else f"{money:f}"
+
+
+def unpriced_since(now: UnpricedUsage, before: UnpricedUsage) -> UnpricedUsage:
     """Return how much more of a meter has no price than before; less than zero where one was found."""
     if now == before:
         return _ALL_PRICED

@@ -26,12 +26,15 @@ from voicecosts.consumer.booking.difference import (
     book,
     holds,
     readings,
+    session_time,
     worst_case,
 )
 from voicecosts.consumer.booking.message import Reason
+from voicecosts.consumer.booking.months import ALL_OPEN, Months
 from voicecosts.consumer.booking.notes import Doubt, Note
+from voicecosts.consumer.booking.repricing import Origin, repriced
 from voicecosts.consumer.booking.sessions import Identity, SessionKey
-from voicecosts.consumer.pricing import Rate
+from voicecosts.consumer.pricing import Rate, Scope
 from voicecosts.producer.events import (
     Event,
     MeterReading,
@@ -42,6 +45,7 @@ from voicecosts.producer.events import (
 
 if TYPE_CHECKING:
     from voicecosts.consumer.booking.message import DeadLetter
+    from voicecosts.consumer.booking.prices import PriceRow, PricesUsed
     from voicecosts.consumer.booking.sessions import SessionState
 
 MAX_REFUSED: Final = 1_000
@@ -87,7 +91,13 @@ class Entries:
     must be copies: they are kept after a commit and discarded without one.
     """
 
-    def __init__(self, sessions: dict[SessionKey, SessionState], rate: Rate) -> None:
+    def __init__(
+        self,
+        sessions: dict[SessionKey, SessionState],
+        rate: Rate,
+        prices: PricesUsed | None = None,
+        months: Months = ALL_OPEN,
+    ) -> None:
         self.sessions = sessions
         self.identities: list[Identity] = []
         self.bookings: list[Booking] = []
@@ -98,6 +108,8 @@ class Entries:
         self.reports: dict[tuple[str, str, int], ProducerReport] = {}
         self.dead_letters: list[DeadLetter] = []
         self._rate = rate
+        self._prices = prices
+        self._months = months
 
     def add(self, delivery: Delivery, *, again: Reason | None = None) -> None:
         """Add the events of one message. `again` is why they were refused, when they are read once more."""
@@ -129,6 +141,10 @@ class Entries:
             if letter.session_id is not None
         ]
 
+    def new_prices(self) -> list[PriceRow]:
+        """Return the prices that these rows are the first to use."""
+        return [] if self._prices is None else self._prices.take_new()
+
     def _add_event(
         self, delivery: Delivery, event: Event, *, again: Reason | None
     ) -> Refusal | None:
@@ -138,7 +154,7 @@ class Entries:
         session = self.sessions[SessionKey(event.project, event.session_id)]
         identity = session.identity
         if identity is None:
-            session.identity = _identity(delivery, event)
+            session.identity = self._identity(delivery, event)
             self.identities.append(session.identity)
         elif identity.producer_id not in (delivery.producer_id, None):
             return self._refuse_other_producer(delivery, event, session, identity)
@@ -159,6 +175,7 @@ class Entries:
             if not session.started:
                 session.started = True
                 self.starts.append(StartRow(event, delivery.producer_id))
+                self._label(delivery, event, session)
             return None
         if isinstance(event, MeterReading):
             if not (session.started or session.ended):
@@ -174,6 +191,46 @@ class Entries:
         if notes.overtaken(session):
             self._note(delivery, event, notes.AFTER_END)
         return refusal
+
+    def _label(self, delivery: Delivery, event: SessionStarted, session: SessionState) -> None:
+        """Take in the labels of a session; what came before them is priced again under them."""
+        if not event.labels:
+            return
+        session.labels = event.labels
+        if self._prices is None or not session.meters:
+            return
+        origin = Origin(
+            event.project,
+            event.agent_id,
+            event.tenant,
+            event.started_at,
+            delivery.producer_id,
+            delivery.number,
+            delivery.message.sequence,
+        )
+        scope = Scope(
+            project=event.project,
+            agent_id=event.agent_id,
+            tenant=event.tenant,
+            labels=event.labels,
+        )
+        at = session_time(event.session_id)
+        for meter, state in session.meters.items():
+            rated = self._rate(
+                meter,
+                state.totals,
+                at,
+                provider_raw=state.provider_raw,
+                scope=scope,
+                terms=state.terms,
+                relabelled=True,
+            )
+            found = repriced(
+                meter, state, rated, origin=origin, prices=self._prices, months=self._months
+            )
+            if found is not None and not isinstance(found, Refusal):
+                booking, session.meters[meter] = found
+                self.bookings.append(booking)
 
     def _judge_again(
         self, delivery: Delivery, event: SessionEnded, session: SessionState, again: Reason
@@ -250,7 +307,7 @@ class Entries:
         read = readings(delivery, event)
         for reading in read:
             state = session.meters.get(reading.meter, _UNSEEN)
-            result = self._result(reading, state, len(session.meters), again)
+            result = self._result(reading, state, session, again)
             if isinstance(result, Refusal):
                 refusals.append(result)
                 doubts.append(Doubt(result.reason, worst_case(reading, self._rate), reading.meter))
@@ -276,14 +333,27 @@ class Entries:
         return Refusal(reason, "; ".join(each.detail for each in refusals))
 
     def _result(
-        self, reading: Reading, state: MeterState, meters: int, again: Reason | None
+        self, reading: Reading, state: MeterState, session: SessionState, again: Reason | None
     ) -> tuple[Booking | None, MeterState] | Refusal:
-        """Return what a reading adds to a session of so many meters, or why it is refused."""
-        if state is _UNSEEN and meters >= MAX_METERS:
+        """Return what a reading adds to a meter of a session, or why it is refused."""
+        if state is _UNSEEN and len(session.meters) >= MAX_METERS:
             return _TOO_MANY_METERS
         if again is not None and _is_still_refused(reading, state, again):
             return Refusal(again, "a later reading was booked, and does not make it good")
-        return book(reading, state, self._rate)
+        return book(
+            reading,
+            state,
+            self._rate,
+            labels=session.labels,
+            prices=self._prices,
+            months=self._months,
+        )
+
+    def _identity(self, delivery: Delivery, event: _SessionEvent) -> Identity:
+        day, _ = self._months.dated(session_time(event.session_id).date())
+        return Identity(
+            event.project, event.session_id, event.agent_id, event.tenant, delivery.producer_id, day
+        )
 
     def _note_once(
         self,
@@ -329,12 +399,6 @@ def _is_still_refused(reading: Reading, state: MeterState, again: Reason) -> boo
     if reading.number >= state.number:
         return reading.number == state.number and not holds(state, reading)
     return again is Reason.BACKWARDS or not holds(state, reading)
-
-
-def _identity(delivery: Delivery, event: _SessionEvent) -> Identity:
-    return Identity(
-        event.project, event.session_id, event.agent_id, event.tenant, delivery.producer_id
-    )
 
 
 def _number(event: _SessionEvent) -> int:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct, field
 
-from voicecosts.consumer.booking.difference import MeterState
+from voicecosts.consumer.booking.difference import NO_LABELS, MeterState
 from voicecosts.producer.events import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from datetime import date
     from decimal import Decimal
 
 CACHED_SESSIONS: Final = 10_000
@@ -44,10 +45,13 @@ class Identity(Struct, frozen=True):
     agent_id: str
     tenant: str | None
     producer_id: str | None
+    day: date | None = None  # `None`: the day on which it started
 
 
 class SessionState(Struct):
     """One session: whose it is, its meters, whether its start is known, its latest end's number.
+
+    `labels` are those of its start.
 
     `noted` holds the reasons of notes that a session needs only once. `refused` is what another
     producer's readings would have cost at most, by producer and meter: its running totals come again
@@ -60,6 +64,7 @@ class SessionState(Struct):
     ended: int = 0
     noted: set[str] = field(default_factory=set)
     refused: dict[tuple[str, Meter], Decimal] = field(default_factory=dict)
+    labels: Mapping[str, str] = NO_LABELS
 
     @property
     def size(self) -> int:
@@ -75,6 +80,7 @@ class SessionState(Struct):
             self.ended,
             set(self.noted),
             dict(self.refused),
+            self.labels,
         )
 
 

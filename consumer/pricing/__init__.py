@@ -7,16 +7,22 @@ package: `catalogue`, `match` and `rates`.
 
 from voicecosts.consumer.pricing.list_prices import ListPrices
 from voicecosts.consumer.pricing.price import Price, PriceBook, Unpriced
-from voicecosts.consumer.pricing.rating import Rate, Rated, rate_by
+from voicecosts.consumer.pricing.rating import Rate, Rated, rate_by, rated_by
+from voicecosts.consumer.pricing.scope import Scope
+from voicecosts.consumer.pricing.terms import OwnPrices, Terms
 from voicecosts.consumer.pricing.unpriced import UnpricedUsage
 
 __all__ = [
     "ListPrices",
+    "OwnPrices",
     "Price",
     "PriceBook",
     "Rate",
     "Rated",
+    "Scope",
+    "Terms",
     "Unpriced",
     "UnpricedUsage",
     "rate_by",
+    "rated_by",
 ]

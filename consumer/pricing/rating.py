@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from voicecosts.consumer.config import MAX_READING
 from voicecosts.consumer.pricing.billing import WAYS, Miss, billed, measures
 from voicecosts.consumer.pricing.ceiling import excess
-from voicecosts.consumer.pricing.price import Unpriced
+from voicecosts.consumer.pricing.charge import charged
+from voicecosts.consumer.pricing.terms import Finder, NoPricesOfOnesOwn, Terms
 from voicecosts.consumer.pricing.units import PER
 from voicecosts.consumer.pricing.unpriced import UnpricedUsage
 
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from voicecosts.consumer.pricing.charge import Charge
     from voicecosts.consumer.pricing.price import PriceBook
+    from voicecosts.consumer.pricing.scope import Scope
+    from voicecosts.consumer.pricing.terms import OwnPrices
     from voicecosts.producer.events import Meter, Quantities
 
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
@@ -40,13 +44,20 @@ _NANO: Final = Decimal("0.000000001")
 _ZERO: Final = Decimal(0).quantize(_NANO)
 _ALL_PRICED: Final = UnpricedUsage()
 
+OWN: Final = "prices.toml"
+"""The source of a price that the operator states."""
+
+NOT_LISTED: Final = "no list price"
+
 
 class Rated(Struct, frozen=True, kw_only=True):
-    """What totals cost, and by which price.
+    """What totals come to in each layer, and by which prices.
 
-    `cost` covers everything that has a rate, and is `None` when nothing has. `unpriced_usage` is
-    how much of the totals it does not cover; `reason` says why, and is `None` exactly when it
-    covers them all. `excess` says that the totals are more than can be believed (`ceiling`).
+    `cost` is what the operator pays, and covers everything that has a rate; it is `None` when
+    nothing has. `unpriced_usage` is how much of the totals it does not cover; `reason` says why, and
+    is `None` exactly when it covers them all. `list_cost` is the published price of the same usage,
+    `None` without one; `billed` is what the tenant is charged, `None` where no rule says so.
+    `excess` says that the totals are more than can be believed (`ceiling`).
     """
 
     cost: Decimal | None
@@ -56,74 +67,130 @@ class Rated(Struct, frozen=True, kw_only=True):
     model: str | None = None
     unpriced_usage: UnpricedUsage = UnpricedUsage()
     excess: str | None = None
+    list_cost: Decimal | None = None
+    billed: Decimal | None = None
+    terms: Terms | None = None
 
 
 class Rate(Protocol):
     """Price the running totals of a meter as of a moment. Pure, and it never raises."""
 
     def __call__(
-        self, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
+        self,
+        meter: Meter,
+        totals: Quantities,
+        at: datetime,
+        *,
+        provider_raw: str,
+        scope: Scope,
+        terms: Terms | None = None,
+        relabelled: bool = False,
     ) -> Rated:
-        """Return the cost of `totals` by the prices in force at `at`."""
+        """Return what `totals` come to by `terms`, or by the prices in force at `at` for `scope`.
+
+        With `relabelled` the operator's own prices are looked up anew: the scope is known better.
+        """
 
 
-def rate_by(book: PriceBook, *, max_reading: Decimal = MAX_READING) -> Rate:
-    """Return how totals are rated by the prices of `book`, up to `max_reading` US dollars."""
-    return partial(rate, book, max_reading=max_reading)
+def rate_by(
+    listed: PriceBook, own: OwnPrices | None = None, *, max_reading: Decimal = MAX_READING
+) -> Rate:
+    """Return how totals are rated by list prices and the operator's own, up to `max_reading` US dollars."""
+    return partial(_rate, Finder(listed, own or NoPricesOfOnesOwn()), max_reading)
 
 
-def rate(
-    book: PriceBook,
+def _rate(
+    finder: Finder,
+    max_reading: Decimal,
     meter: Meter,
     totals: Quantities,
     at: datetime,
     *,
     provider_raw: str,
-    max_reading: Decimal = MAX_READING,
+    scope: Scope,
+    terms: Terms | None = None,
+    relabelled: bool = False,
 ) -> Rated:
-    """Return what `totals` cost by the price in force at `at`, the start of the session (UTC)."""
-    rated = _rate(book, meter, totals, at, provider_raw=provider_raw)
-    above = excess(totals, rated.cost, max_reading)
+    """Return what `totals` come to by prices in force at `at`, the start of the session (UTC)."""
+    if terms is None:
+        terms = finder.find(meter, scope, at, provider_raw=provider_raw)
+    elif relabelled:
+        terms = finder.find_own(terms, meter, scope, at)
+    rated = rated_by(terms, meter, totals)
+    above = excess(totals, _highest(rated), max_reading)
     return rated if above is None else replace(rated, excess=above)
 
 
-def _rate(
-    book: PriceBook, meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
-) -> Rated:
-    modality = meter.modality
-    price = book.find(
-        modality=modality,
-        provider=meter.provider,
-        provider_raw=provider_raw,
-        model=meter.model,
-        at=at,
+def _highest(rated: Rated) -> Decimal | None:
+    """Return the highest of the layers: none of them may be more than can be believed."""
+    if rated.list_cost is rated.cost and rated.billed is None:
+        return rated.cost
+    known = [money for money in (rated.list_cost, rated.cost, rated.billed) if money is not None]
+    return max(known, default=None)
+
+
+def rated_by(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
+    """Return what `totals` come to by `terms`. The same terms and totals always give the same."""
+    rated = _listed(terms, meter, totals)
+    if terms.cost is not None:
+        rated = _own(terms.cost, rated, meter, totals)
+    if terms.billed is None:
+        return rated
+    base = rated.cost if terms.billed.of == "cost" else rated.list_cost
+    return replace(rated, billed=charged(terms.billed, meter, totals, base).amount)
+
+
+def _own(charge: Charge, listed: Rated, meter: Meter, totals: Quantities) -> Rated:
+    """Return what the operator pays by a price of its own, beside the list price."""
+    found = charged(charge, meter, totals, listed.list_cost)
+    if charge.share is not None:  # it covers what the list price covers
+        return replace(listed, cost=found.amount, source=OWN, version="", model=charge.entry)
+    misses = list(found.misses)
+    return replace(
+        listed,
+        cost=found.amount,
+        reason="; ".join(dict.fromkeys(miss.reason for miss in misses)) if misses else None,
+        source=OWN,
+        version="",
+        model=charge.entry,
+        unpriced_usage=_unpriced(misses, totals) if misses else _ALL_PRICED,
     )
-    if isinstance(price, Unpriced):
-        return _without_price(modality, totals, price.reason)
+
+
+def _listed(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
+    """Return what `totals` cost by the list price alone."""
+    modality, price = meter.modality, terms.listed
+    if price is None:
+        return _without_price(terms, modality, totals, terms.unlisted or NOT_LISTED)
     if modality not in WAYS:
-        return _without_price(modality, totals, f"no rule how modality {modality!r} is billed")
+        reason = f"no rule how modality {modality!r} is billed"
+        return _without_price(terms, modality, totals, reason)
     if meter.service_tier and not price.free:
         reason = f"{price.model!r} has no price for the service tier {meter.service_tier!r}"
-        return _without_price(modality, totals, reason)
+        return _without_price(terms, modality, totals, reason)
     parts, rates, misses = (
         ({}, price.rates, []) if price.free else billed(price, modality, totals, meter.size_tier)
     )
+    cost = None if misses and not parts else _cost(parts, rates)
     return Rated(
-        cost=None if misses and not parts else _cost(parts, rates),
+        cost=cost,
+        list_cost=cost,
         reason="; ".join(dict.fromkeys(miss.reason for miss in misses)) if misses else None,
         source=price.source,
         version=price.version,
         model=price.model,
         unpriced_usage=_unpriced(misses, totals) if misses else _ALL_PRICED,
+        terms=terms,
     )
 
 
-def _without_price(modality: str, totals: Quantities, reason: str) -> Rated:
+def _without_price(terms: Terms, modality: str, totals: Quantities, reason: str) -> Rated:
     names = measures(modality, totals)
     if not names:
-        return Rated(cost=_ZERO)
+        return Rated(cost=_ZERO, list_cost=_ZERO, terms=terms)
     miss = Miss({name: getattr(totals, name) for name in names}, reason)
-    return Rated(cost=None, reason=reason, unpriced_usage=_unpriced([miss], totals))
+    usage = _unpriced([miss], totals)
+    return Rated(cost=None, reason=reason, unpriced_usage=usage, terms=terms)
 
 
 def _unpriced(misses: list[Miss], totals: Quantities) -> UnpricedUsage:

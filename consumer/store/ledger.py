@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +19,9 @@ from voicecosts.consumer.booking.decode import read, reader, set_aside
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.letters import READ_AGAIN
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
+from voicecosts.consumer.booking.months import Months
 from voicecosts.consumer.booking.pieces import Piece, pieces
+from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
 from voicecosts.consumer.errors import (
@@ -101,6 +103,8 @@ class Ledger:
         sequence: int,
         streams: Streams,
         payloads: Payloads,
+        prices: PricesUsed,
+        closed_months: frozenset[date],
         has_stream: bool,
     ) -> None:
         self._layout = layout
@@ -113,6 +117,8 @@ class Ledger:
         self._sequence = sequence
         self._streams = streams
         self._payloads = payloads
+        self._prices = prices
+        self._closed_months = closed_months
         self.has_stream = has_stream
         self._kept: Progress | None = None
         self._state = _State.OPEN
@@ -161,6 +167,8 @@ class Ledger:
             sequence, number, until = _load_state(connection, layout)
             with translated(layout.ledger):
                 streams = load_streams(connection)
+                prices = PricesUsed(connection.execute(sql.LOAD_PRICES_USED).fetchall())
+                closed = frozenset(row[0] for row in connection.execute(sql.LOAD_CLOSED).fetchall())
                 payloads = open_payloads(connection, layout.dead_letters, dead_letter_bytes)
                 move_old(connection, payloads, now_us)
             last = read_heartbeat(layout.heartbeat)
@@ -198,6 +206,8 @@ class Ledger:
                 sequence=sequence,
                 streams=streams,
                 payloads=payloads,
+                prices=prices,
+                closed_months=closed,
                 has_stream=has_stream,
             )
             if embedded:
@@ -428,7 +438,7 @@ class Ledger:
         """Book a piece in one transaction."""
         now_us = micros(self._clock.now())
         deliveries = [delivery for delivery, _ in piece.reads if delivery is not None]
-        entries = Entries(self._sessions(deliveries), self._rate)
+        entries = self._entries(self._sessions(deliveries))
         for delivery, letters in piece.reads:
             if delivery is not None:
                 entries.add(delivery)
@@ -442,6 +452,10 @@ class Ledger:
         events = sum(len(delivery.events) for delivery in deliveries)
         return Applied(messages=len(piece.messages), events=events, **added)
 
+    def _entries(self, sessions: dict[SessionKey, SessionState]) -> Entries:
+        months = Months(self._closed_months, self._clock.now().date())
+        return Entries(sessions, self._rate, self._prices, months)
+
     def _sessions(self, deliveries: Sequence[Delivery]) -> dict[SessionKey, SessionState]:
         wanted = {
             SessionKey(event.project, event.session_id)
@@ -451,7 +465,7 @@ class Ledger:
         }
         known, unknown = self._active.copies(wanted)
         with self._stopping(), translated(self._layout.ledger):
-            return known | load_sessions(self._connection, unknown)
+            return known | load_sessions(self._connection, unknown, self._prices)
 
     def _read_again(self) -> None:
         """Book the dead letters that this version understands and the last one did not."""
@@ -480,9 +494,8 @@ class Ledger:
         now_us = micros(self._clock.now())
         found = [(letter, letter.message(self._layout.dead_letters)) for letter in letters]
         reads = [(letter, read(message)) for letter, message in found if message is not None]
-        entries = Entries(
-            self._sessions([delivery for _, (delivery, _) in reads if delivery is not None]),
-            self._rate,
+        entries = self._entries(
+            self._sessions([delivery for _, (delivery, _) in reads if delivery is not None])
         )
         done = [letter.id for letter, made in reads if _is_read(entries, letter, made)]
         self._commit(entries, [], now_us, requeued=done)

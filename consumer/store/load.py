@@ -10,6 +10,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
 from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
@@ -21,14 +23,18 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from voicecosts.consumer.booking.prices import PricesUsed
+
 MAX_RANGES: Final = 32
 """Ranges of one load, at most: each is one query."""
 
 MIN_GAP_MS: Final = 3_600_000
 
+_labels: Final = msgspec.json.Decoder(dict[str, str])
+
 
 def load_sessions(
-    connection: duckdb.DuckDBPyConnection, keys: Iterable[SessionKey]
+    connection: duckdb.DuckDBPyConnection, keys: Iterable[SessionKey], prices: PricesUsed
 ) -> dict[SessionKey, SessionState]:
     """Return the state of every one of `keys`; an unknown session has an empty one."""
     loaded = {key: SessionState() for key in keys}
@@ -38,25 +44,36 @@ def load_sessions(
             meter = Meter(*row[:8])
             session = loaded.get(SessionKey(project, meter.session_id))
             if session is not None:  # else another project's, under the same id
-                session.meters[meter] = _meter_state(row[8:])
+                session.meters[meter] = _meter_state(row[8:], prices)
         for project, session_id, *row in connection.execute(sql.LOAD_SESSIONS, values).fetchall():
             session = loaded.get(SessionKey(project, session_id))
             if session is None:
                 continue
-            agent_id, tenant, producer_id, started, ended = row
+            agent_id, tenant, producer_id, started, ended, labels = row
             if agent_id is not None:
                 session.identity = Identity(project, session_id, agent_id, tenant, producer_id)
             session.started = session.started or started
             session.ended = max(session.ended, ended)
+            if labels is not None:
+                session.labels = _labels.decode(labels)
     return loaded
 
 
-def _meter_state(row: list[Any]) -> MeterState:
+def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
     """Return the state of a meter from the sums of its rows, in the order of `load_meters.sql`."""
-    number, cost, reported_cost, *sums = row
-    totals = Quantities(**dict(zip(QUANTITIES, sums[: len(QUANTITIES)], strict=True)))
-    unpriced = UnpricedUsage(**dict(zip(UNPRICED, sums[len(QUANTITIES) :], strict=True)))
-    return MeterState(number, totals, cost, reported_cost, unpriced)
+    number, cost, reported_cost, list_cost, billed, price_id, provider_raw, *sums = row
+    terms = prices.terms(price_id)
+    return MeterState(
+        number,
+        Quantities(**dict(zip(QUANTITIES, sums[: len(QUANTITIES)], strict=True))),
+        cost,
+        reported_cost,
+        UnpricedUsage(**dict(zip(UNPRICED, sums[len(QUANTITIES) :], strict=True))),
+        list_cost,
+        billed,
+        terms if terms is not None and terms.is_priced else None,
+        provider_raw,
+    )
 
 
 def ranges(session_ids: Iterable[str]) -> list[list[str]]:

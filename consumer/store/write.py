@@ -48,6 +48,7 @@ def write_entries(
         "received_at": now_us,
     }
     _insert(connection, sql.INSERT_SESSION_IDENTITIES, entries.identities)
+    _insert(connection, sql.INSERT_PRICES_USED, entries.new_prices(), booked)
     _take_back(connection, entries)
     return {
         "bookings": _insert(connection, sql.INSERT_BOOKINGS, entries.bookings, booked),

@@ -85,7 +85,7 @@ class Total(Struct, frozen=True):
     reported_cost: Decimal
 
 
-def rate(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str = "") -> Priced:
+def rate(meter: Meter, totals: Quantities, at: datetime, **_asked: object) -> Priced:
     """Price totals finely: a model called `unknown` has no price, output tokens never have one."""
     if meter.model == "unknown":
         everything = UnpricedUsage(**{name: getattr(totals, name) for name in AMOUNTS})

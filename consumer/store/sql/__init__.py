@@ -26,6 +26,10 @@ FIND_DEAD_LETTERS: Final = _read("find_dead_letters")
 LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
 
+INSERT_PRICES_USED: Final = _read("insert_prices_used")
+LOAD_PRICES_USED: Final = "SELECT price_id, terms FROM prices_used ORDER BY price_id"
+LOAD_CLOSED: Final = "SELECT month FROM closed_months"
+
 LOAD_STATE: Final = "SELECT stream_sequence, snapshot, as_of FROM ledger_state"
 LOAD_OWN_SNAPSHOT: Final = """
 SELECT snapshot, EXISTS (SELECT 1 FROM bookings WHERE stream_sequence = 0) FROM ledger_state

@@ -52,14 +52,21 @@ SELECT
     entry.meter.size_tier,
     entry.meter.service_tier,
     coalesce(entry.added.other_tokens, 0),
-    make_timestamp(epoch_us(uuid_extract_timestamp(entry.meter.session_id)))::DATE,
+    coalesce(
+        entry.day, make_timestamp(epoch_us(uuid_extract_timestamp(entry.meter.session_id)))::DATE
+    ),
     coalesce(entry.unpriced.requests, 0),
     coalesce(entry.unpriced.input_tokens, 0),
     coalesce(entry.unpriced.output_tokens, 0),
     coalesce(entry.unpriced.other_tokens, 0),
     coalesce(entry.unpriced.characters, 0),
     coalesce(entry.unpriced.audio_us, 0),
-    coalesce(entry.unpriced.session_us, 0)
+    coalesce(entry.unpriced.session_us, 0),
+    entry.list_cost::DECIMAL(18, 9),
+    entry.billed::DECIMAL(18, 9),
+    entry.price_id,
+    entry.operation,
+    entry.corrects
 FROM (
     SELECT from_json(line, '{
         "meter": {
@@ -124,7 +131,13 @@ FROM (
         "price_model": "VARCHAR",
         "producer_id": "VARCHAR",
         "batch_number": "BIGINT",
-        "stream_sequence": "BIGINT"
+        "stream_sequence": "BIGINT",
+        "list_cost": "VARCHAR",
+        "billed": "VARCHAR",
+        "price_id": "BIGINT",
+        "operation": "BIGINT",
+        "day": "DATE",
+        "corrects": "DATE"
     }') AS entry
     FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
 );

@@ -3,7 +3,9 @@ INSERT INTO session_identities
 SELECT
     entry.project,
     entry.session_id,
-    make_timestamp(epoch_us(uuid_extract_timestamp(entry.session_id)))::DATE,
+    coalesce(
+        entry.day, make_timestamp(epoch_us(uuid_extract_timestamp(entry.session_id)))::DATE
+    ),
     entry.agent_id,
     entry.tenant,
     entry.producer_id
@@ -13,7 +15,8 @@ FROM (
         "session_id": "UUID",
         "agent_id": "VARCHAR",
         "tenant": "VARCHAR",
-        "producer_id": "VARCHAR"
+        "producer_id": "VARCHAR",
+        "day": "DATE"
     }') AS entry
     FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
 );

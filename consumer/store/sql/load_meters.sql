@@ -13,6 +13,10 @@ SELECT
     max(number),
     coalesce(sum(cost), 0::DECIMAL(18, 9)),
     coalesce(sum(reported_cost), 0::DECIMAL(18, 9)),
+    coalesce(sum(list_cost), 0::DECIMAL(18, 9)),
+    coalesce(sum(billed), 0::DECIMAL(18, 9)),
+    CASE WHEN count(cost) > 0 THEN arg_max(price_id, rowid) END,  -- of the newest row that has one
+    arg_max(provider_raw, rowid),
     sum(requests),
     sum(large_requests),
     sum(input_tokens),

@@ -24,7 +24,7 @@ from voicecosts.consumer.booking.difference import (
     worst_case,
 )
 from voicecosts.consumer.booking.message import Message, Reason
-from voicecosts.consumer.pricing import ListPrices, Rate, UnpricedUsage, rate_by
+from voicecosts.consumer.pricing import ListPrices, Rate, Scope, UnpricedUsage, rate_by
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.usage import usage_of
@@ -146,9 +146,7 @@ class TestMoney:
         state = MeterState()
         for number in range(1, 5):
 
-            def exact(
-                meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str
-            ) -> Priced:
+            def exact(meter: Meter, totals: Quantities, at: datetime, **_asked: object) -> Priced:
                 return Priced(totals.characters * half)
 
             row, state = booked(one(number, characters=number), state, exact)
@@ -160,7 +158,9 @@ class TestMoney:
         """A meter has one price for its life: the moment inside its session id."""
         asked: list[tuple[datetime, str]] = []
 
-        def asking(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Priced:
+        def asking(
+            meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str, **_asked: object
+        ) -> Priced:
             asked.append((at, provider_raw))
             return Priced(Decimal(0))
 
@@ -364,7 +364,13 @@ class TestExceptionalRequests:
         )
         read = call(plain, odd)
         assert costs(read) == [Decimal("1.644"), Decimal("1.644")]
-        rated = LIST(read[1].meter, read[1].totals, session_time(session_id(1)), provider_raw="")
+        rated = LIST(
+            read[1].meter,
+            read[1].totals,
+            session_time(session_id(1)),
+            provider_raw="",
+            scope=Scope(project="shop", agent_id="dental"),
+        )
         assert rated.unpriced_usage == UnpricedUsage(requests=2, input_tokens=40_000)
 
     def test_the_thoughts_of_gemini_are_in_the_cost(self) -> None:

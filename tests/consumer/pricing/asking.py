@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.consumer.pricing import ListPrices, Rated, rate_by
+from voicecosts.consumer.pricing import ListPrices, Rated, Scope, rate_by
 from voicecosts.producer.events import Meter, Quantities
 from voicecosts.producer.providers import normalise_provider
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 START: Final = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 BOOK: Final = ListPrices()
+ANYBODY: Final = Scope(project="shop", agent_id="dental")
 
 
 def rated(
@@ -39,7 +40,7 @@ def rated(
         size_tier=size_tier,
         service_tier=service_tier,
     )
-    return rate_by(book)(meter, totals, at, provider_raw=label)
+    return rate_by(book)(meter, totals, at, provider_raw=label, scope=ANYBODY)
 
 
 def mtok(dollars: str, tokens: int) -> Decimal:

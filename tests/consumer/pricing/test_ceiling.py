@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.consumer.pricing.asking import BOOK, START
+from tests.consumer.pricing.asking import ANYBODY, BOOK, START
 from voicecosts.consumer.config import MAX_READING
 from voicecosts.consumer.pricing import rate_by
 from voicecosts.consumer.pricing.ceiling import MAX_AMOUNT, MAX_TIME_US, excess
@@ -20,7 +20,7 @@ METER = Meter("", "", "llm", "openai", "gpt-4o", estimated=False)
 def said(totals: Quantities, most: str = "10000") -> str | None:
     """Return why totals of gpt-4o are not believed."""
     rate = rate_by(BOOK, max_reading=Decimal(most))
-    return rate(METER, totals, START, provider_raw="").excess
+    return rate(METER, totals, START, provider_raw="", scope=ANYBODY).excess
 
 
 @pytest.mark.parametrize("name", QUANTITIES)

@@ -255,7 +255,7 @@ class TestDay:
         assert moments <= {datetime(2026, 11, 18, 23, 59, 59), datetime(2026, 11, 19, 0, 0, 1)}  # noqa: DTZ001 - UTC
 
 
-def dearer(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str = "") -> Priced:
+def dearer(meter: Meter, totals: Quantities, at: datetime, **_asked: object) -> Priced:
     """Price totals as `rate`, and also what has no price there."""
     return Priced(Decimal(totals.characters) / 1000, version="2")
 

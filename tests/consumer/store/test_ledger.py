@@ -300,7 +300,7 @@ class TestDeadLetters:
     def test_money_beyond_the_column_is_a_dead_letter(self, tmp_path: Path) -> None:
         """An absurd total must not stop everybody's ledger."""
 
-        def absurd(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Priced:
+        def absurd(meter: Meter, totals: Quantities, at: datetime, **_asked: object) -> Priced:
             return Priced(Decimal(totals.input_tokens))
 
         with Ledger.open(tmp_path, absurd) as ledger:
@@ -324,7 +324,7 @@ class TestCache:
         """What did not commit is not remembered: the same messages are booked once it works."""
         broken = True
 
-        def moody(meter: Meter, totals: Quantities, at: datetime, *, provider_raw: str) -> Priced:
+        def moody(meter: Meter, totals: Quantities, at: datetime, **_asked: object) -> Priced:
             if broken and totals.input_tokens == 20:
                 raise RuntimeError("price list on fire")
             return rate(meter, totals, at)

@@ -1,0 +1,44 @@
+"""Closed months: a row that belongs to one of them is dated in an open month, and says so.
+
+What was closed never changes: a figure that was sent to somebody stays what it was. Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Final
+
+from msgspec import Struct
+
+
+class Months(Struct, frozen=True):
+    """The months that are closed, each by its first day, and today (UTC)."""
+
+    closed: frozenset[date] = frozenset()
+    today: date = date.min
+
+    def dated(self, day: date) -> tuple[date | None, date | None]:
+        """Return the day of a row of a session that started on `day`, and the month that it corrects.
+
+        Both are `None` where the month is open: then it is the session's own day. A correction is
+        dated today, or on the first day of the next open month where this one is closed as well.
+        """
+        if not self.closed or (month := first_of(day)) not in self.closed:
+            return None, None
+        today = max(self.today, day)
+        while first_of(today) in self.closed:
+            today = following(today)
+        return today, month
+
+
+ALL_OPEN: Final = Months()
+
+
+def first_of(day: date) -> date:
+    """Return the first day of a month."""
+    return day.replace(day=1)
+
+
+def following(day: date) -> date:
+    """Return the first day of the next month."""
+    return first_of(first_of(day) + timedelta(days=31))

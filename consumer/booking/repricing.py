@@ -1,0 +1,111 @@
+"""A meter whose prices changed: what is booked of it becomes what its totals cost by the new ones.
+
+The row that does it moves no quantity. It may belong to an operation (`costs rerate`), or come of a
+session's labels, which arrived after its first usage. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from voicecosts.consumer.booking.difference import (
+    Booking,
+    MeterState,
+    Money,
+    Refusal,
+    money_of,
+    money_text,
+    session_time,
+    unpriced_since,
+)
+from voicecosts.producer.events import Quantities
+
+if TYPE_CHECKING:
+    from voicecosts.consumer.booking.months import Months
+    from voicecosts.consumer.booking.prices import PricesUsed
+    from voicecosts.consumer.pricing import Rated
+    from voicecosts.producer.events import Meter
+
+_NOTHING = Quantities()
+
+
+class Origin(Struct, frozen=True):
+    """What a row of no reading says of its session, and where it came from."""
+
+    project: str
+    agent_id: str
+    tenant: str | None
+    occurred_at: int
+    producer_id: str = ""
+    batch_number: int = 0
+    stream_sequence: int = 0
+    operation: int | None = None
+
+
+def repriced(
+    meter: Meter,
+    state: MeterState,
+    rated: Rated,
+    *,
+    origin: Origin,
+    prices: PricesUsed,
+    months: Months,
+) -> tuple[Booking, MeterState] | Refusal | None:
+    """Return the row that makes `rated` of a meter's totals what is booked; `None` if it is so already.
+
+    A meter whose new money no row can hold is refused, and stays as it is.
+    """
+    price_id = None if rated.terms is None else prices.number_of(rated.terms)
+    terms = prices.terms(price_id)
+    if terms is not None and not (terms.is_priced and rated.cost is not None):
+        terms = None
+    money = money_of(rated, state)
+    if isinstance(money, Refusal):
+        return money
+    unpriced = rated.unpriced_usage
+    if not _changes(money) and unpriced == state.unpriced and terms == state.terms:
+        return None
+    day, corrects = months.dated(session_time(meter.session_id).date())
+    row = Booking(
+        meter,
+        state.number,
+        origin.project,
+        origin.agent_id,
+        origin.tenant,
+        state.provider_raw,
+        origin.occurred_at,
+        _NOTHING,
+        None,
+        money_text(money.cost),
+        money.reason,
+        unpriced_since(unpriced, state.unpriced),
+        None,
+        rated.source,
+        rated.version,
+        rated.model,
+        origin.producer_id,
+        origin.batch_number,
+        origin.stream_sequence,
+        money_text(money.list_cost),
+        money_text(money.billed),
+        price_id,
+        origin.operation,
+        day,
+        corrects,
+    )
+    after = replace(
+        state,
+        cost=state.cost + (money.cost or 0),
+        list_cost=state.list_cost + (money.list_cost or 0),
+        billed=state.billed + (money.billed or 0),
+        unpriced=unpriced,
+        terms=terms,
+    )
+    return row, after
+
+
+def _changes(money: Money) -> bool:
+    return bool(money.list_cost or money.cost or money.billed)

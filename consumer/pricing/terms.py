@@ -1,0 +1,113 @@
+"""The prices of one meter in every layer, as they were found for it.
+
+They are found once: when a meter is first priced. The ledger keeps them for ever, so a cost can be
+explained years later, and what a meter costs never jumps because a price list changed in the
+middle of a call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec import Struct
+
+from voicecosts.consumer.pricing.charge import Charge
+from voicecosts.consumer.pricing.price import Price, Unpriced
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from voicecosts.consumer.pricing.price import PriceBook
+    from voicecosts.consumer.pricing.scope import Scope
+    from voicecosts.producer.events import Meter
+
+_MAX_FOUND: Final = 4096
+"""Combinations of prices that are kept, so that equal ones are one object."""
+
+
+class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a meter is priced by: the list price, what the operator pays, what the tenant is charged.
+
+    `listed` is `None` where no list has a price, and `unlisted` says why. `cost` is `None` where
+    the operator pays the list price. `billed` is `None` where no rule bills the meter.
+    """
+
+    listed: Price | None = None
+    unlisted: str | None = None
+    cost: Charge | None = None
+    billed: Charge | None = None
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether there is a price for what the operator pays."""
+        if self.cost is not None and self.cost.share is None:
+            return True
+        return self.listed is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no price in any layer."""
+        return self.listed is None and self.cost is None and self.billed is None
+
+
+class OwnPrices(Protocol):
+    """Where the operator's own prices are looked up."""
+
+    def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
+        """Return what the operator pays and what the tenant is charged, in force at `at`."""
+
+
+class NoPricesOfOnesOwn:
+    """There is no file with prices."""
+
+    def find(
+        self,
+        meter: Meter,  # noqa: ARG002 - a protocol's
+        scope: Scope,  # noqa: ARG002 - same
+        at: datetime,  # noqa: ARG002 - same
+    ) -> tuple[Charge | None, Charge | None]:
+        """Return nothing."""
+        return None, None
+
+
+class Finder:
+    """Looks up the terms of meters. The same prices are the same object, while they are kept."""
+
+    def __init__(self, listed: PriceBook, own: OwnPrices) -> None:
+        self._listed = listed
+        self._own = own
+        self._found: dict[tuple[int, int, int], tuple[Terms, Price | Unpriced]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Finder: {self._listed!r}, {self._own!r}>"
+
+    def find(self, meter: Meter, scope: Scope, at: datetime, *, provider_raw: str) -> Terms:
+        """Return the prices in force at `at`, the start of the session (UTC)."""
+        listed = self._listed.find(
+            modality=meter.modality,
+            provider=meter.provider,
+            provider_raw=provider_raw,
+            model=meter.model,
+            at=at,
+        )
+        return self._terms(listed, *self._own.find(meter, scope, at))
+
+    def find_own(self, terms: Terms, meter: Meter, scope: Scope, at: datetime) -> Terms:
+        """Return terms with the same list price, and the operator's own prices looked up anew."""
+        listed = terms.listed or Unpriced(terms.unlisted or "")
+        return self._terms(listed, *self._own.find(meter, scope, at))
+
+    def _terms(self, listed: Price | Unpriced, cost: Charge | None, billed: Charge | None) -> Terms:
+        key = (id(listed), id(cost), id(billed))
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _MAX_FOUND:
+                self._found.clear()
+            terms = Terms(
+                listed=listed if isinstance(listed, Price) else None,
+                unlisted=listed.reason if isinstance(listed, Unpriced) else None,
+                cost=cost,
+                billed=billed,
+            )
+            found = self._found[key] = (terms, listed)  # kept, so that no id is used again
+        return found[0]
