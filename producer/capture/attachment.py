@@ -22,9 +22,10 @@ from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.listener import listener, report_failure
 from voicecosts.producer.capture.meters import Meters
+from voicecosts.producer.capture.open_streams import Streams
 from voicecosts.producer.capture.own_thread import OwnThread
 from voicecosts.producer.capture.recorded import Note, say
-from voicecosts.producer.capture.requests import watch
+from voicecosts.producer.capture.requests import open_stream, watch
 from voicecosts.producer.capture.tap import Tap
 from voicecosts.producer.capture.usage import UnknownMetricsError, usage_of
 from voicecosts.producer.counts import Usage
@@ -106,6 +107,7 @@ class Attachment:
         self._connections = Connections(
             session, rules, self._connected, job=job, failed=self._count_unmeasured
         )
+        self._streams = Streams(session, self._estimated, self._tap.label)
         self._loop = _running_loop()
         self._thread = OwnThread(
             lambda: self._loop or getattr(session, "_loop", None), self._count_unmeasured
@@ -157,6 +159,7 @@ class Attachment:
         for speech_id in self._estimates.open_speeches():
             self._book_unreported(speech_id)
         self._connections.close()
+        self._streams.settle()
         self._end(status, reason, now_us())
         if not self._has_run and not is_started(self.session):
             self.detach()
@@ -210,6 +213,8 @@ class Attachment:
                 self._outlet.put(self.meters.add(usage, label))
                 if usage.unread:
                     self._count_unread(usage)
+            if metrics.type == "stt_metrics":
+                self._streams.heard(open_stream(), usage, label)
         except UnknownMetricsError as error:
             self._count_unmeasured()
             if error.kind not in self._said_unmeasured:

@@ -25,9 +25,10 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from livekit.agents import llm, stt, tokenize, tts
 
-from voicecosts.producer.capture import contexts
+from voicecosts.producer.capture import contexts, open_streams
 from voicecosts.producer.capture.components import holds_others
 from voicecosts.producer.capture.listener import listener
+from voicecosts.producer.capture.open_streams import OpenStream
 from voicecosts.producer.counts import UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -74,9 +75,18 @@ class WholeText(Request):
 
 
 class Recognition(Request):
-    """A recogniser that is listening. Nothing is estimated of it."""
+    """A recogniser that is listening; `open` knows for how long, where its provider bills that."""
 
-    __slots__ = ()
+    __slots__ = ("open",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: OpenStream | None = None
+
+    def note(self, stream: Any) -> None:
+        """Follow the stream to its end."""
+        if _reports_itself(stream, stt.RecognizeStream) and not holds_others(stream._stt):
+            self.open = open_streams.follow(stream, self, contexts.recognising())
 
 
 class Prompt(Request):
@@ -283,6 +293,12 @@ def on_request(asked: Callable[[Any], None]) -> None:
 def reporting() -> Request | None:
     """Return the request whose metrics are being emitted, as far as the context tells."""
     return _REQUEST.get()
+
+
+def open_stream() -> OpenStream | None:
+    """Return the recognition stream whose metrics are being emitted, if it is billed when open."""
+    request = _REQUEST.get()
+    return request.open if isinstance(request, Recognition) else None
 
 
 def is_served_inside() -> bool:
