@@ -53,9 +53,7 @@ class Line:
         self.ear = ear
         self.recorder = recorder or KeptEvents()
         self.observer = RecordingObserver(self.recorder)
-        self.session: AgentSession[Any] = AgentSession(
-            stt=ear, session_close_transcript_timeout=0.01, **QUIET
-        )
+        self.session: AgentSession[Any] = AgentSession(stt=ear, **QUIET)
         self.microphone: Microphone = session_io(self.session, 1, speed=1000.0)
         self.attachment: Any = None
 
@@ -255,7 +253,6 @@ def test_the_recogniser_inside_an_adapter_is_counted_once_under_its_name() -> No
         line = Line(ear)
         line.session = AgentSession(
             stt=stt.FallbackAdapter([ear], max_retry_per_stt=0),
-            session_close_transcript_timeout=0.01,
             **QUIET,
         )
         line.microphone = session_io(line.session, 1, speed=1000.0)
