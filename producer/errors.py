@@ -96,7 +96,7 @@ class OutboxHeld(OutboxUnavailable):
     """A living process holds the file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "another process holds it")
+        super().__init__(path, "another process holds it: ask again when that one has ended")
 
     def __reduce__(self) -> tuple[type[OutboxHeld], tuple[Path]]:
         return OutboxHeld, (self.path,)
@@ -223,7 +223,10 @@ class DrainIncomplete(ProducerError):
     """Something that waits on this host could not be moved; it goes on waiting."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__(f"{'; '.join(problems)}. Nothing is lost: it still waits")
+        super().__init__(
+            f"{'; '.join(problems)}. Nothing is lost: it still waits. "
+            "Correct what is said there, and drain again"
+        )
         self.problems = problems
 
 

@@ -76,7 +76,10 @@ def nothing_found(connection: Connection, snapshot: Snapshot) -> str:
             "the ledger holds no usage yet: attach a CostObserver to your agents. To see a filled one, "
             "run `costs demo --keep DIR` and `costs query --data-dir DIR`"
         )
-    return f"no usage matches: the ledger holds usage from {clock(first)} to {clock(last)}"
+    return (
+        f"no usage matches: the ledger holds usage from {clock(first)} to {clock(last)}; ask for "
+        "another period, or leave out a condition"
+    )
 
 
 def tell(

@@ -298,7 +298,8 @@ def _wait_until_booked(folder: Path, calls: int) -> None:
             return
         time.sleep(0.1)
     raise DemoFailed(
-        f"the ledger shows the end of {ended} of {calls} calls after {_BOOKED_S:.0f} s"
+        f"the ledger shows the end of {ended} of {calls} calls after {_BOOKED_S:.0f} s: this machine "
+        "may be too busy, so try again with fewer, such as --calls 8"
     )
 
 
@@ -325,4 +326,7 @@ def _check(folder: Path, billed: Sequence[Billed]) -> None:
         return
     lines = "".join(f"{os.linesep}  {difference}" for difference in differences)
     typer.echo(f"\nThe ledger differs from the providers' own books:{lines}", err=True)
-    raise DemoDiffers(f"{len(differences)} of {compared} quantities differ")
+    raise DemoDiffers(
+        f"{len(differences)} of {compared} quantities differ: this is a defect, so please report it "
+        f"with the lines above; the ledger is kept in {folder}"
+    )

@@ -89,7 +89,10 @@ class OutputLost(Exception):  # noqa: N818 - it says what happened
     def __init__(self, error: OSError) -> None:
         self.is_cut_off = error.errno == errno.EPIPE
         why = "it is closed" if error.errno == errno.EBADF else error.strerror
-        super().__init__(f"standard output cannot be written ({why}): the answer is not complete")
+        super().__init__(
+            f"standard output cannot be written ({why}): the answer is not complete. "
+            "Write it elsewhere, and ask again"
+        )
 
 
 class _StandardOutput(io.FileIO):

@@ -214,7 +214,11 @@ def _remarks(
     waiting: Sequence[Waiting], quarantined: Quarantined | None = None, broken: Sequence[Path] = ()
 ) -> list[str]:
     """Return what a person should know, with what to do."""
-    said = [f"{it.path.name} cannot be read ({it.problem})" for it in waiting if it.problem]
+    said = [
+        f"{it.path.name} cannot be read ({it.problem}): check the disk and the rights of the file"
+        for it in waiting
+        if it.problem
+    ]
     for destination in dict.fromkeys(it.destination for it in waiting if not it.is_embedded):
         theirs = [it for it in waiting if it.destination == destination and not it.is_held]
         if messages := sum(it.messages for it in theirs):
@@ -227,12 +231,12 @@ def _remarks(
     if quarantined is not None:
         said.append(
             f"{counted(quarantined.events, 'event')} that no server accepts in {quarantined.path}: "
-            f"{'; '.join(quarantined.reasons)}"
+            f"{'; '.join(quarantined.reasons)}. Correct the cause for those to come; these stay there"
         )
     if broken:
         said.append(
             f"{counted(len(broken), 'damaged file')} kept for inspection: "
-            f"{', '.join(path.name for path in broken)}"
+            f"{', '.join(path.name for path in broken)}. Check the disk; delete what nobody needs"
         )
     return said
 

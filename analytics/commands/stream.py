@@ -207,7 +207,8 @@ async def _trim(config: LedgerConfig, keep_s: float, *, yes: bool) -> str:
     from voicecosts.consumer.broker.requests import Denied  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.broker.room import find_cut, trim  # noqa: PLC0415 - same
     from voicecosts.consumer.broker.stream import stream_info  # noqa: PLC0415 - same
-    from voicecosts.consumer.errors import BrokerFailed  # noqa: PLC0415 - same
+    from voicecosts.consumer.errors import BrokerRefuses  # noqa: PLC0415 - same
+    from voicecosts.producer.settings import mask  # noqa: PLC0415 - same
 
     _, progress = _books(config.data_dir)
     try:
@@ -226,7 +227,7 @@ async def _trim(config: LedgerConfig, keep_s: float, *, yes: bool) -> str:
                 raise typer.Exit(FAILED)
             purged = await trim(ask, cut)
     except Denied as error:
-        raise BrokerFailed(f"{error}, so the stream cannot be trimmed") from error
+        raise BrokerRefuses([mask(url) for url in config.servers], str(error)) from error
     return f"removed {counted(purged, 'booked message')}, up to message {cut.upto}"
 
 

@@ -144,7 +144,11 @@ def _agent_in(path: Path) -> Discovered:
         raise BrokenAgentModule(path, problem) from error
     own = _own_agents(module)
     if not own:
-        raise BrokenAgentModule(path, "it defines no subclass of livekit.agents.Agent")
+        raise BrokenAgentModule(
+            path,
+            "it defines no subclass of livekit.agents.Agent: put one into it, or begin its name with "
+            "an underscore to leave it out",
+        )
     kind = next((it for it in own if _MARK in vars(it)), own[0])
     mark = vars(kind).get(_MARK, AgentMark())
     return Discovered(mark.name or path.stem, kind, mark, path)

@@ -216,7 +216,8 @@ def test_a_question_that_matches_nothing_says_what_there_is(data_dir: Path) -> N
     """A mistyped tenant looks different from a ledger without usage."""
     report = query(where="tenant=acmee", data_dir=data_dir, now=NOW)
     assert report.warnings[0] == (
-        "no usage matches: the ledger holds usage from 2026-11-18 12:00:00Z to 2026-11-21 13:00:00Z"
+        "no usage matches: the ledger holds usage from 2026-11-18 12:00:00Z to 2026-11-21 13:00:00Z; "
+        "ask for another period, or leave out a condition"
     )
 
 

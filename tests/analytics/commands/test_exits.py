@@ -15,11 +15,13 @@ from voicecosts.analytics.commands.exits import (
     CUT_OFF,
     EXIT_CODES,
     INTERRUPTED,
+    OutputLost,
     code_of,
     explain,
     run,
 )
 from voicecosts.analytics.config import from_env
+from voicecosts.producer.errors import DrainIncomplete, OutboxHeld
 
 
 @pytest.mark.parametrize("name", EXIT_CODES)
@@ -57,6 +59,20 @@ def test_each_error_has_the_code_of_its_branch(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == f"error: {error}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (errors.NoLedger(Path("/nowhere")), "run a worker with a CostObserver and ask again"),
+        (OutboxHeld(Path("/box")), "ask again when that one has ended"),
+        (DrainIncomplete(["not booked: x"]), "Correct what is said there, and drain again"),
+        (OutputLost(OSError(28, "No space left on device")), "Write it elsewhere, and ask again"),
+    ],
+)
+def test_an_error_says_what_to_do_next(error: Exception, cure: str) -> None:
+    """Whoever reads it alone knows the next command, or what to look at."""
+    assert cure in str(error)
 
 
 def test_all_errors_of_this_package_are_below_one_root() -> None:
