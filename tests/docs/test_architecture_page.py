@@ -13,11 +13,12 @@ PACKAGES = ("producer", "consumer", "analytics")
 
 
 def test_every_room_of_the_tree_has_one_row() -> None:
-    """A room is a folder of modules in a package: each is described once, and no other."""
+    """A room is a folder of modules in a package, or in a room: each is described once, and no other."""
     rooms = {
         f"{file.parent.relative_to(ROOT)}/"
         for package in PACKAGES
-        for file in (ROOT / package).glob("*/*.py")
+        for file in (ROOT / package).glob("*/**/*.py")
+        if file.name != "__init__.py"
     }
     assert sorted(re.findall(r"^\| `(\S+)` \|", PAGE, re.MULTILINE)) == sorted(rooms)
 

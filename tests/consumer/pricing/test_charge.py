@@ -9,9 +9,10 @@ from typing import Final
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.consumer.pricing.test_rating_properties import USAGE, totals_of
 from voicecosts.consumer.pricing.billing import Miss
 from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME, Charge, Rate, charge_of, charged
 from voicecosts.consumer.pricing.scope import Scope
@@ -180,6 +181,53 @@ def test_more_usage_never_costs_less(charge: Charge, one: int, other: int) -> No
     assert low is not None
     assert high is not None
     assert low <= high
+
+
+TABLE: Final = Charge(
+    entry=ENTRY,
+    parts=tuple(
+        Rate(part, Decimal(price), per)
+        for part, price, per in [
+            ("input_tokens", "3.50", 1_000_000),
+            ("cache_read_input_tokens", "0.875", 1_000_000),
+            ("cache_creation_input_tokens", "4.00", 1_000_000),
+            ("audio_input_tokens", "32", 1_000_000),
+            ("audio_cache_read_input_tokens", "0.40", 1_000_000),
+            ("output_tokens", "14", 1_000_000),
+            ("audio_output_tokens", "64", 1_000_000),
+            ("requests", "0.005", 1),
+        ]
+    ),
+    at_least=Decimal("0.001"),
+)
+OF_ANY_KIND: Final = [
+    ("llm", TABLE),
+    ("realtime", TABLE),
+    ("llm", TOKENS),
+    ("realtime", TOKENS),
+    ("stt", by(EVERY_TOKEN, "2", 1_000_000, minimum=1000, increment=7)),
+    ("tts", by("characters", "0.03", 1000, minimum=100, increment=50)),
+    ("stt", by("audio_us", "0.006", MINUTE, minimum=10 * SECOND, increment=MINUTE)),
+    ("avatar", by(TIME, "0.37", MINUTE, increment=SECOND)),
+    ("llm", by("requests", "0.001")),
+]
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(OF_ANY_KIND), st.lists(USAGE, min_size=2, max_size=5))
+def test_more_of_any_usage_never_costs_less(
+    kind: tuple[str, Charge], steps: list[dict[str, int]]
+) -> None:
+    """Whatever a reading adds to the totals, it takes no money back of what was there before."""
+    modality, charge = kind
+    so_far = dict.fromkeys(steps[0], 0)
+    before = Decimal(0)
+    for step in steps:
+        so_far = {part: so_far[part] + step[part] for part in so_far}
+        found = charge_of(charge, meter(modality), totals_of(modality, so_far), None)
+        now = Decimal(0) if found is None else found
+        assert now >= before
+        before = now
 
 
 @given(CHARGES, TIMES)

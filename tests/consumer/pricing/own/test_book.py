@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.consumer.pricing.own.asking import START, found, line_of, meter, scope
 from voicecosts.consumer.errors import InvalidPrices
@@ -232,6 +234,33 @@ def test_a_mistake_names_the_file_and_its_line(tmp_path: Path) -> None:
     path.write_text('[[cost]]\nmodel = "m"\nunit = "minute"\nprice = 0.1\n', encoding="utf-8")
     (told,) = mistakes(path)
     assert told.startswith(f"{path}:4: price = 0.1 lacks its quotes")
+
+
+SOUND: Final = (Path(__file__).with_name("expected.toml")).read_text(encoding="utf-8")
+PIECES: Final = st.sampled_from(
+    ['"', "'", "[", "]", "{", "}", "=", "\n", "#", "\\", "-", "1", "0.5", "inf", "\x00", "\u202e",
+     '"""', "2026-01-01", "true", "[[cost]]\n", "to = ", 'price = ""\n', "label = {}\n", "cost.a = 1\n"]
+)  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(st.integers(0, len(SOUND)), st.integers(0, 60), st.lists(PIECES, max_size=4))
+def test_whatever_is_in_a_file_it_is_a_book_or_has_mistakes(
+    at: int, cut: int, put: list[str]
+) -> None:
+    """No text ends in another error, and every mistake has a line that is there."""
+    text = SOUND[:at] + "".join(put) + SOUND[at + cut :]
+    problems: tuple[str, ...] = ()
+    try:
+        book = read(text)
+    except InvalidPrices as error:
+        problems = error.problems
+    else:
+        for of in (NOVA, SESSION, LEG):
+            book.find(of, scope("globex"), START)
+    for problem in problems:
+        assert 1 <= int(problem.split(":")[1]) <= text.count("\n") + 1
+        assert problem.isprintable()
 
 
 def test_a_file_that_cannot_be_read_is_one_mistake(tmp_path: Path) -> None:
