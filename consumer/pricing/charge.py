@@ -30,9 +30,6 @@ TIME: Final = "time_us"
 """The part of a price by time at a modality that is not ours: connected time or audio, whichever
 is longer."""
 
-LEGS: Final = ("agent_session", "participant", "telephony")
-"""Modalities that count a connection as a request: one of no length was no usage."""
-
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
 """A 53-bit count times a price (18 digits) at an exchange rate (15 digits) has at most 49 digits.
 A division that is endless (a price by the hour) is off in the 50th digit, where it cannot turn a
@@ -186,7 +183,7 @@ def _used(
             measure = "input_tokens" if part in INPUT else "output_tokens"
             amounts[measure] = amounts.get(measure, 0) + used.pop(part)
         misses.append(Miss(amounts, f"{charge.entry} has no price for {', '.join(missing)}"))
-    elif not used and not misses and (names := _measured(modality, totals)):
+    elif not used and not misses and (names := measures(modality, totals)):
         by = ", ".join(rate.part for rate in charge.parts)
         reason = f"{charge.entry} charges {by}, but only {', '.join(names)} was reported"
         misses.append(Miss({name: getattr(totals, name) for name in names}, reason))
@@ -213,8 +210,3 @@ def _tokens(modality: str, totals: Quantities, misses: list[Miss]) -> dict[str, 
         reason = "other_tokens have no price: nobody can tell what they were"
         misses.append(Miss({"other_tokens": totals.other_tokens}, reason))
     return parts
-
-
-def _measured(modality: str, totals: Quantities) -> tuple[str, ...]:
-    names = measures(modality, totals)
-    return () if modality in LEGS and names == ("requests",) else names

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
-from voicecosts.consumer.pricing.charge import EVERY_TOKEN, LEGS, TIME
+from voicecosts.consumer.pricing.billing import CONNECTED, WAYS
+from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME
 
 Kind = Literal["time", "tokens", "characters", "requests", "calls"]
 
@@ -36,13 +37,11 @@ UNITS: Final[Mapping[str, Unit]] = {
     "call": Unit("calls", 1),
 }
 
-MODALITIES: Final = (
-    "stt", "llm", "tts", "realtime", "turn_detector", "interruption", "decision", *LEGS,
-)  # fmt: skip
+MODALITIES: Final = tuple(WAYS)
 """Those that we know. Any other is the operator's own (`observer.record`): `avatar`, `tool`, …"""
 
 _FITS: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "time": ("stt", "realtime", *LEGS),
+    "time": ("stt", "realtime", *CONNECTED),
     "tokens": ("llm", "decision", "realtime", "stt", "tts"),
     "characters": ("tts",),
     "requests": ("llm", "decision", "realtime", "stt", "tts", "turn_detector", "interruption"),
@@ -50,7 +49,7 @@ _FITS: Final[Mapping[Kind, tuple[str, ...]]] = {
 }
 _WHERE_NAMED: Final[Mapping[Kind, tuple[str, ...]]] = {
     "time": ("tts",),
-    "requests": LEGS,
+    "requests": tuple(CONNECTED),
 }
 KINDS: Final[tuple[Kind, ...]] = tuple(_FITS)
 
