@@ -29,7 +29,7 @@ States:
   complete   the ledger holds what its end says, and every reading arrived
   repaired   the same, but some readings were coalesced or lost on the way
   open       it has no end, and was last seen a short while ago
-  abandoned  it has no end, and was last seen longer ago
+  abandoned  it has no end, and was last seen longer ago, or its worker has no calls
   short      something of it is known to be missing
 
 \b

@@ -238,7 +238,8 @@ GROUP BY
 -- short. A session is open for as long as the ledger last heard of it no longer than `quiet` ago, by its
 -- own clock: a worker's may be wrong. A producer with live sessions reports every five minutes, so one
 -- on hold is open too, and one whose producer has missed three reports is not; nor is one whose producer
--- is known to have ended, unless the ledger heard of it again.
+-- is known to have ended, unless the ledger heard of it again; nor one whose producer said after its
+-- start that it has no live session: its end was made, and is lost or still to come.
 CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
 WITH ended AS (
     SELECT project, session_id, max(number) AS number
@@ -251,6 +252,7 @@ endless AS (
         project,
         session_id,
         max(last_at) AS last_at,
+        max(started_at) AS started_at,
         list(DISTINCT producer_id) AS producers
     FROM (
         -- NULL: an older version did not note when it was told
@@ -258,10 +260,11 @@ endless AS (
             project,
             session_id,
             coalesce(received_at, started_at) AS last_at,
+            started_at,
             producer_id
         FROM session_starts
         UNION ALL
-        SELECT project, session_id, coalesce(received_at, occurred_at), producer_id
+        SELECT project, session_id, coalesce(received_at, occurred_at), NULL, producer_id
         FROM session_notes
     )
     ANTI JOIN ended USING (project, session_id)
@@ -304,6 +307,25 @@ gone AS (
     GROUP BY project, session_id
     HAVING count(departed.last_at) = count(*)
 ),
+finished AS (
+    -- since when every producer of a session is known to have had no live session after its start, so
+    -- that its end was made. Both times are of one clock; what starts while a report is made is not in it.
+    SELECT project, session_id, max(last_at) AS last_at
+    FROM (
+        SELECT own.project, own.session_id, own.producer_id, min(report.received_at) AS last_at
+        FROM (
+            SELECT project, session_id, started_at, unnest(producers) AS producer_id FROM endless
+        ) AS own
+        LEFT JOIN producer_reports AS report
+            ON report.project = own.project
+            AND report.producer_id = own.producer_id
+            AND report.live_sessions = 0
+            AND report.reported_at >= own.started_at + INTERVAL 5 SECOND
+        GROUP BY own.project, own.session_id, own.producer_id
+    )
+    GROUP BY project, session_id
+    HAVING count(last_at) = count(*)
+),
 recent AS (
     SELECT project, session_id
     FROM (
@@ -311,7 +333,11 @@ recent AS (
     ) AS own
     LEFT JOIN told USING (project, session_id)
     LEFT JOIN gone USING (project, session_id)
+    LEFT JOIN finished USING (project, session_id)
     WHERE CASE
+        -- a report may overtake the end by some seconds
+        WHEN greatest(finished.last_at, own.last_at) < moment - least(quiet, INTERVAL 10 SECOND)
+            AND finished.last_at IS NOT NULL THEN FALSE
         WHEN gone.last_at >= greatest(own.last_at, told.last_at) THEN FALSE
         WHEN told.last_at IS NULL THEN own.last_at >= moment - quiet
         ELSE greatest(own.last_at, told.last_at) >= moment - least(quiet, INTERVAL 15 MINUTE)
