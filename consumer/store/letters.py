@@ -18,7 +18,7 @@ from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.payloads import Payloads, Place, read_payload
 from voicecosts.consumer.store.requests import Action, Outcome, Request
 from voicecosts.consumer.store.write import texts
-from voicecosts.producer.subjects import owner_tokens
+from voicecosts.producer.subjects import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -257,9 +257,15 @@ def _stored(
     ]
 
 
+def _project_token(subject: str) -> str | None:
+    """Return the project's token of a subject, which may be of another form or cut: not in the token."""
+    named = subject.removeprefix(f"{PREFIX}.")
+    project, dot, _ = named.partition(".")
+    return project if project and dot and named != subject else None
+
+
 def _row(letter: DeadLetter, place: Place | None, received_at: int | None) -> _Row:
     events = events_in(letter)
-    owner = owner_tokens(letter.subject)
     return _Row(
         letter.subject,
         letter.sequence,
@@ -267,7 +273,7 @@ def _row(letter: DeadLetter, place: Place | None, received_at: int | None) -> _R
         letter.reason,
         letter.detail if events is not None else letter.detail + NOT_COUNTED,
         letter_id(letter),
-        letter.project or (None if owner is None else owner[0]),
+        letter.project or _project_token(letter.subject),
         1 if events is None else events,
         letter.producer_id,
         letter.batch_number,

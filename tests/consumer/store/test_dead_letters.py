@@ -60,6 +60,35 @@ def count_lost(data_dir: Path) -> int:
 
 
 class TestKept:
+    @pytest.mark.parametrize(
+        ("subject", "project"),
+        [
+            ("costs.v1.prod." + "a" * 3000 + ".00", "prod"),
+            ("costs.v1.prod" + ".a" * 500, "prod"),
+            ("costs.v1.prod.dental.00.more", "prod"),
+            ("costs.v1." + "p" * 3000 + ".a.00", None),
+            ("costs.v1.prod", None),
+            ("costs.v1..a.00", None),
+            ("elsewhere.v1.prod.a.00", None),
+        ],
+        ids=[
+            "a long agent",
+            "many tokens",
+            "one too many",
+            "a long project",
+            "short",
+            "none",
+            "foreign",
+        ],
+    )
+    def test_the_project_is_what_the_subject_names(
+        self, tmp_path: Path, subject: str, project: str | None
+    ) -> None:
+        """Permissions pin that token, however long the subject is that a worker made of the rest."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply([Message(subject, 1, GARBAGE)])
+        assert letters(tmp_path, "project") == [(project,)]
+
     def test_the_bytes_are_beside_the_ledger(self, tmp_path: Path) -> None:
         """Neither the ledger nor a snapshot grows with what could not be booked."""
         content = os.urandom(2_000_000)
