@@ -17,7 +17,7 @@ from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.config import MAX_READING
 from voicecosts.consumer.errors import LedgerMissing
 from voicecosts.consumer.pricing import ListPrices, rate_by
-from voicecosts.consumer.store.heartbeat import confirm, read_heartbeat
+from voicecosts.consumer.store.heartbeat import confirm, file_of, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
 
@@ -104,6 +104,8 @@ def open_and_book(
         if not any(path.is_file() for path in (*layout.snapshots().values(), layout.verified)):
             raise LedgerMissing(layout.ledger, None)  # a new one would say that nothing was used
         is_unpublished = True  # opening it says how to go on from a snapshot
+    elif last is not None and last.embedded and last.ledger_file != file_of(layout.ledger):
+        is_unpublished = True  # a copy was put in its place, or an older version closed it
     has_ended = log is not None and bool(log.ended)
     if not first and not is_unpublished and not has_ended:
         if log is None or not log.problems:

@@ -40,7 +40,8 @@ class Heartbeat(Struct, frozen=True):
     up to number `trimmed_to` were removed from it to make room. All are absent where that is unknown.
     `embedded` is true when the writer was opened to book what waited, and closed again, and the ledger
     never read a stream. `run_by` is how it is run that did. `whole` says that the snapshot holds
-    everything that the ledger holds, as far as the writer knows.
+    everything that the ledger holds, as far as the writer knows. `ledger_file` is the time (in nanoseconds)
+    and the size of the ledger's file when the writer had closed it: another file is another ledger.
     """
 
     snapshot: int
@@ -56,6 +57,7 @@ class Heartbeat(Struct, frozen=True):
     stream_messages: int | None = None
     trimmed_to: int | None = None
     run_by: RunBy | None = None
+    ledger_file: tuple[int, int] | None = None
 
     @property
     def is_final(self) -> bool:
@@ -89,6 +91,15 @@ def write_heartbeat(path: Path, beat: Heartbeat) -> None:
         write_private(path, msgspec.json.encode(beat))
     except OSError as error:
         raise SnapshotFailed(path.parent, str(error)) from error
+
+
+def file_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells a ledger's file from a copy that was put in its place; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def confirm(data_dir: Path, asked_at: datetime) -> bool:

@@ -419,8 +419,9 @@ class Ledger:
         ):  # runs from the last to the first, even if one fails
             closing.callback(self._lock.release)
             closing.enter_context(translated(self._layout.ledger))
-            closing.callback(close, self._connection)
+            # the last heartbeat says which file was left behind, so the file is closed before
             closing.callback(self.heartbeat, running=False)
+            closing.callback(close, self._connection)
             if healthy and (self._snapshots.changed or not self._layout.current.exists()):
                 self._snapshots.publish(self._sequence)
 
@@ -568,7 +569,10 @@ class Ledger:
         with translated(self._layout.ledger):
             own, local = self._connection.execute(sql.LOAD_OWN_SNAPSHOT).fetchone() or (0, False)
         published = max(last.snapshot if last else 0, *self._layout.snapshots(), 0)
-        if own >= published or not (local or (last is not None and last.embedded)):
+        if own >= published:
+            return
+        self._snapshots.changed = True  # the newest snapshot is of another ledger
+        if not (local or (last is not None and last.embedded)):
             return
         gap = Gap(stream_us=None, first=own + 1, last=published, why=Why.RESTORED)
         _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)

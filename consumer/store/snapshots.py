@@ -27,6 +27,7 @@ from voicecosts.consumer.store.files import InPlace, copy_synced, sync_folder
 from voicecosts.consumer.store.heartbeat import (
     Heartbeat,
     RunBy,
+    file_of,
     read_heartbeat,
     utc_text,
     write_heartbeat,
@@ -260,6 +261,7 @@ class Snapshots:
             stream_messages=self.room.messages if self.room else None,
             trimmed_to=self.trimmed_to or None,
             answered_at=None if self._answered_at is None else utc_text(self._answered_at),
+            ledger_file=None if running else file_of(self._layout.ledger),
         )
         write_heartbeat(self._layout.heartbeat, beat)
 

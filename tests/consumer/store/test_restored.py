@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,8 @@ import pytest
 
 from tests.support.events import message, reading
 from tests.support.oracle import rate
+from voicecosts.consumer.local import open_and_book
+from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.ledger import Ledger
 
 
@@ -59,3 +62,43 @@ def test_a_ledger_that_was_only_opened_again_has_no_gap(tmp_path: Path, *, embed
     with Ledger.open(tmp_path, rate, embedded=embedded):
         pass
     assert gaps(tmp_path) == []
+
+
+def restore(data_dir: Path, *, keeps_times: bool) -> tuple[int, int]:
+    """Book, copy the ledger away, book more, and put the copy back; return which snapshots it lacks."""
+    book(data_dir, 1, 0, embedded=True)
+    first = int((data_dir / "costs.duckdb").resolve().stem.removeprefix("costs-"))
+    ledger = data_dir / "ledger" / "ledger.duckdb"
+    shutil.copy2(ledger, data_dir / "backup")
+    book(data_dir, 2, 0, embedded=True)
+    last = int((data_dir / "costs.duckdb").resolve().stem.removeprefix("costs-"))
+    (shutil.copy2 if keeps_times else shutil.copyfile)(data_dir / "backup", ledger)
+    return first + 1, last
+
+
+@pytest.mark.parametrize("keeps_times", [True, False])
+def test_the_first_question_after_a_restore_is_answered_by_what_was_restored(
+    tmp_path: Path, *, keeps_times: bool
+) -> None:
+    """Nothing waits, so nothing has to be booked; but the newest snapshot is of another ledger."""
+    lacks = restore(tmp_path, keeps_times=keeps_times)
+    asked_at = datetime.now(UTC)
+    open_and_book(tmp_path, None, asked_at=asked_at)
+    assert gaps(tmp_path) == [(*lacks, "restored")]
+    path = (tmp_path / "costs.duckdb").resolve()
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as ledger:
+        assert ledger.execute("SELECT sum(input_tokens) FROM usage").fetchall() == [(1,)]
+
+
+def test_a_question_of_which_nothing_waits_opens_no_ledger(tmp_path: Path) -> None:
+    """The file is as its last writer left it, and that is seen without opening it."""
+    book(tmp_path, 1, 0, embedded=True)
+    ledger = tmp_path / "ledger" / "ledger.duckdb"
+    before = ledger.stat(), (tmp_path / "costs.duckdb").readlink()
+    asked_at = datetime.now(UTC)
+    open_and_book(tmp_path, None, asked_at=asked_at)
+    after = ledger.stat(), (tmp_path / "costs.duckdb").readlink()
+    assert (after[0].st_mtime_ns, after[1]) == (before[0].st_mtime_ns, before[1])
+    beat = read_heartbeat(tmp_path / "ledger.json")
+    assert beat is not None
+    assert beat.moment == asked_at

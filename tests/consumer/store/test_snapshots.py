@@ -508,6 +508,7 @@ class TestHeartbeat:
             "stream_messages": None,
             "trimmed_to": None,
             "run_by": None,
+            "ledger_file": None,
         }
 
     def test_it_moves_on_while_nothing_happens(
