@@ -109,6 +109,12 @@ def _ledger(snapshot: Snapshot, moment: datetime | None, now: datetime) -> Itera
     elif not status.running and snapshot.is_of_a_demo:
         text = "this ledger belongs to a demo that has ended: nothing new is booked here"
         yield _unknown(Source.LEDGER, text)
+    elif status.was_killed:
+        text = (
+            "the ledger was ended and books nothing new; what waits for it is not known: "
+            f"start it {_how_to_start(snapshot)}"
+        )
+        yield _unknown(Source.LEDGER, text)
     elif not status.running and not status.embedded:
         text = (
             f"the ledger is not running and books nothing new: start it {_how_to_start(snapshot)}"

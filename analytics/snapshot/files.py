@@ -7,6 +7,9 @@ the link itself would show an old snapshot for as long as an older connection li
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +35,13 @@ DEMO_MARK: Final = "made-by-costs-demo"
 _ALIVE: Final = timedelta(seconds=30)
 """A ledger that runs writes its status every second; one that hangs or was killed does not."""
 
+_LOCK: Final = Path("ledger", "lock")
+"""The lock of the one writer, in the data directory. The system frees it when its holder ends."""
+
+_MISSED: Final = timedelta(seconds=5)
+"""Without a status for so long a free lock means that the ledger was ended. A younger status counts more:
+through a network or a virtual machine a lock that is held may look free."""
+
 _NUMBERED = re.compile(r"costs-([0-9]+)\.duckdb")
 
 
@@ -47,6 +57,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     `embedded` says that the ledger is opened only to book what waits, so nobody needs to run it.
     `run_by` is how it is run, where it is.
+    `was_killed` is true where it says that it runs, and its lock on this host is free: it does not.
     `answered_at` is when the broker last answered the ledger, if it has one and it did.
     """
 
@@ -54,6 +65,7 @@ class Status(Struct, frozen=True, kw_only=True):
     as_of: datetime
     waiting: int | None = None
     running: bool = False
+    was_killed: bool = False
     embedded: bool = False
     heard_at: datetime | None = None
     answered_at: datetime | None = None
@@ -133,4 +145,26 @@ def read_status(path: Path) -> Status | None:
         return None
     if status.as_of.tzinfo is None or (status.answered_at and not status.answered_at.tzinfo):
         return None
-    return structs.replace(status, heard_at=heard_at)
+    is_late = status.running and datetime.now(UTC) - heard_at > _MISSED
+    was_killed = is_late and _is_free(path.parent / _LOCK)
+    return structs.replace(
+        status,
+        heard_at=heard_at,
+        running=status.running and not was_killed,
+        was_killed=was_killed,
+    )
+
+
+def _is_free(lock: Path) -> bool:
+    """Return whether nobody holds the lock of the ledger; False also where that cannot be seen.
+
+    To look is to hold it for a moment, together with others who look; a ledger that starts waits so long.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+        return True
+    return False

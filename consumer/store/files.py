@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING, Final, Self
 
 from voicecosts.consumer.errors import LedgerInUse, LedgerMoved
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 PRIVATE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
+
+_TRIES: Final = 3
+_BETWEEN_TRIES_S: Final = 0.01
 
 _OF_OTHERS: Final = 0o077
 _FICLONE: Final = 0x40049409
@@ -36,12 +40,10 @@ class WriterLock:
     def acquire(cls, path: Path) -> Self:
         """Take the lock, or raise `LedgerInUse` with the pid of its holder."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             holder = os.pread(descriptor, 32, 0).strip()
             os.close(descriptor)
-            raise LedgerInUse(path.parent, int(holder) if holder.isdigit() else None) from None
+            raise LedgerInUse(path.parent, int(holder) if holder.isdigit() else None)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return cls(descriptor)
@@ -124,6 +126,17 @@ def write_private(path: Path, data: bytes) -> None:
         os.fchmod(file.fileno(), PRIVATE)
         file.write(data)
     draft.replace(path)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take a lock; return whether it could be had. A reader that looks at it holds it for a moment."""
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_BETWEEN_TRIES_S)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def _shared(source: int, target: int) -> bool:
