@@ -210,7 +210,7 @@ def test_a_ledger_that_runs_books_what_workers_without_a_server_leave(home: Path
 @pytest.mark.parametrize(
     ("options", "variables", "outbox"),
     [
-        ((), {"COSTS_DATA_DIR": "home"}, "home/outbox"),
+        pytest.param((), {"COSTS_DATA_DIR": "home"}, "home/outbox", marks=pytest.mark.slow),
         (("--data-dir", "home"), {"COSTS_DATA_DIR": "other"}, "home/outbox"),
         (("--data-dir", "home"), {"COSTS_OUTBOX_DIR": "spool"}, "spool"),
     ],

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from nats.aio.client import Client
 
 from tests.support.accounts import Operator
-from tests.support.booked import consuming
+from tests.support.booked import QUICK, consuming
 from tests.support.broker import Broker
 from tests.support.certificates import Authority
 from tests.support.pool_agents import QUIET
@@ -184,11 +184,11 @@ async def test_a_call_goes_through_with_the_permissions_of_the_page(
             stream_max_bytes=2**24,
             environ={},
         )
-        async with consuming(ledger):
+        async with consuming(ledger, waits=QUICK):
             billed = await call(place, tmp_path / "outbox")
             await until_booked(home, billed)
         shutil.rmtree(home)
-        async with consuming(replace(ledger, stream_max_bytes=2**25)):
+        async with consuming(replace(ledger, stream_max_bytes=2**25), waits=QUICK):
             await until_booked(home, billed)
         assert "Violation" not in place.log
         for subject in NEEDED:
