@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +13,15 @@ from voicecosts.consumer.pricing import Terms
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_encoder = msgspec.json.Encoder(order="deterministic")
+
+def _plain(value: object) -> dict[object, object]:
+    """Return rates that nobody can change as a dict, which is all that the encoder knows."""
+    if isinstance(value, MappingProxyType):
+        return dict(value)
+    raise NotImplementedError(f"a price holds a {type(value).__name__}")
+
+
+_encoder = msgspec.json.Encoder(order="deterministic", enc_hook=_plain)
 _decoder = msgspec.json.Decoder(Terms)
 
 
