@@ -67,7 +67,12 @@ SELECT
     unpriced_characters,
     unpriced_audio_us,
     unpriced_session_us,
-    make_timestamp(epoch_us(uuid_extract_timestamp(session_id))) AS session_started_at
+    make_timestamp(epoch_us(uuid_extract_timestamp(session_id))) AS session_started_at,
+    list_cost,  -- the published price of what `cost` is the operator's own price of
+    billed,  -- what the tenant is charged: NULL where no rule says so
+    price_id,  -- the prices in `prices_used`: NULL where there was none, and in rows of older versions
+    operation,  -- NULL: reported by a worker
+    corrects  -- the closed month that the row belongs to; the row is dated in an open one
 FROM bookings;
 
 -- One row per session that started, ended or used anything.
@@ -85,7 +90,9 @@ WITH used AS (
         sum(cost) FILTER (modality = 'realtime') AS realtime_cost,
         sum(cost) FILTER (estimated) AS estimated_cost,
         count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows,
-        count(*) AS rows
+        count(*) AS rows,
+        sum(list_cost) AS list_cost,
+        sum(billed) AS billed
     FROM bookings
     GROUP BY project, session_id
 ),
@@ -122,7 +129,9 @@ SELECT
     s.deployment,
     s.fake_job,
     s.labels,
-    i.day
+    i.day,
+    CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.list_cost END AS list_cost,
+    used.billed
 FROM session_identities AS i
 LEFT JOIN used USING (project, session_id)
 LEFT JOIN session_starts AS s USING (project, session_id)
