@@ -21,7 +21,7 @@ from voicecosts.analytics.answers.completeness import (
     tell,
 )
 from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
-from voicecosts.analytics.answers.states import FIRST_UNPRICED_SCHEMA, schema_of
+from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadTop
 from voicecosts.analytics.question.columns import (
     COLUMN,
@@ -30,7 +30,7 @@ from voicecosts.analytics.question.columns import (
     Group,
     Sort,
     groups,
-    of_older,
+    of_schema,
 )
 from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.times import Moment, Period, period
@@ -139,9 +139,9 @@ def _measure(
     keys = ", ".join([*columns, *apart])
     chosen = [f'{COLUMN[group]}::VARCHAR AS "{group}"' for group in question.by]
     chosen += [f'{column} AS "{column}"' for column in apart]
-    is_older = schema_of(connection, snapshot) < FIRST_UNPRICED_SCHEMA
+    schema = schema_of(connection, snapshot)
     for name, sql in MEASURES.items():
-        chosen.append(f'{of_older(sql) if is_older else sql} AS "{name}"')
+        chosen.append(f'{of_schema(sql, schema)} AS "{name}"')
     statement = (
         f"SELECT count(*) OVER () - 1, {_SHARED if apart else 'FALSE'}, {', '.join(chosen)} "
         f"{question.selection.sql()} "

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.answers.report import Finding, Source, Unpriced
-from voicecosts.analytics.answers.states import FIRST_UNPRICED_SCHEMA, schema_of
+from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, seconds
-from voicecosts.analytics.question.columns import UNPRICED, of_older
+from voicecosts.analytics.question.columns import UNPRICED, of_schema
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def unpriced(
     connection: Connection, snapshot: Snapshot, selection: Selection
 ) -> tuple[Unpriced, ...]:
     """Return the models of a selection of whose usage something has no price."""
-    statement = _BY_MODEL
-    if schema_of(connection, snapshot) < FIRST_UNPRICED_SCHEMA:
-        statement = of_older(statement)
+    statement = of_schema(_BY_MODEL, schema_of(connection, snapshot))
     found = read(
         connection,
         snapshot.path,

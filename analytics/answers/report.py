@@ -22,7 +22,9 @@ class Row(Struct, frozen=True, kw_only=True):
 
     Beside a session it gives its project as well: an id is one only within a project.
 
-    `cost` is zero where nothing was used, and None where nothing of what was used has a price.
+    `cost` is what the operator pays: zero where nothing was used, and None where nothing of what was
+    used has a price. `list_cost` is the published price of the same usage, as far as there is one;
+    `billed` is what the tenants are charged, None where no rule says so.
     `estimated_cost` is the part of it that rests on estimated quantities. A row of the ledger is
     one booking; for `unpriced_rows` of them a price was missing, for all of it or for a part. How much
     has no price now, is in the `unpriced_` amounts.
@@ -47,6 +49,8 @@ class Row(Struct, frozen=True, kw_only=True):
     unpriced_characters: int
     unpriced_audio_seconds: Decimal
     unpriced_session_seconds: Decimal
+    list_cost: Decimal | None = None
+    billed: Decimal | None = None
 
     @property
     def lacks_prices(self) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from voicecosts.analytics.question.columns import FIRST_UNPRICED_SCHEMA
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ OPEN_FOR: Final = timedelta(hours=1)
 FIRST_SCHEMA: Final = 2
 """Ledgers before it noted too little to say the state of a session."""
 
-FIRST_UNPRICED_SCHEMA: Final = 5
 """Ledgers before it know a session by its id alone, and say of no row how much of it has no price."""
 
 BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -75,10 +75,13 @@ MEASURES: Final[dict[str, str]] = {
     "unpriced_characters": "coalesce(sum(unpriced_characters), 0)",
     "unpriced_audio_seconds": "coalesce(sum(unpriced_audio_us), 0)",
     "unpriced_session_seconds": "coalesce(sum(unpriced_session_us), 0)",
+    "list_cost": "CASE WHEN count(*) = 0 THEN 0 ELSE sum(list_cost) END::DECIMAL(38, 9)",
+    "billed": "sum(billed)",
 }
 """What is summed, in the order of `Row`. Durations are added up in microseconds.
 
-`unpriced_…` is how much of each amount has no price. It is booked by difference, so a sum is what the
+`cost` is what the operator pays, `list_cost` the published price, `billed` what the tenant is charged.
+`unpriced_…` is how much of each amount has no cost. It is booked by difference, so a sum is what the
 last state of every meter says.
 """
 
@@ -99,10 +102,21 @@ _OF_OLDER: Final = {
 }
 
 
-def of_older(sql: str) -> str:
-    """Return SQL for a ledger before schema 5, where a row without a price lacks all that it moved."""
-    for column, older in _OF_OLDER.items():
-        sql = sql.replace(f"sum({column})", f"sum({older})")
+FIRST_UNPRICED_SCHEMA: Final = 5
+FIRST_LAYERS_SCHEMA: Final = 8
+
+
+def of_schema(sql: str, schema: int) -> str:
+    """Return SQL over `usage` for a ledger of some schema.
+
+    Before 5, a row without a price lacks all that it moved; before 8, cost was the list price.
+    """
+    if schema < FIRST_LAYERS_SCHEMA:
+        sql = sql.replace("sum(list_cost)", "sum(cost)")
+        sql = sql.replace("sum(billed)", "NULL::DECIMAL(38, 9)")
+    if schema < FIRST_UNPRICED_SCHEMA:
+        for column, older in _OF_OLDER.items():
+            sql = sql.replace(f"sum({column})", f"sum({older})")
     return sql
 
 

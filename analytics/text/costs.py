@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from voicecosts.analytics.answers.report import Report, Row
 
 UNPRICED: Final = "unpriced"
-_MONEY: Final = ("cost", "estimated_cost")
+NOT_BILLED: Final = "no rule"
+_MONEY: Final = ("cost", "estimated_cost", "list_cost", "billed")
 
 
 def as_table(report: Report, *, now: datetime, width: int | None = None) -> str:
@@ -97,6 +98,10 @@ def _measures(report: Report) -> list[Column]:
         columns.append(
             Column("estimated", money_column((row.estimated_cost for row in rows), UNPRICED))
         )
+    if total.billed is not None:
+        columns.append(Column("billed", money_column((row.billed for row in rows), NOT_BILLED)))
+    if total.list_cost is not None and total.list_cost != total.cost:
+        columns.append(Column("list", money_column((row.list_cost for row in rows), UNPRICED)))
     if Group.SESSION not in report.by:
         columns.append(Column("sessions", [f"{row.sessions:,}" for row in rows]))
     amounts: dict[str, Callable[[Row], str | int]] = {

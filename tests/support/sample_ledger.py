@@ -53,6 +53,8 @@ class Booking(Struct, frozen=True, kw_only=True):
     session_us: int = 0
     cost: str | None = None
     unpriced_reason: str | None = None
+    list_cost: str | None = None  # `None`: as the cost
+    billed: str | None = None
 
 
 def day(number: int, hour: int = 12) -> datetime:
@@ -212,6 +214,7 @@ def _whole(booking: Booking, number: int) -> dict[str, object]:
     lacks = booking.unpriced_reason is not None
     return {
         **structs.asdict(booking),
+        "list_cost": booking.list_cost or booking.cost,
         "booked_at": booking.occurred_at,
         "day": _day_of(booking.session_id),
         "number": number,

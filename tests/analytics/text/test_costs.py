@@ -152,6 +152,33 @@ def test_output_is_what_it_was(data_dir: Path, name: str, asked: dict[str, str],
     assert output.decode() == (GOLDEN / f"{name}.{form}").read_text()
 
 
+def test_what_is_billed_and_a_list_price_that_is_not_paid_are_columns_of_their_own(
+    tmp_path: Path,
+) -> None:
+    """Only where there is something to see; a tenant without a rule is not billed zero."""
+    write_ledger(
+        tmp_path,
+        [
+            Booking(
+                occurred_at=day(20),
+                session_id=ACME,
+                cost="0.850000000",
+                list_cost="1",
+                billed="1.2",
+            ),
+            Booking(occurred_at=day(20), session_id=ACME, tenant="globex", cost="2"),
+        ],
+    )
+    report = query("tenant", data_dir=tmp_path, now=NOW)
+    table = as_table(report, now=NOW).splitlines()
+    assert table[0].split() == ["tenant", "cost", "USD", "billed", "list", "sessions", "requests"]
+    assert table[2].split() == ["globex", "2.000000", "no", "rule", "2.000000", "1", "1"]
+    assert table[3].split() == ["acme", "0.850000", "1.200000", "1.000000", "1", "1"]
+    rows = {row["tenant"]: row for row in json.loads(as_json(report))["rows"]}
+    assert (rows["acme"]["list_cost"], rows["acme"]["billed"]) == ("1.000000000", "1.200000000")
+    assert rows["globex"]["billed"] is None
+
+
 def test_money_in_json_is_text_and_unknown_money_is_null(data_dir: Path) -> None:
     """A binary number would lose nano-dollars, a zero would hide what has no price."""
     document = json.loads(as_json(query("tenant", data_dir=data_dir, now=NOW)))

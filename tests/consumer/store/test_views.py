@@ -58,7 +58,8 @@ CONTRACT: Final = {
         stt_cost DECIMAL(38,9), llm_cost DECIMAL(38,9), tts_cost DECIMAL(38,9),
         realtime_cost DECIMAL(38,9), estimated_cost DECIMAL(38,9), unpriced_rows BIGINT,
         rows BIGINT, job_id VARCHAR, room_name VARCHAR, room_sid VARCHAR, worker_id VARCHAR,
-        deployment VARCHAR, fake_job BOOLEAN, labels JSON, day DATE
+        deployment VARCHAR, fake_job BOOLEAN, labels JSON, day DATE, list_cost DECIMAL(38,9),
+        billed DECIMAL(38,9)
     """,
     "cost_by_day": """
         day DATE, project VARCHAR, tenant VARCHAR, agent_id VARCHAR, modality VARCHAR,
