@@ -44,7 +44,10 @@ _METER: Final = {
     "provider": "Normalised name, in the spelling of the OpenTelemetry registry where it has one.",
     "provider_raw": "What the plugin calls itself.",
     "model": "Model as the plugin names it; `unknown` if it names none.",
-    "estimated": "A lower bound for requests that were cut off before their provider reported.",
+    "estimated": (
+        "A lower bound of what is billed and was not reported: requests that were cut off, and "
+        "connections of speech recognition that were open."
+    ),
     "totals": "Running totals since the session's start, never increments.",
     "reported_cost": "Running total in US dollars that the provider itself reports; kept beside the rated cost.",
     "size_tier": "Each of its requests had more input tokens than this step, and no more than the next; a part of the meter's identity.",

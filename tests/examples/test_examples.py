@@ -82,6 +82,7 @@ ROUTED = {("dental", "acme"), ("support", "globex"), ("restaurant", None)}
     ("name", "calls", "expected"),
     [
         ("plain_worker", CALLS[:1], ANYWHERE),
+        ("recording_worker", CALLS[:1], {("concierge", None)}),
         ("pool_worker", CALLS, ROUTED),
         ("openrtc_worker", CALLS[:1], ANYWHERE),
     ],
@@ -112,11 +113,14 @@ async def test_the_example_meters_its_calls(
     assert len(await stored(broker, SessionStarted, len(calls))) == len(calls)
     text = log.read_text()
     assert "Traceback" not in text
-    if name != "plain_worker":
+    if name == "recording_worker":
+        (recorded,) = [it for it in ended[-1].meters if it.modality == "avatar"]
+        assert recorded.totals.session_us > 0
+    elif name != "plain_worker":
         assert text.count("Resolved agent") == len(calls)
 
 
-WORKERS = ["plain_worker", "pool_worker", "openrtc_worker"]
+WORKERS = ["plain_worker", "recording_worker", "pool_worker", "openrtc_worker"]
 
 
 def told(name: str) -> list[str]:
