@@ -16,6 +16,8 @@ from livekit.agents import Agent, AgentSession
 
 from tests.support.counted_providers import CountedLLM, CountedRealtime, CountedSTT, CountedTTS
 from tests.support.pool_agents import QUIET
+from tests.support.rooms import CALLER, SIP, ScriptedRoom, room_job
+from tests.support.script_run import SkippingLoop, skip
 from voicecosts import CostObserver
 from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.demo.devices import session_io
@@ -106,3 +108,32 @@ async def test_a_listener_waits_for_nothing(
     finally:
         sys.setprofile(None)
         await asyncio.to_thread(PROCESS.close)
+
+
+def test_a_listener_of_the_room_waits_for_nothing(watch: Watch, tmp_path: Path) -> None:
+    """Also what counts connected time opens, sends, locks and logs nothing."""
+    observer = CostObserver(project="tests", servers="nats://127.0.0.1:1", outbox_dir=tmp_path)
+
+    async def call() -> None:
+        room = ScriptedRoom()
+        with room_job(room.room) as context:
+            session: AgentSession[Any] = AgentSession(llm=CountedLLM(), **QUIET)
+            assert observer.attach(session, agent_id="front", job=context)
+            await session.start(Agent(instructions="x"))
+            sys.setprofile(watch)
+            room.connect()
+            room.join("caller", SIP, {**CALLER, "sip.callStatus": "ringing"})
+            room.change("caller", callStatus="active")
+            await skip(61)
+            room.leave("caller")
+            sys.setprofile(None)
+            await session.aclose()
+
+    try:
+        with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+            runner.run(call())
+        assert watch.events >= 5
+        assert not +watch.called
+    finally:
+        sys.setprofile(None)
+        PROCESS.close()
