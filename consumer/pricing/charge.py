@@ -182,7 +182,9 @@ def _used(
         for part in missing:
             measure = "input_tokens" if part in INPUT else "output_tokens"
             amounts[measure] = amounts.get(measure, 0) + used.pop(part)
-        misses.append(Miss(amounts, f"{charge.entry} has no price for {', '.join(missing)}"))
+        misses.append(
+            Miss(amounts, f"{charge.entry} has no price for {', '.join(missing)}: add one")
+        )
     elif not used and not misses and (names := measures(modality, totals)):
         by = ", ".join(rate.part for rate in charge.parts)
         reason = f"{charge.entry} charges {by}, but only {', '.join(names)} was reported"

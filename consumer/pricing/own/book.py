@@ -23,7 +23,7 @@ from voicecosts.consumer.pricing.own.entries import (
     read_exchange,
 )
 from voicecosts.consumer.pricing.own.keys import MANY
-from voicecosts.consumer.pricing.own.matching import matches, priority
+from voicecosts.consumer.pricing.own.matching import Asked, applies, concerns, priority
 from voicecosts.consumer.pricing.own.reading import Problem, tables_of
 from voicecosts.consumer.pricing.own.units import TOKEN_PARTS, part_of, with_cached
 from voicecosts.consumer.pricing.own.validation import check
@@ -42,6 +42,9 @@ REGION: Final = "region"
 
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
 _INCLUDED: Final = "included"
+
+_MAX_NAMES: Final = 4096
+"""Names of providers kept. A worker that makes them up must not fill the consumer's memory."""
 
 
 class OwnBook:
@@ -62,9 +65,8 @@ class OwnBook:
         self.exchange: Final[Sequence[Exchange]] = tuple(exchange)
         self.digest: Final = digest
         self._name = name
-        self._first: dict[tuple[Layer, str | None], list[Entry]] = {}
-        for entry in sorted(self.entries, key=priority):
-            self._first.setdefault((entry.layer, entry.provider), []).append(entry)
+        self._ordered = sorted(self.entries, key=priority)
+        self._concerned: dict[tuple[Layer, str, str], list[Entry]] = {}
         self._rates = sorted(self.exchange, key=lambda rate: rate.valid_from or date.min)
         self._charges: dict[tuple[int, str, int], Charge] = {}
 
@@ -80,26 +82,34 @@ class OwnBook:
         label of that name is taken.
         """
         aware = at if at.tzinfo else at.replace(tzinfo=UTC)
-        day = aware.astimezone(UTC).date()
-        where = region or scope.labels.get(REGION, "")
+        asked = Asked(
+            model=meter.model.lower(),
+            service_tier=meter.service_tier.lower(),
+            region=(region or scope.labels.get(REGION, "")).lower(),
+            scope=scope,
+            day=aware.astimezone(UTC).date(),
+        )
+        provider, modality = meter.provider.lower(), meter.modality.lower()
         return (
-            self._charge("cost", meter, scope, day, where),
-            self._charge("billed", meter, scope, day, where),
+            self._charge("cost", provider, modality, asked),
+            self._charge("billed", provider, modality, asked),
         )
 
-    def _charge(
-        self, layer: Layer, meter: Meter, scope: Scope, day: date, region: str
-    ) -> Charge | None:
-        found = [
-            next((it for it in entries if matches(it, meter, scope, day, region)), None)
-            for provider in (meter.provider.lower(), None)
-            if (entries := self._first.get((layer, provider))) is not None
-        ]
-        entry = min((it for it in found if it is not None), key=priority, default=None)
+    def _charge(self, layer: Layer, provider: str, modality: str, asked: Asked) -> Charge | None:
+        concerned = self._concerned.get((layer, provider, modality))
+        if concerned is None:
+            if len(self._concerned) >= _MAX_NAMES:
+                self._concerned.clear()
+            concerned = self._concerned[layer, provider, modality] = [
+                entry
+                for entry in self._ordered
+                if entry.layer == layer and concerns(entry, provider, modality)
+            ]
+        entry = next((entry for entry in concerned if applies(entry, asked)), None)
         if entry is None:
             return None
-        rate = self._rate(entry, day)
-        part = _single_part(entry, meter.modality.lower())
+        rate = self._rate(entry, asked.day)
+        part = _single_part(entry, modality)
         key = (id(entry), part, id(rate))  # the book holds both, and a worker names no new parts
         if (charge := self._charges.get(key)) is None:
             charge = self._charges[key] = self._made(entry, part, rate)

@@ -7,41 +7,47 @@ one, then the newest. An entry that names all that another one names, and more, 
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from voicecosts.consumer.pricing.own.units import KINDS, fits
 
 if TYPE_CHECKING:
     from voicecosts.consumer.pricing.own.entries import Entry
     from voicecosts.consumer.pricing.scope import Scope
-    from voicecosts.producer.events import Meter
 
 
-def matches(entry: Entry, meter: Meter, scope: Scope, day: date, region: str) -> bool:
-    """Return whether an entry applies to a meter of a session that started on `day` (UTC).
+class Asked(NamedTuple):
+    """What an entry is compared with, beside provider and modality: names of vendors in lower case."""
+
+    model: str
+    service_tier: str
+    region: str
+    scope: Scope
+    day: date
+
+
+def concerns(entry: Entry, provider: str, modality: str) -> bool:
+    """Return whether an entry can apply to meters of a provider and a modality, in lower case."""
+    return entry.provider in (None, provider) and reaches(entry, modality)
+
+
+def applies(entry: Entry, asked: Asked) -> bool:
+    """Return whether an entry that concerns a meter applies to it, on the day its session started.
 
     A price without a service tier is one for the standard tier. A share is of an amount in which
     the tier is counted already, so it is for any, as is a price for the whole call.
     """
-    modality = meter.modality.lower()
+    scope = asked.scope
     return (
-        _in_force(entry, day)
-        and entry.provider in (None, meter.provider.lower())
-        and (entry.model is None or fits_pattern(entry.model, meter.model.lower()))
-        and entry.modality in (None, modality)
-        and _is_of_tier(entry, meter.service_tier.lower())
-        and entry.region in (None, region.lower())
-        and entry.project in (None, scope.project)
-        and entry.tenant in (None, scope.tenant)
-        and entry.agent in (None, scope.agent_id)
+        (entry.tenant is None or entry.tenant == scope.tenant)
+        and (entry.valid_from is None or entry.valid_from <= asked.day)
+        and (entry.valid_to is None or asked.day < entry.valid_to)
+        and (entry.model is None or fits_pattern(entry.model, asked.model))
+        and _is_of_tier(entry, asked.service_tier)
+        and (entry.region is None or entry.region == asked.region)
+        and (entry.project is None or entry.project == scope.project)
+        and (entry.agent is None or entry.agent == scope.agent_id)
         and all(scope.labels.get(name) == value for name, value in entry.label)
-        and reaches(entry, modality)
-    )
-
-
-def _in_force(entry: Entry, day: date) -> bool:
-    return (entry.valid_from is None or entry.valid_from <= day) and (
-        entry.valid_to is None or day < entry.valid_to
     )
 
 

@@ -134,7 +134,7 @@ def test_a_part_without_a_rate_is_unpriced_beside_the_rest() -> None:
     found = charged(TOKENS, meter("realtime"), totals, None)
     assert found.amount == Decimal("0.000280000")
     assert [miss.usage for miss in found.misses] == [{"other_tokens": 7}, {"input_tokens": 60}]
-    assert found.misses[1].reason == f"{ENTRY} has no price for audio_input_tokens"
+    assert found.misses[1].reason == f"{ENTRY} has no price for audio_input_tokens: add one"
     nothing = charged(TOKENS, meter("realtime"), Quantities(input_tokens=60), None)
     assert nothing.amount is None
     assert [miss.usage for miss in nothing.misses] == [{"input_tokens": 60}]

@@ -93,6 +93,14 @@ def test_a_book_gives_a_meter_the_same_charge_every_time() -> None:
     assert first == read(EUROS).find(NOVA, scope("acme"), START)[0]
 
 
+def test_a_worker_that_makes_up_providers_does_not_fill_the_memory() -> None:
+    """What was looked up is kept for a few thousand names."""
+    book = read(EUROS)
+    for number in range(3000):
+        assert book.find(meter("stt", f"p{number}", "m"), scope(), START) == (None, None)
+    assert len(book._concerned) <= 4096
+
+
 BILLED: Final = """
 [[billed]]
 tenant = "acme"
