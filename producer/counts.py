@@ -186,14 +186,6 @@ class Counts:
         )
         return self._shortcuts.get(spelling) or self._find(spelling)
 
-    def has(self, modality: str, provider: str, model: str) -> bool:
-        """Whether something was added to a meter of these names."""
-        return any(
-            (it.meter.modality, it.meter.provider, it.meter.model) == (modality, provider, model)
-            and it.is_used
-            for it in list(self._counts.values())
-        )
-
     def totals(self) -> list[MeterTotals]:
         """Return the totals of every meter that has any, in the order of their first usage.
 

@@ -135,7 +135,8 @@ class CostObserver:
 
         `session` is the `AgentSession` that was attached, what `attach` returned, or the session's
         id. `modality`, `provider` and `model` name what a price is for; `modality` is one of
-        LiveKit's (`llm`, `stt`, `tts`) or a word of yours (`avatar`, `tool`, `judge`). Amounts:
+        LiveKit's (`llm`, `stt`, `tts`), by which list prices are found, or a word of yours
+        (`avatar`, `tool`), which a price of your own names. Amounts:
 
         * `requests`, `input_tokens`, `output_tokens`, `characters` and the other quantities of
           `Recorded`, in whole numbers. `input_tokens` includes cached ones, `output_tokens`
@@ -149,7 +150,8 @@ class CostObserver:
         active one if it is left out; `service_tier` is the provider's name of one that is not the
         standard. Where a price depends on the size of a request, record each by itself.
 
-        What LiveKit reports is metered already: recorded as well, it would be counted twice.
+        What LiveKit reports is metered already: recorded as well, it would be counted twice. Where
+        a meter has measured usage when something is recorded on it, a warning says so once.
 
         May be called on any thread, before, during and after the session, while the process lives.
         Never raises and never waits. What is wrong is an error in the log that says what to give; the

@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.counts import Counts, Usage
 from voicecosts.producer.events import (
+    Meter,
     MeterReading,
     MeterTotals,
     SessionEnded,
@@ -36,7 +37,7 @@ class Meters:
     def __init__(self, identity: SessionIdentity) -> None:
         self.identity = identity
         self.readings = 0
-        self._recorded: set[tuple[str, str, str]] = set()
+        self._recorded: set[Meter] = set()
         self._number = 0
         self._counts = Counts(identity.session_id, most=MAX_METERS)
 
@@ -79,24 +80,26 @@ class Meters:
     def record(self, usage: Usage, agent_label: str) -> MeterReading | None:
         """Add what the worker's own code recorded; `None` where a total would be too large.
 
-        Whether LiveKit reports the same as well nobody can tell. Where it has reported usage of
-        the same names, that is said once in a process.
+        Whether LiveKit reports the same as well nobody can tell. Where the meter has measured
+        usage already, that is said once in a process.
         """
         count = self._counts.of(usage, agent_label)
         if not count.has_room_for(usage):
             return None
-        names = count.meter.modality, count.meter.provider, count.meter.model
-        if names not in self._recorded:
-            if names not in _SAID and self._counts.has(*names):
+        meter = count.meter
+        if meter not in self._recorded:
+            self._recorded.add(meter)
+            names = meter.modality, meter.provider, meter.model
+            if count.is_used and names not in _SAID:
                 _SAID.add(names)
                 logger.warning(
                     "%s of %s by %s was recorded, and is metered already: if this is the same "
-                    "usage, leave the record() out, or it is counted twice",
+                    "usage, leave the record() out, or it is counted twice; if it is another, give "
+                    "it an agent_label of its own",
                     names[0],
                     names[2],
                     names[1],
                 )
-            self._recorded.add(names)
         return self.add(usage, agent_label)
 
     def totals(self) -> list[MeterTotals]:

@@ -253,6 +253,8 @@ async def test_recording_what_is_metered_is_said_once(caplog: pytest.LogCaptureF
     await kept.session.run(user_input="#1# hello")
     (measured,) = kept.observer.usage_so_far(kept.session)
     names = {"modality": "llm", "provider": measured.provider, "model": measured.model}
+    kept.observer.record(kept.session, **names, agent_label="judge", requests=1)  # type: ignore[arg-type]  # names
+    assert "counted twice" not in caplog.text
     for _ in range(2):
         kept.observer.record(kept.session, **names, requests=1)  # type: ignore[arg-type]  # names
         kept.observer.record(kept.session, **AVATAR, requests=1)
