@@ -175,7 +175,7 @@ def explain(error: Exception) -> int:
     debug = is_debug()
     if debug:
         traceback.print_exception(error)
-    text = error.format_message() if isinstance(error, TyperException) else str(error)
+    text = _said_by_typer(error) if isinstance(error, TyperException) else str(error)
     if isinstance(error, Abort):  # Ctrl-C, Ctrl-D or no terminal at a question
         sys.stderr.write("\n")  # the question has no end of its line
         return _fail(_UNANSWERED, FAILED)
@@ -185,6 +185,15 @@ def explain(error: Exception) -> int:
         hint = "" if debug else " (COSTS_DEBUG=1 shows where)"
         text = f"unexpected {type(error).__name__}: {text}{hint}"
     return _fail(printable(" ".join(text.split())), FAILED if code is None else code)
+
+
+def _said_by_typer(error: TyperException) -> str:
+    """Return Typer's message, with where to look when a word of the command is unknown or missing."""
+    text = error.format_message().removeprefix("Invalid value: ")
+    context = getattr(error, "ctx", None)
+    if context is None or text.endswith("?") or not text.startswith(("No such ", "Missing ")):
+        return text
+    return f"{text.rstrip('.')}: `{context.command_path} --help` shows what there is"
 
 
 def _fail(text: str, code: int, *, is_error: bool = True) -> int:

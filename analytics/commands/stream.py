@@ -142,8 +142,10 @@ def _config(
             servers = json.loads((folder / "up.json").read_text("utf-8"))["servers"]
         except OSError:
             raise BadQuestion(
-                f"`costs up` does not run on {folder}: start it with `costs up --data-dir "
-                f"{shlex.quote(str(folder))}`, or name the servers of the stream with --servers"
+                f"there is no stream to ask: no servers are named, and `costs up` does not run on "
+                f"{folder}. Name the servers with --servers, or start it with `costs up --data-dir "
+                f"{shlex.quote(str(folder))}`; workers without a server use no stream, and `costs "
+                "outbox status` shows what waits of theirs"
             ) from None
     ca, cert, key = certificates
     tls = Tls(ca=ca, cert=cert, key=key)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from voicecosts.analytics import errors
+from voicecosts.analytics.commands.app import main
 from voicecosts.analytics.commands.exits import (
     CODES,
     CUT_OFF,
@@ -81,6 +82,30 @@ def test_all_errors_of_this_package_are_below_one_root() -> None:
     raised = [kind for kind in kinds if issubclass(kind, Exception)]
     assert len(raised) >= 10
     assert all(issubclass(kind, errors.AnalyticsError) for kind in raised)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["foo"], "error: No such command 'foo': `costs --help` shows what there is\n"),
+        (
+            ["agents", "route"],
+            "error: Missing option '--agents-dir': `costs agents route --help` shows what there is\n",
+        ),
+        (
+            ["dead-letters", "requeue"],
+            "error: say which letters to requeue: an ID, --reason, or --all\n",
+        ),
+    ],
+)
+def test_a_command_that_is_mistyped_is_told_where_to_look(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, without words that only a programmer needs."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == said
 
 
 def test_an_unexpected_error_is_one_line_too(

@@ -113,8 +113,10 @@ def test_where_nothing_runs_it_says_what_to_start(tmp_path: Path) -> None:
     process = costs(tmp_path, "status", "--data-dir", str(tmp_path / "d"))
     assert process.wait() == 2
     assert process.log == (
-        f"error: `costs up` does not run on {tmp_path / 'd'}: start it with `costs up --data-dir "
-        f"{tmp_path / 'd'}`, or name the servers of the stream with --servers\n"
+        "error: there is no stream to ask: no servers are named, and `costs up` does not run on "
+        f"{tmp_path / 'd'}. Name the servers with --servers, or start it with `costs up --data-dir "
+        f"{tmp_path / 'd'}`; workers without a server use no stream, and `costs outbox status` shows "
+        "what waits of theirs\n"
     )
 
 
