@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from livekit.agents.metrics.base import Metadata, RealtimeModelMetrics
 from voice_prices.data import providers
 
-from tests.consumer.pricing.asking import BOOK, START
+from tests.consumer.pricing.asking import ANYBODY, BOOK, START
 from tests.producer.capture.livekit_metrics import llm, realtime
 from voicecosts.consumer.pricing import Price, Rated, rate_by
 from voicecosts.consumer.pricing import providers as labels
@@ -93,7 +93,13 @@ def rated(meters: Meters, book: Any) -> list[Rated]:
     end: SessionEnded = meters.ended(ended_at=9, status="success", reason="")
     rate = rate_by(book)
     return [
-        rate(meter_of(end, final), final.totals, START, provider_raw=final.provider_raw)
+        rate(
+            meter_of(end, final),
+            final.totals,
+            START,
+            provider_raw=final.provider_raw,
+            scope=ANYBODY,
+        )
         for final in end.meters
     ]
 
