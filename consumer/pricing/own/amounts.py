@@ -81,10 +81,8 @@ def share(key: str, value: object) -> Decimal:
     part = Decimal(found[1]).scaleb(-2)
     if key == "markup":
         return 1 + part
-    if not 0 < part <= 1:
-        raise Mistake(
-            f"{key} = {value!r} is not above 0 % and up to 100 %: correct it, or take it out"
-        )
+    if part > 1:
+        raise Mistake(f"{key} = {value!r} is more than everything: write 100 % or less")
     return 1 - part
 
 

@@ -73,7 +73,7 @@ def _competing(series: list[Entry]) -> Iterable[Problem]:
                 entry.line,
                 f"nothing is in force from {latest.valid_to}, when line {latest.line} ends, to "
                 f"{entry.valid_from}: let that one end on {entry.valid_from}, or add an entry for "
-                "the time between",
+                'the time between (discount = "0 %" is the list price)',
             )
         has_end = has_end and entry.valid_to is not None
         if entry.valid_to is not None and (

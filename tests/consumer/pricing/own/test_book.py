@@ -251,7 +251,7 @@ PIECES: Final = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.integers(0, len(SOUND)), st.integers(0, 60), st.lists(PIECES, max_size=4))
 def test_whatever_is_in_a_file_it_is_a_book_or_has_mistakes(
     at: int, cut: int, put: list[str]

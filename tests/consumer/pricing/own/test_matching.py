@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.consumer.pricing.own.asking import START, found, line_of, meter, scope
@@ -66,6 +66,7 @@ def test_the_more_specific_entry_wins(weaker: list[str], stronger: list[str]) ->
     assert winner(NOVA, *entries, who=ACME) == "2"
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_who_wins_does_not_depend_on_the_order_of_the_file(data: st.DataObject) -> None:
     """Of any of these entries, in any order, the one that stands last in the list above wins."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicecosts.consumer.pricing.own.reading import Point, tables_of
@@ -66,6 +66,7 @@ VALUE = st.sampled_from(
 LINE = st.sampled_from(["", "# [[cost]] 'it", "   "])
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.lists(LINE, max_size=2), st.lists(VALUE, max_size=4)), max_size=5))
 def test_lines_are_right_whatever_the_values_hold(parts: list[tuple[list[str], list[str]]]) -> None:
     """What a line number points at is really the header or the key."""

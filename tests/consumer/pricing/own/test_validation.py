@@ -40,6 +40,14 @@ def test_one_price_after_the_other_is_no_mistake(validities: list[str]) -> None:
     assert len(read("".join(map(entry, validities))).entries) == len(validities)
 
 
+def test_the_list_price_can_stand_between_two_contracts() -> None:
+    """A time without a contract is said as a discount of nothing."""
+    text = entry(f"{A}..{B}") + entry(f"{C}..")
+    between = f'[[cost]]\nprovider = "p"\nmodel = "m"\ndiscount = "0 %"\nfrom = {B}\nto = {C}\n'
+    assert 'discount = "0 %" is the list price' in mistakes(text)[0]
+    assert [each.share for each in read(text + between).entries] == [None, None, 1]
+
+
 @pytest.mark.parametrize(
     ("validities", "told"),
     [
