@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any, Final
 
-from livekit.agents import Agent
+from livekit.agents import Agent, AgentSession
 
 from voicecosts.producer.demo.providers import ScriptedLLM, ScriptedSTT, ScriptedTTS
+
+_NEWER: Final = {"session_close_transcript_timeout": 0.01}
+"""Options that the oldest supported livekit-agents does not have."""
 
 QUIET: Final[dict[str, Any]] = {
     "vad": None,
     "turn_handling": {"turn_detection": "manual"},
-    "session_close_transcript_timeout": 0.01,
+    **{name: it for name, it in _NEWER.items() if name in signature(AgentSession).parameters},
 }
 """Session options that need no model download, and no two seconds for a last transcript."""
 
