@@ -159,7 +159,6 @@ class CostObserver:
         attached is reported as unattributed.
         """
         try:
-            publisher = self._publisher()
             note = read(used, now_us=now_us())
             for problem in note.problems:
                 say(problem)
@@ -171,6 +170,7 @@ class CostObserver:
                 "the session is not attached, so its usage is reported as unattributed: give the "
                 f"AgentSession that was attached; this was {_kind(session)}"
             )
+            publisher = self._publisher()
             if note.has_amounts:
                 publisher.count_unattributed(note.usage)
             elif note.usage.unread:

@@ -81,8 +81,11 @@ class Process:
     def attachment_of(self, session: Any) -> Attachment | None:
         """Return the newest attachment of a session, also after its end; from any thread.
 
-        `session` is the session object, an attachment, or the id by which the ledger knows it.
+        `session` is the session object, an attachment, or the id by which the ledger knows it. In a
+        forked child there is none: the sessions are its parent's. Takes no lock.
         """
+        if self._pid != os.getpid():
+            return None
         if isinstance(session, Attachment):
             return session
         if isinstance(session, str):

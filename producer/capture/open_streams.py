@@ -11,7 +11,6 @@ none. What is read is private to LiveKit: where something is absent, nothing is 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -56,7 +55,7 @@ class OpenStream:
         self._recogniser: Any = stream._stt
         self._tasks = {stream._task, stream._metrics_task}
         self._follow_attempts(stream)
-        self._follow_reports(stream._event_ch)
+        self._follow_reports(stream)
         for task in list(self._tasks):
             task.add_done_callback(listener(self._done))
 
@@ -123,17 +122,18 @@ class OpenStream:
             self._open_s += self._clock() - self._since
             self._since = None
 
-    def _follow_reports(self, channel: Any) -> None:
+    def _follow_reports(self, stream: Any) -> None:
         """Add up what the plugin reports, whether or not a session is known to have caused it."""
+        channel = stream._event_ch
         send, count = channel.send_nowait, listener(self._count)
 
-        @functools.wraps(send)
         def sending(*args: Any, **kwargs: Any) -> Any:
             sent = send(*args, **kwargs)
             count(*args, *kwargs.values())
             return sent
 
         channel.send_nowait = sending
+        stream._task.add_done_callback(lambda _task: _unwrap(channel, "send_nowait", sending))
 
     def _count(self, event: Any) -> None:
         used = getattr(event, "recognition_usage", None)

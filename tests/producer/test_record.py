@@ -231,6 +231,19 @@ async def test_what_belongs_to_no_attached_session_is_unattributed(
         await session.aclose()
 
 
+async def test_a_forked_child_has_no_session_of_its_parents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it records is counted by itself, where the parent's publisher would send nothing."""
+    kept = Kept()
+    kept.observer.record(kept.session, **AVATAR, requests=1)
+    monkeypatch.setattr(PROCESS, "_pid", -1)
+    kept.observer.record(kept.session, **AVATAR, requests=1)
+    assert kept.observer.usage_so_far(kept.session) == []
+    assert len(kept.avatar()) == 1
+    assert kept.recorder.unattributed_totals() == {"avatar": {"requests": 1}}
+
+
 async def test_an_outlet_that_raises_never_reaches_the_caller() -> None:
     """Recording costs the metering at worst, never the call."""
 

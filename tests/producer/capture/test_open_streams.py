@@ -442,6 +442,7 @@ def test_the_error_of_a_stream_reaches_its_caller_and_the_wrappers_are_taken_awa
                 pass
         assert "_run" not in vars(stream)
         assert "recv" not in vars(stream._input_ch)
+        assert "send_nowait" not in vars(stream._event_ch)
         await stream.aclose()
 
     run(call)
