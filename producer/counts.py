@@ -159,9 +159,10 @@ class Counts:
 
     A meter is known by its names in the contract. What LiveKit calls them is only a shortcut to
     it: two spellings of one provider must end on one meter, or the second would seem to run
-    backwards. A request is counted on the meter of its size, because a price may depend on it.
-    Past `most` meters all further ones of a modality, size and service tier share one, so that a model name that
-    changes with every request can neither grow the worker nor the event with the totals.
+    backwards. A request is counted on the meter of its size and service tier, because a price may
+    depend on them. Past `most` meters all further ones of a modality and size share one, so that a
+    model or a tier whose name changes with every request can neither grow the worker nor the event
+    with the totals.
     """
 
     def __init__(self, session_id: str, *, most: int) -> None:
@@ -200,7 +201,7 @@ class Counts:
         names = name(label, UNKNOWN), modality, provider, name(model, UNKNOWN)
         meter = Meter(self._session_id, *names, estimated, size, tier)
         if meter not in self._counts and len(self._counts) >= self._most:
-            meter = Meter(self._session_id, _MORE, modality, _MORE, _MORE, estimated, size, tier)
+            meter = Meter(self._session_id, _MORE, modality, _MORE, _MORE, estimated, size)
         count = self._counts.get(meter)
         if count is None:
             count = self._counts[meter] = Count(meter, plain(provider_raw)[:128])

@@ -200,14 +200,16 @@ class Attachment:
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().call_later(after_s, self.detach)
 
-    def measured(self, metrics: Any, label: str, speech_id: str) -> None:
+    def measured(self, metrics: Any, label: str, speech_id: str, service_tier: str) -> None:
         """Count a metrics object of this session, or of the session that it started again as."""
         self._has_run = True
         if self.finalised and (renewed := self._renewed()) is not None:
-            renewed.measured(metrics, label, speech_id)
+            renewed.measured(metrics, label, speech_id, service_tier)
             return
         try:
-            usage = usage_of(metrics, now_us=now_us(), speech_id=speech_id)
+            usage = usage_of(
+                metrics, now_us=now_us(), speech_id=speech_id, service_tier=service_tier
+            )
             if usage is not None:
                 self._estimates.measured(usage, label)
                 self._outlet.put(self.meters.add(usage, label))

@@ -37,6 +37,7 @@ from voicecosts.producer.capture.components import (
 from voicecosts.producer.capture.contexts import MARK, Mark
 from voicecosts.producer.capture.installed import current_job
 from voicecosts.producer.capture.listener import METRICS, Listener, listener, report_failure
+from voicecosts.producer.capture.tiers import tier_of_event
 from voicecosts.producer.capture.usage import NOT_USAGE, UnknownMetricsError, usage_of
 from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import now_us
@@ -79,14 +80,15 @@ def _empty() -> deque[Any]:
 class Candidate(Struct, eq=False, weakref=True, kw_only=True):
     """A session that usage may be attributed to. `Attribution` writes the fields with defaults.
 
-    `receive` gets a metrics object of the session and the label of the agent that caused it, `None`
-    for the active one. `count_unattributed` gets usage that could as well be another's,
+    `receive` gets a metrics object of the session, the label of the agent that caused it, `None`
+    for the active one, and the provider object that reported it, `None` where only the session did.
+    `count_unattributed` gets usage that could as well be another's,
     `count_unmeasured` is called for an event that could not be read.
     """
 
     session: AgentSession[Any]
     job: Any
-    receive: Callable[[Any, str | None], None]
+    receive: Callable[[Any, str | None, Any], None]
     count_unattributed: Callable[[Usage], None]
     count_unmeasured: Callable[[], None]
     is_open: bool = False
@@ -183,12 +185,14 @@ class _Opener(Struct, frozen=True):
 class _Held(Struct):
     """An event of a session that may still be attached, with the context that it came in.
 
-    `owner` gets it otherwise; without one, `heard_by` counts it as unattributed.
+    `emitter` reported it, if that is known. `owner` gets it otherwise; without one, `heard_by`
+    counts it as unattributed.
     """
 
     session: AgentSession[Any]
     metrics: Any
     label: str | None
+    emitter: Any
     context: Context
     heard_by: Candidate
     owner: Candidate | None
@@ -238,7 +242,7 @@ class Attribution:
             _mark_start(candidate)
         for held in self._held.pop(id(session), ()):
             self._remember(held.metrics)
-            held.context.run(candidate.receive, held.metrics, held.label)
+            held.context.run(candidate.receive, held.metrics, held.label, held.emitter)
 
     def exit(self, candidate: Candidate) -> None:
         """A session is detached; the last user of a component takes its listener away."""
@@ -404,10 +408,12 @@ class Attribution:
             elif speech is None and not self._was_heard(candidate, metrics, event.created_at):
                 self._leave_unattributed(metrics, candidate)
 
-    def attribute(self, candidate: Candidate, metrics: Any, label: str | None = None) -> None:
+    def attribute(
+        self, candidate: Candidate, metrics: Any, label: str | None = None, emitter: Any = None
+    ) -> None:
         """Hand a new event to the session that it belongs to."""
         self._remember(metrics)
-        candidate.receive(metrics, label)
+        candidate.receive(metrics, label, emitter)
 
     def _heard_from(self, component: _Component, metrics: Any) -> None:
         if not self.is_new(metrics):
@@ -422,7 +428,8 @@ class Attribution:
             component.reported.append((amounts, time.monotonic()))
         if component.is_connection:
             # The session's that came last, if it was opened by another one.
-            self.attribute(list(component.users.values())[-1], metrics)
+            owner = list(component.users.values())[-1]
+            self.attribute(owner, metrics, emitter=component.emitter)
             return
         self._decide(metrics, component.users, component)
 
@@ -497,7 +504,8 @@ class Attribution:
         if answer is None:
             answer = self._by_job(users, component)
         if answer is not None:
-            self.attribute(answer, metrics, label)
+            emitter = None if component is None else component.emitter
+            self.attribute(answer, metrics, label, emitter)
         else:
             self._leave_unattributed(metrics, next(iter(list(users.values())), None))
 
@@ -642,7 +650,9 @@ class Attribution:
             return
         if component is not None and owner is None:
             component.strangers[session] = current_job()
-        held = _Held(session, metrics, label, copy_context(), heard_by, owner, time.monotonic())
+        emitter = None if component is None else component.emitter
+        now = time.monotonic()
+        held = _Held(session, metrics, label, emitter, copy_context(), heard_by, owner, now)
         waiting = self._held.get(id(session))
         if waiting is None and self._hold(session):
             waiting = self._held[id(session)] = []
@@ -671,7 +681,7 @@ class Attribution:
         self._given_away.setdefault(held.session, set()).add(id(held.metrics))
         if held.owner is not None:
             self._remember(held.metrics)
-            held.context.run(held.owner.receive, held.metrics, held.label)
+            held.context.run(held.owner.receive, held.metrics, held.label, held.emitter)
         else:
             self._leave_unattributed(held.metrics, held.heard_by)
 
@@ -681,7 +691,8 @@ class Attribution:
         if heard_by is None:
             return
         try:
-            usage = usage_of(metrics, now_us=now_us())
+            tier = tier_of_event(metrics, asked=requests.asked_tier(), emitter=None, used=())
+            usage = usage_of(metrics, now_us=now_us(), service_tier=tier)
         except UnknownMetricsError:
             heard_by.count_unmeasured()
             return

@@ -155,6 +155,7 @@ class Estimates:
                     model=usage.model,
                     occurred_at=usage.occurred_at,
                     quantities=quantities,
+                    service_tier=usage.service_tier,
                 ),
                 label,
             )

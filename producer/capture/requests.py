@@ -29,6 +29,7 @@ from voicecosts.producer.capture import contexts, open_streams
 from voicecosts.producer.capture.components import holds_others
 from voicecosts.producer.capture.listener import listener
 from voicecosts.producer.capture.open_streams import OpenStream
+from voicecosts.producer.capture.tiers import AskedTier
 from voicecosts.producer.counts import UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,8 @@ class Recognition(Request):
 class Prompt(Request):
     """A request to a language model.
 
-    `words` counts those of its answer so far. `is_reported` once metrics named it.
+    `words` counts those of its answer so far. `is_reported` once metrics named it. `tier` is known
+    of every request, an adapter's too.
     """
 
     __slots__ = (
@@ -104,6 +106,7 @@ class Prompt(Request):
         "_tools",
         "is_reported",
         "label",
+        "tier",
         "words",
     )
 
@@ -112,6 +115,7 @@ class Prompt(Request):
         self.label = ""
         self.words = 0
         self.is_reported = False
+        self.tier: AskedTier | None = None
         self._items: tuple[Any, ...] = ()
         self._contents: list[Any] = []
         self._tools: tuple[Any, ...] = ()
@@ -121,6 +125,8 @@ class Prompt(Request):
 
     def note(self, stream: Any) -> None:
         """Note what the prompt is made of, and count the answer as it comes."""
+        self.tier = AskedTier(stream, stream._llm)
+        stream._task.add_done_callback(self.tier.settle)
         if not _reports_itself(stream, llm.LLMStream) or holds_others(stream._llm):
             return
         self.label = stream._llm.label
@@ -177,6 +183,9 @@ class Prompt(Request):
         return lambda _task: _unwrap(channel, "send_nowait", counting)
 
     def _count_words(self, chunk: Any) -> None:
+        usage = getattr(chunk, "usage", None)
+        if usage is not None and self.tier is not None:
+            self.tier.answered(usage)
         content = getattr(getattr(chunk, "delta", None), "content", None)
         if type(content) is str and content:
             joins = self._is_in_word and not content[0].isspace()
@@ -299,6 +308,12 @@ def open_stream() -> OpenStream | None:
     """Return the recognition stream whose metrics are being emitted, if it is billed when open."""
     request = _REQUEST.get()
     return request.open if isinstance(request, Recognition) else None
+
+
+def asked_tier() -> AskedTier | None:
+    """Return the tier of the request to a language model whose metrics are being emitted."""
+    request = _REQUEST.get()
+    return request.tier if isinstance(request, Prompt) else None
 
 
 def is_served_inside() -> bool:

@@ -16,17 +16,20 @@ from typing import Any, Final
 from livekit import rtc
 from livekit.agents import AgentSession
 
+from voicecosts.producer.capture import requests
 from voicecosts.producer.capture.attribution import ATTRIBUTION, Candidate
 from voicecosts.producer.capture.components import components_of, is_started, running_agent
 from voicecosts.producer.capture.contexts import speech_id
 from voicecosts.producer.capture.listener import METRICS, listener, report_failure
+from voicecosts.producer.capture.tiers import TIERED, tier_of_event
 from voicecosts.producer.counts import Usage
 
 _EMITTER: Final[Any] = rtc.EventEmitter
 """`AgentSession.on` warns about the metrics event; the emitter below it does not."""
 
-Sink = Callable[[Any, str, str], None]
-"""Receives a metrics object, the label of the agent that was active, and the speech's id or ""."""
+Sink = Callable[[Any, str, str, str], None]
+"""Receives a metrics object, the label of the agent that was active, the speech's id or "", and the
+service tier or ""."""
 
 
 class Tap:
@@ -134,10 +137,15 @@ class Tap:
             ATTRIBUTION.started(self._candidate)
             self.scan()
 
-    def _receive(self, metrics: Any, label: str | None) -> None:
-        """Hand an event of this session to the sink, with the speech that it belongs to.
+    def _receive(self, metrics: Any, label: str | None, emitter: Any) -> None:
+        """Hand an event of this session to the sink, with its speech and its service tier.
 
         LiveKit writes the speech's id into an event only when it reaches the session, which is
         after a component's own listeners have heard it; its context tells it at once.
         """
-        self._sink(metrics, self.label() if label is None else label, speech_id())
+        tier = ""
+        if metrics.type in TIERED:
+            used = [each.emitter for each in list(self._candidate.components.values())]
+            asked = requests.asked_tier()
+            tier = tier_of_event(metrics, asked=asked, emitter=emitter, used=used)
+        self._sink(metrics, self.label() if label is None else label, speech_id(), tier)

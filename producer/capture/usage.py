@@ -176,10 +176,13 @@ class UnknownMetricsError(Exception):
         self.kind = kind
 
 
-def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
+def usage_of(
+    metrics: Any, *, now_us: int, speech_id: str = "", service_tier: str = ""
+) -> Usage | None:
     """Return the usage in one LiveKit metrics object, `None` when it holds none.
 
-    `now_us` and `speech_id` stand in where the event carries no time or no speech. A quantity that
+    `now_us` and `speech_id` stand in where the event carries no time or no speech; no event carries
+    the `service_tier`. A quantity that
     is absent counts as nothing; so does one that is no amount, and `unread` names it.
 
     Raises:
@@ -225,6 +228,7 @@ def usage_of(metrics: Any, *, now_us: int, speech_id: str = "") -> Usage | None:
         session_s=session_s,
         detail=_detail(values, fields, speech_id),
         unread=tuple(unread) if unread else (),
+        service_tier=service_tier,
     )
 
 

@@ -54,8 +54,10 @@ class InterruptibleLLM(llm.LLM[Any]):
 
     `answer` returns text and tool calls for a context. Tools are part of the prompt where they may
     be used, as Anthropic has it. A word of the answer is one token. One that `fails` does not
-    connect, and one that does not report names no usage.
+    connect, and one that does not report names no usage. Its usage names the tier `served`.
     """
+
+    served: str | None = None
 
     def __init__(
         self,
@@ -84,6 +86,10 @@ class InterruptibleLLM(llm.LLM[Any]):
     def provider(self) -> str:
         """The provider's label in the metrics."""
         return "scripted"
+
+    def book_of(self, _request: llm.LLMStream) -> Any:
+        """Return the page of the book that a request is counted on."""
+        return 0
 
     def chat(
         self,
@@ -117,7 +123,7 @@ class _Answer(llm.LLMStream):
         if model.fails:
             raise APIConnectionError("scripted failure", retryable=False)
         prompt = prompt_tokens(self._chat_ctx, tools=self._used_tools)
-        got = model.received[0]
+        got = model.received[model.book_of(self)]
         got.update(requests=1, input_tokens=prompt)
         text, calls = model.answer(self._chat_ctx)
         request = f"request-{next(_ids)}"
@@ -139,7 +145,10 @@ class _Answer(llm.LLMStream):
             return
         words = len(said.split())
         usage = llm.CompletionUsage(
-            prompt_tokens=prompt, completion_tokens=words, total_tokens=prompt + words
+            prompt_tokens=prompt,
+            completion_tokens=words,
+            total_tokens=prompt + words,
+            service_tier=model.served,
         )
         self._event_ch.send_nowait(llm.ChatChunk(id=request, usage=usage))
 

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 from voicecosts.producer.config import BufferLimits
 from voicecosts.producer.counts import Usage
-from voicecosts.producer.events import QUANTITIES, Event, MeterReading, MeterTotals, SessionEnded
+from voicecosts.producer.events import (
+    QUANTITIES,
+    Event,
+    MeterReading,
+    MeterTotals,
+    SessionEnded,
+    meter_of,
+)
 from voicecosts.producer.publishing.buffer import Buffer
 from voicecosts.producer.publishing.shortfall import Shortfall
 
@@ -56,11 +63,7 @@ class Recorder:
 
     def totals(self, session_id: str, *, estimated: bool = False) -> dict[str, dict[str, int]]:
         """Return modality → quantity → total of a session, from the newest reading per meter."""
-        newest = {
-            (r.agent_label, r.modality, r.provider, r.model): r
-            for r in self.readings(session_id)
-            if r.estimated is estimated
-        }
+        newest = {meter_of(r): r for r in self.readings(session_id) if r.estimated is estimated}
         return _summed(newest.values())
 
     def unattributed_totals(self) -> dict[str, dict[str, int]]:

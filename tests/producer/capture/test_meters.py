@@ -313,7 +313,9 @@ def test_the_end_of_a_session_fits_a_message_with_the_longest_names() -> None:
     totals = {name: 10**6 for name in Quantities.__struct_fields__ if not name.endswith("_us")}
     for number in range(1000):
         provider, model = f"p{number}".ljust(300, "語"), f"m{number}".ljust(128, "語")
-        meters.add(used("realtime", provider=provider, model=model, **totals), "l".ljust(128, "語"))
+        usage = used("realtime", provider=provider, model=model, **totals)
+        usage = replace(usage, service_tier=f"t{number}".ljust(64, "語"))
+        meters.add(usage, "l".ljust(128, "語"))
     assert len(encode_event(end(meters))) < 1_000_000
 
 
@@ -389,3 +391,14 @@ def test_what_a_provider_says_it_charged_is_a_running_total() -> None:
     assert [it.reported_cost for it in end(meters).meters] == ["1.000000000"]
     encoded = encode_event(readings[0])
     assert decode_event(encoded) == readings[0]
+
+
+def test_service_tiers_without_end_are_merged() -> None:
+    """A tier is a name that somebody typed: it cannot grow the worker either."""
+    meters = Meters(IDENTITY)
+    for number in range(2 * MAX_METERS):
+        meters.add(replace(used(requests=1), service_tier=f"t-{number}"), "a")
+    finals = end(meters).meters
+    assert len(finals) == MAX_METERS + 1
+    assert (finals[-1].model, finals[-1].service_tier) == ("(more)", "")
+    assert sum(final.totals.requests for final in finals) == 2 * MAX_METERS
