@@ -25,6 +25,7 @@ from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadTop
 from voicecosts.analytics.question.columns import (
     COLUMN,
+    FIRST_UNPRICED_SCHEMA,
     MEASURES,
     SECONDS,
     Group,
@@ -144,7 +145,7 @@ def _measure(
         chosen.append(f'{of_schema(sql, schema)} AS "{name}"')
     statement = (
         f"SELECT count(*) OVER () - 1, {_SHARED if apart else 'FALSE'}, {', '.join(chosen)} "
-        f"{question.selection.sql()} "
+        f"{question.selection.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)} "
         f"GROUP BY GROUPING SETS (({keys}), ()) "
         f"ORDER BY grouping({columns[0]}) DESC, {', '.join([question.sort.sql(), *apart])}"
     )

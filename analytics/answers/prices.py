@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.answers.report import Finding, Source, Unpriced
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, seconds
-from voicecosts.analytics.question.columns import UNPRICED, of_schema
+from voicecosts.analytics.question.columns import FIRST_UNPRICED_SCHEMA, UNPRICED, of_schema
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -28,25 +28,27 @@ _SUMS: Final = ", ".join(f"coalesce(sum({column}), 0)" for column in UNPRICED)
 _BY_MODEL: Final = f"""
 SELECT
     modality, provider, model, coalesce(arg_max(unpriced_reason, booked_at), ''),
-    count(unpriced_reason), {_SUMS}
+    count(unpriced_reason), {_SUMS}, service_tier
 {{rows}}
-GROUP BY modality, provider, model
+GROUP BY modality, provider, model, service_tier
 HAVING {" OR ".join(f"sum({column}) <> 0" for column in UNPRICED)}
-ORDER BY count(unpriced_reason) DESC, modality, provider, model
+ORDER BY count(unpriced_reason) DESC, modality, provider, model, service_tier
 """
 
 
 def unpriced(
     connection: Connection, snapshot: Snapshot, selection: Selection
 ) -> tuple[Unpriced, ...]:
-    """Return the models of a selection of whose usage something has no price."""
-    statement = of_schema(_BY_MODEL, schema_of(connection, snapshot))
+    """Return the models of a selection of whose usage something has no price, by service tier."""
+    schema = schema_of(connection, snapshot)
+    statement = of_schema(_BY_MODEL, schema)
+    rows = selection.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)
     found = read(
         connection,
         snapshot.path,
-        statement.format(rows=selection.sql()),
+        statement.format(rows=rows),
         selection.parameters,
-        row=tuple[str, str, str, str, int, int, int, int, int, int, int, int],
+        row=tuple[str, str, str, str, int, int, int, int, int, int, int, int, str],
     )
     return tuple(
         Unpriced(
@@ -62,6 +64,7 @@ def unpriced(
             characters=row[9],
             audio_seconds=Decimal(row[10]).scaleb(-6),
             session_seconds=Decimal(row[11]).scaleb(-6),
+            service_tier=row[12],
         )
         for row in found
     )

@@ -75,7 +75,8 @@ def measure_names() -> tuple[str, ...]:
 class Unpriced(Struct, frozen=True, kw_only=True):
     """One model of whose usage something has no price, among the rows asked for: how much, and why.
 
-    `rows` counts the bookings that lack a price, or a part of one.
+    `rows` counts the bookings that lack a price, or a part of one. `service_tier` is empty for the
+    standard one.
     """
 
     modality: str
@@ -90,6 +91,7 @@ class Unpriced(Struct, frozen=True, kw_only=True):
     characters: int = 0
     audio_seconds: Decimal = Decimal(0)
     session_seconds: Decimal = Decimal(0)
+    service_tier: str = ""
 
 
 class Unattributed(Struct, frozen=True, kw_only=True):

@@ -32,18 +32,21 @@ BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEMA: Final = "SELECT max(version) FROM schema_migrations"
 
 # A session belongs to a period and to a day by its own start, which is in its id, even if nothing of it
-# was booked. What is known of it without a booking has no model, no provider and no modality.
+# was booked. What is known of it without a booking has no model, no provider, no modality and no service
+# tier.
 _KNOWN: Final = """
 SELECT coalesce(project, ''), session_id FROM (
-    SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model
+    SELECT
+        session_id, day, project, agent_id, agent_label, tenant, modality, provider, model,
+        service_tier
     FROM usage
     UNION ALL
-    SELECT session_id, day, project, agent_id, NULL, tenant, NULL, NULL, NULL
+    SELECT session_id, day, project, agent_id, NULL, tenant, NULL, NULL, NULL, NULL
     FROM session_identities
     UNION ALL
     SELECT
         session_id, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE,
-        nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL
+        nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM session_notes
     ANTI JOIN session_identities USING (project, session_id)  -- that says the tenant
 )
@@ -53,19 +56,21 @@ _KNOWN_OF_OLDER: Final = """
 SELECT session_id FROM (
     SELECT
         session_id, occurred_at, day, project, agent_id, agent_label, tenant, modality, provider,
-        model
+        model, '' AS service_tier
     FROM usage
     UNION ALL
     SELECT
-        session_id, started_at, started_at::DATE, project, agent_id, NULL, tenant, NULL, NULL, NULL
+        session_id, started_at, started_at::DATE, project, agent_id, NULL, tenant, NULL, NULL, NULL,
+        NULL
     FROM session_starts
     UNION ALL
     SELECT
-        session_id, ended_at, ended_at::DATE, project, agent_id, NULL, tenant, NULL, NULL, NULL
+        session_id, ended_at, ended_at::DATE, project, agent_id, NULL, tenant, NULL, NULL, NULL,
+        NULL
     FROM session_ends
     UNION ALL
     SELECT
-        session_id, occurred_at, occurred_at::DATE, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        session_id, occurred_at, occurred_at::DATE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM session_notes
 )
 """

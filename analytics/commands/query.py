@@ -38,8 +38,9 @@ def query(
         list[str] | None,
         typer.Option(
             metavar="COLUMN,…",
-            help="Group by tenant, agent, agent_label, project, provider, model, modality, session "
-            "or day: several with commas, or the option again.  [default: tenant]",
+            help="Group by tenant, agent, agent_label, project, provider, model, modality, "
+            "service_tier, session or day: several with commas, or the option again.  "
+            "[default: tenant]",
         ),
     ] = None,
     since: Since = None,

@@ -25,6 +25,7 @@ class Group(StrEnum):
     PROVIDER = "provider"
     MODEL = "model"
     MODALITY = "modality"
+    SERVICE_TIER = "service_tier"
     SESSION = "session"
     DAY = "day"
 
@@ -47,6 +48,7 @@ COLUMN: Final[dict[Group, str]] = {
     Group.PROVIDER: "provider",
     Group.MODEL: "model",
     Group.MODALITY: "modality",
+    Group.SERVICE_TIER: "service_tier",
     Group.SESSION: "session_id",
     Group.DAY: "day",
 }

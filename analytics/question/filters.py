@@ -2,8 +2,8 @@ r"""Reading `--where name=value`: which rows a question is about.
 
 The same name twice means either value, different names mean all of them. An empty value, or `(none)`,
 means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
-backslashes. An agent or a model that is named `(none)` is asked for by that name. Values are parameters,
-whatever they contain.
+backslashes. An agent or a model that is named `(none)` is asked for by that name. The standard service
+tier has no name: an empty value means it, or `(standard)`. Values are parameters, whatever they contain.
 
 Python may give a mapping instead, `{"tenant": "acme"}`: its values are taken as they are, one or several of
 a column, and None is the absent tenant.
@@ -31,6 +31,10 @@ NONE: Final = "(none)"
 """How a row without a tenant is shown and asked for."""
 
 
+STANDARD: Final = "(standard)"
+"""How the service tier without a name is shown and asked for."""
+
+
 def shown(name: str | None) -> str:
     """Return a tenant as it is asked for: one that is named `(none)` gets a backslash in front."""
     if name is None:
@@ -44,10 +48,14 @@ class Selection(Struct, frozen=True, kw_only=True):
     conditions: list[str]
     parameters: list[object]
 
-    def sql(self, *also: str) -> str:
-        """Return the FROM and WHERE of it, with constant conditions added."""
+    def sql(self, *also: str, of_older: bool = False) -> str:
+        """Return the FROM and WHERE of it, with constant conditions added.
+
+        In a ledger before schema 5 (`of_older`) everything is of the standard service tier.
+        """
         conditions = [*self.conditions, *also]
-        return "FROM usage" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+        rows = "(SELECT *, '' AS service_tier FROM usage)" if of_older else "usage"
+        return f"FROM {rows}" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
 
 
 def select(span: Period, where: Where) -> Selection:
@@ -135,12 +143,19 @@ def _value(column: Group, text: str, condition: str) -> object:
             return None
         if text.startswith("\\") and _is_none(text):
             return text[1:]
+    elif column is Group.SERVICE_TIER and text in ("", STANDARD):
+        return ""
     elif not text:
-        raise BadFilter(condition, "is empty, and only a tenant can be absent")
+        raise BadFilter(condition, "is empty, and only a tenant or a service tier can be absent")
     try:
         text.encode()  # bytes of a terminal that were no UTF-8 cannot be in the ledger
     except UnicodeEncodeError:
         raise BadFilter(condition, "holds bytes that are not UTF-8 text") from None
+    return _typed(column, text, condition)
+
+
+def _typed(column: Group, text: str, condition: str) -> object:
+    """Return `text` as the column has it: a session id, a day or a text."""
     try:
         if column is Group.SESSION:
             return UUID(text)

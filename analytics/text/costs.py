@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.answers.report import measure_names
 from voicecosts.analytics.numbers import counted, fresh, money, money_column, period, seconds, share
 from voicecosts.analytics.question.columns import Group
-from voicecosts.analytics.question.filters import shown
+from voicecosts.analytics.question.filters import STANDARD, shown
 from voicecosts.analytics.text.grid import Column, fit, lines, page, say_left_out
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import (
@@ -81,8 +81,11 @@ def as_csv(report: Report) -> bytes:
 def _group(report: Report, name: str) -> Column:
     values = (row.group[name] for row in report.rows)
     label = "total" if name == report.by[0] else ""
-    # Only a tenant can be absent, and only of a tenant `(none)` has a meaning.
+    # Only a tenant can be absent, and only of a tenant `(none)` has a meaning. Only of a service tier
+    # the empty name has one.
     names = [shown(it) if name == Group.TENANT or it is None else it for it in values]
+    if name == Group.SERVICE_TIER:
+        names = [it or STANDARD for it in names]
     return Column(name, [*map(in_cell, names), label])
 
 

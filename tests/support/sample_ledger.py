@@ -55,6 +55,7 @@ class Booking(Struct, frozen=True, kw_only=True):
     unpriced_reason: str | None = None
     list_cost: str | None = None  # `None`: as the cost
     billed: str | None = None
+    service_tier: str = ""
 
 
 def day(number: int, hour: int = 12) -> datetime:

@@ -58,6 +58,7 @@ def test_cost_comes_by_tenant_largest_first_and_unpriced_last(data_dir: Path) ->
         ("provider", "openai"),
         ("model", "gpt-4.1-mini"),
         ("modality", "llm"),
+        ("service_tier", ""),
         ("session", "01a1fb30-2980-7000-8000-000000000003"),
         ("day", "2026-11-20"),
     ],
@@ -319,3 +320,64 @@ def test_absurd_amounts_are_added_up(tmp_path: Path) -> None:
         for (name,) in names:
             assert ledger.table(name).fetchall() is not None
         assert ledger.execute("SELECT input_tokens FROM unpriced").fetchall() == [(2**63 - 1,)]
+
+
+TIERED = [
+    Booking(
+        occurred_at=day(20),
+        session_id=ACME,
+        service_tier=tier,
+        cost=cost,
+        input_tokens=10,
+        unpriced_reason=None if cost else f"'openai/gpt-4.1-mini' has no price for {tier!r}",
+    )
+    for tier, cost in (("", "1.000000000"), ("priority", None), ("flex", None), ("priority", None))
+]
+
+
+def test_costs_come_by_service_tier(tmp_path: Path) -> None:
+    """The standard one has no name, and is shown as such; a filter takes both."""
+    folder = write_ledger(tmp_path, TIERED)
+    report = query("service_tier", data_dir=folder, now=NOW)
+    assert [(row.group["service_tier"], row.cost, row.requests) for row in report.rows] == [
+        ("", 1, 1),
+        ("flex", None, 1),
+        ("priority", None, 2),
+    ]
+    lines = as_table(report, now=NOW).splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["(standard)", "flex", "priority"]
+    for where, requests in (
+        ("service_tier=(standard)", 1),
+        ("service_tier=", 1),
+        ("service_tier=priority", 2),
+        (("service_tier=flex", "service_tier="), 2),
+    ):
+        assert query(where=where, data_dir=folder, now=NOW).total.requests == requests
+    assert audit(where="service_tier=flex", data_dir=folder, now=NOW).states
+
+
+def test_what_a_service_tier_lacks_is_said_of_each(tmp_path: Path) -> None:
+    """Two tiers of one model lack a price for two reasons, and each names its own."""
+    found = query(data_dir=write_ledger(tmp_path, TIERED), now=NOW).completeness.unpriced
+    assert [(it.service_tier, it.requests, it.reason) for it in found] == [
+        ("priority", 2, "'openai/gpt-4.1-mini' has no price for 'priority'"),
+        ("flex", 1, "'openai/gpt-4.1-mini' has no price for 'flex'"),
+    ]
+
+
+def test_everything_in_an_older_ledger_is_of_the_standard_service_tier(tmp_path: Path) -> None:
+    """It was written before tiers were told apart, and can still be asked by tier."""
+    path = write_snapshot(tmp_path / "old.duckdb", TIERED[:1])
+    with duckdb.connect(path) as old:
+        (view,) = old.execute(
+            "SELECT sql FROM duckdb_views() WHERE view_name = 'usage'"
+        ).fetchone() or ("",)
+        old.execute(
+            view.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace(" service_tier,", "")
+        )
+        old.execute("UPDATE schema_migrations SET version = 4")
+    for by in ("service_tier", "tenant"):
+        report = query(by, where="service_tier=", data_dir=path, now=NOW)
+        assert report.total.cost == 1
+    assert query("service_tier", data_dir=path, now=NOW).rows[0].group == {"service_tier": ""}
+    assert not query(where="service_tier=flex", data_dir=path, now=NOW).rows

@@ -31,7 +31,7 @@ def test_an_empty_tenant_means_the_rows_without_one(empty: str) -> None:
 @pytest.mark.parametrize("condition", ["model=", "agent=", "session=", "day="])
 def test_only_a_tenant_can_be_absent(condition: str) -> None:
     """An empty value of any other column matches nothing by mistake, so it is refused."""
-    with pytest.raises(BadFilter, match="only a tenant can be absent"):
+    with pytest.raises(BadFilter, match="only a tenant or a service tier"):
         conditions([condition])
 
 
@@ -39,6 +39,14 @@ def test_only_a_tenant_can_be_absent(condition: str) -> None:
 def test_what_cannot_be_absent_is_asked_for_as_it_is_shown(name: str) -> None:
     """Only a tenant's name has a backslash put in front where it would read as an absent one."""
     assert conditions(f"agent={name}") == (["(agent_id IN (?))"], [name])
+
+
+@pytest.mark.parametrize("standard", ["service_tier=", "service_tier=(standard)"])
+def test_the_standard_service_tier_is_asked_for_as_it_is_shown(standard: str) -> None:
+    """It has no name in the ledger; others are asked for by their own."""
+    assert conditions([standard]) == (["(service_tier IN (?))"], [""])
+    both = conditions(["service_tier=flex", standard])
+    assert both == (["(service_tier IN (?, ?))"], ["flex", ""])
 
 
 def test_a_value_may_hold_an_equals_sign_and_anything_else() -> None:
