@@ -51,7 +51,7 @@ _METER: Final = {
     "totals": "Running totals since the session's start, never increments.",
     "reported_cost": "Running total in US dollars that the provider itself reports; kept beside the rated cost.",
     "size_tier": "Each of its requests had more input tokens than this step, and no more than the next; a part of the meter's identity.",
-    "service_tier": "The service tier that its requests asked for, as the provider names it; empty for the standard one; a part of the meter's identity.",
+    "service_tier": "The service tier of its requests, as the provider names it: what was asked for, or what was served where the provider bills that; empty for the standard one; a part of the meter's identity.",
 }
 MEANINGS: Final[dict[str, dict[str, str]]] = {
     "Batch": {

@@ -144,7 +144,8 @@ class MeterReading(
 
     `size_tier` and `service_tier` are the class of the meter's requests: each of them had more
     input tokens than `size_tier`, one of `SIZE_TIERS` or 0, and no more than the next one; and
-    each was asked for under the provider's own name of a service tier, empty for the standard one.
+    each is of one service tier, by the provider's own name, empty for the standard one. It is what
+    was asked for, or what a provider says that it served where it bills that.
     """
 
     session_id: SessionId

@@ -17,6 +17,7 @@ from typing import Any, Final, Required, TypedDict
 
 from msgspec import Struct
 
+from voicecosts.producer.capture.tiers import tier_name
 from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, QUANTITIES
 from voicecosts.producer.names import MAX_NAME, plain
@@ -78,8 +79,6 @@ _MOST: Final = 10**12
 _LONGEST_S: Final = 366 * 86_400
 _MOST_COST: Final = 999_999_999
 _LONGEST_TEXT: Final = 64
-_STANDARD: Final = frozenset({"", "auto", "default", "standard"})
-"""Names of the standard service tier, which the contract carries as an empty text."""
 
 _PARTS: Final = (
     ("input_tokens", ("cache_read_input_tokens", "cache_creation_input_tokens")),
@@ -166,7 +165,7 @@ def read(given: Mapping[str, Any], *, now_us: int) -> Note:
         audio_s=times["audio_seconds"],
         session_s=times["session_seconds"],
         unread=tuple(unread),
-        service_tier=_service_tier(given.get("service_tier")),
+        service_tier=tier_name(given.get("service_tier")),
         reported_cost=cost,
     )
     return Note(usage, None if label is None else plain(label), tuple(problems))
@@ -243,8 +242,3 @@ def _leave_out_parts(used: dict[str, int], unread: list[str], problems: list[str
             problems.append(
                 f"{' and '.join(given)} {are} {whole}, of which it is a part: give {whole} with it"
             )
-
-
-def _service_tier(value: Any) -> str:
-    tier = plain(value).strip().lower()[:_LONGEST_TEXT] if isinstance(value, str) else ""
-    return "" if tier in _STANDARD or not tier.isprintable() else tier
