@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.support.events import PRODUCER, SUBJECT, ended, message, reading
+from tests.support.older import before_money
 from tests.support.oracle import booked, expected, rate
 from voicecosts.consumer.booking import decode
 from voicecosts.consumer.booking.message import Message
@@ -238,7 +239,7 @@ class TestUnderstood:
         monkeypatch.setattr(decode, "VERSION", 1)
         with Ledger.open(tmp_path, rate) as ledger:
             ledger.apply([newer(1, *CALL, version=2), Message(SUBJECT, 2, GARBAGE)])
-        as_before_this_step(tmp_path)
+        as_before_letters(tmp_path)
         monkeypatch.undo()
         with Ledger.open(tmp_path, rate) as ledger:
             ledger.apply([Message(SUBJECT, 2, GARBAGE)])  # it comes again, and is known
@@ -273,7 +274,7 @@ class TestUnderstood:
         assert booked(tmp_path / "costs.duckdb") == expected(CALL[:1])
 
 
-def as_before_this_step(data_dir: Path) -> None:
+def as_before_letters(data_dir: Path) -> None:
     """Turn a ledger back into one of the schema before: one table, with the bytes in it."""
     with duckdb.connect(data_dir / "ledger" / "ledger.duckdb") as connection:
         rows = connection.execute(
@@ -293,6 +294,7 @@ def as_before_this_step(data_dir: Path) -> None:
             connection.execute(
                 "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)", [*row, payload]
             )
+        before_money(connection)
         connection.execute("DELETE FROM schema_migrations WHERE version >= 7")
     for path in (data_dir / "dead-letters").iterdir():
         path.unlink()

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.support.events import ended, final, message, reading, started
+from tests.support.older import before_money
 from voicecosts.consumer.booking.months import Months
 from voicecosts.consumer.pricing import ListPrices, Terms, rate_by, rated_by
 from voicecosts.consumer.pricing.own import read
@@ -226,13 +227,7 @@ def test_a_ledger_of_before_has_the_cost_as_list_price(tmp_path: Path) -> None:
     book(tmp_path, started(), reading(1, input_tokens=10**6), prices="")
     path = tmp_path / "ledger" / "ledger.duckdb"
     with duckdb.connect(path) as connection:
-        for column in ("list_cost", "billed", "price_id", "operation", "corrects"):
-            connection.execute(
-                f"DROP VIEW IF EXISTS usage; ALTER TABLE bookings DROP COLUMN {column}"
-            )
-        for table in ("prices_used", "operations", "closed_months"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("DELETE FROM schema_migrations WHERE version >= 8")
+        before_money(connection)
     book(tmp_path, reading(2, input_tokens=2 * 10**6), prices="")
     assert ask(tmp_path, LAYERS) == money("0.8", "0.8", None)
     assert (
