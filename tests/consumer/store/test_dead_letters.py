@@ -232,7 +232,7 @@ class TestUnderstood:
         assert booked(tmp_path / "costs.duckdb") == expected(CALL[:1])
         assert letters(tmp_path) == [("unknown_event", 1, "requeued")]
 
-    def test_letters_of_a_ledger_before_this_step_are_moved_and_booked(
+    def test_letters_of_an_older_ledger_are_moved_and_booked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An old ledger kept their bytes in itself: a batch of version 2 among them is booked now."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.consumer.store.test_dead_letters import as_before_this_step
+from tests.consumer.store.test_dead_letters import as_before_letters
 from tests.support.calls import calls, pieces
 from tests.support.events import (
     PRODUCER,
@@ -329,7 +329,7 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path: Path) -> None:
         ledger.apply(
             [message(1, *refused, *call.events, reading(1, session_id=session_id(2), characters=1))]
         )
-    as_before_this_step(tmp_path)
+    as_before_letters(tmp_path)
     reduce_to_first_version(tmp_path / "ledger" / "ledger.duckdb")
     open_ledger(tmp_path).close()
     found = {session: seen[:2] for session, seen in states(tmp_path).items()}
