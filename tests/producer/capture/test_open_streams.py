@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from livekit.agents import Agent, AgentSession, stt
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from livekit.agents import Agent, AgentSession
+from livekit.agents import stt as recognition
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 
 from tests.support.connected_stt import ConnectedSTT, silence, talk
@@ -252,7 +255,7 @@ def test_the_recogniser_inside_an_adapter_is_counted_once_under_its_name() -> No
         ear = ConnectedSTT("AssemblyAI")
         line = Line(ear)
         line.session = AgentSession(
-            stt=stt.FallbackAdapter([ear], max_retry_per_stt=0),
+            stt=recognition.FallbackAdapter([ear], max_retry_per_stt=0),
             **QUIET,
         )
         line.microphone = session_io(line.session, 1, speed=1000.0)
@@ -358,6 +361,68 @@ def test_silence_that_is_sent_at_once_is_not_claimed_before() -> None:
     run(call)
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("silence"), st.integers(1, 40)),
+        st.tuples(st.just("talk"), st.integers(1, 8)),
+        st.tuples(st.just("commit"), st.integers(2, 10)),
+        st.tuples(st.just("drop"), st.integers(1, 3)),
+    ),
+    max_size=8,
+)
+CALLS = st.tuples(
+    st.sampled_from(["AssemblyAI", "livekit", "Deepgram"]), st.booleans(), st.booleans(), STEPS
+)
+
+
+@given(CALLS)
+@settings(max_examples=12, phases=[Phase.generate])
+def test_of_a_random_call_what_was_open_is_counted(call: Any) -> None:
+    """Muted, spoken, committed, dropped and connected again in any order: the bill, and no more."""
+    play_random(*call)
+
+
+@pytest.mark.slow
+@given(CALLS)
+@settings(max_examples=300, phases=[Phase.generate])
+def test_of_hundreds_of_random_calls_what_was_open_is_counted(call: Any) -> None:
+    """The long form of the rule above."""
+    play_random(*call)
+
+
+def play_random(provider: str, reports: bool, settles: bool, steps: list[tuple[str, int]]) -> None:  # noqa: FBT001
+    """Play a call, and compare what was counted with the provider's book."""
+
+    async def call() -> None:
+        ear = ConnectedSTT(provider, reports=reports, settles=settles and provider == "Deepgram")
+        line = Line(ear)
+        await line.start()
+        await line.open()
+        for do, seconds in steps:
+            if do == "talk":
+                await talk(line.microphone, seconds, ear)
+                continue
+            if do == "commit":  # two seconds of silence at once, and the agent's answer
+                was = ear.read_s
+                line.microphone.say(2)
+                await until(lambda was=was: ear.read_s > was + 1.9)  # type: ignore[misc]  # bound here
+            if do == "drop":
+                ear.drops.set()
+                await until(lambda: not ear.is_open)
+                await skip(5)
+                await line.open()
+            await silence(seconds)
+        await line.close()
+        more_s = max(0.0, line.seconds(estimated=False) - ear.billed_s)
+        assert -CLOSE_S < line.counted_s() - ear.billed_s < more_s + CLOSE_S
+        totals = [it.totals.audio_us for it in line.readings(estimated=True)]
+        assert totals == sorted(totals)
+
+    run(call)
+    for attachment in list(PROCESS.attachments.values()):
+        attachment.detach()
+
+
 def test_a_stream_that_outlives_the_end_of_its_job_is_counted_when_it_closes() -> None:
     """The end of the job finalises a session that runs; what comes later is a later reading."""
 
@@ -427,7 +492,7 @@ def test_the_error_of_a_stream_reaches_its_caller_and_the_wrappers_are_taken_awa
 
     class Broken(ConnectedSTT):
         def stream(self, **options: Any) -> Any:
-            class Stream(stt.RecognizeStream):
+            class Stream(recognition.RecognizeStream):
                 async def _run(self) -> None:
                     raise ZeroDivisionError("scripted")
 
