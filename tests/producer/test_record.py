@@ -130,6 +130,15 @@ async def test_a_session_is_meant_by_itself_its_attachment_or_its_id(by: str) ->
     assert [it.totals.requests for it in kept.observer.usage_so_far(meant)] == [3]
 
 
+async def test_any_observer_of_the_process_records() -> None:
+    """An agent's module may have an observer of its own; the usage goes where the session's goes."""
+    kept, other = Kept(), RecordingObserver(KeptEvents(), project="other")
+    other.record(kept.session, **AVATAR, requests=1)
+    assert [it.project for it in kept.avatar()] == ["tests"]
+    assert other.usage_so_far(kept.session) == kept.observer.usage_so_far(kept.session)
+    assert not other._recorder.events
+
+
 async def test_threads_record_at_once_and_nothing_is_lost() -> None:
     """What eight threads record while the call goes on is all counted, in readings that rise."""
     kept = Kept()
