@@ -14,7 +14,7 @@ from msgspec import structs
 
 from voicecosts.analytics.answers.findings import find, say_open
 from voicecosts.analytics.answers.losses import count_gaps, count_losses
-from voicecosts.analytics.answers.prices import say_unpriced, unpriced
+from voicecosts.analytics.answers.prices import say_unbilled, say_unpriced, unbilled, unpriced
 from voicecosts.analytics.answers.report import Completeness, Outbox, Source
 from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states
 from voicecosts.analytics.numbers import clock
@@ -43,6 +43,7 @@ def completeness(
     status = snapshot.status
     return Completeness(
         unpriced=unpriced(connection, snapshot, selection),
+        unbilled=unbilled(connection, snapshot, selection),
         waiting_in_stream=status.waiting if status else None,
         waiting_in_outbox=_waiting(outbox),
         running=status.running if status else None,
@@ -95,6 +96,8 @@ def tell(
     found = list(find(missing, snapshot, outbox, moment=moment, now=now))
     if with_prices and missing.unpriced:
         found.append(say_unpriced(missing.unpriced))
+    if with_prices and missing.unbilled:
+        found.append(say_unbilled(missing.unbilled))
     order = [Source.OUTBOX, Source.SESSIONS, Source.PRICES]
     found.sort(key=lambda it: order.index(it.source) if it.source in order else len(order))
     return structs.replace(missing, findings=tuple(found))

@@ -9,10 +9,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.answers.report import Finding, Source, Unpriced
+from voicecosts.analytics.answers.report import Finding, Source, Unbilled, Unpriced
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, seconds
-from voicecosts.analytics.question.columns import FIRST_UNPRICED_SCHEMA, UNPRICED, of_schema
+from voicecosts.analytics.question.columns import (
+    FIRST_LAYERS_SCHEMA,
+    FIRST_UNPRICED_SCHEMA,
+    UNPRICED,
+    of_schema,
+)
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -33,6 +38,28 @@ SELECT
 GROUP BY modality, provider, model, service_tier
 HAVING {" OR ".join(f"sum({column}) <> 0" for column in UNPRICED)}
 ORDER BY count(unpriced_reason) DESC, modality, provider, model, service_tier
+"""
+
+
+_ANY_UNBILLED: Final = "SELECT 1 FROM usage WHERE unbilled_reason IS NOT NULL LIMIT 1"
+
+_BILLED: Final = "(billed IS NOT NULL OR unbilled_reason IS NOT NULL)"
+
+_UNBILLED: Final = """
+WITH meters AS (
+    SELECT
+        modality, provider, model,
+        arg_max({{'reason': unbilled_reason}}, booked_at).reason AS reason
+    {rows}
+    GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
+        service_tier
+)
+
+SELECT modality, provider, model, min(reason)
+FROM meters
+WHERE reason IS NOT NULL
+GROUP BY modality, provider, model
+ORDER BY modality, provider, model
 """
 
 
@@ -68,6 +95,37 @@ def unpriced(
         )
         for row in found
     )
+
+
+def unbilled(
+    connection: Connection, snapshot: Snapshot, selection: Selection
+) -> tuple[Unbilled, ...]:
+    """Return the models of a selection of whose usage a rule bills a part only."""
+    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        return ()
+    if not read(connection, snapshot.path, _ANY_UNBILLED, row=tuple[int]):
+        return ()
+    found = read(
+        connection,
+        snapshot.path,
+        _UNBILLED.format(rows=selection.sql(_BILLED)),
+        selection.parameters,
+        row=tuple[str, str, str, str],
+    )
+    return tuple(
+        Unbilled(modality=row[0], provider=row[1], model=row[2], reason=row[3]) for row in found
+    )
+
+
+def say_unbilled(lacking: tuple[Unbilled, ...]) -> Finding:
+    """Return the finding for models that a rule bills in part."""
+    named = [
+        f"a part of {it.provider}/{it.model} ({it.modality}): {it.reason}"
+        for it in lacking[:_NAMED]
+    ]
+    others = len(lacking) - len(named)
+    named += [f"{counted(others, 'more model')} in the view `usage`"] if others else []
+    return Finding(source=Source.PRICES, text=f"not in what is billed: {'; '.join(named)}")
 
 
 def say_unpriced(lacking: tuple[Unpriced, ...]) -> Finding:

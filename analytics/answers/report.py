@@ -94,6 +94,15 @@ class Unpriced(Struct, frozen=True, kw_only=True):
     service_tier: str = ""
 
 
+class Unbilled(Struct, frozen=True, kw_only=True):
+    """One model of whose usage a rule bills a part only, among the rows asked for, and why."""
+
+    modality: str
+    provider: str
+    model: str
+    reason: str
+
+
 class Unattributed(Struct, frozen=True, kw_only=True):
     """What one model used for no session that is known, over all workers.
 
@@ -176,7 +185,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 class Completeness(Struct, frozen=True, kw_only=True):
     """What is missing from the numbers.
 
-    `unpriced` and the sessions are those of the question, the rest speaks of the whole ledger. The
+    `unpriced`, `unbilled` and the sessions are those of the question, the rest speaks of the whole ledger. The
     two counts of waiting messages are of those that the ledger has received from the stream, and of
     those in the outbox of this host; either is None when it is not known. `running` is None when the
     ledger does not say; `gaps`, the sessions and `unmeasured` are None when the snapshot was written by a
@@ -205,6 +214,7 @@ class Completeness(Struct, frozen=True, kw_only=True):
     abandoned_sessions: int | None
     short_sessions: int | None
     short_at_most: Decimal | None
+    unbilled: tuple[Unbilled, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property

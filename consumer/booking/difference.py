@@ -108,6 +108,7 @@ class Booking(Struct, frozen=True):
     stream_sequence: int
     list_cost: str | None = None
     billed: str | None = None
+    unbilled_reason: str | None = None
     price_id: int | None = None
     operation: int | None = None
     day: date | None = None  # `None`: the day on which the session started
@@ -226,6 +227,7 @@ def book(
         reading.delivery.message.sequence,
         money_text(money.list_cost),
         money_text(money.billed),
+        rated.unbilled,
         price_id,
         None,
         *months.dated(started.date()),

@@ -91,6 +91,7 @@ def repriced(
         origin.stream_sequence,
         money_text(money.list_cost),
         money_text(money.billed),
+        rated.unbilled,
         price_id,
         origin.operation,
         day,

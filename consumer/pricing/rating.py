@@ -27,7 +27,7 @@ from voicecosts.consumer.pricing.units import PER
 from voicecosts.consumer.pricing.unpriced import UnpricedUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from voicecosts.consumer.pricing.charge import Charge
@@ -56,7 +56,8 @@ class Rated(Struct, frozen=True, kw_only=True):
     `cost` is what the operator pays, and covers everything that has a rate; it is `None` when
     nothing has. `unpriced_usage` is how much of the totals it does not cover; `reason` says why, and
     is `None` exactly when it covers them all. `list_cost` is the published price of the same usage,
-    `None` without one; `billed` is what the tenant is charged, `None` where no rule says so.
+    `None` without one; `billed` is what the tenant is charged, `None` where no rule says so; `unbilled`
+    says why it does not cover all of the totals.
     `excess` says that the totals are more than can be believed (`ceiling`).
     """
 
@@ -69,6 +70,7 @@ class Rated(Struct, frozen=True, kw_only=True):
     excess: str | None = None
     list_cost: Decimal | None = None
     billed: Decimal | None = None
+    unbilled: str | None = None
     terms: Terms | None = None
 
 
@@ -131,13 +133,17 @@ def _highest(rated: Rated) -> Decimal | None:
 
 def rated_by(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
     """Return what `totals` come to by `terms`. The same terms and totals always give the same."""
-    rated = _listed(terms, meter, totals)
+    listed = rated = _listed(terms, meter, totals)
     if terms.cost is not None:
-        rated = _own(terms.cost, rated, meter, totals)
+        rated = _own(terms.cost, listed, meter, totals)
     if terms.billed is None:
         return rated
     base = rated.cost if terms.billed.of == "cost" else rated.list_cost
-    return replace(rated, billed=charged(terms.billed, meter, totals, base).amount)
+    found = charged(terms.billed, meter, totals, base)
+    unbilled = _reasons(found.misses)
+    if terms.billed.share is not None:  # it covers what it is a share of
+        unbilled = rated.reason if terms.billed.of == "cost" else listed.reason
+    return replace(rated, billed=found.amount, unbilled=unbilled)
 
 
 def _own(charge: Charge, listed: Rated, meter: Meter, totals: Quantities) -> Rated:
@@ -149,7 +155,7 @@ def _own(charge: Charge, listed: Rated, meter: Meter, totals: Quantities) -> Rat
     return replace(
         listed,
         cost=found.amount,
-        reason="; ".join(dict.fromkeys(miss.reason for miss in misses)) if misses else None,
+        reason=_reasons(misses),
         source=OWN,
         version="",
         model=charge.entry,
@@ -175,7 +181,7 @@ def _listed(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
     return Rated(
         cost=cost,
         list_cost=cost,
-        reason="; ".join(dict.fromkeys(miss.reason for miss in misses)) if misses else None,
+        reason=_reasons(misses),
         source=price.source,
         version=price.version,
         model=price.model,
@@ -191,6 +197,10 @@ def _without_price(terms: Terms, modality: str, totals: Quantities, reason: str)
     miss = Miss({name: getattr(totals, name) for name in names}, reason)
     usage = _unpriced([miss], totals)
     return Rated(cost=None, reason=reason, unpriced_usage=usage, terms=terms)
+
+
+def _reasons(misses: Sequence[Miss]) -> str | None:
+    return "; ".join(dict.fromkeys(miss.reason for miss in misses)) or None
 
 
 def _unpriced(misses: list[Miss], totals: Quantities) -> UnpricedUsage:

@@ -70,6 +70,7 @@ SELECT
     make_timestamp(epoch_us(uuid_extract_timestamp(session_id))) AS session_started_at,
     list_cost,  -- the published price of what `cost` is the operator's own price of
     billed,  -- what the tenant is charged: NULL where no rule says so
+    unbilled_reason,  -- why `billed` does not cover all of the meter, where a rule bills it
     price_id,  -- the prices in `prices_used`: NULL where there was none, and in rows of older versions
     operation,  -- NULL: reported by a worker
     corrects  -- the closed month that the row belongs to; the row is dated in an open one

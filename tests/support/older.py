@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import duckdb
 
-_OF_MONEY: Final = ("list_cost", "billed", "price_id", "operation", "corrects")
+_OF_MONEY: Final = ("list_cost", "billed", "unbilled_reason", "price_id", "operation", "corrects")
 _TABLES_OF_MONEY: Final = ("prices_used", "operations", "closed_months")
 
 

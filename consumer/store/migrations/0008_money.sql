@@ -3,6 +3,9 @@
 ALTER TABLE bookings ADD COLUMN list_cost DECIMAL(18, 9);
 ALTER TABLE bookings ADD COLUMN billed DECIMAL(18, 9);
 
+-- Why `billed` does not cover all of the meter, where a rule bills it.
+ALTER TABLE bookings ADD COLUMN unbilled_reason VARCHAR;
+
 -- The prices that rated the meter up to this row (`prices_used`); NULL where there was none, and in rows
 -- of older versions.
 ALTER TABLE bookings ADD COLUMN price_id BIGINT;

@@ -64,6 +64,7 @@ SELECT
     coalesce(entry.unpriced.session_us, 0),
     entry.list_cost::DECIMAL(18, 9),
     entry.billed::DECIMAL(18, 9),
+    entry.unbilled_reason,
     entry.price_id,
     entry.operation,
     entry.corrects
@@ -134,6 +135,7 @@ FROM (
         "stream_sequence": "BIGINT",
         "list_cost": "VARCHAR",
         "billed": "VARCHAR",
+        "unbilled_reason": "VARCHAR",
         "price_id": "BIGINT",
         "operation": "BIGINT",
         "day": "DATE",

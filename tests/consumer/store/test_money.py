@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.events import ended, final, message, reading, started
 from tests.support.older import before_money
+from voicecosts import query
 from voicecosts.consumer.booking.months import Months
 from voicecosts.consumer.pricing import ListPrices, Terms, rate_by, rated_by
 from voicecosts.consumer.pricing.own import read
@@ -83,6 +84,28 @@ class TestLayers:
         """What is billed without a rule is not known: it is not zero."""
         book(tmp_path, started(), reading(1, input_tokens=10**6), prices="")
         assert ask(tmp_path, LAYERS) == money("0.4", "0.4", None)
+
+    def test_what_a_rule_bills_in_part_is_said(self, tmp_path: Path) -> None:
+        """Text has a price and speech has none: what is billed is not all, and every answer says so."""
+        rule = (
+            '[[billed]]\nprovider = "openai"\nmodel = "gpt-realtime"\nunit = "million tokens"\n'
+            'price = { input = "5", output = "20" }\n'
+        )
+        spoken = {
+            "modality": "realtime",
+            "model": "gpt-realtime",
+            "input_tokens": 2 * 10**6,
+            "text_input_tokens": 10**6,
+            "audio_input_tokens": 10**6,
+        }
+        book(tmp_path, started(), reading(1, **spoken), prices=rule)
+        assert ask(tmp_path, "SELECT sum(billed) FROM usage") == money("5")
+        report = query(data_dir=tmp_path)
+        assert report.total.billed == 5
+        [finding] = [it for it in report.warnings if "billed" in it]
+        assert "openai/gpt-realtime (realtime)" in finding
+        assert "audio_input_tokens" in finding
+        assert report.completeness.whole is False
 
     def test_a_model_without_a_list_price_has_the_operators_own(self, tmp_path: Path) -> None:
         """Its list cost is NULL, and nothing of it is unpriced."""

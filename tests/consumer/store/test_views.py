@@ -49,7 +49,7 @@ CONTRACT: Final = {
         unpriced_input_tokens BIGINT, unpriced_output_tokens BIGINT, unpriced_other_tokens BIGINT,
         unpriced_characters BIGINT, unpriced_audio_us BIGINT, unpriced_session_us BIGINT,
         session_started_at TIMESTAMP, list_cost DECIMAL(18,9), billed DECIMAL(18,9),
-        price_id BIGINT, operation BIGINT, corrects DATE
+        unbilled_reason VARCHAR, price_id BIGINT, operation BIGINT, corrects DATE
     """,
     "sessions": """
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, started_at TIMESTAMP,
