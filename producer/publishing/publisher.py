@@ -103,6 +103,7 @@ class Publisher:
 
     def put(self, event: Event) -> None:
         """Accept an event; never waits and never raises."""
+        self._note_live(event)
         self.buffer.put(event)
         if self._is_resting:
             self._end_rest()
@@ -344,7 +345,6 @@ class Publisher:
         """Pack what is in the buffer while there is room; return whether it was emptied."""
         while self.backlog.has_room(is_last=is_last, is_needed=len(self.buffer) > 0):
             events = self.buffer.remove(_PIECE)
-            self._note_live(events)
             report = self._reports.due(
                 self.stats(),
                 own_age_us=self.backlog.own_age_us(),
@@ -359,12 +359,16 @@ class Publisher:
             await asyncio.sleep(0)
         return False
 
-    def _note_live(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, SessionStarted):
-                self._live.add(event.session_id)
-            elif isinstance(event, SessionEnded):
-                self._live.discard(event.session_id)
+    def _note_live(self, event: Event) -> None:
+        """Count as live what has started and not ended, by the order in which it was said.
+
+        What the buffer drops or reorders later cannot change it, and nothing is kept of a session
+        that has ended. A set's `add` and `discard` are atomic under the interpreter's rules.
+        """
+        if isinstance(event, SessionStarted):
+            self._live.add(event.session_id)
+        elif isinstance(event, SessionEnded):
+            self._live.discard(event.session_id)
 
     def _may_acknowledge(self) -> bool:
         return self._sender is not None and self._sender.connection.may_acknowledge

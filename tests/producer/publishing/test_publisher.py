@@ -18,7 +18,7 @@ from nats.js import api
 
 from tests.support import stream
 from tests.support.broker import Broker
-from tests.support.events import reading
+from tests.support.events import ended, reading, started
 from tests.support.publishing import NO_SERVER, files, flushed, publishing
 from tests.support.waiting import until
 from voicecosts.producer.config import BufferLimits, ProducerConfig
@@ -140,6 +140,42 @@ async def test_a_merge_is_reported_to_the_ledger(broker: Broker) -> None:
     assert reports
     assert reports[-1].dropped == publisher.buffer.dropped > 0
     assert reports[-1].producer_id == publisher.producer_id
+
+
+@pytest.mark.parametrize("is_dropped", [True, False], ids=["dropped", "overtaken"])
+async def test_a_session_that_has_ended_is_not_live_whatever_the_buffer_does(
+    broker: Broker, *, is_dropped: bool
+) -> None:
+    """An end that is dropped, or that leaves before its start, claims no live call for ever."""
+    await stream.declare(broker.url)
+    limits = BufferLimits(detail=1, meters=1 if is_dropped else 9)
+    with publishing(broker.url, limits=limits) as publisher:
+        for number in range(1, 100 if is_dropped else 2):
+            publisher.put(started(number))
+            publisher.buffer.coalesce_oldest()
+            publisher.put(ended(1, of=number))
+        publisher.count_unmeasured()
+        await flushed(publisher)
+        stored = await stream.events(broker.url)
+    assert (publisher.stats().dropped > 0) == is_dropped
+    reports = [event for event in stored if isinstance(event, ProducerReport)]
+    assert [report.live_sessions for report in reports[-1:]] == [0]
+
+
+async def test_a_session_whose_start_was_dropped_is_live(broker: Broker) -> None:
+    """Else a report would prove that a call has ended which goes on."""
+    await stream.declare(broker.url)
+    with publishing(broker.url, limits=BufferLimits(detail=1, meters=1)) as publisher:
+        for number in range(1, 100):
+            publisher.put(started(number))
+        for number in range(1, 90):
+            publisher.put(ended(1, of=number))
+        publisher.count_unmeasured()
+        await flushed(publisher)
+        stored = await stream.events(broker.url)
+    assert publisher.stats().dropped > 0
+    reports = [event for event in stored if isinstance(event, ProducerReport)]
+    assert [report.live_sessions for report in reports[-1:]] == [10]
 
 
 async def test_what_is_in_no_session_is_reported_while_calls_run(broker: Broker) -> None:
