@@ -20,7 +20,11 @@ _MAX_LABEL: Final = 256
 _MAX_SENTENCE: Final = 400
 MANY: Final = 100
 """Mistakes that are told at once; a file with more of them is something else than prices."""
-_STANDARD: Final = ("auto", "default", "standard")
+_STANDARD: Final = (
+    "auto", "default", "standard", "standard_only", "on_demand", "unspecified",
+    "service_tier_unspecified",
+)  # fmt: skip
+"""Names of the standard service tier, which meters do not have: workers take them away."""
 _EXACT: Final = ("project", "tenant", "agent")
 """Names that are compared letter by letter; the others in lower case."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")

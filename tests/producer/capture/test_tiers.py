@@ -29,8 +29,9 @@ from tests.support.recorder import Recorder
 from tests.support.tiered import KEYS, Gateway, GoogleTier, TieredLLM
 from tests.support.waiting import until
 from tests.support.wrappers import ChoosingLLM, DelegatingLLM, GuardingLLM
+from voicecosts.consumer.pricing.own.keys import Mistake, selector
 from voicecosts.producer.capture.attribution import ATTRIBUTION
-from voicecosts.producer.capture.tiers import tier_name
+from voicecosts.producer.capture.tiers import STANDARD, tier_name
 from voicecosts.producer.events import Batch, encode, version_of
 
 OPENAI: Final = "api.openai.com"
@@ -432,3 +433,15 @@ class Plain(Enum):
 def test_a_tier_is_named_as_the_contract_carries_it(given: Any, name: str) -> None:
     """In lower case, without control characters, at most 64 characters; what is no text names none."""
     assert tier_name(given) == name
+
+
+def test_the_price_file_refuses_the_names_that_no_meter_has() -> None:
+    """Both sides know the same names of the standard tier: a price for one could never match."""
+    refused = set()
+    for tier in STANDARD - {""}:
+        try:
+            selector("service_tier", tier)
+        except Mistake:
+            refused.add(tier)
+    assert refused == STANDARD - {""}
+    assert selector("service_tier", "priority+flex") == "priority+flex"
