@@ -37,6 +37,11 @@ dearest realtime model of the list costs tens."""
 MAX_READING_VARIABLE: Final = "COSTS_MAX_READING"
 MAX_READING_OPTION: Final = "--max-reading-cost"
 
+PRICES_VARIABLE: Final = "COSTS_PRICES"
+PRICES_OPTION: Final = "--prices"
+PRICES_FILE: Final = "prices.toml"
+"""The operator's own prices, in the data directory unless another file is named."""
+
 _MORE_THAN_A_ROW_HOLDS: Final = 10**9
 
 
@@ -49,6 +54,8 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     `stream_keep_s` are removed from it.
     `max_reading` is the most that one meter may cost, in US dollars (`pricing.ceiling`).
     `own_broker` is that of `costs up`, which runs it for this ledger alone.
+    `prices` is a file of own prices that was named; without one it is that of the data directory, if
+    there is any.
     """
 
     data_dir: Path
@@ -63,6 +70,12 @@ class LedgerConfig(Struct, frozen=True, kw_only=True):
     stream_keep_s: float = DEFAULT_STREAM_KEEP_S
     max_reading: Decimal = MAX_READING
     own_broker: bool = False
+    prices: Path | None = None
+
+    @property
+    def price_file(self) -> Path:
+        """Where the operator's own prices are, if there are any."""
+        return self.prices or self.data_dir / PRICES_FILE
 
     def __repr__(self) -> str:
         return (
@@ -88,6 +101,7 @@ def from_env(
     snapshot_bytes_per_day: int | None = None,
     dead_letter_bytes: int | None = None,
     own_broker: bool = False,
+    prices: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> LedgerConfig:
     """Return the configuration from arguments, then the environment, then defaults.
@@ -122,6 +136,7 @@ def from_env(
     per_day, letter_bytes = snapshot_bytes_per_day, dead_letter_bytes
     problems += _bytes_problems(per_day, letter_bytes)
     ceiling = _ceiling(max_reading, environ, problems)
+    named_prices = _prices(prices, environ, problems)
     folder = Path()
     try:
         folder = (data_dir or settings.data_dir(environ)).absolute()
@@ -142,6 +157,7 @@ def from_env(
         stream_max_bytes=max_bytes,
         stream_keep_s=keep_s,
         max_reading=ceiling,
+        prices=named_prices,
         snapshot_bytes_per_day=DEFAULT_SNAPSHOT_BYTES_PER_DAY if per_day is None else per_day,
         dead_letter_bytes=DEFAULT_DEAD_LETTER_BYTES if letter_bytes is None else letter_bytes,
     )
@@ -188,6 +204,36 @@ def max_reading_from_env(environ: Mapping[str, str] = os.environ) -> Decimal:
     if problems:
         raise InvalidConfig(problems)
     return found
+
+
+def prices_from_env(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the file of own prices, which need not exist in the data directory.
+
+    Raises:
+        InvalidConfig: The variable names a file that is not there.
+    """
+    problems: list[str] = []
+    found = _prices(None, environ, problems)
+    if problems:
+        raise InvalidConfig(problems)
+    return found or data_dir / PRICES_FILE
+
+
+def _prices(given: Path | None, environ: Mapping[str, str], problems: list[str]) -> Path | None:
+    """Return the file that was named, `None` where none was; one that is named has to be there."""
+    said = environ.get(PRICES_VARIABLE, "").strip()
+    if given is None and not said:
+        return None
+    path = (Path(said) if given is None else given).expanduser().absolute()
+    try:
+        is_there = path.is_file()
+    except OSError:
+        is_there = True  # it cannot be looked at: whoever reads it says why
+    if not is_there:
+        problems.append(
+            f"there is no file of prices {path}: correct {PRICES_OPTION} or {PRICES_VARIABLE}"
+        )
+    return path
 
 
 def _ceiling(given: str | None, environ: Mapping[str, str], problems: list[str]) -> Decimal:

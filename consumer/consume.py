@@ -32,6 +32,7 @@ from voicecosts.consumer.store.heartbeat import RunBy
 from voicecosts.consumer.store.in_hand import LAST_CHANCES, InHand
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.price_file import PriceFile
 from voicecosts.producer.settings import mask
 from voicecosts.producer.subjects import STREAM
 
@@ -123,16 +124,18 @@ async def consume(
         LedgerError: The ledger cannot be opened or written; what it did not commit stays in the
             stream.
     """
+    own_prices = PriceFile(config.price_file)
     with ThreadPoolExecutor(1, thread_name_prefix="ledger") as thread:
         opening = partial(
             Ledger.open,
             config.data_dir,
-            rate_by(ListPrices(), max_reading=config.max_reading),
+            rate_by(ListPrices(), own_prices, max_reading=config.max_reading),
             pacing=pacing or _pacing_of(config),
             has_source=True,
             dead_letter_bytes=config.dead_letter_bytes,
             run_by=_run_by(config),
             new_stream=new_stream,
+            own_prices=own_prices,
         )
         ledger = await asyncio.get_running_loop().run_in_executor(thread, opening)
         in_hand = InHand(Layout(config.data_dir).in_hand, full=GROUP_MESSAGES)
@@ -266,6 +269,7 @@ class _LedgerThread:
 
     def _publish(self) -> None:
         trouble = ""
+        self._ledger.look_at_prices()
         self._ledger.answer_requests()
         try:
             self._ledger.publish_if_due()

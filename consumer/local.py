@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from voicecosts.consumer.booking.message import Applied, Message
-from voicecosts.consumer.config import MAX_READING
+from voicecosts.consumer.config import MAX_READING, PRICES_FILE
 from voicecosts.consumer.errors import LedgerMissing
 from voicecosts.consumer.pricing import ListPrices, rate_by
-from voicecosts.consumer.store.heartbeat import confirm, file_of, read_heartbeat
+from voicecosts.consumer.store.heartbeat import Heartbeat, confirm, file_of, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.price_file import PriceFile
 
 NO_SEQUENCE: Final = 0
 """The stream sequence of a message that was in no stream."""
@@ -80,14 +81,19 @@ def book_waiting(
 
 
 def open_and_book(
-    data_dir: Path, log: LocalLog | None, *, asked_at: datetime, max_reading: Decimal = MAX_READING
+    data_dir: Path,
+    log: LocalLog | None,
+    *,
+    asked_at: datetime,
+    max_reading: Decimal = MAX_READING,
+    prices: Path | None = None,
 ) -> int:
     """Book everything that waits into the ledger of `data_dir`; return how many messages it was.
 
     Readers are told that the snapshot holds what waited at `asked_at`, which is before anybody looked
     into the outbox: what comes later may have been missed. They are not told so when a file could
     not be read, nor of a ledger that ever read a stream, where more may wait. A ledger is created when there is none and something waits. Without a log nothing
-    waits.
+    waits. `prices` is the file of own prices, else the one in the data directory.
 
     Raises:
         LedgerInUse: Another process has the ledger open.
@@ -106,16 +112,29 @@ def open_and_book(
         is_unpublished = True  # opening it says how to go on from a snapshot
     elif last is not None and last.embedded and last.ledger_file != file_of(layout.ledger):
         is_unpublished = True  # a copy was put in its place, or an older version closed it
+    elif last is not None and last.embedded and _prices_changed(last):
+        is_unpublished = True  # readers are told of mistakes that may be corrected
     has_ended = log is not None and bool(log.ended)
     if not first and not is_unpublished and not has_ended:
         if log is None or not log.problems:
             confirm(data_dir, asked_at)
         return 0
+    own_prices = PriceFile(prices or data_dir / PRICES_FILE)
     with Ledger.open(
-        data_dir, rate_by(ListPrices(), max_reading=max_reading), embedded=True, has_source=True
+        data_dir,
+        rate_by(ListPrices(), own_prices, max_reading=max_reading),
+        embedded=True,
+        has_source=True,
+        own_prices=own_prices,
     ) as ledger:
         done = [] if log is None else book_waiting(ledger, log, first)
         is_read = log is None or not (log.problems or (first and not done))
         if is_read and not ledger.has_stream:  # else more may wait in the stream
             ledger.heard(asked_at, 0)
     return sum(applied.messages for applied in done)
+
+
+def _prices_changed(last: Heartbeat) -> bool:
+    """Return whether a file of prices that had mistakes is another one now."""
+    trouble = last.prices
+    return trouble is not None and trouble.read != (file_of(Path(trouble.file)) or (0, 0))

@@ -219,6 +219,7 @@ def _failures(
         Source.UNMEASURED: lost,
         Source.DROPPED: dropped,
         Source.GAPS: gaps,
+        Source.PRICES: 0,  # what was used is known, whatever it costs
     }
     return tuple(it for it in findings if known.get(it.source, 1))
 

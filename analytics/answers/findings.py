@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.answers.report import CURRENCY, Finding, Gap, Source
-from voicecosts.analytics.numbers import age, counted, money, seconds
+from voicecosts.analytics.numbers import age, ago, counted, money, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,7 @@ def find(
     yield from _gaps(missing)
     yield from _stream(missing, snapshot, now)
     yield from _ledger(snapshot, moment, now)
+    yield from _prices(snapshot, now)
 
 
 def say_open(count: int) -> str:
@@ -124,6 +125,19 @@ def _ledger(snapshot: Snapshot, moment: datetime | None, now: datetime) -> Itera
         silence = age(now - status.heard_at) if status.heard_at else "long"
         text = f"the ledger has not reported for {silence}: check whether it still runs"
         yield _unknown(Source.LEDGER, text)
+
+
+def _prices(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
+    """Yield that the file of own prices has mistakes: what it would say now is not in these costs."""
+    trouble = snapshot.status.prices if snapshot.status else None
+    if trouble is None:
+        return
+    meanwhile = "its last good prices" if trouble.uses_last_good else "list prices alone"
+    text = (
+        f"{trouble.file} has {counted(trouble.problems, 'problem')} since {ago(trouble.since, now)}, "
+        f"and {meanwhile} are in force: `costs prices validate {shlex.quote(trouble.file)}`"
+    )
+    yield _unknown(Source.PRICES, text)
 
 
 def _how_to_start(snapshot: Snapshot) -> str:

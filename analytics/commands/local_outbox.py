@@ -169,14 +169,18 @@ def _book(folder: Path, data_dir: Path, asked_at: datetime, *, may_own: bool) ->
         if not has_news(folder):
             return Booked()
         raise _NotBookable(str(error)) from error
-    from voicecosts.consumer.config import max_reading_from_env  # noqa: PLC0415 - the consumer may be absent
+    from voicecosts.consumer.config import max_reading_from_env, prices_from_env  # noqa: PLC0415 - the consumer may be absent
     from voicecosts.consumer.errors import InvalidConfig, LedgerError, LedgerInUse  # noqa: PLC0415 - same
     from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same
 
     log = _opened(folder, data_dir, may_own=may_own) if has_news(folder) else None
     try:
         messages = open_and_book(
-            data_dir, log, asked_at=asked_at, max_reading=max_reading_from_env()
+            data_dir,
+            log,
+            asked_at=asked_at,
+            max_reading=max_reading_from_env(),
+            prices=prices_from_env(data_dir),
         )
     except InvalidConfig as error:
         raise _NotBookable(str(error)) from error

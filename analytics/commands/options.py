@@ -68,6 +68,14 @@ Output = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
+Prices = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Your own prices.  [env: COSTS_PRICES; default: prices.toml in the data directory]",
+    ),
+]
+
 Servers = Annotated[
     str | None,
     typer.Option(metavar="URL,…", help="NATS servers, separated by commas.  [env: COSTS_SERVERS]"),

@@ -52,6 +52,18 @@ class RunBy(Struct, frozen=True):
     servers: tuple[str, ...] = ()
 
 
+class PricesTrouble(Struct, frozen=True, kw_only=True):
+    """That the file of own prices has mistakes, how many, and since when.
+
+    With `uses_last_good` its last good version is in force meanwhile, else list prices alone.
+    """
+
+    file: str
+    problems: int
+    since: datetime
+    uses_last_good: bool = False
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """What the ledger process last wrote about itself in `ledger.json`, and when it did.
 
@@ -72,6 +84,7 @@ class Status(Struct, frozen=True, kw_only=True):
     stream_bytes: int | None = None
     stream_max_bytes: int | None = None
     run_by: RunBy | None = None
+    prices: PricesTrouble | None = None
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

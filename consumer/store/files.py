@@ -118,14 +118,22 @@ def copy_synced(source: Path, target: Path, *, may_share: bool = True) -> int:
     return written
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file by a rename, so that a reader sees the old one or the new one."""
+def write_private(path: Path, data: bytes, *, synced: bool = False) -> None:
+    """Replace a file by a rename, so that a reader sees the old one or the new one.
+
+    With `synced` the new one is on the disk when this returns.
+    """
     draft = path.with_name(path.name + ".tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), PRIVATE)
         file.write(data)
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
+    if synced:
+        sync_folder(path.parent)
 
 
 def _locked(descriptor: int) -> bool:

@@ -32,6 +32,20 @@ class RunBy(Struct, frozen=True):
     servers: tuple[str, ...] = ()
 
 
+class PricesTrouble(Struct, frozen=True):
+    """That the operator's file of prices has mistakes, how many, and since when the ledger knows.
+
+    `read` is the time (in nanoseconds) and the size of the file as it was read; zeros where it was gone.
+    Without `uses_last_good` the ledger had no good prices before, and uses list prices alone.
+    """
+
+    file: str
+    problems: int
+    since: str
+    uses_last_good: bool
+    read: tuple[int, int]
+
+
 class Heartbeat(Struct, frozen=True):
     """One heartbeat. `waiting` counts messages not yet fetched, if the writer knows.
 
@@ -42,6 +56,7 @@ class Heartbeat(Struct, frozen=True):
     never read a stream. `run_by` is how it is run that did. `whole` says that the snapshot holds
     everything that the ledger holds, as far as the writer knows. `ledger_file` is the time (in nanoseconds)
     and the size of the ledger's file when the writer had closed it: another file is another ledger.
+    `prices` is there while the file of own prices has mistakes.
     """
 
     snapshot: int
@@ -58,6 +73,7 @@ class Heartbeat(Struct, frozen=True):
     trimmed_to: int | None = None
     run_by: RunBy | None = None
     ledger_file: tuple[int, int] | None = None
+    prices: PricesTrouble | None = None
 
     @property
     def is_final(self) -> bool:

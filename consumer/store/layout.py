@@ -3,6 +3,7 @@
 <data_dir>/ledger/ledger.duckdb   the ledger: one writer, no readers
 <data_dir>/ledger/lock            held by that writer, its pid inside
 <data_dir>/ledger/in_hand.json    what it is booking, so that it does not die of it again and again
+<data_dir>/ledger/prices.toml     a copy of the operator's last good prices
 <data_dir>/ledger/requests/       what `costs dead-letters` asks of a ledger that runs
 <data_dir>/dead-letters/          the bytes of what could not be booked
 <data_dir>/costs-<n>.duckdb       published snapshots, never changed afterwards
@@ -23,7 +24,7 @@ _SNAPSHOT: Final = re.compile(r"costs-([0-9]+)\.duckdb")
 _DRAFT: Final = re.compile(
     r"(costs-[0-9]+\.duckdb|costs\.duckdb|verified\.duckdb|ledger\.json)\.tmp"
 )
-_UNBORN: Final = ("unborn.tmp", "unborn.tmp.wal")
+_UNBORN: Final = ("unborn.tmp", "unborn.tmp.wal", "prices.toml.tmp")
 _SPILLED: Final = re.compile(r"duckdb_temp_(storage_[A-Za-z0-9]+-[0-9]+\.tmp|block-[0-9]+\.block)")
 
 
@@ -61,6 +62,11 @@ class Layout(Struct, frozen=True):
     def in_hand(self) -> Path:
         """What the writer is booking, for its successor."""
         return self.ledger_dir / "in_hand.json"
+
+    @property
+    def prices(self) -> Path:
+        """A copy of the operator's last good prices."""
+        return self.ledger_dir / "prices.toml"
 
     @property
     def requests(self) -> Path:

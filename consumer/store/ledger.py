@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.pricing import Rate
     from voicecosts.consumer.store.letters import Open
     from voicecosts.consumer.store.payloads import Payloads
+    from voicecosts.consumer.store.price_file import PriceFile
     from voicecosts.consumer.store.streams import Streams
 
 
@@ -104,6 +105,7 @@ class Ledger:
         streams: Streams,
         payloads: Payloads,
         prices: PricesUsed,
+        own_prices: PriceFile | None,
         closed_months: frozenset[date],
         has_stream: bool,
     ) -> None:
@@ -118,6 +120,7 @@ class Ledger:
         self._streams = streams
         self._payloads = payloads
         self._prices = prices
+        self._own_prices = own_prices
         self._closed_months = closed_months
         self.has_stream = has_stream
         self._kept: Progress | None = None
@@ -138,13 +141,14 @@ class Ledger:
         has_source: bool = False,
         run_by: RunBy | None = None,
         new_stream: bool = False,
+        own_prices: PriceFile | None = None,
     ) -> Self:
         """Open the ledger of `data_dir`, creating it if need be, and publish a snapshot.
 
         With `embedded` it is opened to book what waits and to be closed again: what changed is
         published when it is closed, and readers are told that no ledger has to run, unless it ever read
         a stream. `run_by` is how it is run to read one; the streams of the two ways differ, so a change of
-        it needs `new_stream`. With
+        it needs `new_stream`. `own_prices` is the file that `rate` looks prices up in. With
         `has_source` it claims to hold what was sent to it only up to the moment that `heard` names;
         without, it is taken to hold everything that it was given. Where no snapshot can be published now, that is a warning: booking goes on, and it is tried again.
 
@@ -182,6 +186,8 @@ class Ledger:
                 and not new_stream
             ):
                 raise AnotherStream(layout.data_dir, before.command, run_by.command)
+            if own_prices is not None:
+                own_prices.start(layout.prices, clock.now(), last.prices if last else None)
             run_by = run_by or before
             has_stream = is_booked or run_by is not None
             snapshots = Snapshots(
@@ -195,6 +201,7 @@ class Ledger:
             )
             snapshots.trimmed_to = streams.trimmed_to
             snapshots.run_by = run_by
+            snapshots.prices = own_prices.trouble if own_prices is not None else None
             ledger = cls(
                 layout=layout,
                 lock=lock,
@@ -207,6 +214,7 @@ class Ledger:
                 streams=streams,
                 payloads=payloads,
                 prices=prices,
+                own_prices=own_prices,
                 closed_months=closed,
                 has_stream=has_stream,
             )
@@ -360,6 +368,15 @@ class Ledger:
         self._require_open()
         with self._stopping(), translated(self._layout.requests):
             answer_requests(self._layout.requests, self.do)
+
+    def look_at_prices(self) -> None:
+        """Read the operator's own prices again if their file changed. Cheap to call often.
+
+        A file with mistakes changes nothing but what the heartbeat says.
+        """
+        if self._own_prices is not None:
+            self._own_prices.look(self._clock.ticks(), self._clock.now())
+            self._snapshots.prices = self._own_prices.trouble
 
     def publish_snapshot(self) -> int:
         """Publish everything booked so far, now, and return the number of the snapshot.

@@ -26,6 +26,7 @@ from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import InPlace, copy_synced, sync_folder
 from voicecosts.consumer.store.heartbeat import (
     Heartbeat,
+    PricesTrouble,
     RunBy,
     file_of,
     read_heartbeat,
@@ -102,6 +103,7 @@ class Snapshots:
         self.room: Room | None = None
         self.trimmed_to = 0
         self.run_by: RunBy | None = None
+        self.prices: PricesTrouble | None = None
         self.untold = False
 
     def resume(self) -> None:
@@ -255,6 +257,7 @@ class Snapshots:
             running=running,
             embedded=self._embedded,
             run_by=self.run_by,
+            prices=self.prices,
             whole=not self.changed,
             stream_bytes=self.room.bytes if self.room else None,
             stream_max_bytes=self.room.max_bytes if self.room else None,

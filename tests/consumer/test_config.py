@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.producer.test_settings import CREDS
-from voicecosts.consumer.config import LedgerConfig, from_env, max_reading_from_env
+from voicecosts.consumer.config import (
+    LedgerConfig,
+    from_env,
+    max_reading_from_env,
+    prices_from_env,
+)
 from voicecosts.consumer.errors import InvalidConfig
 
 
@@ -75,6 +80,29 @@ class TestFromEnv:
             from_env(servers="nats://a:4222", data_dir=tmp_path, max_reading=said, environ={})
         with pytest.raises(InvalidConfig, match="US dollars"):
             max_reading_from_env({"COSTS_MAX_READING": said})
+
+    def test_the_file_of_own_prices_is_named_or_in_the_data_directory(self, tmp_path: Path) -> None:
+        """An argument wins over COSTS_PRICES; without both the data directory may have one."""
+        for name in ("a.toml", "b.toml"):
+            (tmp_path / name).touch()
+        said = {"COSTS_PRICES": str(tmp_path / "a.toml")}
+        where = {"own_broker": True, "data_dir": tmp_path}
+        assert from_env(**where, environ={}).price_file == tmp_path / "prices.toml"
+        assert from_env(**where, environ=said).price_file == tmp_path / "a.toml"
+        b = tmp_path / "b.toml"
+        assert from_env(**where, prices=b, environ=said).price_file == b
+        assert prices_from_env(tmp_path, {}) == tmp_path / "prices.toml"
+        assert prices_from_env(tmp_path, said) == tmp_path / "a.toml"
+
+    def test_a_file_of_own_prices_that_is_named_must_exist(self, tmp_path: Path) -> None:
+        """Nobody is charged list prices because of a slip in a name."""
+        absent = tmp_path / "absent.toml"
+        with pytest.raises(
+            InvalidConfig, match=r"no file of prices .*absent\.toml: correct --prices"
+        ):
+            from_env(own_broker=True, data_dir=tmp_path, prices=absent, environ={})
+        with pytest.raises(InvalidConfig, match=r"no file of prices .*: correct .* COSTS_PRICES"):
+            prices_from_env(tmp_path, {"COSTS_PRICES": str(absent)})
 
     def test_no_server_at_all_says_what_to_set(self) -> None:
         """Without a server there is nothing to read, and the message names both ways out."""

@@ -20,6 +20,7 @@ from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.errors import LedgerInUse, LedgerMissing
 from voicecosts.consumer.local import NO_SEQUENCE, LocalLog, book_waiting
 from voicecosts.consumer.pricing import ListPrices, rate_by
+from voicecosts.consumer.pricing.own.units import MODALITIES
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import encode
 
@@ -267,3 +268,34 @@ def refused(data_dir: Path) -> str:
     with pytest.raises(NoLedger) as caught:
         query(data_dir=data_dir)
     return str(caught.value)
+
+
+class TestOwnPrices:
+    """An embedded ledger has the prices of the data directory, or of the file that is named."""
+
+    def test_what_waits_is_booked_at_own_prices(self, tmp_path: Path) -> None:
+        """The file in the data directory counts, and a file that is named counts instead."""
+        free = "".join(
+            f'[[cost]]\nmodality = "{modality}"\ndiscount = "100 %"\n' for modality in MODALITIES
+        )
+        (tmp_path / "prices.toml").write_text(free)
+        open_and_book(tmp_path, Log(offered()))
+        assert query(data_dir=tmp_path).total.cost == 0
+        other, named = tmp_path / "other", tmp_path / "named.toml"
+        named.write_text(free.replace("100 %", "50 %"))
+        local.open_and_book(other, Log(offered()), asked_at=datetime.now(UTC), prices=named)
+        found = query(data_dir=other).total
+        assert found.cost is not None
+        assert found.list_cost is not None
+        assert 0 < found.cost < found.list_cost
+
+    def test_a_correction_of_the_file_is_seen_while_nothing_waits(self, tmp_path: Path) -> None:
+        """Readers are told of mistakes until they are corrected, and no longer."""
+        (tmp_path / "prices.toml").write_text("[[cost]]\n")
+        open_and_book(tmp_path, Log(offered()))
+        assert heartbeat(tmp_path)["prices"]
+        open_and_book(tmp_path, None)
+        assert heartbeat(tmp_path)["prices"]
+        (tmp_path / "prices.toml").write_text("# nothing yet\n")
+        open_and_book(tmp_path, None)
+        assert heartbeat(tmp_path)["prices"] is None

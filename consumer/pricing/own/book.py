@@ -216,6 +216,16 @@ def load(path: Path) -> OwnBook:
     Raises:
         InvalidPrices: With everything that is wrong in the file, or why it cannot be read.
     """
+    text = text_of(path)
+    return OwnBook(name=path.name) if text is None else read(text, path.name, path=str(path))
+
+
+def text_of(path: Path) -> str | None:
+    """Return the text of a file of prices, `None` where there is no file.
+
+    Raises:
+        InvalidPrices: It cannot be read, or is no text.
+    """
     name = str(path)
     try:
         if path.exists() and not path.is_file():
@@ -223,7 +233,7 @@ def load(path: Path) -> OwnBook:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return OwnBook(name=path.name)
+        return None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InvalidPrices(name, [f"{name} cannot be read ({why}): correct it"]) from error
@@ -231,10 +241,9 @@ def load(path: Path) -> OwnBook:
         text = f"{name} is larger than {MAX_BYTES} bytes: it is not a file of prices"
         raise InvalidPrices(name, [text])
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InvalidPrices(
             name, [f"{name}:{line}: this is not UTF-8 text: save it as UTF-8"]
         ) from error
-    return read(text, path.name, path=name)

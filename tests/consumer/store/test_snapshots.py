@@ -509,6 +509,7 @@ class TestHeartbeat:
             "trimmed_to": None,
             "run_by": None,
             "ledger_file": None,
+            "prices": None,
         }
 
     def test_it_moves_on_while_nothing_happens(

@@ -1,0 +1,145 @@
+"""The operator's own prices as a ledger uses them: a file that may change, or break, at any time.
+
+A file with mistakes never stops booking: the last good prices stay in force, and a copy of them is
+kept beside the ledger, so that they outlive a restart. A file that is gone is a mistake too; who wants
+no prices of his own any more leaves an empty one. What is wrong is said once in the log, and to readers
+for as long as it lasts. Without any good prices there are list prices alone, and that is said as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from voicecosts.consumer.errors import InvalidPrices
+from voicecosts.consumer.pricing.own import OwnBook
+from voicecosts.consumer.pricing.own.book import read, text_of
+from voicecosts.consumer.store.files import write_private
+from voicecosts.consumer.store.heartbeat import PricesTrouble, file_of, utc_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from voicecosts.consumer.pricing import Scope
+    from voicecosts.consumer.pricing.charge import Charge
+    from voicecosts.producer.events import Meter
+
+LOOK_INTERVAL_S: Final = 1.0
+"""How often the file is looked at. It is read when it changed, and then stayed the same from one look
+to the next: what an editor has half written is not taken for prices."""
+
+_log = logging.getLogger(__name__)
+
+
+class PriceFile:
+    """The prices of one file, looked up while it changes. One thread uses it.
+
+    Until `start` there are none. `trouble` is what is wrong with the file now. Prices that were found
+    stay with their meter: a change of the file concerns meters that have no price yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: Path | None = None
+        self._book = OwnBook(name=path.name)
+        self._is_good = False  # whether `_book` comes from a file without mistakes
+        self._read = self._seen = (0, 0)
+        self._next_look: float | None = None
+        self.trouble: PricesTrouble | None = None
+
+    def __repr__(self) -> str:
+        state = f", {self.trouble.problems} problems" if self.trouble else ""
+        return f"<PriceFile {self._path}: {self._book!r}{state}>"
+
+    def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
+        """Return what the operator pays and what the tenant is charged, in force at `at`."""
+        return self._book.find(meter, scope, at)
+
+    def start(self, kept: Path, now: datetime, last: PricesTrouble | None = None) -> None:
+        """Read the file, or the copy in `kept` where it has mistakes; `last` is what readers were told.
+
+        Only the holder of the ledger's lock may call it.
+        """
+        self._kept = kept
+        self.trouble = last if last is not None and last.file == str(self._path) else None
+        self._read = self._seen = file_of(self._path) or (0, 0)
+        self._load(now)
+
+    def look(self, ticks: float, now: datetime) -> None:
+        """Read the file again if it changed. Cheap to call often: it looks once a second."""
+        if self._next_look is not None and ticks < self._next_look:
+            return
+        self._next_look = ticks + LOOK_INTERVAL_S
+        before, self._seen = self._seen, file_of(self._path) or (0, 0)
+        if self._seen == before and self._seen != self._read:
+            self._read = self._seen
+            self._load(now)
+
+    def _load(self, now: datetime) -> None:
+        try:
+            text = self._text()
+            book = self._book_of(text)
+        except InvalidPrices as error:
+            self._refuse(error, now)
+            return
+        if self._is_good or self.trouble is not None:
+            _log.info("%s is read: %d entries", self._path, len(book.entries))
+        self._book, self._is_good, self.trouble = book, text is not None, None
+        if text is not None:
+            self._keep(text)
+
+    def _text(self) -> str | None:
+        text = text_of(self._path)
+        if text is None and (self._is_good or self._has_copy()):
+            gone = (
+                f"{self._path} is gone: put it back, or leave an empty file where no price of yours "
+                "is to apply any more"
+            )
+            raise InvalidPrices(str(self._path), [gone])
+        return text
+
+    def _book_of(self, text: str | None) -> OwnBook:
+        name = self._path.name
+        return OwnBook(name=name) if text is None else read(text, name, path=str(self._path))
+
+    def _refuse(self, error: InvalidPrices, now: datetime) -> None:
+        if not self._is_good:
+            self._take_copy()
+        in_force = (
+            "the last good prices stay in force" if self._is_good else "list prices alone are used"
+        )
+        _log.warning("%s %s meanwhile.", error, in_force[0].upper() + in_force[1:])
+        self.trouble = PricesTrouble(
+            file=str(self._path),
+            problems=len(error.problems),
+            since=self.trouble.since if self.trouble else utc_text(now),
+            uses_last_good=self._is_good,
+            read=self._read,
+        )
+
+    def _has_copy(self) -> bool:
+        return self._kept is not None and self._kept.is_file()
+
+    def _take_copy(self) -> None:
+        """Use the copy of the last good prices, if there is one that can be read."""
+        if self._kept is None:
+            return
+        try:
+            text = text_of(self._kept)
+            if text is not None:
+                self._book = read(text, self._path.name, path=str(self._kept))
+                self._is_good = True
+        except InvalidPrices as error:
+            _log.warning("the copy of the last good prices is of no use: %s", error)
+
+    def _keep(self, text: str) -> None:
+        """Keep a copy of good prices; where the disk refuses it, booking goes on without one."""
+        if self._kept is None:
+            return
+        data = text.encode()
+        try:
+            if not self._kept.is_file() or self._kept.read_bytes() != data:
+                write_private(self._kept, data, synced=True)
+        except OSError as error:
+            _log.warning("no copy of the prices could be kept in %s: %s", self._kept, error)
