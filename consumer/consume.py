@@ -41,6 +41,9 @@ SUMMARY_INTERVAL_S: Final = 30.0
 LOOK_INTERVAL_S: Final = 1.0
 """How often the outboxes of this host are looked at."""
 
+WORK_S: Final = 0.5
+"""How long an operation on the books may work between two groups, at most, and one slice more."""
+
 _WATCH_INTERVAL_S = 0.2
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _P = ParamSpec("_P")
@@ -271,6 +274,9 @@ class _LedgerThread:
         trouble = ""
         self._ledger.look_at_prices()
         self._ledger.answer_requests()
+        until = time.monotonic() + WORK_S
+        while self._ledger.work() and time.monotonic() < until:
+            pass
         try:
             self._ledger.publish_if_due()
             self._ledger.heartbeat(self._waiting)

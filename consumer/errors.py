@@ -9,6 +9,7 @@
     ├── PortInUse               another program listens on the port that was asked for
     ├── LedgerInUse             another process holds the ledger file
     ├── LedgerBusy              the ledger that runs did not answer in time
+    ├── OperationRefused        what is asked of the books cannot be done, and nothing was changed
     ├── LedgerNewer             the ledger was written by a newer version
     ├── LedgerDamaged           the ledger file cannot be read
     ├── LedgerMissing           there was a ledger, and its file is gone
@@ -128,6 +129,14 @@ class LedgerBusy(LedgerError):
             f"The ledger in {path} did not answer within {timeout_s:g} s. Look at its log, or stop it "
             "and ask again: without a ledger that runs, the command does it itself."
         )
+
+
+class OperationRefused(LedgerError):
+    """An operation on the books cannot be done: `why` says what is in its way. Nothing was changed."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"{why[:1].upper()}{why[1:]}. Nothing was changed.")
 
 
 class LedgerNewer(LedgerError):

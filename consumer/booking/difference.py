@@ -179,7 +179,7 @@ def book(
     """
     if reading.number <= state.number:
         return None, state
-    added = _added(reading.totals, state.totals)
+    added = moved(reading.totals, state.totals)
     reported = _reported(reading, state)
     for name, step in added.items():
         if step < 0:
@@ -282,7 +282,7 @@ def holds(state: MeterState, reading: Reading) -> bool:
     )
 
 
-def _added(totals: Quantities, booked: Quantities) -> dict[str, int]:
+def moved(totals: Quantities, booked: Quantities) -> dict[str, int]:
     """Return what moved, by name; most readings move three of nineteen quantities."""
     pairs = zip(QUANTITIES, astuple(totals), astuple(booked), strict=True)
     return {name: now - before for name, now, before in pairs if now != before}

@@ -158,6 +158,12 @@ class Entries:
             self.identities.append(session.identity)
         elif identity.producer_id not in (delivery.producer_id, None):
             return self._refuse_other_producer(delivery, event, session, identity)
+        elif session.voided and not isinstance(event, SessionStarted):
+            self._note(delivery, event, Reason.VOIDED)
+            return Refusal(
+                Reason.VOIDED,
+                f"session {event.session_id} was voided by operation {session.voided}",
+            )
         elif (event.tenant, event.agent_id) != (identity.tenant, identity.agent_id):
             event = self._under_first(delivery, event, session, identity)
         return self._add_to(session, delivery, event, again=again)

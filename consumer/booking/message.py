@@ -46,6 +46,7 @@ class Reason(StrEnum):
     BACKWARDS = "backwards"  # a running total below what is booked already
     OUT_OF_RANGE = "out_of_range"  # more money than a row holds, more meters than a session has
     DEADLY = "deadly"  # the ledger ended each time it read this message alone
+    VOIDED = "voided"  # an operation took its session out of every sum
     ABOVE_CEILING = "above_ceiling"  # more than one meter can be believed to have used
 
 

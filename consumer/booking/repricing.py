@@ -1,7 +1,8 @@
 """A meter whose prices changed: what is booked of it becomes what its totals cost by the new ones.
 
-The row that does it moves no quantity. It may belong to an operation (`costs rerate`), or come of a
-session's labels, which arrived after its first usage. Pure.
+The row that does it moves no quantity, unless an operation takes usage out of the books or brings it
+back. It may belong to an operation (`costs rerate`), or come of a session's labels, which arrived after
+its first usage. Pure.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from voicecosts.consumer.booking.difference import (
     Refusal,
     money_of,
     money_text,
+    moved,
     session_time,
     unpriced_since,
 )
 from voicecosts.producer.events import Quantities
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from voicecosts.consumer.booking.months import Months
     from voicecosts.consumer.booking.prices import PricesUsed
     from voicecosts.consumer.pricing import Rated
     from voicecosts.producer.events import Meter
-
-_NOTHING = Quantities()
 
 
 class Origin(Struct, frozen=True):
@@ -53,11 +55,17 @@ def repriced(
     origin: Origin,
     prices: PricesUsed,
     months: Months,
+    totals: Quantities | None = None,
+    reported_cost: Decimal | None = None,
 ) -> tuple[Booking, MeterState] | Refusal | None:
     """Return the row that makes `rated` of a meter's totals what is booked; `None` if it is so already.
 
-    A meter whose new money no row can hold is refused, and stays as it is.
+    With `totals` or `reported_cost` these become what is booked as well. A meter whose new money no row
+    can hold is refused, and stays as it is.
     """
+    totals = state.totals if totals is None else totals
+    reported = state.reported_cost if reported_cost is None else reported_cost
+    added = moved(totals, state.totals)
     price_id = None if rated.terms is None else prices.number_of(rated.terms)
     terms = prices.terms(price_id)
     if terms is not None and not (terms.is_priced and rated.cost is not None):
@@ -66,7 +74,8 @@ def repriced(
     if isinstance(money, Refusal):
         return money
     unpriced = rated.unpriced_usage
-    if not _changes(money) and unpriced == state.unpriced and terms == state.terms:
+    is_same = not added and reported == state.reported_cost
+    if is_same and not _changes(money) and unpriced == state.unpriced and terms == state.terms:
         return None
     day, corrects = months.dated(session_time(meter.session_id).date())
     row = Booking(
@@ -77,12 +86,12 @@ def repriced(
         origin.tenant,
         state.provider_raw,
         origin.occurred_at,
-        _NOTHING,
+        Quantities(**added),
         None,
         money_text(money.cost),
         money.reason,
         unpriced_since(unpriced, state.unpriced),
-        None,
+        None if reported == state.reported_cost else f"{reported - state.reported_cost:f}",
         rated.source,
         rated.version,
         rated.model,
@@ -99,6 +108,8 @@ def repriced(
     )
     after = replace(
         state,
+        totals=totals,
+        reported_cost=reported,
         cost=state.cost + (money.cost or 0),
         list_cost=state.list_cost + (money.list_cost or 0),
         billed=state.billed + (money.billed or 0),

@@ -51,7 +51,7 @@ class Identity(Struct, frozen=True):
 class SessionState(Struct):
     """One session: whose it is, its meters, whether its start is known, its latest end's number.
 
-    `labels` are those of its start.
+    `labels` are those of its start. `voided` is the operation that took it out of every sum, 0 if none did.
 
     `noted` holds the reasons of notes that a session needs only once. `refused` is what another
     producer's readings would have cost at most, by producer and meter: its running totals come again
@@ -65,6 +65,7 @@ class SessionState(Struct):
     noted: set[str] = field(default_factory=set)
     refused: dict[tuple[str, Meter], Decimal] = field(default_factory=dict)
     labels: Mapping[str, str] = NO_LABELS
+    voided: int = 0
 
     @property
     def size(self) -> int:
@@ -81,6 +82,7 @@ class SessionState(Struct):
             set(self.noted),
             dict(self.refused),
             self.labels,
+            self.voided,
         )
 
 
@@ -124,6 +126,11 @@ class ActiveSessions:
                 self._drop(key)
                 if not self._is_full():
                     break
+
+    def forget(self, keys: Iterable[SessionKey]) -> None:
+        """Drop sessions that were changed by something else than their events."""
+        for key in keys:
+            self._drop(key)
 
     def _is_full(self) -> bool:
         return len(self._sessions) > self._limit or self._meters > self._meters_limit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +29,7 @@ from voicecosts.consumer.errors import (
     InvalidConfig,
     LedgerClosed,
     LedgerMoved,
+    OperationRefused,
     SnapshotFailed,
 )
 from voicecosts.consumer.store import sql
@@ -51,8 +52,16 @@ from voicecosts.consumer.store.letters import (
     write_letters,
 )
 from voicecosts.consumer.store.load import load_sessions
+from voicecosts.consumer.store.operations import Now, Operations
 from voicecosts.consumer.store.payloads import MAX_BYTES
-from voicecosts.consumer.store.requests import Action, Outcome, Request, answer_requests
+from voicecosts.consumer.store.requests import (
+    Action,
+    Operate,
+    Outcome,
+    Request,
+    Watch,
+    answer_requests,
+)
 from voicecosts.consumer.store.snapshots import Snapshots
 from voicecosts.consumer.store.streams import Noted, load_streams, write_streams
 from voicecosts.consumer.store.write import write_entries, write_state
@@ -64,13 +73,16 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
+    from voicecosts.consumer.booking.operations import Operation, Work
     from voicecosts.consumer.booking.pieces import Read
     from voicecosts.consumer.booking.progress import Progress, Room, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
     from voicecosts.consumer.store.letters import Open
+    from voicecosts.consumer.store.operations import Slice
     from voicecosts.consumer.store.payloads import Payloads
     from voicecosts.consumer.store.price_file import PriceFile
+    from voicecosts.consumer.store.requests import Asked
     from voicecosts.consumer.store.streams import Streams
 
 
@@ -106,7 +118,7 @@ class Ledger:
         payloads: Payloads,
         prices: PricesUsed,
         own_prices: PriceFile | None,
-        closed_months: frozenset[date],
+        operations: Operations,
         has_stream: bool,
     ) -> None:
         self._layout = layout
@@ -121,7 +133,7 @@ class Ledger:
         self._payloads = payloads
         self._prices = prices
         self._own_prices = own_prices
-        self._closed_months = closed_months
+        self._operations = operations
         self.has_stream = has_stream
         self._kept: Progress | None = None
         self._state = _State.OPEN
@@ -172,7 +184,7 @@ class Ledger:
             with translated(layout.ledger):
                 streams = load_streams(connection)
                 prices = PricesUsed(connection.execute(sql.LOAD_PRICES_USED).fetchall())
-                closed = frozenset(row[0] for row in connection.execute(sql.LOAD_CLOSED).fetchall())
+                operations = Operations(connection, prices)
                 payloads = open_payloads(connection, layout.dead_letters, dead_letter_bytes)
                 move_old(connection, payloads, now_us)
             last = read_heartbeat(layout.heartbeat)
@@ -215,13 +227,16 @@ class Ledger:
                 payloads=payloads,
                 prices=prices,
                 own_prices=own_prices,
-                closed_months=closed,
+                operations=operations,
                 has_stream=has_stream,
             )
             if embedded:
                 snapshots.resume()
             ledger._note_restored(last, now_us)
             ledger._read_again()
+            if embedded:  # else it goes on between two groups of messages
+                while ledger.work():
+                    pass
             if not embedded:
                 _publish_first(snapshots, sequence)
             undo.pop_all()
@@ -358,8 +373,63 @@ class Ledger:
         done = sum(self._requeue(group) for group in batches(letters))
         return Outcome(letters=len(letters), left=len(letters) - done)
 
+    def operate(self, work: Work, *, reason: str, source: str = "") -> int:
+        """Record an operation on the books, and return its number; `work` does what is left of it.
+
+        Raises:
+            OperationRefused: Something is in its way; nothing was changed.
+            LedgerWriteFailed: It was not recorded.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._require_open()
+        now = self._now()
+        with self._stopping(), translated(self._layout.ledger):
+            problem = self._operations.problem(work, now.today)
+        if problem is not None:
+            raise OperationRefused(problem)
+        with self._stopping(), translated(self._layout.ledger):
+            done = self._operations.begin(work, reason=reason, source=source, now=now)
+            self._after(done)
+        return done.operation
+
+    def work(self) -> bool:
+        """Do a bounded part of the operation that is under way; return whether there is more.
+
+        Raises:
+            LedgerWriteFailed: It was not done.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._require_open()
+        if self._operations.pending is None:
+            return False
+        with self._stopping(), translated(self._layout.ledger):
+            done = self._operations.step(self._now())
+            if done is not None:
+                self._after(done)
+        return self._operations.pending is not None
+
+    def operation(self, number: int) -> Operation | None:
+        """Return an operation; without an end it is under way."""
+        return self._operations.get(number)
+
+    def _now(self) -> Now:
+        now = self._clock.now()
+        return Now(micros(now), now.date(), self._rate)
+
+    def _after(self, done: Slice) -> None:
+        """Take in what an operation committed: what is known of its sessions is read again."""
+        self._snapshots.changed = True
+        self._active.forget(done.touched)
+        self._check_written()
+        if done.left:
+            _log.warning(
+                "operation %d: %d meters stay as they are, no row can hold their new cost",
+                done.operation,
+                done.left,
+            )
+
     def answer_requests(self) -> None:
-        """Do what `costs dead-letters` asks of a ledger that runs. Cheap to call often.
+        """Do what commands ask of a ledger that runs. Cheap to call often.
 
         Raises:
             LedgerWriteFailed: It could not be done or answered; who asked hears nothing, and may ask
@@ -367,7 +437,25 @@ class Ledger:
         """
         self._require_open()
         with self._stopping(), translated(self._layout.requests):
-            answer_requests(self._layout.requests, self.do)
+            answer_requests(self._layout.requests, self._do)
+
+    def _do(self, asked: Asked) -> Outcome:
+        match asked:
+            case Request():
+                return self.do(asked)
+            case Operate():
+                try:
+                    number = self.operate(asked.work, reason=asked.reason, source=asked.source)
+                except OperationRefused as refused:
+                    return Outcome(problem=refused.why)
+                return self._told(number)
+            case Watch():
+                return self._told(asked.operation)
+
+    def _told(self, number: int) -> Outcome:
+        operation = self._operations.get(number)
+        is_done = operation is None or operation.ended_us is not None
+        return Outcome(operation=number, is_done=is_done)
 
     def look_at_prices(self) -> None:
         """Read the operator's own prices again if their file changed. Cheap to call often.
@@ -471,7 +559,7 @@ class Ledger:
         return Applied(messages=len(piece.messages), events=events, **added)
 
     def _entries(self, sessions: dict[SessionKey, SessionState]) -> Entries:
-        months = Months(self._closed_months, self._clock.now().date())
+        months = Months(self._operations.closed, self._clock.now().date())
         return Entries(sessions, self._rate, self._prices, months)
 
     def _sessions(self, deliveries: Sequence[Delivery]) -> dict[SessionKey, SessionState]:

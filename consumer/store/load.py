@@ -14,6 +14,7 @@ import msgspec
 
 from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
+from voicecosts.consumer.booking.standing import Decision, Reported
 from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
 from voicecosts.consumer.store import sql
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
@@ -49,14 +50,49 @@ def load_sessions(
             session = loaded.get(SessionKey(project, session_id))
             if session is None:
                 continue
-            agent_id, tenant, producer_id, started, ended, labels = row
+            agent_id, tenant, producer_id, started, ended, labels, voided = row
             if agent_id is not None:
                 session.identity = Identity(project, session_id, agent_id, tenant, producer_id)
             session.started = session.started or started
             session.ended = max(session.ended, ended)
+            session.voided = session.voided or voided
             if labels is not None:
                 session.labels = _labels.decode(labels)
     return loaded
+
+
+def load_reported(
+    connection: duckdb.DuckDBPyConnection, keys: Iterable[SessionKey]
+) -> dict[SessionKey, dict[Meter, Reported]]:
+    """Return what the readings of each meter of `keys` add up to, and how its price was decided."""
+    loaded: dict[SessionKey, dict[Meter, Reported]] = {key: {} for key in keys}
+    for ids in ranges({key.session_id for key in loaded}):
+        values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
+        for project, *row in connection.execute(sql.LOAD_REPORTED, values).fetchall():
+            meter = Meter(*row[:8])
+            meters = loaded.get(SessionKey(project, meter.session_id))
+            if meters is not None:
+                reported_cost, cost, list_cost, billed, decisions, *sums = row[8:]
+                meters[meter] = Reported(
+                    Quantities(**dict(zip(QUANTITIES, sums, strict=True))),
+                    reported_cost,
+                    cost,
+                    list_cost,
+                    billed,
+                    tuple(_decision(*each) for each in decisions),
+                )
+    return loaded
+
+
+def _decision(
+    operation: str | None, price_id: str | None, reason: str | None, has: str
+) -> Decision:
+    return Decision(
+        None if operation is None else int(operation),
+        None if price_id is None else int(price_id),
+        reason,
+        has == "true",
+    )
 
 
 def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:

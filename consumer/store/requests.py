@@ -1,4 +1,4 @@
-"""What `costs dead-letters` asks of a ledger that runs: it alone may write, so it is asked by a file.
+"""What commands ask of a ledger that runs: it alone may write, so it is asked by a file.
 
 A request is a file in a folder of the ledger, put there by a rename. The ledger takes it away, does what
 it says, and writes an answer. If it dies in between, who asked hears nothing and may ask again: a request
@@ -15,6 +15,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from voicecosts.consumer.booking.operations import Work
 from voicecosts.consumer.errors import LedgerBusy
 from voicecosts.consumer.store.files import make_folder, write_private
 
@@ -39,7 +40,7 @@ class Action(StrEnum):
     PURGE = "purge"
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class Request(Struct, frozen=True, kw_only=True, tag="letters", tag_field="about"):
     """What is to be done with which letters: all of these reasons, with these ids, received before.
 
     Without reasons or ids, all of them; an id may be given by its beginning.
@@ -51,10 +52,24 @@ class Request(Struct, frozen=True, kw_only=True):
     before_us: int = ALWAYS
 
 
+class Operate(Struct, frozen=True, kw_only=True, tag="operate", tag_field="about"):
+    """An operation on the books that is to be recorded and done."""
+
+    work: Work
+    reason: str
+    source: str = ""
+
+
+class Watch(Struct, frozen=True, kw_only=True, tag="watch", tag_field="about"):
+    """An operation of which is to be said whether it has ended."""
+
+    operation: int
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
     """How many letters were chosen, and of how many nothing could be done; `problem` if it failed.
 
-    Of letters that were to be found, also: how many were chosen and how many are open, by reason, some
+    Of an operation: its number, and whether it is done. Of letters that were to be found, also: how many were chosen and how many are open, by reason, some
     ids of the open ones, and what was named and is neither a reason nor the beginning of an id.
     """
 
@@ -65,9 +80,14 @@ class Outcome(Struct, frozen=True, kw_only=True):
     open: dict[str, int] = {}
     examples: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    operation: int = 0
+    is_done: bool = True
 
 
-def answer_requests(folder: Path, do: Callable[[Request], Outcome]) -> None:
+Asked = Request | Operate | Watch
+
+
+def answer_requests(folder: Path, do: Callable[[Asked], Outcome]) -> None:
     """Do what is asked in `folder`, one request after the other. Cheap where nothing is asked.
 
     Raises:
@@ -75,7 +95,7 @@ def answer_requests(folder: Path, do: Callable[[Request], Outcome]) -> None:
     """
     for path in list(_requests(folder)):
         try:
-            request = msgspec.json.decode(path.read_bytes(), type=Request)
+            request: Asked = msgspec.json.decode(path.read_bytes(), type=Asked)
             age_s = time.time() - path.stat().st_mtime
         except (OSError, ValueError):  # it was withdrawn, or it is no request of ours
             path.unlink(missing_ok=True)
@@ -89,7 +109,7 @@ def answer_requests(folder: Path, do: Callable[[Request], Outcome]) -> None:
         write_private(_answer_of(path), msgspec.json.encode(outcome))
 
 
-def ask(folder: Path, request: Request, *, timeout_s: float) -> Outcome:
+def ask(folder: Path, request: Asked, *, timeout_s: float) -> Outcome:
     """Ask the ledger that runs, and return what it did.
 
     Raises:

@@ -78,13 +78,38 @@ FROM bookings;
 
 -- One row per session that started, ended or used anything.
 CREATE OR REPLACE VIEW sessions AS
-WITH used AS (
+WITH own_month AS (
+    -- what came after its month was closed is in `corrections`: here a closed month stays what it was
+    SELECT * FROM bookings WHERE corrects IS NULL
+    UNION ALL BY NAME
+    SELECT b.*
+    FROM bookings AS b
+    INNER JOIN session_identities AS i USING (project, session_id)
+    WHERE b.corrects IS NOT NULL
+        AND date_trunc('month', b.day) = date_trunc('month', i.day)  -- all of it came later
+),
+used AS (
     SELECT
         project,
         session_id,
-        min(occurred_at) AS first_usage_at,
-        max(occurred_at) AS last_usage_at,
-        sum(cost) AS cost,
+        min(occurred_at) FILTER (operation IS NULL) AS first_usage_at,
+        max(occurred_at) FILTER (operation IS NULL) AS last_usage_at,
+        CASE
+            -- priced by an operation that was reverted: unknown again, and not zero
+            WHEN sum(cost) = 0
+                AND count(cost) FILTER (operation IS NULL) = 0
+                AND (
+                    sum(unpriced_requests) <> 0
+                    OR sum(unpriced_input_tokens) <> 0
+                    OR sum(unpriced_output_tokens) <> 0
+                    OR sum(unpriced_other_tokens) <> 0
+                    OR sum(unpriced_characters) <> 0
+                    OR sum(unpriced_audio_us) <> 0
+                    OR sum(unpriced_session_us) <> 0
+                )
+                THEN NULL
+            ELSE sum(cost)
+        END AS cost,
         sum(cost) FILTER (modality = 'stt') AS stt_cost,
         sum(cost) FILTER (modality = 'llm') AS llm_cost,
         sum(cost) FILTER (modality = 'tts') AS tts_cost,
@@ -94,7 +119,8 @@ WITH used AS (
         count(*) AS rows,
         sum(list_cost) AS list_cost,
         sum(billed) AS billed
-    FROM bookings
+    FROM own_month
+    WHERE session_id IS NOT NULL
     GROUP BY project, session_id
 ),
 ended AS (
@@ -149,7 +175,12 @@ SELECT
     provider,
     model,
     sum(cost) AS cost,
-    count(DISTINCT session_id) AS sessions,
+    count(DISTINCT session_id) FILTER (
+        operation IS NULL
+        AND (project, session_id) NOT IN (
+            SELECT (project, session_id) FROM void_marks WHERE uncounted
+        )
+    ) AS sessions,
     count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows
 FROM bookings
 GROUP BY ALL;
@@ -168,10 +199,10 @@ WITH meters AS (
         model,
         size_tier,
         service_tier,
-        arg_max(unpriced_reason, number) AS reason,
+        arg_max(unpriced_reason, rowid) AS reason,
         count(unpriced_reason) AS rows,
-        min(occurred_at) AS first_at,
-        max(occurred_at) AS last_at,
+        min(occurred_at) FILTER (operation IS NULL) AS first_at,
+        max(occurred_at) FILTER (operation IS NULL) AS last_at,
         sum(unpriced_requests) AS requests,
         sum(unpriced_input_tokens) AS input_tokens,
         sum(unpriced_output_tokens) AS output_tokens,
@@ -251,7 +282,10 @@ GROUP BY
 -- is known to have ended, unless the ledger heard of it again; nor one whose producer said after its
 -- start that it has no live session: its end was made, and is lost or still to come.
 CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
-WITH ended AS (
+WITH voided AS (
+    SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL
+),
+ended AS (
     SELECT project, session_id, max(number) AS number
     FROM session_ends
     GROUP BY project, session_id
@@ -278,6 +312,7 @@ endless AS (
         FROM session_notes
     )
     ANTI JOIN ended USING (project, session_id)
+    ANTI JOIN voided USING (project, session_id)
     GROUP BY project, session_id
 ),
 heard AS (
@@ -285,7 +320,7 @@ heard AS (
     SELECT project, session_id, max(booked_at) AS last_at
     FROM bookings
     SEMI JOIN endless USING (project, session_id)
-    WHERE booked_at >= moment - quiet
+    WHERE booked_at >= moment - quiet AND operation IS NULL
     GROUP BY project, session_id
     UNION ALL
     SELECT project, session_id, last_at FROM endless
@@ -450,6 +485,7 @@ FROM (
     SELECT project, session_id FROM not_measured
 )
 SEMI JOIN ended USING (project, session_id)
+ANTI JOIN voided USING (project, session_id)
 LEFT JOIN refused USING (project, session_id)
 LEFT JOIN gaps USING (project, session_id)
 LEFT JOIN not_measured USING (project, session_id);
@@ -464,7 +500,11 @@ WITH ended AS (
     QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 ),
 used AS (
-    SELECT project, session_id, max(occurred_at) AS last_at, sum(cost) AS cost
+    SELECT
+        project,
+        session_id,
+        max(occurred_at) FILTER (operation IS NULL) AS last_at,
+        sum(cost) AS cost
     FROM bookings
     GROUP BY project, session_id
 ),
@@ -498,6 +538,8 @@ known AS (
     SELECT project, session_id FROM session_identities
     UNION
     SELECT project, session_id FROM session_notes
+    EXCEPT
+    SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL  -- in no sum
 )
 SELECT
     known.session_id,
@@ -730,3 +772,63 @@ SELECT
     newest_booked,                 -- the newest booked message; NULL: not known
     newest_stored_at               -- when the server stored it
 FROM stream_state, ledger_identity;
+
+-- What was done to the books on purpose, and what it booked. An operation that reverts another names it.
+CREATE OR REPLACE VIEW operations AS
+SELECT
+    r.operation,
+    r.kind,
+    r.started_at,
+    r.ended_at,
+    r.request,
+    r.reason,
+    r.source,
+    r.reverts,
+    coalesce(booked.rows, 0) AS rows,
+    coalesce(booked.sessions, 0) AS sessions,
+    booked.list_cost,
+    booked.cost,
+    booked.billed
+FROM operation_records AS r
+LEFT JOIN (
+    SELECT
+        operation,
+        count(*) AS rows,
+        count(DISTINCT session_id) AS sessions,
+        sum(list_cost) AS list_cost,
+        sum(cost) AS cost,
+        sum(billed) AS billed
+    FROM bookings
+    WHERE operation IS NOT NULL
+    GROUP BY operation
+) AS booked USING (operation);
+
+-- The months that take no row any more.
+CREATE OR REPLACE VIEW closed_months AS
+SELECT m.month, m.operation, r.started_at AS closed_at
+FROM month_closings AS m
+LEFT JOIN operation_records AS r USING (operation);
+
+-- What belongs to a closed month and was booked later, by the operation that did it.
+CREATE OR REPLACE VIEW corrections AS
+SELECT
+    corrects,
+    day,
+    operation,
+    project,
+    tenant,
+    agent_id,
+    modality,
+    provider,
+    model,
+    count(*) AS rows,
+    sum(list_cost) AS list_cost,
+    sum(cost) AS cost,
+    sum(billed) AS billed
+FROM bookings
+WHERE corrects IS NOT NULL
+GROUP BY ALL;
+
+-- Sessions that were taken out of every sum.
+CREATE OR REPLACE VIEW voided AS
+SELECT project, session_id, operation, uncounted FROM void_marks;

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from voicecosts.consumer.booking.difference import Booking
     from voicecosts.consumer.booking.entries import Entries
+    from voicecosts.consumer.booking.prices import PriceRow
 
 MAX_TEXT_BYTES: Final = 16_000_000
 """Bytes of one parameter, at most (a single longer row travels alone): it bounds the memory."""
@@ -58,6 +60,18 @@ def write_entries(
         "session_notes": _insert(connection, sql.INSERT_SESSION_NOTES, entries.notes, spoken_of),
         "producer_reports": _insert(connection, sql.INSERT_PRODUCER_REPORTS, reports, told),
     }
+
+
+def write_rows(
+    connection: duckdb.DuckDBPyConnection,
+    rows: Sequence[Booking],
+    prices: Sequence[PriceRow],
+    now_us: int,
+) -> int:
+    """Insert the rows of an operation and the prices that they are the first to use; return how many."""
+    booked = {"booked_at": now_us}
+    _insert(connection, sql.INSERT_PRICES_USED, prices, booked)
+    return _insert(connection, sql.INSERT_BOOKINGS, rows, booked)
 
 
 def _take_back(connection: duckdb.DuckDBPyConnection, entries: Entries) -> None:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _OF_MONEY: Final = ("list_cost", "billed", "unbilled_reason", "price_id", "operation", "corrects")
-_TABLES_OF_MONEY: Final = ("prices_used", "operations", "closed_months")
+_TABLES_OF_MONEY: Final = ("prices_used", "operation_records", "month_closings", "void_marks")
 
 
 def before_money(connection: duckdb.DuckDBPyConnection) -> None:

@@ -27,7 +27,7 @@ CREATE TABLE prices_used (
 );
 
 -- What was done to the books on purpose, each once. An operation that reverts another names it.
-CREATE TABLE operations (
+CREATE TABLE operation_records (
     operation  BIGINT    NOT NULL,
     kind       VARCHAR   NOT NULL,  -- rerate, adjust, void, close, revert
     started_at TIMESTAMP NOT NULL,
@@ -39,10 +39,19 @@ CREATE TABLE operations (
 );
 
 -- Months that take no row any more: what belongs to them and comes later is dated in an open month.
-CREATE TABLE closed_months (
+CREATE TABLE month_closings (
     month     DATE   NOT NULL,  -- its first day
     operation BIGINT NOT NULL
 );
 
 -- Until now cost was the published price.
 UPDATE bookings SET list_cost = cost WHERE cost IS NOT NULL;
+
+-- Sessions that were taken out of every sum: nothing is booked of them while they name the operation
+-- that did it. `uncounted`: their month was open then, so they are not counted in it.
+CREATE TABLE void_marks (
+    project    VARCHAR NOT NULL,
+    session_id UUID    NOT NULL,
+    operation  BIGINT,  -- NULL: brought back, when its month was closed without it
+    uncounted  BOOLEAN NOT NULL
+);

@@ -25,14 +25,58 @@ KNOWN_DEAD_LETTERS: Final = _read("known_dead_letters")
 FIND_DEAD_LETTERS: Final = _read("find_dead_letters")
 LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
+LOAD_REPORTED: Final = _read("load_reported")
 
 INSERT_PRICES_USED: Final = _read("insert_prices_used")
 LOAD_PRICES_USED: Final = "SELECT price_id, terms FROM prices_used ORDER BY price_id"
-LOAD_CLOSED: Final = "SELECT month FROM closed_months"
+LOAD_CLOSED: Final = "SELECT month FROM month_closings"
+
+
+FIND_RERATED: Final = _read("find_rerated")
+INSERT_OPERATION: Final = _read("insert_operation")
+REMOVE_OPERATION: Final = "DELETE FROM operation_records WHERE operation = $number"
+LOAD_OPERATIONS: Final = """
+SELECT operation, request, epoch_us(started_at), epoch_us(ended_at), reason, source
+FROM operation_records
+ORDER BY operation
+"""
+LAST_OF_OPERATION: Final = """
+SELECT max(session_id)::VARCHAR FROM bookings WHERE operation = $number
+"""
+SESSIONS_OF_OPERATION: Final = """
+SELECT DISTINCT project, session_id::VARCHAR AS id
+FROM bookings
+WHERE operation = $origin AND session_id > $after::UUID
+ORDER BY id, project
+"""
+CLOSE_MONTH: Final = "INSERT INTO month_closings VALUES ($month, $number)"
+OPEN_MONTH: Final = "DELETE FROM month_closings WHERE month = $month"
+MONTHS_BEFORE: Final = """
+SELECT DISTINCT date_trunc('month', day)::DATE AS month FROM bookings WHERE day < $month ORDER BY month
+"""
+IS_CORRECTED: Final = "SELECT EXISTS (SELECT 1 FROM bookings WHERE corrects = $month)"
+ADJUST: Final = _read("adjust")
+FIND_SESSION: Final = """
+SELECT project, session_id::VARCHAR
+FROM session_identities
+WHERE session_id = $session_id::UUID AND project = $project
+"""
+VOID_SESSION: Final = """
+INSERT INTO void_marks VALUES ($project, $session_id::UUID, $number, $uncounted)
+"""
+UNVOID_SESSION: Final = """
+DELETE FROM void_marks WHERE project = $project AND session_id = $session_id::UUID
+"""
+LOAD_VOIDED: Final = """
+SELECT project, session_id::VARCHAR, operation, uncounted FROM void_marks
+"""
 
 LOAD_STATE: Final = "SELECT stream_sequence, snapshot, as_of FROM ledger_state"
 LOAD_OWN_SNAPSHOT: Final = """
-SELECT snapshot, EXISTS (SELECT 1 FROM bookings WHERE stream_sequence = 0) FROM ledger_state
+SELECT
+    snapshot,
+    EXISTS (SELECT 1 FROM bookings WHERE stream_sequence = 0 AND operation IS NULL)
+FROM ledger_state
 """
 CLEAR_STATE: Final = "DELETE FROM ledger_state"
 WRITE_STATE: Final = """

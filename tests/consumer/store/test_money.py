@@ -230,7 +230,7 @@ class TestClosedMonths:
         book(tmp_path, started(), reading(1, input_tokens=10**6))
         month = ask(tmp_path, "SELECT date_trunc('month', day)::DATE FROM usage")[0][0]
         with Ledger.open(tmp_path, rate_by(LISTED)) as ledger:
-            ledger._connection.execute("INSERT INTO closed_months VALUES (?, 1)", [month])
+            ledger._connection.execute("INSERT INTO month_closings VALUES (?, 1)", [month])
         usage = (
             "SELECT day, sum(cost), count(DISTINCT session_id) FROM usage WHERE day < '2026-12-01' "
             "GROUP BY day"

@@ -97,6 +97,18 @@ CONTRACT: Final = {
         last_known BIGINT, trimmed_to BIGINT,
         newest_booked BIGINT, newest_stored_at TIMESTAMP
     """,
+    "operations": """
+        operation BIGINT, kind VARCHAR, started_at TIMESTAMP, ended_at TIMESTAMP, request JSON,
+        reason VARCHAR, source VARCHAR, reverts BIGINT, rows BIGINT, sessions BIGINT,
+        list_cost DECIMAL(38,9), cost DECIMAL(38,9), billed DECIMAL(38,9)
+    """,
+    "closed_months": "month DATE, operation BIGINT, closed_at TIMESTAMP",
+    "corrections": """
+        corrects DATE, day DATE, operation BIGINT, project VARCHAR, tenant VARCHAR,
+        agent_id VARCHAR, modality VARCHAR, provider VARCHAR, model VARCHAR, rows BIGINT,
+        list_cost DECIMAL(38,9), cost DECIMAL(38,9), billed DECIMAL(38,9)
+    """,
+    "voided": "project VARCHAR, session_id UUID, operation BIGINT, uncounted BOOLEAN",
     "unattributed": """
         project VARCHAR, producer_id VARCHAR, reported_at TIMESTAMP, modality VARCHAR,
         provider VARCHAR, provider_raw VARCHAR, model VARCHAR, requests BIGINT,

@@ -1,0 +1,129 @@
+"""What is done to the books on purpose: the kinds of operations, and which of them are in force.
+
+An operation is recorded once and never changed. What it did is undone by another one that names it,
+and that one can be undone as well; so whether an operation is in force follows from the list. Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Layer = Literal["list", "cost", "billed"]
+"""What is paid by the published price, by the operator, and by the tenant."""
+
+
+class _Work(Struct, frozen=True, kw_only=True, tag=str.lower, tag_field="kind", omit_defaults=True):
+    """What was asked; the tag is the kind of the operation."""
+
+    @property
+    def kind(self) -> str:
+        """The kind, as it is stored."""
+        return type(self).__name__.lower()
+
+
+class Rerate(_Work, frozen=True, kw_only=True):
+    """Sessions that started on a day from `since` on and before `until`, by the prices of today.
+
+    `where` holds the allowed values by column, where `None` is the absent tenant: project, tenant and
+    agent of the session; agent_label, modality, provider and model of the meter. With `unpriced` only
+    meters of which something has no price.
+    """
+
+    since: date | None = None
+    until: date | None = None
+    where: dict[str, tuple[str | None, ...]] = {}
+    unpriced: bool = False
+
+
+class Adjust(_Work, frozen=True, kw_only=True):
+    """An amount of US dollars that comes from no session, on a day."""
+
+    amount: Decimal
+    day: date
+    project: str
+    layer: Layer = "cost"
+    tenant: str | None = None
+    agent: str = ""
+    modality: str = "adjustment"
+    provider: str = ""
+    model: str = ""
+
+
+class Void(_Work, frozen=True, kw_only=True):
+    """A session that is taken out of every sum."""
+
+    project: str
+    session_id: str
+
+
+class Close(_Work, frozen=True, kw_only=True):
+    """A month that takes no row any more, by its first day."""
+
+    month: date
+
+
+class Revert(_Work, frozen=True, kw_only=True):
+    """An operation that is undone."""
+
+    operation: int
+
+
+Work = Rerate | Adjust | Void | Close | Revert
+
+_decoder = msgspec.json.Decoder(Work)
+
+
+def work_of(text: str | bytes) -> Work:
+    """Return what was asked, from its JSON."""
+    found: Work = _decoder.decode(text)
+    return found
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One operation, as it is recorded. Without `ended_us` it is under way."""
+
+    number: int
+    work: Work
+    started_us: int
+    ended_us: int | None
+    reason: str
+    source: str = ""
+
+    @property
+    def reverts(self) -> int | None:
+        """The operation that it undoes."""
+        return self.work.operation if isinstance(self.work, Revert) else None
+
+
+def in_force(operations: Mapping[int, Operation]) -> frozenset[int]:
+    """Return the numbers of the operations that no operation in force undoes."""
+    undone: set[int] = set()
+    found: set[int] = set()
+    for number in sorted(operations, reverse=True):  # what undoes one is newer than it
+        if number in undone:
+            continue
+        found.add(number)
+        if (other := operations[number].reverts) is not None:
+            undone.add(other)
+    return frozenset(found)
+
+
+def origin_of(operations: Mapping[int, Operation], number: int) -> Operation:
+    """Return what an operation undoes or does again in the end; any other one is that itself."""
+    operation = operations[number]
+    while (other := operation.reverts) is not None:
+        operation = operations[other]
+    return operation
+
+
+def undone_by(operations: Mapping[int, Operation], number: int) -> int | None:
+    """Return the operation in force that undoes one."""
+    return next((each for each in in_force(operations) if operations[each].reverts == number), None)

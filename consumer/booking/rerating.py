@@ -1,0 +1,118 @@
+"""Meters at the prices of today: which ones a re-rating is about, and the rows that it books. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from voicecosts.consumer.booking.difference import Booking, MeterState, Refusal, session_time
+from voicecosts.consumer.booking.message import Reason
+from voicecosts.consumer.booking.repricing import Origin, repriced
+from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
+from voicecosts.consumer.pricing import Rated, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from voicecosts.consumer.booking.months import Months
+    from voicecosts.consumer.booking.operations import Rerate
+    from voicecosts.consumer.booking.prices import PricesUsed
+    from voicecosts.consumer.pricing import Rate
+    from voicecosts.producer.events import Meter
+
+
+class Rerated(Struct, frozen=True):
+    """One meter, what it costs by the prices of today, and the row that makes it so.
+
+    `row` is None where the books say so already; a refusal leaves the meter as it is.
+    """
+
+    identity: Identity
+    meter: Meter
+    state: MeterState
+    rated: Rated
+    row: Booking | Refusal | None
+
+
+def rerated(
+    work: Rerate,
+    sessions: Mapping[SessionKey, SessionState],
+    rate: Rate,
+    *,
+    operation: int | None,
+    now_us: int,
+    prices: PricesUsed,
+    months: Months,
+) -> Iterator[Rerated]:
+    """Yield every meter of some sessions that a re-rating is about.
+
+    A session that was voided has used nothing, and is left out.
+    """
+    for session in sessions.values():
+        identity = session.identity
+        if identity is None or session.voided or not _is_chosen(work, identity):
+            continue
+        origin = origin_of(identity, operation, now_us)
+        scope = scope_of(identity, session)
+        for meter, state in session.meters.items():
+            if not _is_meant(work, meter, state):
+                continue
+            rated = rate(
+                meter,
+                state.totals,
+                session_time(meter.session_id),
+                provider_raw=state.provider_raw,
+                scope=scope,
+            )
+            if rated.excess is not None:
+                row: Booking | Refusal | None = Refusal(Reason.ABOVE_CEILING, rated.excess)
+            else:
+                found = repriced(meter, state, rated, origin=origin, prices=prices, months=months)
+                row = found[0] if isinstance(found, tuple) else found
+            yield Rerated(identity, meter, state, rated, row)
+
+
+def origin_of(identity: Identity, operation: int | None, now_us: int) -> Origin:
+    """Return what a row of an operation says of its session."""
+    return Origin(
+        identity.project,
+        identity.agent_id,
+        identity.tenant,
+        now_us,
+        identity.producer_id or "",
+        operation=operation,
+    )
+
+
+def scope_of(identity: Identity, session: SessionState) -> Scope:
+    """Return what a price of the operator may depend on."""
+    return Scope(
+        project=identity.project,
+        agent_id=identity.agent_id,
+        tenant=identity.tenant,
+        labels=session.labels,
+    )
+
+
+def _is_chosen(work: Rerate, identity: Identity) -> bool:
+    where = work.where
+    return (
+        _is_one_of(where, "project", identity.project)
+        and _is_one_of(where, "agent", identity.agent_id)
+        and _is_one_of(where, "tenant", identity.tenant)
+    )
+
+
+def _is_meant(work: Rerate, meter: Meter, state: MeterState) -> bool:
+    if work.unpriced and not any(astuple(state.unpriced)):
+        return False
+    return all(
+        _is_one_of(work.where, name, getattr(meter, name))
+        for name in ("agent_label", "modality", "provider", "model")
+    )
+
+
+def _is_one_of(where: Mapping[str, tuple[str | None, ...]], column: str, value: str | None) -> bool:
+    return column not in where or value in where[column]

@@ -1,0 +1,91 @@
+"""What ought to be booked of a meter, when some operations are in force and others are not.
+
+A meter's own readings say how much was used. Its price is the newest decision that stands: one of its
+readings, or a re-rating in force. A session that was voided has used nothing. So the books are what the
+operations in force say, in whatever order operations were done and undone. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from voicecosts.consumer.booking.difference import ZERO, MeterState
+from voicecosts.consumer.pricing import Rated, Terms, rated_by
+from voicecosts.producer.events import Quantities
+
+if TYPE_CHECKING:
+    from voicecosts.consumer.booking.prices import PricesUsed
+    from voicecosts.producer.events import Meter
+
+
+class Decision(Struct, frozen=True):
+    """The prices that a row of a meter was the first to have.
+
+    `operation` is None where a reading found them. `reason` is why there was no price, and `has_cost`
+    whether the row has a cost: an older version did not keep by which prices.
+    """
+
+    operation: int | None
+    price_id: int | None
+    reason: str | None
+    has_cost: bool
+
+
+class Reported(Struct, frozen=True):
+    """What the rows of a meter's own readings add up to, and the decisions on its price in their order."""
+
+    totals: Quantities
+    reported_cost: Decimal
+    cost: Decimal
+    list_cost: Decimal
+    billed: Decimal
+    decisions: tuple[Decision, ...]
+
+
+class Standing(Struct, frozen=True):
+    """What ought to be booked of a meter."""
+
+    totals: Quantities
+    reported_cost: Decimal
+    rated: Rated
+
+
+def standing(
+    meter: Meter,
+    state: MeterState,
+    reported: Reported,
+    *,
+    rerates: Collection[int],
+    is_voided: bool,
+    prices: PricesUsed,
+) -> Standing:
+    """Return what ought to be booked of a meter, with these re-ratings in force."""
+    decision = next(
+        each
+        for each in reversed(reported.decisions)
+        if each.operation is None or each.operation in rerates
+    )
+    terms = prices.terms(decision.price_id)
+    if is_voided:
+        # A layer that never had money keeps none.
+        return Standing(Quantities(), ZERO, Rated(cost=ZERO, terms=terms))
+    if terms is not None:
+        rated = rated_by(terms, meter, reported.totals)
+    elif decision.has_cost:
+        rated = _as_booked(state, reported)
+    else:
+        rated = rated_by(Terms(unlisted=decision.reason or ""), meter, reported.totals)
+    return Standing(reported.totals, reported.reported_cost, rated)
+
+
+def _as_booked(state: MeterState, reported: Reported) -> Rated:
+    """Return what the readings of a meter were booked with, where its prices were not kept."""
+    return Rated(
+        cost=reported.cost,
+        list_cost=reported.list_cost,
+        billed=reported.billed if reported.billed or state.billed else None,
+    )

@@ -1,0 +1,419 @@
+"""What operations do to the books: nothing is edited, and everything can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.support.events import PROJECT, ended, final, message, reading, session_id, started
+from tests.support.price_books import mini, no_price
+from voicecosts.consumer.booking.operations import Adjust, Close, Rerate, Revert, Void
+from voicecosts.consumer.errors import OperationRefused
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.requests import Action, Request
+
+MILLION = 1_000_000
+DAY = date(2026, 11, 18)
+NOVEMBER, OCTOBER = date(2026, 11, 1), date(2026, 10, 1)
+SUMS = """
+SELECT
+    sum(input_tokens)::BIGINT AS tokens, sum(list_cost) AS list, sum(cost) AS cost,
+    sum(billed) AS billed, sum(reported_cost) AS reported, sum(unpriced_input_tokens)::BIGINT AS unpriced
+FROM usage
+"""
+
+
+class At:
+    """A clock that a test sets."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def clock(self) -> Clock:
+        """Return the ledger's clock."""
+        return Clock(now=lambda: self.moment)
+
+
+IN_NOVEMBER = datetime(2026, 11, 20, tzinfo=UTC)
+IN_DECEMBER = datetime(2026, 12, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock() -> At:
+    """The ledger's clock: a day in November, when the calls of these tests take place."""
+    return At(IN_NOVEMBER)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: At) -> Iterator[Ledger]:
+    """A ledger where a million tokens cost two dollars, and tenants are charged a quarter more."""
+    with Ledger.open(tmp_path, mini("2", billed=True), clock=clock.clock()) as ledger:
+        yield ledger
+
+
+def ask(ledger: Ledger, query: str) -> list[tuple[Any, ...]]:
+    """Return the answer of a fresh snapshot."""
+    ledger.publish_snapshot()
+    path = ledger._layout.current.resolve()
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
+        return connection.execute(query).fetchall()
+
+
+def sums(ledger: Ledger, where: str = "") -> tuple[Any, ...]:
+    """Return tokens, list price, cost, billed, reported cost and unpriced tokens."""
+    return ask(ledger, SUMS + where)[0]
+
+
+def run(ledger: Ledger, work: Any, reason: str = "because") -> int:
+    """Do an operation to its end."""
+    number = ledger.operate(work, reason=reason)
+    while ledger.work():
+        pass
+    return number
+
+
+def used(millions: int, number: int = 1, *, of: int = 1, **more: object) -> Any:
+    """Return a reading of some million tokens."""
+    return reading(number, of=of, input_tokens=millions * MILLION, requests=number, **more)
+
+
+def dollars(*amounts: str | None) -> tuple[Decimal | None, ...]:
+    """Return amounts as the ledger has them."""
+    return tuple(None if each is None else Decimal(each) for each in amounts)
+
+
+def priced_by(ledger: Ledger, figure: str, *, billed: bool = True) -> None:
+    """Change the prices that the ledger finds."""
+    ledger._rate = mini(figure, billed=billed)
+
+
+class TestRerate:
+    def test_what_is_booked_becomes_what_the_prices_of_today_say(self, ledger: Ledger) -> None:
+        """Rows of the difference are added, in every layer, and no quantity moves."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        number = run(ledger, Rerate())
+        assert sums(ledger) == (3 * MILLION, *dollars("15", "15", "18.75"), None, 0)
+        rows = ask(ledger, "SELECT operation, cost, input_tokens FROM usage ORDER BY cost")
+        assert rows == [(None, Decimal(6), 3 * MILLION), (number, Decimal(9), 0)]
+
+    def test_there_and_back_restores_every_figure(self, ledger: Ledger) -> None:
+        """By the old prices the books are what they were."""
+        ledger.apply([message(1, used(3), used(1, of=2, model="unknown"))])
+        before = sums(ledger), ask(ledger, "SELECT * FROM sessions ORDER BY session_id")
+        priced_by(ledger, "5", billed=False)
+        run(ledger, Rerate())
+        assert sums(ledger) != before[0]
+        priced_by(ledger, "2")
+        run(ledger, Rerate())
+        after = sums(ledger), ask(ledger, "SELECT * FROM sessions ORDER BY session_id")
+        assert after[0] == before[0]
+        assert [row[11:17] for row in after[1]] == [row[11:17] for row in before[1]]
+
+    def test_later_readings_keep_the_new_prices(self, ledger: Ledger, tmp_path: Path) -> None:
+        """Also in a ledger that was opened again, and has the states from the rows."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        run(ledger, Rerate())
+        priced_by(ledger, "7")
+        ledger.apply([message(2, used(4, 2))])
+        assert sums(ledger)[2] == 20
+        ledger.close()
+        with Ledger.open(tmp_path, mini("9", billed=True), clock=At(IN_NOVEMBER).clock()) as again:
+            again.apply([message(3, used(5, 3))])
+            assert sums(again)[1:4] == dollars("25", "25", "31.25")
+
+    def test_a_price_that_is_lost_stays_lost(self, ledger: Ledger, tmp_path: Path) -> None:
+        """A meter that became unpriced is not priced again by an old row when the ledger is reopened."""
+        ledger.apply([message(1, used(3))])
+        ledger._rate = no_price()
+        run(ledger, Rerate())
+        assert sums(ledger)[2] == 0
+        assert sums(ledger)[5] == 3 * MILLION
+        ledger.close()
+        with Ledger.open(tmp_path, no_price(), clock=At(IN_NOVEMBER).clock()) as again:
+            again.apply([message(2, used(4, 2))])
+            assert sums(again)[2] == 0
+            assert sums(again)[5] == 4 * MILLION
+
+    @pytest.mark.parametrize(
+        "work",
+        [
+            Rerate(where={"tenant": ("globex", None)}),
+            Rerate(where={"model": ("nova-3",)}),
+            Rerate(where={"project": ("staging",)}),
+            Rerate(where={"agent_label": ("Booker",)}),
+            Rerate(unpriced=True),
+            Rerate(until=DAY),
+            Rerate(since=date(2026, 11, 19)),
+        ],
+    )
+    def test_what_was_not_asked_for_stays(self, ledger: Ledger, work: Rerate) -> None:
+        """Only the sessions and meters that meet every condition are priced anew."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        run(ledger, work)
+        assert sums(ledger)[2] == 6
+
+    @pytest.mark.parametrize(
+        "work",
+        [
+            Rerate(where={"tenant": ("globex", "acme"), "model": ("gpt-4.1-mini",)}),
+            Rerate(since=DAY, until=date(2026, 11, 19)),
+        ],
+    )
+    def test_what_was_asked_for_changes(self, ledger: Ledger, work: Rerate) -> None:
+        """A day is that on which a session started."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        run(ledger, work)
+        assert sums(ledger)[2] == 15
+
+    def test_only_what_has_no_price_is_priced(self, ledger: Ledger, tmp_path: Path) -> None:
+        """With `unpriced`, what has a price keeps it."""
+        ledger._rate = no_price()
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "2")
+        ledger.apply([message(2, used(1, of=2))])
+        priced_by(ledger, "5")
+        run(ledger, Rerate(unpriced=True))
+        assert sums(ledger)[2] == 15 + 2
+        assert ask(ledger, "SELECT * FROM unpriced") == []
+
+    def test_many_sessions_are_done_in_slices(self, ledger: Ledger, monkeypatch: Any) -> None:
+        """Each slice is a transaction, messages are booked in between, and all are done in the end."""
+        monkeypatch.setattr("voicecosts.consumer.store.operations.SLICE_SESSIONS", 2)
+        ledger.apply([message(1, *(used(1, of=of) for of in range(1, 8)))])
+        priced_by(ledger, "5")
+        ledger.operate(Rerate(), reason="because")
+        assert ledger.work()
+        assert sums(ledger)[2] == 7 * 2 + 2 * 3
+        ledger.apply([message(2, used(2, 2, of=1), used(2, 2, of=7))])
+        while ledger.work():
+            pass
+        assert sums(ledger)[2] == 9 * 5
+
+    def test_a_ledger_that_was_closed_in_it_goes_on(
+        self, ledger: Ledger, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        """What is booked by it is known by its rows; another operation waits until it has ended."""
+        monkeypatch.setattr("voicecosts.consumer.store.operations.SLICE_SESSIONS", 2)
+        ledger.apply([message(1, *(used(1, of=of) for of in range(1, 8)))])
+        priced_by(ledger, "5")
+        ledger.operate(Rerate(), reason="because")
+        ledger.work()
+        ledger.close()
+        with Ledger.open(tmp_path, mini("5", billed=True), clock=At(IN_NOVEMBER).clock()) as again:
+            with pytest.raises(OperationRefused, match="under way"):
+                again.operate(Rerate(), reason="because")
+            while again.work():
+                pass
+            assert sums(again)[2] == 7 * 5
+            [(rows,)] = ask(again, "SELECT count(*) FROM usage WHERE operation = 1")
+            assert rows == 7
+
+
+class TestRevert:
+    def test_a_reverted_rerate_leaves_the_books_as_they_were(self, ledger: Ledger) -> None:
+        """Also where readings came in between: they cost what they would have cost without it."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        number = run(ledger, Rerate())
+        ledger.apply([message(2, used(4, 2))])
+        run(ledger, Revert(operation=number))
+        assert sums(ledger) == (4 * MILLION, *dollars("8", "8", "10"), None, 0)
+        ledger.apply([message(3, used(5, 3))])
+        assert sums(ledger)[2] == 10
+
+    def test_a_revert_that_is_reverted_does_it_again(self, ledger: Ledger) -> None:
+        """To the last digit, and it can be undone once more."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        one = run(ledger, Rerate())
+        two = run(ledger, Revert(operation=one))
+        three = run(ledger, Revert(operation=two))
+        assert sums(ledger)[2] == 15
+        run(ledger, Revert(operation=three))
+        assert sums(ledger)[2] == 6
+
+    def test_what_was_reverted_cannot_be_reverted_again(self, ledger: Ledger) -> None:
+        """The error names the operation that did it."""
+        ledger.apply([message(1, used(3))])
+        one = run(ledger, Rerate())
+        run(ledger, Revert(operation=one))
+        with pytest.raises(OperationRefused, match="reverted by operation 2"):
+            run(ledger, Revert(operation=one))
+        with pytest.raises(OperationRefused, match="o operation has the number 9"):
+            run(ledger, Revert(operation=9))
+
+    def test_the_older_of_two_is_reverted_without_the_newer_one(self, ledger: Ledger) -> None:
+        """What the newer one says stands; when it goes as well, the first prices are back."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        one = run(ledger, Rerate())
+        priced_by(ledger, "7")
+        two = run(ledger, Rerate())
+        run(ledger, Revert(operation=one))
+        assert sums(ledger)[2] == 21
+        run(ledger, Revert(operation=two))
+        assert sums(ledger)[2] == 6
+
+    def test_what_had_no_price_has_none_again(self, ledger: Ledger) -> None:
+        """With the same reason and the same amounts: a cost that is unknown is not zero."""
+        ledger._rate = no_price()
+        ledger.apply([message(1, used(3))])
+        before = ask(ledger, "SELECT * FROM unpriced"), ask(ledger, "SELECT cost FROM sessions")
+        priced_by(ledger, "5")
+        number = run(ledger, Rerate())
+        run(ledger, Revert(operation=number))
+        [found] = ask(ledger, "SELECT reason, input_tokens FROM unpriced")
+        assert found == ("no figure", 3 * MILLION)
+        assert ask(ledger, "SELECT cost FROM sessions") == before[1] == [(None,)]
+
+
+class TestVoid:
+    def test_a_voided_session_is_in_no_sum(self, ledger: Ledger) -> None:
+        """Its usage and its money leave, whatever is asked; other sessions stay."""
+        ledger.apply([message(1, used(3, reported_cost="1.5"), used(1, of=2))])
+        run(ledger, Void(project=PROJECT, session_id=session_id(1)))
+        assert sums(ledger) == (MILLION, *dollars("2", "2", "2.5", "0"), 0)
+
+    def test_what_comes_of_it_later_is_a_dead_letter(self, ledger: Ledger) -> None:
+        """With a reason of its own, also in a ledger that was opened again."""
+        ledger.apply([message(1, started(), used(3))])
+        run(ledger, Void(project=PROJECT, session_id=session_id(1)))
+        ledger.apply([message(2, used(4, 2), ended(3, final(input_tokens=5 * MILLION)))])
+        assert sums(ledger)[:3] == (0, *dollars("0", "0"))
+        assert ask(ledger, "SELECT reason, count(*) FROM dead_letters GROUP BY ALL") == [
+            ("voided", 2)
+        ]
+
+    def test_reverted_it_is_back_and_its_letters_can_be_booked(self, ledger: Ledger) -> None:
+        """Nothing is lost by a void that was a mistake."""
+        ledger.apply([message(1, started(), used(3, reported_cost="1.5"))])
+        before = sums(ledger)
+        number = run(ledger, Void(project=PROJECT, session_id=session_id(1)))
+        ledger.apply(
+            [message(2, ended(3, final(input_tokens=5 * MILLION, requests=9, reported_cost="2")))]
+        )
+        run(ledger, Revert(operation=number))
+        assert sums(ledger) == before
+        ledger.do(Request(action=Action.REQUEUE))
+        assert sums(ledger) == (5 * MILLION, *dollars("10", "10", "12.5", "2"), 0)
+        assert ask(ledger, "SELECT state FROM completeness") == [("repaired",)]
+
+    def test_only_a_known_session_that_is_not_voided(self, ledger: Ledger) -> None:
+        """The errors say what is in the way."""
+        ledger.apply([message(1, used(3))])
+        with pytest.raises(OperationRefused, match="o session"):
+            run(ledger, Void(project="staging", session_id=session_id(1)))
+        run(ledger, Void(project=PROJECT, session_id=session_id(1)))
+        with pytest.raises(OperationRefused, match="voided by operation 1"):
+            run(ledger, Void(project=PROJECT, session_id=session_id(1)))
+
+    def test_prices_that_change_meanwhile_hold_when_it_is_back(self, ledger: Ledger) -> None:
+        """A re-rating that is reverted while the session is voided is reverted for it as well."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        one = run(ledger, Rerate())
+        two = run(ledger, Void(project=PROJECT, session_id=session_id(1)))
+        run(ledger, Revert(operation=one))
+        run(ledger, Revert(operation=two))
+        assert sums(ledger)[2] == 6
+
+
+class TestAdjust:
+    @pytest.mark.parametrize(("layer", "place"), [("list", 1), ("cost", 2), ("billed", 3)])
+    def test_an_amount_is_in_the_sums_of_its_layer(
+        self, ledger: Ledger, layer: Any, place: int
+    ) -> None:
+        """And in those of the day and the tenant that it names, with no session and no usage."""
+        ledger.apply([message(1, used(3))])
+        before = list(sums(ledger))
+        work = Adjust(
+            amount=Decimal("-12.50"), day=DAY, project=PROJECT, tenant="acme", layer=layer
+        )
+        number = run(ledger, work)
+        before[place] += Decimal("-12.5")
+        assert list(sums(ledger, "WHERE tenant = 'acme' AND day = '2026-11-18'")) == before
+        assert ask(ledger, "SELECT count(*) FROM sessions") == [(1,)]
+        run(ledger, Revert(operation=number))
+        before[place] -= Decimal("-12.5")
+        assert list(sums(ledger)) == before
+
+    @pytest.mark.parametrize("amount", ["0", "1000000000", "0.0000000001", "NaN"])
+    def test_an_amount_that_no_row_holds_is_refused(self, ledger: Ledger, amount: str) -> None:
+        """Nothing is rounded."""
+        with pytest.raises(OperationRefused, match="amount"):
+            run(ledger, Adjust(amount=Decimal(amount), day=DAY, project=PROJECT))
+
+
+class TestClose:
+    def test_no_row_is_dated_in_a_closed_month(self, ledger: Ledger, clock: At) -> None:
+        """What comes late or is corrected is dated today, and names the month."""
+        ledger.apply([message(1, used(3))])
+        clock.moment = IN_DECEMBER
+        run(ledger, Close(month=NOVEMBER))
+        ledger.apply([message(2, used(4, 2), used(1, of=2))])
+        priced_by(ledger, "5")
+        number = run(ledger, Rerate())
+        run(ledger, Adjust(amount=Decimal(1), day=DAY, project=PROJECT))
+        run(ledger, Void(project=PROJECT, session_id=session_id(1)))
+        run(ledger, Revert(operation=number))
+        by_day = ask(
+            ledger, "SELECT day, corrects, count(*), sum(cost) FROM usage GROUP BY ALL ORDER BY ALL"
+        )
+        assert [row[:2] for row in by_day] == [(DAY, None), (date(2026, 12, 5), NOVEMBER)]
+        assert by_day[0][2:] == (1, Decimal(6))
+        assert sums(ledger)[2] == 2 + 1
+        sessions = ask(ledger, "SELECT day, cost, rows FROM sessions ORDER BY session_id")
+        assert sessions[0] == (DAY, Decimal(6), 1)
+        assert sessions[1][0] == date(2026, 12, 5)
+
+    def test_a_closed_month_survives_the_ledger(
+        self, ledger: Ledger, clock: At, tmp_path: Path
+    ) -> None:
+        """It is closed in the file."""
+        ledger.apply([message(1, used(3))])
+        clock.moment = IN_DECEMBER
+        run(ledger, Close(month=NOVEMBER))
+        ledger.close()
+        with Ledger.open(tmp_path, mini("2"), clock=At(IN_DECEMBER).clock()) as again:
+            again.apply([message(2, used(4, 2))])
+            assert sums(again, "WHERE day < '2026-12-01'")[2] == 6
+
+    def test_what_cannot_be_closed_says_why(self, ledger: Ledger, clock: At) -> None:
+        """A month that has not ended, that is closed, or that has an open one with rows before it."""
+        ledger.apply([message(1, used(3))])
+        with pytest.raises(OperationRefused, match="has not ended"):
+            run(ledger, Close(month=NOVEMBER))
+        clock.moment = datetime(2027, 1, 5, tzinfo=UTC)
+        with pytest.raises(OperationRefused, match="2026-11 is open and has rows"):
+            run(ledger, Close(month=date(2026, 12, 1)))
+        run(ledger, Close(month=OCTOBER))
+        run(ledger, Close(month=NOVEMBER))
+        with pytest.raises(OperationRefused, match="closed already"):
+            run(ledger, Close(month=NOVEMBER))
+
+    def test_it_can_be_opened_until_something_corrects_it(self, ledger: Ledger, clock: At) -> None:
+        """From the last closed month on, and not once a later month names it."""
+        ledger.apply([message(1, used(3))])
+        clock.moment = IN_DECEMBER
+        october = run(ledger, Close(month=OCTOBER))
+        november = run(ledger, Close(month=NOVEMBER))
+        with pytest.raises(OperationRefused, match="from the last one"):
+            run(ledger, Revert(operation=october))
+        opened = run(ledger, Revert(operation=november))
+        ledger.apply([message(2, used(4, 2))])
+        assert sums(ledger, "WHERE day < '2026-12-01'")[2] == 8
+        again = run(ledger, Revert(operation=opened))
+        ledger.apply([message(3, used(5, 3))])
+        with pytest.raises(OperationRefused, match="stays closed"):
+            run(ledger, Revert(operation=again))
