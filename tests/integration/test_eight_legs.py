@@ -24,13 +24,6 @@ from tests.support.rooms import own_clock
 from tests.support.script_run import SkippingLoop
 from voicecosts import CostObserver, connect, query
 from voicecosts.analytics.answers.report import Row
-from voicecosts.consumer.local import book_waiting
-from voicecosts.consumer.pricing import ListPrices, rate_by
-from voicecosts.consumer.pricing.own import load
-from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.producer.config import outbox_folder
-from voicecosts.producer.events import now_us
-from voicecosts.producer.outbox.log import LocalLog
 from voicecosts.producer.process import PROCESS
 
 Money = Decimal | None
@@ -146,11 +139,12 @@ def total(amounts: list[Money]) -> Money:
 
 @pytest.fixture(scope="module")
 def booked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booked]:
-    """One call of each tenant, at once, and the ledger that they are in."""
+    """One call of each tenant, and the ledger that both are in."""
     data_dir = tmp_path_factory.mktemp("ledger")
     calls = [EightLegs(1, "acme"), EightLegs(2, "globex")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COSTS_DATA_DIR", str(data_dir))
+        (data_dir / "prices.toml").write_text(PRICES, encoding="utf-8")
         patch.setattr(
             agent_activity.inference, "AdaptiveInterruptionDetector", ScriptedInterruptionDetector
         )
@@ -161,19 +155,8 @@ def booked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booked]:
                     runner.run(call.run(observer, clock))
         finally:
             PROCESS.close()
-        book(data_dir)
+        query(data_dir=data_dir)  # books what waits
         yield Booked({call.tenant: call for call in calls}, data_dir)
-
-
-def book(data_dir: Path) -> None:
-    """Book what waits, by the list prices and those of the operator."""
-    path = data_dir / "prices.toml"
-    path.write_text(PRICES, encoding="utf-8")
-    log = LocalLog(outbox_folder(data_dir=data_dir), data_dir, now_us=now_us)
-    rate = rate_by(ListPrices(), load(path))
-    with Ledger.open(data_dir, rate, embedded=True) as ledger:
-        book_waiting(ledger, log)
-    log.close()
 
 
 each_tenant = pytest.mark.parametrize("tenant", sorted(BILLED))
