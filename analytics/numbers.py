@@ -6,7 +6,7 @@ total to the last digit.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 _MIN_DIGITS: Final = 6
+_EXACT: Final = Context(prec=50)
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86400
@@ -57,7 +58,7 @@ def share(part: Decimal | int, whole: Decimal | int) -> str:
     """Return a part in percent; a small part is never `0.0 %`, a large one never `100.0 %`."""
     if part == whole:
         return "100 %"
-    percent = Decimal(100) * part / whole
+    percent = _EXACT.divide(Decimal(100) * part, whole)
     if 0 < percent < Decimal("0.1"):
         return "under 0.1 %"
     if percent > Decimal("99.9"):

@@ -7,7 +7,7 @@ SQL is made of constants of `columns` and of parameters; nothing that a user typ
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.files import Snapshot
 
 _MICROS: Final = Decimal(1_000_000)
+_EXACT: Final = Context(prec=50)
 
 _SHARED: Final = (
     "min(project) OVER (PARTITION BY session_id) <> max(project) OVER (PARTITION BY session_id)"
@@ -166,5 +167,5 @@ def _measure(
 def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:
     measures = dict(zip(MEASURES, values, strict=True))
     for name in SECONDS:
-        measures[name] = Decimal(str(measures[name])) / _MICROS
+        measures[name] = _EXACT.divide(Decimal(str(measures[name])), _MICROS)
     return msgspec.convert({**measures, "group": group}, Row)

@@ -95,9 +95,9 @@ def plain_completeness(missing: Completeness) -> dict[str, object]:
     }
 
 
-def plain_seconds(amount: Decimal) -> float:
+def plain_seconds(duration: Decimal) -> float:
     """Return a duration as a number, exact to the microsecond for three centuries."""
-    return float(amount)
+    return float(duration)
 
 
 def _plain_usage(used: Unpriced | Unattributed) -> dict[str, object]:

@@ -17,8 +17,13 @@ MODULES: Final = [
 
 def offences(source: str) -> list[str]:
     """Name what brings a float into `source`: a literal, the type, or a true division."""
+    return offences_in(ast.parse(source))
+
+
+def offences_in(tree: ast.AST) -> list[str]:
+    """Name what brings a float into a piece of code."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.Constant) and isinstance(node.value, float | complex):
             found.append(f"{line}: literal {node.value}")
