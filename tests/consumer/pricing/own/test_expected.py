@@ -84,9 +84,8 @@ def test_a_meter_costs_and_is_billed_the_sum_of_its_parts(case: Case) -> None:
     assert billed == rounded_once_a_layer(case)
 
 
-def test_there_are_enough_of_them() -> None:
-    """Sixty, and every entry of the book is used by one."""
-    assert len(CASES) >= 60
+def test_every_entry_is_used() -> None:
+    """An entry of the book that no line is about tests nothing."""
     seen = set()
     for case in CASES:
         of = meter(case["modality"], case["provider"], case["model"], case["tier"])
