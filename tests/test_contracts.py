@@ -25,6 +25,10 @@ PLANTED: Final = {
     "Floors of the house": ("consumer/errors.py", "voicecosts.analytics.errors"),
     "Floors of the producer": ("producer/outbox/row.py", "voicecosts.producer.observer"),
     "Floors of the consumer": ("consumer/a_new_room.py", "json"),
+    "Floors of the own prices": (
+        "consumer/pricing/own/units.py",
+        "voicecosts.consumer.pricing.own.entries",
+    ),
     "Floors of the analytics": ("analytics/question/times.py", "voicecosts.analytics.text.grid"),
     "Of the producer, others know the contract and the settings": (
         "consumer/consume.py",
