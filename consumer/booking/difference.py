@@ -240,9 +240,16 @@ def book(
         unpriced,
         state.list_cost + (money.list_cost or ZERO),
         state.billed + (money.billed or ZERO),
-        terms if terms is not None and terms.is_priced and rated.cost is not None else None,
+        kept_of(terms, rated),
         reading.provider_raw,
     )
+
+
+def kept_of(terms: Terms | None, rated: Rated) -> Terms | None:
+    """Return the terms that a meter keeps, once it was rated by them."""
+    if terms is None:
+        return None
+    return terms.kept(has_cost=rated.cost is not None, has_billed=rated.billed is not None)
 
 
 def _scope(reading: Reading, labels: Mapping[str, str] = NO_LABELS) -> Scope:

@@ -231,10 +231,18 @@ class Entries:
                 terms=state.terms,
                 relabelled=True,
             )
-            found = repriced(
-                meter, state, rated, origin=origin, prices=self._prices, months=self._months
+            found = (
+                repriced(
+                    meter, state, rated, origin=origin, prices=self._prices, months=self._months
+                )
+                if rated.excess is None
+                else Refusal(Reason.ABOVE_CEILING, rated.excess)
             )
-            if found is not None and not isinstance(found, Refusal):
+            if isinstance(
+                found, Refusal
+            ):  # it stays as it is booked, at another price than its own
+                self._note_once(delivery, event, session, found.reason)
+            elif found is not None:
                 booking, session.meters[meter] = found
                 self.bookings.append(booking)
 

@@ -17,6 +17,7 @@ from voicecosts.consumer.booking.difference import (
     MeterState,
     Money,
     Refusal,
+    kept_of,
     money_of,
     money_text,
     moved,
@@ -67,9 +68,7 @@ def repriced(
     reported = state.reported_cost if reported_cost is None else reported_cost
     added = moved(totals, state.totals)
     price_id = None if rated.terms is None else prices.number_of(rated.terms)
-    terms = prices.terms(price_id)
-    if terms is not None and not (terms.is_priced and rated.cost is not None):
-        terms = None
+    terms = kept_of(prices.terms(price_id), rated)
     money = money_of(rated, state)
     if isinstance(money, Refusal):
         return money

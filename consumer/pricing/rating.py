@@ -90,7 +90,7 @@ class Rate(Protocol):
     ) -> Rated:
         """Return what `totals` come to by `terms`, or by the prices in force at `at` for `scope`.
 
-        With `relabelled` the operator's own prices are looked up anew: the scope is known better.
+        With `relabelled` prices for the labels of `scope` take the place of the operator's others.
         """
 
 
@@ -116,8 +116,10 @@ def _rate(
     """Return what `totals` come to by prices in force at `at`, the start of the session (UTC)."""
     if terms is None:
         terms = finder.find(meter, scope, at, provider_raw=provider_raw)
-    elif relabelled:
-        terms = finder.find_own(terms, meter, scope, at)
+    elif not terms.is_priced:
+        terms = finder.find_rest(terms, meter, scope, at, provider_raw=provider_raw)
+    if relabelled:
+        terms = finder.relabelled(terms, meter, scope, at)
     rated = rated_by(terms, meter, totals)
     above = excess(totals, _highest(rated), max_reading)
     return rated if above is None else replace(rated, excess=above)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from voicecosts.consumer.pricing.charge import Charge
 from voicecosts.consumer.pricing.price import Price, Unpriced
@@ -43,6 +43,17 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.cost is not None and self.cost.share is None:
             return True
         return self.listed is not None
+
+    def kept(self, *, has_cost: bool, has_billed: bool) -> Terms | None:
+        """Return what of this a meter keeps once it has money in these layers, `None` if nothing.
+
+        What has no cost is looked up again with every reading, until a price is found.
+        """
+        if has_cost and self.is_priced:
+            return self
+        if has_billed and self.billed is not None:
+            return Terms(billed=self.billed)
+        return None
 
     @property
     def is_empty(self) -> bool:
@@ -92,10 +103,24 @@ class Finder:
         )
         return self._terms(listed, *self._own.find(meter, scope, at))
 
-    def find_own(self, terms: Terms, meter: Meter, scope: Scope, at: datetime) -> Terms:
-        """Return terms with the same list price, and the operator's own prices looked up anew."""
-        listed = terms.listed or Unpriced(terms.unlisted or "")
-        return self._terms(listed, *self._own.find(meter, scope, at))
+    def find_rest(
+        self, terms: Terms, meter: Meter, scope: Scope, at: datetime, *, provider_raw: str
+    ) -> Terms:
+        """Return terms that bill as these do, and whose other prices are those in force at `at`."""
+        found = self.find(meter, scope, at, provider_raw=provider_raw)
+        return structs.replace(found, billed=terms.billed)
+
+    def relabelled(self, terms: Terms, meter: Meter, scope: Scope, at: datetime) -> Terms:
+        """Return terms with what prices for the labels of `scope` change in them.
+
+        A layer for which the labels make no difference stays as it was found.
+        """
+        without = self._own.find(meter, structs.replace(scope, labels={}), at)
+        layers = zip(
+            (terms.cost, terms.billed), without, self._own.find(meter, scope, at), strict=True
+        )
+        cost, billed = (now if now != before else kept for kept, before, now in layers)
+        return structs.replace(terms, cost=cost, billed=billed)
 
     def _terms(self, listed: Price | Unpriced, cost: Charge | None, billed: Charge | None) -> Terms:
         key = (id(listed), id(cost), id(billed))

@@ -97,8 +97,9 @@ def _decision(
 
 def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
     """Return the state of a meter from the sums of its rows, in the order of `load_meters.sql`."""
-    number, cost, reported_cost, list_cost, billed, price_id, provider_raw, *sums = row
-    terms = prices.terms(price_id)
+    number, cost, reported_cost, list_cost, billed, *found, provider_raw = row[:9]
+    price_id, has_cost, has_billed = found
+    terms, sums = prices.terms(price_id), row[9:]
     return MeterState(
         number,
         Quantities(**dict(zip(QUANTITIES, sums[: len(QUANTITIES)], strict=True))),
@@ -107,7 +108,7 @@ def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
         UnpricedUsage(**dict(zip(UNPRICED, sums[len(QUANTITIES) :], strict=True))),
         list_cost,
         billed,
-        terms if terms is not None and terms.is_priced else None,
+        None if terms is None else terms.kept(has_cost=has_cost, has_billed=has_billed),
         provider_raw,
     )
 

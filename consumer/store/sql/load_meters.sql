@@ -15,7 +15,9 @@ SELECT
     coalesce(sum(reported_cost), 0::DECIMAL(18, 9)),
     coalesce(sum(list_cost), 0::DECIMAL(18, 9)),
     coalesce(sum(billed), 0::DECIMAL(18, 9)),
-    CASE WHEN count(cost) > 0 THEN arg_max_null(price_id, rowid) END,  -- of the newest row
+    arg_max_null(price_id, rowid),  -- of the newest row
+    count(cost) > 0,
+    count(billed) > 0,
     arg_max(provider_raw, rowid),
     sum(requests),
     sum(large_requests),

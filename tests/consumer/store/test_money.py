@@ -161,6 +161,22 @@ class TestKept:
         )
         assert ask(tmp_path, LAYERS) == money("0.8", "0.68", None)
 
+    @pytest.mark.parametrize("cached", [0, 10])
+    @pytest.mark.parametrize("after", ["", '[[billed]]\nunit = "minute"\nprice = "0.50"\n'])
+    def test_a_meter_that_is_only_billed_keeps_what_it_is_billed_by(
+        self, tmp_path: Path, after: str, cached: int
+    ) -> None:
+        """Minutes that cost nobody knows what are billed by the rule of the call's beginning."""
+        rule = '[[billed]]\nunit = "minute"\nprice = "0.12"\nincrement = "60 s"\n'
+        minutes = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
+        book(tmp_path, started(), reading(1, session_us=600_000_000, **minutes), prices=rule)
+        later = reading(2, session_us=601_000_000, **minutes)
+        book(tmp_path, later, prices=after, cached=cached)
+        assert ask(tmp_path, LAYERS) == money(None, None, "1.32")
+        cost = '[[cost]]\nprovider = "livekit"\nunit = "minute"\nprice = "0.01"\n'
+        book(tmp_path, reading(3, session_us=660_000_000, **minutes), prices=after + cost)
+        assert ask(tmp_path, LAYERS) == money(None, "0.11", "1.32")
+
     def test_a_meter_without_a_price_gets_the_one_that_comes(self, tmp_path: Path) -> None:
         """Until it is priced once, each reading looks again."""
         local = {"provider": "homebrew", "model": "llama"}
@@ -209,6 +225,36 @@ class TestLabels:
             tmp_path, *events, reading(2, input_tokens=3 * 10**6), prices=self.WINTER, cached=cached
         )
         assert ask(tmp_path, LAYERS) == money("1.2", "0.6", None)
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_labels_that_no_price_names_move_nothing(
+        self,
+        tmp_path: Path,
+        late: bool,  # noqa: FBT001 - of pytest
+    ) -> None:
+        """A file that was edited meanwhile is not looked up for them."""
+        start, first = started(labels={"note": "x"}), reading(1, input_tokens=10**6)
+        events = [first, start] if late else [start, first]
+        book(tmp_path, events[0])
+        book(tmp_path, events[1], prices='[[cost]]\nprovider = "openai"\ndiscount = "50 %"\n')
+        paid = "0.34" if late else "0.2"  # each at the price of its first usage
+        assert ask(tmp_path, "SELECT sum(cost) FROM usage") == money(paid)
+
+    def test_a_price_above_the_ceiling_is_not_booked_for_labels_that_come_late(
+        self, tmp_path: Path
+    ) -> None:
+        """The meter stays as it is, and its session is short."""
+        prices = (
+            BOOK + '[[cost]]\nprovider = "openai"\nmodel = "gpt-4.1-mini"\n'
+            'label = { campaign = "winter" }\nunit = "million tokens"\nprice = "50000"\n'
+        )
+        start = started(labels={"campaign": "winter"})
+        end = ended(2, final(input_tokens=10**6))
+        book(tmp_path, reading(1, input_tokens=10**6), start, end, prices=prices)
+        assert ask(tmp_path, "SELECT sum(cost) FROM usage") == money("0.34")
+        assert ask(tmp_path, "SELECT state, cause FROM completeness") == [
+            ("short", "above_ceiling")
+        ]
 
 
 class TestClosedMonths:
