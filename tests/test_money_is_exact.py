@@ -18,7 +18,7 @@ from typing import Final
 import duckdb
 import pytest
 
-from tests.consumer.pricing.test_no_float import offences, offences_in
+from tests.consumer.pricing.test_no_float import offences_in
 from tests.support.sample_ledger import write_snapshot
 from voicecosts import query
 
@@ -28,31 +28,26 @@ ROOMS: Final = (
     "analytics/commands",
     "analytics/question",
     "analytics/text",
-    "consumer/booking",
-    "consumer/pricing",
     "consumer/store",
 )
 """Where money passes. A module that is new in one of them is scanned from its first day."""
 
 NO_MONEY: Final = {
     "analytics/answers/findings.py": "how full a stream is, as a share",
-    "analytics/commands/dead_letters.py": "seconds to wait for a ledger",
-    "analytics/commands/demo.py": "seconds to wait for processes; folders",
+    "analytics/commands/demo.py": "seconds to sleep; folders",
     "analytics/commands/ledger.py": "hours and seconds of options",
-    "analytics/commands/local_outbox.py": "seconds to wait for another process; folders",
-    "analytics/commands/outbox.py": "seconds to wait for a server",
-    "analytics/commands/stream.py": "hours and shares of a stream",
+    "analytics/commands/local_outbox.py": "a time; folders",
+    "analytics/commands/outbox.py": "seconds of an option; a time; sizes",
+    "analytics/commands/stream.py": "hours of an option; sizes of a stream",
     "analytics/text/plain.py": "seconds are JSON numbers",
-    "consumer/store/clock.py": "seconds",
-    "consumer/store/files.py": "seconds between two tries",
-    "consumer/store/in_hand.py": "seconds",
+    "consumer/store/clock.py": "clocks",
+    "consumer/store/in_hand.py": "a clock",
     "consumer/store/layout.py": "folders",
     "consumer/store/payloads.py": "folders",
-    "consumer/store/price_file.py": "seconds between two looks",
-    "consumer/store/requests.py": "seconds to wait for an answer; folders",
-    "consumer/store/snapshots.py": "seconds",
+    "consumer/store/price_file.py": "a clock",
+    "consumer/store/snapshots.py": "a clock",
 }
-"""Modules of these rooms that have floats, and what they are of."""
+"""Modules of these rooms that have other floats than seconds whose name says so, and what they are."""
 
 MEET: Final = {
     "analytics/notebooks/first_look.py": "a bar of a chart is a picture of money, not money",
@@ -66,6 +61,7 @@ MONEY: Final = re.compile(
     re.IGNORECASE,
 )
 
+_SECONDS: Final = re.compile(r"_s$", re.IGNORECASE)
 _HEADS: Final = ("test", "iter", "subject", "context_expr")
 
 
@@ -79,13 +75,38 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield what is looked at as one: simple statements, arguments, and the heads of others."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg) or (isinstance(node, ast.stmt) and not hasattr(node, "body")):
+def parts(source: str) -> Iterator[ast.AST]:
+    """Yield what is looked at as one, where a float is in the source at all.
+
+    Simple statements, the heads of others, and what each argument and each function is said to be,
+    as the assignment that it amounts to.
+    """
+    tree = ast.parse(source)
+    if not offences_in(tree):
+        return
+    for node in ast.walk(Unjoined().visit(tree)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from signature(node)
+        elif isinstance(node, ast.stmt) and not hasattr(node, "body"):
             yield node
         elif not isinstance(node, ast.expr):
             yield from (head for name in _HEADS if (head := getattr(node, name, None)))
+
+
+def signature(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """Yield `name: annotation = default` for each argument, and `function: annotation`."""
+    given = function.args
+    named = [*given.posonlyargs, *given.args]
+    defaults = [*[None] * (len(named) - len(given.defaults)), *given.defaults, *given.kw_defaults]
+    for arg, default in zip([*named, *given.kwonlyargs], defaults, strict=True):
+        yield said(arg.arg, arg.annotation, default)
+    yield said(function.name, function.returns, None)
+
+
+def said(name: str, kind: ast.expr | None, value: ast.expr | None) -> ast.AST:
+    """Return `name: kind = value`."""
+    target = ast.Name(name, ast.Store())
+    return ast.AnnAssign(target, kind or ast.Name("object", ast.Load()), value, simple=1)
 
 
 def words(node: ast.AST) -> set[str]:
@@ -99,12 +120,28 @@ def words(node: ast.AST) -> set[str]:
 
 
 def meetings(source: str) -> list[str]:
-    """Return the statements in which a float and money meet; a path may be named after money."""
+    """Return the statements in which a float and money meet."""
     return [
         ast.unparse(part)
-        for part in map(Unjoined().visit, statements(ast.parse(source)))
-        if any(MONEY.search(word) for word in words(part)) and offences_in(part)
+        for part in parts(source)
+        if offences_in(part) and any(MONEY.search(word) for word in words(part))
     ]
+
+
+def floats(source: str) -> list[str]:
+    """Return the statements with a float in them, but for a time in seconds whose name says so."""
+    return [
+        ast.unparse(part)
+        for part in parts(source)
+        if offences_in(part) and not _SECONDS.search(getattr(target_of(part), "id", ""))
+    ]
+
+
+def target_of(part: ast.AST) -> ast.AST | None:
+    """Return what is assigned to."""
+    if isinstance(part, ast.AnnAssign):
+        return part.target
+    return part.targets[0] if isinstance(part, ast.Assign) and len(part.targets) == 1 else None
 
 
 class Unjoined(ast.NodeTransformer):
@@ -125,13 +162,13 @@ EVERYWHERE: Final = sources("analytics", "consumer", "producer")
 
 @pytest.mark.parametrize("path", SCANNED, ids=name_of)
 def test_no_module_that_money_passes_knows_a_float(path: Path) -> None:
-    """Answers, tables, commands, booking, pricing and the ledger's own writing are without any."""
-    assert offences(path.read_text(encoding="utf-8")) == []
+    """Answers, tables, commands and the ledger's own writing are without any but seconds."""
+    assert floats(path.read_text(encoding="utf-8")) == []
 
 
 def test_what_is_not_scanned_has_no_money_and_still_needs_it() -> None:
     """A module is left out of the scan only for floats that it has; without them it is taken in."""
-    assert [name for name in NO_MONEY if not offences((ROOT / name).read_text("utf-8"))] == []
+    assert [name for name in NO_MONEY if not floats((ROOT / name).read_text("utf-8"))] == []
 
 
 def test_a_float_and_money_meet_nowhere() -> None:
@@ -155,6 +192,8 @@ def test_a_float_and_money_meet_nowhere() -> None:
         "class Row:\n    billed: float",
         "x = Decimal(0.1)",
         "limit = f(max_reading=5.0)",
+        "def charge(*, cost=0.5): ...",
+        "def cost_of(model: str) -> float: ...",
     ],
 )
 def test_the_scan_sees_where_they_meet(source: str) -> None:
@@ -169,6 +208,7 @@ def test_the_scan_sees_where_they_meet(source: str) -> None:
         "timeout_s: float = 5.0",
         "def price_of(model: str, wait_s: float) -> None: ...",
         "cost = money * 2",
+        "async def look(cost: Decimal, *, wait_s: float = 1.0) -> Decimal: ...",
     ],
 )
 def test_the_scan_lets_times_and_paths_pass(source: str) -> None:

@@ -7,6 +7,7 @@ the rates as they are published or written in `prices.toml`: no code of the ledg
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import Iterator
 from decimal import Decimal
@@ -20,6 +21,7 @@ from livekit.agents.voice import agent_activity
 from tests.support.conservation import Amounts
 from tests.support.detectors import ScriptedInterruptionDetector
 from tests.support.eight_legs import PRICES, EightLegs
+from tests.support.processes import costs
 from tests.support.rooms import own_clock
 from tests.support.script_run import SkippingLoop
 from voicecosts import CostObserver, connect, query
@@ -209,6 +211,18 @@ def test_the_modalities_add_up_to_the_call(booked: Booked, tenant: str) -> None:
         ).fetchall()
     models = tuple(expected[leg].cost for leg in ("stt", "llm", "tts", "realtime"))
     assert call == [(*whole, *models, 0)]
+
+
+def test_the_command_says_the_same(booked: Booked) -> None:
+    """`costs query --by modality` has both calls in each group, and their sum in its total."""
+    document = json.loads(costs(booked.data_dir, "query", "--by", "modality", "--format", "json"))
+    expected: dict[str, Decimal] = {}
+    for tenant in BILLED:
+        for leg, found in booked.expected(tenant).items():
+            modality = leg.partition(" ")[0]
+            expected[modality] = expected.get(modality, Decimal(0)) + (found.cost or 0)
+    assert {row["modality"]: Decimal(row["cost"]) for row in document["rows"]} == expected
+    assert Decimal(document["total"]["cost"]) == sum(expected.values())
 
 
 def test_a_call_by_the_minute_is_billed_by_its_minutes_alone(booked: Booked) -> None:
