@@ -6,7 +6,7 @@ SQL is made of constants of `columns` and of parameters; nothing that a user typ
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -23,11 +23,14 @@ from voicecosts.analytics.answers.completeness import (
 from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadTop
+from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.columns import (
     COLUMN,
+    FIRST_LAYERS_SCHEMA,
     FIRST_UNPRICED_SCHEMA,
     MEASURES,
     SECONDS,
+    VOIDED,
     Group,
     Sort,
     groups,
@@ -38,7 +41,7 @@ from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from voicecosts.analytics.snapshot.connection import Connection
@@ -108,6 +111,7 @@ def answer(
             connection, snapshot, question.selection, moment=moment, outbox=outbox
         )
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
+        corrected = tuple(_corrections(connection, snapshot, question.selection))
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
         by=tuple(map(str, question.by)),
@@ -121,7 +125,7 @@ def answer(
         as_of=moment,
         completeness=missing,
         warnings=(*empty, *(finding.text for finding in missing.findings)),
-        notes=notes(missing),
+        notes=(*notes(missing), *corrected),
     )
 
 
@@ -142,15 +146,18 @@ def _measure(
     chosen = [f'{COLUMN[group]}::VARCHAR AS "{group}"' for group in question.by]
     chosen += [f'{column} AS "{column}"' for column in apart]
     schema = schema_of(connection, snapshot)
+    selection = question.selection.of_rows(schema)
+    voided = _uncounted(connection, snapshot, schema)
     for name, sql in MEASURES.items():
-        chosen.append(f'{of_schema(sql, schema)} AS "{name}"')
+        asked = of_schema(sql, schema)
+        chosen.append(f'{asked if voided else asked.replace(VOIDED, "")} AS "{name}"')
     statement = (
         f"SELECT count(*) OVER () - 1, {_SHARED if apart else 'FALSE'}, {', '.join(chosen)} "
-        f"{question.selection.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)} "
+        f"{selection.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)} "
         f"GROUP BY GROUPING SETS (({keys}), ()) "
         f"ORDER BY grouping({columns[0]}) DESC, {', '.join([question.sort.sql(), *apart])}"
     )
-    parameters = question.selection.parameters
+    parameters = [*([voided] if voided else []), *selection.parameters]
     if question.top is not None:
         statement += " LIMIT ?"
         parameters = [*parameters, question.top + 1]
@@ -162,6 +169,31 @@ def _measure(
     )
     is_shared = any(values[1] for values in found[1:])
     return structs.replace(total, group={}), rows, int(str(found[0][0])), is_shared
+
+
+def _uncounted(connection: Connection, snapshot: Snapshot, schema: int) -> list[str]:
+    """Return the sessions that were voided and count no more, as `VOIDED` has them."""
+    if schema < FIRST_LAYERS_SCHEMA:
+        return []
+    statement = "SELECT concat(project, ' ', session_id) FROM voided WHERE uncounted"
+    return [key for (key,) in read(connection, snapshot.path, statement, row=tuple[str])]
+
+
+def _corrections(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
+    """Yield how much of an answer corrects a month that is closed, and does not contain it any more."""
+    schema = schema_of(connection, snapshot)
+    if schema < FIRST_LAYERS_SCHEMA:
+        return
+    rows = selection.of_rows(schema)
+    statement = (
+        f"SELECT corrects, count(*), sum(cost) {rows.sql('corrects IS NOT NULL')} "
+        "GROUP BY corrects ORDER BY corrects"
+    )
+    for month, count, cost in read(
+        connection, snapshot.path, statement, rows.parameters, row=tuple[date, int, Decimal | None]
+    ):
+        amount = "no cost" if cost is None else f"{money(cost)} {CURRENCY}"
+        yield f"{amount} of it in {counted(count, 'row')} corrects {month:%Y-%m}, which is closed"
 
 
 def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:

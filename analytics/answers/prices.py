@@ -69,12 +69,12 @@ def unpriced(
     """Return the models of a selection of whose usage something has no price, by service tier."""
     schema = schema_of(connection, snapshot)
     statement = of_schema(_BY_MODEL, schema)
-    rows = selection.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)
+    rows = selection.of_rows(schema)
     found = read(
         connection,
         snapshot.path,
-        statement.format(rows=rows),
-        selection.parameters,
+        statement.format(rows=rows.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)),
+        rows.parameters,
         row=tuple[str, str, str, str, int, int, int, int, int, int, int, int, str],
     )
     return tuple(

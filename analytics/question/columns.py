@@ -54,14 +54,37 @@ COLUMN: Final[dict[Group, str]] = {
 }
 """The column of the view `usage` behind each group."""
 
+VOIDED: Final = " AND NOT list_contains(?::VARCHAR[], concat(project, ' ', session_id))"
+"""A row is of none of the given sessions, which were voided: project and id, with a blank between."""
+
+_UNKNOWN: Final = (
+    "sum(cost) = 0 AND count(cost) FILTER (operation IS NULL) = 0 AND (sum(unpriced_requests) <> 0 "
+    "OR sum(unpriced_input_tokens) <> 0 OR sum(unpriced_output_tokens) <> 0 "
+    "OR sum(unpriced_other_tokens) <> 0 OR sum(unpriced_characters) <> 0 "
+    "OR sum(unpriced_audio_us) <> 0 OR sum(unpriced_session_us) <> 0)"
+)
+"""An operation found a price, and was reverted: the cost is unknown again, and not zero."""
+
+_NO_OPERATIONS: Final = {
+    f"WHEN {_UNKNOWN} THEN NULL": "",
+    "WHEN sum(list_cost) = 0 AND count(list_cost) FILTER (operation IS NULL) = 0 THEN NULL": "",
+    "WHEN sum(billed) = 0 AND count(billed) FILTER (operation IS NULL) = 0 THEN NULL": (
+        "WHEN FALSE THEN NULL"
+    ),
+    f" FILTER (operation IS NULL{VOIDED})": "",
+}
+_COST_OF_OLDER, _LIST_OF_OLDER, _BILLED_OF_OLDER, _COUNTED = _NO_OPERATIONS
+
 MEASURES: Final[dict[str, str]] = {
     # What used nothing costs nothing; NULL is for what was used and has no price.
-    "cost": "CASE WHEN count(*) = 0 THEN 0 ELSE sum(cost) END::DECIMAL(38, 9)",
+    "cost": f"CASE WHEN count(*) = 0 THEN 0 {_COST_OF_OLDER} ELSE sum(cost) END::DECIMAL(38, 9)",
     # The estimated part of the cost: NULL exactly when the cost is, zero when none of it is estimated.
     "estimated_cost": (
-        "sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0::DECIMAL(18, 9) END)"
+        f"CASE WHEN count(*) = 0 THEN NULL {_COST_OF_OLDER} ELSE "
+        "sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0::DECIMAL(18, 9) END) END"
     ),
-    "sessions": "count(DISTINCT (project, session_id))",
+    # What an operation books makes no session count, and one that was voided counts no more.
+    "sessions": f"count(DISTINCT (project, session_id)){_COUNTED}",
     "rows": "count(*)",
     "unpriced_rows": "count(*) FILTER (unpriced_reason IS NOT NULL)",
     "requests": "coalesce(sum(requests), 0)",
@@ -77,8 +100,10 @@ MEASURES: Final[dict[str, str]] = {
     "unpriced_characters": "coalesce(sum(unpriced_characters), 0)",
     "unpriced_audio_seconds": "coalesce(sum(unpriced_audio_us), 0)",
     "unpriced_session_seconds": "coalesce(sum(unpriced_session_us), 0)",
-    "list_cost": "CASE WHEN count(*) = 0 THEN 0 ELSE sum(list_cost) END::DECIMAL(38, 9)",
-    "billed": "sum(billed)",
+    "list_cost": (
+        f"CASE WHEN count(*) = 0 THEN 0 {_LIST_OF_OLDER} ELSE sum(list_cost) END::DECIMAL(38, 9)"
+    ),
+    "billed": f"CASE {_BILLED_OF_OLDER} ELSE sum(billed) END",
 }
 """What is summed, in the order of `Row`. Durations are added up in microseconds.
 
@@ -114,6 +139,8 @@ def of_schema(sql: str, schema: int) -> str:
     Before 5, a row without a price lacks all that it moved; before 8, cost was the list price.
     """
     if schema < FIRST_LAYERS_SCHEMA:
+        for clause, older in _NO_OPERATIONS.items():
+            sql = sql.replace(clause, older)
         sql = sql.replace("sum(list_cost)", "sum(cost)")
         sql = sql.replace("sum(billed)", "NULL::DECIMAL(38, 9)")
     if schema < FIRST_UNPRICED_SCHEMA:

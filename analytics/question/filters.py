@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from voicecosts.analytics.errors import BadFilter
-from voicecosts.analytics.question.columns import COLUMN, Group, group
-
-if TYPE_CHECKING:
-    from voicecosts.analytics.question.times import Period
+from voicecosts.analytics.question.columns import COLUMN, FIRST_LAYERS_SCHEMA, Group, group
+from voicecosts.analytics.question.times import Period
 
 Where = str | Iterable[str] | Mapping[str, object]
 """Conditions: `name=value`, several of them, or values by name."""
@@ -47,6 +45,7 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     conditions: list[str]
     parameters: list[object]
+    when: Period = Period()
 
     def sql(self, *also: str, of_older: bool = False) -> str:
         """Return the FROM and WHERE of it, with constant conditions added.
@@ -57,12 +56,26 @@ class Selection(Struct, frozen=True, kw_only=True):
         rows = "(SELECT *, '' AS service_tier FROM usage)" if of_older else "usage"
         return f"FROM {rows}" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
 
+    def of_rows(self, schema: int) -> Selection:
+        """Return the same of rows, for which a period is more than the start of their session.
+
+        A ledger before schema 8 has no others.
+        """
+        if schema < FIRST_LAYERS_SCHEMA:
+            return self
+        before, _ = self.when.sql()
+        after, given = self.when.sql_of_rows()
+        return Selection(
+            conditions=[*after, *self.conditions[len(before) :]],
+            parameters=[*given, *self.parameters[len(before) :]],
+        )
+
 
 def select(span: Period, where: Where) -> Selection:
     """Return the rows of a period that meet all conditions; raises as `conditions` does."""
     when, moments = span.sql()
     which, values = conditions(where)
-    return Selection(conditions=[*when, *which], parameters=[*moments, *values])
+    return Selection(conditions=[*when, *which], parameters=[*moments, *values], when=span)
 
 
 def conditions(where: Where) -> tuple[list[str], list[object]]:

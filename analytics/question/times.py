@@ -47,6 +47,34 @@ class Period(Struct, frozen=True, kw_only=True):
         given = [(condition, _first_id(end)) for condition, end in ends if end]
         return [condition for condition, _ in given], [end for _, end in given]
 
+    def sql_of_rows(self) -> tuple[list[str], list[object]]:
+        """Return the same for rows, of which some are of no session, or correct a closed month.
+
+        These are on the day on which they are dated, from its first moment on. The days come first: they
+        skip most of the table.
+        """
+        conditions: list[str] = []
+        given: list[object] = []
+        if self.since:
+            conditions += ["day >= ?", _DATED.format(sign=">=")]
+            given += [self.since.date(), _first_id(self.since), _next_midnight(self.since)]
+        if self.until:
+            conditions += ["day <= ?", _DATED.format(sign="<")]
+            given += [self.until.date(), _first_id(self.until), _next_midnight(self.until)]
+        return conditions, given
+
+
+_DATED: Final = (
+    "(session_id IS NOT NULL AND corrects IS NULL AND session_id {sign} ? "
+    "OR (session_id IS NULL OR corrects IS NOT NULL) AND day {sign} ?)"
+)
+
+
+def _next_midnight(moment: datetime) -> date:
+    """Return the first day that begins at a moment or after it."""
+    day = moment.date()
+    return day if moment.time() == time() else day + timedelta(days=1)
+
 
 def _first_id(moment: datetime) -> UUID:
     """Return the lowest id that a session which starts at a moment or after it may have."""

@@ -168,21 +168,20 @@ LEFT JOIN ended AS e USING (project, session_id);
 CREATE OR REPLACE VIEW cost_by_day AS
 SELECT
     day,
-    project,
+    b.project,
     tenant,
     agent_id,
     modality,
     provider,
     model,
     sum(cost) AS cost,
-    count(DISTINCT session_id) FILTER (
-        operation IS NULL
-        AND (project, session_id) NOT IN (
-            SELECT (project, session_id) FROM void_marks WHERE uncounted
-        )
-    ) AS sessions,
+    count(DISTINCT b.session_id) FILTER (b.operation IS NULL AND v.session_id IS NULL) AS sessions,
     count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows
-FROM bookings
+FROM bookings AS b
+LEFT JOIN void_marks AS v
+    ON v.project = b.project
+    AND v.session_id = b.session_id
+    AND v.uncounted
 GROUP BY ALL;
 
 -- What has no price, and why: by the last state of each meter, so what was priced later is not in here.

@@ -224,6 +224,7 @@ def _whole(booking: Booking, number: int) -> dict[str, object]:
         "producer_id": "worker-1",
         "batch_number": 1,
         "stream_sequence": number,
+        "operation": None,
         **({f"unpriced_{name}": getattr(booking, name) for name in _AMOUNTS} if lacks else {}),
     }
 
