@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from voicecosts.analytics.commands.exits import FAILED
 from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
+from voicecosts.analytics.commands.ledger_requests import answered
 from voicecosts.analytics.commands.options import AsJson, DataDir, Format, Output
 from voicecosts.analytics.errors import BadQuestion, require
 from voicecosts.analytics.numbers import counted
@@ -43,7 +44,6 @@ Ids = Annotated[
     typer.Argument(metavar="ID…", help="Only these; the first characters of an id are enough."),
 ]
 
-_ANSWER_S: Final = 60.0
 _SHOWN_BYTES: Final = 4096
 _NAMED: Final = 3
 """How many ids a sentence names."""
@@ -134,7 +134,7 @@ def requeue(
     if not _find(request, data_dir, command).letters:
         typer.echo("no letter waits to be read again")
         return
-    outcome = _do(request, data_dir, command)
+    outcome = answered(request, data_dir, command)
     booked = outcome.letters - outcome.left
     typer.echo(f"{counted(booked, 'letter')} of {outcome.letters:,} read again and booked")
     if outcome.left:
@@ -185,7 +185,7 @@ def purge(
         if not typer.confirm(f"Give up {_counts(found)} for good?"):
             typer.echo("nothing was changed")
             raise typer.Exit(FAILED)
-    outcome = _do(request, data_dir, command) if found.letters else found
+    outcome = answered(request, data_dir, command) if found.letters else found
     typer.echo(f"{counted(outcome.letters, 'letter')} given up")
 
 
@@ -193,7 +193,7 @@ def _find(request: Request, data_dir: Path | None, command: str) -> Outcome:
     """Return which letters a request chooses; raises `BadQuestion` where it names one in vain."""
     from voicecosts.consumer.store.requests import Action  # noqa: PLC0415 - `--help` is quick
 
-    found = _do(replace(request, action=Action.FIND), data_dir, command)
+    found = answered(replace(request, action=Action.FIND), data_dir, command)
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in found.open.items())
     for name in found.unknown:
         if name in request.reasons:
@@ -230,34 +230,6 @@ def _require_choice(
         raise typer.BadParameter(f"say which letters to {what}: an ID, --reason, or --all")
     if any("\n" in given or not given for given in (*(ids or ()), *(reasons or ()))):
         raise typer.BadParameter("an ID and a reason are one line each, and not empty")
-
-
-def _do(request: Request, data_dir: Path | None, command: str) -> Outcome:
-    """Let the ledger that runs do it, or open the ledger for it where none runs."""
-    require("duckdb", "voice_prices", needed_by=command, extra="consumer")
-    from voicecosts.analytics.config import from_env  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - same
-    from voicecosts.consumer.config import max_reading_from_env, prices_from_env  # noqa: PLC0415 - same
-    from voicecosts.consumer.errors import LedgerInUse  # noqa: PLC0415 - same
-    from voicecosts.consumer.pricing import ListPrices, rate_by  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.ledger import Ledger  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.price_file import PriceFile  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.requests import ask  # noqa: PLC0415 - same
-
-    root = (data_dir or from_env().data_dir).expanduser().absolute()
-    layout = Layout(root)
-    if not layout.ledger.exists():
-        raise NoLedger(root)
-    own_prices = PriceFile(prices_from_env(root))
-    rate = rate_by(ListPrices(), own_prices, max_reading=max_reading_from_env())
-    try:
-        with Ledger.open(
-            root, rate, embedded=True, has_source=True, own_prices=own_prices
-        ) as ledger:
-            return ledger.do(request)
-    except LedgerInUse:
-        return ask(layout.requests, request, timeout_s=_ANSWER_S)
 
 
 def _plain(records: list[dict[str, Any]], output: Format) -> str | bytes:

@@ -61,6 +61,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.analytics.commands.exits.OutputLost": FAILED,
     "voicecosts.consumer.errors.LedgerError": FAILED,
     "voicecosts.consumer.errors.InvalidConfig": USAGE,
+    "voicecosts.consumer.errors.OperationRefused": FAILED,
     "voicecosts.consumer.errors.InvalidPrices": USAGE,
     "voicecosts.consumer.errors.AnotherStream": USAGE,
     "voicecosts.consumer.errors.LedgerNewer": LEDGER_NEWER,

@@ -76,6 +76,15 @@ Prices = Annotated[
     ),
 ]
 
+Reason = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the operation."),
+]
+ReasonSource = Annotated[
+    str,
+    typer.Option("--source", metavar="TEXT", help="What it rests on, such as an invoice."),
+]
+
 Servers = Annotated[
     str | None,
     typer.Option(metavar="URL,…", help="NATS servers, separated by commas.  [env: COSTS_SERVERS]"),

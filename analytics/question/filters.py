@@ -85,15 +85,20 @@ def conditions(where: Where) -> tuple[list[str], list[object]]:
         BadFilter: A condition is not `name=value`, or its column cannot hold such a value.
         UnknownColumn: It names no column on the list.
     """
-    wanted: dict[Group, list[object]] = {}
-    for column, value in _of_mapping(where) if isinstance(where, Mapping) else _of_texts(where):
-        wanted.setdefault(column, []).append(value)
     sql: list[str] = []
     parameters: list[object] = []
-    for column, values in wanted.items():
+    for column, values in values_by_column(where).items():
         sql.append(_either(COLUMN[column], values))
         parameters.extend(value for value in values if value is not None)
     return sql, parameters
+
+
+def values_by_column(where: Where) -> dict[Group, list[object]]:
+    """Return the values that are meant of each column, None for the absent one; raises as `conditions`."""
+    wanted: dict[Group, list[object]] = {}
+    for column, value in _of_mapping(where) if isinstance(where, Mapping) else _of_texts(where):
+        wanted.setdefault(column, []).append(value)
+    return wanted
 
 
 def _of_texts(where: str | Iterable[str]) -> Iterator[tuple[Group, object]]:

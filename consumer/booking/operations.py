@@ -33,7 +33,7 @@ class Rerate(_Work, frozen=True, kw_only=True):
     """Sessions that started on a day from `since` on and before `until`, by the prices of today.
 
     `where` holds the allowed values by column, where `None` is the absent tenant: project, tenant and
-    agent of the session; agent_label, modality, provider and model of the meter. With `unpriced` only
+    agent of the session; agent_label, modality, provider, model and service_tier of the meter. With `unpriced` only
     meters of which something has no price.
     """
 

@@ -110,7 +110,7 @@ def _is_meant(work: Rerate, meter: Meter, state: MeterState) -> bool:
         return False
     return all(
         _is_one_of(work.where, name, getattr(meter, name))
-        for name in ("agent_label", "modality", "provider", "model")
+        for name in ("agent_label", "modality", "provider", "model", "service_tier")
     )
 
 

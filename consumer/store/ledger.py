@@ -437,9 +437,15 @@ class Ledger:
         """
         self._require_open()
         with self._stopping(), translated(self._layout.requests):
-            answer_requests(self._layout.requests, self._do)
+            answer_requests(self._layout.requests, self.answer)
 
-    def _do(self, asked: Asked) -> Outcome:
+    def answer(self, asked: Asked) -> Outcome:
+        """Do what a command asks; what cannot be done is said in the outcome.
+
+        Raises:
+            LedgerWriteFailed: It was not done.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
         match asked:
             case Request():
                 return self.do(asked)

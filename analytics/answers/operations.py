@@ -1,0 +1,122 @@
+"""What was done to the books on purpose, as the newest snapshot has it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct
+
+from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.analytics.snapshot.files import Snapshot
+
+_LISTED: Final = """
+SELECT
+    operation, kind, started_at, ended_at, request::VARCHAR, reason, source, reverts, rows, sessions,
+    list_cost, cost, billed
+FROM operations
+ORDER BY operation
+"""
+_BY_TENANT: Final = """
+SELECT tenant, count(*), sum(list_cost), sum(cost), sum(billed)
+FROM usage
+WHERE operation = ?
+GROUP BY tenant
+ORDER BY abs(sum(cost)) DESC NULLS LAST, tenant
+"""
+_SESSIONS: Final = """
+SELECT project, session_id::VARCHAR, agent_id, tenant, cost
+FROM sessions
+WHERE starts_with(session_id::VARCHAR, ?) AND (project = ? OR ? = '')
+ORDER BY session_id, project
+LIMIT 10
+"""
+
+
+class Done(Struct, frozen=True):
+    """One operation and what it booked; without an end it is under way."""
+
+    operation: int
+    kind: str
+    started_at: datetime
+    ended_at: datetime | None
+    request: str
+    reason: str
+    source: str
+    reverts: int | None
+    rows: int
+    sessions: int
+    list_cost: Decimal | None
+    cost: Decimal | None
+    billed: Decimal | None
+
+
+class OfTenant(Struct, frozen=True):
+    """What an operation booked of one tenant."""
+
+    tenant: str | None
+    rows: int
+    list_cost: Decimal | None
+    cost: Decimal | None
+    billed: Decimal | None
+
+
+class Session(Struct, frozen=True):
+    """A session that was asked for."""
+
+    project: str
+    session_id: str
+    agent_id: str
+    tenant: str | None
+    cost: Decimal | None
+
+
+def listed(data_dir: str | Path | None) -> list[Done]:
+    """Return every operation, the oldest first."""
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        return _listed(connection, snapshot)
+
+
+def by_tenant(data_dir: str | Path | None, operation: int) -> list[OfTenant]:
+    """Return what an operation booked, by tenant."""
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        found = read(
+            connection,
+            snapshot.path,
+            _BY_TENANT,
+            [operation],
+            row=tuple[str | None, int, Decimal | None, Decimal | None, Decimal | None],
+        )
+    return [OfTenant(*row) for row in found]
+
+
+def sessions(data_dir: str | Path | None, begins: str, project: str) -> list[Session]:
+    """Return the sessions whose id begins so, ten at most; of one project, if that is named."""
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        found = read(
+            connection,
+            snapshot.path,
+            _SESSIONS,
+            [begins.lower(), project, project],
+            row=tuple[str, str, str, str | None, Decimal | None],
+        )
+    return [Session(*row) for row in found]
+
+
+def _listed(connection: Connection, snapshot: Snapshot) -> list[Done]:
+    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        return []
+    found = read(connection, snapshot.path, _LISTED, row=tuple[object, ...])
+    names = Done.__struct_fields__
+    return [msgspec.convert(dict(zip(names, row, strict=True)), Done) for row in found]

@@ -1,0 +1,200 @@
+"""`costs close`, `costs adjust` and `costs void`: what a bookkeeper does, each as a recorded operation."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voicecosts.analytics.commands.exits import FAILED
+from voicecosts.analytics.commands.ledger_requests import operate
+from voicecosts.analytics.commands.operations import require_reason
+from voicecosts.analytics.commands.options import DataDir, Reason, ReasonSource
+from voicecosts.analytics.errors import BadQuestion, BadTime, require
+from voicecosts.analytics.numbers import counted, money
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.answers.operations import Session
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+class Layer(StrEnum):
+    """Which money is adjusted."""
+
+    LIST = "list"
+    COST = "cost"
+    BILLED = "billed"
+
+
+@app.command()
+def close(
+    month: Annotated[str, typer.Argument(metavar="MONTH", help="The month: 2026-10.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    reason: Reason = None,
+    source: ReasonSource = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Close a month: no figure of it changes any more.
+
+    What comes late or is corrected is dated in an open month, and names the month that it corrects. A
+    month is closed when it has ended (UTC) and those before it are closed. It can be opened again with
+    `costs operations revert`, from the last one on and until something corrects it.
+    """
+    from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.booking.months import following  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.operations import Close  # noqa: PLC0415 - same
+
+    first = _month(month)
+    require("duckdb", "voice_prices", needed_by="`costs close`", extra="consumer")
+    report = asking.query("tenant", since=first, until=following(first), data_dir=data_dir)
+    cost = "no cost" if report.total.cost is None else f"{money(report.total.cost)} USD"
+    typer.echo(f"{first:%Y-%m} has {cost} in {counted(report.total.sessions, 'session')}")
+    for sentence in (*report.warnings, *report.notes):
+        typer.echo(f"! {sentence}")
+    if not yes and not typer.confirm(f"Close {first:%Y-%m}?"):
+        typer.echo("nothing was changed")
+        raise typer.Exit(FAILED)
+    number = operate(
+        Close(month=first),
+        reason=reason or "the month has ended",
+        source=source,
+        data_dir=data_dir,
+        command="`costs close`",
+    )
+    typer.echo(f"{first:%Y-%m} is closed, by operation {number}")
+
+
+@app.command()
+def adjust(
+    *,
+    amount: Annotated[
+        str, typer.Option(metavar="USD", help="US dollars, such as -12.50 for a credit.")
+    ],
+    project: Annotated[str, typer.Option(metavar="NAME", help="The project.")],
+    layer: Annotated[
+        Layer, typer.Option(help="List price, what you pay, or what the tenant is charged.")
+    ] = Layer.COST,
+    day: Annotated[str | None, typer.Option("--day", metavar="DAY", help="The day (UTC).")] = None,
+    month: Annotated[
+        str | None, typer.Option("--month", metavar="MONTH", help="Or the month: on its first day.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Whose it is.")] = None,
+    agent: Annotated[str, typer.Option(metavar="NAME", help="The agent.")] = "",
+    modality: Annotated[
+        str, typer.Option(metavar="NAME", help="The kind of model, where it is of one.")
+    ] = "adjustment",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="Who charges or credits it.")] = "",
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model.")] = "",
+    reason: Reason = None,
+    source: ReasonSource = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Enter an amount that comes from no call: a provider's own figure, or a credit.
+
+    It is a row of its own in the sums of the day, project, tenant and provider that it names.
+    """
+    from voicecosts.consumer.booking.operations import Adjust  # noqa: PLC0415 - `--help` is quick
+
+    if (day is None) == (month is None):
+        raise BadQuestion("give either --day or --month")
+    dated = _month(month) if month is not None else _day(day or "")
+    work = Adjust(
+        amount=_amount(amount),
+        day=dated,
+        project=project,
+        layer=layer.value,
+        tenant=tenant or None,
+        agent=agent,
+        modality=modality,
+        provider=provider,
+        model=model,
+    )
+    number = operate(
+        work,
+        reason=require_reason(reason),
+        source=source,
+        data_dir=data_dir,
+        command="`costs adjust`",
+    )
+    typer.echo(f"{work.amount:+f} USD ({layer}) on {dated}, by operation {number}")
+
+
+@app.command()
+def void(
+    session: Annotated[
+        str, typer.Argument(metavar="SESSION", help="Its id, or the first characters of it.")
+    ],
+    *,
+    project: Annotated[
+        str, typer.Option(metavar="NAME", help="Where two projects have such an id.")
+    ] = "",
+    reason: Reason = None,
+    source: ReasonSource = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Take a session out of every sum: its usage, its money, its count.
+
+    For one that is absurd or a fraud. What comes of it later is kept as a dead letter. `costs operations
+    revert` brings it back, and `costs dead-letters requeue --reason voided` what came meanwhile.
+    """
+    from voicecosts.consumer.booking.operations import Void  # noqa: PLC0415 - `--help` is quick
+
+    why = require_reason(reason)
+    require("duckdb", needed_by="`costs void`")
+    found = _found(session, project, data_dir)
+    number = operate(
+        Void(project=found.project, session_id=found.session_id),
+        reason=why,
+        source=source,
+        data_dir=data_dir,
+        command="`costs void`",
+    )
+    cost = "no cost" if found.cost is None else f"{money(found.cost)} USD"
+    typer.echo(
+        f"session {found.session_id} of project {found.project} ({cost}) is voided, by operation {number}"
+    )
+
+
+def _found(session: str, project: str, data_dir: Path | None) -> Session:
+    from voicecosts.analytics.answers.operations import sessions  # noqa: PLC0415 - `--help` is quick
+
+    found = sessions(data_dir, session, project)
+    if not found:
+        where = f" of project {project!r}" if project else ""
+        raise BadQuestion(
+            f"no session{where} has an id that begins with {session!r}: see `costs query --by session`"
+        )
+    if len(found) > 1:
+        some = ", ".join(f"{each.session_id} ({each.project})" for each in found[:3])
+        raise BadQuestion(
+            f"several sessions have ids that begin with {session!r}, such as {some}: give more of it, "
+            "or --project"
+        )
+    return found[0]
+
+
+def _month(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise BadTime(text, "is no month: give it as 2026-10") from None
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadTime(text, "is no day: give it as 2026-10-31") from None
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise BadQuestion(f"{text!r} is no amount: give US dollars, such as -12.50") from None

@@ -1,0 +1,205 @@
+"""`costs operations`: what was done to the books on purpose, and undoing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
+from voicecosts.analytics.commands.ledger_requests import operate
+from voicecosts.analytics.commands.options import (
+    AsJson,
+    DataDir,
+    Format,
+    Output,
+    Reason,
+    ReasonSource,
+)
+from voicecosts.analytics.errors import BadQuestion, require
+from voicecosts.analytics.numbers import counted, money
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from voicecosts.analytics.answers.operations import Done
+
+app = typer.Typer(
+    name="operations",
+    cls=ShowsFirst,
+    subcommand_metavar=SHOWS_FIRST,
+    rich_markup_mode=None,
+    help="Show what was done to the books on purpose, and undo it.\n\n"
+    "`costs operations` alone is `costs operations list`.",
+)
+
+Number = Annotated[int, typer.Argument(metavar="N", help="Its number.", min=1)]
+
+
+@app.command("list")
+def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) -> None:
+    """Show every operation: what was done, why, and what it added to the cost."""
+    from voicecosts.analytics.answers.operations import listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.plain import csv_bytes  # noqa: PLC0415 - same
+
+    require("duckdb", needed_by="`costs operations list`")
+    found = listed(data_dir)
+    states = _states(found)
+    records = [_record(each, states[each.operation]) for each in found]
+    if output is Format.JSON:
+        typer.echo(json.dumps(records, indent=2))
+        return
+    if output is Format.CSV:
+        names = (
+            "operation", "kind", "state", "started_at", "ended_at", "reason", "source", "reverts",
+            "rows", "sessions", "list_cost", "cost", "billed", "request",
+        )  # fmt: skip
+        rows = [{**it, "request": json.dumps(it["request"])} for it in records]
+        typer.echo(csv_bytes(names, rows), nl=False)
+        return
+    if not found:
+        typer.echo("Nothing was done to these books but booking.")
+        return
+    require("rich", needed_by="`costs operations list`")
+    typer.echo("\n".join(_table(found, states)))
+
+
+@app.command()
+def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show one operation, and what it booked by tenant."""
+    from voicecosts.analytics.answers.operations import by_tenant, listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.question.filters import shown  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.plain import plain_money  # noqa: PLC0415 - same
+
+    require("duckdb", needed_by="`costs operations show`")
+    found = listed(data_dir)
+    done = next((each for each in found if each.operation == operation), None)
+    if done is None:
+        there_are = f"they are 1 to {len(found)}" if found else "there is none"
+        raise BadQuestion(f"no operation has the number {operation}: {there_are}")
+    record = _record(done, _states(found)[operation])
+    tenants = by_tenant(data_dir, operation)
+    if as_json:
+        record["by_tenant"] = [
+            {
+                "tenant": it.tenant,
+                "rows": it.rows,
+                "list_cost": plain_money(it.list_cost),
+                "cost": plain_money(it.cost),
+                "billed": plain_money(it.billed),
+            }
+            for it in tenants
+        ]
+        typer.echo(json.dumps(record, indent=2))
+        return
+    for name, value in record.items():
+        if value not in (None, ""):
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            typer.echo(f"{name.replace('_', ' '):<12} {printable(text)}")
+    for it in tenants:
+        said = [f"cost {_signed(it.cost)}"]
+        said += [f"billed {_signed(it.billed)}"] if it.billed is not None else []
+        said += [f"list {_signed(it.list_cost)}"] if it.list_cost != it.cost else []
+        typer.echo(
+            f"  {printable(shown(it.tenant))}: {', '.join(said)} USD in {counted(it.rows, 'row')}"
+        )
+
+
+@app.command()
+def revert(
+    operation: Number, *, reason: Reason = None, source: ReasonSource = "", data_dir: DataDir = None
+) -> None:
+    """Undo an operation, by another one that names it.
+
+    The books are then what the other operations say, whether they are older or newer. What was reverted is
+    done again by reverting the operation that did it.
+    """
+    from voicecosts.consumer.booking.operations import Revert  # noqa: PLC0415 - `--help` is quick
+
+    number = operate(
+        Revert(operation=operation),
+        reason=require_reason(reason),
+        source=source,
+        data_dir=data_dir,
+        command="`costs operations revert`",
+    )
+    typer.echo(f"operation {operation} is reverted, by operation {number}")
+
+
+def require_reason(reason: str | None) -> str:
+    """Return the reason of an operation; raises `BadQuestion` without one."""
+    if not (reason or "").strip():
+        raise BadQuestion("a --reason is needed: it is kept with the operation")
+    return reason or ""
+
+
+def _states(found: Sequence[Done]) -> dict[int, str]:
+    """Return of each operation whether it is in force."""
+    from voicecosts.consumer.booking.operations import Operation, undone_by, work_of  # noqa: PLC0415 - `--help` is quick
+
+    known = {
+        each.operation: Operation(
+            number=each.operation,
+            work=work_of(each.request),
+            started_us=0,
+            ended_us=0,
+            reason=each.reason,
+        )
+        for each in found
+    }
+    states = {}
+    for each in found:
+        other = undone_by(known, each.operation)
+        if each.ended_at is None:
+            states[each.operation] = "under way"
+        else:
+            states[each.operation] = "in force" if other is None else f"reverted by {other}"
+    return states
+
+
+def _record(done: Done, state: str) -> dict[str, object]:
+    from voicecosts.analytics.text.plain import plain_moment, plain_money  # noqa: PLC0415 - `--help` is quick
+
+    return {
+        "operation": done.operation,
+        "kind": done.kind,
+        "state": state,
+        "started_at": plain_moment(done.started_at),
+        "ended_at": plain_moment(done.ended_at),
+        "reason": done.reason,
+        "source": done.source,
+        "reverts": done.reverts,
+        "rows": done.rows,
+        "sessions": done.sessions,
+        "list_cost": plain_money(done.list_cost),
+        "cost": plain_money(done.cost),
+        "billed": plain_money(done.billed),
+        "request": json.loads(done.request),
+    }
+
+
+def _table(found: Sequence[Done], states: dict[int, str]) -> list[str]:
+    from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.grid import Column, lines  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.names import in_cell  # noqa: PLC0415 - same
+
+    names = [
+        Column("operation", [f"{it.operation} {it.kind}" for it in found]),
+        Column("state", [states[it.operation] for it in found]),
+        Column("why", [in_cell(it.reason) for it in found]),
+    ]
+    numbers = [
+        Column("cost USD", [_signed(it.cost) for it in found]),
+        Column("rows", [f"{it.rows:,}" for it in found]),
+        Column("when (UTC)", [f"{it.started_at:%Y-%m-%d %H:%M}" for it in found]),
+    ]
+    return list(lines(names, numbers, width=width()))
+
+
+def _signed(amount: Decimal | None) -> str:
+    if not amount:
+        return "0"
+    return f"+{money(amount)}" if amount > 0 else money(amount)

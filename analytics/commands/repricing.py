@@ -1,0 +1,197 @@
+"""What a re-rating would change, by tenant and by model, worked out from a snapshot without writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+from msgspec.structs import astuple, replace
+
+from voicecosts.analytics.answers.completeness import as_of
+from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.errors import BadQuestion
+from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.snapshot.connection import closing, open_newest
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.consumer.booking.operations import Rerate
+    from voicecosts.consumer.booking.rerating import Rerated
+    from voicecosts.consumer.pricing import Rate, Rated, Scope, Terms
+    from voicecosts.producer.events import Meter, Quantities
+
+_SLICE: Final = 500
+_ZERO: Final = Decimal(0)
+_TOKENS: Final = ("input_tokens", "output_tokens", "other_tokens")
+
+Model = tuple[str, str]
+"""A provider and a model of it."""
+
+
+class Change(Struct):
+    """What some meters cost before and after, by layer; None where none of them has such money.
+
+    `unpriced_…` counts those of which something has no price.
+    """
+
+    list_before: Decimal | None = None
+    list_after: Decimal | None = None
+    cost_before: Decimal | None = None
+    cost_after: Decimal | None = None
+    billed_before: Decimal | None = None
+    billed_after: Decimal | None = None
+    meters: int = 0
+    unpriced_before: int = 0
+    unpriced_after: int = 0
+
+    @property
+    def difference(self) -> Decimal:
+        """How much more the operator pays."""
+        return (self.cost_after or _ZERO) - (self.cost_before or _ZERO)
+
+    def add(self, found: Rerated, rated: Rated | None) -> None:
+        """Add a meter; without `rated` it stays as it is."""
+        state = found.state
+        is_short = any(astuple(state.unpriced))
+        before = (state.list_cost or None, _of(state.cost, is_short=is_short), state.billed or None)
+        after = before
+        is_short_after = is_short
+        if rated is not None:
+            after = (rated.list_cost, rated.cost, rated.billed)
+            is_short_after = any(astuple(rated.unpriced_usage))
+        self.list_before, self.cost_before, self.billed_before = (
+            _plus(one, two)
+            for one, two in zip(
+                (self.list_before, self.cost_before, self.billed_before), before, strict=True
+            )
+        )
+        self.list_after, self.cost_after, self.billed_after = (
+            _plus(one, two)
+            for one, two in zip(
+                (self.list_after, self.cost_after, self.billed_after), after, strict=True
+            )
+        )
+        self.meters += 1
+        self.unpriced_before += is_short
+        self.unpriced_after += is_short_after
+
+
+class Changes(Struct):
+    """The answer: by tenant, by modality, provider and model, and in all.
+
+    `left` counts the meters that stay as they are because no row can hold their new money. It is
+    `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
+    """
+
+    total: Change
+    by_tenant: dict[str | None, Change]
+    by_model: dict[tuple[str, str, str], Change]
+    as_of: datetime | None
+    left: int = 0
+    estimated: bool = False
+
+
+def changes(
+    work: Rerate, rate: Rate, data_dir: Path | None, *, instead: Mapping[Model, Model]
+) -> Changes:
+    """Return what a re-rating would change; with `instead`, what other models would have cost.
+
+    Raises:
+        NoLedger: There is no snapshot.
+        BadQuestion: An older version wrote it.
+    """
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+            raise BadQuestion(
+                f"{snapshot.path} was written by an older version: start the ledger once, then ask again"
+            )
+        found = Changes(
+            total=Change(), by_tenant={}, by_model={}, as_of=as_of(connection, snapshot)
+        )
+        rate = _rate_of_others(rate, instead) if instead else rate
+        for each in _meters(connection, work, rate):
+            _add(found, each, instead)
+    return found
+
+
+def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[Rerated]:
+    from voicecosts.consumer.booking.months import ALL_OPEN  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.booking.prices import PricesUsed  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.rerating import rerated  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.sessions import SessionKey  # noqa: PLC0415 - same
+    from voicecosts.consumer.store import sql  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.load import load_sessions  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.operations import rerated_values  # noqa: PLC0415 - same
+
+    prices = PricesUsed(connection.execute(sql.LOAD_PRICES_USED).fetchall())
+    rows = connection.execute(sql.FIND_RERATED, rerated_values(work)).fetchall()
+    keys = [SessionKey(*row) for row in rows]
+    for at in range(0, len(keys), _SLICE):
+        sessions = load_sessions(connection, keys[at : at + _SLICE], prices)
+        yield from rerated(
+            work, sessions, rate, operation=None, now_us=0, prices=prices, months=ALL_OPEN
+        )
+
+
+def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model]) -> None:
+    from voicecosts.consumer.booking.difference import Refusal  # noqa: PLC0415 - `--help` is quick
+
+    meter = each.meter
+    if instead:
+        if (meter.provider, meter.model) not in instead:
+            return
+        if any(getattr(each.state.totals, name) for name in _TOKENS):
+            found.estimated = True
+    rated = None if isinstance(each.row, Refusal) else each.rated
+    found.left += rated is None
+    model = (meter.modality, meter.provider, meter.model)
+    for change in (
+        found.total,
+        found.by_tenant.setdefault(each.identity.tenant, Change()),
+        found.by_model.setdefault(model, Change()),
+    ):
+        change.add(each, rated)
+
+
+def _rate_of_others(rate: Rate, instead: Mapping[Model, Model]) -> Rate:
+    def rated(
+        meter: Meter,
+        totals: Quantities,
+        at: datetime,
+        *,
+        provider_raw: str,
+        scope: Scope,
+        terms: Terms | None = None,
+        relabelled: bool = False,
+    ) -> Rated:
+        other = instead.get((meter.provider, meter.model))
+        if other is not None:
+            meter = replace(meter, provider=other[0], model=other[1])
+            provider_raw = other[0]
+        return rate(
+            meter,
+            totals,
+            at,
+            provider_raw=provider_raw,
+            scope=scope,
+            terms=terms,
+            relabelled=relabelled,
+        )
+
+    return rated
+
+
+def _plus(one: Decimal | None, two: Decimal | None) -> Decimal | None:
+    if one is None or two is None:
+        return one if two is None else two
+    return one + two
+
+
+def _of(cost: Decimal, *, is_short: bool) -> Decimal | None:
+    """Return what is booked of a meter: zero is no cost where something has no price."""
+    return None if is_short and not cost else cost

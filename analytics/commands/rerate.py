@@ -1,0 +1,198 @@
+"""`costs rerate`: what was used, at the prices of today.
+
+Without `--apply` nothing is written: the difference is worked out from the newest snapshot.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voicecosts.analytics.commands.ledger_requests import data_folder, operate
+from voicecosts.analytics.commands.options import (
+    DataDir,
+    Format,
+    Output,
+    Reason,
+    ReasonSource,
+    Where,
+)
+from voicecosts.analytics.errors import BadFilter, BadQuestion, require
+from voicecosts.analytics.numbers import counted, fresh
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from voicecosts.analytics.commands.repricing import Changes, Model
+    from voicecosts.consumer.booking.operations import Rerate
+    from voicecosts.consumer.pricing import Rate
+
+app = typer.Typer(rich_markup_mode=None)
+
+_EXAMPLES = """\b
+Examples:
+  costs rerate --since 2026-10-01 --until 2026-11-01 --where provider=deepgram
+  costs rerate --unpriced
+  costs rerate --unpriced --apply --reason 'prices.toml has a price for llama now'
+  costs rerate --since 7d --what-if openai/gpt-4.1=openai/gpt-4.1-mini
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def rerate(
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DAY", help="Calls that started on this day (UTC) or later."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="DAY", help="Calls that started before this day.")
+    ] = None,
+    where: Where = None,
+    unpriced: Annotated[
+        bool, typer.Option("--unpriced", help="Only what has no price, or has one in part.")
+    ] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROVIDER/MODEL=PROVIDER/MODEL",
+            help="What the first one would have cost on the second one. It is never applied.",
+        ),
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Book the difference, or only show it.")
+    ] = False,
+    reason: Reason = None,
+    source: ReasonSource = "",
+    output: Output = Format.TABLE,
+    data_dir: DataDir = None,
+) -> None:
+    """Show, or book, what was used at the prices of today.
+
+    The difference is booked by rows of one operation, which can be reverted; no quantity changes. With
+    --what-if, seconds and characters are exact, and tokens an estimate: another model counts them
+    otherwise.
+    """
+    from voicecosts.analytics.commands.repricing import changes  # noqa: PLC0415 - `--help` is quick
+
+    work = _work(since, until, where or [], unpriced=unpriced)
+    instead = dict(_pair(text) for text in what_if or ())
+    if apply:
+        if instead:
+            raise BadQuestion("--what-if is never applied: leave out one of the two")
+        if not reason:
+            raise BadQuestion("--apply needs a --reason: it is kept with the operation")
+        number = operate(
+            work, reason=reason, source=source, data_dir=data_dir, command="`costs rerate`"
+        )
+        typer.echo(f"operation {number} is done: costs operations show {number}")
+        return
+    require("duckdb", "voice_prices", needed_by="`costs rerate`", extra="consumer")
+    found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
+    _write(found, output)
+
+
+def _work(since: str | None, until: str | None, where: list[str], *, unpriced: bool) -> Rerate:
+    from voicecosts.analytics.question.columns import Group  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.question.filters import values_by_column  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.operations import Rerate  # noqa: PLC0415 - same
+
+    chosen = values_by_column(where)
+    for column in (Group.SESSION, Group.DAY):
+        if column in chosen:
+            raise BadFilter(
+                f"{column}=…", "is no condition of a re-rating: give --since and --until"
+            )
+    return Rerate(
+        since=_day(since),
+        until=_day(until),
+        where={
+            str(column): tuple(None if it is None else str(it) for it in values)
+            for column, values in chosen.items()
+        },
+        unpriced=unpriced,
+    )
+
+
+def _day(text: str | None) -> date | None:
+    from voicecosts.analytics.question.times import moment  # noqa: PLC0415 - `--help` is quick
+
+    return None if text is None else moment(text, now=datetime.now(UTC)).date()
+
+
+def _pair(text: str) -> tuple[Model, Model]:
+    here, equals, there = text.partition("=")
+    found = [each.strip().partition("/") for each in (here, there)]
+    if not equals or not all(provider and model for provider, _, model in found):
+        raise BadFilter(
+            text,
+            "is not of the form provider/model=provider/model, as in `costs query --by provider,model`",
+        )
+    (provider, _, model), (other_provider, _, other_model) = found
+    return (provider, model), (other_provider, other_model)
+
+
+def _rate(root: Path) -> Rate:
+    """Return how a ledger that starts now would rate; raises `InvalidPrices` for a broken file."""
+    from voicecosts.consumer.config import max_reading_from_env, prices_from_env  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.pricing import ListPrices, rate_by  # noqa: PLC0415 - same
+    from voicecosts.consumer.pricing.own import OwnBook  # noqa: PLC0415 - same
+    from voicecosts.consumer.pricing.own.book import read, text_of  # noqa: PLC0415 - same
+
+    path = prices_from_env(root)
+    text = text_of(path)
+    own = OwnBook(name=path.name) if text is None else read(text, path.name, path=str(path))
+    return rate_by(ListPrices(), own, max_reading=max_reading_from_env())
+
+
+def _write(found: Changes, output: Format) -> None:
+    from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
+    from voicecosts.analytics.text import changes as text  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment  # noqa: PLC0415 - same
+
+    tenants = [{"tenant": name, **text.record(change)} for name, change in found.by_tenant.items()]
+    models = [
+        dict(zip(("modality", "provider", "model"), key, strict=True)) | text.record(change)
+        for key, change in found.by_model.items()
+    ]
+    if output is Format.JSON:
+        typer.echo(
+            json_bytes(
+                {
+                    "by_tenant": tenants,
+                    "by_model": models,
+                    "total": text.record(found.total),
+                    "left": found.left,
+                    "estimated": found.estimated,
+                    "currency": CURRENCY,
+                    "as_of": plain_moment(found.as_of),
+                }
+            ),
+            nl=False,
+        )
+        return
+    if output is Format.CSV:
+        names = ["by", "tenant", "modality", "provider", "model", *text.record(found.total)]
+        rows = [{"by": "tenant", **row} for row in tenants]
+        rows += [{"by": "model", **row} for row in models]
+        typer.echo(csv_bytes(names, rows), nl=False)
+        return
+    require("rich", needed_by="`costs rerate`")
+    if not found.total.meters:
+        typer.echo("nothing that was used meets these conditions")
+        return
+    shown = width()
+    typer.echo("\n".join(text.by_tenant(found.by_tenant.items(), found.total, width=shown)))
+    typer.echo("")
+    typer.echo("\n".join(text.by_model(found.by_model.items(), found.total, width=shown)))
+    typer.echo("")
+    typer.echo(f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed")
+    if found.left:
+        typer.echo(text.say_left(found.left))
+    if found.estimated:
+        typer.echo("an estimate: another model would have counted other tokens")
+    typer.echo(fresh(found.as_of, datetime.now(UTC)))

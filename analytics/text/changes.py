@@ -1,0 +1,111 @@
+"""What would change in money, as a table for people and as records for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
+
+from voicecosts.analytics.numbers import counted, money, money_column
+from voicecosts.analytics.question.filters import shown
+from voicecosts.analytics.text.grid import Column, lines
+from voicecosts.analytics.text.names import in_cell
+from voicecosts.analytics.text.plain import plain_money
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNPRICED = "unpriced"
+NO_RULE = "no rule"
+
+
+class Change(Protocol):
+    """Money before and after, by layer, of some meters."""
+
+    list_before: Decimal | None
+    list_after: Decimal | None
+    cost_before: Decimal | None
+    cost_after: Decimal | None
+    billed_before: Decimal | None
+    billed_after: Decimal | None
+    meters: int
+    unpriced_before: int
+    unpriced_after: int
+
+    @property
+    def difference(self) -> Decimal:
+        """How much more the operator pays."""
+
+
+def by_tenant(
+    found: Iterable[tuple[str | None, Change]], total: Change, *, width: int | None
+) -> list[str]:
+    """Return the table by tenant, with the total."""
+    rows = sorted(found, key=lambda row: (-abs(row[1].difference), row[0] or ""))
+    names = [Column("tenant", [*(in_cell(shown(name)) for name, _ in rows), "total"])]
+    return list(_table(names, [*(change for _, change in rows), total], width))
+
+
+def by_model(
+    found: Iterable[tuple[tuple[str, str, str], Change]], total: Change, *, width: int | None
+) -> list[str]:
+    """Return the table by modality, provider and model, with the total."""
+    rows = sorted(found, key=lambda row: (-abs(row[1].difference), row[0]))
+    names = [
+        Column(head, [*(in_cell(key[at]) for key, _ in rows), "" if at else "total"])
+        for at, head in enumerate(("modality", "provider", "model"))
+    ]
+    return list(_table(names, [*(change for _, change in rows), total], width))
+
+
+def _table(names: list[Column], changes: Sequence[Change], width: int | None) -> Iterator[str]:
+    total = changes[-1]
+    columns = [
+        Column("cost before", money_column([it.cost_before for it in changes], UNPRICED)),
+        Column("cost after", money_column([it.cost_after for it in changes], UNPRICED)),
+        Column("difference", [signed(it.difference) for it in changes]),
+    ]
+    if total.unpriced_before or total.unpriced_after:
+        columns.append(
+            Column(
+                "unpriced meters",
+                [f"{it.unpriced_before:,} -> {it.unpriced_after:,}" for it in changes],
+            )
+        )
+    if (total.list_before, total.list_after) != (total.cost_before, total.cost_after):
+        columns += [
+            Column("list before", money_column([it.list_before for it in changes], UNPRICED)),
+            Column("list after", money_column([it.list_after for it in changes], UNPRICED)),
+        ]
+    if total.billed_before is not None or total.billed_after is not None:
+        columns += [
+            Column("billed before", money_column([it.billed_before for it in changes], NO_RULE)),
+            Column("billed after", money_column([it.billed_after for it in changes], NO_RULE)),
+        ]
+    yield from lines(names, columns, width=width, total=True)
+
+
+def signed(amount: Decimal) -> str:
+    """Return a difference with its sign; no difference has none."""
+    return f"+{money(amount)}" if amount > 0 else money(amount)
+
+
+def record(change: Change) -> dict[str, object]:
+    """Return a change for JSON and CSV."""
+    return {
+        "list_before": plain_money(change.list_before),
+        "list_after": plain_money(change.list_after),
+        "cost_before": plain_money(change.cost_before),
+        "cost_after": plain_money(change.cost_after),
+        "difference": plain_money(change.difference),
+        "billed_before": plain_money(change.billed_before),
+        "billed_after": plain_money(change.billed_after),
+        "meters": change.meters,
+        "unpriced_before": change.unpriced_before,
+        "unpriced_after": change.unpriced_after,
+    }
+
+
+def say_left(left: int) -> str:
+    """Return the sentence about meters that stay as they are."""
+    return f"{counted(left, 'meter')} would cost more than a row can hold, and stay as they are"

@@ -1,0 +1,248 @@
+"""`costs rerate`, `operations`, `close`, `adjust` and `void`: a bookkeeper changes the books on purpose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from tests.support.events import PROJECT, message, reading, session_id
+from tests.support.price_books import no_price
+from voicecosts import query
+from voicecosts.analytics.commands import books, operations, rerate
+from voicecosts.analytics.errors import BadQuestion
+from voicecosts.consumer.booking.operations import Close
+from voicecosts.consumer.errors import OperationRefused
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
+
+Run = Callable[..., Result]
+
+MILLION = 1_000_000
+PRICES = """
+[[cost]]
+provider = "openai"
+model = "gpt-4.1-mini"
+unit = "million tokens"
+price = "5"
+"""
+NOVEMBER = {"since": "2026-11-01", "until": "2026-12-01"}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stopped ledger with calls of two tenants, of whose models nothing had a price; now one has."""
+    monkeypatch.delenv("COSTS_PRICES", raising=False)
+    monkeypatch.setenv("COSTS_OUTBOX_DIR", str(tmp_path / "outbox"))
+    with Ledger.open(tmp_path, no_price()) as ledger:
+        ledger.apply(
+            [
+                message(1, reading(1, input_tokens=3 * MILLION)),
+                message(2, reading(1, of=2, tenant="globex", input_tokens=MILLION)),
+            ]
+        )
+    (tmp_path / "prices.toml").write_text(PRICES)
+    return tmp_path
+
+
+@pytest.fixture
+def run(data_dir: Path) -> Run:
+    """Return what runs a command on the ledger of this test."""
+    apps = {"rerate": rerate.app, "operations": operations.app}
+
+    def ran(name: str, *arguments: str) -> Result:
+        app = apps.get(name, books.app)
+        words = [*([] if name in apps else [name]), *arguments, "--data-dir", str(data_dir)]
+        return CliRunner().invoke(app, words)
+
+    return ran
+
+
+def cost(data_dir: Path, **asked: object) -> Decimal | None:
+    """Return what everything cost."""
+    return query(data_dir=data_dir, **asked).total.cost  # type: ignore[arg-type]
+
+
+def only(result: Result) -> str:
+    """Return the output of a command that went well."""
+    assert result.exception is None, result.exception
+    return result.output
+
+
+class TestRerate:
+    def test_alone_it_shows_the_difference_and_writes_nothing(
+        self, run: Run, data_dir: Path
+    ) -> None:
+        """By tenant and by model, before and after."""
+        found = json.loads(only(run("rerate", "--format", "json")))
+        assert [
+            (row["tenant"], row["cost_before"], row["cost_after"], row["difference"])
+            for row in found["by_tenant"]
+        ] == [
+            ("acme", None, "15.000000000", "15.000000000"),
+            ("globex", None, "5.000000000", "5.000000000"),
+        ]
+        [model] = found["by_model"]
+        assert (model["provider"], model["model"], model["unpriced_before"]) == (
+            "openai",
+            "gpt-4.1-mini",
+            2,
+        )
+        assert found["total"]["cost_after"] == "20.000000000"
+        table = only(run("rerate"))
+        assert "unpriced" in table
+        assert "nothing was changed" in table
+        assert cost(data_dir) is None
+
+    def test_applied_it_is_booked_as_one_operation(self, run: Run, data_dir: Path) -> None:
+        """The dry run said what comes of it; a second one finds nothing to do."""
+        said = only(run("rerate", "--unpriced", "--apply", "--reason", "prices came"))
+        assert said == "operation 1 is done: costs operations show 1\n"
+        assert cost(data_dir) == 20
+        again = json.loads(only(run("rerate", "--format", "json")))
+        assert again["total"]["difference"] == "0.000000000"
+
+    def test_conditions_choose_what_is_priced(self, run: Run, data_dir: Path) -> None:
+        """The same words as in a query; a period is of days."""
+        only(run("rerate", "--where", "tenant=globex", "--apply", "--reason", "x"))
+        assert cost(data_dir) == 5
+        found = json.loads(only(run("rerate", "--until", "2026-11-18", "--format", "json")))
+        assert found["total"]["meters"] == 0
+
+    def test_what_if_prices_tokens_as_those_of_another_model(
+        self, run: Run, data_dir: Path
+    ) -> None:
+        """It is an estimate, it says so, and it cannot be applied."""
+        other = "openai/gpt-4.1-mini=openai/gpt-4.1"
+        found = json.loads(only(run("rerate", "--what-if", other, "--format", "json")))
+        assert found["total"]["cost_after"] == "8.000000000"  # 4 million at 2 dollars
+        assert found["estimated"]
+        refused = run("rerate", "--what-if", other, "--apply", "--reason", "x")
+        assert isinstance(refused.exception, BadQuestion)
+
+    def test_a_reason_is_needed(self, run: Run) -> None:
+        """Who looks at it later wants to know why."""
+        assert isinstance(run("rerate", "--apply").exception, BadQuestion)
+        assert isinstance(run("operations", "revert", "1").exception, BadQuestion)
+
+    def test_csv_has_both_tables(self, run: Run) -> None:
+        """Told apart by the first column."""
+        lines = only(run("rerate", "--format", "csv")).splitlines()
+        assert lines[0].startswith("by,tenant,modality,provider,model,list_before")
+        assert [line.split(",")[0] for line in lines[1:]] == ["tenant", "tenant", "model"]
+
+
+class TestOperations:
+    def test_they_are_listed_with_their_state(self, run: Run, data_dir: Path) -> None:
+        """What was done, why, and whether it is in force."""
+        assert "Nothing was done" in only(run("operations"))
+        only(run("rerate", "--apply", "--reason", "prices came"))
+        only(run("operations", "revert", "1", "--reason", "a mistake"))
+        assert cost(data_dir) is None
+        found = json.loads(only(run("operations", "list", "--format", "json")))
+        assert [(it["kind"], it["state"], it["reason"], it["cost"]) for it in found] == [
+            ("rerate", "reverted by 2", "prices came", "20.000000000"),
+            ("revert", "in force", "a mistake", "-20.000000000"),
+        ]
+        assert "reverted by 2" in only(run("operations"))
+
+    def test_one_is_shown_by_tenant(self, run: Run) -> None:
+        """What it booked of each."""
+        only(run("rerate", "--apply", "--reason", "prices came"))
+        shown = only(run("operations", "show", "1"))
+        assert "globex: cost +5.000000" in shown
+        found = json.loads(only(run("operations", "show", "1", "--json")))
+        assert found["by_tenant"][0]["tenant"] == "acme"
+        assert isinstance(run("operations", "show", "2").exception, BadQuestion)
+
+    def test_a_ledger_that_runs_is_asked(self, run: Run, data_dir: Path) -> None:
+        """It does the operation between two groups of messages, and the command waits for its end."""
+        opened, done = Flag(), Flag()
+
+        def serve() -> None:
+            with Ledger.open(data_dir, no_price()) as ledger:
+                opened.set()
+                while not done.wait(0.01):
+                    ledger.answer_requests()
+                    ledger.work()
+
+        thread = Thread(target=serve)
+        thread.start()
+        opened.wait(10)
+        try:
+            assert "operation 1 is done" in only(run("rerate", "--apply", "--reason", "x"))
+            refused = run("operations", "revert", "7", "--reason", "x")
+            assert isinstance(refused.exception, OperationRefused)
+        finally:
+            done.set()
+            thread.join()
+
+
+class TestBooks:
+    def test_a_credit_is_in_the_sums_of_its_day(self, run: Run, data_dir: Path) -> None:
+        """And counts no session."""
+        words = ["--amount", "-12.50", "--project", PROJECT, "--day", "2026-11-20"]
+        said = only(run("adjust", *words, "--tenant", "acme", "--reason", "credit note 7"))
+        assert said == "-12.50 USD (cost) on 2026-11-20, by operation 1\n"
+        [row] = query("tenant", where="day=2026-11-20", data_dir=data_dir).rows
+        assert (row.group["tenant"], row.cost, row.sessions) == ("acme", Decimal("-12.5"), 0)
+        assert cost(data_dir, **NOVEMBER) == Decimal("-12.5")
+        assert cost(data_dir, since="2026-11-20T00:00:01") == 0
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--amount", "x", "--day", "2026-11-20"],
+            ["--amount", "1"],
+            ["--amount", "1", "--day", "2026-11-20", "--month", "2026-11"],
+            ["--amount", "1", "--month", "November"],
+            ["--amount", "1", "--day", "20.11."],
+        ],
+    )
+    def test_what_cannot_be_read_is_a_sentence(self, run: Run, words: list[str]) -> None:
+        """Before any ledger is opened."""
+        refused = run("adjust", *words, "--project", PROJECT, "--reason", "x")
+        assert isinstance(refused.exception, BadQuestion)
+
+    def test_a_session_is_voided_by_the_beginning_of_its_id(self, run: Run, data_dir: Path) -> None:
+        """It is in no sum and in no count."""
+        wanted = session_id(1)
+        assert "several sessions" in str(run("void", wanted[:8], "--reason", "x").exception)
+        assert "no session" in str(run("void", "ffff", "--reason", "x").exception)
+        assert "is voided, by operation 1" in only(run("void", wanted, "--reason", "a test call"))
+        report = query(data_dir=data_dir)
+        assert (report.total.sessions, report.total.input_tokens) == (1, MILLION)
+
+    def test_a_month_is_closed_when_it_was_looked_at(self, run: Run, data_dir: Path) -> None:
+        """What is not whole in it is said before."""
+        asked = CliRunner().invoke(
+            books.app, ["close", "2026-10", "--data-dir", str(data_dir)], input="n\n"
+        )
+        assert "nothing was changed" in asked.output
+        assert "2026-10 is closed, by operation 1" in only(run("close", "2026-10", "--yes"))
+        assert isinstance(run("close", "2026-10", "--yes").exception, OperationRefused)
+        assert isinstance(run("close", "2999-01", "--yes").exception, OperationRefused)
+
+    def test_an_answer_says_how_much_corrects_a_closed_month(
+        self, run: Run, data_dir: Path
+    ) -> None:
+        """It is dated in an open month; the figures of the closed one stay."""
+        december = Clock(now=lambda: datetime(2026, 12, 5, tzinfo=UTC))
+        with Ledger.open(data_dir, no_price(), clock=december) as ledger:
+            ledger.operate(Close(month=date(2026, 11, 1)), reason="ended")
+        before = query("day", data_dir=data_dir, **NOVEMBER)
+        words = ["--amount", "7", "--project", PROJECT, "--month", "2026-11"]
+        only(run("adjust", *words, "--reason", "invoice 9"))
+        after = query("day", data_dir=data_dir, **NOVEMBER)
+        assert (after.rows, after.total, after.notes) == (before.rows, before.total, before.notes)
+        report = query("day", data_dir=data_dir)
+        assert report.total.cost == 7
+        assert report.notes[-1] == "7.000000 USD of it in 1 row corrects 2026-11, which is closed"
