@@ -27,6 +27,11 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.LedgerDamaged(Path("l"), "torn"), {"problem": "torn"}, "copy the newest snapshot"),
     (errors.LedgerClosed(Path("l"), "it failed"), {"why": "it failed"}, "Open it again"),
     (errors.LedgerWriteFailed(Path("l"), "no"), {"problem": "no"}, "stay in the stream"),
+    (
+        errors.OperationRefused("2026-10 is closed already"),
+        {"why": "2026-10 is closed already"},
+        "Nothing was changed",
+    ),
     (errors.LedgerBusy(Path("l"), 60.0), {"timeout_s": 60.0}, "within 60 s"),
     (
         errors.LedgerMissing(Path("l"), Path("d/costs-4.duckdb")),
