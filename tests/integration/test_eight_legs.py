@@ -146,6 +146,7 @@ def booked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booked]:
     calls = [EightLegs(1, "acme"), EightLegs(2, "globex")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COSTS_DATA_DIR", str(data_dir))
+        patch.setenv("COSTS_OUTBOX_DIR", str(data_dir / "outbox"))  # an outbox has one owner
         (data_dir / "prices.toml").write_text(PRICES, encoding="utf-8")
         patch.setattr(
             agent_activity.inference, "AdaptiveInterruptionDetector", ScriptedInterruptionDetector

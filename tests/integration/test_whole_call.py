@@ -44,6 +44,7 @@ def test_a_telephone_call_costs_what_its_modalities_cost_together(
 ) -> None:
     """Minutes have a price like tokens; those without one are named, and nothing is lost between."""
     monkeypatch.setenv("COSTS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COSTS_OUTBOX_DIR", str(tmp_path / "outbox"))  # an outbox has one owner
     observer = CostObserver(project="prod")
     try:
         with own_clock() as clock, asyncio.Runner(loop_factory=SkippingLoop) as runner:
