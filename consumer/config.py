@@ -206,14 +206,16 @@ def max_reading_from_env(environ: Mapping[str, str] = os.environ) -> Decimal:
     return found
 
 
-def prices_from_env(data_dir: Path, environ: Mapping[str, str] = os.environ) -> Path:
+def prices_from_env(
+    data_dir: Path, environ: Mapping[str, str] = os.environ, *, given: Path | None = None
+) -> Path:
     """Return the file of own prices, which need not exist in the data directory.
 
     Raises:
-        InvalidConfig: The variable names a file that is not there.
+        InvalidConfig: `given`, or the variable, names a file that is not there.
     """
     problems: list[str] = []
-    found = _prices(None, environ, problems)
+    found = _prices(given, environ, problems)
     if problems:
         raise InvalidConfig(problems)
     return found or data_dir / PRICES_FILE

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "close": "books",
     "adjust": "books",
     "void": "books",
+    "prices": "prices",
     "outbox": "outbox",
     "stream": "stream",
     "dead-letters": "dead_letters",

@@ -143,3 +143,26 @@ class PriceFile:
                 write_private(self._kept, data, synced=True)
         except OSError as error:
             _log.warning("no copy of the prices could be kept in %s: %s", self._kept, error)
+
+
+def prices_in_force(path: Path, kept: Path) -> tuple[OwnBook, str]:
+    """Return the prices that a ledger would use now, and what is to be said of the file, if anything.
+
+    `kept` is the ledger's copy of the last good ones. Nothing is written.
+    """
+    try:
+        text = text_of(path)
+        if text is not None:
+            return read(text, path.name, path=str(path)), ""
+        if not kept.is_file():
+            return OwnBook(name=path.name), ""
+        said = f"{path} is gone"
+    except InvalidPrices as error:
+        said = f"{path} has mistakes ({len(error.problems)}), which `costs prices validate` names"
+    try:
+        text = text_of(kept)
+        if text is not None:
+            return read(text, path.name, path=str(kept)), f"{said}: its last good prices are used"
+    except InvalidPrices:
+        pass
+    return OwnBook(name=path.name), f"{said}: list prices alone are used"

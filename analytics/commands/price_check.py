@@ -1,0 +1,304 @@
+"""`costs prices check`: every model that the ledger has seen, whether it has a price, and what to write.
+
+A model is one modality, provider, name and service tier. It is priced, partly priced or unpriced as it
+is booked; beside that stands what the prices of now would say of its newest call.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.commands.price_explain import TOO_OLD, source_of
+from voicecosts.analytics.commands.price_words import part_amount
+from voicecosts.analytics.errors import NotALedger
+from voicecosts.analytics.numbers import clock, counted
+from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA, UNPRICED
+from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+from voicecosts.analytics.text.grid import Column, lines, page
+from voicecosts.analytics.text.names import in_cell
+from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
+from voicecosts.consumer.booking.difference import session_time
+from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME
+from voicecosts.consumer.pricing.own.units import UNITS, fits, part_of, units_of
+from voicecosts.consumer.pricing.scope import Scope
+from voicecosts.producer.events import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from voicecosts.consumer.pricing.terms import Finder, Terms
+
+_AMOUNTS: Final = (
+    "requests", "input_tokens", "output_tokens", "other_tokens", "characters", "audio_us", "session_us",
+    "audio_input_tokens", "audio_output_tokens",
+)  # fmt: skip
+
+_MODELS: Final = f"""
+SELECT
+    modality, provider, model, service_tier,
+    count(DISTINCT (project, session_id)), min(occurred_at), max(occurred_at),
+    sum(list_cost), sum(cost), sum(billed),
+    min(occurred_at) FILTER (unpriced_reason IS NOT NULL),
+    arg_max(coalesce(unpriced_reason, ''), rowid),
+    arg_max(price_source, rowid), arg_max(price_version, rowid), arg_max(price_model, rowid),
+    arg_max(session_id::VARCHAR, rowid), arg_max(project, rowid), arg_max(agent_id, rowid),
+    arg_max(coalesce(tenant, ''), rowid), arg_max(provider_raw, rowid),
+    {", ".join(f"sum({name})" for name in _AMOUNTS)},
+    {", ".join(f"coalesce(sum({name}), 0)" for name in UNPRICED)}
+FROM bookings
+WHERE session_id IS NOT NULL
+GROUP BY modality, provider, model, service_tier
+ORDER BY modality, provider, model, service_tier
+"""  # noqa: S608 - our own names
+_LABELS: Final = """
+SELECT labels FROM sessions WHERE project = ? AND session_id = ?::UUID AND labels IS NOT NULL LIMIT 1
+"""
+
+_UNITS: Final = ("thousand characters", "million tokens", "minute", "request")
+"""The units of an entry that is proposed; the first that fits, and was used, is taken."""
+
+_TOKEN_PRICES: Final = {
+    "llm": 'price = { input = "…", cached_input = "…", output = "…" }',
+    "decision": 'price = { input = "…", cached_input = "…", output = "…" }',
+    "realtime": (
+        'price = { input = "…", cached_input = "…", audio_input = "…", cached_audio_input = "…", '
+        'output = "…", audio_output = "…" }'
+    ),
+    "stt": 'price = { input = "…", audio_input = "…", output = "…" }',
+    "tts": 'price = { input = "…", audio_output = "…" }',
+}
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """One model that the ledger has seen. `used` and `unpriced` are amounts by name, none of them zero.
+
+    `money` is by layer. `by` is what priced it last; `now` is what the prices of now would be by,
+    `None` where they have none. `entry` is what to write into `prices.toml` where they have none.
+    """
+
+    modality: str
+    provider: str
+    model: str
+    service_tier: str
+    calls: int
+    first: datetime
+    last: datetime
+    money: tuple[Decimal | None, ...]
+    unpriced_since: datetime | None
+    reason: str | None
+    by: str | None
+    now: str | None
+    used: dict[str, int]
+    unpriced: dict[str, int]
+    entry: str | None
+
+    @property
+    def state(self) -> str:
+        """Whether it is priced as it is booked: `priced`, `partly` or `unpriced`."""
+        if not self.unpriced:
+            return "priced"
+        return "partly" if self.money[1] else "unpriced"
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """All models of a ledger."""
+
+    models: tuple[Model, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lacking(self) -> list[Model]:
+        """Return those of whose usage something has no price."""
+        return [it for it in self.models if it.unpriced]
+
+
+def answer(data_dir: Path | None, finder: Finder, *, warnings: tuple[str, ...] = ()) -> Check:
+    """Return every model of the newest snapshot; `finder` has the prices of now.
+
+    Raises:
+        NoLedger: There is no snapshot, or it is of a version that kept no prices.
+    """
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+            raise NotALedger(snapshot.path, TOO_OLD)
+        rows = read(connection, snapshot.path, _MODELS, row=tuple[Any, ...])
+        found = []
+        for row in rows:
+            parameters = [row[16], row[15]]
+            labels = read(connection, snapshot.path, _LABELS, parameters, row=tuple[Any, ...])
+            found.append(_model(row, _labels(labels), finder))
+    return Check(models=tuple(found), warnings=warnings)
+
+
+def _labels(rows: list[tuple[Any, ...]]) -> dict[str, str]:
+    if not rows:
+        return {}
+    found = json.loads(rows[0][0]) if isinstance(rows[0][0], str) else rows[0][0]
+    return {str(name): str(value) for name, value in dict(found).items()}
+
+
+def _model(row: tuple[Any, ...], labels: dict[str, str], finder: Finder) -> Model:
+    modality, provider, model, tier = row[:4]
+    used = _amounts(_AMOUNTS, row[20 : 20 + len(_AMOUNTS)])
+    unpriced = _amounts(
+        (name.removeprefix("unpriced_") for name in UNPRICED), row[20 + len(_AMOUNTS) :]
+    )
+    meter = Meter(row[15], "", modality, provider, model, estimated=False, service_tier=tier)
+    scope = Scope(project=row[16], agent_id=row[17], tenant=row[18] or None, labels=labels)
+    terms = finder.find(meter, scope, session_time(row[15]), provider_raw=row[19])
+    now = _by(terms, tier)
+    return Model(
+        modality=modality,
+        provider=provider,
+        model=model,
+        service_tier=tier,
+        calls=row[4],
+        first=row[5],
+        last=row[6],
+        money=row[7:10],
+        unpriced_since=row[10] if unpriced else None,
+        reason=(row[11] or None) if unpriced else None,
+        by=source_of(*row[12:15]) or None if row[8] is not None else None,
+        now=now,
+        used=used,
+        unpriced=unpriced,
+        entry=block(modality, provider, model, tier, used) if unpriced and now is None else None,
+    )
+
+
+def _amounts(names: Any, amounts: Any) -> dict[str, int]:
+    return {name: int(it) for name, it in zip(names, amounts, strict=True) if it}
+
+
+def _by(terms: Terms, tier: str) -> str | None:
+    """Return by what the prices of now would rate a model."""
+    if terms.cost is not None and terms.cost.share is None:
+        return terms.cost.entry
+    if terms.listed is None or (tier and not terms.listed.free):
+        return None
+    listed = f"{terms.listed.source} {terms.listed.version} {terms.listed.model}"
+    return listed if terms.cost is None else f"{terms.cost.entry}, {listed}"
+
+
+def block(modality: str, provider: str, model: str, tier: str, used: dict[str, int]) -> str:
+    """Return the entry of `prices.toml` for a model, in the unit that its vendor bills; money is `…`."""
+    unit, price = _unit(modality, used)
+    found = ["[[cost]]"]
+    if provider:
+        found.append(f"provider = {_quoted(provider)}")
+    if model:
+        found.append(f"model = {_quoted(model)}")
+    found.append(f"modality = {_quoted(modality)}")
+    if tier:
+        found.append(f"service_tier = {_quoted(tier)}")
+    return "\n".join([*found, f'unit = "{unit}"', price, 'source = "…"'])
+
+
+def _unit(modality: str, used: dict[str, int]) -> tuple[str, str]:
+    """Return the unit that a vendor of a modality bills, of those that were used, and its price."""
+    by_time_first = modality == "stt"  # LiveKit reports tokens beside it, where there are any
+    units = sorted(_UNITS, key=lambda unit: unit != "minute") if by_time_first else _UNITS
+    for unit in units:
+        kind = UNITS[unit].kind
+        if fits(kind, modality, named=True) and _is_used(part_of(kind, modality), used):
+            tokens = _TOKEN_PRICES.get(modality) if kind == "tokens" else None
+            return unit, tokens or 'price = "…"'
+    return next(iter(units_of(modality)), "request"), 'price = "…"'
+
+
+def _is_used(part: str, used: dict[str, int]) -> bool:
+    names = {EVERY_TOKEN: ("input_tokens", "output_tokens"), TIME: ("audio_us", "session_us")}
+    return any(used.get(name) for name in names.get(part, (part,)))
+
+
+def _quoted(name: str) -> str:
+    """Return a name as a text of TOML."""
+    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _record(it: Model) -> dict[str, object]:
+    return {
+        "modality": it.modality,
+        "provider": it.provider,
+        "model": it.model,
+        "service_tier": it.service_tier,
+        "state": it.state,
+        "calls": it.calls,
+        "first_used_at": plain_moment(it.first),
+        "last_used_at": plain_moment(it.last),
+        "list_cost": plain_money(it.money[0]),
+        "cost": plain_money(it.money[1]),
+        "billed": plain_money(it.money[2]),
+        "priced_by": it.by,
+        "priced_now_by": it.now,
+        "unpriced_since": plain_moment(it.unpriced_since),
+        "unpriced_reason": it.reason,
+        "used": it.used,
+        "unpriced": it.unpriced,
+        "entry": it.entry,
+    }
+
+
+def as_json(found: Check) -> bytes:
+    """Return it as one JSON object."""
+    return json_bytes(
+        {"models": [_record(it) for it in found.models], "warnings": list(found.warnings)}
+    )
+
+
+def as_csv(found: Check) -> bytes:
+    """Return a line for each model."""
+    names = (
+        "modality", "provider", "model", "service_tier", "state", "calls", "first_used_at",
+        "last_used_at", "list_cost", "cost", "billed", "priced_by", "priced_now_by", "unpriced_since",
+        "unpriced_reason",
+    )  # fmt: skip
+    rows = ({name: _record(it)[name] for name in names} for it in found.models)
+    return csv_bytes(names, rows)
+
+
+def as_table(found: Check, *, now: datetime, width: int | None = None) -> str:  # noqa: ARG001 - as others
+    """Return it for people, in lines of at most `width` cells."""
+    if not found.models:
+        return page([], ["the ledger has seen no model yet"], found.warnings, width=width)
+    models = found.models
+    names = [
+        Column("modality", [in_cell(it.modality) for it in models]),
+        Column("provider", [in_cell(it.provider) for it in models]),
+        Column("model", [in_cell(it.model) for it in models]),
+    ]
+    if any(it.service_tier for it in models):
+        names.append(Column("tier", [in_cell(it.service_tier) for it in models]))
+    names.append(Column("price", [it.state for it in models]))
+    numbers = [Column("calls", [f"{it.calls:,}" for it in models])]
+    table = lines(names, numbers, width=width, below=["; ".join(_below(it)) for it in models])
+    lacking = found.lacking
+    text = page(table, [], found.warnings, width=width)
+    blocks = [it.entry for it in lacking if it.entry]
+    if blocks:
+        told = "write into prices.toml, with your prices in place of the dots:"
+        text += f"\n{told}\n\n" + "\n\n".join(blocks) + "\n"
+    elif not lacking:
+        text += "all of it has a price\n"
+    return text
+
+
+def _below(it: Model) -> Iterator[str]:
+    if it.by:
+        yield f"by {it.by}"
+    if not it.unpriced:
+        return
+    what = ", ".join(part_amount(name, n) for name, n in it.unpriced.items())
+    since = f" since {clock(it.unpriced_since)}" if it.unpriced_since else ""
+    yield f"unpriced{since}: {what} ({it.reason or 'no reason is known'})"
+    if it.now:
+        calls = counted(it.calls, "call")
+        yield f"new calls are priced by {it.now}, and what is booked of {calls} stays as it is"

@@ -1,0 +1,359 @@
+"""`costs prices` on real ledgers: every amount explained, every gap named, every mistake told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.support.events import message, reading, session_id
+from tests.support.sample_ledger import write_ledger, write_status
+from voicecosts import query
+from voicecosts.analytics.commands.app import main
+from voicecosts.analytics.commands.price_check import block
+from voicecosts.consumer.pricing import ListPrices, Scope, rate_by
+from voicecosts.consumer.pricing.billing import WAYS
+from voicecosts.consumer.pricing.charge import charged
+from voicecosts.consumer.pricing.explain import rounded
+from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.price_file import PriceFile
+from voicecosts.producer.events import QUANTITIES, Meter, Quantities
+
+BOOK = """\
+[[exchange]]
+currency = "EUR"
+usd = "1.0850"
+
+[[cost]]
+provider = "openai"
+discount = "15 %"
+source = "contract 4711"
+
+[[cost]]
+provider = "gladia"
+unit = "hour"
+price = "0.55"
+currency = "EUR"
+minimum = "10 s"
+
+[[billed]]
+tenant = "acme"
+markup = "20 %"
+"""
+
+USED: tuple[dict[str, Any], ...] = (
+    {"input_tokens": 1_234_567, "cache_read_input_tokens": 1_000, "output_tokens": 321},
+    {"modality": "stt", "provider": "gladia", "model": "solaria", "audio_us": 4_000_001},
+    {"modality": "tts", "provider": "homebrew", "model": 'a "b"', "characters": 77},
+    {"modality": "avatar", "provider": "tavus", "model": "phoenix", "session_us": 60_000_000},
+    {"model": "gpt-4.1", "service_tier": "priority", "input_tokens": 77},
+    {
+        "modality": "tts",
+        "provider": "cartesia",
+        "model": "sonic-3",
+        "characters": 9,
+        "estimated": True,
+    },
+)
+FIRST = session_id(1)
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+def book_calls(folder: Path, text: str, *, of: int = 1) -> None:
+    """Book a call with every usage at the prices of a file."""
+    path = folder / "prices.toml"
+    path.write_text(text)
+    own = PriceFile(path)
+    with Ledger.open(folder, rate_by(ListPrices(), own), own_prices=own) as ledger:
+        events = [
+            reading(at, of=of, tenant="acme", requests=1, **it)
+            for at, it in enumerate(USED, start=1)
+        ]
+        ledger.apply([message(of, *events, number=of)])
+
+
+@pytest.fixture(scope="module")
+def booked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger with two calls, booked at prices of its own. Nobody may change it."""
+    folder = tmp_path_factory.mktemp("booked")
+    book_calls(folder, BOOK)
+    book_calls(folder, BOOK, of=2)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of this machine counts."""
+    for name in ("COSTS_PRICES", "COSTS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Prices:
+    """`costs prices`, in this process."""
+
+    def __init__(self, output: pytest.CaptureFixture[str]) -> None:
+        self._output = output
+        self.error = ""
+
+    def __call__(self, *arguments: str | Path, code: int = 0) -> str:
+        """Return what is printed; the exit code is asserted."""
+        with pytest.raises(SystemExit) as ended:
+            main(["prices", *map(str, arguments)])
+        found = self._output.readouterr()
+        self.error = found.err
+        assert ended.value.code == code, found.err
+        return found.out
+
+    def record(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
+        """Return what is printed as JSON."""
+        found: dict[str, Any] = json.loads(self(*arguments, "--json", code=code))
+        return found
+
+
+@pytest.fixture
+def prices(capsys: pytest.CaptureFixture[str]) -> Prices:
+    """The command in this process."""
+    return Prices(capsys)
+
+
+def plain(amount: Decimal | None) -> str | None:
+    """Return money as JSON has it."""
+    return None if amount is None else f"{amount:.9f}"
+
+
+class TestExplain:
+    def test_the_lines_add_up_to_what_is_booked(self, prices: Prices, booked: Path) -> None:
+        """In every meter and layer, to the ninth digit, and all meters to what the query says."""
+        found = prices.record("explain", FIRST, "--data-dir", booked)
+        assert len(found["meters"]) == len(USED)
+        for it in found["meters"]:
+            for name, layer in it["layers"].items():
+                assert layer is None or layer["amount"] == it["booked"][name]
+                if layer and layer["lines"]:
+                    exact = sum(Fraction(line["amount"]) for line in layer["lines"])
+                    assert plain(rounded(exact)) == it["booked"][name]
+        total = query(data_dir=booked, by="session").rows[0]
+        assert found["total"] == {
+            "list": plain(total.list_cost),
+            "cost": plain(total.cost),
+            "billed": plain(total.billed),
+        }
+
+    def test_every_number_of_the_arithmetic_is_shown(self, prices: Prices, booked: Path) -> None:
+        """Minimum, exchange rate, exact sum, rounding, share, origin and estimate, for people."""
+        shown = prices("explain", FIRST, "--data-dir", booked)
+        for line in (
+            "    audio: 10 s (used 4.000001 s) x 0.596750 per hour = 0.001657638888888888888888…",
+            "    exactly 0.001657638888888888888888…, rounded to nine digits",
+            "    from prices.toml line 10: 0.55 EUR per hour; one EUR was 1.0850 USD",
+            "    0.85 of 0.494040400",
+            "    from prices.toml line 5: discount 15 %; source: contract 4711",
+            "    1.20 of 0.419934340",
+            "    cache read input tokens: 1,000 x 0.1 per million = 0.0001",
+            "tts cartesia/sonic-3, of Greeter, ESTIMATED",
+            "  unpriced: no price list for provider 'tavus'",
+            "    not in the cost: 1 request, 60 s of connected time",
+        ):
+            assert f"\n{line}\n" in shown
+
+    def test_it_holds_whatever_the_prices_are_now(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """A call is explained by the prices that it was booked at, for ever."""
+        folder = tmp_path / "later"
+        shutil.copytree(booked, folder, symlinks=True)
+        before = prices("explain", FIRST, "--data-dir", folder)
+        book_calls(folder, BOOK.replace("15 %", "50 %").replace("0.55", "9"), of=3)
+        assert prices("explain", FIRST, "--data-dir", folder) == before
+
+    def test_what_is_booked_besides_is_a_line_of_its_own(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """A correction changes no quantity, and the lines add up with it all the same."""
+        path = tmp_path / "corrected.duckdb"
+        shutil.copy((booked / "costs.duckdb").resolve(), path)
+        columns = dict.fromkeys(QUANTITIES, "0")
+        columns |= {"cost": "0.5", "operation": "1"}
+        columns |= dict.fromkeys(("list_cost", "billed", "price_id"), "NULL")
+        changed = ", ".join(f"{value} AS {name}" for name, value in columns.items())
+        with duckdb.connect(str(path)) as ledger:
+            ledger.execute(
+                f"INSERT INTO bookings SELECT * REPLACE ({changed}) FROM bookings "  # noqa: S608 - ours
+                "WHERE provider = 'gladia' AND session_id = ?::UUID",
+                [FIRST],
+            )
+        [it] = [
+            it
+            for it in prices.record("explain", FIRST, "--data-dir", path)["meters"]
+            if it["provider"] == "gladia"
+        ]
+        assert it["layers"]["cost"]["amount"] == "0.001657639"
+        assert it["layers"]["cost"]["besides"] == "0.500000000"
+        assert it["booked"]["cost"] == "0.501657639"
+
+    def test_a_row_of_an_older_version_says_that_its_price_was_not_kept(
+        self, prices: Prices, tmp_path: Path
+    ) -> None:
+        """Its money stands with its source, and is not explained by a guess."""
+        write_status(write_ledger(tmp_path))
+        shown = prices("explain", "01a1f82f", "--data-dir", tmp_path)
+        assert "the price was not kept (an older version booked this)" in shown
+        found = prices.record("explain", "01a1f82f", "--data-dir", tmp_path)
+        assert {it["price_kept"] for it in found["meters"]} == {False}
+
+    def test_an_id_that_is_not_one_call_is_a_question_to_correct(
+        self, prices: Prices, booked: Path
+    ) -> None:
+        """Nobody is shown another call than was meant."""
+        prices("explain", FIRST[:10], "--data-dir", booked, code=2)
+        assert "several calls have an id that begins with" in prices.error
+        prices("explain", "ffff", "--data-dir", booked, code=2)
+        assert "no call has an id that begins with 'ffff'" in prices.error
+        prices("explain", "%", "--data-dir", booked, code=2)
+
+    def test_csv_has_a_line_for_each_part(self, prices: Prices, booked: Path) -> None:
+        """A spreadsheet gets every line, and what each layer comes to."""
+        lines = prices("explain", FIRST, "--format", "csv", "--data-dir", booked).splitlines()
+        assert lines[0].startswith("session,agent_label,modality,")
+        assert sum(",cost,booked," in line for line in lines) == len(USED)
+
+
+class TestCheck:
+    def test_every_model_has_its_state(self, prices: Prices, booked: Path) -> None:
+        """What priced it, or since when and why not, and how much of it was used."""
+        found = {
+            it["provider"]: it for it in prices.record("check", "--data-dir", booked)["models"]
+        }
+        assert {name: it["state"] for name, it in found.items() if name != "openai"} == {
+            "tavus": "unpriced",
+            "homebrew": "unpriced",
+            "gladia": "priced",
+            "cartesia": "priced",
+        }
+        assert found["gladia"]["priced_by"] == "prices.toml line 10"
+        lacks = found["tavus"]
+        assert lacks["calls"] == 2
+        assert lacks["unpriced"] == {"requests": 2, "session_us": 120_000_000}
+        assert lacks["unpriced_reason"] == "no price list for provider 'tavus'"
+        assert lacks["unpriced_since"].startswith("2026-11-18T11:06:40")
+
+    def test_the_lines_that_it_gives_price_everything(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """Copied into prices.toml, with numbers, nothing is without a price any more."""
+        before = prices.record("check", "--data-dir", booked, "--strict", code=1)["models"]
+        blocks = [it["entry"] for it in before if it["entry"]]
+        assert len(blocks) == 3
+        named = tmp_path / "prices.toml"
+        named.write_text(BOOK + "\n" + "\n\n".join(blocks).replace("…", "1"))
+        after = prices.record("check", "--data-dir", booked, "--prices", named)["models"]
+        assert all(it["priced_now_by"] for it in after)
+        assert not any(it["entry"] for it in after)
+        (tmp_path / "new").mkdir()
+        book_calls(tmp_path / "new", named.read_text())
+        assert prices("check", "--data-dir", tmp_path / "new", "--strict").endswith(
+            "all of it has a price\n"
+        )
+
+    def test_the_table_shows_what_to_write(self, prices: Prices, booked: Path) -> None:
+        """`costs prices` alone is the check, and ends in entries that can be copied."""
+        shown = prices("--data-dir", booked)
+        assert 'model = "a \\"b\\""\nmodality = "tts"\nunit = "thousand characters"\n' in shown
+
+    @pytest.mark.parametrize(
+        ("modality", "used"),
+        list(
+            product(
+                (*WAYS, "avatar"),
+                (
+                    {"input_tokens": 10, "output_tokens": 5, "requests": 1},
+                    {"audio_us": 10, "requests": 1},
+                    {"characters": 10, "requests": 1},
+                    {"session_us": 10, "requests": 1},
+                    {"requests": 1},
+                ),
+            )
+        ),
+    )
+    def test_an_entry_fits_what_was_used(self, modality: str, used: dict[str, int]) -> None:
+        """Whatever a modality used, the entry for it is one that the file accepts, and prices it."""
+        text = block(modality, "p", "m", "", used).replace("…", "1")
+        meter = Meter("", "", modality, "p", "m", estimated=False)
+        tokens = [name for name in used if name.endswith("_tokens") and modality == "realtime"]
+        split = {f"text_{name}": used[name] for name in tokens}
+        charge, _ = read(text).find(meter, Scope(project="p", agent_id="a"), NOW)
+        assert charge is not None
+        found = charged(charge, meter, Quantities(**used, **split), None)
+        assert found.amount
+        assert not found.misses
+
+
+class TestShow:
+    def test_every_layer_and_who_won(self, prices: Prices, tmp_path: Path) -> None:
+        """The entry in force is shown with the others that apply, and why it goes before them."""
+        (tmp_path / "prices.toml").write_text(
+            BOOK + '[[cost]]\nprovider = "openai"\nmodel = "gpt-4.1*"\ndiscount = "30 %"\n'
+        )
+        where = ("--data-dir", tmp_path)
+        [it] = prices.record("show", "openai/gpt-4.1-mini", "--tenant", "acme", *where)["prices"]
+        assert (it["modality"], it["list"]["model"]) == ("llm", "openai/gpt-4.1-mini")
+        assert (it["cost"]["share"], it["billed"]["share"]) == ("0.70", "1.20")
+        assert [(each["line"], each["wins"]) for each in it["entries"]] == [
+            (20, True),
+            (5, False),
+            (17, True),
+        ]
+        shown = prices("show", "openai/gpt-4.1-mini", "--tenant", "acme", *where)
+        assert "it wins: it names the model, and line 5 does not" in shown
+
+    def test_nothing_is_said_where_there_is_no_price(self, prices: Prices, tmp_path: Path) -> None:
+        """A model without a price says why."""
+        shown = prices("show", "homebrew/parrot", "--modality", "tts", "--data-dir", tmp_path)
+        assert "list    no price: no price list for provider 'homebrew'" in shown
+
+    def test_a_file_with_mistakes_is_told(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """What is shown is what a ledger uses: its last good prices."""
+        shutil.copytree(booked, tmp_path / "d", symlinks=True)
+        (tmp_path / "d" / "prices.toml").write_text("[[cost]]\n")
+        found = prices.record("show", "gladia/solaria", "--data-dir", tmp_path / "d")
+        assert found["prices"][0]["cost"]["entry"] == "prices.toml line 10"
+        [said] = found["warnings"]
+        assert said.endswith("which `costs prices validate` names: its last good prices are used")
+
+
+class TestValidate:
+    def test_a_good_file_says_what_it_holds(self, prices: Prices, booked: Path) -> None:
+        """The exit code is 0."""
+        said = prices("validate", "--data-dir", booked)
+        assert said.endswith(
+            "prices.toml has no mistakes: 2 [[cost]], 1 [[billed]], 1 [[exchange]]\n"
+        )
+
+    def test_every_mistake_is_told_with_its_line(self, prices: Prices, tmp_path: Path) -> None:
+        """The exit code is 1, and each mistake is a line of its own."""
+        path = tmp_path / "mine.toml"
+        path.write_text('[[cost]]\nprovider = "openai"\nprice = 0.5\ncolour = "red"\n')
+        lines = prices("validate", path, code=1).splitlines()
+        assert [line.split(":")[1] for line in lines] == sorted(
+            line.split(":")[1] for line in lines
+        )
+        assert any(line.startswith(f"{path}:3: ") for line in lines)
+        assert any(line.startswith(f"{path}:4: ") for line in lines)
+        found = prices.record("validate", path, code=1)
+        assert (found["ok"], len(found["problems"])) == (False, len(lines))
+
+    def test_a_file_that_is_named_must_exist(self, prices: Prices, tmp_path: Path) -> None:
+        """Without a name the file may be absent: then there are list prices alone."""
+        prices("validate", tmp_path / "absent.toml", code=2)
+        assert "list prices alone" in prices("validate", "--data-dir", tmp_path)
