@@ -43,7 +43,7 @@ class Step(Struct, frozen=True, kw_only=True):
     @property
     def exact(self) -> Fraction:
         """What the line comes to in US dollars, not rounded."""
-        return Fraction(self.price) * self.counted / self.per
+        return Fraction(self.price) * Fraction(self.counted, self.per)
 
 
 class Layer(Struct, frozen=True, kw_only=True):
