@@ -503,7 +503,11 @@ used AS (
         project,
         session_id,
         max(occurred_at) FILTER (operation IS NULL) AS last_at,
-        sum(cost) AS cost
+        -- what came after its month was closed is in `corrections`
+        CASE
+            WHEN count(*) FILTER (corrects IS NULL) > 0 THEN sum(cost) FILTER (corrects IS NULL)
+            ELSE sum(cost)
+        END AS cost
     FROM bookings
     GROUP BY project, session_id
 ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +16,11 @@ from tests.support.events import ended, final, message, reading, started
 from tests.support.older import before_money
 from voicecosts import query
 from voicecosts.consumer.booking.months import Months
+from voicecosts.consumer.booking.operations import Adjust, Close
 from voicecosts.consumer.pricing import ListPrices, Terms, rate_by, rated_by
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store import sql
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event, Meter, Quantities
 
@@ -289,6 +291,26 @@ class TestClosedMonths:
             tmp_path,
             "SELECT sum(cost), min(corrects) FROM usage WHERE corrects IS NOT NULL",
         ) == [(Decimal("1.02"), month)]
+
+
+def test_a_period_holds_the_corrections_that_are_dated_in_it(tmp_path: Path) -> None:
+    """A closed month stays what it was, the periods add up, and an adjustment is no call."""
+    book(tmp_path, started(), reading(1, input_tokens=10**6))
+    december = datetime(2026, 12, 3, tzinfo=UTC)
+    with Ledger.open(tmp_path, rate_by(LISTED), clock=Clock(now=lambda: december)) as ledger:
+        ledger.operate(Close(month=date(2026, 11, 1)), reason="month end")
+        adjusted = Adjust(
+            day=date(2026, 11, 30), amount=Decimal("-0.01"), layer="cost", project="prod"
+        )
+        ledger.operate(adjusted, reason="credit", source="invoice 1")
+    book(tmp_path, reading(2, input_tokens=3 * 10**6), reading(1, of=2, input_tokens=10**6))
+    november = query(data_dir=tmp_path, since="2026-11-01", until="2026-12-01").total
+    later = query(data_dir=tmp_path, since="2026-12-01").total
+    everything = query(data_dir=tmp_path).total
+    assert (november.cost, november.sessions) == (Decimal("0.34"), 1)
+    assert later.cost == Decimal("0.68") + Decimal("0.34") - Decimal("0.01")
+    assert everything.cost == november.cost + later.cost
+    assert everything.sessions == 2
 
 
 def test_a_ledger_of_before_has_the_cost_as_list_price(tmp_path: Path) -> None:
