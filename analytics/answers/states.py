@@ -26,8 +26,6 @@ OPEN_FOR: Final = timedelta(hours=1)
 FIRST_SCHEMA: Final = 2
 """Ledgers before it noted too little to say the state of a session."""
 
-"""Ledgers before it know a session by its id alone, and say of no row how much of it has no price."""
-
 BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEMA: Final = "SELECT max(version) FROM schema_migrations"
 

@@ -217,7 +217,6 @@ def _whole(booking: Booking, number: int) -> dict[str, object]:
         **structs.asdict(booking),
         "list_cost": booking.list_cost or booking.cost,
         "price_id": None,
-        "operation": None,
         "booked_at": booking.occurred_at,
         "day": _day_of(booking.session_id),
         "number": number,
