@@ -190,7 +190,7 @@ def _(ledger, mo):
         agent_id,
         agent_label,
         count(*) AS sessions,
-        avg(cost)::DECIMAL(18, 9) AS average_cost,
+        median(cost) AS median_cost,
         max(cost) AS highest_cost
     FROM (
         SELECT project, session_id, agent_id, agent_label, sum(cost) AS cost
@@ -198,7 +198,7 @@ def _(ledger, mo):
         GROUP BY ALL
     )
     GROUP BY agent_id, agent_label
-    ORDER BY average_cost DESC NULLS LAST
+    ORDER BY median_cost DESC NULLS LAST
     LIMIT 20"""
     own = mo.ui.code_editor(example, language="sql", min_height=160).form(submit_button_label="Run")
     own if ledger else None
