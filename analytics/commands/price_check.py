@@ -301,4 +301,5 @@ def _below(it: Model) -> Iterator[str]:
     yield f"unpriced{since}: {what} ({it.reason or 'no reason is known'})"
     if it.now:
         calls = counted(it.calls, "call")
-        yield f"new calls are priced by {it.now}, and what is booked of {calls} stays as it is"
+        booked = f"what is booked of {calls} is changed by `costs rerate --unpriced` alone"
+        yield f"new calls are priced by {it.now}, and {booked}"

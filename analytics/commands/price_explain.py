@@ -70,6 +70,7 @@ WHERE project = ? AND session_id = ?::UUID
 GROUP BY agent_label, modality, provider, model, estimated, size_tier, service_tier
 ORDER BY min(rowid)
 """  # noqa: S608 - names of the event contract
+_VOIDED: Final = "SELECT operation FROM voided WHERE project = ? AND session_id = ?::UUID"
 _TERMS: Final = "SELECT price_id, terms FROM prices_used WHERE price_id IN (SELECT unnest(?))"
 
 
@@ -129,6 +130,11 @@ def answer(
         if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
             raise NotALedger(snapshot.path, TOO_OLD)
         row = _call(connection, snapshot, session, project)
+        voided = read(connection, snapshot.path, _VOIDED, list(row[:2]), row=tuple[int])
+        warnings += tuple(
+            f"this call is in no sum: operation {number} voided it (`costs operations show {number}`)"
+            for (number,) in voided
+        )
         return Call(
             project=row[0],
             session=row[1],

@@ -57,6 +57,18 @@ class TestBooking:
             await until(lambda: booked(tmp_path / "d") == bill(made))
         assert booked(tmp_path / "d") == bill(made)
 
+    @pytest.mark.slow  # it looks once a second
+    async def test_a_file_of_prices_that_changes_is_noticed(
+        self, broker: Broker, tmp_path: Path
+    ) -> None:
+        """A ledger that runs reads own prices again, and tells readers of mistakes in them."""
+        folder = tmp_path / "d"
+        async with consuming(config_of(broker, folder), waits=QUICK):
+            (folder / "prices.toml").write_text("[[cost]]\n")
+            await until(lambda: '"problems":1' in (folder / "ledger.json").read_text())
+            (folder / "prices.toml").write_text('[[cost]]\nprovider = "openai"\ndiscount = "5 %"\n')
+            await until(lambda: '"prices":null' in (folder / "ledger.json").read_text())
+
     async def test_a_restart_goes_on_where_it_was(self, broker: Broker, tmp_path: Path) -> None:
         """Stopping finishes the group in hand and publishes; starting again books the rest."""
         made = calls(2, 6)

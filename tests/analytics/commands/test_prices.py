@@ -175,6 +175,40 @@ class TestExplain:
         book_calls(folder, BOOK.replace("15 %", "50 %").replace("0.55", "9"), of=3)
         assert prices("explain", FIRST, "--data-dir", folder) == before
 
+    def test_a_call_that_was_rated_again_is_explained_by_its_new_prices(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """What `costs rerate` booked is no line besides: the new prices explain all of it."""
+        folder = tmp_path / "again"
+        shutil.copytree(booked, folder, symlinks=True)
+        (folder / "prices.toml").write_text(BOOK.replace("15 %", "50 %").replace("0.55", "9"))
+        with pytest.raises(SystemExit) as ended:
+            main(["rerate", "--apply", "--reason", "contract 12", "--data-dir", str(folder)])
+        assert not ended.value.code
+        prices("validate", "--data-dir", folder)
+        found = prices.record("explain", FIRST, "--data-dir", folder)
+        for it in found["meters"]:
+            for name, layer in it["layers"].items():
+                assert layer is None or layer["amount"] == it["booked"][name]
+                assert layer is None or Decimal(layer["besides"]) == 0
+        assert found["meters"][0]["layers"]["cost"]["share"] == "0.50"
+
+    def test_a_call_that_was_voided_says_so(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """Its zeros are not taken for a call that cost nothing."""
+        folder = tmp_path / "voided"
+        shutil.copytree(booked, folder, symlinks=True)
+        with pytest.raises(SystemExit) as ended:
+            main(["void", FIRST, "--reason", "fraud", "--data-dir", str(folder)])
+        assert not ended.value.code
+        prices("validate", "--data-dir", folder)
+        found = prices.record("explain", FIRST, "--data-dir", folder)
+        assert Decimal(found["total"]["cost"]) == 0
+        assert found["warnings"] == [
+            "this call is in no sum: operation 1 voided it (`costs operations show 1`)"
+        ]
+
     def test_what_is_booked_besides_is_a_line_of_its_own(
         self, prices: Prices, booked: Path, tmp_path: Path
     ) -> None:
