@@ -191,8 +191,11 @@ def validate(
     from voicecosts.consumer.config import prices_from_env  # noqa: PLC0415 - same
     from voicecosts.consumer.errors import InvalidPrices  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing.own import load  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.price_file import gone  # noqa: PLC0415 - same
 
-    path = prices_from_env(_directory(data_dir), given=file)
+    root = _directory(data_dir)
+    path = prices_from_env(root, given=file)
     problems: tuple[str, ...] = ()
     holds = {"cost": 0, "billed": 0, "exchange": 0}
     try:
@@ -202,6 +205,8 @@ def validate(
             holds[entry.layer] += 1
     except InvalidPrices as error:
         problems = error.problems
+    if not path.exists() and Layout(root).prices.is_file():
+        problems = (gone(path),)
     if as_json:
         record = {"file": str(path), "ok": not problems, "problems": list(problems), **holds}
         typer.echo(json_bytes(record), nl=False)

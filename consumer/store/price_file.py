@@ -92,11 +92,7 @@ class PriceFile:
     def _text(self) -> str | None:
         text = text_of(self._path)
         if text is None and (self._is_good or self._has_copy()):
-            gone = (
-                f"{self._path} is gone: put it back, or leave an empty file where no price of yours "
-                "is to apply any more"
-            )
-            raise InvalidPrices(str(self._path), [gone])
+            raise InvalidPrices(str(self._path), [gone(self._path)])
         return text
 
     def _book_of(self, text: str | None) -> OwnBook:
@@ -143,6 +139,14 @@ class PriceFile:
                 write_private(self._kept, data, synced=True)
         except OSError as error:
             _log.warning("no copy of the prices could be kept in %s: %s", self._kept, error)
+
+
+def gone(path: Path) -> str:
+    """Return what to do about a file that was there."""
+    return (
+        f"{path} is gone: put it back, or leave an empty file where no price of yours is to apply "
+        "any more"
+    )
 
 
 def prices_in_force(path: Path, kept: Path) -> tuple[OwnBook, str]:

@@ -387,6 +387,15 @@ class TestValidate:
         found = prices.record("validate", path, code=1)
         assert (found["ok"], len(found["problems"])) == (False, len(lines))
 
+    def test_a_file_that_is_gone_is_a_mistake(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """A ledger that has a copy of it goes on with that, and so it is not absent."""
+        shutil.copytree(booked, tmp_path / "d", symlinks=True)
+        (tmp_path / "d" / "prices.toml").unlink()
+        said = prices("validate", "--data-dir", tmp_path / "d", code=1)
+        assert "prices.toml is gone: put it back, or leave an empty file" in said
+
     def test_a_file_that_is_named_must_exist(self, prices: Prices, tmp_path: Path) -> None:
         """Without a name the file may be absent: then there are list prices alone."""
         prices("validate", tmp_path / "absent.toml", code=2)
