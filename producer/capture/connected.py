@@ -1,59 +1,47 @@
 """Connected time: of the agent, of the people in its room, and of telephone legs.
 
-A room is counted by one session at a time, the first that was attached for it, so that two sessions
-of a job do not both count its callers. Every open connection is a line with a clock; what it has
-run since it was last counted is added to its meter when it ends, each minute, and at the session's
-end. So a worker that is killed loses at most a minute. Nothing about a person leaves this module:
-a line has a number of its own and a class.
+A room is counted by one session at a time, the first that started in it, so that two sessions of a
+job do not both count its callers. Whoever is attached and has not started follows the room and holds
+what it has seen: its own start makes it count, from the attachment on, and another's lets it go. So
+one that never starts counts nothing. What is connected (`lines.py`) is counted when it ends, each
+minute, and at the session's end. So a worker that is killed loses at most a minute, and of a leg that
+was just answered five seconds more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from livekit import rtc
+from msgspec.structs import replace
 
+from voicecosts.producer.capture.components import is_started
+from voicecosts.producer.capture.lines import PACE_S, Count, Lines
 from voicecosts.producer.capture.listener import listener, report_failure
-from voicecosts.producer.capture.telephony import LIVEKIT, is_connected, leg_class
+from voicecosts.producer.capture.telephony import LIVEKIT
 from voicecosts.producer.counts import Usage
-from voicecosts.producer.events import now_us
-
-PACE_S: Final = 60.0
-"""How often what is connected is counted while it lasts."""
 
 SELF_HOSTED: Final = "livekit-self-hosted"
 """The provider of a room on a LiveKit server that is not LiveKit Cloud: its list is not theirs."""
 
 _CLOUD: Final = ".livekit.cloud"
 
-_LINES: Final = 50
-"""Legs, and other participants, with a meter of their own; further ones of each share one."""
+_TOGETHER_S: Final = 5.0
+"""Sessions of a room that end so soon after each other end as one: what is between is not counted."""
 
-_PEOPLE: Final[Mapping[int, str]] = {
-    rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD: "webrtc",
-    **{
-        getattr(rtc.ParticipantKind, f"PARTICIPANT_KIND_{kind}"): kind.lower()
-        for kind in ("CONNECTOR", "BRIDGE")
-        if hasattr(rtc.ParticipantKind, f"PARTICIPANT_KIND_{kind}")
-    },
-}
-"""Models of connected people and devices. Agents are not counted, nor are what LiveKit bills as
-something else: streams that it takes in (ingress) and out (egress)."""
-
-_SIP: Final = rtc.ParticipantKind.PARTICIPANT_KIND_SIP
 _CONNECTED: Final = rtc.ConnectionState.CONN_CONNECTED
 _GONE: Final = rtc.ConnectionState.CONN_DISCONNECTED
 
 _OWNERS: Final[dict[int, Connections]] = {}
 """Who counts a room, by the identity of the room object, which its owner keeps."""
 
-Count = Callable[[Usage, str], None]
-"""Receives an increment, and the label of its meter."""
+_WAITING: Final[dict[int, list[Connections]]] = {}
+"""The other sessions of a room, by the same identity: while nobody counts it, they follow it."""
 
 
 class Rules(NamedTuple):
@@ -71,21 +59,6 @@ class Rules(NamedTuple):
 
 NOTHING: Final = Rules()
 """Counts no connected time."""
-
-
-class _Line:
-    """One connection: the meters that it is counted on, and since when it was not counted."""
-
-    __slots__ = ("is_new", "label", "meters", "participant", "since")
-
-    def __init__(
-        self, label: str, meters: list[tuple[str, str, str]], since: float, participant: Any
-    ) -> None:
-        self.label = label
-        self.meters = meters
-        self.since = since
-        self.participant = participant  # kept, so that its identity is nobody else's
-        self.is_new = True
 
 
 class Connections:
@@ -106,10 +79,13 @@ class Connections:
         self._job = job
         self._failed = failed
         self._is_open = False
+        self._has_started = False
+        self._follows = False
+        self._goes_on_at = 0.0
         self._room: Any = None
         self._at_livekit = ""
-        self._lines: dict[int, _Line] = {}
-        self._opened = {"leg": 0, "participant": 0}
+        self._lines = Lines(self._tally, rules.carrier)
+        self._held: dict[tuple[str, str, str, str], tuple[Usage, str]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = {
             event: listener(function, failed)
@@ -125,21 +101,27 @@ class Connections:
         self._on_pace = listener(self._pace, failed)
 
     def __repr__(self) -> str:
-        state = "owner" if self._owns else "open" if self._is_open else "closed"
+        state = "owner" if self._owns else "waiting" if self._is_open else "closed"
         return f"<Connections {state}, {len(self._lines)} lines>"
 
     def open(self) -> None:
         """Begin to count, if there is anything to count and a room; else `look` may find one."""
         if self._rules.connections != "off":
             self._is_open = True
-            self.look()
+            self._look()
 
     def look(self) -> None:
-        """Look for the room, where it is not known yet: a session without a job has it later."""
-        if not self._is_open or self._timer is not None:
-            return
+        """The session runs: begin to count, in the room that one without a job has now."""
+        if self._is_open and not (self._has_started and self._timer is not None):
+            self._has_started = True
+            self._look()
+
+    def _look(self) -> None:
         try:
-            self._begin()
+            if self._timer is None:
+                self._begin()
+            else:
+                self._go_on()
         except Exception as error:  # noqa: BLE001 - an odd room costs no more than its own time
             report_failure(error, self._failed)
 
@@ -166,98 +148,122 @@ class Connections:
         if self._room is None or loop is None:
             return
         self._timer = loop.call_later(PACE_S, self._on_pace, None)
-        self._own()
+        _WAITING.setdefault(id(self._room), []).append(self)
+        self._go_on()
 
-    def _own(self) -> None:
-        """Count the room, unless another session does."""
-        if _OWNERS.setdefault(id(self._room), self) is not self:
+    def _go_on(self) -> None:
+        """Unless another session counts the room: follow it, and count it from the start on."""
+        if id(self._room) in _OWNERS:
             return
+        if not self._follows:
+            self._follow()
+        if self._is_running():
+            self._own()
+
+    def _is_running(self) -> bool:
+        self._has_started = self._has_started or is_started(self._session)
+        return self._has_started
+
+    def take_up(self) -> None:
+        """Who counted the room has ended: go on there, unless this session ends with it."""
+        try:
+            self._goes_on_at = monotonic() + _TOGETHER_S
+            self._follow()
+        except Exception as error:  # noqa: BLE001 - it is not the other's fault
+            report_failure(error, self._failed)
+
+    def let_go(self) -> None:
+        """Follow the room no longer, and forget what was not counted of it."""
+        self._follows = False
+        for event, function in self._listeners.items():
+            with contextlib.suppress(Exception):
+                self._room.off(event, function)
+        self._lines.forget()
+        self._held.clear()
+
+    def _follow(self) -> None:
+        self._follows = True
         for event, function in self._listeners.items():
             self._room.on(event, function)
         self._see_all()
+
+    def _own(self) -> None:
+        """Count the room, and what was held of it; nobody else holds anything of it any more.
+
+        Who was there for a minute already is counted now, so that no more than one can be lost.
+        """
+        _OWNERS[id(self._room)] = self
+        for other in _WAITING[id(self._room)]:
+            if other is not self:
+                other.let_go()
+        held, self._held = self._held, {}
+        for usage, label in held.values():
+            self._count(usage, label)
+        self._lines.count_overdue(monotonic())
 
     def _end(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        if not self._owns:
+        if self._room is None:
             return
-        for event, function in self._listeners.items():
-            with contextlib.suppress(Exception):
-                self._room.off(event, function)
-        del _OWNERS[id(self._room)]
-        self._close_all()
+        try:
+            is_due = self._follows and monotonic() >= self._goes_on_at
+            if is_due and not self._owns and self._is_running():
+                self._own()
+            if self._owns:
+                self._lines.close_all(monotonic())
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        others = _WAITING.get(id(self._room), [])
+        if self in others:
+            others.remove(self)
+        if not others:
+            _WAITING.pop(id(self._room), None)
+        self.let_go()
+        if self._owns:
+            del _OWNERS[id(self._room)]
+            for other in list(others):
+                other.take_up()
 
     def _pace(self, _nothing: Any) -> None:
         """Count the minute; a session whose room is counted no more begins to count it."""
         if not self._is_open:
             return
         self._timer = asyncio.get_running_loop().call_later(PACE_S, self._on_pace, None)
-        if not self._owns:
-            self._own()
-            return
         now = monotonic()
-        for line in self._lines.values():
-            self._add(line, now)
+        if self._owns:
+            self._lines.count(now)
+        elif now >= self._goes_on_at:
+            self._go_on()
 
     # ---- what the room tells --------------------------------------------------------------------
 
     def _state_changed(self, state: Any) -> None:
         if state == _GONE:
-            self._close_all()
+            self._lines.close_all(monotonic())
         elif state == _CONNECTED:
             self._see_all()
 
     def _joined(self, participant: Any) -> None:
-        self._see(participant, monotonic())
+        self._lines.see(participant, monotonic())
 
     def _left(self, participant: Any) -> None:
-        self._close(id(participant), monotonic())
+        self._lines.left(participant, monotonic())
 
     def _attributes_changed(self, changed: Any) -> None:
         if "sip.callStatus" in changed:
             self._see_all()
 
     def _see_all(self) -> None:
-        """Open a line for the agent and for everybody who is there; close those of who is not."""
-        if self._room.connection_state != _CONNECTED:
-            return
-        now = monotonic()
-        if not self._at_livekit:
-            self._at_livekit = self._livekit()
-        if self._at_livekit and id(self) not in self._lines:
-            meters = [("agent_session", self._at_livekit, "agent-session")]
-            self._lines[id(self)] = _Line("session", meters, now, None)
-        there = list(self._room.remote_participants.values())
-        for key in self._lines.keys() - {id(self), *map(id, there)}:
-            self._close(key, now)
-        for participant in there:
-            self._see(participant, now)
+        if self._room.connection_state == _CONNECTED:
+            self._at_livekit = self._at_livekit or self._livekit()
+            self._lines.see_all(self._room, self._at_livekit, monotonic())
 
     def _see_all_again(self, _nothing: Any) -> None:
         self._see_all()
-
-    def _see(self, participant: Any, now: float) -> None:
-        """Open or close the line of a participant, by what it is and whether it talks."""
-        kind = participant.kind
-        if kind == _SIP:
-            attributes = participant.attributes
-            if not is_connected(attributes):
-                self._close(id(participant), now)
-            elif id(participant) not in self._lines:
-                self._open("leg", self._leg(attributes), now, participant)
-        elif self._at_livekit and kind in _PEOPLE and id(participant) not in self._lines:
-            meters = [("participant", self._at_livekit, _PEOPLE[kind])]
-            self._open("participant", meters, now, participant)
-
-    def _leg(self, attributes: Mapping[str, str]) -> list[tuple[str, str, str]]:
-        leg = leg_class(attributes, self._rules.carrier)
-        meters = []
-        if self._at_livekit:
-            meters.append(("telephony", self._at_livekit, leg.at_livekit))
-        if leg.carrier:
-            meters.append(("telephony", leg.carrier, leg.at_carrier))
-        return meters
 
     def _livekit(self) -> str:
         """Return the provider of the room's own minutes; "" where they are not counted."""
@@ -267,43 +273,24 @@ class Connections:
             return LIVEKIT
         return SELF_HOSTED if self._rules.connections == "on" else ""
 
-    # ---- lines ----------------------------------------------------------------------------------
+    def _tally(self, usage: Usage, label: str) -> None:
+        if self._owns:
+            self._count(usage, label)
+        else:
+            self._hold(usage, label)
 
-    def _open(
-        self, what: str, meters: list[tuple[str, str, str]], now: float, participant: Any
-    ) -> None:
-        if not meters:
-            return
-        self._opened[what] += 1
-        number = self._opened[what]
-        label = f"{what} {number}" if number <= _LINES else f"{what} (more)"
-        self._lines[id(participant)] = _Line(label, meters, now, participant)
-
-    def _close(self, key: int, now: float) -> None:
-        if (line := self._lines.pop(key, None)) is not None:
-            self._add(line, now)
-
-    def _close_all(self) -> None:
-        now = monotonic()
-        for key in list(self._lines):
-            self._close(key, now)
-
-    def _add(self, line: _Line, now: float) -> None:
-        """Add to each meter of a line what has passed since it was last counted."""
-        passed = max(0.0, now - line.since)
-        quantities = {"requests": 1} if line.is_new else {}
-        line.since, line.is_new = now, False
-        occurred_at = now_us()
-        for modality, provider, model in line.meters:
-            usage = Usage(
-                modality=modality,
-                provider_raw=provider,
-                model=model,
-                occurred_at=occurred_at,
-                quantities=quantities,
-                session_s=passed,
+    def _hold(self, usage: Usage, label: str) -> None:
+        """Keep what a meter is to be added when the session starts: one amount for each meter."""
+        meter = (label, usage.modality, usage.provider_raw, usage.model)
+        if meter in self._held:
+            before, _ = self._held[meter]
+            requests = before.quantities.get("requests", 0) + usage.quantities.get("requests", 0)
+            usage = replace(
+                usage,
+                quantities={"requests": requests},
+                session_s=before.session_s + usage.session_s,
             )
-            self._count(usage, line.label)
+        self._held[meter] = usage, label
 
 
 def is_cloud(url: object) -> bool:

@@ -29,7 +29,8 @@ from tests.support.rooms import (
 from tests.support.script_run import SkippingLoop, _Stored
 from voicecosts import CostObserver
 from voicecosts.producer.capture import connected
-from voicecosts.producer.capture.connected import PACE_S, Connections, Rules, is_cloud
+from voicecosts.producer.capture.connected import Connections, Rules, is_cloud
+from voicecosts.producer.capture.lines import PACE_S
 from voicecosts.producer.counts import Usage
 from voicecosts.producer.demo.providers import ScriptedLLM
 from voicecosts.producer.events import MeterReading, SessionEnded, encode_event
@@ -73,6 +74,7 @@ def runs(test: Callable[[Clock], Awaitable[None]]) -> None:
                 attachment.detach()
             PROCESS.attachments.clear()
             assert not connected._OWNERS
+            assert not connected._WAITING
 
 
 def a_session() -> AgentSession[Any]:
@@ -336,7 +338,7 @@ def test_a_connection_that_is_mended_goes_on() -> None:
 
 
 def test_a_room_is_counted_by_one_session_of_its_job() -> None:
-    """The first attached one counts; when it is over, another one begins within a minute."""
+    """The first that started counts; when it is over, another one goes on where it ended."""
 
     async def test(clock: Clock) -> None:
         observer, room = Observer(), ScriptedRoom()
@@ -358,7 +360,213 @@ def test_a_room_is_counted_by_one_session_of_its_job() -> None:
             await second.aclose()
         leg = ("leg 1", "telephony", "livekit", "us-local-inbound")
         assert observer.lines(one.session_id)[leg] == (90, 1)
-        assert observer.lines(two.session_id)[leg] == (40, 1)
+        assert observer.lines(two.session_id)[leg] == (100, 1)
+
+    runs(test)
+
+
+@pytest.mark.parametrize(("lasts", "expected"), [(30, [(30, 1)]), (5, [(5, 1)]), (4, [])])
+def test_the_minutes_after_anothers_end_are_the_next_ones(
+    lasts: int, expected: list[tuple[int, int]]
+) -> None:
+    """Of a session that lives on for less than a minute too; two that end together end as one."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        with room_job(room.room) as context:
+            sessions = [a_session(), a_session()]
+            found = [observer.attach(it, agent_id="dental", job=context) for it in sessions]
+            for session in sessions:
+                await session.start(Agent(instructions="x"))
+            await clock.skip(57)
+            await sessions[0].aclose()
+            await clock.skip(lasts)
+            await sessions[1].aclose()
+        first, second = found
+        assert first is not None
+        assert second is not None
+        assert list(observer.lines(first.session_id).values()) == [(57, 1)]
+        assert list(observer.lines(second.session_id).values()) == expected
+
+    runs(test)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            [{}, CALLER],
+            {("leg 1", "telephony", "livekit", "us-local-inbound"): (6, 1)},
+        ),
+        (
+            [{"sip.callStatus": "active"}, {**CALLER, "sip.ruleID": ""}, CALLER],
+            {("leg 1", "telephony", "livekit", "us-local-inbound"): (9, 1)},
+        ),
+        (
+            [{}, {"sip.callStatus": "dialing"}, {"sip.callStatus": "active"}],
+            {("leg 1", "telephony", "livekit", "sip-thirdparty"): (3, 1)},
+        ),
+        ([{}, {"sip.callStatus": "dialing"}, {"sip.callStatus": "hangup"}], {}),
+        ([{}], {("leg 1", "telephony", "livekit", "sip-thirdparty"): (3, 1)}),
+    ],
+)
+def test_a_leg_is_what_its_attributes_say_in_the_end(
+    told: list[dict[str, str]], expected: dict[Any, tuple[float, int]]
+) -> None:
+    """They may come after the participant: its class waits for them, and so does its answer."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        async with call(observer, room) as attachment:
+            await clock.skip(PACE_S - 1)
+            room.join("a", SIP, told[0])
+            await clock.skip(3)  # a minute is counted meanwhile
+            for attributes in told[1:]:
+                names = {key.removeprefix("sip."): it for key, it in attributes.items()}
+                room.change("a", **names)
+                await clock.skip(3)
+        lines = observer.lines(attachment.session_id)
+        assert {key: it for key, it in lines.items() if key[1] == "telephony"} == expected
+
+    runs(test)
+
+
+def test_a_leg_that_never_tells_its_state_is_up() -> None:
+    """Not at once, because its attributes may be on their way; from its beginning, after a minute."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        async with call(observer, room) as attachment:
+            await clock.skip(30)
+            room.join("a", SIP)
+            for seconds, counted in ((30.0, []), (PACE_S, [(90, 1)])):
+                await clock.skip(seconds)
+                lines = observer.lines(attachment.session_id)
+                assert [it for key, it in lines.items() if key[0] == "leg 1"] == counted
+
+    runs(test)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_session_that_never_started_owns_no_room(first: int) -> None:
+    """Whoever was attached first: the call is the session's that ran, from its attachment on."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        room.join("caller", SIP, CALLER)
+        with room_job(room.room) as context:
+            sessions = [a_session(), a_session()]
+            found = [observer.attach(it, agent_id="dental", job=context) for it in sessions]
+            await clock.skip(4)
+            await sessions[first].start(Agent(instructions="x"))
+            await clock.skip(PACE_S)
+            await sessions[first].aclose()
+            await clock.skip(2 * PACE_S)
+            for attachment in found:
+                assert attachment is not None
+                attachment.finalise(status="cancelled", reason="job shutdown")
+        ran, idle = found[first], found[1 - first]
+        assert ran is not None
+        assert idle is not None
+        assert observer.lines(idle.session_id) == {}
+        assert observer.lines(ran.session_id) == {
+            ("session", "agent_session", "livekit", "agent-session"): (64, 1),
+            ("leg 1", "telephony", "livekit", "us-local-inbound"): (64, 1),
+        }
+
+    runs(test)
+
+
+def test_what_was_before_the_start_is_not_lost_with_a_killed_worker() -> None:
+    """A start after minutes of waiting counts them at once, not a minute later."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        with room_job(room.room) as context:
+            session = a_session()
+            attachment = observer.attach(session, agent_id="dental", job=context)
+            assert attachment is not None
+            await clock.skip(170)
+            await session.start(Agent(instructions="x"))
+            (line,) = observer.lines(attachment.session_id).values()
+            assert line == (170, 1)
+            await session.aclose()
+
+    runs(test)
+
+
+def test_who_left_before_the_start_is_counted_from_the_attachment() -> None:
+    """A caller who tries, hangs up and calls again has two legs, and a crowd shares its meter."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        with room_job(room.room) as context:
+            session = a_session()
+            attachment = observer.attach(session, agent_id="dental", job=context)
+            assert attachment is not None
+            for number in range(53):
+                room.join(f"p{number}")
+                await clock.skip(2)
+                room.leave(f"p{number}")
+            assert observer.recorder.readings() == []
+            room.join("late")
+            await session.start(Agent(instructions="x"))
+            await clock.skip(10)
+            await session.aclose()
+        lines = observer.lines(attachment.session_id)
+        assert lines["participant 1", "participant", "livekit", "webrtc"] == (2, 1)
+        assert lines["participant (more)", "participant", "livekit", "webrtc"] == (16, 4)
+        assert lines["session", "agent_session", "livekit", "agent-session"] == (116, 1)
+
+    runs(test)
+
+
+def test_a_session_that_starts_after_another_counts_from_when_the_room_was_free() -> None:
+    """What one has counted, the next does not count again, however long it was attached."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(), ScriptedRoom()
+        room.connect()
+        room.join("caller", SIP, CALLER)
+        with room_job(room.room) as context:
+            sessions = [a_session(), a_session()]
+            found = [observer.attach(it, agent_id="dental", job=context) for it in sessions]
+            for session in sessions:
+                await session.start(Agent(instructions="x"))
+                await clock.skip(20)
+                await session.aclose()
+        leg = ("leg 1", "telephony", "livekit", "us-local-inbound")
+        assert [observer.lines(it.session_id)[leg] for it in found if it] == [(20, 1), (20, 1)]
+
+    runs(test)
+
+
+def test_a_start_that_was_not_told_is_found_within_a_minute_or_at_the_end() -> None:
+    """A session that says nothing of its state is counted by what it is."""
+
+    async def test(clock: Clock) -> None:
+        for waits in (0, PACE_S):
+            observer, room = Observer(), ScriptedRoom()
+            room.connect()
+            with room_job(room.room) as context:
+                session = a_session()
+                attachment = observer.attach(session, agent_id="dental", job=context)
+                assert attachment is not None
+                session.off("agent_state_changed", attachment._on_state)
+                await session.start(Agent(instructions="x"))
+                await clock.skip(waits)
+                assert len(observer.recorder.readings()) == (waits > 0)
+                await clock.skip(7)
+                attachment.finalise(status="cancelled", reason="test")
+                (line,) = observer.lines(attachment.session_id).values()
+                assert line == (waits + 7, 1)
+                await session.aclose()
 
     runs(test)
 
@@ -500,8 +708,9 @@ def test_a_counter_that_fails_stops_nothing() -> None:
         room = ScriptedRoom()
         room.connect()
         with room_job(room.room) as context:
+            started = SimpleNamespace(current_agent=object(), _closing=False)
             counted = Connections(
-                None, Rules("on"), count, job=context, failed=lambda: failures.append(1)
+                started, Rules("on"), count, job=context, failed=lambda: failures.append(1)
             )
             counted.open()
             room.join("a")

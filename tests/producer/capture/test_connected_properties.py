@@ -26,9 +26,24 @@ STEPS: Final = st.lists(
         st.tuples(st.just("status"), WHO, STATUS),
         st.tuples(st.just("leave"), WHO),
         st.tuples(st.sampled_from(["connect", "disconnect", "reconnecting", "reconnected"])),
+        st.tuples(st.just("start"), st.booleans()),
     ),
     max_size=25,
-)
+).flatmap(lambda steps: st.sampled_from([[("connect",), *steps], steps]))
+
+
+class Session:
+    """What a session says of itself, before its start and after."""
+
+    _closing = False
+    is_started = False
+
+    @property
+    def current_agent(self) -> object:
+        """Return the agent, as `AgentSession` does."""
+        if not self.is_started:
+            raise RuntimeError
+        return self
 
 
 class Script:
@@ -38,6 +53,7 @@ class Script:
         self.clock = clock
         self.room = ScriptedRoom()
         self.is_connected = False
+        self.session = Session()
         self.there: dict[str, str] = {}  # who: "" for a person, else the status of a call
         self.expected: defaultdict[str, int] = defaultdict(int)
 
@@ -102,10 +118,16 @@ async def played(steps: list[tuple[Any, ...]], clock: Clock) -> tuple[Script, di
 
     with room_job(script.room.room) as context:
         before = script.listeners()
-        connections = Connections(None, Rules("auto"), count, job=context, failed=failed)
+        connections = Connections(script.session, Rules("auto"), count, job=context, failed=failed)
         connections.open()
         for step in steps:
-            await script.step(*step)
+            if step[0] == "start":
+                script.session.is_started = True
+                if step[1]:  # else nobody tells
+                    connections.look()
+            else:
+                await script.step(*step)
+            assert script.session.is_started or not counted
         connections.close()
         script.room.connect()
         await clock.skip(100)  # what comes after the end is not counted
@@ -117,7 +139,8 @@ def check(steps: list[tuple[Any, ...]]) -> None:
     """Fail unless what is counted is what was connected."""
     with own_clock() as clock, asyncio.Runner(loop_factory=SkippingLoop) as runner:
         script, counted = runner.run(played(steps, clock))
-    assert {key: it for key, it in counted.items() if it} == script.expected
+    expected = script.expected if script.session.is_started else {}
+    assert {key: it for key, it in counted.items() if it} == expected
 
 
 @settings(max_examples=25)
