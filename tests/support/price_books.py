@@ -41,9 +41,9 @@ class Markup:
         return None, BILLED if scope.tenant is not None else None
 
 
-def no_price() -> Rate:
+def no_price(*, billed: bool = False) -> Rate:
     """Return how meters are rated where nothing has a price."""
-    return rate_by(Figures({}))
+    return rate_by(Figures({}), Markup() if billed else None)
 
 
 def mini(figure: str, *, billed: bool = False) -> Rate:
