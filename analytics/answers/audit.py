@@ -220,6 +220,7 @@ def _failures(
         Source.DROPPED: dropped,
         Source.GAPS: gaps,
         Source.PRICES: 0,  # what was used is known, whatever it costs
+        Source.OPERATIONS: 0,  # same
     }
     return tuple(it for it in findings if known.get(it.source, 1))
 

@@ -58,6 +58,7 @@ def find(
     yield from _stream(missing, snapshot, now)
     yield from _ledger(snapshot, moment, now)
     yield from _prices(snapshot, now)
+    yield from _operations(missing)
 
 
 def say_open(count: int) -> str:
@@ -138,6 +139,17 @@ def _prices(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
         f"and {meanwhile} are in force: `costs prices validate {shlex.quote(trouble.file)}`"
     )
     yield _unknown(Source.PRICES, text)
+
+
+def _operations(missing: Completeness) -> Iterator[Finding]:
+    """Yield that an operation has changed some calls and not others: the figures are of neither side."""
+    for each in missing.unfinished:
+        text = (
+            f"operation {each.operation} ({each.kind}) is not finished: these figures are partly those "
+            "before it and partly those after it; a ledger that runs goes on with it "
+            "(`costs operations`)"
+        )
+        yield _unknown(Source.OPERATIONS, text)
 
 
 def _how_to_start(snapshot: Snapshot) -> str:

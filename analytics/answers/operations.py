@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
+from voicecosts.analytics.answers.report import Unfinished
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
@@ -24,6 +25,9 @@ SELECT
     list_cost, cost, billed
 FROM operations
 ORDER BY operation
+"""
+_UNFINISHED: Final = """
+SELECT operation, kind FROM operations WHERE ended_at IS NULL ORDER BY operation
 """
 _BY_TENANT: Final = """
 SELECT tenant, count(*), sum(list_cost), sum(cost), sum(billed)
@@ -112,6 +116,14 @@ def sessions(data_dir: str | Path | None, begins: str, project: str) -> list[Ses
             row=tuple[str, str, str, str | None, Decimal | None],
         )
     return [Session(*row) for row in found]
+
+
+def unfinished(connection: Connection, snapshot: Snapshot) -> tuple[Unfinished, ...]:
+    """Return the operations without an end."""
+    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        return ()
+    found = read(connection, snapshot.path, _UNFINISHED, row=tuple[int, str])
+    return tuple(Unfinished(operation=number, kind=kind) for number, kind in found)
 
 
 def _listed(connection: Connection, snapshot: Snapshot) -> list[Done]:

@@ -156,6 +156,13 @@ class Gap(Struct, frozen=True, kw_only=True):
     why: str
 
 
+class Unfinished(Struct, frozen=True, kw_only=True):
+    """An operation on the books that has done a part of its work: it is under way, or was killed in it."""
+
+    operation: int
+    kind: str
+
+
 class Source(StrEnum):
     """Whom an answer asks whether something is missing from it. The values are public."""
 
@@ -169,6 +176,7 @@ class Source(StrEnum):
     UNMEASURED = "unmeasured"
     SESSIONS = "sessions"
     PRICES = "prices"
+    OPERATIONS = "operations"
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -191,6 +199,7 @@ class Completeness(Struct, frozen=True, kw_only=True):
     ledger does not say; `gaps`, the sessions and `unmeasured` are None when the snapshot was written by a
     version that did not say. `short_at_most` is what the short sessions may lack, None when it is unknown.
 
+    `unfinished` are operations on the books that have done a part of their work.
     `answered_at` is when the broker last answered the ledger, None where no broker has. `findings` are
     the reasons why something may be missing; `whole` is their sum.
 
@@ -215,6 +224,7 @@ class Completeness(Struct, frozen=True, kw_only=True):
     short_sessions: int | None
     short_at_most: Decimal | None
     unbilled: tuple[Unbilled, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property
