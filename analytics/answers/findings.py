@@ -189,6 +189,9 @@ def _stream(missing: Completeness, snapshot: Snapshot, now: datetime) -> Iterato
             yield _unknown(Source.STREAM, text)
 
 
+_OF_A_COPY: Final = ("restored", "operations_lost")
+"""Gaps of a ledger that was restored: of no stream."""
+
 _WHOSE = {
     "stream_gone": "of a stream that is gone",
     "end_lost": "of an end that the stream lost",
@@ -205,7 +208,19 @@ def _gaps(missing: Completeness) -> Iterator[Finding]:
             "its place"
         )
         yield Finding(source=Source.GAPS, text=text)
-    gaps = [gap for gap in missing.gaps or () if gap.why != "restored"]
+    for gap in missing.gaps or ():
+        if gap.why == "operations_lost":
+            which = (
+                f"operation {gap.first}"
+                if gap.first == gap.last
+                else f"operations {gap.first} to {gap.last}"
+            )
+            text = (
+                f"not in these numbers: {which} on the books; an older copy of the ledger was put in its "
+                "place: ask for them again (a newer snapshot beside it has them in its view `operations`)"
+            )
+            yield Finding(source=Source.GAPS, text=text)
+    gaps = [gap for gap in missing.gaps or () if gap.why not in _OF_A_COPY]
     if not gaps:
         return
     named = [_say_gap(gap) for gap in gaps[:_NAMED]]

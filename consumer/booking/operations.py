@@ -88,7 +88,11 @@ def work_of(text: str | bytes) -> Work:
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One operation, as it is recorded. Without `ended_us` it is under way."""
+    """One operation, as it is recorded. Without `ended_us` it is under way.
+
+    `prices` is the text of the operator's own prices by which a re-rating works from its beginning to its
+    end, `None` where there are none.
+    """
 
     number: int
     work: Work
@@ -96,6 +100,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     ended_us: int | None
     reason: str
     source: str = ""
+    prices: str | None = None
 
     @property
     def reverts(self) -> int | None:

@@ -26,6 +26,7 @@ class Why(StrEnum):
     STREAM_GONE = "stream_gone"  # the stream was made anew, and they were in the old one
     END_LOST = "end_lost"  # the stream lost its end, and they were in it: others have their numbers
     UNREADABLE = "unreadable"  # the server cannot read any more what it stored of them
+    OPERATIONS_LOST = "operations_lost"  # an older copy of the ledger lacks operations on the books
     RESTORED = "restored"  # an older copy of the ledger lacks what was booked from outboxes since
 
 
@@ -38,7 +39,8 @@ class Gap(Struct, frozen=True, kw_only=True):
 
     `stream_us` is when their stream was created, in microseconds since 1970. `last` is None where
     nobody knows how many there were: in a stream that is gone, after the last message known of it.
-    What is missing from a restored ledger was in no stream: the numbers are of its snapshots.
+    What is missing from a restored ledger was in no stream: the numbers are of its snapshots, or of
+    its operations.
     """
 
     stream_us: int | None
@@ -49,6 +51,8 @@ class Gap(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         if self.why is Why.RESTORED:
             return f"what was booked from outboxes of this host in snapshots {self.first} to {self.last}"
+        if self.why is Why.OPERATIONS_LOST:
+            return f"operations {self.first} to {self.last}: ask for them again"
         if self.last is None:
             return f"whatever came after message {self.first - 1} of the stream that is gone"
         if self.first == self.last:

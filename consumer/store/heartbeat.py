@@ -56,7 +56,8 @@ class Heartbeat(Struct, frozen=True):
     never read a stream. `run_by` is how it is run that did. `whole` says that the snapshot holds
     everything that the ledger holds, as far as the writer knows. `ledger_file` is the time (in nanoseconds)
     and the size of the ledger's file when the writer had closed it: another file is another ledger.
-    `prices` is there while the file of own prices has mistakes.
+    `prices` is there while the file of own prices has mistakes. `operations` is the number of the newest
+    operation on the books, 0 without any.
     """
 
     snapshot: int
@@ -74,6 +75,7 @@ class Heartbeat(Struct, frozen=True):
     run_by: RunBy | None = None
     ledger_file: tuple[int, int] | None = None
     prices: PricesTrouble | None = None
+    operations: int = 0
 
     @property
     def is_final(self) -> bool:

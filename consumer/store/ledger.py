@@ -213,6 +213,15 @@ class Ledger:
             )
             snapshots.trimmed_to = streams.trimmed_to
             snapshots.run_by = run_by
+            operations.lost = max(
+                (
+                    each.gap.last or 0
+                    for each in streams.gaps
+                    if each.gap.why is Why.OPERATIONS_LOST
+                ),
+                default=0,
+            )
+            snapshots.operations = max(operations.last, operations.lost)
             snapshots.prices = own_prices.trouble if own_prices is not None else None
             ledger = cls(
                 layout=layout,
@@ -388,7 +397,10 @@ class Ledger:
         if problem is not None:
             raise OperationRefused(problem)
         with self._stopping(), translated(self._layout.ledger):
-            done = self._operations.begin(work, reason=reason, source=source, now=now)
+            prices = None if self._own_prices is None else self._own_prices.text
+            done = self._operations.begin(
+                work, reason=reason, source=source, now=now, prices=prices
+            )
             self._after(done)
         return done.operation
 
@@ -400,9 +412,13 @@ class Ledger:
             LedgerClosed: A write failed before, or the ledger is closed.
         """
         self._require_open()
-        if self._operations.pending is None:
+        pending = self._operations.pending
+        if pending is None:
             return False
-        with self._stopping(), translated(self._layout.ledger):
+        # One re-rating has one price for equal calls, whatever happens to the file meanwhile.
+        own = self._own_prices
+        as_begun = own.as_in(pending.prices) if own is not None else contextlib.nullcontext()
+        with self._stopping(), translated(self._layout.ledger), as_begun:
             done = self._operations.step(self._now())
             if done is not None:
                 self._after(done)
@@ -419,6 +435,7 @@ class Ledger:
     def _after(self, done: Slice) -> None:
         """Take in what an operation committed: what is known of its sessions is read again."""
         self._snapshots.changed = True
+        self._snapshots.operations = max(self._operations.last, self._operations.lost)
         self._active.forget(done.touched)
         self._check_written()
         if done.left:
@@ -683,12 +700,27 @@ class Ledger:
         if own >= published:
             return
         self._snapshots.changed = True  # the newest snapshot is of another ledger
+        self._note_lost_operations(last, now_us)
         if not (local or (last is not None and last.embedded)):
             return
         gap = Gap(stream_us=None, first=own + 1, last=published, why=Why.RESTORED)
         _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)
         gaps = (*self._streams.gaps, Noted(gap=gap, noted_us=now_us))
         self._note(replace(self._streams, gaps=gaps))
+
+    def _note_lost_operations(self, last: Heartbeat | None, now_us: int) -> None:
+        """Note that this older copy lacks operations: nothing does them again but who asked for them."""
+        told = last.operations if last is not None else 0
+        if told <= self._operations.last:
+            return
+        self._operations.lost = self._snapshots.operations = told
+        gap = Gap(
+            stream_us=None, first=self._operations.last + 1, last=told, why=Why.OPERATIONS_LOST
+        )
+        _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)
+        self._note(
+            replace(self._streams, gaps=(*self._streams.gaps, Noted(gap=gap, noted_us=now_us)))
+        )
 
     def _note(self, streams: Streams) -> None:
         """Write what is known of the stream, if it is news, and tell readers with the next snapshot."""

@@ -88,16 +88,23 @@ class Operations:
                 ended_us=ended,
                 reason=reason,
                 source=source,
+                prices=prices,
             )
-            for number, request, started, ended, reason, source in connection.execute(
+            for number, request, started, ended, reason, source, prices in connection.execute(
                 sql.LOAD_OPERATIONS
             ).fetchall()
         }
         self.closed = frozenset(row[0] for row in connection.execute(sql.LOAD_CLOSED).fetchall())
         self._waiting: deque[SessionKey] | None = None
+        self.lost = 0  # the highest number of an operation that a restored ledger lacks
 
     def __repr__(self) -> str:
         return f"<Operations: {len(self._known)}, under way: {self.pending}>"
+
+    @property
+    def last(self) -> int:
+        """The number of the newest operation, 0 without any."""
+        return max(self._known, default=0)
 
     @property
     def pending(self) -> Operation | None:
@@ -124,9 +131,14 @@ class Operations:
             case Rerate():
                 return None
 
-    def begin(self, work: Work, *, reason: str, source: str, now: Now) -> Slice:
-        """Record an operation, and do it where it is small; else `step` does it."""
-        number = max(self._known, default=0) + 1
+    def begin(
+        self, work: Work, *, reason: str, source: str, now: Now, prices: str | None = None
+    ) -> Slice:
+        """Record an operation, and do it where it is small; else `step` does it.
+
+        `prices` is the text of the own prices that a re-rating works by.
+        """
+        number = max(self.last, self.lost) + 1
         operation = Operation(
             number=number,
             work=work,
@@ -134,6 +146,7 @@ class Operations:
             ended_us=None,
             reason=reason,
             source=source,
+            prices=prices if isinstance(work, Rerate) else None,
         )
         known = {**self._known, number: operation}
         origin = origin_of(known, number)
@@ -331,6 +344,7 @@ class Operations:
                 "reason": operation.reason,
                 "source": operation.source,
                 "reverts": operation.reverts,
+                "prices": operation.prices,
             },
         )
 

@@ -8,6 +8,7 @@ for as long as it lasts. Without any good prices there are list prices alone, an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from voicecosts.consumer.store.files import write_private
 from voicecosts.consumer.store.heartbeat import PricesTrouble, file_of, utc_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -43,6 +45,8 @@ class PriceFile:
         self._path = path
         self._kept: Path | None = None
         self._book = OwnBook(name=path.name)
+        self._other: tuple[str | None, OwnBook] | None = None
+        self._in_force: str | None = None  # the text that `_book` was read from
         self._is_good = False  # whether `_book` comes from a file without mistakes
         self._read = self._seen = (0, 0)
         self._next_look: float | None = None
@@ -55,6 +59,26 @@ class PriceFile:
     def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
         """Return what the operator pays and what the tenant is charged, in force at `at`."""
         return self._book.find(meter, scope, at)
+
+    @property
+    def text(self) -> str | None:
+        """The text of the prices that are in force, `None` without any."""
+        return self._in_force
+
+    @contextlib.contextmanager
+    def as_in(self, text: str | None) -> Iterator[None]:
+        """Look prices up in another text for a while: in the one that an operation began with."""
+        if text == self._in_force:
+            yield
+            return
+        now = self._book
+        if self._other is None or self._other[0] != text:
+            self._other = text, self._book_of(text)
+        self._book = self._other[1]
+        try:
+            yield
+        finally:
+            self._book = now
 
     def start(self, kept: Path, now: datetime, last: PricesTrouble | None = None) -> None:
         """Read the file, or the copy in `kept` where it has mistakes; `last` is what readers were told.
@@ -86,6 +110,7 @@ class PriceFile:
         if self._is_good or self.trouble is not None:
             _log.info("%s is read: %d entries", self._path, len(book.entries))
         self._book, self._is_good, self.trouble = book, text is not None, None
+        self._in_force = text
         if text is not None:
             self._keep(text)
 
@@ -125,7 +150,7 @@ class PriceFile:
             text = text_of(self._kept)
             if text is not None:
                 self._book = read(text, self._path.name, path=str(self._kept))
-                self._is_good = True
+                self._is_good, self._in_force = True, text
         except InvalidPrices as error:
             _log.warning("the copy of the last good prices is of no use: %s", error)
 

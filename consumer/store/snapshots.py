@@ -104,6 +104,7 @@ class Snapshots:
         self.trimmed_to = 0
         self.run_by: RunBy | None = None
         self.prices: PricesTrouble | None = None
+        self.operations = 0
         self.untold = False
 
     def resume(self) -> None:
@@ -258,6 +259,7 @@ class Snapshots:
             embedded=self._embedded,
             run_by=self.run_by,
             prices=self.prices,
+            operations=self.operations,
             whole=not self.changed,
             stream_bytes=self.room.bytes if self.room else None,
             stream_max_bytes=self.room.max_bytes if self.room else None,

@@ -757,8 +757,8 @@ SELECT
     last_sequence,                                   -- NULL: nobody knows how many there were
     last_sequence - first_sequence + 1 AS messages,  -- NULL: the same
     noted_at,
-    -- left_the_stream, stream_gone, end_lost, unreadable; restored: an older copy of the ledger lacks what
-    -- was booked from outboxes since, and the numbers are of its snapshots
+    -- left_the_stream, stream_gone, end_lost, unreadable; restored, operations_lost: an older copy of the
+    -- ledger lacks what was booked from outboxes since (the numbers are of its snapshots), or operations
     why
 FROM stream_gaps
 WHERE filled_at IS NULL;

@@ -35,7 +35,8 @@ CREATE TABLE operation_records (
     request    JSON      NOT NULL,  -- what was asked
     reason     VARCHAR   NOT NULL,
     source     VARCHAR   NOT NULL,
-    reverts    BIGINT
+    reverts    BIGINT,
+    prices     VARCHAR              -- the operator's own prices of a re-rating, as it began
 );
 
 -- Months that take no row any more: what belongs to them and comes later is dated in an open month.

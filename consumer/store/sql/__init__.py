@@ -36,7 +36,7 @@ FIND_RERATED: Final = _read("find_rerated")
 INSERT_OPERATION: Final = _read("insert_operation")
 REMOVE_OPERATION: Final = "DELETE FROM operation_records WHERE operation = $number"
 LOAD_OPERATIONS: Final = """
-SELECT operation, request, epoch_us(started_at), epoch_us(ended_at), reason, source
+SELECT operation, request, epoch_us(started_at), epoch_us(ended_at), reason, source, prices
 FROM operation_records
 ORDER BY operation
 """

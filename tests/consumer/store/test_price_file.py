@@ -13,7 +13,9 @@ import pytest
 from tests.support.events import message, reading
 from voicecosts import connect
 from voicecosts.analytics.commands import asking
+from voicecosts.consumer.booking.operations import Rerate
 from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
+from voicecosts.consumer.store import operations
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.heartbeat import Heartbeat, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
@@ -226,3 +228,29 @@ def test_mistakes_in_the_prices_fail_no_strict_audit(running: Running) -> None:
     running.ledger.publish_snapshot()
     found = asking.audit(data_dir=running.path.parent)
     assert not [it for it in found.failures if "prices" in it.text]
+
+
+def test_a_re_rating_works_by_the_prices_it_began_with(
+    tmp_path: Path, listed: ListPrices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an edited file nor a death in the middle gives equal calls two prices."""
+    monkeypatch.setattr(operations, "SLICE_SESSIONS", 2)
+    running = Running(tmp_path, listed)
+    calls = [message(n, reading(1, of=n, input_tokens=MILLION)) for n in range(1, 7)]
+    running.ledger.apply(calls)
+    running.path.write_text(price("3.00"))
+    running.looks()
+    running.ledger.operate(Rerate(), reason="contract")
+    assert running.ledger.work()
+    running.path.write_text(price("5.00"))
+    running.looks()
+    assert running.ledger.work()
+    running.ledger.close()
+    running.open()
+    while running.ledger.work():
+        pass
+    running.ledger.apply([message(7, reading(1, of=7, input_tokens=MILLION))])  # by the file of now
+    running.ledger.close()
+    with connect(tmp_path) as ledger:
+        found = ledger.execute("SELECT cost, count(*) FROM sessions GROUP BY cost ORDER BY cost")
+        assert found.fetchall() == [(3, 6), (5, 1)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -11,6 +12,8 @@ import pytest
 
 from tests.support.events import message, reading
 from tests.support.oracle import rate
+from voicecosts import query
+from voicecosts.consumer.booking.operations import Adjust
 from voicecosts.consumer.local import open_and_book
 from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.ledger import Ledger
@@ -102,3 +105,25 @@ def test_a_question_of_which_nothing_waits_opens_no_ledger(tmp_path: Path) -> No
     beat = read_heartbeat(tmp_path / "ledger.json")
     assert beat is not None
     assert beat.moment == asked_at
+
+
+def test_operations_after_a_backup_are_named_until_somebody_does_them_again(tmp_path: Path) -> None:
+    """A credit that vanished, a voided call that counts again: no stream brings back what was done."""
+    book(tmp_path, 1, 1, embedded=False)
+    credit = Adjust(day=date(2026, 11, 20), amount=Decimal(-1), project="prod")
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.operate(credit, reason="credit")
+    with Ledger.open(tmp_path, rate) as ledger:
+        shutil.copyfile((tmp_path / "costs.duckdb").resolve(), tmp_path / "backup")
+        for _ in range(2):
+            ledger.operate(credit, reason="another credit")
+    shutil.copyfile(tmp_path / "backup", tmp_path / "ledger" / "ledger.duckdb")
+    (tmp_path / "ledger" / "ledger.duckdb.wal").unlink(missing_ok=True)
+    for _ in range(2):  # it is noted once
+        Ledger.open(tmp_path, rate).close()
+        assert gaps(tmp_path) == [(2, 3, "operations_lost")]
+    report = query(data_dir=tmp_path)
+    assert any("operations 2 to 3" in warning for warning in report.warnings)
+    assert report.completeness.whole is False
+    with Ledger.open(tmp_path, rate) as ledger:
+        assert ledger.operate(credit, reason="done again") == 4  # their numbers are nobody else's
