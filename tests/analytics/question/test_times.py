@@ -110,3 +110,18 @@ def test_a_period_is_a_range_of_session_ids() -> None:
         UUID("01a1f71c-7600-0000-0000-000000000000"),
         UUID("01a1fb67-1800-0000-0000-000000000000"),
     ]
+
+
+def test_a_row_of_no_session_and_a_correction_are_at_the_first_moment_of_their_day() -> None:
+    """Two periods that touch share no such row and leave none out, also in the middle of a day."""
+    conditions, parameters = period("2026-11-20T09:30+05:30", "today", now=NOW).sql_of_rows()
+    assert [condition.count("?") for condition in conditions] == [1, 2, 1, 2]
+    assert parameters == [
+        date(2026, 11, 20),
+        UUID("01a1f71c-7600-0000-0000-000000000000"),
+        date(2026, 11, 21),
+        date(2026, 11, 21),
+        UUID("01a1fb67-1800-0000-0000-000000000000"),
+        date(2026, 11, 21),
+    ]
+    assert Period().sql_of_rows() == ([], [])
