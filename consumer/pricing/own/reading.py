@@ -58,11 +58,20 @@ _NAME: Final = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[A-Za-z0-9_-]+)"
 _HEADER: Final = re.compile(rf"[ \t]*\[\[?[ \t]*({_NAME}(?:[ \t]*\.[ \t]*{_NAME})*)[ \t]*\]")
 _KEY: Final = re.compile(rf"[ \t]*({_NAME})[ \t]*[.=]")
 _PART: Final = re.compile(_NAME)
+_MAX_LINE: Final = 10_000
+_MAX_PARTS: Final = 16
+"""What Python's reader can take in good time: it needs the square of a name's parts."""
+_TOO_DEEP: Final = re.compile(
+    r"(?<![A-Za-z0-9_-])"
+    rf"(?:(?:\"[^\"\n]*+\"|'[^'\n]*+'|[A-Za-z0-9_-]++)[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}"
+)
 _AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def tables_of(text: str, names: tuple[str, ...]) -> tuple[list[Table], list[Problem]]:
     """Return the tables under `names`, and what is wrong: no TOML, or anything under another name."""
+    if (unread := _unreadable(text)) is not None:
+        return [], [unread]
     try:
         document = tomllib.loads(text, parse_float=Point)
     except (ValueError, RecursionError) as error:
@@ -87,6 +96,19 @@ def tables_of(text: str, names: tuple[str, ...]) -> tuple[list[Table], list[Prob
                 at, lines = located[nth] if nth < len(located) else (line, {})
                 tables.append(Table(name, at, values, lines))
     return tables, problems
+
+
+def _unreadable(text: str) -> Problem | None:
+    """Return what would take long to read: a file that a ledger reads must not keep it from booking."""
+    lines = enumerate(text.split("\n"), 1)
+    if (long := next((nth for nth, line in lines if len(line) > _MAX_LINE), None)) is not None:
+        return Problem(long, f"this line has more than {_MAX_LINE:,} characters: shorten it")
+    if (deep := _TOO_DEEP.search(text)) is not None:
+        line = text.count("\n", 0, deep.start()) + 1
+        return Problem(
+            line, f"a name has more than {_MAX_PARTS} parts with points between: shorten it"
+        )
+    return None
 
 
 def _not_toml(text: str, error: Exception) -> Problem:

@@ -22,6 +22,10 @@ MISTAKES = {
     "markup on a cost": (f'{MODEL}markup = "5 %"', "3: the key 'markup' is not known"),
     "not TOML": ('[[cost]]\nmodel = "m\n', "2: this is not TOML: Illegal character"),
     "not TOML at the end": ('[[cost]]\nmodel = """m\n', "3: this is not TOML: .*Correct the line"),
+    "a table of many names": (f'{PRICED}[{".".join(["a"] * 17)}]', "4: a name has more than 16 parts"),
+    "a key of many names": (f"{MODEL}{'a . ' * 16}a = 1", "3: a name has more than 16 parts"),
+    "names in quotes": (f"""{MODEL}x = {{ {'"é".' * 16}a = 1 }}""", "3: a name has more than 16 parts"),
+    "a long line": (f"{MODEL}# {'a' * 10_000}", "3: this line has more than 10,000 characters"),
     "a key twice": ('[[cost]]\nmodel = "m"\nmodel = "n"\n', "3: this is not TOML: .*overwrite"),
     # types
     "a number as money": (f"{PRICED}price = 0.0043", '4: price = 0.0043 lacks its quotes.*"0.0043"'),
