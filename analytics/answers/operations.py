@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.report import Unfinished
 from voicecosts.analytics.answers.states import schema_of
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA, MEASURES
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ WHERE operation = ?
 GROUP BY tenant
 ORDER BY abs(sum(cost)) DESC NULLS LAST, tenant
 """
-_SESSIONS: Final = """
-SELECT project, session_id::VARCHAR, agent_id, tenant, cost
-FROM sessions
+_SESSIONS: Final = f"""
+SELECT
+    project, session_id::VARCHAR, agent_id, tenant,
+    (SELECT {MEASURES["cost"]} FROM bookings AS b WHERE b.project = s.project AND b.session_id = s.session_id)
+FROM sessions AS s
 WHERE starts_with(session_id::VARCHAR, ?) AND (project = ? OR ? = '')
 ORDER BY session_id, project
 LIMIT 10
-"""
+"""  # noqa: S608 - our own names
 
 
 class Done(Struct, frozen=True):
@@ -74,7 +76,7 @@ class OfTenant(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """A session that was asked for."""
+    """A session that was asked for, and what all of its rows cost, whenever they came."""
 
     project: str
     session_id: str

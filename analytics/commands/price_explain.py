@@ -7,12 +7,9 @@ line of its own, so that the lines always add up.
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
-from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.commands.price_call import LAYERS
 from voicecosts.analytics.commands.price_words import (
     amount_text,
     charge_record,
@@ -24,174 +21,18 @@ from voicecosts.analytics.commands.price_words import (
     part_name,
     per_text,
 )
-from voicecosts.analytics.errors import BadQuestion, NotALedger
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
-from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 from voicecosts.analytics.text.grid import wrapped
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_money
-from voicecosts.consumer.booking.prices import PricesUsed
-from voicecosts.consumer.pricing.explain import Explanation, Layer, explain
-from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date, datetime
-    from pathlib import Path
+    from datetime import datetime
+    from decimal import Decimal
 
-    from voicecosts.analytics.snapshot.connection import Connection
-    from voicecosts.analytics.snapshot.files import Snapshot
+    from voicecosts.analytics.commands.price_call import Call, MeterMoney
+    from voicecosts.consumer.pricing.explain import Explanation, Layer
     from voicecosts.consumer.pricing.terms import Terms
-
-_NAMED: Final = 5
-LAYERS: Final = ("list", "cost", "billed")
-TOO_OLD: Final = (
-    "it was written by an older version, which kept no prices; `costs up` brings it up to date"
-)
-
-_CALLS: Final = """
-SELECT project, session_id::VARCHAR, tenant, agent_id, day, list_cost, cost, billed
-FROM sessions
-WHERE starts_with(session_id::VARCHAR, lower(?)) AND (?::VARCHAR IS NULL OR project = ?)
-ORDER BY session_id, project
-LIMIT 20
-"""
-
-# The newest prices of a meter rated all of its totals, so they explain all of its money.
-_METERS: Final = f"""
-SELECT
-    agent_label, modality, provider, model, estimated, size_tier, service_tier,
-    sum(list_cost), sum(cost), sum(billed),
-    arg_max(price_id, rowid), arg_max(price_source, rowid), arg_max(price_version, rowid),
-    arg_max(price_model, rowid), arg_max(coalesce(unpriced_reason, ''), rowid),
-    {", ".join(f"sum({name})" for name in QUANTITIES)}
-FROM bookings
-WHERE project = ? AND session_id = ?::UUID
-GROUP BY agent_label, modality, provider, model, estimated, size_tier, service_tier
-ORDER BY min(rowid)
-"""  # noqa: S608 - names of the event contract
-_VOIDED: Final = "SELECT operation FROM voided WHERE project = ? AND session_id = ?::UUID"
-_TERMS: Final = "SELECT price_id, terms FROM prices_used WHERE price_id IN (SELECT unnest(?))"
-
-
-class MeterMoney(Struct, frozen=True, kw_only=True):
-    """One meter as it is booked, and its explanation; `None` where its price was not kept.
-
-    `booked` and `besides` are by layer: `besides` is what other rows than readings added.
-    """
-
-    meter: Meter
-    totals: Quantities
-    booked: tuple[Decimal | None, ...]
-    source: str
-    reason: str
-    terms: Terms | None
-    explanation: Explanation | None
-
-    @property
-    def layers(self) -> tuple[Layer | None, ...]:
-        """The layers in their order."""
-        told = self.explanation
-        return (None,) * 3 if told is None else (told.listed, told.cost, told.billed)
-
-    @property
-    def besides(self) -> tuple[Decimal, ...]:
-        """What is booked and not explained by quantities, by layer."""
-        return tuple(
-            (booked or Decimal(0)) - ((layer.amount if layer else None) or Decimal(0))
-            for booked, layer in zip(self.booked, self.layers, strict=True)
-        )
-
-
-class Call(Struct, frozen=True, kw_only=True):
-    """One call with all of its meters; `booked` is what the ledger says that it comes to."""
-
-    project: str
-    session: str
-    tenant: str | None
-    agent: str
-    day: date
-    booked: tuple[Decimal | None, ...]
-    meters: tuple[MeterMoney, ...]
-    warnings: tuple[str, ...] = ()
-
-
-def answer(
-    session: str, data_dir: Path | None, *, project: str | None, warnings: tuple[str, ...] = ()
-) -> Call:
-    """Return the call whose id is `session`, or begins with it.
-
-    Raises:
-        BadQuestion: No call has such an id, or several have.
-        NoLedger: There is no snapshot, or it is of a version that kept no prices.
-    """
-    connection, snapshot = open_newest(data_dir)
-    with closing(connection):
-        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
-            raise NotALedger(snapshot.path, TOO_OLD)
-        row = _call(connection, snapshot, session, project)
-        voided = read(connection, snapshot.path, _VOIDED, list(row[:2]), row=tuple[int])
-        warnings += tuple(
-            f"this call is in no sum: operation {number} voided it (`costs operations show {number}`)"
-            for (number,) in voided
-        )
-        return Call(
-            project=row[0],
-            session=row[1],
-            tenant=row[2],
-            agent=row[3],
-            day=row[4],
-            booked=row[5:8],
-            meters=tuple(_meters(connection, snapshot, row[0], row[1])),
-            warnings=warnings,
-        )
-
-
-def _call(
-    connection: Connection, snapshot: Snapshot, session: str, project: str | None
-) -> tuple[Any, ...]:
-    parameters = [session, project, project]
-    found = read(connection, snapshot.path, _CALLS, parameters, row=tuple[Any, ...])
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise BadQuestion(
-            f"no call has an id that begins with {session!r}: `costs query --by session` shows them"
-        )
-    several = ", ".join(f"{row[1]} of {row[0]}" for row in found[:_NAMED])
-    raise BadQuestion(
-        f"several calls have an id that begins with {session!r}: {several}; write more of it, or "
-        "--project"
-    )
-
-
-def _meters(
-    connection: Connection, snapshot: Snapshot, project: str, session: str
-) -> Iterator[MeterMoney]:
-    rows = read(connection, snapshot.path, _METERS, [project, session], row=tuple[Any, ...])
-    numbers = [row[10] for row in rows if row[10] is not None]
-    kept = read(connection, snapshot.path, _TERMS, [numbers], row=tuple[int, str])
-    prices = PricesUsed(kept)
-    for row in rows:
-        meter = Meter(session, *row[:7])
-        totals = Quantities(**dict(zip(QUANTITIES, row[15:], strict=True)))
-        terms = prices.terms(row[10])
-        yield MeterMoney(
-            meter=meter,
-            totals=totals,
-            booked=row[7:10],
-            source=source_of(*row[11:14]),
-            reason=row[14],
-            terms=terms,
-            explanation=None if terms is None else explain(terms, meter, totals),
-        )
-
-
-def source_of(source: str | None, version: str | None, model: str | None) -> str:
-    """Return where a booked price came from; an entry of the operator names its file itself."""
-    if model is not None and source is not None and model.startswith(source):
-        return model
-    return " ".join(filter(None, (source, version, model)))
 
 
 def as_json(call: Call) -> bytes:
@@ -205,6 +46,14 @@ def as_json(call: Call) -> bytes:
             "day": call.day.isoformat(),
             "meters": [_record(it) for it in call.meters],
             "total": _booked(call.booked),
+            "corrections": [
+                {
+                    "corrects": f"{it.closed:%Y-%m}",
+                    "dated_in": f"{it.dated:%Y-%m}",
+                    **_booked(it.booked),
+                }
+                for it in call.correcting
+            ],
             "currency": "USD",
             "warnings": list(call.warnings),
         }
@@ -303,6 +152,9 @@ def as_table(call: Call, *, now: datetime, width: int | None = None) -> str:  # 
         found += ["", *_meter_lines(it)]
     found += ["", "the call"]
     found += [f"  {name:<7} {_money(amount)}" for name, amount in _named(call.booked)]
+    for late in call.correcting:
+        found += [f"of it, dated in {late.dated:%Y-%m} because {late.closed:%Y-%m} was closed"]
+        found += [f"  {name:<7} {_money(amount)}" for name, amount in _named(late.booked)]
     found += [f"! {warning}" for warning in call.warnings]
     return "\n".join(line for text in found for line in _fitted(text, width)) + "\n"
 

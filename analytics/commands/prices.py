@@ -155,16 +155,15 @@ def explain(
     """
     output = Format.JSON if as_json else output
     _require(output, "`costs prices explain`")
-    from voicecosts.analytics.commands import price_explain  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands import price_explain  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.local_outbox import look_first  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import write  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.price_call import answer  # noqa: PLC0415 - `--help` is quick
 
     if not session.strip():
         raise BadQuestion("an id is not empty: `costs query --by session` shows them")
     with look_first(data_dir) as outbox:
-        found = price_explain.answer(
-            session.strip(), data_dir, project=project, warnings=_not_booked(outbox)
-        )
+        found = answer(session.strip(), data_dir, project=project, warnings=_not_booked(outbox))
     write(found, output, price_explain, now=datetime.now(UTC))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
@@ -19,11 +19,13 @@ from tests.support.sample_ledger import write_ledger, write_status
 from voicecosts import query
 from voicecosts.analytics.commands.app import main
 from voicecosts.analytics.commands.price_check import block
+from voicecosts.consumer.booking.operations import Close
 from voicecosts.consumer.pricing import ListPrices, Scope, rate_by
 from voicecosts.consumer.pricing.billing import WAYS
 from voicecosts.consumer.pricing.charge import charged
 from voicecosts.consumer.pricing.explain import rounded
 from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.price_file import PriceFile
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
@@ -208,6 +210,36 @@ class TestExplain:
         assert found["warnings"] == [
             "this call is in no sum: operation 1 voided it (`costs operations show 1`)"
         ]
+
+    def test_a_call_of_a_closed_month_is_the_sum_of_its_lines(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """What came after the month was closed is in it, and is said apart."""
+        folder = tmp_path / "closed"
+        shutil.copytree(booked, folder, symlinks=True)
+        own = PriceFile(folder / "prices.toml")
+        december = Clock(now=lambda: datetime(2026, 12, 5, tzinfo=UTC))
+        with Ledger.open(
+            folder, rate_by(ListPrices(), own), own_prices=own, clock=december
+        ) as ledger:
+            ledger.operate(Close(month=date(2026, 11, 1)), reason="ended")
+            more = USED[0] | {"input_tokens": 3_234_567}
+            ledger.apply([message(3, reading(7, tenant="acme", requests=2, **more), number=3)])
+        found = prices.record("explain", FIRST, "--data-dir", folder)
+        late = {"list": "0.800000000", "cost": "0.680000000", "billed": "0.816000000"}
+        assert found["corrections"] == [{"corrects": "2026-11", "dated_in": "2026-12"} | late]
+        for name in ("list", "cost", "billed"):
+            lines = (Decimal(it["booked"][name] or 0) for it in found["meters"])
+            assert Decimal(found["total"][name]) == sum(lines)
+        asked = query(data_dir=folder, by="session", where=f"session={FIRST}").total
+        assert Decimal(found["total"]["cost"]) == asked.cost
+        shown = prices("explain", FIRST, "--data-dir", folder)
+        assert "of it, dated in 2026-12 because 2026-11 was closed\n  list    0.800000000" in shown
+        with pytest.raises(SystemExit):
+            main(["void", FIRST, "--reason", "fraud", "--data-dir", str(folder)])
+        assert f"({asked.cost:f} USD) is voided" in prices("validate", "--data-dir", folder)
+        gone = prices.record("explain", FIRST, "--data-dir", folder)
+        assert {Decimal(it) for it in gone["total"].values()} == {0}
 
     def test_what_is_booked_besides_is_a_line_of_its_own(
         self, prices: Prices, booked: Path, tmp_path: Path

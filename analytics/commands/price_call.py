@@ -1,0 +1,205 @@
+"""A call taken apart: every meter with its quantities, what is booked of it, and the prices that the ledger kept.
+
+What the call comes to is the sum of all of its rows, whenever they came, so that the meters add up to it. What
+was booked after its month was closed is dated in another one, and is counted apart beside it.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.errors import BadQuestion, NotALedger
+from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA, MEASURES
+from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+from voicecosts.consumer.booking.prices import PricesUsed
+from voicecosts.consumer.pricing.explain import Explanation, Layer, explain
+from voicecosts.consumer.pricing.terms import Terms
+from voicecosts.producer.events import QUANTITIES, Meter, Quantities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.analytics.snapshot.files import Snapshot
+
+_NAMED: Final = 5
+LAYERS: Final = ("list", "cost", "billed")
+TOO_OLD: Final = (
+    "it was written by an older version, which kept no prices; `costs up` brings it up to date"
+)
+
+_CALLS: Final = """
+SELECT project, session_id::VARCHAR, tenant, agent_id, day
+FROM sessions
+WHERE starts_with(session_id::VARCHAR, lower(?)) AND (?::VARCHAR IS NULL OR project = ?)
+ORDER BY session_id, project
+LIMIT 20
+"""
+
+_MONEY: Final = ", ".join(MEASURES[name] for name in ("list_cost", "cost", "billed"))
+_BOOKED: Final = f"""
+SELECT {_MONEY}
+FROM bookings
+WHERE project = ? AND session_id = ?::UUID
+"""  # noqa: S608 - our own names
+_CORRECTING: Final = f"""
+SELECT corrects, date_trunc('month', day)::DATE AS month, {_MONEY}
+FROM bookings
+WHERE project = ? AND session_id = ?::UUID AND corrects IS NOT NULL
+GROUP BY corrects, month
+ORDER BY corrects, month
+"""  # noqa: S608 - our own names
+
+# The newest prices of a meter rated all of its totals, so they explain all of its money.
+_METERS: Final = f"""
+SELECT
+    agent_label, modality, provider, model, estimated, size_tier, service_tier,
+    {_MONEY},
+    arg_max(price_id, rowid), arg_max(price_source, rowid), arg_max(price_version, rowid),
+    arg_max(price_model, rowid), arg_max(coalesce(unpriced_reason, ''), rowid),
+    {", ".join(f"sum({name})" for name in QUANTITIES)}
+FROM bookings
+WHERE project = ? AND session_id = ?::UUID
+GROUP BY agent_label, modality, provider, model, estimated, size_tier, service_tier
+ORDER BY min(rowid)
+"""  # noqa: S608 - names of the event contract
+_VOIDED: Final = "SELECT operation FROM voided WHERE project = ? AND session_id = ?::UUID"
+_TERMS: Final = "SELECT price_id, terms FROM prices_used WHERE price_id IN (SELECT unnest(?))"
+
+
+class MeterMoney(Struct, frozen=True, kw_only=True):
+    """One meter as it is booked, and its explanation; `None` where its price was not kept.
+
+    `booked` and `besides` are by layer: `besides` is what other rows than readings added.
+    """
+
+    meter: Meter
+    totals: Quantities
+    booked: tuple[Decimal | None, ...]
+    source: str
+    reason: str
+    terms: Terms | None
+    explanation: Explanation | None
+
+    @property
+    def layers(self) -> tuple[Layer | None, ...]:
+        """The layers in their order."""
+        told = self.explanation
+        return (None,) * 3 if told is None else (told.listed, told.cost, told.billed)
+
+    @property
+    def besides(self) -> tuple[Decimal, ...]:
+        """What is booked and not explained by quantities, by layer."""
+        return tuple(
+            (booked or Decimal(0)) - ((layer.amount if layer else None) or Decimal(0))
+            for booked, layer in zip(self.booked, self.layers, strict=True)
+        )
+
+
+class Correcting(Struct, frozen=True):
+    """What was booked of a call after its month was closed: the two months, and the money by layer."""
+
+    closed: date
+    dated: date
+    booked: tuple[Decimal | None, ...]
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One call with all of its meters; `booked` is all that it comes to, `correcting` is a part of it."""
+
+    project: str
+    session: str
+    tenant: str | None
+    agent: str
+    day: date
+    booked: tuple[Decimal | None, ...]
+    meters: tuple[MeterMoney, ...]
+    correcting: tuple[Correcting, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def answer(
+    session: str, data_dir: Path | None, *, project: str | None, warnings: tuple[str, ...] = ()
+) -> Call:
+    """Return the call whose id is `session`, or begins with it.
+
+    Raises:
+        BadQuestion: No call has such an id, or several have.
+        NoLedger: There is no snapshot, or it is of a version that kept no prices.
+    """
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+            raise NotALedger(snapshot.path, TOO_OLD)
+        row = _call(connection, snapshot, session, project)
+        voided = read(connection, snapshot.path, _VOIDED, list(row[:2]), row=tuple[int])
+        warnings += tuple(
+            f"this call is in no sum: operation {number} voided it (`costs operations show {number}`)"
+            for (number,) in voided
+        )
+        [booked] = read(connection, snapshot.path, _BOOKED, list(row[:2]), row=tuple[Any, ...])
+        late = read(connection, snapshot.path, _CORRECTING, list(row[:2]), row=tuple[Any, ...])
+        return Call(
+            project=row[0],
+            session=row[1],
+            tenant=row[2],
+            agent=row[3],
+            day=row[4],
+            booked=booked,
+            meters=tuple(_meters(connection, snapshot, row[0], row[1])),
+            correcting=tuple(Correcting(it[0], it[1], it[2:]) for it in late),
+            warnings=warnings,
+        )
+
+
+def _call(
+    connection: Connection, snapshot: Snapshot, session: str, project: str | None
+) -> tuple[Any, ...]:
+    parameters = [session, project, project]
+    found = read(connection, snapshot.path, _CALLS, parameters, row=tuple[Any, ...])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise BadQuestion(
+            f"no call has an id that begins with {session!r}: `costs query --by session` shows them"
+        )
+    several = ", ".join(f"{row[1]} of {row[0]}" for row in found[:_NAMED])
+    raise BadQuestion(
+        f"several calls have an id that begins with {session!r}: {several}; write more of it, or "
+        "--project"
+    )
+
+
+def _meters(
+    connection: Connection, snapshot: Snapshot, project: str, session: str
+) -> Iterator[MeterMoney]:
+    rows = read(connection, snapshot.path, _METERS, [project, session], row=tuple[Any, ...])
+    numbers = [row[10] for row in rows if row[10] is not None]
+    kept = read(connection, snapshot.path, _TERMS, [numbers], row=tuple[int, str])
+    prices = PricesUsed(kept)
+    for row in rows:
+        meter = Meter(session, *row[:7])
+        totals = Quantities(**dict(zip(QUANTITIES, row[15:], strict=True)))
+        terms = prices.terms(row[10])
+        yield MeterMoney(
+            meter=meter,
+            totals=totals,
+            booked=row[7:10],
+            source=source_of(*row[11:14]),
+            reason=row[14],
+            terms=terms,
+            explanation=None if terms is None else explain(terms, meter, totals),
+        )
+
+
+def source_of(source: str | None, version: str | None, model: str | None) -> str:
+    """Return where a booked price came from; an entry of the operator names its file itself."""
+    if model is not None and source is not None and model.startswith(source):
+        return model
+    return " ".join(filter(None, (source, version, model)))
