@@ -121,16 +121,8 @@ def _rate(
     if relabelled:
         terms = finder.relabelled(terms, meter, scope, at)
     rated = rated_by(terms, meter, totals)
-    above = excess(totals, _highest(rated), max_reading)
+    above = excess(totals, rated.cost, max_reading)
     return rated if above is None else replace(rated, excess=above)
-
-
-def _highest(rated: Rated) -> Decimal | None:
-    """Return the highest of the layers: none of them may be more than can be believed."""
-    if rated.list_cost is rated.cost and rated.billed is None:
-        return rated.cost
-    known = [money for money in (rated.list_cost, rated.cost, rated.billed) if money is not None]
-    return max(known, default=None)
 
 
 def rated_by(terms: Terms, meter: Meter, totals: Quantities) -> Rated:

@@ -146,6 +146,15 @@ class TestLayers:
         [(_, paid, billed)] = ask(tmp_path, LAYERS)
         assert (paid, billed) == (cost, max(cost * Decimal("1.2"), Decimal("0.01")))
 
+    def test_only_what_it_costs_may_be_too_much_to_be_believed(self, tmp_path: Path) -> None:
+        """Neither a list price that nobody pays nor a mark-up makes usage impossible."""
+        prices = (
+            '[[cost]]\nprovider = "openai"\nunit = "million tokens"\nprice = "6000"\n'
+            '[[billed]]\nmarkup = "100 %"\n'
+        )
+        book(tmp_path, started(), reading(1, input_tokens=10**6), prices=prices)
+        assert ask(tmp_path, LAYERS) == money("0.4", "6000", "12000")
+
 
 class TestKept:
     """What rated a row is kept, and a meter that is priced keeps its prices for its whole life."""
