@@ -35,7 +35,8 @@ Model = tuple[str, str]
 class Change(Struct):
     """What some meters cost before and after, by layer; None where none of them has such money.
 
-    `unpriced_…` counts those of which something has no price.
+    `unpriced_…` counts those of which something has no price. `is_unknown` says that some of them were
+    given to a model of which something has no price: nobody knows what they would have cost.
     """
 
     list_before: Decimal | None = None
@@ -47,14 +48,17 @@ class Change(Struct):
     meters: int = 0
     unpriced_before: int = 0
     unpriced_after: int = 0
+    is_unknown: bool = False
 
     @property
-    def difference(self) -> Decimal:
-        """How much more the operator pays."""
+    def difference(self) -> Decimal | None:
+        """How much more the operator pays; None where nobody knows."""
+        if self.is_unknown:
+            return None
         return (self.cost_after or _ZERO) - (self.cost_before or _ZERO)
 
-    def add(self, found: Rerated, rated: Rated | None) -> None:
-        """Add a meter; without `rated` it stays as it is."""
+    def add(self, found: Rerated, rated: Rated | None, *, is_other: bool) -> None:
+        """Add a meter, by the prices of another model where `is_other`; without `rated` it stays as it is."""
         state = found.state
         is_short = any(astuple(state.unpriced))
         before = (state.list_cost or None, _of(state.cost, is_short=is_short), state.billed or None)
@@ -78,13 +82,14 @@ class Change(Struct):
         self.meters += 1
         self.unpriced_before += is_short
         self.unpriced_after += is_short_after
+        self.is_unknown |= is_other and is_short_after
 
 
 class Changes(Struct):
     """The answer: by tenant, by modality, provider and model, and in all.
 
-    `left` counts the meters that stay as they are because no row can hold their new money. It is
-    `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
+    `left` counts the meters that stay as they are because no row can hold their new money. `reasons` says
+    why something would have no price, and of how many meters. It is `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
     """
 
     total: Change
@@ -93,6 +98,7 @@ class Changes(Struct):
     as_of: datetime | None
     left: int = 0
     estimated: bool = False
+    reasons: dict[str, int] = {}
 
 
 def changes(
@@ -149,13 +155,15 @@ def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model]) -> None:
             found.estimated = True
     rated = None if isinstance(each.row, Refusal) else each.rated
     found.left += rated is None
+    if rated is not None and rated.reason and any(astuple(rated.unpriced_usage)):
+        found.reasons[rated.reason] = found.reasons.get(rated.reason, 0) + 1
     model = (meter.modality, meter.provider, meter.model)
     for change in (
         found.total,
         found.by_tenant.setdefault(each.identity.tenant, Change()),
         found.by_model.setdefault(model, Change()),
     ):
-        change.add(each, rated)
+        change.add(each, rated, is_other=bool(instead))
 
 
 def _rate_of_others(rate: Rate, instead: Mapping[Model, Model]) -> Rate:

@@ -167,6 +167,10 @@ def _write(found: Changes, output: Format) -> None:
                     "by_model": models,
                     "total": text.record(found.total),
                     "left": found.left,
+                    "unpriced_reasons": [
+                        {"reason": reason, "meters": meters}
+                        for reason, meters in found.reasons.items()
+                    ],
                     "estimated": found.estimated,
                     "currency": CURRENCY,
                     "as_of": plain_moment(found.as_of),
@@ -191,6 +195,8 @@ def _write(found: Changes, output: Format) -> None:
     typer.echo("\n".join(text.by_model(found.by_model.items(), found.total, width=shown)))
     typer.echo("")
     typer.echo(f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed")
+    for sentence in text.say_reasons(found.reasons):
+        typer.echo(sentence)
     if found.left:
         typer.echo(text.say_left(found.left))
     if found.estimated:

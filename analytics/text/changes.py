@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from voicecosts.analytics.numbers import counted, money, money_column
 from voicecosts.analytics.question.filters import shown
-from voicecosts.analytics.text.grid import Column, lines
+from voicecosts.analytics.text.grid import Column, lines, printable
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import plain_money
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNPRICED = "unpriced"
+UNKNOWN = "unknown"
 NO_RULE = "no rule"
 
 
@@ -33,15 +34,15 @@ class Change(Protocol):
     unpriced_after: int
 
     @property
-    def difference(self) -> Decimal:
-        """How much more the operator pays."""
+    def difference(self) -> Decimal | None:
+        """How much more the operator pays; None where nobody knows."""
 
 
 def by_tenant(
     found: Iterable[tuple[str | None, Change]], total: Change, *, width: int | None
 ) -> list[str]:
     """Return the table by tenant, with the total."""
-    rows = sorted(found, key=lambda row: (-abs(row[1].difference), row[0] or ""))
+    rows = sorted(found, key=lambda row: (*_largest(row[1]), row[0] or ""))
     names = [Column("tenant", [*(in_cell(shown(name)) for name, _ in rows), "total"])]
     return list(_table(names, [*(change for _, change in rows), total], width))
 
@@ -50,12 +51,18 @@ def by_model(
     found: Iterable[tuple[tuple[str, str, str], Change]], total: Change, *, width: int | None
 ) -> list[str]:
     """Return the table by modality, provider and model, with the total."""
-    rows = sorted(found, key=lambda row: (-abs(row[1].difference), row[0]))
+    rows = sorted(found, key=lambda row: (*_largest(row[1]), row[0]))
     names = [
         Column(head, [*(in_cell(key[at]) for key, _ in rows), "" if at else "total"])
         for at, head in enumerate(("modality", "provider", "model"))
     ]
     return list(_table(names, [*(change for _, change in rows), total], width))
+
+
+def _largest(change: Change) -> tuple[bool, Decimal]:
+    """Return what puts the largest difference first, and before it what nobody knows."""
+    difference = change.difference
+    return difference is not None, -abs(difference or Decimal(0))
 
 
 def _table(names: list[Column], changes: Sequence[Change], width: int | None) -> Iterator[str]:
@@ -85,8 +92,10 @@ def _table(names: list[Column], changes: Sequence[Change], width: int | None) ->
     yield from lines(names, columns, width=width, total=True)
 
 
-def signed(amount: Decimal) -> str:
+def signed(amount: Decimal | None) -> str:
     """Return a difference with its sign; no difference has none."""
+    if amount is None:
+        return UNKNOWN
     return f"+{money(amount)}" if amount > 0 else money(amount)
 
 
@@ -104,6 +113,12 @@ def record(change: Change) -> dict[str, object]:
         "unpriced_before": change.unpriced_before,
         "unpriced_after": change.unpriced_after,
     }
+
+
+def say_reasons(reasons: Mapping[str, int]) -> Iterator[str]:
+    """Yield a sentence for each reason why something would have no price, the most frequent first."""
+    for reason, meters in sorted(reasons.items(), key=lambda it: (-it[1], it[0])):
+        yield f"! {counted(meters, 'meter')} would be unpriced: {printable(reason)}"
 
 
 def say_left(left: int) -> str:

@@ -128,6 +128,22 @@ class TestRerate:
         refused = run("rerate", "--what-if", other, "--apply", "--reason", "x")
         assert isinstance(refused.exception, BadQuestion)
 
+    def test_a_model_without_a_price_saves_nothing(self, run: Run, data_dir: Path) -> None:
+        """Nobody knows what it would have cost, so there is no difference, and the reason is said."""
+        only(run("rerate", "--apply", "--reason", "prices came"))
+        other = "openai/gpt-4.1-mini=openai/gpt-9"
+        found = json.loads(only(run("rerate", "--what-if", other, "--format", "json")))
+        everything = [found["total"], *found["by_tenant"], *found["by_model"]]
+        assert {row["difference"] for row in everything} == {None}
+        assert found["total"]["cost_after"] is None
+        [why] = found["unpriced_reasons"]
+        assert "gpt-9" in why["reason"]
+        assert why["meters"] == 2
+        shown = only(run("rerate", "--what-if", other))
+        assert f"! 2 meters would be unpriced: {why['reason']}\n" in shown
+        assert "unknown" in shown
+        assert "-20" not in shown
+
     def test_a_reason_is_needed(self, run: Run) -> None:
         """Who looks at it later wants to know why."""
         assert isinstance(run("rerate", "--apply").exception, BadQuestion)
