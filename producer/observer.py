@@ -21,7 +21,7 @@ from voicecosts.producer.capture.components import is_started
 from voicecosts.producer.capture.connected import Rules
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.installed import current_job
-from voicecosts.producer.capture.recorded import Recorded, read, say
+from voicecosts.producer.capture.recorded import UNREADABLE, Recorded, read, say
 from voicecosts.producer.capture.supported import require_livekit
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
 from voicecosts.producer.counts import UNKNOWN
@@ -153,18 +153,23 @@ class CostObserver:
         What LiveKit reports is metered already: recorded as well, it would be counted twice. Where
         a meter has measured usage when something is recorded on it, a warning says so once.
 
-        May be called on any thread, before, during and after the session, while the process lives.
+        May be called on any thread, before, during and after the session, while the process lives;
+        by an id after the session object is gone, for the last 256 sessions of the process.
         Never raises and never waits. What is wrong is an error in the log that says what to give; the
         rest is counted, and the session says that it lacks something. What is recorded for a session that is not
         attached is reported as unattributed.
         """
         try:
             note = read(used, now_us=now_us())
+        except Exception:
+            logger.exception("what was recorded could not be read; the call goes on")
+            note = UNREADABLE
+        try:
             for problem in note.problems:
                 say(problem)
-            attachment = PROCESS.attachment_of(session)
-            if attachment is not None:
-                attachment.record(note)
+            known = PROCESS.find(session)
+            if known is not None:
+                known.record(note)
                 return
             say(
                 "the session is not attached, so its usage is reported as unattributed: give the "
@@ -191,8 +196,8 @@ class CostObserver:
         loop has come to it.
         """
         try:
-            attachment = PROCESS.attachment_of(session)
-            return [] if attachment is None else attachment.meters.totals()
+            known = PROCESS.find(session)
+            return [] if known is None else known.meters.totals()
         except Exception:
             logger.exception("what a session has used so far cannot be told")
             return []

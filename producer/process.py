@@ -6,14 +6,17 @@ finalised and what is left is published for a bounded time. A forked child start
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
+from collections import OrderedDict
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from voicecosts.producer.capture.account import Account
 from voicecosts.producer.capture.attachment import Attachment
 from voicecosts.producer.capture.attribution import ATTRIBUTION
 from voicecosts.producer.config import ProducerConfig
@@ -28,9 +31,11 @@ _Key = tuple[str, tuple[str, ...], str | None, Tls, Path | None]
 _CLOSED_OF_A_JOB: Final = 8
 """Sessions of a job that have closed and are still listened to; the oldest are let go."""
 
-
 _IDLE_WITHOUT_A_JOB: Final = 256
 """Sessions without a job that are attached and not started yet."""
+
+_KNOWN_BY_ID: Final = 256
+"""Sessions that are over and are known by their ids, whoever holds them: the last ones."""
 
 
 class Process:
@@ -40,6 +45,8 @@ class Process:
         self.attachments: dict[int, Attachment] = {}
         # Those that are over, while somebody holds the session: it leads to its attachment.
         self._over: WeakValueDictionary[int, Attachment] = WeakValueDictionary()
+        # What is counted of those that are over last, whether or not somebody holds them.
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._publishers: dict[_Key, Publisher] = {}
         self._hooked: WeakKeyDictionary[Any, set[Publisher]] = WeakKeyDictionary()
         self._parents: list[Publisher] = []
@@ -59,6 +66,7 @@ class Process:
                 self.attachments, self._publishers, self._at_exit = {}, {}, None
                 self._hooked = WeakKeyDictionary()
                 self._over = WeakValueDictionary()
+                self._accounts = OrderedDict()
                 ATTRIBUTION.exit_all()
             publisher = self._publishers.get(key)
             if publisher is None:
@@ -70,6 +78,10 @@ class Process:
                 self._at_exit = Finalize(None, self.close, exitpriority=100)
             return publisher
 
+    def forked(self) -> None:
+        """In a child, at once: a thread of the parent may have held the lock, and is not here."""
+        self._lock = threading.Lock()
+
     def publishers(self) -> list[Publisher]:
         """Return the publishers that run."""
         return list(self._publishers.values())
@@ -78,19 +90,26 @@ class Process:
         """Return the attached sessions of a job, by the id that LiveKit gives it."""
         return [it for it in list(self.attachments.values()) if it.job_id == job_id]
 
-    def attachment_of(self, session: Any) -> Attachment | None:
-        """Return the newest attachment of a session, also after its end; from any thread.
+    def find(self, session: Any) -> Attachment | Account | None:
+        """Return what counts for a session, also after its end; from any thread.
 
-        `session` is the session object, an attachment, or the id by which the ledger knows it. In a
-        forked child there is none: the sessions are its parent's. Takes no lock.
+        `session` is the session object, which is whatever it started as last, or an attachment or
+        an id, which are of one session of the ledger for good. In a forked child there is none: the
+        sessions are its parent's. Takes no lock.
         """
         if self._pid != os.getpid():
             return None
         if isinstance(session, Attachment):
-            return session
+            return session.account if session.finalised else session
         if isinstance(session, str):
-            known = [*list(self.attachments.values()), *list(self._over.values())]
-            return next((it for it in known if it.session_id == session), None)
+            for each in (*list(self.attachments.values()), *list(self._over.values())):
+                if each.session_id == session:
+                    return each.account if each.finalised else each
+            return self._accounts.get(session)
+        return self.attachment_of(session)
+
+    def attachment_of(self, session: Any) -> Attachment | None:
+        """Return the newest attachment of a session object."""
         for attachments in (self.attachments, self._over):
             found = attachments.get(id(session))
             if found is not None and found.session is session:
@@ -131,6 +150,10 @@ class Process:
     def forget(self, attachment: Attachment) -> None:
         """A session is over and no longer listened to."""
         self._over[id(attachment.session)] = attachment
+        self._accounts[attachment.session_id] = attachment.account
+        with contextlib.suppress(KeyError):  # another thread was quicker
+            while len(self._accounts) > _KNOWN_BY_ID:
+                self._accounts.popitem(last=False)
         if self.attachments.get(id(attachment.session)) is attachment:
             del self.attachments[id(attachment.session)]
 
@@ -141,6 +164,8 @@ class Process:
             attachment.finalise(status="cancelled", reason="process exit")
         for attachment in list(self._over.values()):
             attachment.catch_up()
+        for account in list(self._accounts.values()):
+            account.thread.catch_up()
         publishers = list(self._publishers.values())
         if publishers:
             close_all(publishers, max(each.config.flush_timeout_s for each in publishers))
@@ -149,3 +174,6 @@ class Process:
 
 PROCESS: Final = Process()
 """This process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PROCESS.forked)

@@ -12,24 +12,24 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
+from weakref import ref
 
 from livekit.agents import AgentSession
 
+from voicecosts.producer.capture.account import Account, Outlet
 from voicecosts.producer.capture.components import has_restarted, is_started
 from voicecosts.producer.capture.connected import NOTHING, Connections, Rules
 from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
 from voicecosts.producer.capture.listener import listener, report_failure
-from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.open_streams import Streams
-from voicecosts.producer.capture.own_thread import OwnThread
-from voicecosts.producer.capture.recorded import Note, say
+from voicecosts.producer.capture.recorded import Note
 from voicecosts.producer.capture.requests import open_stream, watch
 from voicecosts.producer.capture.tap import Tap
 from voicecosts.producer.capture.usage import UnknownMetricsError, usage_of
 from voicecosts.producer.counts import Usage
-from voicecosts.producer.events import Event, now_us
+from voicecosts.producer.events import now_us
 
 logger = logging.getLogger(__name__)
 
@@ -46,22 +46,6 @@ JOB_LINGER_S: Final = 10.0
 
 LiveKit calls the hooks at once and gives them ten seconds; one may summarise the call.
 """
-
-
-class Outlet(Protocol):
-    """Where events go: the publisher, or a recorder in a test."""
-
-    def put(self, event: Event) -> None:
-        """Accept an event without waiting and without raising."""
-
-    def coalesced_of(self, session_id: str) -> int:
-        """Return how many readings of a session were coalesced, and forget the count."""
-
-    def count_unattributed(self, usage: Usage) -> None:
-        """Count the usage of an event that cannot be attributed to one session."""
-
-    def count_unmeasured(self) -> None:
-        """Count a usage event that was heard and could not be measured."""
 
 
 class Attachment:
@@ -84,16 +68,14 @@ class Attachment:
         self.job = job
         self.job_id = job_id
         """As LiveKit spells it; the identity's may have a telephone number masked."""
-        self.meters = Meters(identity)
+        loop, held = _running_loop(), ref(session)  # the account does not keep the session
+        self.account = Account(identity, outlet, lambda: loop or getattr(held(), "_loop", None))
+        self.meters = self.account.meters
         self.closed = asyncio.Event()
         self.finalised = False
         self._has_run = False
         self._has_failed = False
-        self._unmeasured = 0
-        self._coalesced = 0
-        self._ended: tuple[str, str, int] | None = None
         self._said_unmeasured: set[str] = set()
-        self._outlet = outlet
         self._on_detached = on_detached
         self._restart = on_restart
         self._tap = Tap(
@@ -108,10 +90,6 @@ class Attachment:
             session, rules, self._connected, job=job, failed=self._count_unmeasured
         )
         self._streams = Streams(session, self._estimated, self._tap.label)
-        self._loop = _running_loop()
-        self._thread = OwnThread(
-            lambda: self._loop or getattr(session, "_loop", None), self._count_unmeasured
-        )
         self._on_speech = listener(self.speech_created, self._count_unmeasured)
         self._on_close = listener(self._session_closed, self._count_unmeasured)
         self._on_state = listener(self._state_changed, self._count_unmeasured)
@@ -132,12 +110,12 @@ class Attachment:
 
     def goes_to(self, outlet: Outlet) -> bool:
         """Whether the events of this session go to an outlet."""
-        return self._outlet is outlet
+        return self.account.outlet is outlet
 
     def open(self) -> None:
         """Publish the start and begin to listen."""
         self._has_run = is_started(self.session)
-        self._outlet.put(self.meters.started())
+        self.account.outlet.put(self.meters.started())
         self._tap.open()
         if self._has_run:
             self._catch_up_with_speeches()
@@ -160,22 +138,10 @@ class Attachment:
             self._book_unreported(speech_id)
         self._connections.close()
         self._streams.settle()
-        self._end(status, reason, now_us())
+        self.account.agent_label = self._tap.label()
+        self.account.end(status, reason, now_us())
         if not self._has_run and not is_started(self.session):
             self.detach()
-
-    def _end(self, status: str, reason: str, ended_at: int) -> None:
-        self._ended = status, reason, ended_at
-        self._coalesced += self._outlet.coalesced_of(self.session_id)
-        self._outlet.put(
-            self.meters.ended(
-                ended_at=ended_at,
-                status=status,
-                reason=reason,
-                coalesced=self._coalesced,
-                unmeasured=self._unmeasured,
-            )
-        )
 
     def detach(self) -> None:
         """Stop listening to usage; safe to call twice. A new start is still noticed."""
@@ -212,7 +178,7 @@ class Attachment:
             )
             if usage is not None:
                 self._estimates.measured(usage, label)
-                self._outlet.put(self.meters.add(usage, label))
+                self.account.outlet.put(self.meters.add(usage, label))
                 if usage.unread:
                     self._count_unread(usage)
             if metrics.type == "stt_metrics":
@@ -231,27 +197,17 @@ class Attachment:
 
     def record(self, note: Note) -> None:
         """Count what the worker's own code says was used; from any thread, also after the end."""
-        self._thread.do(lambda: self._record(note))
+        self.account.thread.do(lambda: self._record(note))
 
     def catch_up(self) -> None:
         """Count what other threads have recorded and this one has not counted yet."""
-        self._thread.catch_up()
+        self.account.thread.catch_up()
 
     def _record(self, note: Note) -> None:
         if self.finalised and (renewed := self._renewed()) is not None:
             renewed.record(note)
             return
-        usage = note.usage
-        if note.has_amounts:
-            label = self._tap.label() if note.agent_label is None else note.agent_label
-            reading = self.meters.record(usage, label)
-            if reading is None:
-                say(f"a total of {usage.model!r} is more than can be counted: check the amounts")
-                self._count_unmeasured()
-            else:
-                self._outlet.put(reading)
-        if usage.unread:
-            self._count_unmeasured()
+        self.account.add(note, self._tap.label())
 
     def _count_unread(self, usage: Usage) -> None:
         """Count an event of which one field or more held no amount; the rest is in the totals."""
@@ -267,13 +223,11 @@ class Attachment:
             )
 
     def _count_unmeasured(self) -> None:
-        """Count it in the process, and in the session's end: in a second one, if one was sent."""
-        self._unmeasured += 1
-        self._outlet.count_unmeasured()
-        if self._ended is not None and self._unmeasured == 1 and self._tap.is_open:
-            # With an end that says of none the session would be complete. One more says that it is
-            # not; how many come after that is in the process's reports.
-            self._end(*self._ended)
+        """Count what was heard and not measured; after the listening has ended it is nobody's."""
+        if self.account.has_ended and not self._tap.is_open:
+            self.account.outlet.count_unmeasured()
+        else:
+            self.account.count_unmeasured()
 
     def _state_changed(self, _event: Any) -> None:
         if self._renewed() is None:
@@ -290,10 +244,10 @@ class Attachment:
         return self._restart()
 
     def _estimated(self, usage: Usage, label: str) -> None:
-        self._outlet.put(self.meters.add(usage, label, estimated=True))
+        self.account.outlet.put(self.meters.add(usage, label, estimated=True))
 
     def _connected(self, usage: Usage, label: str) -> None:
-        self._outlet.put(self.meters.add(usage, label))
+        self.account.outlet.put(self.meters.add(usage, label))
 
     def speech_created(self, event: Any) -> None:
         """Follow a speech of this session, or of the session that it started again as."""

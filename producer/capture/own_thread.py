@@ -1,7 +1,7 @@
-"""What other threads ask of a session is done on its own: its meters know one thread, and no lock.
+"""What other threads ask of a session is done on its own: its meters know one thread.
 
 Asking waits for nothing. Where the session's loop has ended nobody else is there any more, so who
-asks does it himself.
+asks does it himself, or leaves it to one who is at it already.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from voicecosts.producer.capture.listener import report_failure
-
-_AFTERWARDS: Final = threading.Lock()
-"""Held by those who ask after the end of a session's loop; no voice loop ever takes it."""
 
 Act = Callable[[], None]
 
@@ -34,22 +30,29 @@ class OwnThread:
         self._find_loop = find_loop
         self._failed = failed
         self._waiting: deque[Act] = deque()
+        self._afterwards = threading.Lock()  # nobody waits for it, and no voice loop tries it
 
     def do(self, act: Act) -> None:
         """Do something at once on this thread, or have it done soon; never waits, never raises."""
         self._waiting.append(act)
-        if threading.get_ident() == self._thread:
+        loop = self._find_loop()
+        # Another thread may have the number of one that has ended with its loop.
+        if threading.get_ident() == self._thread and (loop is None or not loop.is_closed()):
             self.catch_up()
             return
-        loop = self._find_loop()
         try:
             if loop is not None and loop.is_running():
                 loop.call_soon_threadsafe(self.catch_up)
                 return
         except RuntimeError:  # it was closed a moment ago
             pass
-        with _AFTERWARDS:
-            self.catch_up()
+        # Who holds it looks again after releasing it. What is done may ask for more, as a log
+        # handler that records does; that is done by the same one, afterwards.
+        while self._waiting and self._afterwards.acquire(blocking=False):
+            try:
+                self.catch_up()
+            finally:
+                self._afterwards.release()
 
     def catch_up(self) -> None:
         """Do what waits."""

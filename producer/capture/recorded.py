@@ -11,7 +11,7 @@ import logging
 import operator
 from collections.abc import Mapping
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, Required, TypedDict
 
@@ -20,7 +20,7 @@ from msgspec import Struct
 from voicecosts.producer.capture.tiers import tier_name
 from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, QUANTITIES
-from voicecosts.producer.names import MAX_NAME, plain
+from voicecosts.producer.names import MAX_NAME, plain, text
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,10 @@ _SAID: Final[set[str]] = set()
 _SAID_AT_MOST: Final = 256
 
 
+class _NoAmountError(ValueError):
+    """An argument that is no amount; its text says why, and what to give."""
+
+
 class Note(Struct, frozen=True):
     """What was recorded. Its `unread` names what held no amount, `problems` say what to do.
 
@@ -124,7 +128,8 @@ class Note(Struct, frozen=True):
 def read(given: Mapping[str, Any], *, now_us: int) -> Note:
     """Return what the arguments of `record` say, as far as they can be read.
 
-    A name that is missing is read as unknown. An amount of `None` was not given.
+    A name that is missing is read as unknown, and telephone numbers in names are masked. An amount of
+    `None` was not given.
     """
     problems: list[str] = []
     unread: list[str] = []
@@ -142,10 +147,10 @@ def read(given: Mapping[str, Any], *, now_us: int) -> Note:
             elif name == "reported_cost":
                 cost = _money(value)
             elif name not in COUNTS:
-                raise ValueError(f"is no amount: give one of {', '.join(AMOUNTS)}")  # noqa: TRY301
+                raise _NoAmountError(f"is no amount: give one of {', '.join(AMOUNTS)}")  # noqa: TRY301
             elif count := _whole(value):
                 quantities[name] = count
-        except (ValueError, OverflowError, InvalidOperation, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - a foreign number's own code
             unread.append(plain(name))
             problems.append(f"{plain(name)} {_why(error, value)}")
     if not any(name in AMOUNTS for name in amounts) and not unread:
@@ -168,7 +173,22 @@ def read(given: Mapping[str, Any], *, now_us: int) -> Note:
         service_tier=tier_name(given.get("service_tier")),
         reported_cost=cost,
     )
-    return Note(usage, None if label is None else plain(label), tuple(problems))
+    return Note(usage, None if label is None else text(label), tuple(problems))
+
+
+UNREADABLE: Final = Note(
+    Usage(
+        modality=UNKNOWN,
+        provider_raw=UNKNOWN,
+        model=UNKNOWN,
+        occurred_at=0,
+        quantities={},
+        unread=("everything",),
+    ),
+    None,
+    (),
+)
+"""What is counted where `read` itself fails: that something is missing."""
 
 
 def say(problem: str) -> None:
@@ -179,7 +199,7 @@ def say(problem: str) -> None:
 
 
 def _name(what: str, value: Any, cure: str, problems: list[str]) -> str:
-    name = plain(value).strip()[:MAX_NAME] if isinstance(value, str) else ""
+    name = text(value).strip()[:MAX_NAME] if isinstance(value, str) else ""
     if not name:
         problems.append(f"{what} is missing, so it is shown under {UNKNOWN!r}: {cure}")
         return UNKNOWN
@@ -204,13 +224,13 @@ def _seconds(value: Any) -> float:
         raise TypeError
     seconds = float(value)
     if not 0 <= seconds <= _LONGEST_S:  # false for NaN
-        raise ValueError("is no time: give seconds from 0 to those of a year")
+        raise _NoAmountError("is no time: give seconds from 0 to those of a year")
     return seconds
 
 
 def _money(value: Any) -> Decimal:
     if isinstance(value, float):
-        raise TypeError(
+        raise _NoAmountError(
             f"is a float, which is not exact: give it as text, reported_cost='{value!r}'"
         )
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
@@ -224,9 +244,9 @@ def _money(value: Any) -> Decimal:
 
 
 def _why(error: Exception, value: Any) -> str:
-    if type(error) in {ValueError, TypeError} and (text := str(error)).startswith("is "):
-        return text
-    shown = repr(value[:32]) if isinstance(value, str) else plain(value)[:32]
+    if isinstance(error, _NoAmountError):
+        return str(error)
+    shown = repr(plain(value)[:32]) if isinstance(value, str) else plain(value)[:32]
     return f"is {shown}: give a number of at least 0, whole but for seconds and money"
 
 

@@ -18,6 +18,7 @@ from livekit import rtc
 from livekit.agents import llm
 
 from voicecosts.producer.names import plain
+from voicecosts.producer.names import text as masked
 from voicecosts.producer.providers import normalise_provider
 
 STANDARD: Final = frozenset(
@@ -78,7 +79,7 @@ def tier_name(value: Any) -> str:
     text = plain(value).strip().lower()
     if not (text.isascii() and text.isprintable()):
         text = "".join(each for each in text if unicodedata.category(each)[0] != "C").strip()
-    text = text[:_LONGEST]
+    text = masked(text)[:_LONGEST]
     return "" if text in STANDARD else text
 
 

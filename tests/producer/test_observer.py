@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -335,6 +336,22 @@ def test_a_forked_child_counts_the_unattributed_usage_of_its_own_sessions(tmp_pa
         _, status = os.waitpid(child, 0)
         runner.run(stack.aclose())
     assert os.waitstatus_to_exitcode(status) == observer.stats().unattributed == 2
+
+
+def test_a_forked_child_records_while_its_parent_did(outbox_dir: Path) -> None:
+    """What a thread of the parent held at the fork is held by nobody in the child."""
+    observer = CostObserver(project="prod")
+    with PROCESS._lock:
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(20)  # it ends a child that waits
+                observer.record("nobody", modality="tool", provider="p", model="m", requests=1)
+                os._exit(observer.stats().unattributed)
+            finally:
+                os._exit(99)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
 
 
 async def test_an_observer_without_a_server_keeps_everything_in_the_outbox(

@@ -21,6 +21,8 @@ from tests.support.pool_agents import QUIET
 from tests.support.recorder import Recorder
 from tests.support.situation import KeptEvents, RecordingObserver
 from voicecosts import MeterTotals, Quantities
+from voicecosts.producer import observer as observing
+from voicecosts.producer import process
 from voicecosts.producer.capture import meters, recorded
 from voicecosts.producer.demo.providers import ScriptedLLM, tool_call
 from voicecosts.producer.events import MeterReading, SessionEnded, decode_event, encode_event
@@ -128,6 +130,149 @@ async def test_a_session_is_meant_by_itself_its_attachment_or_its_id(by: str) ->
     assert [it.totals.requests for it in kept.avatar()] == [1, 2, 3]
     assert kept.avatar()[-1].number > kept.end().number
     assert [it.totals.requests for it in kept.observer.usage_so_far(meant)] == [3]
+
+
+def test_a_session_that_is_gone_is_meant_by_its_id() -> None:
+    """Its counts outlive the object: a judge may know the id alone, and be wrong about an amount."""
+
+    async def call() -> tuple[KeptEvents, str]:
+        kept = Kept()
+        await kept.session.start(Agent(instructions="x"))
+        kept.observer.record(kept.session, **AVATAR, requests=1)
+        await kept.session.aclose()
+        kept.attachment.detach()
+        return kept.recorder, kept.attachment.session_id
+
+    recorder, session_id = asyncio.run(call())
+    gc.collect()
+    observer = RecordingObserver(KeptEvents())
+    record: Any = observer.record
+    record(session_id, **AVATAR, requests=1, session_seconds="long")
+    assert [it.totals.requests for it in observer.usage_so_far(session_id)] == [2]
+    assert [(it.number, it.agent_label) for it in recorder.readings()] == [
+        (1, "default_agent"),
+        (3, "default_agent"),
+    ]
+    assert [(it.number, it.unmeasured) for it in recorder.ends()] == [(2, 0), (4, 1)]
+
+
+def test_the_last_sessions_of_a_process_are_known_by_their_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So many that a worker does not grow over months; what comes later is not lost silently."""
+    monkeypatch.setattr(process, "_KNOWN_BY_ID", 3)
+
+    async def idle() -> str:
+        kept = Kept()
+        kept.attachment.finalise(status="cancelled", reason="never started")
+        return kept.attachment.session_id
+
+    ids = [asyncio.run(idle()) for _ in range(5)]
+    gc.collect()
+    recorder = KeptEvents()
+    observer = RecordingObserver(recorder)
+    for session_id in ids:
+        observer.record(session_id, **AVATAR, requests=1)
+    assert [bool(observer.usage_so_far(it)) for it in ids] == [False, False, True, True, True]
+    assert recorder.unattributed_totals() == {"avatar": {"requests": 2}}
+
+
+@pytest.mark.parametrize("by", ["attachment", "id"])
+async def test_an_attachment_and_an_id_mean_one_session_also_when_it_starts_again(by: str) -> None:
+    """The session object is whichever it is now; its second life may be another tenant's."""
+    kept = Kept()
+    first = kept.attachment
+    await kept.session.start(Agent(instructions="x"))
+    await kept.session.aclose()
+    second = kept.observer.attach(kept.session, agent_id="dental", tenant="other")
+    assert second is not None
+    await kept.session.start(Agent(instructions="x"))
+    for attachment in (first, second):
+        meant = attachment if by == "attachment" else attachment.session_id
+        kept.observer.record(meant, **AVATAR, requests=1)
+        assert [it.totals.requests for it in kept.observer.usage_so_far(meant)] == [1]
+    assert [it.session_id for it in kept.avatar()] == [first.session_id, second.session_id]
+    await kept.session.aclose()
+
+
+def test_a_log_handler_that_records_does_not_wait_for_itself() -> None:
+    """After the end of the loop, on another thread: what is said while recording may record."""
+    kept: list[Kept] = []
+
+    async def call() -> None:
+        kept.append(Kept())
+        await kept[0].session.start(Agent(instructions="x"))
+        await kept[0].session.run(user_input="#1# hello")
+        await kept[0].session.aclose()
+
+    asyncio.run(call())
+
+    class Recording(logging.Handler):
+        def emit(self, _record: Any) -> None:
+            kept[0].observer.record(kept[0].attachment, **AVATAR, requests=1)
+
+    (measured,) = kept[0].observer.usage_so_far(kept[0].session)
+    names: Any = {"modality": "llm", "provider": measured.provider, "model": measured.model}
+    handler, logger = Recording(), logging.getLogger("voicecosts")
+    thread = threading.Thread(
+        target=lambda: kept[0].observer.record(kept[0].session, **names, requests=1), daemon=True
+    )
+    logger.addHandler(handler)
+    try:
+        thread.start()
+        thread.join(10)
+    finally:
+        logger.removeHandler(handler)
+    assert not thread.is_alive()
+    assert [it.totals.requests for it in kept[0].avatar()] == [1]
+
+
+async def test_an_argument_whose_own_code_fails_costs_itself_alone() -> None:
+    """Whatever it raises: the rest is counted, and the session is short."""
+
+    class Odd:
+        def __index__(self) -> int:
+            raise RuntimeError
+
+    kept = Kept()
+    record: Any = kept.observer.record
+    record(kept.session, **AVATAR, requests=Odd(), input_tokens=7)
+    assert [it.totals for it in kept.avatar()] == [Quantities(input_tokens=7)]
+    kept.attachment.finalise(status="cancelled", reason="test")
+    assert kept.end().unmeasured == 1
+
+
+async def test_a_recording_that_cannot_be_read_makes_its_session_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error of our own costs what was recorded, and it is known that something is missing."""
+    kept = Kept()
+
+    def broken(*_given: Any, **_named: Any) -> Any:
+        raise LookupError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(observing, "read", broken)
+        for session in (kept.session, "nobody"):
+            kept.observer.record(session, **AVATAR, requests=1)
+    kept.attachment.finalise(status="cancelled", reason="test")
+    assert (kept.end().unmeasured, kept.recorder.unmeasured) == (1, 2)
+
+
+async def test_no_telephone_number_leaves_the_worker_in_a_name() -> None:
+    """Names are masked as those of rooms are: each of the five, of a session and of none."""
+    kept = Kept()
+    number = "+1 (415) 555-0199"
+    names: Any = dict.fromkeys(
+        ("modality", "provider", "model", "agent_label", "service_tier"), f"a {number}"
+    )
+    kept.observer.record(kept.session, **names, requests=1)
+    (reading,) = kept.recorder.readings()
+    assert {getattr(reading, name) for name in names} == {"a #", "a_#"}
+    assert reading.provider_raw == "a #"
+    kept.observer.record("nobody", **names, requests=1)
+    (usage,) = kept.recorder.unattributed_usage
+    assert (usage.modality, usage.provider_raw, usage.model) == ("a #", "a #", "a #")
 
 
 async def test_any_observer_of_the_process_records() -> None:
@@ -263,9 +408,9 @@ async def test_an_outlet_that_raises_never_reaches_the_caller() -> None:
     observer = RecordingObserver(Broken())  # type: ignore[arg-type]  # it is to fail
     observer.record("nobody", **AVATAR, requests=1)
     kept = Kept()
-    kept.attachment._outlet = None  # type: ignore[assignment]  # same
+    kept.attachment.account.outlet = None  # type: ignore[assignment]  # same
     kept.observer.record(kept.session, **AVATAR, requests=1)
-    kept.attachment._outlet = kept.recorder
+    kept.attachment.account.outlet = kept.recorder
 
 
 async def test_recording_what_is_metered_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -306,7 +451,7 @@ async def test_usage_so_far_is_what_the_newest_readings_say() -> None:
 
 
 def test_nothing_is_kept_of_a_session_that_nobody_holds() -> None:
-    """That late usage can be recorded does not keep a session that is over alive."""
+    """That late usage can be recorded by its id does not keep a session that is over alive."""
 
     async def call() -> tuple[Any, Any]:
         kept = Kept()

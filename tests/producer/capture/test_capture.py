@@ -398,7 +398,7 @@ async def test_a_sink_that_raises_never_reaches_the_session(
     session = new_session(shared)
     session_io(session, 1)
     attachment = attach(session, shared.recorder)
-    attachment._outlet = Broken()
+    attachment.account.outlet = Broken()
     with caplog.at_level(logging.ERROR, "voicecosts.producer.capture.listener"):
         await session.start(Agent(instructions="x"))
         result = await session.run(user_input="#1# hello")

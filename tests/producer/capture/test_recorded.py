@@ -109,6 +109,52 @@ def test_what_is_no_amount_is_named_with_its_cure_and_loses_nothing_else(
     assert note.has_amounts
 
 
+class Odd:
+    """A value whose own code fails."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self.error = error
+
+    def fail(self, *_given: Any) -> Any:
+        """Raise what cannot be written out either."""
+        raise self.error(self)
+
+    __index__ = __float__ = __str__ = __repr__ = fail
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, TypeError, KeyError, RecursionError])
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_an_amount_that_raises_costs_itself_alone(amount: str, error: type[Exception]) -> None:
+    """What a foreign number raises is its own matter; the rest of the call is counted."""
+    other = "other_tokens" if amount != "other_tokens" else "characters"
+    note = noted(**{amount: Odd(error), other: 7})
+    assert note.usage.quantities == {other: 7}
+    assert note.usage.unread == (amount,)
+    assert note.problems == (
+        f"{amount} is <Odd>: give a number of at least 0, whole but for seconds and money",
+    )
+
+
+@pytest.mark.parametrize("before", ["", "x" * 50, "x" * 120, "x" * 250])
+@pytest.mark.parametrize("name", [*NAMES, "agent_label", "service_tier"])
+def test_no_name_holds_half_a_telephone_number(name: str, before: str) -> None:
+    """Wherever a name is cut, and with what is not seen between the digits of a tier."""
+    for number in ("+14155550199", "004915155550199", "+1 415 555 0199"):
+        note = noted(requests=1, **{name: f"{before}{number}"})
+        carried = (note.usage.modality, note.usage.provider_raw, note.usage.model,
+                   note.agent_label or "", note.usage.service_tier)  # fmt: skip
+        assert not any(digit in text for text in carried for digit in "145" if text != "phoenix-3")
+    assert noted(requests=1, service_tier="+1415\u200b5550\u200b199").usage.service_tier == "#"
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o-2024-08-06", "claude-3-5-sonnet-20241022", "gemini-2.0-flash-001", "nova-3"]
+)
+def test_names_of_models_are_kept(model: str) -> None:
+    """A day in a name is no telephone number."""
+    assert noted(requests=1, model=model).usage.model == model
+
+
 def test_a_part_that_is_more_than_its_whole_is_left_out() -> None:
     """Cached tokens are a part of the input; without it, nobody knows which of them were meant."""
     note = noted(cache_read_input_tokens=100, output_tokens=5, reasoning_output_tokens=9)
