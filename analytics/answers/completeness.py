@@ -17,8 +17,9 @@ from voicecosts.analytics.answers.losses import count_gaps, count_losses
 from voicecosts.analytics.answers.operations import unfinished
 from voicecosts.analytics.answers.prices import say_unbilled, say_unpriced, unbilled, unpriced
 from voicecosts.analytics.answers.report import Completeness, Outbox, Source
-from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states
+from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states, schema_of
 from voicecosts.analytics.numbers import clock
+from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:
 
 def nothing_found(connection: Connection, snapshot: Snapshot) -> str:
     """Return the sentence for a question without any row: what there is instead, what to do."""
+    is_older = schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA
+    held = _HELD if is_older else f"{_HELD} WHERE operation IS NULL"
     [(first, last)] = read(
-        connection, snapshot.path, _HELD, row=tuple[datetime | None, datetime | None]
+        connection, snapshot.path, held, row=tuple[datetime | None, datetime | None]
     )
     if first is None or last is None:
         return (

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 _MICROS: Final = Decimal(1_000_000)
 _EXACT: Final = Context(prec=50)
 
-_UNDER_WAY: Final = "SELECT operation, kind FROM operations WHERE ended_at IS NULL"
-
 _SHARED: Final = (
     "min(project) OVER (PARTITION BY session_id) <> max(project) OVER (PARTITION BY session_id)"
 )
@@ -182,12 +180,10 @@ def _uncounted(connection: Connection, snapshot: Snapshot, schema: int) -> list[
 
 
 def _corrections(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
-    """Yield which operation is under way, and how much of an answer corrects a month that is closed."""
+    """Yield how much of an answer corrects a month that is closed."""
     schema = schema_of(connection, snapshot)
     if schema < FIRST_LAYERS_SCHEMA:
         return
-    for number, kind in read(connection, snapshot.path, _UNDER_WAY, row=tuple[int, str]):
-        yield f"operation {number} ({kind}) is under way: a part of it is in these numbers"
     rows = selection.of_rows(schema)
     statement = (
         f"SELECT corrects, count(*), sum(cost) {rows.sql('corrects IS NOT NULL')} "

@@ -55,7 +55,7 @@ def close(
     report = asking.query("tenant", since=first, until=following(first), data_dir=data_dir)
     cost = "no cost" if report.total.cost is None else f"{money(report.total.cost)} USD"
     typer.echo(f"{first:%Y-%m} has {cost} in {counted(report.total.sessions, 'session')}")
-    for sentence in (*report.warnings, *report.notes):
+    for sentence in (*(it.text for it in report.completeness.findings), *report.notes):
         typer.echo(f"! {sentence}")
     if not yes and not typer.confirm(f"Close {first:%Y-%m}?"):
         typer.echo("nothing was changed")

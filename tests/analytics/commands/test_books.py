@@ -19,7 +19,7 @@ from tests.support.price_books import no_price
 from voicecosts import query
 from voicecosts.analytics.commands import books, operations, rerate
 from voicecosts.analytics.errors import BadQuestion
-from voicecosts.consumer.booking.operations import Close, Rerate
+from voicecosts.consumer.booking.operations import Close
 from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
@@ -178,18 +178,6 @@ class TestOperations:
         found = json.loads(only(run("operations", "show", "1", "--json")))
         assert found["by_tenant"][0]["tenant"] == "acme"
         assert isinstance(run("operations", "show", "2").exception, BadQuestion)
-
-    def test_an_answer_says_that_one_is_under_way(self, run: Run, data_dir: Path) -> None:
-        """A ledger that was stopped in it holds a part; the next one does the rest."""
-        with Ledger.open(data_dir, no_price()) as ledger:
-            ledger.operate(Rerate(), reason="prices came")
-        said = "operation 1 (rerate) is under way: a part of it is in these numbers"
-        assert query(data_dir=data_dir).notes[-1] == said
-        assert "under way" in only(run("operations"))
-        with Ledger.open(data_dir, no_price()) as ledger:
-            while ledger.work():
-                pass
-        assert said not in query(data_dir=data_dir).notes
 
     def test_a_ledger_that_runs_is_asked(self, run: Run, data_dir: Path) -> None:
         """It does the operation between two groups of messages, and the command waits for its end."""
