@@ -128,7 +128,7 @@ def test_the_books_are_what_the_operations_in_force_say(actions: list[tuple[Any,
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(ACTIONS)
 def test_the_books_are_what_the_operations_in_force_say_at_length(
     actions: list[tuple[Any, ...]],
@@ -162,7 +162,7 @@ def test_no_figure_of_a_closed_month_changes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(ACTIONS, ACTIONS)
 def test_no_figure_of_a_closed_month_changes_at_length(
     before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
