@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -47,6 +47,16 @@ LIMIT 10
 """  # noqa: S608 - our own names
 
 
+_ENTERED: Final = "SELECT day, corrects FROM usage WHERE operation = ? LIMIT 1"
+_KNOWN: Final = """
+SELECT
+    coalesce(list(DISTINCT project), []), coalesce(list(DISTINCT tenant) FILTER (tenant IS NOT NULL), []),
+    coalesce(list(DISTINCT agent_id), []), coalesce(list(DISTINCT provider), []),
+    min(day) FILTER (operation IS NULL)
+FROM usage
+"""
+
+
 class Done(Struct, frozen=True):
     """One operation and what it booked; without an end it is under way."""
 
@@ -73,6 +83,23 @@ class OfTenant(Struct, frozen=True):
     list_cost: Decimal | None
     cost: Decimal | None
     billed: Decimal | None
+
+
+class Entered(Struct, frozen=True):
+    """The day of the row of an adjustment, and the closed month that it corrects, if it does."""
+
+    day: date
+    corrects: date | None
+
+
+class Known(Struct, frozen=True):
+    """The names that rows have, and the first day of them; None while there is no row."""
+
+    project: list[str]
+    tenant: list[str]
+    agent: list[str]
+    provider: list[str]
+    first: date | None
 
 
 class Session(Struct, frozen=True):
@@ -104,6 +131,29 @@ def by_tenant(data_dir: str | Path | None, operation: int) -> list[OfTenant]:
             row=tuple[str | None, int, Decimal | None, Decimal | None, Decimal | None],
         )
     return [OfTenant(*row) for row in found]
+
+
+def entered(data_dir: str | Path | None, operation: int) -> Entered | None:
+    """Return where an adjustment was booked; None while no snapshot has it."""
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        found = read(connection, snapshot.path, _ENTERED, [operation], row=tuple[date, date | None])
+    return Entered(*found[0]) if found else None
+
+
+def known(data_dir: str | Path | None) -> Known:
+    """Return the names that rows of the newest snapshot have."""
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+            return Known([], [], [], [], None)
+        [row] = read(
+            connection,
+            snapshot.path,
+            _KNOWN,
+            row=tuple[list[str], list[str], list[str], list[str], date | None],
+        )
+    return Known(*row)
 
 
 def sessions(data_dir: str | Path | None, begins: str, project: str) -> list[Session]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,13 @@ from voicecosts.analytics.errors import BadQuestion, BadTime, require
 from voicecosts.analytics.numbers import counted, money
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.answers.operations import Session
+    from collections.abc import Iterator
+
+    from voicecosts.analytics.answers.operations import Known, Session
+    from voicecosts.consumer.booking.operations import Adjust
+
+NONE = "(none)"
+"""How an answer shows that there is no tenant."""
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -97,12 +104,16 @@ def adjust(
 ) -> None:
     """Enter an amount that comes from no call: a provider's own figure, or a credit.
 
-    It is a row of its own in the sums of the day, project, tenant and provider that it names.
+    It is a row of its own in the sums of the day, project, tenant and provider that it names. Where the
+    month of that day is closed, the row is dated in an open month, and names the one that it corrects.
     """
-    from voicecosts.consumer.booking.operations import Adjust  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.operations import entered, known  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.booking.operations import Adjust  # noqa: PLC0415 - same
 
     if (day is None) == (month is None):
         raise BadQuestion("give either --day or --month")
+    if tenant == NONE:
+        raise BadQuestion(f"--tenant {NONE} would be a name: for no tenant leave --tenant out")
     dated = _month(month) if month is not None else _day(day or "")
     work = Adjust(
         amount=_amount(amount),
@@ -115,14 +126,41 @@ def adjust(
         provider=provider,
         model=model,
     )
+    why = require_reason(reason)
+    require("duckdb", needed_by="`costs adjust`")
+    doubts = list(_doubts(work, known(data_dir)))
     number = operate(
         work,
-        reason=require_reason(reason),
+        reason=why,
         source=source,
         data_dir=data_dir,
         command="`costs adjust`",
     )
-    typer.echo(f"{work.amount:+f} USD ({layer}) on {dated}, by operation {number}")
+    at = entered(data_dir, number)
+    where = f"for {dated} (or, where its month is closed, in an open one)"
+    if at is not None and at.corrects is not None:
+        where = f"on {at.day}, correcting {at.corrects:%Y-%m}, which is closed"
+    elif at is not None:
+        where = f"on {at.day}"
+    typer.echo(f"{work.amount:+f} USD ({layer}) {where}, by operation {number}")
+    for doubt in doubts:
+        typer.echo(f"! {doubt}: if it is wrong, costs operations revert {number}")
+
+
+def _doubts(work: Adjust, rows: Known) -> Iterator[str]:
+    """Yield what of an adjustment nothing in these books has: a name may be misspelled, a day wrong."""
+    from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - `--help` is quick
+
+    for name in ("project", "tenant", "agent", "provider"):
+        value, seen = getattr(work, name), getattr(rows, name)
+        if value and value not in seen:
+            near = get_close_matches(value, seen, 1)
+            meant = f" ({printable(near[0])} is one)" if near else ""
+            yield f"nothing else in these books has the {name} {printable(value)}{meant}"
+    if work.day > datetime.now(UTC).date():
+        yield f"{work.day} is still to come"
+    elif rows.first is not None and work.day < rows.first.replace(day=1):
+        yield f"{work.day} is before everything else in these books, which begin on {rows.first}"
 
 
 @app.command()

@@ -213,6 +213,21 @@ class TestBooks:
         assert cost(data_dir, **NOVEMBER) == Decimal("-12.5")
         assert cost(data_dir, since="2026-11-20T00:00:01") == 0
 
+    def test_a_name_that_nothing_else_has_is_said(self, run: Run) -> None:
+        """A misspelled tenant would hold money where nobody looks."""
+        words = ["--amount", "1", "--project", "pord", "--tenant", "Acme", "--reason", "x"]
+        said = only(run("adjust", *words, "--day", "2999-01-01")).splitlines()[1:]
+        end = "if it is wrong, costs operations revert 1"
+        assert said == [
+            f"! nothing else in these books has the project pord (prod is one): {end}",
+            f"! nothing else in these books has the tenant Acme (acme is one): {end}",
+            f"! 2999-01-01 is still to come: {end}",
+        ]
+        early = only(run("adjust", *words, "--day", "2020-01-31"))
+        assert "2020-01-31 is before everything else in these books, which begin on 2026-" in early
+        nobody = run("adjust", *words[:4], "--tenant", "(none)", "--day", "2026-11-20")
+        assert "for no tenant leave --tenant out" in str(nobody.exception)
+
     @pytest.mark.parametrize(
         "words",
         [
@@ -261,4 +276,9 @@ class TestBooks:
         assert (after.rows, after.total, after.notes) == (before.rows, before.total, before.notes)
         report = query("day", data_dir=data_dir)
         assert report.total.cost == 7
+        again = only(run("adjust", *words, "--reason", "invoice 9"))
+        row = query("day", data_dir=data_dir).rows[-1]
+        where = f"on {row.group['day']}, correcting 2026-11, which is closed"
+        assert again == f"+7 USD (cost) {where}, by operation 3\n"
+        only(run("operations", "revert", "3", "--reason", "twice"))
         assert report.notes[-1] == "7.000000 USD of it in 1 row corrects 2026-11, which is closed"
