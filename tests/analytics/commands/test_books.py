@@ -277,8 +277,8 @@ class TestBooks:
         report = query("day", data_dir=data_dir)
         assert report.total.cost == 7
         again = only(run("adjust", *words, "--reason", "invoice 9"))
-        row = query("day", data_dir=data_dir).rows[-1]
-        where = f"on {row.group['day']}, correcting 2026-11, which is closed"
+        day = max(str(row.group["day"]) for row in query("day", data_dir=data_dir).rows)
+        where = f"on {day}, correcting 2026-11, which is closed"
         assert again == f"+7 USD (cost) {where}, by operation 3\n"
         only(run("operations", "revert", "3", "--reason", "twice"))
         assert report.notes[-1] == "7.000000 USD of it in 1 row corrects 2026-11, which is closed"
