@@ -123,6 +123,8 @@ class Connections:
             else:
                 self._go_on()
         except Exception as error:  # noqa: BLE001 - an odd room costs no more than its own time
+            if self._timer is None:
+                self._is_open = False  # it would be no better the next time
             report_failure(error, self._failed)
 
     def close(self) -> None:

@@ -107,6 +107,24 @@ def test_a_job_tells_where_the_session_runs() -> None:
     assert job_fields(None) == {}
 
 
+def test_an_odd_property_of_a_job_costs_itself_alone() -> None:
+    """A job is somebody else's object: what it cannot say is absent, and the call is metered."""
+
+    class Odd(Job):
+        @property
+        def worker_id(self) -> str:
+            raise RuntimeError
+
+        @worker_id.setter
+        def worker_id(self, _value: str) -> None: ...
+
+        def is_fake_job(self) -> bool:
+            raise LookupError
+
+    known = job_fields(Job())
+    assert job_fields(Odd()) == {**known, "worker_id": "", "fake_job": False}
+
+
 async def test_the_real_job_context_has_what_is_read_of_it() -> None:
     """LiveKit's own `JobContext` answers like the stand-in of these tests."""
     with real_job("AJ_2", job_metadata='{"tenant": "acme"}') as context:

@@ -667,6 +667,26 @@ def test_an_odd_room_costs_no_call(room: Any, caplog: pytest.LogCaptureFixture) 
     assert ("a usage listener failed" in caplog.text) is (room is not None)
 
 
+def test_an_odd_job_costs_its_connected_time_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """One that cannot say whether it is fake: the call is metered, and it is said once."""
+
+    async def test(clock: Clock) -> None:
+        observer, room = Observer(connections="on"), ScriptedRoom()
+        room.connect()
+        with room_job(room.room) as context:
+            context.is_fake_job = None  # type: ignore[assignment,method-assign]  # odd
+            session = a_session()
+            assert observer.attach(session, agent_id="dental", job=context) is not None
+            await session.start(Agent(instructions="x"))
+            await session.run(user_input="#1# hello")
+            await session.aclose()
+        (end,) = observer.recorder.ends()
+        assert ([it.modality for it in end.meters], end.unmeasured) == (["llm"], 1)
+
+    runs(test)
+    assert caplog.text.count("a usage listener failed") == 1
+
+
 def hashable(namespace: Any) -> Any:
     """Return an object with the attributes of a namespace that can be a key."""
 
