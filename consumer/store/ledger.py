@@ -437,7 +437,10 @@ class Ledger:
         self._snapshots.changed = True
         self._snapshots.operations = max(self._operations.last, self._operations.lost)
         self._active.forget(done.touched)
-        self._check_written()
+        if done.has_written:
+            self._check_written()
+        else:
+            self._snapshots.check_in_place()
         if done.left:
             _log.warning(
                 "operation %d: %d meters stay as they are, no row can hold their new cost",

@@ -67,11 +67,15 @@ class Now(Struct, frozen=True):
 
 
 class Slice(Struct, frozen=True):
-    """What one transaction did: the sessions whose meters changed, and how many meters could not be."""
+    """What one transaction did: the sessions whose meters changed, and how many meters could not be.
+
+    One that wrote no row has left nothing in the files.
+    """
 
     operation: int
     touched: Sequence[SessionKey] = ()
     left: int = 0
+    has_written: bool = True
 
 
 class Operations:
@@ -172,7 +176,7 @@ class Operations:
             case Void():
                 touched = (SessionKey(origin.work.project, origin.work.session_id),)
                 self._mark_voided(touched[0], origin.number, now.today, is_on=is_on)
-                left = self._restate(touched, operation, {**known, number: ended}, now)
+                _, left = self._restate(touched, operation, {**known, number: ended}, now)
         self._write(ended)
         self._connection.commit()
         # 2. Memory takes over what is on disk.
@@ -193,10 +197,11 @@ class Operations:
             keys.append(self._waiting.popleft())
         self._connection.begin()
         if isinstance(operation.work, Rerate):
-            left = self._rerate(operation.work, keys, operation, now)
+            has_written, left = self._rerate(operation.work, keys, operation, now)
         else:
-            left = self._restate(keys, operation, self._known, now)
+            has_written, left = self._restate(keys, operation, self._known, now)
         if not self._waiting:
+            has_written = True
             operation = replace(operation, ended_us=now.us)
             self._connection.execute(sql.REMOVE_OPERATION, {"number": operation.number})
             self._write(operation)
@@ -205,7 +210,7 @@ class Operations:
         self._known[operation.number] = operation
         if operation.ended_us is not None:
             self._waiting = None
-        return Slice(operation.number, keys, left)
+        return Slice(operation.number, keys, left, has_written)
 
     def _sessions(self, operation: Operation) -> list[SessionKey]:
         """Return the sessions that are left to do, in the order of their ids."""
@@ -226,7 +231,7 @@ class Operations:
 
     def _rerate(
         self, work: Rerate, keys: Sequence[SessionKey], operation: Operation, now: Now
-    ) -> int:
+    ) -> tuple[bool, int]:
         sessions = load_sessions(self._connection, keys, self._prices)
         found = rerated(
             work,
@@ -245,7 +250,7 @@ class Operations:
         operation: Operation,
         known: dict[int, Operation],
         now: Now,
-    ) -> int:
+    ) -> tuple[bool, int]:
         """Book of sessions what the operations in force say."""
         numbers = in_force(known)
         rerates = {number for number in numbers if isinstance(known[number].work, Rerate)}
@@ -279,11 +284,12 @@ class Operations:
                 rows.append(found[0] if isinstance(found, tuple) else found)
         return self._book(rows, now)
 
-    def _book(self, rows: Sequence[Booking | Refusal | None], now: Now) -> int:
-        """Insert rows, and return how many meters have none because it cannot be booked."""
+    def _book(self, rows: Sequence[Booking | Refusal | None], now: Now) -> tuple[bool, int]:
+        """Insert rows; return whether there are any, and how many meters have none that can be booked."""
         good = [row for row in rows if isinstance(row, Booking)]
-        write_rows(self._connection, good, self._prices.take_new(), now.us)
-        return sum(isinstance(row, Refusal) for row in rows)
+        prices = self._prices.take_new()
+        write_rows(self._connection, good, prices, now.us)
+        return bool(good or prices), sum(isinstance(row, Refusal) for row in rows)
 
     def _adjust(self, work: Adjust, number: int, now: Now, *, is_on: bool) -> None:
         amount = money_text(work.amount if is_on else -work.amount)

@@ -104,6 +104,18 @@ class TestRerate:
         rows = ask(ledger, "SELECT operation, cost, input_tokens FROM usage ORDER BY cost")
         assert rows == [(None, Decimal(6), 3 * MILLION), (number, Decimal(9), 0)]
 
+    def test_a_slice_that_changes_nothing_writes_nothing_and_goes_on(self, ledger: Ledger) -> None:
+        """Without a row there is nothing in the log of the file, and that is no sign that it was moved."""
+        ledger.apply([message(1, *(used(1, of=of) for of in range(1, 151)))])
+        number = ledger.operate(Rerate(), reason="the same prices")
+        ledger.publish_snapshot()  # the log is empty, as after a restart
+        while ledger.work():
+            ledger.publish_snapshot()
+        done = ledger.operation(number)
+        assert done is not None
+        assert done.ended_us is not None
+        assert sums(ledger)[0] == 150 * MILLION
+
     def test_there_and_back_restores_every_figure(self, ledger: Ledger) -> None:
         """By the old prices the books are what they were."""
         ledger.apply([message(1, used(3), used(1, of=2, model="unknown"))])
