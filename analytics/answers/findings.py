@@ -217,7 +217,7 @@ def _gaps(missing: Completeness) -> Iterator[Finding]:
             )
             text = (
                 f"not in these numbers: {which} on the books; an older copy of the ledger was put in its "
-                "place: ask for them again (a newer snapshot beside it has them in its view `operations`)"
+                "place: ask for them again"
             )
             yield Finding(source=Source.GAPS, text=text)
     gaps = [gap for gap in missing.gaps or () if gap.why not in _OF_A_COPY]
