@@ -58,9 +58,11 @@ def repriced(
     months: Months,
     totals: Quantities | None = None,
     reported_cost: Decimal | None = None,
+    confirms: bool = False,
 ) -> tuple[Booking, MeterState] | Refusal | None:
     """Return the row that makes `rated` of a meter's totals what is booked; `None` if it is so already.
 
+    What `confirms` has a row in any case.
     With `totals` or `reported_cost` these become what is booked as well. A meter whose new money no row
     can hold is refused, and stays as it is.
     """
@@ -73,7 +75,7 @@ def repriced(
     if isinstance(money, Refusal):
         return money
     unpriced = rated.unpriced_usage
-    is_same = not added and reported == state.reported_cost
+    is_same = not confirms and not added and reported == state.reported_cost
     if is_same and not _changes(money) and unpriced == state.unpriced and terms == state.terms:
         return None
     day, corrects = months.dated(session_time(meter.session_id).date())

@@ -14,7 +14,7 @@ from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionSt
 from voicecosts.consumer.pricing import Rated, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from voicecosts.consumer.booking.months import Months
     from voicecosts.consumer.booking.operations import Rerate
@@ -45,8 +45,12 @@ def rerated(
     now_us: int,
     prices: PricesUsed,
     months: Months,
+    decided: Collection[tuple[str, Meter]] = (),
 ) -> Iterator[Rerated]:
     """Yield every meter of some sessions that a re-rating is about.
+
+    Of a meter in `decided`, after its project, another operation decided the price. What confirms that
+    has a row as well: it stands when the other one is reverted.
 
     A session that was voided has used nothing, and is left out.
     """
@@ -69,7 +73,15 @@ def rerated(
             if rated.excess is not None:
                 row: Booking | Refusal | None = Refusal(Reason.ABOVE_CEILING, rated.excess)
             else:
-                found = repriced(meter, state, rated, origin=origin, prices=prices, months=months)
+                found = repriced(
+                    meter,
+                    state,
+                    rated,
+                    origin=origin,
+                    prices=prices,
+                    months=months,
+                    confirms=(identity.project, meter) in decided,
+                )
                 row = found[0] if isinstance(found, tuple) else found
             yield Rerated(identity, meter, state, rated, row)
 

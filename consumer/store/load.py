@@ -84,6 +84,18 @@ def load_reported(
     return loaded
 
 
+def load_repriced(
+    connection: duckdb.DuckDBPyConnection, keys: Iterable[SessionKey]
+) -> frozenset[tuple[str, Meter]]:
+    """Return the meters of `keys` whose price an operation decided, each after its project."""
+    found: set[tuple[str, Meter]] = set()
+    for ids in ranges({key.session_id for key in keys}):
+        values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
+        rows = connection.execute(sql.LOAD_REPRICED, values).fetchall()
+        found.update((project, Meter(*row)) for project, *row in rows)
+    return frozenset(found)
+
+
 def _decision(
     operation: str | None, price_id: str | None, reason: str | None, has: str
 ) -> Decision:

@@ -38,7 +38,7 @@ from voicecosts.consumer.booking.rerating import rerated
 from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.booking.standing import standing
 from voicecosts.consumer.store import sql
-from voicecosts.consumer.store.load import load_reported, load_sessions
+from voicecosts.consumer.store.load import load_reported, load_repriced, load_sessions
 from voicecosts.consumer.store.write import write_rows
 
 if TYPE_CHECKING:
@@ -241,6 +241,7 @@ class Operations:
             now_us=now.us,
             prices=self._prices,
             months=Months(self.closed, now.today),
+            decided=load_repriced(self._connection, keys),
         )
         return self._book([each.row for each in found], now)
 

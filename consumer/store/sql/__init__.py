@@ -26,6 +26,7 @@ FIND_DEAD_LETTERS: Final = _read("find_dead_letters")
 LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
 LOAD_REPORTED: Final = _read("load_reported")
+LOAD_REPRICED: Final = _read("load_repriced")
 
 INSERT_PRICES_USED: Final = _read("insert_prices_used")
 LOAD_PRICES_USED: Final = "SELECT price_id, terms FROM prices_used ORDER BY price_id"

@@ -244,6 +244,16 @@ class TestRevert:
         ledger.apply([message(3, used(5, 3))])
         assert sums(ledger)[2] == 10
 
+    def test_a_newer_rerate_by_the_same_prices_stands(self, ledger: Ledger) -> None:
+        """It had nothing to change, and is in force: reverting the older one moves nothing."""
+        ledger.apply([message(1, used(3))])
+        priced_by(ledger, "5")
+        older, newer = run(ledger, Rerate()), run(ledger, Rerate())
+        run(ledger, Revert(operation=older))
+        assert sums(ledger)[2] == 15
+        run(ledger, Revert(operation=newer))
+        assert sums(ledger)[2] == 6
+
     def test_a_revert_that_is_reverted_does_it_again(self, ledger: Ledger) -> None:
         """To the last digit, and it can be undone once more."""
         ledger.apply([message(1, used(3))])

@@ -95,13 +95,12 @@ class Oracle:
             told.decisions.append((None, self.book))
 
     def rerate(self, number: int, *, unpriced: bool) -> None:
-        """An operation decides where it changes something."""
+        """An operation decides, also where it changes nothing."""
         for session, told in self.sessions.items():
             before = self.price(told) if told.decisions else None
             if before is None or self.is_voided(session) or (unpriced and before[0]):
                 continue
-            if before != self.book and (before[0] or self.book[0]):
-                told.decisions.append((number, self.book))
+            told.decisions.append((number, self.book))
         self.operations[number] = ("rerate", 0)
 
     def expected(self) -> list[tuple[object, ...]]:
