@@ -76,6 +76,26 @@ SELECT
     corrects  -- the closed month that the row belongs to; the row is dated in an open one
 FROM bookings;
 
+-- The sum of the costs of some rows: NULL where usage has no price, also where an operation had found one
+-- and was reverted, which leaves zero.
+CREATE OR REPLACE MACRO summed_cost(
+    cost, operation, requests, input_tokens, output_tokens, other_tokens, characters, audio_us, session_us
+) AS CASE
+    WHEN sum(cost) = 0
+        AND count(cost) FILTER (operation IS NULL) = 0
+        AND (
+            sum(requests) <> 0
+            OR sum(input_tokens) <> 0
+            OR sum(output_tokens) <> 0
+            OR sum(other_tokens) <> 0
+            OR sum(characters) <> 0
+            OR sum(audio_us) <> 0
+            OR sum(session_us) <> 0
+        )
+        THEN NULL
+    ELSE sum(cost)
+END;
+
 -- One row per session that started, ended or used anything.
 CREATE OR REPLACE VIEW sessions AS
 WITH own_month AS (
@@ -94,22 +114,17 @@ used AS (
         session_id,
         min(occurred_at) FILTER (operation IS NULL) AS first_usage_at,
         max(occurred_at) FILTER (operation IS NULL) AS last_usage_at,
-        CASE
-            -- priced by an operation that was reverted: unknown again, and not zero
-            WHEN sum(cost) = 0
-                AND count(cost) FILTER (operation IS NULL) = 0
-                AND (
-                    sum(unpriced_requests) <> 0
-                    OR sum(unpriced_input_tokens) <> 0
-                    OR sum(unpriced_output_tokens) <> 0
-                    OR sum(unpriced_other_tokens) <> 0
-                    OR sum(unpriced_characters) <> 0
-                    OR sum(unpriced_audio_us) <> 0
-                    OR sum(unpriced_session_us) <> 0
-                )
-                THEN NULL
-            ELSE sum(cost)
-        END AS cost,
+        summed_cost(
+            cost,
+            operation,
+            unpriced_requests,
+            unpriced_input_tokens,
+            unpriced_output_tokens,
+            unpriced_other_tokens,
+            unpriced_characters,
+            unpriced_audio_us,
+            unpriced_session_us
+        ) AS cost,
         sum(cost) FILTER (modality = 'stt') AS stt_cost,
         sum(cost) FILTER (modality = 'llm') AS llm_cost,
         sum(cost) FILTER (modality = 'tts') AS tts_cost,
@@ -174,7 +189,17 @@ SELECT
     modality,
     provider,
     model,
-    sum(cost) AS cost,
+    summed_cost(
+        cost,
+        b.operation,
+        unpriced_requests,
+        unpriced_input_tokens,
+        unpriced_output_tokens,
+        unpriced_other_tokens,
+        unpriced_characters,
+        unpriced_audio_us,
+        unpriced_session_us
+    ) AS cost,
     count(DISTINCT b.session_id) FILTER (b.operation IS NULL AND v.session_id IS NULL) AS sessions,
     count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows
 FROM bookings AS b
@@ -498,17 +523,34 @@ WITH ended AS (
     FROM session_ends
     QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 ),
+used_in AS (
+    SELECT
+        project,
+        session_id,
+        corrects IS NULL AS is_own_month,
+        max(occurred_at) FILTER (operation IS NULL) AS last_at,
+        summed_cost(
+            cost,
+            operation,
+            unpriced_requests,
+            unpriced_input_tokens,
+            unpriced_output_tokens,
+            unpriced_other_tokens,
+            unpriced_characters,
+            unpriced_audio_us,
+            unpriced_session_us
+        ) AS cost
+    FROM bookings
+    GROUP BY project, session_id, is_own_month
+),
 used AS (
     SELECT
         project,
         session_id,
-        max(occurred_at) FILTER (operation IS NULL) AS last_at,
+        max(last_at) AS last_at,
         -- what came after its month was closed is in `corrections`
-        CASE
-            WHEN count(*) FILTER (corrects IS NULL) > 0 THEN sum(cost) FILTER (corrects IS NULL)
-            ELSE sum(cost)
-        END AS cost
-    FROM bookings
+        arg_max_null(cost, is_own_month) AS cost
+    FROM used_in
     GROUP BY project, session_id
 ),
 not_measured AS (

@@ -12,9 +12,10 @@ import duckdb
 import pytest
 
 from tests.support.events import PROJECT, ended, final, message, reading, session_id, started
-from tests.support.price_books import mini, no_price
+from tests.support.price_books import Figures, mini, no_price
 from voicecosts.consumer.booking.operations import Adjust, Close, Rerate, Revert, Void
 from voicecosts.consumer.errors import OperationRefused
+from voicecosts.consumer.pricing import rate_by
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.requests import Action, Request
@@ -27,6 +28,10 @@ SELECT
     sum(input_tokens)::BIGINT AS tokens, sum(list_cost) AS list, sum(cost) AS cost,
     sum(billed) AS billed, sum(reported_cost) AS reported, sum(unpriced_input_tokens)::BIGINT AS unpriced
 FROM usage
+"""
+
+COSTS = """
+SELECT cost FROM sessions UNION ALL SELECT cost FROM cost_by_day UNION ALL SELECT cost FROM completeness
 """
 
 
@@ -243,6 +248,15 @@ class TestRevert:
         assert sums(ledger) == (4 * MILLION, *dollars("8", "8", "10"), None, 0)
         ledger.apply([message(3, used(5, 3))])
         assert sums(ledger)[2] == 10
+
+    def test_a_price_that_was_taken_back_is_unknown_in_every_sum(self, ledger: Ledger) -> None:
+        """Not zero: as if no operation had ever found it."""
+        ledger.apply([message(1, started(), used(3, model="unknown"))])
+        ledger._rate = rate_by(Figures({"unknown": "5"}))
+        number = run(ledger, Rerate(unpriced=True))
+        assert ask(ledger, COSTS) == [(Decimal(15),)] * 3
+        run(ledger, Revert(operation=number))
+        assert ask(ledger, COSTS) == [(None,)] * 3
 
     def test_a_newer_rerate_by_the_same_prices_stands(self, ledger: Ledger) -> None:
         """It had nothing to change, and is in force: reverting the older one moves nothing."""
