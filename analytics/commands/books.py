@@ -184,8 +184,10 @@ def void(
     from voicecosts.consumer.booking.operations import Void  # noqa: PLC0415 - `--help` is quick
 
     why = require_reason(reason)
+    if not session.strip():
+        raise BadQuestion("an id is not empty: `costs query --by session` shows them")
     require("duckdb", needed_by="`costs void`")
-    found = _found(session, project, data_dir)
+    found = _found(session.strip(), project, data_dir)
     number = operate(
         Void(project=found.project, session_id=found.session_id),
         reason=why,

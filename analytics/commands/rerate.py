@@ -5,6 +5,7 @@ Without `--apply` nothing is written: the difference is worked out from the newe
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from voicecosts.analytics.commands.repricing import Changes, Model
     from voicecosts.consumer.booking.operations import Rerate
     from voicecosts.consumer.pricing import Rate
+    from voicecosts.consumer.pricing.own import OwnBook
+    from voicecosts.consumer.store.layout import Layout
+
+_READ_S = 3.0
+"""A ledger that runs has read a file that changed by then."""
+_LOOK_S = 0.05
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -78,6 +85,7 @@ def rerate(
     """
     from voicecosts.analytics.commands.repricing import changes  # noqa: PLC0415 - `--help` is quick
 
+    require("duckdb", "voice_prices", needed_by="`costs rerate`", extra="consumer")
     work = _work(since, until, where or [], unpriced=unpriced)
     instead = dict(_pair(text) for text in what_if or ())
     if apply:
@@ -85,12 +93,12 @@ def rerate(
             raise BadQuestion("--what-if is never applied: leave out one of the two")
         if not reason:
             raise BadQuestion("--apply needs a --reason: it is kept with the operation")
+        _own_prices(data_folder(data_dir))  # what cannot be shown first is not booked
         number = operate(
             work, reason=reason, source=source, data_dir=data_dir, command="`costs rerate`"
         )
         typer.echo(f"operation {number} is done: costs operations show {number}")
         return
-    require("duckdb", "voice_prices", needed_by="`costs rerate`", extra="consumer")
     found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
     _write(found, output)
 
@@ -136,16 +144,54 @@ def _pair(text: str) -> tuple[Model, Model]:
 
 
 def _rate(root: Path) -> Rate:
-    """Return how a ledger that starts now would rate; raises `InvalidPrices` for a broken file."""
-    from voicecosts.consumer.config import max_reading_from_env, prices_from_env  # noqa: PLC0415 - `--help` is quick
+    """Return how the ledger would re-rate; raises as `_own_prices`."""
+    from voicecosts.consumer.config import max_reading_from_env  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.pricing import ListPrices, rate_by  # noqa: PLC0415 - same
+
+    return rate_by(ListPrices(), _own_prices(root), max_reading=max_reading_from_env())
+
+
+def _own_prices(root: Path) -> OwnBook:
+    """Return the operator's prices by which the ledger would re-rate, once it has read its file.
+
+    Raises:
+        InvalidPrices: The file has mistakes, or is gone: the ledger would go on with older prices.
+        BadQuestion: A ledger runs and uses other prices than this command.
+    """
+    from voicecosts.consumer.config import prices_from_env  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.errors import InvalidPrices  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing.own import OwnBook  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing.own.book import read, text_of  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.price_file import gone  # noqa: PLC0415 - same
 
-    path = prices_from_env(root)
+    path, layout = prices_from_env(root), Layout(root)
     text = text_of(path)
-    own = OwnBook(name=path.name) if text is None else read(text, path.name, path=str(path))
-    return rate_by(ListPrices(), own, max_reading=max_reading_from_env())
+    if text is None and layout.prices.is_file():
+        raise InvalidPrices(str(path), [gone(path)])
+    book = OwnBook(name=path.name) if text is None else read(text, path.name, path=str(path))
+    deadline = time.monotonic() + _READ_S
+    while text_of(layout.prices) != text and _is_run(layout):
+        if time.monotonic() > deadline:
+            raise BadQuestion(
+                f"the ledger that runs uses other prices than {path}: they are in {layout.prices}. Name "
+                "its file in COSTS_PRICES, or start it with the prices that are meant"
+            )
+        time.sleep(_LOOK_S)
+    return book
+
+
+def _is_run(layout: Layout) -> bool:
+    from voicecosts.consumer.errors import LedgerInUse  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.store.files import WriterLock  # noqa: PLC0415 - same
+
+    try:
+        WriterLock.acquire(layout.lock).release()
+    except LedgerInUse:
+        return True
+    except OSError:  # only looked at, in a folder of somebody else
+        return False
+    return False
 
 
 def _write(found: Changes, output: Format) -> None:

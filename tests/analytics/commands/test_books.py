@@ -20,9 +20,11 @@ from voicecosts import query
 from voicecosts.analytics.commands import books, operations, rerate
 from voicecosts.analytics.errors import BadQuestion
 from voicecosts.consumer.booking.operations import Close
-from voicecosts.consumer.errors import OperationRefused
+from voicecosts.consumer.errors import InvalidPrices, OperationRefused
+from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.price_file import PriceFile
 
 Run = Callable[..., Result]
 
@@ -144,6 +146,17 @@ class TestRerate:
         assert "unknown" in shown
         assert "-20" not in shown
 
+    def test_what_cannot_be_shown_is_not_booked(self, run: Run, data_dir: Path) -> None:
+        """A file with mistakes, or one that is gone: the ledger would take older prices."""
+        only(run("rerate", "--unpriced", "--apply", "--reason", "prices came"))
+        for broken in ("[[cost]]", None):
+            path = data_dir / "prices.toml"
+            path.unlink() if broken is None else path.write_text(broken)
+            for words in ([], ["--apply", "--reason", "x"]):
+                assert isinstance(run("rerate", *words).exception, InvalidPrices)
+        assert "1 rerate" in only(run("operations"))
+        assert "2 rerate" not in only(run("operations"))
+
     def test_a_reason_is_needed(self, run: Run) -> None:
         """Who looks at it later wants to know why."""
         assert isinstance(run("rerate", "--apply").exception, BadQuestion)
@@ -179,12 +192,20 @@ class TestOperations:
         assert found["by_tenant"][0]["tenant"] == "acme"
         assert isinstance(run("operations", "show", "2").exception, BadQuestion)
 
-    def test_a_ledger_that_runs_is_asked(self, run: Run, data_dir: Path) -> None:
-        """It does the operation between two groups of messages, and the command waits for its end."""
+    def test_a_ledger_that_runs_is_asked(
+        self, run: Run, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It does the operation between two groups of messages, and the command waits for its end.
+
+        By other prices than the command has, nothing is shown and nothing is booked.
+        """
+        other = data_dir / "other.toml"
+        other.write_text(PRICES.replace('"5"', '"7"'))
         opened, done = Flag(), Flag()
 
         def serve() -> None:
-            with Ledger.open(data_dir, no_price()) as ledger:
+            own = PriceFile(data_dir / "prices.toml")
+            with Ledger.open(data_dir, rate_by(ListPrices(), own), own_prices=own) as ledger:
                 opened.set()
                 while not done.wait(0.01):
                     ledger.answer_requests()
@@ -195,6 +216,10 @@ class TestOperations:
         opened.wait(10)
         try:
             assert "operation 1 is done" in only(run("rerate", "--apply", "--reason", "x"))
+            monkeypatch.setattr(rerate, "_READ_S", 0.0)
+            monkeypatch.setenv("COSTS_PRICES", str(other))
+            for words in ([], ["--apply", "--reason", "x"]):
+                assert "uses other prices than" in str(run("rerate", *words).exception)
             refused = run("operations", "revert", "7", "--reason", "x")
             assert isinstance(refused.exception, OperationRefused)
         finally:
@@ -247,6 +272,7 @@ class TestBooks:
         """It is in no sum and in no count."""
         wanted = session_id(1)
         assert "several sessions" in str(run("void", wanted[:8], "--reason", "x").exception)
+        assert "an id is not empty" in str(run("void", " ", "--reason", "x").exception)
         assert "no session" in str(run("void", "ffff", "--reason", "x").exception)
         assert "is voided, by operation 1" in only(run("void", wanted, "--reason", "a test call"))
         report = query(data_dir=data_dir)
