@@ -204,6 +204,8 @@ def void(
 def _found(session: str, project: str, data_dir: Path | None) -> Session:
     from voicecosts.analytics.answers.operations import sessions  # noqa: PLC0415 - `--help` is quick
 
+    if not session.strip():
+        raise BadQuestion("a session's id is not empty: `costs query --by session` shows them")
     found = sessions(data_dir, session, project)
     if not found:
         where = f" of project {project!r}" if project else ""

@@ -5,16 +5,22 @@ Where none runs, it is opened for that and closed again.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import typer
 from msgspec.structs import replace
 
+from voicecosts.analytics.commands.signals import undisturbed
 from voicecosts.analytics.errors import require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from voicecosts.consumer.booking.operations import Work
     from voicecosts.consumer.pricing import Rate
+    from voicecosts.consumer.store.ledger import Ledger
     from voicecosts.consumer.store.price_file import PriceFile
     from voicecosts.consumer.store.requests import Asked, Outcome
 
@@ -45,9 +51,10 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
         with Ledger.open(
             root, rate, embedded=True, has_source=True, own_prices=own_prices
         ) as ledger:
-            outcome = ledger.answer(asked)
-            while ledger.work():
-                pass
+            with undisturbed():
+                outcome = ledger.answer(asked)
+            with _telling(outcome.operation, "the next ledger that runs here goes on with it"):
+                _work_on(ledger)
             return replace(outcome, is_done=True)
     except LedgerInUse:
         return ask(layout.requests, asked, timeout_s=_ANSWER_S)
@@ -68,9 +75,34 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
         raise OperationRefused(outcome.problem)
     number = outcome.operation
     requests = Layout(data_folder(data_dir)).requests
-    while not outcome.is_done:
-        outcome = ask(requests, Watch(operation=number), timeout_s=_ANSWER_S)
+    with _telling(number, "the ledger that runs goes on with it"):
+        while not outcome.is_done:
+            outcome = ask(requests, Watch(operation=number), timeout_s=_ANSWER_S)
     return number
+
+
+def _work_on(ledger: Ledger) -> None:
+    """Do what is under way, slice by slice; a signal is heard between two of them."""
+    has_more = True
+    while has_more:
+        with undisturbed():
+            has_more = ledger.work()
+
+
+@contextlib.contextmanager
+def _telling(operation: int, how: str) -> Iterator[None]:
+    """Say what becomes of an operation when Ctrl-C ends the wait for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if operation:
+            typer.echo(
+                f"operation {operation} is not finished, and {how}. `costs operations show "
+                f"{operation}` shows it; `costs operations revert {operation}` undoes it once it has "
+                "ended",
+                err=True,
+            )
+        raise
 
 
 def data_folder(data_dir: Path | None) -> Path:
