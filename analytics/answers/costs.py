@@ -20,6 +20,7 @@ from voicecosts.analytics.answers.completeness import (
     nothing_found,
     tell,
 )
+from voicecosts.analytics.answers.layers import left_out, without_time
 from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadTop
@@ -112,6 +113,8 @@ def answer(
         )
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
         corrected = tuple(_corrections(connection, snapshot, question.selection))
+        parts = tuple(left_out(connection, snapshot, question.selection, total))
+        untimed = tuple(without_time(connection, snapshot, question.selection))
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
         by=tuple(map(str, question.by)),
@@ -124,8 +127,8 @@ def answer(
         currency=CURRENCY,
         as_of=moment,
         completeness=missing,
-        warnings=(*empty, *(finding.text for finding in missing.findings)),
-        notes=(*notes(missing), *corrected),
+        warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
+        notes=(*notes(missing), *parts, *corrected),
     )
 
 

@@ -1,0 +1,110 @@
+"""What list price and billed amount of an answer leave out: without it, a part of a total looks whole.
+
+Each is told in what it cost, because that is the amount beside which the other one stands.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from voicecosts.analytics.answers.report import CURRENCY
+from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.numbers import counted, money
+from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.question.filters import shown
+from voicecosts.analytics.snapshot.connection import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from voicecosts.analytics.answers.report import Row
+    from voicecosts.analytics.question.filters import Selection
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.analytics.snapshot.files import Snapshot
+
+_NAMED: Final = 3
+
+# A row without an amount is cheap to find; whether a later row of its meter brought one is not.
+_ANY_LACKS: Final = "SELECT count(*) FILTER (list_cost IS NULL OR billed IS NULL) {rows}"
+_LACKING: Final = """
+WITH meters AS (
+    SELECT sum(cost) AS cost, count(list_cost) AS listed, count(billed) AS billed
+    {rows}
+    GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
+        service_tier
+)
+
+SELECT sum(cost) FILTER (listed = 0), sum(cost) FILTER (billed = 0)
+FROM meters
+"""
+
+_INCLUDING: Final = """
+SELECT price_id FROM prices_used WHERE json_extract_string(terms, '$.billed.included') = 'true'
+"""
+_WITHOUT_TIME: Final = """
+WITH calls AS (
+    SELECT project, session_id, min(tenant) AS tenant
+    {rows}
+    GROUP BY project, session_id
+)
+
+SELECT tenant, count(*)
+FROM calls
+ANTI JOIN (SELECT project, session_id FROM usage WHERE modality = 'agent_session') AS connected
+    USING (project, session_id)
+ANTI JOIN (SELECT project, session_id FROM voided) AS voided USING (project, session_id)
+GROUP BY tenant
+ORDER BY count(*) DESC, tenant
+"""
+
+
+def left_out(
+    connection: Connection, snapshot: Snapshot, selection: Selection, total: Row
+) -> Iterator[str]:
+    """Yield what of the cost has no list price or no rule that bills it, where other parts have one."""
+    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA or not total.cost:
+        return
+    if total.list_cost is None and total.billed is None:
+        return
+    asked, parameters = selection.sql("session_id IS NOT NULL"), selection.parameters
+    any_lacks = _ANY_LACKS.format(rows=asked)
+    if read(connection, snapshot.path, any_lacks, parameters, row=tuple[int]) == [(0,)]:
+        return
+    [(unlisted, free)] = read(
+        connection,
+        snapshot.path,
+        _LACKING.format(rows=asked),
+        parameters,
+        row=tuple[Decimal | None, Decimal | None],
+    )
+    if total.list_cost is not None and unlisted:
+        yield f"list is a part: it leaves out what cost {money(unlisted)} {CURRENCY} and has no list price"
+    if total.billed is not None and free:
+        yield f"billed is a part: no [[billed]] price applies to what cost {money(free)} {CURRENCY}"
+
+
+def without_time(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
+    """Yield how many calls, billed as a whole, lack the connected time by which they are billed."""
+    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        return
+    including = [
+        number for (number,) in read(connection, snapshot.path, _INCLUDING, row=tuple[int])
+    ]
+    if not including:
+        return
+    numbers = ", ".join(map(str, including))
+    found = read(
+        connection,
+        snapshot.path,
+        _WITHOUT_TIME.format(rows=selection.sql(f"price_id IN ({numbers})")),
+        selection.parameters,
+        row=tuple[str | None, int],
+    )
+    named = [f"{counted(calls, 'call')} of {shown(name)}" for name, calls in found[:_NAMED]]
+    named += [f"{counted(len(found) - _NAMED, 'more tenant')}"] if len(found) > _NAMED else []
+    if named:
+        yield (
+            f"not in what is billed: {', '.join(named)}: a price bills the whole call, and it has no "
+            "connected time; COSTS_CONNECTIONS=on has workers count it"
+        )

@@ -1,0 +1,72 @@
+"""What list price and billed amount leave out is said: a part of a total never looks whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.events import message, reading
+from voicecosts import query
+from voicecosts.consumer.pricing import ListPrices, rate_by
+from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.ledger import Ledger
+
+BOOK = """
+[[cost]]
+provider = "own"
+unit = "million tokens"
+price = "1"
+
+[[billed]]
+tenant = "acme"
+markup = "20 %"
+
+[[billed]]
+tenant = "globex"
+unit = "minute"
+price = "0.12"
+"""
+MILLION = 1_000_000
+
+
+def book(folder: Path, *usage: dict[str, object]) -> None:
+    """Book calls, one for each usage."""
+    with Ledger.open(folder, rate_by(ListPrices(), read(BOOK))) as ledger:
+        events = (reading(1, of=of, requests=1, **it) for of, it in enumerate(usage, start=1))
+        ledger.apply([message(1, *events)])
+
+
+def test_a_part_of_a_total_is_called_a_part(tmp_path: Path) -> None:
+    """What has no list price, and what no rule bills, is said in what it cost."""
+    own = {"provider": "own", "model": "llama", "input_tokens": 3 * MILLION}
+    book(
+        tmp_path,
+        {"tenant": "acme", "input_tokens": MILLION},
+        {"tenant": "initech", **own},
+        {"tenant": "initech", "input_tokens": MILLION},
+    )
+    assert query(data_dir=tmp_path).notes[1:] == (
+        "list is a part: it leaves out what cost 3.000000 USD and has no list price",
+        "billed is a part: no [[billed]] price applies to what cost 3.400000 USD",
+    )
+    assert query(data_dir=tmp_path, where="tenant=acme").notes[1:] == ()
+    assert len(query(data_dir=tmp_path, where="tenant=initech").notes[1:]) == 1
+
+
+def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:
+    """Without connected time it is billed nothing, which nobody may take for its price."""
+    time = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
+    book(
+        tmp_path,
+        {"tenant": "globex", "input_tokens": MILLION},
+        {"tenant": "acme", "input_tokens": MILLION},
+    )
+    said = (
+        "not in what is billed: 1 call of globex: a price bills the whole call, and it has no connected "
+        "time; COSTS_CONNECTIONS=on has workers count it"
+    )
+    assert said in query(data_dir=tmp_path).warnings
+    assert said not in query(data_dir=tmp_path, where="tenant=acme").warnings
+    with Ledger.open(tmp_path, rate_by(ListPrices(), read(BOOK))) as ledger:
+        late = reading(2, tenant="globex", session_us=60 * MILLION, requests=1, **time)
+        ledger.apply([message(2, late, number=2)])
+    assert said not in query(data_dir=tmp_path).warnings
