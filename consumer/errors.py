@@ -120,14 +120,23 @@ class LedgerInUse(LedgerError):
 
 
 class LedgerBusy(LedgerError):
-    """The ledger that runs did not do in time what it was asked; nothing is asked of it any more."""
+    """The ledger that runs did not answer in time; nothing is asked of it any more.
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
+    If it `took` what it was asked, it may have done it.
+    """
+
+    def __init__(self, path: Path, timeout_s: float, *, took: bool = False) -> None:
         self.path = path
         self.timeout_s = timeout_s
+        self.took = took
+        advice = "stop it and ask again: without a ledger that runs, the command does it itself"
+        if took:
+            advice = (
+                "do not ask again before you know: it took what was asked and may have done it, or may "
+                "do it yet; `costs operations` and `costs dead-letters list` show what was done"
+            )
         super().__init__(
-            f"The ledger in {path} did not answer within {timeout_s:g} s. Look at its log, or stop it "
-            "and ask again: without a ledger that runs, the command does it itself."
+            f"The ledger in {path} did not answer within {timeout_s:g} s. Look at its log, and {advice}."
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 NONE = "(none)"
 """How an answer shows that there is no tenant."""
+
+_AMOUNT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -56,8 +59,11 @@ def close(
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.booking.months import following  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Close  # noqa: PLC0415 - same
+    from voicecosts.consumer.errors import OperationRefused  # noqa: PLC0415 - same
 
     first = _month(month)
+    if first > datetime.now(UTC).date():
+        raise OperationRefused(f"{first:%Y-%m} has not begun")
     require("duckdb", "voice_prices", needed_by="`costs close`", extra="consumer")
     report = asking.query("tenant", since=first, until=following(first), data_dir=data_dir)
     cost = "no cost" if report.total.cost is None else f"{money(report.total.cost)} USD"
@@ -236,7 +242,6 @@ def _day(text: str) -> date:
 
 
 def _amount(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise BadQuestion(f"{text!r} is no amount: give US dollars, such as -12.50") from None
+    if _AMOUNT.fullmatch(text) is None:
+        raise BadQuestion(f"{text!r} is no amount: give US dollars in digits, such as -12.50")
+    return Decimal(text)

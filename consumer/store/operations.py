@@ -385,6 +385,8 @@ class Operations:
             return f"{month} is not the first day of a month"
         if month in self.closed:
             return f"{month:%Y-%m} is closed already"
+        if month > today:
+            return f"{month:%Y-%m} has not begun"
         if today < following(month):
             return f"{month:%Y-%m} has not ended (UTC): it can be closed from {following(month)} on"
         found = self._connection.execute(sql.MONTHS_BEFORE, {"month": month}).fetchall()

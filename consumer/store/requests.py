@@ -7,6 +7,8 @@ that ends a ledger must not end the next one as well.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -28,8 +30,9 @@ ALWAYS: Final = 2**53
 
 _LOOK_S: Final = 0.05
 
-_FORGOTTEN_S: Final = 600.0
-"""Nobody waits for an older request any more: whoever asked was killed before it was withdrawn."""
+_FORGOTTEN_S: Final = 10.0
+"""Who waits touches the request with every look, so nobody waits for one that is older: whoever asked
+was killed, and may have asked again."""
 
 
 class Action(StrEnum):
@@ -113,11 +116,12 @@ def ask(folder: Path, request: Asked, *, timeout_s: float) -> Outcome:
     """Ask the ledger that runs, and return what it did.
 
     Raises:
-        LedgerBusy: It did not answer in time; the request is withdrawn.
+        LedgerBusy: It did not answer in time. The request is withdrawn, unless the ledger took it.
         OSError: The folder cannot be written.
     """
     make_folder(folder)
     path = folder / f"{uuid4().hex}.json"
+    took = False
     try:
         write_private(path, msgspec.json.encode(request))
         until = time.monotonic() + timeout_s
@@ -125,12 +129,17 @@ def ask(folder: Path, request: Asked, *, timeout_s: float) -> Outcome:
             if _answer_of(path).exists():
                 break
             time.sleep(_LOOK_S)
+            with contextlib.suppress(FileNotFoundError):  # it was taken
+                os.utime(path)
     finally:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            took = True
     try:
         outcome = msgspec.json.decode(_answer_of(path).read_bytes(), type=Outcome)
     except FileNotFoundError:
-        raise LedgerBusy(folder.parent, timeout_s) from None
+        raise LedgerBusy(folder.parent, timeout_s, took=took) from None
     _answer_of(path).unlink(missing_ok=True)
     return outcome
 

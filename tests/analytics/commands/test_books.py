@@ -278,6 +278,16 @@ class TestBooks:
         report = query(data_dir=data_dir)
         assert (report.total.sessions, report.total.input_tokens) == (1, MILLION)
 
+    @pytest.mark.parametrize("amount", ["1_000", "٣", " 5", "1e3", "nan", "Infinity", "5,0", "--1"])
+    def test_an_amount_is_written_in_digits(self, run: Run, amount: str) -> None:
+        """As in prices.toml: what is read otherwise than it looks is refused."""
+        given = ("--project", "prod", "--day", "2026-11-20", "--reason", "credit")
+        assert isinstance(run("adjust", "--amount", amount, *given).exception, BadQuestion)
+
+    def test_a_month_that_no_calendar_follows_is_refused(self, run: Run) -> None:
+        """It has not begun, like every month to come."""
+        assert isinstance(run("close", "9999-12", "--yes").exception, OperationRefused)
+
     def test_a_month_is_closed_when_it_was_looked_at(self, run: Run, data_dir: Path) -> None:
         """What is not whole in it is said before."""
         asked = CliRunner().invoke(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from threading import Thread
 
@@ -356,6 +357,25 @@ class TestRequests:
             ask(tmp_path / "requests", Request(action=Action.PURGE), timeout_s=0.1)
         assert list((tmp_path / "requests").iterdir()) == []
 
+    def test_a_request_that_was_taken_may_be_done(self, tmp_path: Path) -> None:
+        """Who hears nothing then must not ask again before he knows: an amount would be booked twice."""
+        folder = tmp_path / "requests"
+        asked: dict[str, LedgerBusy] = {}
+
+        def asking() -> None:
+            with pytest.raises(LedgerBusy) as busy:
+                ask(folder, Request(action=Action.PURGE), timeout_s=0.5)
+            asked["busy"] = busy.value
+
+        worker = Thread(target=asking)
+        worker.start()
+        while worker.is_alive():
+            for path in folder.glob("*.json"):  # as a ledger takes it, and dies or hangs
+                path.unlink()
+            worker.join(0.01)
+        assert asked["busy"].took
+        assert "do not ask again before you know" in str(asked["busy"])
+
     def test_a_purge_that_chooses_nothing_changes_nothing(self, tmp_path: Path) -> None:
         """Also when everything is in the snapshot already: the ledger goes on."""
         with Ledger.open(tmp_path, rate) as ledger:
@@ -382,7 +402,7 @@ class TestRequests:
         """Who asked was killed, and could not withdraw it."""
         path = tmp_path / "x.json"
         path.write_bytes(msgspec.json.encode(Request(action=Action.PURGE)))
-        os.utime(path, (0, 0))
+        os.utime(path, (time.time() - 20,) * 2)
         done: list[Request] = []
         answer_requests(tmp_path, lambda request: done.append(request) or Outcome())
         assert (done, list(tmp_path.iterdir())) == ([], [])

@@ -430,6 +430,8 @@ class TestClose:
         ledger.apply([message(1, used(3))])
         with pytest.raises(OperationRefused, match="has not ended"):
             run(ledger, Close(month=NOVEMBER))
+        with pytest.raises(OperationRefused, match="has not begun"):
+            run(ledger, Close(month=date(9999, 12, 1)))
         clock.moment = datetime(2027, 1, 5, tzinfo=UTC)
         with pytest.raises(OperationRefused, match="2026-11 is open and has rows"):
             run(ledger, Close(month=date(2026, 12, 1)))
