@@ -13,13 +13,14 @@ from voicecosts.analytics.commands.price_call import LAYERS
 from voicecosts.analytics.commands.price_words import (
     amount_text,
     charge_record,
+    counting_words,
     exact_plain,
     exact_text,
     list_record,
     origin_of,
     part_amount,
     part_name,
-    per_text,
+    rate_text,
 )
 from voicecosts.analytics.text.grid import wrapped
 from voicecosts.analytics.text.names import in_cell
@@ -203,19 +204,23 @@ def _layer_lines(
         yield f"  {name:<7} {_money(layer.amount)} (the list price: no price of yours applies)"
     else:
         yield f"  {name:<7} {_money(layer.amount)}"
-        yield from (f"    {text}" for text in _how(layer, _origin(terms, at)))
+        charge = (None, terms.cost, terms.billed)[at]
+        counting = counting_words(charge) if charge is not None and layer.steps else ""
+        yield from (f"    {text}" for text in _how(layer, counting, _origin(terms, at)))
     if besides := it.besides[at]:
         yield f"    booked besides, by corrections: {besides:.9f}; together {_money(booked)}"
 
 
-def _how(layer: Layer, origin: str) -> Iterator[str]:
+def _how(layer: Layer, counting: str, origin: str) -> Iterator[str]:
     for step in layer.steps:
         rounded = step.counted != step.used
         used = f" (used {amount_text(step.part, step.used)})" if rounded else ""
         yield (
             f"{part_name(step.part)}: {amount_text(step.part, step.counted)}{used} x "
-            f"{step.price:f} {per_text(step.part, step.per)} = {exact_text(step.exact)}"
+            f"{rate_text(step.part, step.price, step.per)} = {exact_text(step.exact)}"
         )
+    if counting:
+        yield counting
     if layer.share is not None and layer.base is not None and layer.at_least is None:
         yield f"{layer.share:f} of {_money(layer.base)}"
     if layer.at_least is not None:

@@ -56,6 +56,18 @@ def per_text(part: str, per: int) -> str:
     return _PER.get(per, f"per {per:,}")
 
 
+def rate_text(part: str, price: Decimal, per: int) -> str:
+    """Return a rate in the unit of a bill: what a list has per thousand seconds is per minute there."""
+    if part.endswith("_us") and per == 1000 * _SECOND_US:
+        return f"{_short(price * Decimal('0.06'))} per minute"
+    return f"{price:f} {per_text(part, per)}"
+
+
+def _short(price: Decimal) -> str:
+    text = f"{price:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def exact_text(exact: Fraction) -> str:
     """Return an exact amount in digits; dots say that it never ends, and has been cut."""
     digits = _decimals(exact)
@@ -143,7 +155,7 @@ def list_words(price: Price | None) -> list[str]:
     if price.free:
         return ["free", f"from {origin}"]
     rates = [
-        f"{part_name(part)}: {rate:f} {per_text(part, PER[part])}"
+        f"{part_name(part)}: {rate_text(part, rate, PER[part])}"
         for part, rate in price.rates.items()
     ]
     tiers = [
@@ -174,8 +186,22 @@ def charge_words(charge: Charge) -> list[str]:
     return [*said, origin_of(charge)]
 
 
+def counting_words(charge: Charge) -> str:
+    """Return how a price counts what was used, where it counts more: its minimum and its round-up."""
+    part = charge.parts[0].part if charge.parts else ""
+    said = [f"at least {amount_text(part, charge.minimum)}"] if charge.minimum else []
+    said += (
+        [f"rounded up to full {amount_text(part, charge.increment)}"]
+        if charge.increment > 1
+        else []
+    )
+    return f"counted: {', '.join(said)}" if said else ""
+
+
 def origin_of(charge: Charge) -> str:
     """Return where a price of the operator comes from, in one sentence."""
+    if charge.included:
+        return f"included in the price for the whole call, {charge.entry}: " + _stands(charge)
     stands = charge.original_price + (f" {charge.currency}" if charge.unit else "")
     said = [f"from {charge.entry}: {stands}" + (f" per {charge.unit}" if charge.unit else "")]
     if charge.exchange_rate is not None:
@@ -187,6 +213,10 @@ def origin_of(charge: Charge) -> str:
     if charge.source:
         said.append(f"source: {charge.source}")
     return "; ".join(said)
+
+
+def _stands(charge: Charge) -> str:
+    return f"{charge.original_price} {charge.currency} per {charge.unit}"
 
 
 def _text(number: Decimal | None) -> str | None:

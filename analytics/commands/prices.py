@@ -193,6 +193,9 @@ def validate(
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
     from voicecosts.consumer.store.price_file import gone  # noqa: PLC0415 - same
 
+    if file is not None and not file.expanduser().is_file():
+        what = "is no file" if file.expanduser().exists() else "is not there"
+        raise BadQuestion(f"{file} {what}: name a file of prices")
     root = _directory(data_dir)
     path = prices_from_env(root, given=file)
     problems: tuple[str, ...] = ()
@@ -252,7 +255,8 @@ def _seen(provider: str, model: str, data_dir: Path | None) -> tuple[str, ...]:
     from voicecosts.analytics.snapshot.connection import closing, open_newest, read  # noqa: PLC0415 - same
 
     statement = (
-        "SELECT DISTINCT modality FROM usage WHERE provider = ? AND model = ? ORDER BY modality"
+        "SELECT DISTINCT modality FROM usage WHERE lower(provider) = lower(?) "
+        "AND lower(model) = lower(?) ORDER BY modality"
     )
     try:
         connection, snapshot = open_newest(data_dir)

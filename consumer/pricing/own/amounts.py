@@ -106,6 +106,8 @@ def quantity(key: str, value: object, kind: Kind, unit: str) -> int:
         if not amount:
             raise Mistake(f"{key} = {value!r} is zero: correct it, or leave it out")
         return amount
+    if counts is None and name == "m":
+        raise Mistake(f'{key} = {value!r} is not clear: write minutes as "{amount} min"')
     raise Mistake(
         f"{key} = {value!r} does not fit a price for one {unit}: write it as in {example}"
     )

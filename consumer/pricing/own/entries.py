@@ -221,7 +221,8 @@ def _prices(given: keys.Keys, kind: Kind | None) -> dict[str, Decimal] | None:
 def _part(key: str, value: object) -> Decimal:
     name = key.partition(".")[2]
     if name not in TOKEN_PARTS:
-        raise Mistake(f"price has no part {name!r}: {keys.instead(name, TOKEN_PARTS)}")
+        meant = next((it for it in ("input", "output") if name and it.startswith(name)), name)
+        raise Mistake(f"price has no part {name!r}: {keys.instead(meant, TOKEN_PARTS)}")
     return amounts.money(key, value)
 
 

@@ -150,6 +150,12 @@ def day(key: str, value: object) -> date:
 def unit(key: str, value: object) -> str:
     """Return the name of a unit."""
     name = text(key, value)
+    if name not in UNITS and "token" in name.lower():
+        cure = (
+            "write the price of a million of them (a price per thousand, times 1000) and "
+            'unit = "million tokens"'
+        )
+        raise Mistake(f"{key} = {name!r} is no unit: {cure}")
     if name not in UNITS:
         raise Mistake(f"{key} = {name!r} is no unit: {instead(name, UNITS)}")
     return name

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 
@@ -83,7 +84,9 @@ def tables_of(text: str, names: tuple[str, ...]) -> tuple[list[Table], list[Prob
         line = found.first.get(name, 1)
         if name not in names:
             known = ", ".join(f"[[{it}]]" for it in names)
-            problems.append(Problem(line, f"{name!r} is not known here: a table is one of {known}"))
+            near = get_close_matches(name.lower(), names, 1)
+            cure = f"did you mean [[{near[0]}]]?" if near else f"a table is one of {known}"
+            problems.append(Problem(line, f"{name!r} is not known here: {cure}"))
         elif isinstance(value, dict):
             problems.append(Problem(line, f"write [[{name}]] with two brackets: there may be more"))
         elif not isinstance(value, list) or not all(isinstance(it, dict) for it in value):

@@ -19,10 +19,11 @@ from tests.support.sample_ledger import write_ledger, write_status
 from voicecosts import query
 from voicecosts.analytics.commands.app import main
 from voicecosts.analytics.commands.price_check import block
+from voicecosts.analytics.commands.price_words import origin_of
 from voicecosts.consumer.booking.operations import Close
 from voicecosts.consumer.pricing import ListPrices, Scope, rate_by
 from voicecosts.consumer.pricing.billing import WAYS
-from voicecosts.consumer.pricing.charge import charged
+from voicecosts.consumer.pricing.charge import Charge, charged
 from voicecosts.consumer.pricing.explain import rounded
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store.clock import Clock
@@ -156,6 +157,7 @@ class TestExplain:
         for line in (
             "    audio: 10 s (used 4.000001 s) x 0.596750 per hour = 0.001657638888888888888888…",
             "    exactly 0.001657638888888888888888…, rounded to nine digits",
+            "    counted: at least 10 s",
             "    from prices.toml line 10: 0.55 EUR per hour; one EUR was 1.0850 USD",
             "    0.85 of 0.494040400",
             "    from prices.toml line 5: discount 15 %; source: contract 4711",
@@ -293,6 +295,15 @@ class TestExplain:
         assert sum(",cost,booked," in line for line in lines) == len(USED)
 
 
+def test_what_a_price_for_the_call_includes_says_so() -> None:
+    """Its zero stands beside no price by the minute, which it would contradict."""
+    included = Charge(
+        entry="prices.toml line 9", included=True, original_price="0.12", unit="minute"
+    )
+    said = "included in the price for the whole call, prices.toml line 9: 0.12 USD per minute"
+    assert origin_of(included) == said
+
+
 class TestCheck:
     def test_every_model_has_its_state(self, prices: Prices, booked: Path) -> None:
         """What priced it, or since when and why not, and how much of it was used."""
@@ -381,6 +392,18 @@ class TestShow:
         shown = prices("show", "openai/gpt-4.1-mini", "--tenant", "acme", *where)
         assert "it wins: it names the model, and line 5 does not" in shown
 
+    def test_capitals_do_not_matter(self, prices: Prices, booked: Path) -> None:
+        """Neither for a price nor for what the ledger has seen."""
+        shown = prices("show", "Gladia/Solaria", "--data-dir", booked)
+        assert "\nstt\n" in shown
+        assert "has not seen" not in shown
+
+    def test_a_list_price_of_time_is_shown_per_minute(self, prices: Prices, tmp_path: Path) -> None:
+        """As on a bill, whatever the list counts in."""
+        shown = prices("show", "deepgram/nova-3", "--modality", "stt", "--data-dir", tmp_path)
+        assert " per minute\n" in shown
+        assert "thousand seconds" not in shown
+
     def test_nothing_is_said_where_there_is_no_price(self, prices: Prices, tmp_path: Path) -> None:
         """A model without a price says why."""
         shown = prices("show", "homebrew/parrot", "--modality", "tts", "--data-dir", tmp_path)
@@ -431,4 +454,7 @@ class TestValidate:
     def test_a_file_that_is_named_must_exist(self, prices: Prices, tmp_path: Path) -> None:
         """Without a name the file may be absent: then there are list prices alone."""
         prices("validate", tmp_path / "absent.toml", code=2)
+        assert "absent.toml is not there: name a file" in prices.error
+        prices("validate", tmp_path, code=2)
+        assert "is no file: name a file" in prices.error
         assert "list prices alone" in prices("validate", "--data-dir", tmp_path)

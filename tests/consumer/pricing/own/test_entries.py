@@ -71,6 +71,14 @@ MISTAKES = {
     # units
     "unknown unit": (f'{MODEL}unit = "minutes"\nprice = "1"', '3: .* no unit: did you mean "minute"'),
     "a strange unit": (f'{MODEL}unit = "xyz"\nprice = "1"', "3: unit = 'xyz' .* there is \"second\""),
+    "thousands of tokens": (
+        f'{MODEL}unit = "thousand tokens"\nprice = "1"', '3: .* times 1000.* unit = "million tokens"',
+    ),
+    "minutes by one letter": (f'{PRICED}price = "1"\nincrement = "1m"', '5: .* "1 min"'),
+    "a short part": (
+        f'{MODEL}unit = "million tokens"\nprice = {{ in = "1" }}', "4: .*part 'in'.* mean \"input\"",
+    ),
+    "a table of several": ('[[costs]]\nmodel = "m"', r"1: 'costs' .* did you mean \[\[cost\]\]"),
     "no unit": (f'{MODEL}price = "1"', r"1: \[\[cost\]\] needs a unit, one of"),
     "characters of a transcription": (
         '[[cost]]\nmodality = "stt"\nunit = "thousand characters"\nprice = "1"',
