@@ -191,7 +191,7 @@ def validate(
     from voicecosts.consumer.errors import InvalidPrices  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing.own import load  # noqa: PLC0415 - same
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.price_file import gone  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.price_file import emptied, gone, has_text  # noqa: PLC0415 - same
 
     if file is not None and not file.expanduser().is_file():
         what = "is no file" if file.expanduser().exists() else "is not there"
@@ -209,6 +209,8 @@ def validate(
         problems = error.problems
     if not path.exists() and Layout(root).prices.is_file():
         problems = (gone(path),)
+    elif not problems and has_text(Layout(root).prices) and not has_text(path):
+        problems = (emptied(path),)
     if as_json:
         record = {"file": str(path), "ok": not problems, "problems": list(problems), **holds}
         typer.echo(json_bytes(record), nl=False)

@@ -163,12 +163,14 @@ def _own_prices(root: Path) -> OwnBook:
     from voicecosts.consumer.pricing.own import OwnBook  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing.own.book import read, text_of  # noqa: PLC0415 - same
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.price_file import gone  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.price_file import emptied, gone, has_text  # noqa: PLC0415 - same
 
     path, layout = prices_from_env(root), Layout(root)
     text = text_of(path)
     if text is None and layout.prices.is_file():
         raise InvalidPrices(str(path), [gone(path)])
+    if text is not None and not text.strip() and has_text(layout.prices):
+        raise InvalidPrices(str(path), [emptied(path)])
     book = OwnBook(name=path.name) if text is None else read(text, path.name, path=str(path))
     deadline = time.monotonic() + _READ_S
     while text_of(layout.prices) != text and _is_run(layout):

@@ -1,8 +1,8 @@
 """The operator's own prices as a ledger uses them: a file that may change, or break, at any time.
 
 A file with mistakes never stops booking: the last good prices stay in force, and a copy of them is
-kept beside the ledger, so that they outlive a restart. A file that is gone is a mistake too; who wants
-no prices of his own any more leaves an empty one. What is wrong is said once in the log, and to readers
+kept beside the ledger, so that they outlive a restart. A file that is gone or empty is a mistake too: it
+may be being written. Who wants no prices of his own any more leaves one with the line `# no prices`. What is wrong is said once in the log, and to readers
 for as long as it lasts. Without any good prices there are list prices alone, and that is said as well.
 """
 
@@ -116,6 +116,8 @@ class PriceFile:
 
     def _text(self) -> str | None:
         text = text_of(self._path)
+        if text is not None and not text.strip() and self._had_prices():
+            raise InvalidPrices(str(self._path), [emptied(self._path)])
         if text is None and (self._is_good or self._has_copy()):
             raise InvalidPrices(str(self._path), [gone(self._path)])
         return text
@@ -138,6 +140,11 @@ class PriceFile:
             uses_last_good=self._is_good,
             read=self._read,
         )
+
+    def _had_prices(self) -> bool:
+        if self._in_force is not None:
+            return bool(self._in_force.strip())
+        return self._kept is not None and has_text(self._kept)
 
     def _has_copy(self) -> bool:
         return self._kept is not None and self._kept.is_file()
@@ -169,9 +176,25 @@ class PriceFile:
 def gone(path: Path) -> str:
     """Return what to do about a file that was there."""
     return (
-        f"{path} is gone: put it back, or leave an empty file where no price of yours is to apply "
-        "any more"
+        f"{path} is gone: put it back, or leave a file with the line `# no prices` where no price of "
+        "yours is to apply any more"
     )
+
+
+def emptied(path: Path) -> str:
+    """Return what to do about a file that had prices: a program may have failed that writes it."""
+    return (
+        f"{path} is empty: put its prices back, or write the line `# no prices` where no price of "
+        "yours is to apply any more"
+    )
+
+
+def has_text(kept: Path) -> bool:
+    """Return whether a copy of good prices is there and not empty."""
+    try:
+        return bool((text_of(kept) or "").strip())
+    except InvalidPrices:
+        return False
 
 
 def prices_in_force(path: Path, kept: Path) -> tuple[OwnBook, str]:
@@ -181,11 +204,12 @@ def prices_in_force(path: Path, kept: Path) -> tuple[OwnBook, str]:
     """
     try:
         text = text_of(path)
-        if text is not None:
+        is_emptied = text is not None and not text.strip() and has_text(kept)
+        if text is not None and not is_emptied:
             return read(text, path.name, path=str(path)), ""
         if not kept.is_file():
             return OwnBook(name=path.name), ""
-        said = f"{path} is gone"
+        said = f"{path} is empty" if is_emptied else f"{path} is gone"
     except InvalidPrices as error:
         said = f"{path} has mistakes ({len(error.problems)}), which `costs prices validate` names"
     try:

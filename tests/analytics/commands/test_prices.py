@@ -442,14 +442,17 @@ class TestValidate:
         found = prices.record("validate", path, code=1)
         assert (found["ok"], len(found["problems"])) == (False, len(lines))
 
-    def test_a_file_that_is_gone_is_a_mistake(
+    def test_a_file_that_is_gone_or_empty_is_a_mistake(
         self, prices: Prices, booked: Path, tmp_path: Path
     ) -> None:
         """A ledger that has a copy of it goes on with that, and so it is not absent."""
         shutil.copytree(booked, tmp_path / "d", symlinks=True)
         (tmp_path / "d" / "prices.toml").unlink()
         said = prices("validate", "--data-dir", tmp_path / "d", code=1)
-        assert "prices.toml is gone: put it back, or leave an empty file" in said
+        assert "prices.toml is gone: put it back, or leave a file with the line" in said
+        (tmp_path / "d" / "prices.toml").write_text("")
+        said = prices("validate", "--data-dir", tmp_path / "d", code=1)
+        assert "prices.toml is empty: put its prices back" in said
 
     def test_a_file_that_is_named_must_exist(self, prices: Prices, tmp_path: Path) -> None:
         """Without a name the file may be absent: then there are list prices alone."""

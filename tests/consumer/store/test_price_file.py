@@ -178,7 +178,7 @@ def test_a_broken_file_without_any_good_one_leaves_the_list_prices(
 
 
 def test_a_file_that_is_gone_changes_no_price(running: Running) -> None:
-    """A file that was moved away by mistake does not make calls cheaper; an empty one is meant."""
+    """A file that was moved away by mistake does not make calls cheaper."""
     running.path.unlink()
     running.looks()
     assert running.cost() == Decimal("1.5")
@@ -186,7 +186,18 @@ def test_a_file_that_is_gone_changes_no_price(running: Running) -> None:
     running.ledger.close()
     running.open()
     assert running.cost() == Decimal("1.5")
-    running.path.write_text("")
+
+
+def test_a_file_that_lost_its_prices_changes_no_price_until_it_says_so(running: Running) -> None:
+    """A shell empties a file before it writes it, and a program that fails leaves it so."""
+    running.path.write_text("\n")
+    running.looks()
+    assert running.cost() == Decimal("1.5")
+    assert running.beat().prices is not None
+    running.ledger.close()
+    running.open()
+    assert running.cost() == Decimal("1.5")
+    running.path.write_text("# no prices\n")
     running.looks()
     assert running.cost() == LIST
     assert running.beat().prices is None
