@@ -66,6 +66,9 @@ _TOO_DEEP: Final = re.compile(
     r"(?<![A-Za-z0-9_-])"
     rf"(?:(?:\"[^\"\n]*+\"|'[^'\n]*+'|[A-Za-z0-9_-]++)[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}"
 )
+_DAY: Final = re.compile(r"\s*\w+\s*=\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\s*(?:#.*)?$")
+_WORD: Final = re.compile(r"\s*(\w+)\s*=\s*([A-Za-z][\w .*/-]*?)\s*(?:#.*)?$")
+_OPEN: Final = re.compile(r"=\s*\{[^{}]*$")
 _AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -123,7 +126,23 @@ def _not_toml(text: str, error: Exception) -> Problem:
         line = int(place[1]) if place[1] else line
     elif not isinstance(error, tomllib.TOMLDecodeError):
         line = 1
-    return Problem(line, f"this is not TOML: {message}. Correct the line, or the one before it")
+    lines = text.split("\n")
+    at = lines[line - 1] if line <= len(lines) else ""
+    cure = _slip(at, lines[: line - 1], message) or "Correct the line, or the one before it"
+    return Problem(line, f"this is not TOML: {message}. {cure}")
+
+
+def _slip(line: str, before: list[str], message: str) -> str:
+    """Return the cure of what people often write who do not write programs; empty where it is none of it."""
+    if _DAY.match(line):
+        return "Write a day without quotes and with two digits each, as in from = 2026-01-31"
+    if (word := _WORD.match(line)) is not None:
+        return f'Write a text in quotes, as in {word[1]} = "{word[2].strip()[:64]}"'
+    if "overwrite" in message:
+        return "The key stands twice in its table: take one of them out"
+    if any(_OPEN.search(it) for it in (*before[-20:], line)):
+        return "Write a table in braces on one line, from { to }"
+    return ""
 
 
 class _Lines:

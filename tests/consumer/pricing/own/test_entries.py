@@ -26,7 +26,13 @@ MISTAKES = {
     "a key of many names": (f"{MODEL}{'a . ' * 16}a = 1", "3: a name has more than 16 parts"),
     "names in quotes": (f"""{MODEL}x = {{ {'"é".' * 16}a = 1 }}""", "3: a name has more than 16 parts"),
     "a long line": (f"{MODEL}# {'a' * 10_000}", "3: this line has more than 10,000 characters"),
-    "a key twice": ('[[cost]]\nmodel = "m"\nmodel = "n"\n', "3: this is not TOML: .*overwrite"),
+    "a key twice": ('[[cost]]\nmodel = "m"\nmodel = "n"\n', "3: .*overwrite.* stands twice"),
+    "a day with points": (f'{PRICED}price = "1"\nfrom = 01.01.2026\n', "5: .*as in from = 2026-01-31"),
+    "a day of one digit": (f'{PRICED}price = "1"\nfrom = 2026-1-1\n', "5: .*as in from = 2026-01-31"),
+    "a text without quotes": ("[[cost]]\ntenant = globex # them\n", '2: .* as in tenant = "globex"'),
+    "braces over lines": (
+        f'{MODEL}price = {{\n  input = "1",\n}}\n', "3: .*Write a table in braces on one line",
+    ),
     # types
     "a number as money": (f"{PRICED}price = 0.0043", '4: price = 0.0043 lacks its quotes.*"0.0043"'),
     "a whole number as money": (f"{PRICED}price = 3", '4: price = 3 lacks its quotes.* write "3"'),
