@@ -100,9 +100,9 @@ def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False
             text = json.dumps(value) if isinstance(value, dict) else str(value)
             typer.echo(f"{name.replace('_', ' '):<12} {printable(text)}")
     for it in tenants:
-        said = [f"cost {_signed(it.cost)}"]
+        said = [f"cost {_signed(it.cost)}"] if it.cost is not None else []
         said += [f"billed {_signed(it.billed)}"] if it.billed is not None else []
-        said += [f"list {_signed(it.list_cost)}"] if it.list_cost != it.cost else []
+        said += [f"list {_signed(it.list_cost)}"] if it.list_cost not in (None, it.cost) else []
         typer.echo(
             f"  {printable(shown(it.tenant))}: {', '.join(said)} USD in {counted(it.rows, 'row')}"
         )
@@ -191,8 +191,14 @@ def _table(found: Sequence[Done], states: dict[int, str]) -> list[str]:
         Column("state", [states[it.operation] for it in found]),
         Column("why", [in_cell(it.reason) for it in found]),
     ]
-    numbers = [
-        Column("cost USD", [_signed(it.cost) for it in found]),
+    numbers = [Column("cost USD", [_signed(it.cost) for it in found])]
+    for head, amounts in (
+        ("billed USD", [it.billed for it in found]),
+        ("list USD", [it.list_cost for it in found]),
+    ):
+        if any(amount and amount != it.cost for amount, it in zip(amounts, found, strict=True)):
+            numbers.append(Column(head, [_signed(amount) for amount in amounts]))
+    numbers += [
         Column("rows", [f"{it.rows:,}" for it in found]),
         Column("when (UTC)", [f"{it.started_at:%Y-%m-%d %H:%M}" for it in found]),
     ]

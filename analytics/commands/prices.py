@@ -193,9 +193,7 @@ def validate(
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
     from voicecosts.consumer.store.price_file import emptied, gone, has_text  # noqa: PLC0415 - same
 
-    if file is not None and not file.expanduser().is_file():
-        what = "is no file" if file.expanduser().exists() else "is not there"
-        raise BadQuestion(f"{file} {what}: name a file of prices")
+    _require_file(file)
     root = _directory(data_dir)
     path = prices_from_env(root, given=file)
     problems: tuple[str, ...] = ()
@@ -231,6 +229,12 @@ def _require(output: Format, command: str) -> None:
 
     require("duckdb", "voice_prices", needed_by=command, extra="consumer")
     require_for(output, needed_by=command)
+
+
+def _require_file(file: Path | None) -> None:
+    if file is not None and not file.expanduser().is_file():
+        what = "is no file" if file.expanduser().exists() else "is not there"
+        raise BadQuestion(f"{file} {what}: name a file of prices")
 
 
 def _directory(data_dir: Path | None) -> Path:

@@ -238,6 +238,15 @@ class TestBooks:
         assert cost(data_dir, **NOVEMBER) == Decimal("-12.5")
         assert cost(data_dir, since="2026-11-20T00:00:01") == 0
 
+    def test_a_credit_to_a_tenant_is_in_the_list(self, run: Run) -> None:
+        """It moves no cost, and is not shown as nothing."""
+        words = ["--amount", "-0.5", "--layer", "billed", "--project", PROJECT, "--tenant", "acme"]
+        only(run("adjust", *words, "--day", "2026-11-20", "--reason", "credit"))
+        shown = only(run("operations", "list"))
+        assert "billed USD" in shown
+        assert "-0.5" in shown
+        assert "acme: billed -0.5" in only(run("operations", "show", "1"))
+
     def test_a_name_that_nothing_else_has_is_said(self, run: Run) -> None:
         """A misspelled tenant would hold money where nobody looks."""
         words = ["--amount", "1", "--project", "pord", "--tenant", "Acme", "--reason", "x"]
