@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.prices import PricesUsed
     from voicecosts.consumer.pricing import Rate
     from voicecosts.producer.events import Meter
+
+
+_OF_THE_METER: Final = ("agent_label", "modality", "provider", "model", "service_tier")
+
+COLUMNS: Final = ("project", "agent", "tenant", *_OF_THE_METER)
+"""By what a re-rating can be narrowed; another name would be of everything."""
 
 
 class Rerated(Struct, frozen=True):
@@ -120,10 +126,7 @@ def _is_chosen(work: Rerate, identity: Identity) -> bool:
 def _is_meant(work: Rerate, meter: Meter, state: MeterState) -> bool:
     if work.unpriced and not any(astuple(state.unpriced)):
         return False
-    return all(
-        _is_one_of(work.where, name, getattr(meter, name))
-        for name in ("agent_label", "modality", "provider", "model", "service_tier")
-    )
+    return all(_is_one_of(work.where, name, getattr(meter, name)) for name in _OF_THE_METER)
 
 
 def _is_one_of(where: Mapping[str, tuple[str | None, ...]], column: str, value: str | None) -> bool:

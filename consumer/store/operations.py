@@ -33,8 +33,8 @@ from voicecosts.consumer.booking.operations import (
     work_of,
 )
 from voicecosts.consumer.booking.repricing import repriced
+from voicecosts.consumer.booking.rerating import COLUMNS, rerated
 from voicecosts.consumer.booking.rerating import origin_of as origin_of_row
-from voicecosts.consumer.booking.rerating import rerated
 from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.booking.standing import standing
 from voicecosts.consumer.store import sql
@@ -133,7 +133,7 @@ class Operations:
             case Adjust():
                 return _problem_of_amount(work.amount)
             case Rerate():
-                return None
+                return _problem_of_columns(work)
 
     def begin(
         self, work: Work, *, reason: str, source: str, now: Now, prices: str | None = None
@@ -409,6 +409,13 @@ class Operations:
             if (project, session_id) == (work.project, work.session_id) and operation:
                 return f"session {session_id} was voided by operation {operation}"
         return None
+
+
+def _problem_of_columns(work: Rerate) -> str | None:
+    unknown = sorted(work.where.keys() - set(COLUMNS))
+    if not unknown:
+        return None
+    return f"a re-rating knows no column {', '.join(map(repr, unknown))}: use {', '.join(COLUMNS)}"
 
 
 def rerated_values(work: Rerate, after: str = _FIRST_ID) -> dict[str, object]:

@@ -146,7 +146,7 @@ def ask(folder: Path, request: Asked, *, timeout_s: float) -> Outcome:
 
 def _requests(folder: Path) -> Iterator[Path]:
     try:
-        yield from (path for path in sorted(folder.iterdir()) if path.suffix == ".json")
+        yield from (it for it in sorted(folder.iterdir()) if it.suffix == ".json" and it.is_file())
     except FileNotFoundError:
         return
 

@@ -455,3 +455,17 @@ class TestClose:
         ledger.apply([message(3, used(5, 3))])
         with pytest.raises(OperationRefused, match="stays closed"):
             run(ledger, Revert(operation=again))
+
+
+def test_a_re_rating_of_a_column_that_is_none_is_refused(ledger: Ledger) -> None:
+    """Else it would be about everything."""
+    with pytest.raises(OperationRefused, match="no column 'region': use project, agent, tenant"):
+        ledger.operate(Rerate(where={"region": ("eu",)}), reason="x")
+
+
+def test_a_folder_among_the_requests_ends_no_ledger(tmp_path: Path, ledger: Ledger) -> None:
+    """Whoever made it can remove it; what is asked beside it is done."""
+    folder = tmp_path / "ledger" / "requests" / "0.json"
+    folder.mkdir(parents=True)
+    ledger.answer_requests()
+    assert folder.is_dir()
