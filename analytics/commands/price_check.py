@@ -24,15 +24,17 @@ from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
 from voicecosts.consumer.booking.difference import session_time
 from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME
+from voicecosts.consumer.pricing.own.matching import concerns, fits_pattern
 from voicecosts.consumer.pricing.own.units import UNITS, fits, part_of, units_of
 from voicecosts.consumer.pricing.scope import Scope
 from voicecosts.producer.events import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
+    from voicecosts.consumer.pricing.own import OwnBook
     from voicecosts.consumer.pricing.terms import Finder, Terms
 
 _AMOUNTS: Final = (
@@ -60,6 +62,9 @@ ORDER BY modality, provider, model, service_tier
 _LABELS: Final = """
 SELECT labels FROM sessions WHERE project = ? AND session_id = ?::UUID AND labels IS NOT NULL LIMIT 1
 """
+
+_NAMED: Final = 10
+"""Lines that a sentence names."""
 
 _UNITS: Final = ("thousand characters", "million tokens", "minute", "request")
 """The units of an entry that is proposed; the first that fits, and was used, is taken."""
@@ -136,6 +141,29 @@ def answer(data_dir: Path | None, finder: Finder, *, warnings: tuple[str, ...] =
             labels = read(connection, snapshot.path, _LABELS, parameters, row=tuple[Any, ...])
             found.append(_model(row, _labels(labels), finder))
     return Check(models=tuple(found), warnings=warnings)
+
+
+def idle(book: OwnBook, models: Iterable[Model]) -> tuple[str, ...]:
+    """Return a sentence about entries that are for nothing that was seen: a name may be misspelled."""
+    seen = [(it.provider.lower(), it.modality.lower(), it.model.lower()) for it in models]
+    lines = [
+        entry.line
+        for entry in book.entries
+        if not any(
+            concerns(entry, provider, modality)
+            and (entry.model is None or fits_pattern(entry.model, model))
+            for provider, modality, model in seen
+        )
+    ]
+    if not (seen and lines):
+        return ()
+    named = ", ".join(map(str, lines[:_NAMED])) + (", …" if len(lines) > _NAMED else "")
+    many = "entries are" if len(lines) > 1 else "entry is"
+    said = (
+        f"{len(lines):,} {many} for no provider, model or modality that this ledger has seen "
+        f"(line {named}): is a name misspelled?"
+    )
+    return (said,)
 
 
 def _labels(rows: list[tuple[Any, ...]]) -> dict[str, str]:

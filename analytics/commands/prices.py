@@ -57,6 +57,8 @@ def check(
     """
     output = Format.JSON if as_json else output
     _require(output, "`costs prices check`")
+    from msgspec.structs import replace  # noqa: PLC0415 - `--help` is quick
+
     from voicecosts.analytics.commands import price_check  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.commands.local_outbox import look_first  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import write  # noqa: PLC0415 - same
@@ -68,6 +70,7 @@ def check(
         found = price_check.answer(
             data_dir, Finder(ListPrices(), book), warnings=(*said, *_not_booked(outbox))
         )
+    found = replace(found, warnings=(*found.warnings, *price_check.idle(book, found.models)))
     write(found, output, price_check, now=datetime.now(UTC))
     if strict and found.lacking:
         raise typer.Exit(FAILED)

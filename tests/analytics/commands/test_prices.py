@@ -341,6 +341,19 @@ class TestCheck:
             "all of it has a price\n"
         )
 
+    def test_an_entry_for_nothing_that_was_seen_is_told(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
+        """A misspelled name is no mistake in the file, and would never be noticed."""
+        assert prices.record("check", "--data-dir", booked)["warnings"] == []
+        named = tmp_path / "prices.toml"
+        named.write_text(BOOK + '\n[[cost]]\nmodel = "solarai"\ndiscount = "5 %"\n')
+        [said] = prices.record("check", "--data-dir", booked, "--prices", named)["warnings"]
+        assert said == (
+            "1 entry is for no provider, model or modality that this ledger has seen (line 21): is a name "
+            "misspelled?"
+        )
+
     def test_the_table_shows_what_to_write(self, prices: Prices, booked: Path) -> None:
         """`costs prices` alone is the check, and ends in entries that can be copied."""
         shown = prices("--data-dir", booked)
