@@ -21,9 +21,10 @@ class Months(Struct, frozen=True):
         """Return the day of a row of a session that started on `day`, and the month that it corrects.
 
         Both are `None` where the month is open: then it is the session's own day. A correction is
-        dated today, or on the first day of the next open month where this one is closed as well.
+        dated today, or on the first day of the next open month where this one is closed as well. A month
+        before a closed one had no rows when that was closed, and gets none any more.
         """
-        if not self.closed or (month := first_of(day)) not in self.closed:
+        if not self.closed or (month := first_of(day)) > max(self.closed):
             return None, None
         today = max(self.today, day)
         while first_of(today) in self.closed:

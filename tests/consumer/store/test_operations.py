@@ -392,6 +392,15 @@ class TestAdjust:
 
 
 class TestClose:
+    def test_a_month_before_a_closed_one_is_closed(self, ledger: Ledger, clock: At) -> None:
+        """Otherwise the sum up to the end of a closed month would still change."""
+        ledger.apply([message(1, used(3))])
+        clock.moment = IN_DECEMBER
+        run(ledger, Close(month=NOVEMBER))
+        run(ledger, Adjust(amount=Decimal("-0.5"), day=date(2020, 10, 3), project=PROJECT))
+        rows = ask(ledger, "SELECT day, corrects FROM usage WHERE operation IS NOT NULL")
+        assert rows == [(IN_DECEMBER.date(), date(2020, 10, 1))]
+
     def test_no_row_is_dated_in_a_closed_month(self, ledger: Ledger, clock: At) -> None:
         """What comes late or is corrected is dated today, and names the month."""
         ledger.apply([message(1, used(3))])
