@@ -140,7 +140,8 @@ def answer(
         row = _call(connection, snapshot, session, project)
         voided = read(connection, snapshot.path, _VOIDED, list(row[:2]), row=tuple[int])
         warnings += tuple(
-            f"this call is in no sum: operation {number} voided it (`costs operations show {number}`)"
+            f"operation {number} voided this call: it is in no sum, but for a month that was closed before "
+            f"(`costs operations show {number}`)"
             for (number,) in voided
         )
         [booked] = read(connection, snapshot.path, _BOOKED, list(row[:2]), row=tuple[Any, ...])

@@ -481,6 +481,11 @@ class Ledger:
     def _told(self, number: int) -> Outcome:
         operation = self._operations.get(number)
         is_done = operation is None or operation.ended_us is not None
+        if is_done and self._snapshots.changed:  # who hears that it is done asks what came of it
+            try:
+                self.publish_snapshot()
+            except SnapshotFailed as error:
+                _log.warning("%s", error)
         return Outcome(operation=number, is_done=is_done)
 
     def look_at_prices(self) -> None:

@@ -209,9 +209,11 @@ class TestExplain:
         prices("validate", "--data-dir", folder)
         found = prices.record("explain", FIRST, "--data-dir", folder)
         assert Decimal(found["total"]["cost"]) == 0
-        assert found["warnings"] == [
-            "this call is in no sum: operation 1 voided it (`costs operations show 1`)"
-        ]
+        [warning] = found["warnings"]
+        assert warning == (
+            "operation 1 voided this call: it is in no sum, but for a month that was closed before "
+            "(`costs operations show 1`)"
+        )
 
     def test_a_call_of_a_closed_month_is_the_sum_of_its_lines(
         self, prices: Prices, booked: Path, tmp_path: Path

@@ -18,7 +18,7 @@ from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.pricing import rate_by
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.requests import Action, Request
+from voicecosts.consumer.store.requests import Action, Operate, Request
 
 MILLION = 1_000_000
 DAY = date(2026, 11, 18)
@@ -478,3 +478,14 @@ def test_a_folder_among_the_requests_ends_no_ledger(tmp_path: Path, ledger: Ledg
     folder.mkdir(parents=True)
     ledger.answer_requests()
     assert folder.is_dir()
+
+
+def test_who_hears_that_an_operation_is_done_sees_it_in_the_next_answer(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    """The advice that is printed then is to look at it; the next snapshot would be seconds away."""
+    ledger.apply([message(1, reading(1, input_tokens=1))])
+    work = Adjust(amount=Decimal(-1), day=date(2026, 11, 20), project=PROJECT)
+    assert ledger.answer(Operate(work=work, reason="credit")).is_done
+    with duckdb.connect(tmp_path / "costs.duckdb", read_only=True) as reader:
+        assert reader.execute("SELECT kind FROM operations").fetchall() == [("adjust",)]
