@@ -510,6 +510,7 @@ class TestHeartbeat:
             "run_by": None,
             "ledger_file": None,
             "prices": None,
+            "operations": 0,
         }
 
     def test_it_moves_on_while_nothing_happens(
