@@ -76,6 +76,7 @@ class Diary:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.has_kept = False  # whether the outbox has had a reading on disk
 
     def write(self, kind: str, *fields: object) -> None:
         """Add a line."""
@@ -92,6 +93,7 @@ class Diary:
                 events = [event for message in messages for event in decode(message.data).events]
                 readings = [event for event in events if isinstance(event, MeterReading)]
                 self.write("kept", [[each.session_id, each.number] for each in readings])
+                self.has_kept = self.has_kept or bool(readings)
 
         def noted_tend() -> None:
             tend()
@@ -147,13 +149,16 @@ def _offer(load: Load, publisher: Publisher, diary: Diary, readings: int) -> Non
 
 
 def _die_in_write(at: int, diary: Diary) -> None:
-    """Make this process die in its n-th transaction, when rows are written and not committed."""
+    """Make this process die when rows are written and not committed.
+
+    That is in its n-th transaction, counted from the one after its first reading was on disk.
+    """
     real, count = Outbox._transaction, 0
 
     @contextlib.contextmanager
     def deadly(outbox: Outbox) -> Iterator[None]:
         nonlocal count
-        count += 1
+        count += diary.has_kept
         outbox._db.execute("PRAGMA cache_size = 1")  # so that rows reach the file before the commit
         with real(outbox):
             yield
