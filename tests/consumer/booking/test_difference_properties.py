@@ -75,7 +75,7 @@ def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> 
 
 
 @pytest.mark.slow
-@settings(max_examples=750)
+@settings(max_examples=300)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery_at_length(data: st.DataObject) -> None:
     """The same, with many more examples."""

@@ -123,7 +123,7 @@ def test_money_by_size_is_the_sum_of_the_requests_priced_one_by_one(
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(ONE_PRICE, REQUESTS)
 def test_money_by_size_is_the_sum_of_the_requests_of_hundreds_of_calls(
     listed: tuple[Provider, ModelInfo, Price], requests: list[tuple[int, Any, Any, int]]
@@ -218,7 +218,7 @@ def test_no_response_however_odd_takes_back_what_was_priced(
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(st.data(), ASKED)
 def test_none_of_hundreds_of_odd_responses_takes_back_what_was_priced(
     data: st.DataObject, asked: tuple[str, str, str]

@@ -127,7 +127,7 @@ def test_the_books_are_what_the_operations_in_force_say(actions: list[tuple[Any,
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(ACTIONS)
 def test_the_books_are_what_the_operations_in_force_say_at_length(
     actions: list[tuple[Any, ...]],
@@ -161,7 +161,7 @@ def test_no_figure_of_a_closed_month_changes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(ACTIONS, ACTIONS)
 def test_no_figure_of_a_closed_month_changes_at_length(
     before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]

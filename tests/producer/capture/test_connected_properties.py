@@ -151,7 +151,7 @@ def test_what_is_counted_is_what_was_connected(steps: list[tuple[Any, ...]]) -> 
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=500)
 @given(STEPS)
 def test_what_is_counted_is_what_was_connected_long(steps: list[tuple[Any, ...]]) -> None:
     """The long form of the rule."""

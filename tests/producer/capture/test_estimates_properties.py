@@ -50,7 +50,7 @@ def test_measured_and_estimated_never_exceed_what_was_received(call: Call) -> No
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(call=CALLS)
 def test_the_bound_holds_in_hundreds_of_calls(call: Call) -> None:
     """The same, for longer."""

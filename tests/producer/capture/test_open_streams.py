@@ -384,7 +384,7 @@ def test_of_a_random_call_what_was_open_is_counted(call: Any) -> None:
 
 @pytest.mark.slow
 @given(CALLS)
-@settings(max_examples=300, phases=[Phase.generate])
+@settings(max_examples=150, phases=[Phase.generate])
 def test_of_hundreds_of_random_calls_what_was_open_is_counted(call: Any) -> None:
     """The long form of the rule above."""
     play_random(*call)
