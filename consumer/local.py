@@ -20,7 +20,7 @@ from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.heartbeat import Heartbeat, confirm, file_of, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.price_file import PriceFile
+from voicecosts.consumer.store.price_file import PriceFile, content_of
 
 NO_SEQUENCE: Final = 0
 """The stream sequence of a message that was in no stream."""
@@ -137,4 +137,4 @@ def open_and_book(
 def _prices_changed(last: Heartbeat) -> bool:
     """Return whether a file of prices that had mistakes is another one now."""
     trouble = last.prices
-    return trouble is not None and trouble.read != (file_of(Path(trouble.file)) or (0, 0))
+    return trouble is not None and trouble.content != content_of(Path(trouble.file))[0]

@@ -35,15 +35,14 @@ class RunBy(Struct, frozen=True):
 class PricesTrouble(Struct, frozen=True):
     """That the operator's file of prices has mistakes, how many, and since when the ledger knows.
 
-    `read` is the time (in nanoseconds) and the size of the file as it was read; zeros where it was gone.
-    Without `uses_last_good` the ledger had no good prices before, and uses list prices alone.
+    `content` names what the file held (`price_file.content_of`); a corrected file has another name. Without `uses_last_good` the ledger had no good prices before, and uses list prices alone.
     """
 
     file: str
     problems: int
     since: str
     uses_last_good: bool
-    read: tuple[int, int]
+    content: str = ""
 
 
 class Heartbeat(Struct, frozen=True):

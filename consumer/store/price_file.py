@@ -2,24 +2,31 @@
 
 A file with mistakes never stops booking: the last good prices stay in force, and a copy of them is
 kept beside the ledger, so that they outlive a restart. A file that is gone or empty is a mistake too: it
-may be being written. Who wants no prices of his own any more leaves one with the line `# no prices`. What is wrong is said once in the log, and to readers
-for as long as it lasts. Without any good prices there are list prices alone, and that is said as well.
+may be being written. Who wants no prices of his own any more leaves one with the line `# no prices`. What
+is wrong is said once in the log, and to readers for as long as it lasts. Without any good prices there are
+list prices alone, and that is said as well.
+
+Nor does a file that is slow: while a ledger runs, the file is read and checked in a thread of its own, and
+its contents are compared, because an edit may leave time and size as they were.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voicecosts.consumer.errors import InvalidPrices
 from voicecosts.consumer.pricing.own import OwnBook
-from voicecosts.consumer.pricing.own.book import read, text_of
+from voicecosts.consumer.pricing.own.book import data_of, decoded, read, text_of
 from voicecosts.consumer.store.files import write_private
-from voicecosts.consumer.store.heartbeat import PricesTrouble, file_of, utc_text
+from voicecosts.consumer.store.heartbeat import PricesTrouble, utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -32,6 +39,14 @@ LOOK_INTERVAL_S: Final = 1.0
 to the next: what an editor has half written is not taken for prices."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Found(NamedTuple):
+    """What a look found: the file's content, and where it was to be read, its prices or what is wrong."""
+
+    content: str
+    text: str | None = None
+    prices: OwnBook | InvalidPrices | None = None
 
 
 class PriceFile:
@@ -48,7 +63,8 @@ class PriceFile:
         self._other: tuple[str | None, OwnBook] | None = None
         self._in_force: str | None = None  # the text that `_book` was read from
         self._is_good = False  # whether `_book` comes from a file without mistakes
-        self._read = self._seen = (0, 0)
+        self._read = self._seen = ""  # as what `content_of` names it
+        self._looking: Future[_Found] | None = None
         self._next_look: float | None = None
         self.trouble: PricesTrouble | None = None
 
@@ -59,6 +75,11 @@ class PriceFile:
     def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
         """Return what the operator pays and what the tenant is charged, in force at `at`."""
         return self._book.find(meter, scope, at)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether the file is being read."""
+        return self._looking is not None and not self._looking.done()
 
     @property
     def text(self) -> str | None:
@@ -87,40 +108,63 @@ class PriceFile:
         """
         self._kept = kept
         self.trouble = last if last is not None and last.file == str(self._path) else None
-        self._read = self._seen = file_of(self._path) or (0, 0)
-        self._load(now)
+        self._take(self._look(None, self._read), now)
 
     def look(self, ticks: float, now: datetime) -> None:
-        """Read the file again if it changed. Cheap to call often: it looks once a second."""
-        if self._next_look is not None and ticks < self._next_look:
+        """Take in what the last look found, and look again once a second. Cheap to call often.
+
+        The look is in a thread of its own, which nobody waits for: the disk may be slow, or gone.
+        """
+        if self._looking is not None and self._looking.done():
+            looked, self._looking = self._looking, None
+            self._take(looked.result(), now)
+        if self._looking is not None or (self._next_look is not None and ticks < self._next_look):
             return
         self._next_look = ticks + LOOK_INTERVAL_S
-        before, self._seen = self._seen, file_of(self._path) or (0, 0)
-        if self._seen == before and self._seen != self._read:
-            self._read = self._seen
-            self._load(now)
+        self._looking = _started(self._look, self._read, self._seen)
 
-    def _load(self, now: datetime) -> None:
+    def _look(self, read_before: str | None, seen: str) -> _Found:
+        """Return what is in the file, with its prices if it changed and then stayed as it was `seen`.
+
+        It changes nothing here. Without `read_before` the prices are read in any case.
+        """
+        content, data, error = content_of(self._path)
+        if read_before is not None and (content == read_before or content != seen):
+            return _Found(content)
         try:
-            text = self._text()
-            book = self._book_of(text)
-        except InvalidPrices as error:
-            self._refuse(error, now)
+            if error is not None:
+                raise error
+            text = None if data is None else decoded(data, self._path)
+            return _Found(content, text, self._book_of(text))
+        except InvalidPrices as problem:
+            return _Found(content, None, problem)
+
+    def _take(self, found: _Found, now: datetime) -> None:
+        self._seen = found.content
+        if found.prices is None:
+            return
+        self._read = found.content
+        book = found.prices
+        if isinstance(book, OwnBook):
+            book = self._lost(found.text) or book
+        if isinstance(book, InvalidPrices):
+            self._refuse(book, now)
             return
         if self._is_good or self.trouble is not None:
             _log.info("%s is read: %d entries", self._path, len(book.entries))
-        self._book, self._is_good, self.trouble = book, text is not None, None
-        self._in_force = text
-        if text is not None:
-            self._keep(text)
+        self._other = self._in_force, self._book  # an operation may have begun with it
+        self._book, self._is_good, self.trouble = book, found.text is not None, None
+        self._in_force = found.text
+        if found.text is not None:
+            self._keep(found.text)
 
-    def _text(self) -> str | None:
-        text = text_of(self._path)
+    def _lost(self, text: str | None) -> InvalidPrices | None:
+        """Return what is wrong where a file that had prices is empty or gone."""
         if text is not None and not text.strip() and self._had_prices():
-            raise InvalidPrices(str(self._path), [emptied(self._path)])
+            return InvalidPrices(str(self._path), [emptied(self._path)])
         if text is None and (self._is_good or self._has_copy()):
-            raise InvalidPrices(str(self._path), [gone(self._path)])
-        return text
+            return InvalidPrices(str(self._path), [gone(self._path)])
+        return None
 
     def _book_of(self, text: str | None) -> OwnBook:
         name = self._path.name
@@ -138,7 +182,7 @@ class PriceFile:
             problems=len(error.problems),
             since=self.trouble.since if self.trouble else utc_text(now),
             uses_last_good=self._is_good,
-            read=self._read,
+            content=self._read,
         )
 
     def _had_prices(self) -> bool:
@@ -171,6 +215,30 @@ class PriceFile:
                 write_private(self._kept, data, synced=True)
         except OSError as error:
             _log.warning("no copy of the prices could be kept in %s: %s", self._kept, error)
+
+
+def content_of(path: Path) -> tuple[str, bytes | None, InvalidPrices | None]:
+    """Return a name for what a file holds, the same for the same content; its bytes; or why it is not read."""
+    try:
+        data = data_of(path)
+    except InvalidPrices as error:
+        return f"unread: {error}", None, error
+    digest = "gone" if data is None else hashlib.blake2b(data, digest_size=16).hexdigest()
+    return digest, data, None
+
+
+def _started(look: Callable[[str, str], _Found], read_before: str, seen: str) -> Future[_Found]:
+    """Look in a thread that keeps no process from ending; a disk may never answer."""
+    future: Future[_Found] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(look(read_before, seen))
+        except BaseException as error:  # noqa: BLE001 - whoever takes the result raises it
+            future.set_exception(error)
+
+    Thread(target=run, name="prices", daemon=True).start()
+    return future
 
 
 def gone(path: Path) -> str:

@@ -226,17 +226,36 @@ def text_of(path: Path) -> str | None:
     Raises:
         InvalidPrices: It cannot be read, or is no text.
     """
+    data = data_of(path)
+    return None if data is None else decoded(data, path)
+
+
+def data_of(path: Path) -> bytes | None:
+    """Return what a file of prices holds, `None` where there is no file; of a larger one its beginning.
+
+    Raises:
+        InvalidPrices: It cannot be read.
+    """
     name = str(path)
     try:
         if path.exists() and not path.is_file():
             raise InvalidPrices(name, [f"{name} is not a file: name one with prices"])
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InvalidPrices(name, [f"{name} cannot be read ({why}): correct it"]) from error
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """Return what `data_of` returned as text.
+
+    Raises:
+        InvalidPrices: It is too large, or no text.
+    """
+    name = str(path)
     if len(data) > MAX_BYTES:
         text = f"{name} is larger than {MAX_BYTES} bytes: it is not a file of prices"
         raise InvalidPrices(name, [text])

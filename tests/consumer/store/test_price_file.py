@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
+import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.events import message, reading
+from tests.support.waiting import wait_until
 from voicecosts import connect
 from voicecosts.analytics.commands import asking
 from voicecosts.consumer.booking.operations import Rerate
+from voicecosts.consumer.local import open_and_book
 from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
-from voicecosts.consumer.store import operations
+from voicecosts.consumer.store import operations, price_file
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.heartbeat import Heartbeat, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
@@ -68,20 +72,27 @@ class Running:
         self._calls = 0
         self._listed = listed
         self.ledger: Ledger
+        self.own: PriceFile
         self.open()
 
     def open(self) -> None:
         """Open the ledger, anew."""
-        own = PriceFile(self.path)
+        own = self.own = PriceFile(self.path)
         rate: Rate = rate_by(self._listed, own)
         self.ledger = Ledger.open(self._folder, rate, clock=self._time.clock(), own_prices=own)
 
     def looks(self, times: int = 2) -> None:
         """Let so many seconds go by, as a ledger that runs does."""
         for _ in range(times):
-            self._time.seconds += 1
+            self.tick()
+            wait_until(lambda: not self.own.is_looking)
             self.ledger.look_at_prices()
             self.ledger.heartbeat()
+
+    def tick(self) -> None:
+        """Let a second go by, and wait for nothing."""
+        self._time.seconds += 1
+        self.ledger.look_at_prices()
 
     def cost(self) -> Decimal:
         """Book a million tokens of a new call, and return what they cost."""
@@ -120,6 +131,62 @@ def test_a_changed_file_is_read_while_the_ledger_runs(running: Running) -> None:
     running.looks(1)
     assert running.cost() == Decimal("1.5")
     running.looks(1)
+    assert running.cost() == Decimal("2.25")
+
+
+def replaced(path: Path, text: str) -> None:
+    """Write a text of the same length, and leave the file's time as it was."""
+    before = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_an_edit_that_leaves_time_and_size_is_read(running: Running) -> None:
+    """Some tools set the time back, and some disks count whole seconds: what a file holds is compared."""
+    replaced(running.path, price("2.25"))
+    running.looks()
+    assert running.cost() == Decimal("2.25")
+    replaced(running.path, price("3.25"))  # and one more between the two looks that it needs
+    running.looks(1)
+    replaced(running.path, price("4.25"))
+    running.looks()
+    assert running.cost() == Decimal("4.25")
+
+
+def test_an_embedded_ledger_sees_a_correction_that_leaves_time_and_size(tmp_path: Path) -> None:
+    """It is opened to say that the mistakes are gone, though nothing waits."""
+    path = tmp_path / "prices.toml"
+    path.write_text(price("x.50"))
+    own = PriceFile(path)
+    Ledger.open(tmp_path, rate_by(ListPrices(), own), embedded=True, own_prices=own).close()
+    for text, is_told in ((price("y.50"), True), (price("1.50"), False)):
+        replaced(path, text)
+        open_and_book(tmp_path, None, asked_at=datetime.now(UTC))
+        beat = read_heartbeat(Layout(tmp_path).heartbeat)
+        assert beat is not None
+        assert (beat.prices is not None) is is_told
+
+
+def test_a_slow_file_keeps_nothing_from_being_booked(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a disk does not answer, calls are booked at the last good prices; then the new ones count."""
+    answers = threading.Event()
+    real = price_file.data_of
+
+    def slow(path: Path) -> bytes | None:
+        assert answers.wait(60)
+        return real(path)
+
+    monkeypatch.setattr(price_file, "data_of", slow)
+    running.path.write_text(price("2.25"))
+    for _ in range(5):
+        running.tick()
+        assert running.own.is_looking
+        assert running.cost() == Decimal("1.5")
+    answers.set()
+    running.looks(3)
     assert running.cost() == Decimal("2.25")
 
 
