@@ -145,11 +145,14 @@ class PrivateBroker:
                 _write_private(path, f"{os.getpid()} 0\n", replace=False)
                 return fd
             owner, server = _pids(path.read_text())
-            orphan = not is_alive(owner) and str(self._folder) in command_line(server)
-            if not orphan or time.monotonic() > until:
+            command = command_line(server)
+            ours = str(self._folder) in command
+            # A process that ends loses its command line before its files, and with them the lock.
+            others = is_alive(owner) or (command and not ours)
+            if others or time.monotonic() > until:
                 os.close(fd)
                 raise DataDirInUse(self._data_dir, owner or None)
-            if not asked:
+            if ours and not asked:
                 # The process that took the lock is dead; its server, which inherited it, still holds it.
                 _log.warning("ending nats-server %d, which its `costs up` left behind", server)
                 asked = True

@@ -239,6 +239,28 @@ class TestLock:
         with PrivateBroker(tmp_path):
             assert not runs(orphan)
 
+    def test_a_server_that_is_about_to_end_is_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An ending process has lost its command line, and holds the lock a moment longer."""
+        (tmp_path / "nats").mkdir()
+        path = tmp_path / "nats" / "lock"
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        wait_until(lambda: not runs(ended.pid))
+        path.write_text(f"{2**22 + 1} {ended.pid}\n")
+        with path.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+
+            def command_line(pid: int) -> str:
+                found = child.command_line(pid)
+                held.close()
+                return found
+
+            monkeypatch.setattr("voicecosts.consumer.broker.server.command_line", command_line)
+            with PrivateBroker(tmp_path):
+                pass
+        assert ended.wait() == 0
+
     def test_another_process_with_the_pid_of_an_old_server_is_not_ended(
         self, tmp_path: Path
     ) -> None:
