@@ -40,7 +40,9 @@ def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
         connection = _connect(layout.ledger)
         try:
             _migrate(connection, now_us)
+            connection.begin()  # one commit for all of them
             connection.execute(sql.VIEWS)
+            connection.commit()
         except BaseException:
             close(connection)
             raise
