@@ -19,8 +19,11 @@ settings.register_profile(
 settings.register_profile("random", settings.get_profile("tests"), derandomize=False)
 settings.load_profile("tests")
 
-# Processes that tests start end on SIGHUP, also where the tests themselves were started by nohup.
+# Tests and the processes that they start end on these, also where the tests themselves were started
+# by nohup, or by a shell in the background.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 async def until(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     """Return when `condition` holds; fail after the deadline."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {deadline_s} s: {condition}")
-        await asyncio.sleep(0.01)
+    for pause_s in _looks(condition, deadline_s):
+        await asyncio.sleep(pause_s)
 
 
 def wait_until(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     """As `until`, where no event loop runs."""
+    for pause_s in _looks(condition, deadline_s):
+        time.sleep(pause_s)
+
+
+def _looks(condition: Callable[[], bool], deadline_s: float) -> Iterator[float]:
+    """Look until the condition holds; yield how long to pause, so that most of the time is the others'."""
     end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
+    while True:
+        began = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        if now > end:
             raise AssertionError(f"not within {deadline_s} s: {condition}")
-        time.sleep(0.02)
+        yield max(0.01, 2 * (now - began))
