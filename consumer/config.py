@@ -117,16 +117,13 @@ def from_env(
     secret: Path | None = None
     found_tls = Tls()
     if not own_broker:
-        urls, problems = settings.parse_servers(servers or environ.get(settings.SERVERS, ""))
+        urls, problems = settings.named_servers(servers, environ)
         if not urls and not problems:
             problems.append(
                 f"no NATS server is given: pass --servers {settings.EXAMPLE} "
                 f"or set {settings.SERVERS}"
             )
-        named = environ.get(settings.CREDENTIALS, "")
-        secret = credentials or (Path(named).expanduser() if named.strip() else None)
-        if secret is not None and (problem := settings.credentials_problem(secret)):
-            problems.append(problem)
+        secret = settings.named_credentials(credentials, environ, problems)
         found_tls = resolve_tls(tls, environ, urls, problems)
     interval_s = DEFAULT_SNAPSHOT_INTERVAL_S if snapshot_interval_s is None else snapshot_interval_s
     copies = 1 if replicas is None else replicas
@@ -139,7 +136,7 @@ def from_env(
     named_prices = _prices(prices, environ, problems)
     folder = Path()
     try:
-        folder = (data_dir or settings.data_dir(environ)).absolute()
+        folder = settings.data_dir(environ, data_dir).absolute()
     except settings.NoHomeDirectory as error:
         problems.append(str(error))
     if folder.exists() and not folder.is_dir():
@@ -223,10 +220,10 @@ def prices_from_env(
 
 def _prices(given: Path | None, environ: Mapping[str, str], problems: list[str]) -> Path | None:
     """Return the file that was named, `None` where none was; one that is named has to be there."""
-    said = environ.get(PRICES_VARIABLE, "").strip()
-    if given is None and not said:
+    named = settings.named_path("the prices", given, environ, PRICES_VARIABLE, problems)
+    if named is None:
         return None
-    path = (Path(said) if given is None else given).expanduser().absolute()
+    path = named.absolute()
     try:
         is_there = path.is_file()
     except OSError:
@@ -239,7 +236,7 @@ def _prices(given: Path | None, environ: Mapping[str, str], problems: list[str])
 
 
 def _ceiling(given: str | None, environ: Mapping[str, str], problems: list[str]) -> Decimal:
-    said = given if given is not None else environ.get(MAX_READING_VARIABLE, "").strip()
+    said = given if given is not None else settings.said(environ, MAX_READING_VARIABLE)
     if not said:
         return MAX_READING
     try:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from voicecosts.producer import settings
 from voicecosts.producer.errors import ConfigError, shown
-from voicecosts.producer.names import MAX_NAME, plain
+from voicecosts.producer.names import MAX_NAME
 from voicecosts.producer.providers import normalise_provider
 from voicecosts.producer.tls import Tls, resolve_tls
 
@@ -28,7 +28,6 @@ CONNECTIONS: Final = ("auto", "on", "off")
 """Whether connected time is counted: where it has a known price, everywhere, or not at all."""
 
 _LEAST_OUTBOX_BYTES: Final = 2**20
-_FULL_PATH: Final = "give the folder of the outbox as a full path"
 
 
 class BufferLimits(Struct, frozen=True, kw_only=True):
@@ -107,24 +106,15 @@ def resolve(
         ConfigError: With all problems at once.
     """
     problems: list[str] = []
-    project = _project(environ.get(settings.PROJECT, "") if project is None else project, problems)
-    urls, wrong = settings.parse_servers(
-        servers if servers is not None else environ.get(settings.SERVERS, "")
+    project = _project(
+        settings.said(environ, settings.PROJECT) if project is None else project, problems
     )
+    urls, wrong = settings.named_servers(servers, environ)
     problems += wrong
-    credentials = _path("the credentials", credentials, problems)
-    path = str(credentials or environ.get(settings.CREDENTIALS) or "") or None
-    if path is not None:
-        try:
-            path = str(settings.expanded(path, instead="give the credentials by their full path"))
-        except settings.NoHomeDirectory as error:
-            problems.append(str(error))
-        else:
-            if problem := settings.credentials_problem(Path(path)):
-                problems.append(problem)
+    path = settings.named_credentials(credentials, environ, problems)
     if path is not None and not urls and not wrong:
         problems.append(
-            f"the credentials {path!r} are given, but no server: pass servers='{settings.EXAMPLE}' or set "
+            f"the credentials {str(path)!r} are given, but no server: pass servers='{settings.EXAMPLE}' or set "
             f"{settings.SERVERS}, or leave the credentials out to keep everything on this host"
         )
     found_tls = resolve_tls(tls, environ, urls, problems)
@@ -133,47 +123,61 @@ def resolve(
             f"files for TLS are given, but no server: pass servers='tls://host:4222' or set "
             f"{settings.SERVERS}, or leave them out to keep everything on this host"
         )
-    folder = _folder(_path("the outbox", outbox_dir, problems), environ, problems)
-    max_bytes = _max_bytes(outbox_max_bytes, environ.get(settings.OUTBOX_MAX_BYTES, ""), problems)
+    folder = _folder(outbox_dir, environ, problems)
+    said_bytes = settings.said(environ, settings.OUTBOX_MAX_BYTES)
+    max_bytes = _max_bytes(outbox_max_bytes, said_bytes, problems)
     limits = _limits(limits, problems)
-    counted = _connections(connections, environ.get(settings.CONNECTIONS, ""), problems)
-    carrier = _carrier(environ.get(settings.CARRIER, "") if carrier is None else carrier, problems)
+    counted = _connections(connections, settings.said(environ, settings.CONNECTIONS), problems)
+    carrier = _carrier(
+        settings.said(environ, settings.CARRIER) if carrier is None else carrier, problems
+    )
     if problems:
         raise ConfigError(problems)
     return ProducerConfig(
         project=project,
         servers=urls,
-        credentials=path,
+        credentials=str(path) if path else None,
         tls=found_tls,
         limits=limits,
         outbox_dir=folder,
         outbox_max_bytes=max_bytes,
         connections=counted,
         carrier=carrier,
-        livekit_url=environ.get(settings.LIVEKIT_URL, ""),
+        livekit_url=settings.said(environ, settings.LIVEKIT_URL),
     )
 
 
-def outbox_folder(environ: Mapping[str, str] = os.environ, *, data_dir: Path | None = None) -> Path:
+def outbox_folder(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    given: str | os.PathLike[str] | None = None,
+    data_dir: Path | None = None,
+) -> Path:
     """Return the full path of the folder of the outboxes, whether or not it exists.
 
-    `COSTS_OUTBOX_DIR`, or else `outbox` in `data_dir` or in the data directory of the environment.
-    So a worker and a ledger that name the same data directory meet.
+    The one that was given, or else `COSTS_OUTBOX_DIR`, or else `outbox` in the data directory. So a worker and a ledger that name the same data directory meet.
 
     Raises:
         NoHomeDirectory: It would be in a home directory, and that is not known.
     """
-    if named := environ.get(settings.OUTBOX_DIR, "").strip():
-        return settings.expanded(named, instead=_FULL_PATH).absolute()
-    return (data_dir or settings.data_dir(environ)).absolute() / "outbox"
+    if named := given or settings.said(environ, settings.OUTBOX_DIR):
+        return settings.expanded(named, instead="give the full path of the outbox").absolute()
+    return settings.data_dir(environ, data_dir).absolute() / "outbox"
 
 
 def command_project(environ: Mapping[str, str] = os.environ) -> str:
     """Return the project in which a command reports on what it publishes for ended processes.
 
     `COSTS_PROJECT`, or `voicecosts`: unlike a worker, a command has no sessions of its own.
+
+    Raises:
+        ConfigError: No worker could have that project.
     """
-    return plain(environ.get(settings.PROJECT, "")).strip() or "voicecosts"
+    problems: list[str] = []
+    project = _project(settings.said(environ, settings.PROJECT) or "voicecosts", problems)
+    if problems:
+        raise ConfigError(problems)
+    return project
 
 
 def _project(given: object, problems: list[str]) -> str:
@@ -194,13 +198,6 @@ def _project(given: object, problems: list[str]) -> str:
             "give letters, digits and dashes"
         )
     return project
-
-
-def _path(what: str, given: object, problems: list[str]) -> str | os.PathLike[str] | None:
-    if given is None or isinstance(given, str | os.PathLike):
-        return given
-    problems.append(f"the path of {what} is {settings.of_type(given)}: give it as text")
-    return None
 
 
 def _limits(given: object, problems: list[str]) -> BufferLimits:
@@ -244,28 +241,24 @@ def _carrier(given: object, problems: list[str]) -> str:
     return normalise_provider(carrier)
 
 
-def _folder(
-    given: str | os.PathLike[str] | None, environ: Mapping[str, str], problems: list[str]
-) -> Path | None:
+def _folder(given: object, environ: Mapping[str, str], problems: list[str]) -> Path | None:
     """Return the folder of the outboxes; `None` where nobody has named one and there is no home.
 
     A worker runs without a folder, from memory; one that was named has to be found.
     """
-    is_named = any(
-        environ.get(name, "").strip() for name in (settings.OUTBOX_DIR, settings.DATA_DIR)
-    )
+    named = settings.named_path("the outbox", given, environ, settings.OUTBOX_DIR, problems)
+    if named is not None:
+        return named.absolute()
     try:
-        if given:
-            return settings.expanded(given, instead=_FULL_PATH).absolute()
-        return outbox_folder(environ)
+        return outbox_folder({**environ, settings.OUTBOX_DIR: ""})
     except settings.NoHomeDirectory as error:
-        if given or is_named:
+        if settings.said(environ, settings.DATA_DIR):
             problems.append(str(error))
         return None
 
 
 def _max_bytes(given: int | None, text: str, problems: list[str]) -> int:
-    if given is None and not text.strip():
+    if given is None and not text:
         return OUTBOX_MAX_BYTES
     try:
         value = int(text) if given is None else given

@@ -43,6 +43,21 @@ _CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED----
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
 
 
+def said(environ: Mapping[str, str], variable: str) -> str:
+    """Return what a variable says, without the blanks around it; a blank one is as good as unset."""
+    return environ.get(variable, "").strip()
+
+
+def named_servers(
+    given: str | Sequence[str] | None, environ: Mapping[str, str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the servers that were given, or else those of `COSTS_SERVERS`, as `parse_servers` does.
+
+    An argument that names no server is an answer, too: only `None` leaves it to the variable.
+    """
+    return parse_servers(said(environ, SERVERS) if given is None else given)
+
+
 def parse_servers(given: str | Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """Return the URLs of NATS servers, and what is wrong with them, without secrets.
 
@@ -130,6 +145,19 @@ def credentials_kind(text: str) -> Literal["creds", "seed"] | None:
     return "seed" if _SEED.fullmatch(text.strip()) else None
 
 
+def named_credentials(
+    given: object, environ: Mapping[str, str], problems: list[str]
+) -> Path | None:
+    """Return the credentials file that was given, or else that of `COSTS_CREDENTIALS`.
+
+    What is wrong with it is appended.
+    """
+    path = named_path("the credentials", given, environ, CREDENTIALS, problems)
+    if path is not None and (problem := credentials_problem(path)):
+        problems.append(problem)
+    return path
+
+
 def credentials_problem(path: Path) -> str | None:
     """Return why a credentials file cannot be used, or `None`."""
     try:
@@ -170,16 +198,43 @@ def expanded(path: str | os.PathLike[str], *, instead: str) -> Path:
         ) from None
 
 
-def data_dir(environ: Mapping[str, str], *, platform: str = sys.platform) -> Path:
+def named_path(
+    what: str, given: object, environ: Mapping[str, str], variable: str, problems: list[str]
+) -> Path | None:
+    """Return the path that was given, or else the one in a variable; `None` where neither names one.
+
+    `~` is the home directory. What is wrong is appended; `what` says there what the path is of.
+    """
+    if given is not None and not isinstance(given, str | os.PathLike):
+        problems.append(f"the path of {what} is {of_type(given)}: give it as text")
+        return None
+    path = os.fsdecode(given or "")
+    path = path if path.strip() else said(environ, variable)
+    try:
+        return expanded(path, instead=f"give the full path of {what}") if path else None
+    except NoHomeDirectory as error:
+        problems.append(str(error))
+        return None
+
+
+def data_dir(
+    environ: Mapping[str, str],
+    given: str | os.PathLike[str] | None = None,
+    *,
+    platform: str = sys.platform,
+) -> Path:
     """Return the data directory, whether or not it exists.
 
-    `COSTS_DATA_DIR`, or `voicecosts` in the platform's folder for user data.
+    The one that was given, or else `COSTS_DATA_DIR`, or else `voicecosts` in the platform's folder
+    for user data.
 
     Raises:
         NoHomeDirectory: It would be in a home directory, and that is not known.
     """
     instead = f"set {DATA_DIR} to a folder, as a full path"
-    if named := environ.get(DATA_DIR, "").strip():
+    if given is not None:
+        return expanded(given, instead="give the full path of the data directory")
+    if named := said(environ, DATA_DIR):
         return expanded(named, instead=instead)
     if platform == "darwin":
         return expanded("~/Library/Application Support/voicecosts", instead=instead)

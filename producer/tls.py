@@ -10,13 +10,14 @@ may be replaced while a process runs. Never reads the environment: each config m
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+
+from voicecosts.producer import settings
 
 TLS_CA: Final = "COSTS_TLS_CA"
 TLS_CERT: Final = "COSTS_TLS_CERT"
@@ -82,13 +83,10 @@ def resolve_tls(
     named = given or Tls()
     paths: dict[str, str] = {}
     for field, variable in (("ca", TLS_CA), ("cert", TLS_CERT), ("key", TLS_KEY)):
-        path: object = getattr(named, field) or environ.get(variable, "").strip()
-        if isinstance(path, str | os.PathLike) and path:
-            paths[field] = os.path.expanduser(path)  # noqa: PTH111 - Path raises without a home
-        elif path:
-            problems.append(
-                f"the path of the {_WHAT[field]} is of type {type(path).__name__}: give it as text"
-            )
+        what = f"the {_WHAT[field]}"
+        path = settings.named_path(what, getattr(named, field), environ, variable, problems)
+        if path is not None:
+            paths[field] = str(path)
     tls = Tls(**paths)
     if tls != Tls() and any(url.lower().startswith("ws://") for url in servers):
         problems.append("ws:// is never encrypted, and files for TLS are given: write wss://")

@@ -28,7 +28,7 @@ import typer
 
 from voicecosts.analytics.commands.options import Format
 from voicecosts.analytics.commands.signals import stopping, undisturbed
-from voicecosts.analytics.config import from_env
+from voicecosts.analytics.config import data_dir
 from voicecosts.analytics.errors import AnalyticsError, require_extras
 from voicecosts.analytics.snapshot.connection import connect
 from voicecosts.analytics.snapshot.files import DEMO_MARK
@@ -166,7 +166,7 @@ def compare(ledger: Connection, billed: Iterable[Billed]) -> tuple[list[str], in
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     """Yield the data directory, and remove it again when the demo does not get to its end."""
-    folder = _own_folder() if keep is None else keep.expanduser().absolute()
+    folder = _own_folder() if keep is None else data_dir(keep).absolute()
     missing = [it for it in (folder, *folder.parents) if not it.exists()]
     is_ready = False
     try:
@@ -189,7 +189,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 def _own_folder() -> Path:
     """Return the folder that each run makes anew: `demo` in the data directory."""
     try:
-        return (from_env().data_dir / "demo").absolute()
+        return (data_dir() / "demo").absolute()
     except NoHomeDirectory:
         return Path(tempfile.gettempdir()) / f"voicecosts-demo-{secrets.token_hex(4)}"
 

@@ -107,9 +107,9 @@ def _telling(operation: int, how: str) -> Iterator[None]:
 
 def data_folder(data_dir: Path | None) -> Path:
     """Return the data directory that was named, or that of the environment."""
-    from voicecosts.analytics.config import from_env  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics import config  # noqa: PLC0415 - `--help` is quick
 
-    return (data_dir or from_env().data_dir).expanduser().absolute()
+    return config.data_dir(data_dir).absolute()
 
 
 def rate_of(root: Path) -> tuple[Rate, PriceFile]:

@@ -17,9 +17,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from voicecosts.analytics import config as here
 from voicecosts.analytics.answers.findings import say_not_booked
 from voicecosts.analytics.answers.report import NotBooked, Outbox
-from voicecosts.analytics.config import from_env
 from voicecosts.analytics.errors import LedgerGone, MissingExtra, NoLedger, require
 from voicecosts.analytics.snapshot.files import STATUS, read_status
 from voicecosts.producer.config import ProducerConfig, command_project, outbox_folder
@@ -219,7 +219,7 @@ def _left(folder: Path, why: str) -> NotBooked:
 
 
 def _directory(data_dir: Path | None) -> Path:
-    return (from_env().data_dir if data_dir is None else data_dir.expanduser()).absolute()
+    return here.data_dir(data_dir).absolute()
 
 
 def _is_of_the_environment(root: Path) -> bool:

@@ -174,9 +174,7 @@ def _publish(
 def _folder(outbox_dir: Path | None, data_dir: Path | None) -> Path:
     from voicecosts.producer.config import outbox_folder  # noqa: PLC0415 - `--help` is quick
 
-    if outbox_dir is not None:
-        return outbox_dir.expanduser().absolute()
-    return outbox_folder(data_dir=data_dir and data_dir.expanduser())
+    return outbox_folder(given=outbox_dir, data_dir=data_dir)
 
 
 def _show(remarks: Sequence[str], *, below: Sequence[str] = ()) -> None:

@@ -235,15 +235,20 @@ def _require(output: Format, command: str) -> None:
 
 
 def _require_file(file: Path | None) -> None:
-    if file is not None and not file.expanduser().is_file():
-        what = "is no file" if file.expanduser().exists() else "is not there"
+    from voicecosts.producer.settings import expanded  # noqa: PLC0415 - `--help` is quick
+
+    if file is None:
+        return
+    path = expanded(file, instead="give the full path of the prices")
+    if not path.is_file():
+        what = "is no file" if path.exists() else "is not there"
         raise BadQuestion(f"{file} {what}: name a file of prices")
 
 
 def _directory(data_dir: Path | None) -> Path:
-    from voicecosts.analytics.config import from_env  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics import config  # noqa: PLC0415 - `--help` is quick
 
-    root = (data_dir or from_env().data_dir).expanduser().absolute()
+    root = config.data_dir(data_dir).absolute()
     return root.parent if root.is_file() else root
 
 

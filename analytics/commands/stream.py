@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from voicecosts.analytics import config as here
 from voicecosts.analytics.commands.exits import FAILED
 from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
 from voicecosts.analytics.commands.options import (
@@ -27,8 +28,6 @@ from voicecosts.analytics.commands.options import (
     TlsCert,
     TlsKey,
 )
-from voicecosts.analytics.config import from_env as here
-from voicecosts.analytics.config import names_servers
 from voicecosts.analytics.errors import AnalyticsError, BadQuestion, require
 from voicecosts.analytics.numbers import ago, clock, counted
 
@@ -136,8 +135,8 @@ def _config(
     from voicecosts.consumer.config import from_env  # noqa: PLC0415 - `--help` is quick
     from voicecosts.producer.tls import Tls  # noqa: PLC0415 - same
 
-    if not servers and not names_servers():
-        folder = (data_dir or here().data_dir).absolute()
+    if servers is None and not here.names_servers():
+        folder = here.data_dir(data_dir).absolute()
         try:
             servers = json.loads((folder / "up.json").read_text("utf-8"))["servers"]
         except OSError:

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
-from voicecosts.analytics.config import from_env
+from voicecosts.analytics.config import data_dir
 from voicecosts.analytics.errors import (
     LedgerGone,
     NoLedger,
@@ -115,7 +115,7 @@ def locate(where: str | Path | None = None) -> Snapshot:
     Raises:
         NoLedger: There is none; its subclasses say when something else is there.
     """
-    root = from_env().data_dir if where is None else Path(where).expanduser()
+    root = data_dir(where)
     try:
         is_directory = root.is_dir()
         path = (root / LINK if is_directory else root).resolve(strict=True)

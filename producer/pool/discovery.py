@@ -27,6 +27,7 @@ from voicecosts.producer.errors import (
 )
 from voicecosts.producer.pool.config import Provider, SessionOptions, as_name
 from voicecosts.producer.pool.modules import load_module, module_name
+from voicecosts.producer.settings import NoHomeDirectory, expanded
 
 logger = logging.getLogger(__name__)
 _MARK: Final = "__voicecosts_agent__"
@@ -121,7 +122,9 @@ def discover(directory: str | Path) -> list[Discovered]:
         BrokenAgentModule: A file cannot be imported, or defines no agent.
     """
     try:
-        folder = Path(directory).expanduser().resolve()
+        folder = expanded(directory, instead="give the full path of the agents").resolve()
+    except NoHomeDirectory as error:
+        raise DiscoveryFailed(str(error)) from None
     except TypeError:
         raise DiscoveryFailed(
             f"the agents directory is {shown(directory)}: pass the path of a folder"

@@ -298,7 +298,8 @@ def test_a_project_that_is_no_utf8_is_refused_in_one_sentence() -> None:
         assert problems == [
             "the project is not UTF-8 text ('caf\\udce9'): give letters, digits and dashes"
         ]
-    assert command_project({"COSTS_PROJECT": HALF_A_PAIR}) == "caf?"
+    with pytest.raises(ConfigError, match="the project is not UTF-8 text"):
+        command_project({"COSTS_PROJECT": HALF_A_PAIR})
 
 
 def test_paths_may_hold_any_bytes(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from voicecosts.analytics.config import names_servers
 from voicecosts.consumer.config import from_env
 from voicecosts.consumer.errors import InvalidConfig
 from voicecosts.producer.config import resolve
@@ -26,6 +28,20 @@ HALF = (
     "an address after a comma has a user or token and no scheme: write "
     "nats://user:password@host:4222, with no comma in the password"
 )
+NO_SERVER = "no NATS server is given: pass --servers nats://host:4222 or set COSTS_SERVERS"
+OTHERS = [
+    "COSTS_CREDENTIALS",
+    "COSTS_TLS_CA",
+    "COSTS_TLS_CERT",
+    "COSTS_TLS_KEY",
+    "COSTS_CONNECTIONS",
+    "COSTS_CARRIER",
+    "COSTS_OUTBOX_DIR",
+    "COSTS_OUTBOX_MAX_BYTES",
+    "COSTS_PRICES",
+    "COSTS_MAX_READING",
+    "LIVEKIT_URL",
+]
 NO_PORT = "is not a number from 1 to 65535: write nats://host:4222"
 
 
@@ -99,6 +115,74 @@ def test_both_sides_refuse_the_same_addresses(text: str, problems: list[str]) ->
         from_env(environ=environ)
     assert worker.value.problems == list(ledger.value.problems) == problems
     assert "secret" not in f"{worker.value}{ledger.value}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "what"),
+    [
+        ("COSTS_CREDENTIALS", "the credentials"),
+        ("COSTS_TLS_CA", "the certificate authority"),
+        ("COSTS_TLS_CERT", "the client certificate"),
+        ("COSTS_DATA_DIR", None),
+        ("COSTS_PRICES", "the prices"),
+        ("COSTS_OUTBOX_DIR", "the outbox"),
+    ],
+)
+def test_a_home_that_is_not_known_is_one_sentence_on_every_side(
+    variable: str, what: str | None
+) -> None:
+    """Whoever reads the setting says it in the same words; who does not read it is not disturbed."""
+    environ = {
+        "COSTS_PROJECT": "p",
+        "COSTS_SERVERS": "bus",
+        "COSTS_DATA_DIR": "/srv/costs",
+        variable: "~nobody-here/it",
+    }
+    instead = (
+        f"give the full path of {what}" if what else f"set {variable} to a folder, as a full path"
+    )
+    sentence = f"there is no home directory for '~nobody-here/it': {instead}"
+    said = {
+        "worker": problems_of(resolve, environ, project=None, servers=None, credentials=None),
+        "ledger": problems_of(from_env, environ),
+    }
+    if variable == "COSTS_PRICES":
+        assert said == {"worker": [], "ledger": [sentence]}
+    elif variable == "COSTS_OUTBOX_DIR":
+        assert said == {"worker": [sentence], "ledger": []}
+    else:
+        assert said == {"worker": [sentence], "ledger": [sentence]}
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", " , "])
+def test_a_blank_setting_is_an_unset_one(text: str) -> None:
+    """The worker stays on its host, the ledger asks for a server, and a command knows of no stream."""
+    environ = {"COSTS_SERVERS": text, "COSTS_DATA_DIR": "/srv/costs", "COSTS_PROJECT": "p"}
+    blank = dict.fromkeys(OTHERS, " ")
+    worker = resolve(project=None, servers=None, credentials=None, environ={**environ, **blank})
+    assert worker == resolve(project="p", servers=(), credentials="", environ=environ)
+    assert problems_of(from_env, {**environ, **blank}) == [NO_SERVER]
+    assert not names_servers(environ)
+
+
+def test_servers_that_are_given_win_over_the_variable_also_when_they_are_none() -> None:
+    """On both sides `None` leaves it to the variable, and an empty text or list does not."""
+    environ = {"COSTS_SERVERS": "bus", "COSTS_DATA_DIR": "/srv/costs", "COSTS_PROJECT": "p"}
+    assert resolve(project=None, servers="", credentials=None, environ=environ).is_embedded
+    assert problems_of(from_env, environ, servers="") == [NO_SERVER]
+    assert names_servers(environ)
+    assert names_servers({"COSTS_SERVERS": "http://bus"})  # wrong, which whoever reads it says
+
+
+def problems_of(
+    read: Callable[..., object], environ: Mapping[str, str], **given: object
+) -> list[str]:
+    """Return what a side says of its settings."""
+    try:
+        read(**given, environ=environ)
+    except (ConfigError, InvalidConfig) as error:
+        return list(error.problems)
+    return []
 
 
 @pytest.mark.parametrize(

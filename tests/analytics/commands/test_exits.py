@@ -21,7 +21,7 @@ from voicecosts.analytics.commands.exits import (
     explain,
     run,
 )
-from voicecosts.analytics.config import from_env
+from voicecosts.analytics.config import data_dir
 from voicecosts.producer.errors import DrainIncomplete, OutboxHeld
 
 
@@ -182,7 +182,7 @@ def test_an_unknown_home_directory_is_one_line_that_says_what_to_set(
     for variable in ("HOME", "XDG_DATA_HOME", "COSTS_DATA_DIR", "COSTS_OUTBOX_DIR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("pwd.getpwuid", unknown)
-    assert run(lambda: from_env() and 0) == 2
+    assert run(lambda: data_dir() and 0) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: there is no home directory")
     assert "set COSTS_DATA_DIR" in line

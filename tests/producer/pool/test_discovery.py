@@ -287,3 +287,5 @@ def test_a_directory_that_is_no_path_says_what_to_pass(given: Any) -> None:
     said = f"the agents directory is {re.escape(repr(given))}: pass the path of a folder"
     with pytest.raises(DiscoveryFailed, match=said):
         AgentPool().discover(given)
+    with pytest.raises(DiscoveryFailed, match="there is no home directory for '~nobody-here/it'"):
+        AgentPool().discover("~nobody-here/it")
