@@ -208,7 +208,7 @@ class _LedgerThread:
     async def book_group(self, feed: Feed) -> None:
         """Book the next group of the stream and publish when that is due."""
         # 1. A group is fetched. If we die, the broker offers it to the next ledger at once.
-        group = await feed.next_group(self._in_hand.at_most)
+        group = await feed.next_group(self._in_hand.at_most, is_brief=self._ledger.is_at_work)
         self._waiting = group.waiting
         if group.messages:
             # 2. A few transactions. If we die inside, nothing is acknowledged, and the next ledger

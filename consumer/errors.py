@@ -122,15 +122,23 @@ class LedgerInUse(LedgerError):
 class LedgerBusy(LedgerError):
     """The ledger that runs did not answer in time; nothing is asked of it any more.
 
-    If it `took` what it was asked, it may have done it.
+    If it `took` what it was asked, it may have done it. What `is_once` may be asked again all the same.
     """
 
-    def __init__(self, path: Path, timeout_s: float, *, took: bool = False) -> None:
+    def __init__(
+        self, path: Path, timeout_s: float, *, took: bool = False, is_once: bool = False
+    ) -> None:
         self.path = path
         self.timeout_s = timeout_s
         self.took = took
+        self.is_once = is_once
         advice = "stop it and ask again: without a ledger that runs, the command does it itself"
-        if took:
+        if took and is_once:
+            advice = (
+                "run the same command again, with the same words: what it may have done already is not "
+                "done twice, and the answer names the operation"
+            )
+        elif took:
             advice = (
                 "do not ask again before you know: it took what was asked and may have done it, or may "
                 "do it yet; `costs operations` and `costs dead-letters list` show what was done"

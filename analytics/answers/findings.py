@@ -144,10 +144,15 @@ def _prices(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
 def _operations(missing: Completeness) -> Iterator[Finding]:
     """Yield that an operation has changed some calls and not others: the figures are of neither side."""
     for each in missing.unfinished:
+        goes_on = "a ledger that runs goes on with it (`costs operations`)"
+        if each.is_stopped:
+            goes_on = (
+                f"it was stopped: `costs operations resume {each.operation}` goes on with it, `costs "
+                f"operations revert {each.operation}` undoes it"
+            )
         text = (
             f"operation {each.operation} ({each.kind}) is not finished: these figures are partly those "
-            "before it and partly those after it; a ledger that runs goes on with it "
-            "(`costs operations`)"
+            f"before it and partly those after it; {goes_on}"
         )
         yield _unknown(Source.OPERATIONS, text)
 
@@ -217,7 +222,7 @@ def _gaps(missing: Completeness) -> Iterator[Finding]:
             )
             text = (
                 f"not in these numbers: {which} on the books; an older copy of the ledger was put in its "
-                "place: ask for them again"
+                "place: do them again, then `costs operations acknowledge --reason …` ends this note"
             )
             yield Finding(source=Source.GAPS, text=text)
     gaps = [gap for gap in missing.gaps or () if gap.why not in _OF_A_COPY]

@@ -12,7 +12,11 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.report import Unfinished
 from voicecosts.analytics.answers.states import schema_of
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA, MEASURES
+from voicecosts.analytics.question.columns import (
+    FIRST_LAYERS_SCHEMA,
+    FIRST_STOPPING_SCHEMA,
+    MEASURES,
+)
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:
@@ -22,12 +26,17 @@ if TYPE_CHECKING:
 _LISTED: Final = """
 SELECT
     operation, kind, started_at, ended_at, request::VARCHAR, reason, source, reverts, rows, sessions,
-    list_cost, cost, billed
+    list_cost, cost, billed, {}
 FROM operations
 ORDER BY operation
 """
+_STOPPING: Final = "stopped_at, left_meters, left_why"
+_NO_STOPPING: Final = "NULL, 0, NULL"  # of an older version
 _UNFINISHED: Final = """
-SELECT operation, kind FROM operations WHERE ended_at IS NULL ORDER BY operation
+SELECT operation, kind, {} IS NOT NULL
+FROM operations AS o
+WHERE ended_at IS NULL
+ORDER BY operation
 """
 _BY_TENANT: Final = """
 SELECT tenant, count(*), sum(list_cost), sum(cost), sum(billed)
@@ -58,7 +67,7 @@ FROM usage
 
 
 class Done(Struct, frozen=True):
-    """One operation and what it booked; without an end it is under way."""
+    """One operation and what it booked; without an end it is under way, or was stopped."""
 
     operation: int
     kind: str
@@ -73,6 +82,9 @@ class Done(Struct, frozen=True):
     list_cost: Decimal | None
     cost: Decimal | None
     billed: Decimal | None
+    stopped_at: datetime | None = None
+    left_meters: int = 0
+    left_why: str | None = None
 
 
 class OfTenant(Struct, frozen=True):
@@ -174,13 +186,20 @@ def unfinished(connection: Connection, snapshot: Snapshot) -> tuple[Unfinished, 
     """Return the operations without an end."""
     if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
         return ()
-    found = read(connection, snapshot.path, _UNFINISHED, row=tuple[int, str])
-    return tuple(Unfinished(operation=number, kind=kind) for number, kind in found)
+    known = schema_of(connection, snapshot) >= FIRST_STOPPING_SCHEMA
+    statement = _UNFINISHED.format("stopped_at" if known else "NULL")
+    found = read(connection, snapshot.path, statement, row=tuple[int, str, bool])
+    return tuple(
+        Unfinished(operation=number, kind=kind, is_stopped=is_stopped)
+        for number, kind, is_stopped in found
+    )
 
 
 def _listed(connection: Connection, snapshot: Snapshot) -> list[Done]:
     if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
         return []
-    found = read(connection, snapshot.path, _LISTED, row=tuple[object, ...])
+    known = schema_of(connection, snapshot) >= FIRST_STOPPING_SCHEMA
+    statement = _LISTED.format(_STOPPING if known else _NO_STOPPING)
+    found = read(connection, snapshot.path, statement, row=tuple[object, ...])
     names = Done.__struct_fields__
     return [msgspec.convert(dict(zip(names, row, strict=True)), Done) for row in found]

@@ -157,10 +157,14 @@ class Gap(Struct, frozen=True, kw_only=True):
 
 
 class Unfinished(Struct, frozen=True, kw_only=True):
-    """An operation on the books that has done a part of its work: it is under way, or was killed in it."""
+    """An operation on the books that has done a part of its work: it is under way, or was killed in it.
+
+    Where it `is_stopped`, a person did that, and it waits.
+    """
 
     operation: int
     kind: str
+    is_stopped: bool = False
 
 
 class Source(StrEnum):

@@ -14,10 +14,9 @@ from msgspec.structs import replace
 
 from voicecosts.analytics.commands.signals import undisturbed
 from voicecosts.analytics.errors import require
+from voicecosts.analytics.numbers import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from voicecosts.consumer.booking.operations import Work
     from voicecosts.consumer.pricing import Rate
     from voicecosts.consumer.store.ledger import Ledger
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.store.requests import Asked, Outcome
 
 _ANSWER_S: Final = 60.0
+_STOP_S: Final = 10.0
 
 
 def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
@@ -40,7 +40,7 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
     from voicecosts.consumer.errors import LedgerInUse  # noqa: PLC0415 - same
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
     from voicecosts.consumer.store.ledger import Ledger  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.requests import ask  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.requests import Halt, ask  # noqa: PLC0415 - same
 
     root = data_folder(data_dir)
     layout = Layout(root)
@@ -49,13 +49,18 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
     rate, own_prices = rate_of(root)
     try:
         with Ledger.open(
-            root, rate, embedded=True, has_source=True, own_prices=own_prices
+            root,
+            rate,
+            embedded=True,
+            has_source=True,
+            own_prices=own_prices,
+            goes_on=not isinstance(asked, Halt),
         ) as ledger:
             with undisturbed():
                 outcome = ledger.answer(asked)
-            with _telling(outcome.operation, "the next ledger that runs here goes on with it"):
-                _work_on(ledger)
-            return replace(outcome, is_done=True)
+            if not outcome.operation or outcome.is_done:
+                return outcome
+            return replace(_work_on(ledger, outcome.operation), was_done=outcome.was_done)
     except LedgerInUse:
         return ask(layout.requests, asked, timeout_s=_ANSWER_S)
 
@@ -63,46 +68,140 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
 def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, command: str) -> int:
     """Have an operation done on the books, and return its number when it has ended.
 
+    It is done once, however often it is asked before an answer comes.
+
     Raises:
         OperationRefused: Something is in its way; nothing was changed.
+        LedgerBusy: The ledger that runs did not answer, not the second time either.
     """
-    from voicecosts.consumer.errors import OperationRefused  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.errors import LedgerBusy, OperationRefused  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.requests import Operate, Watch, ask  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.requests import Operate, forget, remember  # noqa: PLC0415 - same
 
-    outcome = answered(Operate(work=work, reason=reason, source=source), data_dir, command)
+    require("duckdb", "voice_prices", needed_by=command, extra="consumer")
+    layout = Layout(data_folder(data_dir))
+    asked = Operate(work=work, reason=reason, source=source)
+    if layout.ledger.exists():  # else `answered` says so
+        asked = remember(layout.requests, asked)
+    try:
+        outcome = answered(asked, data_dir, command)
+    except LedgerBusy as busy:
+        if not busy.took:
+            raise
+        try:
+            outcome = answered(asked, data_dir, command)
+        except LedgerBusy:
+            raise LedgerBusy(busy.path, busy.timeout_s, took=True, is_once=True) from None
     if outcome.problem:
+        forget(layout.requests, asked)
         raise OperationRefused(outcome.problem)
     number = outcome.operation
-    requests = Layout(data_folder(data_dir)).requests
-    with _telling(number, "the ledger that runs goes on with it"):
-        while not outcome.is_done:
-            outcome = ask(requests, Watch(operation=number), timeout_s=_ANSWER_S)
+    if outcome.was_done:
+        typer.echo(
+            f"! operation {number} did this already: it was asked before, and its answer was lost. To do "
+            "it once more, run the command again",
+            err=True,
+        )
+    outcome = _watched(outcome, data_dir)
+    forget(layout.requests, asked)
+    _tell(outcome)
     return number
 
 
-def _work_on(ledger: Ledger) -> None:
-    """Do what is under way, slice by slice; a signal is heard between two of them."""
-    has_more = True
-    while has_more:
-        with undisturbed():
-            has_more = ledger.work()
+def go_on(operation: int, data_dir: Path | None, command: str) -> None:
+    """Have an operation that was stopped go on, and return when it has ended.
+
+    Raises:
+        OperationRefused: It was not stopped, or something is in its way.
+    """
+    _tell(_watched(halted(operation, data_dir, command, goes_on=True), data_dir))
 
 
-@contextlib.contextmanager
-def _telling(operation: int, how: str) -> Iterator[None]:
-    """Say what becomes of an operation when Ctrl-C ends the wait for it."""
+def halted(
+    operation: int, data_dir: Path | None, command: str, *, goes_on: bool = False
+) -> Outcome:
+    """Stop a long operation, or have it go on, and return what came of it.
+
+    Raises:
+        OperationRefused: It has ended, or there is none.
+    """
+    from voicecosts.consumer.errors import OperationRefused  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.store.requests import Halt  # noqa: PLC0415 - same
+
+    outcome = answered(Halt(operation=operation, goes_on=goes_on), data_dir, command)
+    if outcome.problem:
+        raise OperationRefused(outcome.problem)
+    return outcome
+
+
+def say_stopped(operation: int) -> str:
+    """Return what is to be said of an operation that was stopped."""
+    return (
+        f"operation {operation} is stopped: what it did stays booked. `costs operations resume "
+        f"{operation}` goes on with it, `costs operations revert {operation}` undoes it"
+    )
+
+
+def _watched(outcome: Outcome, data_dir: Path | None) -> Outcome:
+    """Wait until an operation has ended; Ctrl-C stops it."""
+    from voicecosts.consumer.errors import LedgerBusy, OperationRefused  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.requests import Halt, Watch, ask  # noqa: PLC0415 - same
+
+    requests, number = Layout(data_folder(data_dir)).requests, outcome.operation
     try:
-        yield
-    except KeyboardInterrupt:
-        if operation:
-            typer.echo(
-                f"operation {operation} is not finished, and {how}. `costs operations show "
-                f"{operation}` shows it; `costs operations revert {operation}` undoes it once it has "
-                "ended",
-                err=True,
-            )
+        while not outcome.is_done:
+            outcome = ask(requests, Watch(operation=number), timeout_s=_ANSWER_S)
+    except LedgerBusy:
+        typer.echo(
+            f"operation {number} is recorded, and a ledger that runs here goes on with it: `costs "
+            f"operations show {number}`",
+            err=True,
+        )
         raise
+    except KeyboardInterrupt:
+        with contextlib.suppress(LedgerBusy):
+            found = ask(requests, Halt(operation=number), timeout_s=_STOP_S)
+            typer.echo(found.problem or say_stopped(number), err=True)
+            raise
+        typer.echo(
+            f"operation {number} is under way, and the ledger did not answer: `costs operations stop "
+            f"{number}` stops it",
+            err=True,
+        )
+        raise
+    if outcome.is_stopped:
+        raise OperationRefused(say_stopped(number))
+    return outcome
+
+
+def _tell(outcome: Outcome) -> None:
+    """Say what an operation left as it is, and why."""
+    if outcome.left:
+        one = outcome.left == 1
+        typer.echo(
+            f"! {counted(outcome.left, 'meter')} {'stays as it is' if one else 'stay as they are'}: "
+            f"{'' if one else 'one '}{outcome.left_why}",
+            err=True,
+        )
+
+
+def _work_on(ledger: Ledger, operation: int) -> Outcome:
+    """Do what is under way, slice by slice; Ctrl-C is heard between two of them, and stops it."""
+    from voicecosts.consumer.store.requests import Watch  # noqa: PLC0415 - `--help` is quick
+
+    has_more = True
+    try:
+        while has_more:
+            with undisturbed():
+                has_more = ledger.work()
+    except KeyboardInterrupt:
+        if operation and ledger.is_at_work:
+            with undisturbed():
+                ledger.halt(operation)
+            typer.echo(say_stopped(operation), err=True)
+        raise
+    return ledger.answer(Watch(operation=operation))
 
 
 def data_folder(data_dir: Path | None) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
-from voicecosts.analytics.commands.ledger_requests import operate
+from voicecosts.analytics.commands.ledger_requests import go_on, halted, operate, say_stopped
 from voicecosts.analytics.commands.options import (
     AsJson,
     DataDir,
@@ -54,7 +54,8 @@ def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) 
     if output is Format.CSV:
         names = (
             "operation", "kind", "state", "started_at", "ended_at", "reason", "source", "reverts",
-            "rows", "sessions", "list_cost", "cost", "billed", "request",
+            "rows", "sessions", "list_cost", "cost", "billed", "request", "stopped_at", "left_meters",
+            "left_why",
         )  # fmt: skip
         rows = [{**it, "request": json.dumps(it["request"])} for it in records]
         typer.echo(csv_bytes(names, rows), nl=False)
@@ -96,7 +97,7 @@ def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False
         typer.echo(json.dumps(record, indent=2))
         return
     for name, value in record.items():
-        if value not in (None, ""):
+        if value not in (None, "") and (name, value) != ("left_meters", 0):
             text = json.dumps(value) if isinstance(value, dict) else str(value)
             typer.echo(f"{name.replace('_', ' '):<12} {printable(text)}")
     for it in tenants:
@@ -129,6 +130,43 @@ def revert(
     typer.echo(f"operation {operation} is reverted, by operation {number}")
 
 
+@app.command()
+def stop(operation: Number, *, data_dir: DataDir = None) -> None:
+    """Stop a re-rating, or the revert of one, where it is; Ctrl-C while it runs does the same.
+
+    What it did stays booked. `costs operations resume` goes on with it, `revert` undoes it.
+    """
+    halted(operation, data_dir, "`costs operations stop`")
+    typer.echo(say_stopped(operation))
+
+
+@app.command()
+def resume(operation: Number, *, data_dir: DataDir = None) -> None:
+    """Go on with an operation that was stopped, by the prices with which it began."""
+    go_on(operation, data_dir, "`costs operations resume`")
+    typer.echo(f"operation {operation} is done: costs operations show {operation}")
+
+
+@app.command()
+def acknowledge(
+    *, reason: Reason = None, source: ReasonSource = "", data_dir: DataDir = None
+) -> None:
+    """Say that operations which a restored ledger lacks were done again, or are given up.
+
+    No answer mentions them any more, until this is reverted.
+    """
+    from voicecosts.consumer.booking.operations import Acknowledge  # noqa: PLC0415 - `--help` is quick
+
+    number = operate(
+        Acknowledge(),
+        reason=require_reason(reason),
+        source=source,
+        data_dir=data_dir,
+        command="`costs operations acknowledge`",
+    )
+    typer.echo(f"the operations that these books lack are mentioned no more, by operation {number}")
+
+
 def require_reason(reason: str | None) -> str:
     """Return the reason of an operation; raises `BadQuestion` without one."""
     if not (reason or "").strip():
@@ -154,7 +192,7 @@ def _states(found: Sequence[Done]) -> dict[int, str]:
     for each in found:
         other = undone_by(known, each.operation)
         if each.ended_at is None:
-            states[each.operation] = "under way"
+            states[each.operation] = "under way" if each.stopped_at is None else "stopped"
         else:
             states[each.operation] = "in force" if other is None else f"reverted by {other}"
     return states
@@ -178,6 +216,9 @@ def _record(done: Done, state: str) -> dict[str, object]:
         "cost": plain_money(done.cost),
         "billed": plain_money(done.billed),
         "request": json.loads(done.request),
+        "stopped_at": plain_moment(done.stopped_at),
+        "left_meters": done.left_meters,
+        "left_why": done.left_why,
     }
 
 

@@ -131,6 +131,7 @@ _OF_OLDER: Final = {
 
 FIRST_UNPRICED_SCHEMA: Final = 5
 FIRST_LAYERS_SCHEMA: Final = 8
+FIRST_STOPPING_SCHEMA: Final = 9
 
 
 def of_schema(sql: str, schema: int) -> str:

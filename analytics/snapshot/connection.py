@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

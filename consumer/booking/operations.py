@@ -70,13 +70,19 @@ class Close(_Work, frozen=True, kw_only=True):
     month: date
 
 
+class Acknowledge(_Work, frozen=True, kw_only=True):
+    """Operations that a restored ledger lacks were done again, or are given up: all up to a number."""
+
+    upto: int = 0
+
+
 class Revert(_Work, frozen=True, kw_only=True):
     """An operation that is undone."""
 
     operation: int
 
 
-Work = Rerate | Adjust | Void | Close | Revert
+Work = Rerate | Adjust | Void | Close | Revert | Acknowledge
 
 _decoder = msgspec.json.Decoder(Work)
 
@@ -88,10 +94,11 @@ def work_of(text: str | bytes) -> Work:
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One operation, as it is recorded. Without `ended_us` it is under way.
+    """One operation, as it is recorded. Without `ended_us` it is under way, or was stopped.
 
     `prices` is the text of the operator's own prices by which a re-rating works from its beginning to its
-    end, `None` where there are none.
+    end, `None` where there are none. `asked` is the id of the request that asked for it. `left` counts the
+    meters whose new money could not be booked, and `left_why` says why, of one of them.
     """
 
     number: int
@@ -101,6 +108,15 @@ class Operation(Struct, frozen=True, kw_only=True):
     reason: str
     source: str = ""
     prices: str | None = None
+    asked: str = ""
+    stopped_us: int | None = None
+    left: int = 0
+    left_why: str = ""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a ledger that runs does some more of it."""
+        return self.ended_us is None and self.stopped_us is None
 
     @property
     def reverts(self) -> int | None:

@@ -52,7 +52,7 @@ class Gap(Struct, frozen=True, kw_only=True):
         if self.why is Why.RESTORED:
             return f"what was booked from outboxes of this host in snapshots {self.first} to {self.last}"
         if self.why is Why.OPERATIONS_LOST:
-            return f"operations {self.first} to {self.last}: ask for them again"
+            return f"operations {self.first} to {self.last}: do them again, then `costs operations acknowledge`"
         if self.last is None:
             return f"whatever came after message {self.first - 1} of the stream that is gone"
         if self.first == self.last:

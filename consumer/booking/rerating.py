@@ -77,7 +77,9 @@ def rerated(
                 scope=scope,
             )
             if rated.excess is not None:
-                row: Booking | Refusal | None = Refusal(Reason.ABOVE_CEILING, rated.excess)
+                row: Booking | Refusal | None = Refusal(
+                    Reason.ABOVE_CEILING, _above_ceiling(meter, rated, rated.excess)
+                )
             else:
                 found = repriced(
                     meter,
@@ -112,6 +114,15 @@ def scope_of(identity: Identity, session: SessionState) -> Scope:
         tenant=identity.tenant,
         labels=session.labels,
     )
+
+
+def _above_ceiling(meter: Meter, rated: Rated, excess: str) -> str:
+    """Return which meter is above its limit, by which price: an entry of the operator names its line."""
+    price = " ".join(filter(None, (rated.source, rated.version, rated.model)))
+    if rated.source and rated.model and rated.model.startswith(rated.source):
+        price = rated.model
+    by = f"by {price} " if price else ""
+    return f"of {meter.modality} {meter.provider} {meter.model} in call {meter.session_id}, {by}{excess}"
 
 
 def _is_chosen(work: Rerate, identity: Identity) -> bool:

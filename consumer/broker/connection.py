@@ -44,6 +44,9 @@ GROUP_MESSAGES: Final = 1000
 GROUP_BYTES: Final = 8 * 2**20
 """Of messages at a time, at most: a few of the largest, or 30,000 readings as workers pack them."""
 
+_BRIEF_S: Final = 0.05
+"""How long a group is waited for while the ledger has other work."""
+
 MISSED_INTERVAL_S: Final = 60.0
 """How often it is said that another reader gets messages."""
 
@@ -180,9 +183,9 @@ class Connection:
         if self.fault:
             raise nats.errors.Error(self.fault)
 
-    async def pull(self, at_most: int = GROUP_MESSAGES) -> Group:
+    async def pull(self, at_most: int = GROUP_MESSAGES, *, is_brief: bool = False) -> Group:
         """Ask for one group and wait until it is full, its time is over, or we stop."""
-        group_s = self.waits.group_s
+        group_s = min(self.waits.group_s, _BRIEF_S) if is_brief else self.waits.group_s
         pull = {"batch": at_most, "max_bytes": GROUP_BYTES, "expires": int(group_s * 1e9)}
         asked_at = datetime.now(UTC)
         await self._ask(pull, wanted=at_most, answer_s=group_s + self.waits.answer_s)

@@ -89,8 +89,10 @@ class Feed:
             if not await self._connect() and self._clock() >= until:
                 raise failure(self._config, self._error, self._reason)
 
-    async def next_group(self, at_most: int = GROUP_MESSAGES) -> Group:
+    async def next_group(self, at_most: int = GROUP_MESSAGES, *, is_brief: bool = False) -> Group:
         """Return up to `at_most` messages, or what came within `GROUP_S`, or nothing.
+
+        Where the ledger has other work to do, the wait `is_brief`.
 
         An outage is waited out: it shows as empty groups whose `waiting` is not known, and which
         were not answered (`asked_at`).
@@ -104,7 +106,7 @@ class Feed:
         if link is None:
             await self._connect()
             return Group()
-        group = await link.pull(at_most)
+        group = await link.pull(at_most, is_brief=is_brief)
         try:
             if group.messages:
                 await self._footing.still_ours(link.api)

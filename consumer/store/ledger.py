@@ -52,10 +52,11 @@ from voicecosts.consumer.store.letters import (
     write_letters,
 )
 from voicecosts.consumer.store.load import load_sessions
-from voicecosts.consumer.store.operations import Now, Operations
+from voicecosts.consumer.store.operations import Now, Operations, Slice
 from voicecosts.consumer.store.payloads import MAX_BYTES
 from voicecosts.consumer.store.requests import (
     Action,
+    Halt,
     Operate,
     Outcome,
     Request,
@@ -79,7 +80,6 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
     from voicecosts.consumer.store.letters import Open
-    from voicecosts.consumer.store.operations import Slice
     from voicecosts.consumer.store.payloads import Payloads
     from voicecosts.consumer.store.price_file import PriceFile
     from voicecosts.consumer.store.requests import Asked
@@ -154,12 +154,13 @@ class Ledger:
         run_by: RunBy | None = None,
         new_stream: bool = False,
         own_prices: PriceFile | None = None,
+        goes_on: bool = True,
     ) -> Self:
         """Open the ledger of `data_dir`, creating it if need be, and publish a snapshot.
 
         With `embedded` it is opened to book what waits and to be closed again: what changed is
         published when it is closed, and readers are told that no ledger has to run, unless it ever read
-        a stream. `run_by` is how it is run to read one; the streams of the two ways differ, so a change of
+        a stream. An operation that is under way is then ended first, unless it must not go on. `run_by` is how it is run to read one; the streams of the two ways differ, so a change of
         it needs `new_stream`. `own_prices` is the file that `rate` looks prices up in. With
         `has_source` it claims to hold what was sent to it only up to the moment that `heard` names;
         without, it is taken to hold everything that it was given. Where no snapshot can be published now, that is a warning: booking goes on, and it is tried again.
@@ -184,7 +185,7 @@ class Ledger:
             with translated(layout.ledger):
                 streams = load_streams(connection)
                 prices = PricesUsed(connection.execute(sql.LOAD_PRICES_USED).fetchall())
-                operations = Operations(connection, prices)
+                operations = Operations(connection, prices, clock.ticks)
                 payloads = open_payloads(connection, layout.dead_letters, dead_letter_bytes)
                 move_old(connection, payloads, now_us)
             last = read_heartbeat(layout.heartbeat)
@@ -242,8 +243,9 @@ class Ledger:
             if embedded:
                 snapshots.resume()
             ledger._note_restored(last, now_us)
+            ledger._acknowledge(now_us)
             ledger._read_again()
-            if embedded:  # else it goes on between two groups of messages
+            if embedded and goes_on:  # else it goes on between two groups of messages
                 while ledger.work():
                     pass
             if not embedded:
@@ -382,8 +384,10 @@ class Ledger:
         done = sum(self._requeue(group) for group in batches(letters))
         return Outcome(letters=len(letters), left=len(letters) - done)
 
-    def operate(self, work: Work, *, reason: str, source: str = "") -> int:
+    def operate(self, work: Work, *, reason: str, source: str = "", asked: str = "") -> int:
         """Record an operation on the books, and return its number; `work` does what is left of it.
+
+        `asked` is the id of the request: one that comes again is to be answered by what it made.
 
         Raises:
             OperationRefused: Something is in its way; nothing was changed.
@@ -399,10 +403,32 @@ class Ledger:
         with self._stopping(), translated(self._layout.ledger):
             prices = None if self._own_prices is None else self._own_prices.text
             done = self._operations.begin(
-                work, reason=reason, source=source, now=now, prices=prices
+                work, reason=reason, source=source, now=now, prices=prices, asked=asked
             )
             self._after(done)
+        self._acknowledge(now.us)
         return done.operation
+
+    def halt(self, number: int, *, goes_on: bool = False) -> None:
+        """Stop a long operation where it is, or have it go on.
+
+        Raises:
+            OperationRefused: It has ended, or there is none; nothing was changed.
+            LedgerWriteFailed: It was not recorded.
+            LedgerClosed: A write failed before, or the ledger is closed.
+        """
+        self._require_open()
+        with self._stopping(), translated(self._layout.ledger):
+            problem = self._operations.halt(number, self._now(), goes_on=goes_on)
+            if problem is None:
+                self._after(Slice(number))
+        if problem is not None:
+            raise OperationRefused(problem)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an operation is under way, so that `work` has something to do."""
+        return self._operations.pending is not None
 
     def work(self) -> bool:
         """Do a bounded part of the operation that is under way; return whether there is more.
@@ -443,9 +469,8 @@ class Ledger:
             self._snapshots.check_in_place()
         if done.left:
             _log.warning(
-                "operation %d: %d meters stay as they are, no row can hold their new cost",
-                done.operation,
-                done.left,
+                "operation %d: %d meters stay as they are, such as one %s",
+                *(done.operation, done.left, done.left_why),
             )
 
     def answer_requests(self) -> None:
@@ -470,23 +495,48 @@ class Ledger:
             case Request():
                 return self.do(asked)
             case Operate():
+                return self._operated(asked)
+            case Halt():
                 try:
-                    number = self.operate(asked.work, reason=asked.reason, source=asked.source)
+                    self.halt(asked.operation, goes_on=asked.goes_on)
                 except OperationRefused as refused:
                     return Outcome(problem=refused.why)
-                return self._told(number)
+                return self._told(asked.operation)
             case Watch():
                 return self._told(asked.operation)
 
+    def _operated(self, asked: Operate) -> Outcome:
+        """Do what was asked, once: what comes again is answered by the operation that it made."""
+        made = self._operations.made_by(asked.id)
+        if made is not None:
+            return replace(self._told(made.number), was_done=True)
+        try:
+            number = self.operate(
+                asked.work, reason=asked.reason, source=asked.source, asked=asked.id
+            )
+        except OperationRefused as refused:
+            return Outcome(problem=refused.why)
+        return self._told(number)
+
     def _told(self, number: int) -> Outcome:
         operation = self._operations.get(number)
-        is_done = operation is None or operation.ended_us is not None
+        is_done = operation is None or not operation.is_under_way
         if is_done and self._snapshots.changed:  # who hears that it is done asks what came of it
             try:
                 self.publish_snapshot()
             except SnapshotFailed as error:
                 _log.warning("%s", error)
-        return Outcome(operation=number, is_done=is_done)
+        if operation is None:
+            return Outcome(operation=number)
+        progress = self._operations.progress if operation.is_under_way else None
+        return Outcome(
+            operation=number,
+            is_done=is_done,
+            is_stopped=operation.stopped_us is not None,
+            at="" if progress is None else f"{progress.done:,} of {progress.of:,} calls",
+            left=operation.left,
+            left_why=operation.left_why,
+        )
 
     def look_at_prices(self) -> None:
         """Read the operator's own prices again if their file changed. Cheap to call often.
@@ -729,6 +779,19 @@ class Ledger:
         self._note(
             replace(self._streams, gaps=(*self._streams.gaps, Noted(gap=gap, noted_us=now_us)))
         )
+
+    def _acknowledge(self, now_us: int) -> None:
+        """Have the note of lost operations end, or stand again, as the operations in force say."""
+        upto = self._operations.acknowledged
+        gaps = tuple(
+            replace(
+                each, filled_us=(each.filled_us or now_us) if (each.gap.last or 0) <= upto else None
+            )
+            if each.gap.why is Why.OPERATIONS_LOST
+            else each
+            for each in self._streams.gaps
+        )
+        self._note(replace(self._streams, gaps=gaps))
 
     def _note(self, streams: Streams) -> None:
         """Write what is known of the stream, if it is news, and tell readers with the next snapshot."""

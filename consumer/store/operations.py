@@ -2,12 +2,14 @@
 
 An operation has a row in `operation_records`, and its number is on every row that it books. What concerns one
 session or none is done in the transaction that records it. What concerns many is recorded first, and
-done some sessions at a time in the order of their ids: which ones are done, its own rows say. One
-operation is under way at a time.
+done some sessions at a time in the order of their ids: which ones are done, its own rows say. One long
+operation is under way at a time; a person may stop it, and have it go on. Between two of its slices
+adjustments and voids are done.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +22,7 @@ from msgspec.structs import replace
 from voicecosts.consumer.booking.difference import Booking, Refusal, money_text, session_time
 from voicecosts.consumer.booking.months import Months, first_of, following
 from voicecosts.consumer.booking.operations import (
+    Acknowledge,
     Adjust,
     Close,
     Operation,
@@ -42,7 +45,7 @@ from voicecosts.consumer.store.load import load_reported, load_repriced, load_se
 from voicecosts.consumer.store.write import write_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import duckdb
 
@@ -50,7 +53,13 @@ if TYPE_CHECKING:
     from voicecosts.consumer.pricing import Rate
 
 SLICE_SESSIONS: Final = 100
-"""Sessions of one transaction: tens of milliseconds, so that the stream waits no longer than that."""
+"""Sessions of the first transaction. The next ones are larger, up to `MOST_SESSIONS`, while one takes
+less than half of `SLICE_S`."""
+
+MOST_SESSIONS: Final = 2_000
+
+SLICE_S: Final = 0.25
+"""How long a transaction ought to take: the messages, and whoever asks for something, wait no longer."""
 
 _FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 _LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -66,6 +75,14 @@ class Now(Struct, frozen=True):
     rate: Rate
 
 
+class Progress(Struct, frozen=True):
+    """How far a long operation is: sessions done and in all since this ledger took it up, and seconds left."""
+
+    done: int
+    of: int
+    left_s: int | None
+
+
 class Slice(Struct, frozen=True):
     """What one transaction did: the sessions whose meters changed, and how many meters could not be.
 
@@ -75,31 +92,36 @@ class Slice(Struct, frozen=True):
     operation: int
     touched: Sequence[SessionKey] = ()
     left: int = 0
+    left_why: str = ""
     has_written: bool = True
+
+
+class Booked(Struct, frozen=True):
+    """What was written of some rows: any at all, how many meters could not be booked, and why, of one."""
+
+    has_written: bool
+    left: int
+    left_why: str
 
 
 class Operations:
     """The operations of one ledger. Every method that writes is a transaction of its own."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, prices: PricesUsed) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        prices: PricesUsed,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection = connection
         self._prices = prices
-        self._known = {
-            number: Operation(
-                number=number,
-                work=work_of(request),
-                started_us=started,
-                ended_us=ended,
-                reason=reason,
-                source=source,
-                prices=prices,
-            )
-            for number, request, started, ended, reason, source, prices in connection.execute(
-                sql.LOAD_OPERATIONS
-            ).fetchall()
-        }
+        self._ticks = ticks
+        rows = connection.execute(sql.LOAD_OPERATIONS).fetchall()
+        self._known = {row[0]: _operation(*row) for row in rows}
         self.closed = frozenset(row[0] for row in connection.execute(sql.LOAD_CLOSED).fetchall())
         self._waiting: deque[SessionKey] | None = None
+        self._of = self._size = 0  # sessions of what is under way: in all, and of the next slice
+        self._began = 0.0
         self.lost = 0  # the highest number of an operation that a restored ledger lacks
 
     def __repr__(self) -> str:
@@ -113,35 +135,123 @@ class Operations:
     @property
     def pending(self) -> Operation | None:
         """The operation that is under way."""
-        return next((each for each in self._known.values() if each.ended_us is None), None)
+        return next((each for each in self._known.values() if each.is_under_way), None)
+
+    @property
+    def acknowledged(self) -> int:
+        """Up to which number operations that a restored ledger lacks are given up or done again."""
+        works = (self._known[number].work for number in in_force(self._known))
+        return max((it.upto for it in works if isinstance(it, Acknowledge)), default=0)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the operation that is under way is; None before its first slice."""
+        if self._waiting is None:
+            return None
+        done = self._of - len(self._waiting)
+        took = self._ticks() - self._began
+        left_s = round(took / done * len(self._waiting)) if done else None
+        return Progress(done, self._of, left_s)
 
     def get(self, number: int) -> Operation | None:
         """Return an operation by its number."""
         return self._known.get(number)
 
+    def made_by(self, asked: str) -> Operation | None:
+        """Return the operation that a request made; one without an id made none."""
+        return next((it for it in self._known.values() if asked and it.asked == asked), None)
+
     def problem(self, work: Work, today: date) -> str | None:
         """Return why something cannot be done now; None if it can."""
-        if (pending := self.pending) is not None:
-            return f"operation {pending.number} ({pending.work.kind}) is under way: try again when it has ended"
+        pending = self.pending
+        if pending is not None and self._waits(work):
+            return f"{self._say(pending)}. Try again then, or stop it: `costs operations stop {pending.number}`"
+        problem: str | None = None
         match work:
             case Revert():
-                return self._problem_of_revert(work, today)
+                problem = self._problem_of_revert(work, today)
             case Close():
-                return self._problem_of_close(work.month, today)
+                problem = self._problem_of_close(work.month, today)
             case Void():
-                return self._problem_of_void(work)
+                problem = self._problem_of_void(work)
             case Adjust():
-                return _problem_of_amount(work.amount)
+                problem = _problem_of_amount(work.amount)
             case Rerate():
-                return _problem_of_columns(work)
+                problem = _problem_of_columns(work)
+            case Acknowledge() if self.lost <= self.acknowledged:
+                problem = "these books lack no operation that is not acknowledged"
+        return problem
+
+    def _waits(self, work: Work) -> bool:
+        """Return whether something cannot be done between two slices of what is under way.
+
+        A second long operation would do the same sessions; and a month is not closed while its figures
+        are partly those before and partly those after.
+        """
+        if isinstance(work, Revert):
+            if work.operation not in self._known:
+                return False
+            if work.operation == getattr(self.pending, "number", None):
+                return True
+            work = origin_of(self._known, work.operation).work
+        return isinstance(work, Rerate | Close)
+
+    def _say(self, pending: Operation) -> str:
+        said = f"operation {pending.number} ({pending.work.kind}) is under way"
+        progress = self.progress
+        if progress is None:
+            return said
+        said += f": {progress.done:,} of {progress.of:,} calls are done"
+        return (
+            said
+            if progress.left_s is None
+            else f"{said}, the rest takes some {progress.left_s:,} s"
+        )
+
+    def halt(self, number: int, now: Now, *, goes_on: bool) -> str | None:
+        """Stop a long operation, or have it go on; return why that cannot be done, None where it is.
+
+        What was done of it stays booked, and in force.
+        """
+        operation = self._known.get(number)
+        if operation is None:
+            return self._problem_of_number(number)
+        if operation.ended_us is not None:
+            return f"operation {number} has ended: `costs operations revert {number}` undoes it"
+        if goes_on:
+            if operation.is_under_way:
+                return f"operation {number} was not stopped: it is under way"
+            if (pending := self.pending) is not None:
+                return f"{self._say(pending)}. Try again then"
+        elif not operation.is_under_way:
+            return (
+                f"operation {number} is stopped already: `costs operations resume {number}` goes on"
+            )
+        halted = replace(operation, stopped_us=None if goes_on else now.us)
+        self._connection.begin()
+        self._replace(halted)
+        # 1. It is on disk whether the next ledger goes on with it.
+        self._connection.commit()
+        self._known[number] = halted
+        self._waiting = None
+        return None
 
     def begin(
-        self, work: Work, *, reason: str, source: str, now: Now, prices: str | None = None
+        self,
+        work: Work,
+        *,
+        reason: str,
+        source: str,
+        now: Now,
+        prices: str | None = None,
+        asked: str = "",
     ) -> Slice:
         """Record an operation, and do it where it is small; else `step` does it.
 
-        `prices` is the text of the own prices that a re-rating works by.
+        `prices` is the text of the own prices that a re-rating works by, and `asked` the id of the request.
         """
+        if isinstance(work, Acknowledge):
+            work = Acknowledge(upto=self.lost)
         number = max(self.last, self.lost) + 1
         operation = Operation(
             number=number,
@@ -151,6 +261,7 @@ class Operations:
             reason=reason,
             source=source,
             prices=prices if isinstance(work, Rerate) else None,
+            asked=asked,
         )
         known = {**self._known, number: operation}
         origin = origin_of(known, number)
@@ -158,13 +269,14 @@ class Operations:
             # 1. Recorded. If we die after this, the next ledger does it.
             self._connection.begin()
             self._write(operation)
+            known |= self._given_up(work, now)
             self._connection.commit()
             self._known = known
             return Slice(number)
         is_on = origin.number in in_force(known)
         closed = self.closed
         touched: tuple[SessionKey, ...] = ()
-        left = 0
+        booked = Booked(has_written=True, left=0, left_why="")
         ended = replace(operation, ended_us=now.us)
         # 1. All of it in one transaction. If we die, nothing was done, and nothing is recorded.
         self._connection.begin()
@@ -176,41 +288,54 @@ class Operations:
             case Void():
                 touched = (SessionKey(origin.work.project, origin.work.session_id),)
                 self._mark_voided(touched[0], origin.number, now.today, is_on=is_on)
-                _, left = self._restate(touched, operation, {**known, number: ended}, now)
+                booked = self._restate(touched, operation, {**known, number: ended}, now)
+                ended = replace(ended, left=booked.left, left_why=booked.left_why)
         self._write(ended)
         self._connection.commit()
         # 2. Memory takes over what is on disk.
         self._known = {**known, number: ended}
         self.closed = closed
-        return Slice(number, touched, left)
+        return Slice(number, touched, booked.left, booked.left_why)
 
     def step(self, now: Now) -> Slice | None:
         """Do some more of what is under way, in one transaction; None where nothing is."""
         operation = self.pending
         if operation is None:
             return None
+        began = self._ticks()
         if self._waiting is None:
             self._waiting = deque(self._sessions(operation))
-        keys = [self._waiting.popleft() for _ in range(min(SLICE_SESSIONS, len(self._waiting)))]
+            self._of, self._size, self._began = len(self._waiting), SLICE_SESSIONS, began
+        keys = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
         # Sessions of one id stay together: the rows say up to which id it is done.
         while self._waiting and keys and self._waiting[0].session_id == keys[-1].session_id:
             keys.append(self._waiting.popleft())
         self._connection.begin()
         if isinstance(operation.work, Rerate):
-            has_written, left = self._rerate(operation.work, keys, operation, now)
+            booked = self._rerate(operation.work, keys, operation, now)
         else:
-            has_written, left = self._restate(keys, operation, self._known, now)
-        if not self._waiting:
-            has_written = True
-            operation = replace(operation, ended_us=now.us)
-            self._connection.execute(sql.REMOVE_OPERATION, {"number": operation.number})
-            self._write(operation)
+            booked = self._restate(keys, operation, self._known, now)
+        is_done = not self._waiting
+        if is_done or booked.left:
+            operation = replace(
+                operation,
+                ended_us=now.us if is_done else None,
+                left=operation.left + booked.left,
+                left_why=operation.left_why or booked.left_why,
+            )
+            self._replace(operation)
         # 1. Some sessions whole. If we die, the next ledger goes on behind the last one with a row.
         self._connection.commit()
         self._known[operation.number] = operation
-        if operation.ended_us is not None:
+        if is_done:
             self._waiting = None
-        return Slice(operation.number, keys, left, has_written)
+        took = self._ticks() - began
+        if took < SLICE_S / 2:
+            self._size = min(self._size * 2, MOST_SESSIONS)
+        elif took > SLICE_S:
+            self._size = max(self._size // 2, 1)
+        has_written = booked.has_written or is_done or bool(booked.left)
+        return Slice(operation.number, keys, booked.left, booked.left_why, has_written)
 
     def _sessions(self, operation: Operation) -> list[SessionKey]:
         """Return the sessions that are left to do, in the order of their ids."""
@@ -231,7 +356,7 @@ class Operations:
 
     def _rerate(
         self, work: Rerate, keys: Sequence[SessionKey], operation: Operation, now: Now
-    ) -> tuple[bool, int]:
+    ) -> Booked:
         sessions = load_sessions(self._connection, keys, self._prices)
         found = rerated(
             work,
@@ -241,7 +366,7 @@ class Operations:
             now_us=now.us,
             prices=self._prices,
             months=Months(self.closed, now.today),
-            decided=load_repriced(self._connection, keys),
+            decided=load_repriced(self._connection, keys) if self._has_decided(operation) else (),
         )
         return self._book([each.row for each in found], now)
 
@@ -251,7 +376,7 @@ class Operations:
         operation: Operation,
         known: dict[int, Operation],
         now: Now,
-    ) -> tuple[bool, int]:
+    ) -> Booked:
         """Book of sessions what the operations in force say."""
         numbers = in_force(known)
         rerates = {number for number in numbers if isinstance(known[number].work, Rerate)}
@@ -285,12 +410,28 @@ class Operations:
                 rows.append(found[0] if isinstance(found, tuple) else found)
         return self._book(rows, now)
 
-    def _book(self, rows: Sequence[Booking | Refusal | None], now: Now) -> tuple[bool, int]:
-        """Insert rows; return whether there are any, and how many meters have none that can be booked."""
+    def _book(self, rows: Sequence[Booking | Refusal | None], now: Now) -> Booked:
+        """Insert the rows that can be booked."""
         good = [row for row in rows if isinstance(row, Booking)]
         prices = self._prices.take_new()
         write_rows(self._connection, good, prices, now.us)
-        return bool(good or prices), sum(isinstance(row, Refusal) for row in rows)
+        refused = [row.detail for row in rows if isinstance(row, Refusal)]
+        return Booked(bool(good or prices), len(refused), refused[0] if refused else "")
+
+    def _given_up(self, work: Work, now: Now) -> dict[int, Operation]:
+        """End what was stopped and is reverted now: the rest of it is never done."""
+        stopped = self._known.get(work.operation) if isinstance(work, Revert) else None
+        if stopped is None or stopped.ended_us is not None:
+            return {}
+        ended = replace(stopped, ended_us=now.us)
+        self._replace(ended)
+        return {ended.number: ended}
+
+    def _has_decided(self, operation: Operation) -> bool:
+        """Return whether another operation can have decided the price of a meter."""
+        return any(
+            isinstance(it.work, Rerate | Void) for it in self._known.values() if it is not operation
+        )
 
     def _adjust(self, work: Adjust, number: int, now: Now, *, is_on: bool) -> None:
         amount = money_text(work.amount if is_on else -work.amount)
@@ -339,6 +480,10 @@ class Operations:
                 {**named, "number": number if is_on else None, "uncounted": uncounted},
             )
 
+    def _replace(self, operation: Operation) -> None:
+        self._connection.execute(sql.REMOVE_OPERATION, {"number": operation.number})
+        self._write(operation)
+
     def _write(self, operation: Operation) -> None:
         self._connection.execute(
             sql.INSERT_OPERATION,
@@ -352,13 +497,16 @@ class Operations:
                 "source": operation.source,
                 "reverts": operation.reverts,
                 "prices": operation.prices,
+                "asked": operation.asked or None,
+                "stopped": operation.stopped_us,
+                "left": operation.left,
+                "left_why": operation.left_why or None,
             },
         )
 
     def _problem_of_revert(self, work: Revert, today: date) -> str | None:
         if work.operation not in self._known:
-            there_are = f"they are 1 to {max(self._known)}" if self._known else "there is none"
-            return f"no operation has the number {work.operation}: {there_are}"
+            return self._problem_of_number(work.operation)
         other = undone_by(self._known, work.operation)
         if other is not None:
             return (
@@ -369,6 +517,10 @@ class Operations:
         if not isinstance(origin.work, Close):
             return None
         return self._problem_of_opening(origin.work.month, today)
+
+    def _problem_of_number(self, number: int) -> str:
+        there_are = f"they are 1 to {max(self._known)}" if self._known else "there is none"
+        return f"no operation has the number {number}: {there_are}"
 
     def _problem_of_opening(self, month: date, today: date) -> str | None:
         if month not in self.closed:  # a revert of a close is undone: it is closed again
@@ -409,6 +561,34 @@ class Operations:
             if (project, session_id) == (work.project, work.session_id) and operation:
                 return f"session {session_id} was voided by operation {operation}"
         return None
+
+
+def _operation(  # noqa: PLR0917 - the columns of `operation_records`
+    number: int,
+    request: str,
+    started_us: int,
+    ended_us: int | None,
+    reason: str,
+    source: str,
+    prices: str | None,
+    asked: str,
+    stopped_us: int | None,
+    left: int,
+    left_why: str,
+) -> Operation:
+    return Operation(
+        number=number,
+        work=work_of(request),
+        started_us=started_us,
+        ended_us=ended_us,
+        reason=reason,
+        source=source,
+        prices=prices,
+        asked=asked,
+        stopped_us=stopped_us,
+        left=left,
+        left_why=left_why,
+    )
 
 
 def _problem_of_columns(work: Rerate) -> str | None:

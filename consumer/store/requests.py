@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from voicecosts.consumer.booking.operations import Work
 from voicecosts.consumer.errors import LedgerBusy
@@ -29,6 +30,7 @@ ALWAYS: Final = 2**53
 """Microseconds since 1970, in the year 2255: every letter was received before."""
 
 _LOOK_S: Final = 0.05
+_UNANSWERED: Final = ".asked"
 
 _FORGOTTEN_S: Final = 10.0
 """Who waits touches the request with every look, so nobody waits for one that is older: whoever asked
@@ -56,11 +58,22 @@ class Request(Struct, frozen=True, kw_only=True, tag="letters", tag_field="about
 
 
 class Operate(Struct, frozen=True, kw_only=True, tag="operate", tag_field="about"):
-    """An operation on the books that is to be recorded and done."""
+    """An operation on the books that is to be recorded and done.
+
+    One with an `id` is done once, however often it is asked.
+    """
 
     work: Work
     reason: str
     source: str = ""
+    id: str = ""
+
+
+class Halt(Struct, frozen=True, kw_only=True, tag="halt", tag_field="about"):
+    """A long operation that is to be stopped, or that `goes_on`."""
+
+    operation: int
+    goes_on: bool = False
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag="watch", tag_field="about"):
@@ -72,7 +85,9 @@ class Watch(Struct, frozen=True, kw_only=True, tag="watch", tag_field="about"):
 class Outcome(Struct, frozen=True, kw_only=True):
     """How many letters were chosen, and of how many nothing could be done; `problem` if it failed.
 
-    Of an operation: its number, and whether it is done. Of letters that were to be found, also: how many were chosen and how many are open, by reason, some
+    Of an operation: its number, and whether it is done, was stopped, or was done before by the same
+    request; `at` is its progress, in words; `left` counts the meters that stay as they are, `left_why` says why,
+    of one of them. Of letters that were to be found, also: how many were chosen and how many are open, by reason, some
     ids of the open ones, and what was named and is neither a reason nor the beginning of an id.
     """
 
@@ -85,9 +100,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...] = ()
     operation: int = 0
     is_done: bool = True
+    is_stopped: bool = False
+    was_done: bool = False
+    at: str = ""
+    left_why: str = ""
 
 
-Asked = Request | Operate | Watch
+Asked = Request | Operate | Halt | Watch
 
 
 def answer_requests(folder: Path, do: Callable[[Asked], Outcome]) -> None:
@@ -110,6 +129,30 @@ def answer_requests(folder: Path, do: Callable[[Asked], Outcome]) -> None:
         # 2. Done in transactions of the ledger, and answered.
         outcome = do(request)
         write_private(_answer_of(path), msgspec.json.encode(outcome))
+
+
+def remember(folder: Path, operate: Operate) -> Operate:
+    """Return a request with the id under which it is asked, also when it comes again without an answer.
+
+    The id is in a file of the folder until `forget`: whoever lost the answer asks with the same words.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    make_folder(folder)
+    for path in sorted(folder.glob(f"*{_UNANSWERED}")):
+        with contextlib.suppress(OSError, ValueError):
+            before = msgspec.json.decode(path.read_bytes(), type=Operate)
+            if replace(before, id="") == operate:
+                return before
+    named = replace(operate, id=uuid4().hex)
+    write_private(folder / f"{named.id}{_UNANSWERED}", msgspec.json.encode(named), synced=True)
+    return named
+
+
+def forget(folder: Path, operate: Operate) -> None:
+    """Note that a request was answered, or was never taken: the same words are another one from now on."""
+    (folder / f"{operate.id}{_UNANSWERED}").unlink(missing_ok=True)
 
 
 def ask(folder: Path, request: Asked, *, timeout_s: float) -> Outcome:

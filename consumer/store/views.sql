@@ -835,7 +835,10 @@ SELECT
     coalesce(booked.sessions, 0) AS sessions,
     booked.list_cost,
     booked.cost,
-    booked.billed
+    booked.billed,
+    r.stopped_at,
+    coalesce(r.left_meters, 0) AS left_meters,
+    r.left_why
 FROM operation_records AS r
 LEFT JOIN (
     SELECT

@@ -37,7 +37,9 @@ FIND_RERATED: Final = _read("find_rerated")
 INSERT_OPERATION: Final = _read("insert_operation")
 REMOVE_OPERATION: Final = "DELETE FROM operation_records WHERE operation = $number"
 LOAD_OPERATIONS: Final = """
-SELECT operation, request, epoch_us(started_at), epoch_us(ended_at), reason, source, prices
+SELECT
+    operation, request, epoch_us(started_at), epoch_us(ended_at), reason, source, prices,
+    coalesce(asked, ''), epoch_us(stopped_at), coalesce(left_meters, 0), coalesce(left_why, '')
 FROM operation_records
 ORDER BY operation
 """

@@ -4,31 +4,59 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.events import message, reading
-from tests.support.price_books import no_price
+from tests.support.events import PROJECT, message, reading
+from tests.support.price_books import mini, no_price
 from voicecosts import query
 from voicecosts.analytics.commands import books
+from voicecosts.analytics.commands import operations as operations_command
 from voicecosts.analytics.commands.ledger_requests import operate
 from voicecosts.analytics.errors import BadQuestion
-from voicecosts.consumer.booking.operations import Rerate
+from voicecosts.consumer.booking.operations import Adjust, Rerate, Revert
+from voicecosts.consumer.errors import LedgerBusy
 from voicecosts.consumer.store import operations
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.requests import Asked, Halt, Operate, Outcome, Watch
+
+PRICES = """
+[[cost]]
+provider = "openai"
+model = "gpt-4.1-mini"
+unit = "million tokens"
+price = "5"
+"""
 
 
-def test_ctrl_c_ends_the_wait_between_two_slices_and_says_what_becomes_of_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What was begun is in every answer, and the next ledger ends it."""
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger with three calls that have no price, of which a slice does one."""
     monkeypatch.delenv("COSTS_PRICES", raising=False)
     monkeypatch.setenv("COSTS_OUTBOX_DIR", str(tmp_path / "outbox"))
     monkeypatch.setattr(operations, "SLICE_SESSIONS", 1)
+    monkeypatch.setattr(operations, "MOST_SESSIONS", 1)
     with Ledger.open(tmp_path, no_price()) as ledger:
         ledger.apply([message(n, reading(1, of=n, input_tokens=10**6)) for n in (1, 2, 3)])
+    return tmp_path
+
+
+def costs(data_dir: Path, *words: str) -> str:
+    """Return what a command of `costs operations` says."""
+    result = CliRunner().invoke(operations_command.app, [*words, "--data-dir", str(data_dir)])
+    assert result.exception is None, result.exception
+    return result.output
+
+
+def test_ctrl_c_stops_an_operation_between_two_slices_until_somebody_has_it_go_on(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it did stays booked, every answer says so, and no ledger goes on by itself."""
+    (data_dir / "prices.toml").write_text(PRICES)
     work = Ledger.work
 
     def interrupted(self: Ledger) -> bool:
@@ -39,15 +67,85 @@ def test_ctrl_c_ends_the_wait_between_two_slices_and_says_what_becomes_of_the_re
 
     monkeypatch.setattr(Ledger, "work", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        operate(Rerate(), reason="x", source="", data_dir=tmp_path, command="`costs rerate`")
-    said = capsys.readouterr().err
-    assert "operation 1 is not finished, and the next ledger that runs here goes on with it" in said
-    report = query(data_dir=tmp_path)
-    assert [it for it in report.warnings if "operation 1" in it]
-    assert report.completeness.whole is False
+        operate(Rerate(), reason="x", source="", data_dir=data_dir, command="`costs rerate`")
+    assert "operation 1 is stopped: what it did stays booked" in capsys.readouterr().err
     monkeypatch.setattr(Ledger, "work", work)
-    Ledger.open(tmp_path, no_price(), embedded=True).close()
-    assert not [it for it in query(data_dir=tmp_path).warnings if "operation 1" in it]
+    Ledger.open(data_dir, no_price(), embedded=True).close()
+    report = query(data_dir=data_dir)
+    assert report.total.cost == 5
+    assert [it for it in report.warnings if "`costs operations resume 1` goes on" in it]
+    assert report.completeness.whole is False
+    assert "stopped" in costs(data_dir, "list")
+    assert costs(data_dir, "resume", "1").startswith("operation 1 is done")
+    report = query(data_dir=data_dir)
+    assert report.total.cost == 15
+    assert not [it for it in report.warnings if "operation 1" in it]
+
+
+def test_a_ledger_that_runs_stops_an_operation_and_does_a_credit_between_two_slices(
+    data_dir: Path,
+) -> None:
+    """What has to wait is told for what; what was stopped and is reverted does not go on."""
+    with Ledger.open(data_dir, mini("5")) as ledger:
+        ledger.operate(Rerate(), reason="x")
+        assert ledger.work()
+        credit = Adjust(day=date(2026, 11, 20), amount=Decimal(-1), project=PROJECT)
+        assert ledger.answer(Operate(work=credit, reason="y")).operation == 2
+        waits = ledger.answer(Operate(work=Rerate(), reason="z"))
+        assert "operation 1 (rerate) is under way: 1 of 3 calls are done" in waits.problem
+        assert "costs operations stop 1" in waits.problem
+        assert ledger.answer(Watch(operation=1)).at == "1 of 3 calls"
+        assert ledger.answer(Halt(operation=1)).is_stopped
+        assert not ledger.work()
+        assert "has ended" in ledger.answer(Halt(operation=2)).problem
+        assert ledger.answer(Operate(work=Revert(operation=1), reason="no")).operation == 3
+        while ledger.work():
+            pass
+        assert "has ended" in ledger.answer(Halt(operation=1, goes_on=True)).problem
+    assert query(data_dir=data_dir).total.cost == -1
+
+
+def test_what_is_asked_again_because_no_answer_came_is_done_once(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A request keeps its id until it is answered; the same words after that are another request."""
+    credit = Adjust(day=date(2026, 11, 20), amount=Decimal(-1), project=PROJECT)
+    answer = Ledger.answer
+    lost = []
+
+    def unheard(self: Ledger, asked: Asked) -> Outcome:
+        outcome = answer(self, asked)
+        if isinstance(asked, Operate):
+            lost.append(outcome.operation)
+            raise LedgerBusy(data_dir, 1, took=True)
+        return outcome
+
+    def ask() -> int:
+        return operate(credit, reason="x", source="", data_dir=data_dir, command="`costs adjust`")
+
+    monkeypatch.setattr(Ledger, "answer", unheard)
+    with pytest.raises(LedgerBusy, match="run the same command again"):
+        ask()
+    assert lost == [1, 1]  # it repeats once by itself
+    monkeypatch.setattr(Ledger, "answer", answer)
+    assert ask() == 1
+    assert "operation 1 did this already" in capsys.readouterr().err
+    assert ask() == 2
+    assert not capsys.readouterr().err
+    assert query(data_dir=data_dir).total.cost == -2
+
+
+def test_a_price_above_the_ceiling_is_named_with_its_entry(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A re-rating that leaves meters as they are says how many, and why, also later."""
+    monkeypatch.setenv("COSTS_MAX_READING", "4")
+    (data_dir / "prices.toml").write_text(PRICES)
+    operate(Rerate(), reason="x", source="", data_dir=data_dir, command="`costs rerate`")
+    said = capsys.readouterr().err
+    assert "! 3 meters stay as they are: one of llm openai gpt-4.1-mini in call " in said
+    assert "by prices.toml line 2 it costs 5.000000000 US dollars, above the limit of 4" in said
+    assert "by prices.toml line 2 it costs 5" in costs(data_dir, "show", "1")
 
 
 @pytest.mark.parametrize("session", ["", " "])

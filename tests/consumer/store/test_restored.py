@@ -13,7 +13,8 @@ import pytest
 from tests.support.events import message, reading
 from tests.support.oracle import rate
 from voicecosts import query
-from voicecosts.consumer.booking.operations import Adjust
+from voicecosts.consumer.booking.operations import Acknowledge, Adjust, Revert
+from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.local import open_and_book
 from voicecosts.consumer.store.heartbeat import read_heartbeat
 from voicecosts.consumer.store.ledger import Ledger
@@ -127,3 +128,11 @@ def test_operations_after_a_backup_are_named_until_somebody_does_them_again(tmp_
     assert report.completeness.whole is False
     with Ledger.open(tmp_path, rate) as ledger:
         assert ledger.operate(credit, reason="done again") == 4  # their numbers are nobody else's
+        noted = ledger.operate(Acknowledge(), reason="both were done again")
+        with pytest.raises(OperationRefused, match="lack no operation"):
+            ledger.operate(Acknowledge(), reason="again")
+    Ledger.open(tmp_path, rate).close()
+    assert gaps(tmp_path) == []
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.operate(Revert(operation=noted), reason="one was not")
+    assert gaps(tmp_path) == [(2, 3, "operations_lost")]

@@ -100,7 +100,8 @@ CONTRACT: Final = {
     "operations": """
         operation BIGINT, kind VARCHAR, started_at TIMESTAMP, ended_at TIMESTAMP, request JSON,
         reason VARCHAR, source VARCHAR, reverts BIGINT, rows BIGINT, sessions BIGINT,
-        list_cost DECIMAL(38,9), cost DECIMAL(38,9), billed DECIMAL(38,9)
+        list_cost DECIMAL(38,9), cost DECIMAL(38,9), billed DECIMAL(38,9),
+        stopped_at TIMESTAMP, left_meters BIGINT, left_why VARCHAR
     """,
     "closed_months": "month DATE, operation BIGINT, closed_at TIMESTAMP",
     "corrections": """
