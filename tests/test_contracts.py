@@ -12,13 +12,14 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[1]
-PACKAGES: Final = ("producer", "consumer", "analytics")
+from tests.support.imports import PACKAGES, ROOT, reached_from, within
+
 CONTRACTS: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"][
     "importlinter"
 ]["contracts"]
 
-MOST_FLOORS: Final = {"producer": 8, "consumer": 8, "analytics": 5}
+DEEPEST: Final = [("producer", 8, 15), ("consumer", 7, 16), ("analytics", 5, 9)]
+"""Package → how many rooms, and how many files, the longest way down through it may lead through."""
 
 PLANTED: Final = {
     "No imports in a circle": ("consumer/store/layout.py", "voicecosts.consumer.store.ledger"),
@@ -38,17 +39,18 @@ PLANTED: Final = {
         "analytics/answers/report.py",
         "voicecosts.consumer.errors",
     ),
-    "livekit": ("producer/publishing/buffer.py", "livekit.agents"),
-    "nats": ("producer/publishing/publisher.py", "nats"),
-    "duckdb": ("analytics/text/costs.py", "duckdb"),
-    "sqlite3": ("consumer/local.py", "sqlite3"),
-    "voice_prices": ("consumer/pricing/units.py", "voice_prices"),
-    "typer": ("analytics/errors.py", "typer"),
-    "rich": ("analytics/commands/query.py", "rich.table"),
-    "openrtc": ("producer/pool/routing.py", "openrtc"),
-    "Pure rooms and the voice loop do no I/O": ("producer/capture/tap.py", "socket"),
-    "Pure rooms have no event loop": ("consumer/pricing/rating.py", "asyncio"),
-    "The outbox has no network and no event loop": ("producer/outbox/bound.py", "asyncio"),
+    "Of the consumer's own prices, others know the book": (
+        "consumer/store/price_file.py",
+        "voicecosts.consumer.pricing.own.matching",
+    ),
+    "The outbox is for the publisher and the commands": (
+        "producer/pool/routing.py",
+        "voicecosts.producer.outbox.file",
+    ),
+    "The way to a server is for publisher and broker": (
+        "producer/capture/tap.py",
+        "voicecosts.producer.transport",
+    ),
 }
 """Contract → a file, and the module that it must not import."""
 
@@ -88,12 +90,9 @@ def test_a_contract_fails_on_the_import_that_it_forbids(
     assert verdicts[contract] == "BROKEN"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_has_few_floors(package: str) -> None:
-    """Imports only go down, so the number of floors bounds how deep they go."""
-    (floors,) = (
-        contract["layers"]
-        for contract in CONTRACTS
-        if contract.get("containers") == [f"voicecosts.{package}"]
-    )
-    assert len(floors) <= MOST_FLOORS[package]
+@pytest.mark.parametrize(("package", "rooms", "files"), DEEPEST)
+def test_imports_are_not_deep(package: str, rooms: int, files: int) -> None:
+    """The longest way down through a package, counted in rooms and in files, has a bound."""
+    for bound, parts in ((rooms, 3), (files, None)):
+        imports = within(package, parts=parts)
+        assert max(reached_from(imports, start) for start in imports) <= bound

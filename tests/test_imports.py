@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import voicecosts
+from tests.support.imports import FILES, ROOT, from_outside, imported
 
-ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+EVERYWHERE, *PLACES = (
+    (place, set(names.split()))
+    for place, names in PYPROJECT["tool"]["voicecosts"]["imports"].items()
+)
+OPTIONAL = {"_typeshed", "aiohttp", "prometheus_client"}
+"""Packages that are used where somebody has installed them, and what only a type checker knows."""
+
 HEAVY = {"duckdb", "livekit", "msgspec", "nats", "openrtc", "rich", "typer", "voice_prices"}
 
 CONTRACT = {"voicecosts", "msgspec", "typing_extensions"}
@@ -41,6 +52,73 @@ def loaded_by(module: str) -> set[str]:
 def packages(modules: set[str]) -> set[str]:
     """Return the top-level packages of modules."""
     return {module.partition(".")[0] for module in modules}
+
+
+def surplus(path: Path, source: str) -> set[str]:
+    """Return what a source imports from outside that is not named for its place."""
+    named = (names for place, names in PLACES if path.is_relative_to(place))
+    return from_outside(source).difference(EVERYWHERE[1], *named)
+
+
+def test_a_room_imports_from_outside_what_is_named_for_it() -> None:
+    """A room says in `pyproject.toml` what it touches, and a file has no more than its room."""
+    found = {path: surplus(path, (ROOT / path).read_text("utf-8")) for path in FILES}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_nothing_is_named_for_a_room_that_it_does_not_import() -> None:
+    """What a room has given up can be taken up again by a decision only."""
+    for place, names in (("", EVERYWHERE[1]), *PLACES):
+        files = [path for path in FILES if path.is_relative_to(place)]
+        used = {name for path in files for name in from_outside((ROOT / path).read_text("utf-8"))}
+        assert names <= used, place
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import socket",
+        "import _socket",
+        "import http.client as client",
+        "import urllib.request",
+        "from urllib import request",
+        "from concurrent.futures import ThreadPoolExecutor",
+        "import asyncio.subprocess",
+        "from importlib import import_module",
+        "import logging.handlers",
+        "import a_package_nobody_declared",
+        "import nats, duckdb, typer, rich, marimo, openrtc, voice_prices, sqlite3",
+        "import consumer.store.ledger",
+        "from producer.outbox import file",
+        "from . import sibling",
+        "open('a file')",
+        "__import__('socket')",
+    ],
+)
+@pytest.mark.parametrize("place", ["producer/capture/tap.py", "consumer/a_new_room/file.py"])
+def test_an_import_that_is_not_named_is_found(place: str, planted: str) -> None:
+    """However it is written: in a function, for types only, from a package, without an import."""
+    for source in (planted, f"def late():\n    {planted}", f"if TYPE_CHECKING:\n    {planted}"):
+        found = surplus(Path(place), source)
+        assert len(found) == planted.count(",") + 1, found
+
+
+def test_a_package_that_is_imported_is_declared() -> None:
+    """What only happens to be installed, with another package or for the tests, is missed elsewhere."""
+    project = PYPROJECT["project"]
+    extras = {**project["optional-dependencies"], "": project["dependencies"], "all": (), "dev": ()}
+    declared = {re.split("[^a-z-]", line)[0] for lines in extras.values() for line in lines}
+    homes = packages_distributions()
+    used = set().union(*(names for _, names in (EVERYWHERE, *PLACES)))
+    for name in used - OPTIONAL:
+        assert name.partition(".")[0] in sys.stdlib_module_names or declared & {*homes[name]}, name
+
+
+def test_a_notebook_uses_public_names_alone() -> None:
+    """It is there to be copied, and nothing else is promised to whoever copies it."""
+    for path in (ROOT / "analytics/notebooks").glob("*.py"):
+        ours = {it for it in imported(path.read_text("utf-8")) if it.startswith("voicecosts")}
+        assert ours == {"voicecosts"}
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
