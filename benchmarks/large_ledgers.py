@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import logging
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -493,8 +494,12 @@ def make(data_dir: Path, rows: int, days: int | None = None) -> None:
     counts = expected(span, voided)
     check(data_dir, counts)
     size = layout.ledger.stat().st_size
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    _told(began, f"the audit agrees: {counts}; {size / 1e6:,.0f} MB, peak {peak:,.0f} MB of memory")
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _told(
+        began,
+        f"the audit agrees: {counts}; {size / 1e6:,.0f} MB, "
+        f"{used.ru_utime + used.ru_stime:,.0f} s of CPU, peak {used.ru_maxrss / 1024:,.0f} MB of memory",
+    )
 
 
 @contextlib.contextmanager
@@ -507,6 +512,15 @@ def made(rows: int, data_dir: Path | None, days: int | None = None) -> Iterator[
         return
     with tempfile.TemporaryDirectory(prefix="voicecosts-bench-") as folder:
         make(Path(folder), rows, days)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def copied(data_dir: Path) -> Iterator[Path]:
+    """Yield a copy of a ledger to write to, without its snapshots; it is removed after."""
+    with tempfile.TemporaryDirectory(prefix="copy-", dir=data_dir.absolute().parent) as folder:
+        snapshots = shutil.ignore_patterns("costs*.duckdb", "verified.duckdb", "ledger.json")
+        shutil.copytree(data_dir, folder, ignore=snapshots, dirs_exist_ok=True)
         yield Path(folder)
 
 
