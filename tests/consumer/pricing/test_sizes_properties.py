@@ -113,7 +113,7 @@ ONE_PRICE: Final = st.sampled_from(TIERED) | st.sampled_from(FLAT)
 REQUESTS: Final = st.lists(REQUEST, min_size=1, max_size=12)
 
 
-@settings(max_examples=75)
+@settings(max_examples=40)
 @given(ONE_PRICE, REQUESTS)
 def test_money_by_size_is_the_sum_of_the_requests_priced_one_by_one(
     listed: tuple[Provider, ModelInfo, Price], requests: list[tuple[int, Any, Any, int]]
@@ -208,7 +208,7 @@ ASKED: Final = st.sampled_from(
 )
 
 
-@settings(max_examples=75)
+@settings(max_examples=40)
 @given(st.data(), ASKED)
 def test_no_response_however_odd_takes_back_what_was_priced(
     data: st.DataObject, asked: tuple[str, str, str]

@@ -33,7 +33,7 @@ from voicecosts.producer.outbox.packing import Packer
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> None:
     """Events may be lost, repeated, mixed, packed and grouped in any way: the sums stand.
@@ -46,7 +46,7 @@ def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery_at_length(data: st.DataObject) -> None:
     """The same, with many more examples."""
@@ -154,7 +154,7 @@ EVENT: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.lists(EVENT, min_size=5, max_size=30))
 def test_no_valid_event_can_stop_the_ledger(events: list[Event]) -> None:
     """The largest numbers, strangest texts and furthest dates are rows or dead letters.
@@ -167,7 +167,7 @@ def test_no_valid_event_can_stop_the_ledger(events: list[Event]) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(EVENT, min_size=5, max_size=30))
 def test_no_valid_event_can_stop_the_ledger_at_length(events: list[Event]) -> None:
     """The same, with many more examples."""

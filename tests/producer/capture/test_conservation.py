@@ -94,7 +94,7 @@ def test_what_a_script_of_note_uses_is_counted_to_the_session_that_used_it(name:
 
 
 @given(script=SCRIPTS)
-@settings(max_examples=15, phases=[Phase.generate])  # shrinking takes minutes
+@settings(max_examples=10, phases=[Phase.generate])  # shrinking takes minutes
 def test_what_a_random_script_uses_is_counted_to_the_session_that_used_it(script: Script) -> None:
     """Each session is counted what carries its tag; what is nobody's is counted as unattributed."""
     play(script)
@@ -103,7 +103,7 @@ def test_what_a_random_script_uses_is_counted_to_the_session_that_used_it(script
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @given(script=SCRIPTS)
-@settings(max_examples=500, phases=[Phase.generate])
+@settings(max_examples=250, phases=[Phase.generate])
 def test_what_hundreds_of_random_scripts_use_is_counted_to_the_session_that_used_it(
     script: Script,
 ) -> None:
