@@ -37,6 +37,7 @@ from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.database import open_database
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.places import Places
 from voicecosts.consumer.store.write import write_entries
 from voicecosts.producer.capture.identity import new_session_id
 from voicecosts.producer.events import Batch, MeterReading, Quantities, encode
@@ -158,7 +159,7 @@ def insert_only(messages: list[Message], folder: Path, group: int = 500) -> int:
     with measured("floor: DuckDB insert and commit only", rows):
         for entries in prepared:
             connection.begin()
-            write_entries(connection, entries, 0)
+            write_entries(connection, entries, Places(connection), 0)
             connection.commit()
     connection.close()
     return rows

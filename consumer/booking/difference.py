@@ -113,6 +113,7 @@ class Booking(Struct, frozen=True):
     operation: int | None = None
     day: date | None = None  # `None`: the day on which the session started
     corrects: date | None = None
+    opens: bool = False  # the first row of its session
 
 
 class Refusal(Struct, frozen=True):

@@ -141,6 +141,20 @@ class Entries:
             if letter.session_id is not None
         ]
 
+    def touched(self) -> set[SessionKey]:
+        """Return the sessions that something is written of."""
+        told: tuple[Identity | Note | Answered | SessionStarted | SessionEnded, ...] = (
+            *self.identities,
+            *self.notes,
+            *self.answered,
+            *(row.start for row in self.starts),
+            *(row.end for row in self.ends),
+        )
+        found = {SessionKey(each.project, each.session_id) for each in told}
+        return found.union(
+            SessionKey(each.project, each.meter.session_id) for each in self.bookings
+        )
+
     def new_prices(self) -> list[PriceRow]:
         """Return the prices that these rows are the first to use."""
         return [] if self._prices is None else self._prices.take_new()
@@ -328,6 +342,9 @@ class Entries:
                 continue
             booking, session.meters[reading.meter] = result
             if booking is not None:
+                if not session.counted:
+                    session.counted = True
+                    booking = replace(booking, opens=True)
                 self.bookings.append(booking)
                 if session.ended and not final:
                     later = reading.number > session.ended

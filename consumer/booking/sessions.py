@@ -51,6 +51,8 @@ class Identity(Struct, frozen=True):
 class SessionState(Struct):
     """One session: whose it is, its meters, whether its start is known, its latest end's number.
 
+    `counted` says that it has a row, and `pending` that the ledger's files have it as not settled.
+
     `labels` are those of its start. `voided` is the operation that took it out of every sum, 0 if none did.
 
     `noted` holds the reasons of notes that a session needs only once. `refused` is what another
@@ -66,6 +68,8 @@ class SessionState(Struct):
     refused: dict[tuple[str, Meter], Decimal] = field(default_factory=dict)
     labels: Mapping[str, str] = NO_LABELS
     voided: int = 0
+    counted: bool = False
+    pending: bool = False
 
     @property
     def size(self) -> int:
@@ -83,6 +87,8 @@ class SessionState(Struct):
             dict(self.refused),
             self.labels,
             self.voided,
+            self.counted,
+            self.pending,
         )
 
 

@@ -37,6 +37,7 @@ from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
+from voicecosts.consumer.store.folding import Folding, unsettle
 from voicecosts.consumer.store.heartbeat import Heartbeat, RunBy, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.letters import (
@@ -54,6 +55,7 @@ from voicecosts.consumer.store.letters import (
 from voicecosts.consumer.store.load import load_sessions
 from voicecosts.consumer.store.operations import Now, Operations, Slice
 from voicecosts.consumer.store.payloads import MAX_BYTES
+from voicecosts.consumer.store.places import Places
 from voicecosts.consumer.store.requests import (
     Action,
     Halt,
@@ -119,6 +121,7 @@ class Ledger:
         prices: PricesUsed,
         own_prices: PriceFile | None,
         operations: Operations,
+        places: Places,
         has_stream: bool,
     ) -> None:
         self._layout = layout
@@ -134,6 +137,8 @@ class Ledger:
         self._prices = prices
         self._own_prices = own_prices
         self._operations = operations
+        self._places = places
+        self._folding = Folding(connection, places)
         self.has_stream = has_stream
         self._kept: Progress | None = None
         self._state = _State.OPEN
@@ -185,7 +190,8 @@ class Ledger:
             with translated(layout.ledger):
                 streams = load_streams(connection)
                 prices = PricesUsed(connection.execute(sql.LOAD_PRICES_USED).fetchall())
-                operations = Operations(connection, prices, clock.ticks)
+                places = Places(connection)
+                operations = Operations(connection, prices, places, clock.ticks)
                 payloads = open_payloads(connection, layout.dead_letters, dead_letter_bytes)
                 move_old(connection, payloads, now_us)
             last = read_heartbeat(layout.heartbeat)
@@ -238,6 +244,7 @@ class Ledger:
                 prices=prices,
                 own_prices=own_prices,
                 operations=operations,
+                places=places,
                 has_stream=has_stream,
             )
             if embedded:
@@ -427,11 +434,11 @@ class Ledger:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether an operation is under way, so that `work` has something to do."""
-        return self._operations.pending is not None
+        """Whether `work` has something to do."""
+        return self._operations.pending is not None or self._folding.is_due
 
     def work(self) -> bool:
-        """Do a bounded part of the operation that is under way; return whether there is more.
+        """Do a bounded part of what is to be done: of an operation, or of folding; return whether there is more.
 
         Raises:
             LedgerWriteFailed: It was not done.
@@ -440,7 +447,7 @@ class Ledger:
         self._require_open()
         pending = self._operations.pending
         if pending is None:
-            return False
+            return self._fold()
         # One re-rating has one price for equal calls, whatever happens to the file meanwhile.
         own = self._own_prices
         as_begun = own.as_in(pending.prices) if own is not None else contextlib.nullcontext()
@@ -448,7 +455,17 @@ class Ledger:
             done = self._operations.step(self._now())
             if done is not None:
                 self._after(done)
-        return self._operations.pending is not None
+        return self._operations.pending is not None or self._folding.is_due
+
+    def _fold(self) -> bool:
+        """Add up some rows, or settle some sessions, if that is due; return whether there is more."""
+        if not self._folding.is_due:
+            return False
+        with self._stopping(), translated(self._layout.ledger):
+            self._active.forget(self._folding.step(micros(self._clock.now())))
+            self._snapshots.changed = True
+            self._check_written()
+        return self._folding.is_due
 
     def operation(self, number: int) -> Operation | None:
         """Return an operation; without an end it is under way."""
@@ -718,7 +735,8 @@ class Ledger:
         with self._stopping(), translated(self._layout.ledger):
             self._connection.begin()
             # 1. The rows, in a transaction. If we die, none is booked, and the messages come again.
-            added = write_entries(self._connection, entries, now_us)
+            added = write_entries(self._connection, entries, self._places, now_us)
+            self._unsettle(entries)
             added["dead_letters"], dropped = write_letters(
                 self._connection, entries.dead_letters, self._payloads, now_us
             )
@@ -745,6 +763,16 @@ class Ledger:
         self._sequence = max(self._sequence, sequence)
         self._streams = streams
         return added
+
+    def _unsettle(self, entries: Entries) -> None:
+        """Write of which sessions something came, where the files do not have them as pending."""
+        known = entries.sessions
+        found = [key for key in entries.touched() if key not in known or not known[key].pending]
+        if found:
+            unsettle(self._connection, found)
+        for key in found:
+            if key in known:
+                known[key].pending = True
 
     def _note_restored(self, last: Heartbeat | None, now_us: int) -> None:
         """Note that this file is an older copy than what was published, if it lacks something for it.

@@ -46,6 +46,7 @@ def load_sessions(
             session = loaded.get(SessionKey(project, meter.session_id))
             if session is not None:  # else another project's, under the same id
                 session.meters[meter] = _meter_state(row[8:], prices)
+                session.counted = True
         for project, session_id, *row in connection.execute(sql.LOAD_SESSIONS, values).fetchall():
             session = loaded.get(SessionKey(project, session_id))
             if session is None:

@@ -41,6 +41,7 @@ from voicecosts.consumer.booking.rerating import origin_of as origin_of_row
 from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.booking.standing import standing
 from voicecosts.consumer.store import sql
+from voicecosts.consumer.store.folding import unsettle
 from voicecosts.consumer.store.load import load_reported, load_repriced, load_sessions
 from voicecosts.consumer.store.write import write_rows
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.prices import PricesUsed
     from voicecosts.consumer.pricing import Rate
+    from voicecosts.consumer.store.places import Places
 
 SLICE_SESSIONS: Final = 100
 """Sessions of the first transaction. The next ones are larger, up to `MOST_SESSIONS`, while one takes
@@ -111,10 +113,12 @@ class Operations:
         self,
         connection: duckdb.DuckDBPyConnection,
         prices: PricesUsed,
+        places: Places,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._prices = prices
+        self._places = places
         self._ticks = ticks
         rows = connection.execute(sql.LOAD_OPERATIONS).fetchall()
         self._known = {row[0]: _operation(*row) for row in rows}
@@ -288,6 +292,7 @@ class Operations:
             case Void():
                 touched = (SessionKey(origin.work.project, origin.work.session_id),)
                 self._mark_voided(touched[0], origin.number, now.today, is_on=is_on)
+                unsettle(self._connection, touched)
                 booked = self._restate(touched, operation, {**known, number: ended}, now)
                 ended = replace(ended, left=booked.left, left_why=booked.left_why)
         self._write(ended)
@@ -311,6 +316,8 @@ class Operations:
         while self._waiting and keys and self._waiting[0].session_id == keys[-1].session_id:
             keys.append(self._waiting.popleft())
         self._connection.begin()
+        if keys:
+            unsettle(self._connection, keys)
         if isinstance(operation.work, Rerate):
             booked = self._rerate(operation.work, keys, operation, now)
         else:
@@ -414,7 +421,7 @@ class Operations:
         """Insert the rows that can be booked."""
         good = [row for row in rows if isinstance(row, Booking)]
         prices = self._prices.take_new()
-        write_rows(self._connection, good, prices, now.us)
+        write_rows(self._connection, good, prices, self._places, now.us)
         refused = [row.detail for row in rows if isinstance(row, Refusal)]
         return Booked(bool(good or prices), len(refused), refused[0] if refused else "")
 
@@ -452,6 +459,7 @@ class Operations:
                 "day": day or work.day,
                 "corrects": corrects,
                 "number": number,
+                "place": self._places.take(1) + 1,
             },
         )
 

@@ -73,16 +73,169 @@ SELECT
     unbilled_reason,  -- why `billed` does not cover all of the meter, where a rule bills it
     price_id,  -- the prices in `prices_used`: NULL where there was none, and in rows of older versions
     operation,  -- NULL: reported by a worker
-    corrects  -- the closed month that the row belongs to; the row is dated in an open one
+    corrects,  -- the closed month that the row belongs to; the row is dated in an open one
+    place,  -- rows are booked in this order
+    opens  -- the first row of its session
 FROM bookings;
 
--- The sum of the costs of some rows: NULL where usage has no price, also where an operation had found one
--- and was reverted, which leaves zero.
+-- What the rows of a meter add up to, as far as they agree in their day, their operation and their prices: a
+-- meter has one row or a few. Everything in it adds up. It is small beside `usage`, and has all of it.
+CREATE OR REPLACE VIEW session_usage AS
+SELECT
+    project,
+    session_id,
+    day,
+    agent_id,
+    tenant,
+    agent_label,
+    modality,
+    provider,
+    model,
+    estimated,
+    size_tier,
+    service_tier,
+    operation,
+    price_id,
+    corrects,
+    provider_raw,
+    currency,
+    price_source,
+    price_version,
+    price_model,
+    unpriced_reason,
+    unbilled_reason,
+    first_place,
+    last_place,
+    number,
+    first_at,
+    last_at,
+    booked_at,
+    first_sequence,
+    sessions,
+    rows,
+    unpriced_rows,
+    priced_rows,
+    listed_rows,
+    billed_rows,
+    cost,
+    list_cost,
+    billed,
+    reported_cost,
+    requests,
+    large_requests,
+    input_tokens,
+    cache_read_input_tokens,
+    cache_creation_input_tokens,
+    text_input_tokens,
+    audio_input_tokens,
+    image_input_tokens,
+    text_cache_read_input_tokens,
+    audio_cache_read_input_tokens,
+    image_cache_read_input_tokens,
+    output_tokens,
+    reasoning_output_tokens,
+    text_output_tokens,
+    audio_output_tokens,
+    image_output_tokens,
+    characters,
+    audio_us,
+    session_us,
+    other_tokens,
+    unpriced_requests,
+    unpriced_input_tokens,
+    unpriced_output_tokens,
+    unpriced_other_tokens,
+    unpriced_characters,
+    unpriced_audio_us,
+    unpriced_session_us
+FROM folded_usage
+UNION ALL
+SELECT
+    project,
+    session_id,
+    day,
+    agent_id,
+    tenant,
+    agent_label,
+    modality,
+    provider,
+    model,
+    estimated,
+    size_tier,
+    service_tier,
+    operation,
+    price_id,
+    corrects,
+    provider_raw,
+    currency,
+    price_source,
+    price_version,
+    price_model,
+    unpriced_reason,
+    unbilled_reason,
+    place AS first_place,
+    place AS last_place,
+    number,
+    occurred_at AS first_at,
+    occurred_at AS last_at,
+    booked_at,
+    stream_sequence AS first_sequence,
+    opens::BIGINT AS sessions,
+    1 AS rows,
+    (unpriced_reason IS NOT NULL)::BIGINT AS unpriced_rows,
+    (cost IS NOT NULL)::BIGINT AS priced_rows,
+    (list_cost IS NOT NULL)::BIGINT AS listed_rows,
+    (billed IS NOT NULL)::BIGINT AS billed_rows,
+    cost,
+    list_cost,
+    billed,
+    reported_cost,
+    requests,
+    large_requests,
+    input_tokens,
+    cache_read_input_tokens,
+    cache_creation_input_tokens,
+    text_input_tokens,
+    audio_input_tokens,
+    image_input_tokens,
+    text_cache_read_input_tokens,
+    audio_cache_read_input_tokens,
+    image_cache_read_input_tokens,
+    output_tokens,
+    reasoning_output_tokens,
+    text_output_tokens,
+    audio_output_tokens,
+    image_output_tokens,
+    characters,
+    audio_us,
+    session_us,
+    other_tokens,
+    unpriced_requests,
+    unpriced_input_tokens,
+    unpriced_output_tokens,
+    unpriced_other_tokens,
+    unpriced_characters,
+    unpriced_audio_us,
+    unpriced_session_us
+FROM bookings
+WHERE place > (SELECT folded_to FROM fold_state);
+
+-- The sum of the costs of some rows of `session_usage`: NULL where usage has no price, also where an
+-- operation had found one and was reverted, which leaves zero.
 CREATE OR REPLACE MACRO summed_cost(
-    cost, operation, requests, input_tokens, output_tokens, other_tokens, characters, audio_us, session_us
+    cost,
+    operation,
+    priced_rows,
+    requests,
+    input_tokens,
+    output_tokens,
+    other_tokens,
+    characters,
+    audio_us,
+    session_us
 ) AS CASE
     WHEN sum(cost) = 0
-        AND count(cost) FILTER (operation IS NULL) = 0
+        AND coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0
         AND (
             sum(requests) <> 0
             OR sum(input_tokens) <> 0
@@ -96,27 +249,32 @@ CREATE OR REPLACE MACRO summed_cost(
     ELSE sum(cost)
 END;
 
--- One row per session that started, ended or used anything.
-CREATE OR REPLACE VIEW sessions AS
+-- The sessions that are not settled, as the view `sessions` has them.
+CREATE OR REPLACE MACRO facts_of_pending() AS TABLE
 WITH own_month AS (
     -- what came after its month was closed is in `corrections`: here a closed month stays what it was
-    SELECT * FROM bookings WHERE corrects IS NULL
+    SELECT u.*
+    FROM session_usage AS u
+    SEMI JOIN pending_sessions USING (project, session_id)
+    WHERE u.corrects IS NULL
     UNION ALL BY NAME
-    SELECT b.*
-    FROM bookings AS b
+    SELECT u.*
+    FROM session_usage AS u
     INNER JOIN session_identities AS i USING (project, session_id)
-    WHERE b.corrects IS NOT NULL
-        AND date_trunc('month', b.day) = date_trunc('month', i.day)  -- all of it came later
+    SEMI JOIN pending_sessions USING (project, session_id)
+    WHERE u.corrects IS NOT NULL
+        AND date_trunc('month', u.day) = date_trunc('month', i.day)  -- all of it came later
 ),
 used AS (
     SELECT
         project,
         session_id,
-        min(occurred_at) FILTER (operation IS NULL) AS first_usage_at,
-        max(occurred_at) FILTER (operation IS NULL) AS last_usage_at,
+        min(first_at) FILTER (operation IS NULL) AS first_usage_at,
+        max(last_at) FILTER (operation IS NULL) AS last_usage_at,
         summed_cost(
             cost,
             operation,
+            priced_rows,
             unpriced_requests,
             unpriced_input_tokens,
             unpriced_output_tokens,
@@ -130,18 +288,21 @@ used AS (
         sum(cost) FILTER (modality = 'tts') AS tts_cost,
         sum(cost) FILTER (modality = 'realtime') AS realtime_cost,
         sum(cost) FILTER (estimated) AS estimated_cost,
-        count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows,
-        count(*) AS rows,
+        sum(unpriced_rows)::BIGINT AS unpriced_rows,
+        sum(rows)::BIGINT AS rows,
         sum(list_cost) AS list_cost,
         sum(billed) AS billed
     FROM own_month
-    WHERE session_id IS NOT NULL
     GROUP BY project, session_id
+),
+started AS (
+    SELECT * FROM session_starts SEMI JOIN pending_sessions USING (project, session_id)
 ),
 ended AS (
     -- a session that went on after its end has ended again, under a higher number
     SELECT *
     FROM session_ends
+    SEMI JOIN pending_sessions USING (project, session_id)
     QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 )
 SELECT
@@ -175,9 +336,47 @@ SELECT
     CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.list_cost END AS list_cost,
     used.billed
 FROM session_identities AS i
+SEMI JOIN pending_sessions USING (project, session_id)
 LEFT JOIN used USING (project, session_id)
-LEFT JOIN session_starts AS s USING (project, session_id)
+LEFT JOIN started AS s USING (project, session_id)
 LEFT JOIN ended AS e USING (project, session_id);
+
+-- One row per session that started, ended or used anything.
+CREATE OR REPLACE VIEW sessions AS
+SELECT
+    session_id,
+    project,
+    agent_id,
+    tenant,
+    started_at,
+    ended_at,
+    (epoch_us(ended_at) - epoch_us(started_at)) AS duration_us,
+    status,
+    reason,
+    first_usage_at,
+    last_usage_at,
+    cost,
+    stt_cost,
+    llm_cost,
+    tts_cost,
+    realtime_cost,
+    estimated_cost,
+    unpriced_rows,
+    rows,
+    job_id,
+    room_name,
+    room_sid,
+    worker_id,
+    deployment,
+    fake_job,
+    labels,
+    day,
+    list_cost,
+    billed
+FROM settled_sessions
+WHERE is_identified
+UNION ALL
+SELECT * FROM facts_of_pending();
 
 -- Cost per day and dimension. A session is on the UTC day on which it started.
 CREATE OR REPLACE VIEW cost_by_day AS
@@ -192,6 +391,7 @@ SELECT
     summed_cost(
         cost,
         operation,
+        priced_rows,
         unpriced_requests,
         unpriced_input_tokens,
         unpriced_output_tokens,
@@ -207,8 +407,8 @@ SELECT
             SELECT (project, session_id) FROM void_marks WHERE uncounted
         )
     ) AS sessions,
-    count(*) FILTER (unpriced_reason IS NOT NULL) AS unpriced_rows
-FROM bookings
+    sum(unpriced_rows)::BIGINT AS unpriced_rows
+FROM session_usage
 GROUP BY ALL;
 
 -- What has no price, and why: by the last state of each meter, so what was priced later is not in here.
@@ -225,10 +425,10 @@ WITH meters AS (
         model,
         size_tier,
         service_tier,
-        arg_max(unpriced_reason, rowid) AS reason,
-        count(unpriced_reason) AS rows,
-        min(occurred_at) FILTER (operation IS NULL) AS first_at,
-        max(occurred_at) FILTER (operation IS NULL) AS last_at,
+        arg_max(unpriced_reason, last_place) AS reason,
+        sum(unpriced_rows) AS rows,
+        min(first_at) FILTER (operation IS NULL) AS first_at,
+        max(last_at) FILTER (operation IS NULL) AS last_at,
         sum(unpriced_requests) AS requests,
         sum(unpriced_input_tokens) AS input_tokens,
         sum(unpriced_output_tokens) AS output_tokens,
@@ -236,7 +436,7 @@ WITH meters AS (
         sum(unpriced_characters) AS characters,
         sum(unpriced_audio_us) AS audio_us,
         sum(unpriced_session_us) AS session_us
-    FROM bookings
+    FROM session_usage
     -- a row without a reason takes part where it takes back what had none
     WHERE unpriced_reason IS NOT NULL
         OR unpriced_requests <> 0
@@ -307,13 +507,14 @@ GROUP BY
 -- on hold is open too, and one whose producer has missed three reports is not; nor is one whose producer
 -- is known to have ended, unless the ledger heard of it again; nor one whose producer said after its
 -- start that it has no live session: its end was made, and is lost or still to come.
-CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
+CREATE OR REPLACE MACRO unsettled_of_pending(moment, quiet) AS TABLE
 WITH voided AS (
     SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL
 ),
 ended AS (
     SELECT project, session_id, max(number) AS number
     FROM session_ends
+    SEMI JOIN pending_sessions USING (project, session_id)
     GROUP BY project, session_id
 ),
 endless AS (
@@ -337,14 +538,14 @@ endless AS (
         SELECT project, session_id, coalesce(received_at, occurred_at), NULL, producer_id
         FROM session_notes
     )
+    SEMI JOIN pending_sessions USING (project, session_id)
     ANTI JOIN ended USING (project, session_id)
     ANTI JOIN voided USING (project, session_id)
     GROUP BY project, session_id
 ),
 heard AS (
-    -- rows are in the order in which they were booked, so the old ones are not even looked at
     SELECT project, session_id, max(booked_at) AS last_at
-    FROM bookings
+    FROM session_usage
     SEMI JOIN endless USING (project, session_id)
     WHERE booked_at >= moment - quiet AND operation IS NULL
     GROUP BY project, session_id
@@ -435,6 +636,7 @@ refused AS (
         string_agg(DISTINCT n.reason, ', ' ORDER BY n.reason) AS cause,
         CASE WHEN count(n.at_most) = count(*) THEN sum(n.at_most) END AS missing_at_most
     FROM session_notes AS n
+    SEMI JOIN pending_sessions USING (project, session_id)
     LEFT JOIN ended USING (project, session_id)
     WHERE n.reason NOT IN ('nothing_new', 'after_end', 'no_start')
         AND (
@@ -454,13 +656,22 @@ late AS (
 ),
 not_measured AS (
     -- it is in no end's totals, so no later end makes it good
-    SELECT DISTINCT project, session_id FROM session_ends WHERE unmeasured > 0
+    SELECT DISTINCT project, session_id
+    FROM session_ends
+    SEMI JOIN pending_sessions USING (project, session_id)
+    WHERE unmeasured > 0
 ),
 gaps AS (
     SELECT late.project, late.session_id
     FROM late
     INNER JOIN (
-        SELECT project, session_id, number FROM bookings
+        SELECT project, session_id, unnest(range(first_number, last_number + 1)) AS number
+        FROM session_readings
+        SEMI JOIN late USING (project, session_id)
+        UNION ALL
+        SELECT project, session_id, number
+        FROM bookings
+        WHERE place > (SELECT folded_to FROM fold_state)
         UNION ALL
         SELECT project, session_id, number FROM session_notes WHERE reason = 'nothing_new'
     ) AS came
@@ -516,13 +727,22 @@ LEFT JOIN refused USING (project, session_id)
 LEFT JOIN gaps USING (project, session_id)
 LEFT JOIN not_measured USING (project, session_id);
 
+-- The same of all sessions. What is settled is short or abandoned whatever the moment.
+CREATE OR REPLACE MACRO unsettled_sessions(moment, quiet) AS TABLE
+SELECT session_id, state, cause, missing_at_most, nullif(project, '') AS project
+FROM settled_sessions
+WHERE state IN ('short', 'abandoned')
+UNION ALL
+SELECT * FROM unsettled_of_pending(moment, quiet);
+
 -- Every session and whether it is whole, as of a moment. One that has ended and is not short holds
 -- what its end says: complete when every reading came by itself, repaired when the end made some
 -- of them good.
-CREATE OR REPLACE MACRO completeness_at(moment, quiet) AS TABLE
+CREATE OR REPLACE MACRO completeness_of_pending(moment, quiet) AS TABLE
 WITH ended AS (
     SELECT *
     FROM session_ends
+    SEMI JOIN pending_sessions USING (project, session_id)
     QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 ),
 used_in AS (
@@ -530,10 +750,11 @@ used_in AS (
         project,
         session_id,
         corrects IS NULL AS is_own_month,
-        max(occurred_at) FILTER (operation IS NULL) AS last_at,
+        max(last_at) FILTER (operation IS NULL) AS last_at,
         summed_cost(
             cost,
             operation,
+            priced_rows,
             unpriced_requests,
             unpriced_input_tokens,
             unpriced_output_tokens,
@@ -542,7 +763,8 @@ used_in AS (
             unpriced_audio_us,
             unpriced_session_us
         ) AS cost
-    FROM bookings
+    FROM session_usage
+    SEMI JOIN pending_sessions USING (project, session_id)
     GROUP BY project, session_id, is_own_month
 ),
 used AS (
@@ -558,20 +780,31 @@ used AS (
 not_measured AS (
     SELECT project, session_id, max(unmeasured) AS events
     FROM session_ends
+    SEMI JOIN pending_sessions USING (project, session_id)
     WHERE unmeasured > 0
     GROUP BY project, session_id
 ),
 noted AS (
     SELECT project, session_id, max(occurred_at) AS last_at
     FROM session_notes
+    SEMI JOIN pending_sessions USING (project, session_id)
     GROUP BY project, session_id
 ),
 came AS (
     SELECT project, session_id, count(DISTINCT reading.number) AS arrived
     FROM (
-        SELECT project, session_id, number FROM bookings
+        SELECT project, session_id, unnest(range(first_number, last_number + 1)) AS number
+        FROM session_readings
+        SEMI JOIN pending_sessions USING (project, session_id)
         UNION ALL
-        SELECT project, session_id, number FROM session_notes WHERE reason = 'nothing_new'
+        SELECT project, session_id, number
+        FROM bookings
+        WHERE place > (SELECT folded_to FROM fold_state)
+        UNION ALL
+        SELECT project, session_id, number
+        FROM session_notes
+        SEMI JOIN pending_sessions USING (project, session_id)
+        WHERE reason = 'nothing_new'
     ) AS reading
     LEFT JOIN ended USING (project, session_id)
     ANTI JOIN session_ends AS e
@@ -581,10 +814,11 @@ came AS (
     WHERE reading.number < ended.number OR ended.number IS NULL
     GROUP BY project, session_id
 ),
+started AS (
+    SELECT * FROM session_starts SEMI JOIN pending_sessions USING (project, session_id)
+),
 known AS (
-    SELECT project, session_id FROM session_identities
-    UNION
-    SELECT project, session_id FROM session_notes
+    SELECT project, session_id FROM pending_sessions
     EXCEPT
     SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL  -- in no sum
 )
@@ -618,12 +852,35 @@ SELECT
 FROM known
 LEFT JOIN session_identities AS i USING (project, session_id)
 LEFT JOIN used USING (project, session_id)
-LEFT JOIN session_starts AS s USING (project, session_id)
+LEFT JOIN started AS s USING (project, session_id)
 LEFT JOIN ended AS e USING (project, session_id)
 LEFT JOIN came USING (project, session_id)
 LEFT JOIN noted USING (project, session_id)
 LEFT JOIN not_measured USING (project, session_id)
-LEFT JOIN unsettled_sessions(moment, quiet) AS unsettled USING (project, session_id);
+LEFT JOIN unsettled_of_pending(moment, quiet) AS unsettled USING (project, session_id);
+
+-- The same of all sessions.
+CREATE OR REPLACE MACRO completeness_at(moment, quiet) AS TABLE
+SELECT
+    session_id,
+    nullif(project, '') AS project,
+    agent_id,
+    tenant,
+    state,
+    cause,
+    last_seen_at,
+    ended_at,
+    readings_made,
+    readings_arrived,
+    readings_coalesced,
+    own_cost AS cost,
+    missing_at_most,
+    unmeasured,
+    day
+FROM settled_sessions
+WHERE state IS NOT NULL
+UNION ALL
+SELECT * FROM completeness_of_pending(moment, quiet);
 
 -- The same as of the moment of the ledger, where a session is open until an hour after it was last
 -- seen.
@@ -776,7 +1033,7 @@ said AS (
 )
 SELECT
     (SELECT coalesce(sum(events), 0) FROM dead_letters WHERE state = 'open')::BIGINT AS dead_letters,
-    (SELECT count(*) FROM bookings WHERE unpriced_reason IS NOT NULL) AS unpriced_rows,
+    (SELECT coalesce(sum(unpriced_rows), 0)::BIGINT FROM session_usage) AS unpriced_rows,
     count(*) FILTER (coalesced + dropped + unattributed + coalesce(producers.unmeasured, 0) > 0)
         AS producers,
     least(coalesce(sum(captured), 0), 9223372036854775807)::BIGINT AS captured,
@@ -843,12 +1100,12 @@ FROM operation_records AS r
 LEFT JOIN (
     SELECT
         operation,
-        count(*) AS rows,
+        sum(rows)::BIGINT AS rows,
         count(DISTINCT session_id) AS sessions,
         sum(list_cost) AS list_cost,
         sum(cost) AS cost,
         sum(billed) AS billed
-    FROM bookings
+    FROM session_usage
     WHERE operation IS NOT NULL
     GROUP BY operation
 ) AS booked USING (operation);
@@ -871,11 +1128,11 @@ SELECT
     modality,
     provider,
     model,
-    count(*) AS rows,
+    sum(rows)::BIGINT AS rows,
     sum(list_cost) AS list_cost,
     sum(cost) AS cost,
     sum(billed) AS billed
-FROM bookings
+FROM session_usage
 WHERE corrects IS NOT NULL
 GROUP BY ALL;
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.difference import Booking
     from voicecosts.consumer.booking.entries import Entries
     from voicecosts.consumer.booking.prices import PriceRow
+    from voicecosts.consumer.store.places import Places
 
 MAX_TEXT_BYTES: Final = 16_000_000
 """Bytes of one parameter, at most (a single longer row travels alone): it bounds the memory."""
@@ -34,14 +35,13 @@ _encoder = msgspec.json.Encoder()
 
 
 def write_entries(
-    connection: duckdb.DuckDBPyConnection, entries: Entries, now_us: int
+    connection: duckdb.DuckDBPyConnection, entries: Entries, places: Places, now_us: int
 ) -> dict[str, int]:
     """Insert the rows of `entries`, dead letters apart, and return how many of each kind were new.
 
     A session's identity comes with a row or a note of it, and is not counted.
     """
     reports = list(entries.reports.values())
-    booked = {"booked_at": now_us}
     told = {"received_at": now_us}
     noted = sorted(note.session_id for note in entries.notes) or [""]
     spoken_of: dict[str, int | str] = {
@@ -50,10 +50,10 @@ def write_entries(
         "received_at": now_us,
     }
     _insert(connection, sql.INSERT_SESSION_IDENTITIES, entries.identities)
-    _insert(connection, sql.INSERT_PRICES_USED, entries.new_prices(), booked)
+    _insert(connection, sql.INSERT_PRICES_USED, entries.new_prices(), {"booked_at": now_us})
     _take_back(connection, entries)
     return {
-        "bookings": _insert(connection, sql.INSERT_BOOKINGS, entries.bookings, booked),
+        "bookings": _book(connection, entries.bookings, places, now_us),
         "session_starts": _insert(connection, sql.INSERT_SESSION_STARTS, entries.starts, told),
         "session_ends": _insert(connection, sql.INSERT_SESSION_ENDS, entries.ends, told),
         # After the bookings: a note of a reading that is among them is left out.
@@ -66,12 +66,24 @@ def write_rows(
     connection: duckdb.DuckDBPyConnection,
     rows: Sequence[Booking],
     prices: Sequence[PriceRow],
+    places: Places,
     now_us: int,
 ) -> int:
     """Insert the rows of an operation and the prices that they are the first to use; return how many."""
-    booked = {"booked_at": now_us}
-    _insert(connection, sql.INSERT_PRICES_USED, prices, booked)
-    return _insert(connection, sql.INSERT_BOOKINGS, rows, booked)
+    _insert(connection, sql.INSERT_PRICES_USED, prices, {"booked_at": now_us})
+    return _book(connection, rows, places, now_us)
+
+
+def _book(
+    connection: duckdb.DuckDBPyConnection, rows: Sequence[Booking], places: Places, now_us: int
+) -> int:
+    """Insert rows in their order, and return how many."""
+    for lines in texts(rows):
+        before = places.take(lines.count("\n") + 1)
+        connection.execute(
+            sql.INSERT_BOOKINGS, {"lines": lines, "booked_at": now_us, "booked_before": before}
+        )
+    return len(rows)
 
 
 def _take_back(connection: duckdb.DuckDBPyConnection, entries: Entries) -> None:
@@ -112,7 +124,7 @@ def _insert(
     return added
 
 
-def texts(rows: Sequence[Struct]) -> Iterator[str]:
+def texts(rows: Sequence[object]) -> Iterator[str]:
     """Yield the rows as texts of bounded length, one JSON object a line."""
     lines: list[bytes] = []
     length = 0

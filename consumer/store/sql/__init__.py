@@ -28,6 +28,20 @@ LOAD_SESSIONS: Final = _read("load_sessions")
 LOAD_REPORTED: Final = _read("load_reported")
 LOAD_REPRICED: Final = _read("load_repriced")
 
+LAST_PLACE: Final = (
+    "SELECT greatest((SELECT max(place) FROM bookings), (SELECT folded_to FROM fold_state))"
+)
+LOAD_FOLDED: Final = "SELECT folded_to FROM fold_state"
+CLEAR_FOLDED: Final = "DELETE FROM fold_state"
+WRITE_FOLDED: Final = "INSERT INTO fold_state VALUES ($folded_to)"
+FOLD_USAGE: Final = _read("fold_usage")
+FOLD_READINGS: Final = _read("fold_readings")
+NOTE_PENDING: Final = _read("note_pending")
+UNSETTLE_SESSIONS: Final = _read("unsettle_sessions")
+FIND_TO_SETTLE: Final = _read("find_to_settle")
+SETTLE_SESSIONS: Final = _read("settle_sessions")
+REMOVE_SETTLED: Final = _read("remove_settled")
+
 INSERT_PRICES_USED: Final = _read("insert_prices_used")
 LOAD_PRICES_USED: Final = "SELECT price_id, terms FROM prices_used ORDER BY price_id"
 LOAD_CLOSED: Final = "SELECT month FROM month_closings"
@@ -44,20 +58,20 @@ FROM operation_records
 ORDER BY operation
 """
 LAST_OF_OPERATION: Final = """
-SELECT max(session_id)::VARCHAR FROM bookings WHERE operation = $number
+SELECT max(session_id)::VARCHAR FROM session_usage WHERE operation = $number
 """
 SESSIONS_OF_OPERATION: Final = """
 SELECT DISTINCT project, session_id::VARCHAR AS id
-FROM bookings
+FROM session_usage
 WHERE operation = $origin AND session_id > $after::UUID
 ORDER BY id, project
 """
 CLOSE_MONTH: Final = "INSERT INTO month_closings VALUES ($month, $number)"
 OPEN_MONTH: Final = "DELETE FROM month_closings WHERE month = $month"
 MONTHS_BEFORE: Final = """
-SELECT DISTINCT date_trunc('month', day)::DATE AS month FROM bookings WHERE day < $month ORDER BY month
+SELECT DISTINCT date_trunc('month', day)::DATE AS month FROM session_usage WHERE day < $month ORDER BY month
 """
-IS_CORRECTED: Final = "SELECT EXISTS (SELECT 1 FROM bookings WHERE corrects = $month)"
+IS_CORRECTED: Final = "SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects = $month)"
 ADJUST: Final = _read("adjust")
 FIND_SESSION: Final = """
 SELECT project, session_id::VARCHAR
@@ -78,7 +92,7 @@ LOAD_STATE: Final = "SELECT stream_sequence, snapshot, as_of FROM ledger_state"
 LOAD_OWN_SNAPSHOT: Final = """
 SELECT
     snapshot,
-    EXISTS (SELECT 1 FROM bookings WHERE stream_sequence = 0 AND operation IS NULL)
+    EXISTS (SELECT 1 FROM session_usage WHERE first_sequence = 0 AND operation IS NULL)
 FROM ledger_state
 """
 CLEAR_STATE: Final = "DELETE FROM ledger_state"

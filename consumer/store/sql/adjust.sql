@@ -27,4 +27,6 @@ SELECT
     $billed::DECIMAL(18, 9),
     NULL, NULL,
     $number,
-    $corrects;
+    $corrects,
+    $place,
+    FALSE;

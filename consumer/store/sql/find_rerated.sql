@@ -1,7 +1,7 @@
 -- The sessions after an id that a re-rating is about, in the order of their ids. Of a column without
 -- values every one is meant. The caller looks at each meter once more.
 SELECT DISTINCT project, session_id::VARCHAR AS id
-FROM bookings
+FROM session_usage
 WHERE session_id > $after::UUID
     AND session_id >= $first::UUID
     AND session_id < $until::UUID
@@ -12,5 +12,5 @@ WHERE session_id > $after::UUID
     )
     AND (len($providers::VARCHAR[]) = 0 OR provider IN (SELECT unnest($providers::VARCHAR[])))
     AND (len($models::VARCHAR[]) = 0 OR model IN (SELECT unnest($models::VARCHAR[])))
-    AND (NOT $unpriced OR unpriced_reason IS NOT NULL)
+    AND (NOT $unpriced OR unpriced_rows > 0)
 ORDER BY id, project;

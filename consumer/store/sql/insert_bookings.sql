@@ -67,9 +67,11 @@ SELECT
     entry.unbilled_reason,
     entry.price_id,
     entry.operation,
-    entry.corrects
+    entry.corrects,
+    $booked_before::BIGINT + nth,
+    coalesce(entry.opens, FALSE)
 FROM (
-    SELECT from_json(line, '{
+    SELECT nth, from_json(line, '{
         "meter": {
             "session_id": "UUID",
             "agent_label": "VARCHAR",
@@ -139,7 +141,11 @@ FROM (
         "price_id": "BIGINT",
         "operation": "BIGINT",
         "day": "DATE",
-        "corrects": "DATE"
+        "corrects": "DATE",
+        "opens": "BOOLEAN"
     }') AS entry
-    FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
+    FROM (
+        SELECT unnest(lines) AS line, generate_subscripts(lines, 1) AS nth
+        FROM (SELECT string_split($lines, chr(10)) AS lines)
+    )
 );

@@ -40,4 +40,13 @@ AND NOT EXISTS (
         AND booked.number = entry.number
         AND entry.reason = 'nothing_new'
 )
+AND NOT EXISTS (
+    SELECT 1
+    FROM session_readings AS folded
+    WHERE folded.session_id BETWEEN $first_id::UUID AND $last_id::UUID
+        AND folded.session_id = entry.session_id
+        AND folded.project = entry.project
+        AND entry.number BETWEEN folded.first_number AND folded.last_number
+        AND entry.reason = 'nothing_new'
+)
 GROUP BY entry.project, entry.session_id, entry.number, entry.reason, entry.producer_id;

@@ -1,5 +1,5 @@
 -- What the ledger holds for every meter of some sessions. Session ids rise with time, as do the
--- rows, so the range skips all but the newest part of the table.
+-- rows, so the range skips all but the newest part of the tables.
 SELECT
     project,
     session_id::VARCHAR,
@@ -15,38 +15,38 @@ SELECT
     coalesce(sum(reported_cost), 0::DECIMAL(18, 9)),
     coalesce(sum(list_cost), 0::DECIMAL(18, 9)),
     coalesce(sum(billed), 0::DECIMAL(18, 9)),
-    arg_max_null(price_id, rowid),  -- of the newest row
-    count(cost) > 0,
-    count(billed) > 0,
-    arg_max(provider_raw, rowid),
-    sum(requests),
-    sum(large_requests),
-    sum(input_tokens),
-    sum(cache_read_input_tokens),
-    sum(cache_creation_input_tokens),
-    sum(text_input_tokens),
-    sum(audio_input_tokens),
-    sum(image_input_tokens),
-    sum(text_cache_read_input_tokens),
-    sum(audio_cache_read_input_tokens),
-    sum(image_cache_read_input_tokens),
-    sum(output_tokens),
-    sum(reasoning_output_tokens),
-    sum(text_output_tokens),
-    sum(audio_output_tokens),
-    sum(image_output_tokens),
-    sum(characters),
-    sum(audio_us),
-    sum(session_us),
-    sum(other_tokens),
-    sum(unpriced_requests),
-    sum(unpriced_input_tokens),
-    sum(unpriced_output_tokens),
-    sum(unpriced_other_tokens),
-    sum(unpriced_characters),
-    sum(unpriced_audio_us),
-    sum(unpriced_session_us)
-FROM bookings
+    arg_max_null(price_id, last_place),  -- of the newest row
+    sum(priced_rows) > 0,
+    sum(billed_rows) > 0,
+    arg_max(provider_raw, last_place),
+    sum(requests)::BIGINT,
+    sum(large_requests)::BIGINT,
+    sum(input_tokens)::BIGINT,
+    sum(cache_read_input_tokens)::BIGINT,
+    sum(cache_creation_input_tokens)::BIGINT,
+    sum(text_input_tokens)::BIGINT,
+    sum(audio_input_tokens)::BIGINT,
+    sum(image_input_tokens)::BIGINT,
+    sum(text_cache_read_input_tokens)::BIGINT,
+    sum(audio_cache_read_input_tokens)::BIGINT,
+    sum(image_cache_read_input_tokens)::BIGINT,
+    sum(output_tokens)::BIGINT,
+    sum(reasoning_output_tokens)::BIGINT,
+    sum(text_output_tokens)::BIGINT,
+    sum(audio_output_tokens)::BIGINT,
+    sum(image_output_tokens)::BIGINT,
+    sum(characters)::BIGINT,
+    sum(audio_us)::BIGINT,
+    sum(session_us)::BIGINT,
+    sum(other_tokens)::BIGINT,
+    sum(unpriced_requests)::BIGINT,
+    sum(unpriced_input_tokens)::BIGINT,
+    sum(unpriced_output_tokens)::BIGINT,
+    sum(unpriced_other_tokens)::BIGINT,
+    sum(unpriced_characters)::BIGINT,
+    sum(unpriced_audio_us)::BIGINT,
+    sum(unpriced_session_us)::BIGINT
+FROM session_usage
 WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
     AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
 GROUP BY

@@ -3,10 +3,9 @@
 WITH placed AS (
     SELECT
         *,
-        rowid AS place,
         row_number() OVER meter = 1 AS is_first,
         lag(price_id) OVER meter AS price_before
-    FROM bookings
+    FROM session_usage
     WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
         AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
     WINDOW meter AS (
@@ -20,7 +19,7 @@ WITH placed AS (
             estimated,
             size_tier,
             service_tier
-        ORDER BY rowid
+        ORDER BY first_place
     )
 )
 SELECT
@@ -38,8 +37,8 @@ SELECT
     coalesce(sum(list_cost) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
     coalesce(sum(billed) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
     list(
-        [operation::VARCHAR, price_id::VARCHAR, unpriced_reason, (cost IS NOT NULL)::VARCHAR]
-        ORDER BY place
+        [operation::VARCHAR, price_id::VARCHAR, unpriced_reason, (priced_rows > 0)::VARCHAR]
+        ORDER BY first_place
     ) FILTER (operation IS NOT NULL OR is_first OR price_id IS DISTINCT FROM price_before),
     coalesce(sum(requests) FILTER (operation IS NULL), 0)::BIGINT,
     coalesce(sum(large_requests) FILTER (operation IS NULL), 0)::BIGINT,

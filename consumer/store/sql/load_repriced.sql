@@ -9,7 +9,7 @@ SELECT DISTINCT
     estimated,
     size_tier,
     service_tier
-FROM bookings
+FROM session_usage
 WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
     AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
     AND operation IS NOT NULL;

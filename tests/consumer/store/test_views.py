@@ -49,7 +49,29 @@ CONTRACT: Final = {
         unpriced_input_tokens BIGINT, unpriced_output_tokens BIGINT, unpriced_other_tokens BIGINT,
         unpriced_characters BIGINT, unpriced_audio_us BIGINT, unpriced_session_us BIGINT,
         session_started_at TIMESTAMP, list_cost DECIMAL(18,9), billed DECIMAL(18,9),
-        unbilled_reason VARCHAR, price_id BIGINT, operation BIGINT, corrects DATE
+        unbilled_reason VARCHAR, price_id BIGINT, operation BIGINT, corrects DATE,
+        place BIGINT, opens BOOLEAN
+    """,
+    "session_usage": """
+        project VARCHAR, session_id UUID, day DATE, agent_id VARCHAR, tenant VARCHAR,
+        agent_label VARCHAR, modality VARCHAR, provider VARCHAR, model VARCHAR, estimated
+        BOOLEAN, size_tier BIGINT, service_tier VARCHAR, operation BIGINT, price_id BIGINT,
+        corrects DATE, provider_raw VARCHAR, currency VARCHAR, price_source VARCHAR,
+        price_version VARCHAR, price_model VARCHAR, unpriced_reason VARCHAR, unbilled_reason
+        VARCHAR, first_place BIGINT, last_place BIGINT, number BIGINT, first_at TIMESTAMP,
+        last_at TIMESTAMP, booked_at TIMESTAMP, first_sequence BIGINT, sessions BIGINT, rows
+        BIGINT, unpriced_rows BIGINT, priced_rows BIGINT, listed_rows BIGINT, billed_rows
+        BIGINT, cost DECIMAL(18,9), list_cost DECIMAL(18,9), billed DECIMAL(18,9),
+        reported_cost DECIMAL(18,9), requests BIGINT, large_requests BIGINT, input_tokens
+        BIGINT, cache_read_input_tokens BIGINT, cache_creation_input_tokens BIGINT,
+        text_input_tokens BIGINT, audio_input_tokens BIGINT, image_input_tokens BIGINT,
+        text_cache_read_input_tokens BIGINT, audio_cache_read_input_tokens BIGINT,
+        image_cache_read_input_tokens BIGINT, output_tokens BIGINT, reasoning_output_tokens
+        BIGINT, text_output_tokens BIGINT, audio_output_tokens BIGINT, image_output_tokens
+        BIGINT, characters BIGINT, audio_us BIGINT, session_us BIGINT, other_tokens BIGINT,
+        unpriced_requests BIGINT, unpriced_input_tokens BIGINT, unpriced_output_tokens
+        BIGINT, unpriced_other_tokens BIGINT, unpriced_characters BIGINT, unpriced_audio_us
+        BIGINT, unpriced_session_us BIGINT
     """,
     "sessions": """
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, started_at TIMESTAMP,

@@ -1,0 +1,108 @@
+"""Keep answers independent of history: add up the rows of meters, and settle sessions that have ended.
+
+Folding adds rows to `folded_usage` and `session_readings` and moves `folded_to`; settling moves sessions
+from `pending_sessions` to `settled_sessions`. Neither changes an answer: the views `session_usage`, `sessions` and
+`completeness` have what is done and what is not yet. Both work in slices, each a transaction, so that a
+ledger with years of rows that are not folded is folded between two groups of messages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from voicecosts.consumer.booking.sessions import SessionKey
+from voicecosts.consumer.store import sql
+from voicecosts.consumer.store.write import texts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import duckdb
+
+    from voicecosts.consumer.store.places import Places
+
+FOLD_ROWS: Final = 100_000
+"""Rows that are not folded before it is worth it: about as many as are read in ten milliseconds."""
+
+SLICE_ROWS: Final = 200_000
+"""Rows of one transaction, at most: a few tenths of a second."""
+
+SLICE_SESSIONS: Final = 50_000
+"""Sessions that are settled in one transaction, at most."""
+
+SETTLE_AFTER_US: Final = 600 * 1_000_000
+"""How long after its end a session is settled: until then late readings are nothing special."""
+
+QUIET_DAYS: Final = 31
+"""A session without an end is settled when it began so long ago and is not open."""
+
+_DAY_US: Final = 86_400 * 1_000_000
+
+
+class Folding:
+    """What is folded and settled of one ledger. Each method is a transaction of its own."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, places: Places) -> None:
+        self._connection = connection
+        self._places = places
+        row = connection.execute(sql.LOAD_FOLDED).fetchone()
+        self._folded_to = 0 if row is None else int(row[0])
+        self._is_settling = False
+
+    def __repr__(self) -> str:
+        return f"<Folding: {self._folded_to} of {self._places.last} rows>"
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is enough to do for a `step`."""
+        return self._is_settling or self._places.last - self._folded_to >= FOLD_ROWS
+
+    def step(self, now_us: int) -> list[SessionKey]:
+        """Fold a slice of rows, or settle a slice of sessions; return those that were settled."""
+        if self._places.last - self._folded_to >= FOLD_ROWS:
+            self.fold()
+            self._is_settling = True
+            return []
+        return self.settle(now_us)
+
+    def fold(self) -> None:
+        """Fold the rows that follow, a slice at most."""
+        upto = min(self._folded_to + SLICE_ROWS, self._places.last)
+        span = {"after": self._folded_to, "upto": upto}
+        # 1. All of it or nothing: a row is in `folded_usage` or behind `folded_to`, never in both.
+        self._connection.begin()
+        self._connection.execute(sql.FOLD_USAGE, span)
+        self._connection.execute(sql.FOLD_READINGS, span)
+        self._connection.execute(sql.CLEAR_FOLDED)
+        self._connection.execute(sql.WRITE_FOLDED, {"folded_to": upto})
+        self._connection.commit()
+        self._folded_to = upto
+
+    def settle(self, now_us: int) -> list[SessionKey]:
+        """Settle the oldest sessions that have ended, a slice at most; return their keys."""
+        self._connection.begin()
+        self._connection.execute(
+            sql.FIND_TO_SETTLE,
+            {
+                "ended_before": now_us - SETTLE_AFTER_US,
+                "begun_before": now_us - QUIET_DAYS * _DAY_US,
+                "most": SLICE_SESSIONS,
+            },
+        )
+        found = self._connection.execute(
+            sql.SETTLE_SESSIONS, {"moment": now_us, "quiet_days": QUIET_DAYS}
+        ).fetchall()
+        self._connection.execute(sql.REMOVE_SETTLED)
+        self._connection.commit()
+        self._is_settling = len(found) == SLICE_SESSIONS
+        return [SessionKey(*row) for row in found]
+
+
+def unsettle(connection: duckdb.DuckDBPyConnection, keys: Collection[SessionKey]) -> None:
+    """Note in the open transaction that something came for some sessions: they are settled anew later."""
+    ids = sorted(key.session_id for key in keys)
+    for lines in texts(sorted(keys)):
+        connection.execute(sql.NOTE_PENDING, {"lines": lines})
+        connection.execute(
+            sql.UNSETTLE_SESSIONS, {"lines": lines, "first_id": ids[0], "last_id": ids[-1]}
+        )

@@ -1,0 +1,48 @@
+-- Keep what the sessions in `settling` came to. One that is open all the same stays pending.
+INSERT INTO settled_sessions
+SELECT
+    own.project,
+    own.session_id,
+    coalesce(facts.agent_id, state.agent_id),
+    coalesce(facts.tenant, state.tenant),
+    coalesce(facts.day, state.day),
+    facts.started_at,
+    facts.ended_at,
+    facts.status,
+    facts.reason,
+    facts.first_usage_at,
+    facts.last_usage_at,
+    facts.cost,
+    facts.stt_cost,
+    facts.llm_cost,
+    facts.tts_cost,
+    facts.realtime_cost,
+    facts.estimated_cost,
+    facts.unpriced_rows,
+    facts.rows,
+    facts.job_id,
+    facts.room_name,
+    facts.room_sid,
+    facts.worker_id,
+    facts.deployment,
+    facts.fake_job,
+    facts.labels,
+    facts.list_cost,
+    facts.billed,
+    facts.session_id IS NOT NULL,
+    state.state,
+    state.cause,
+    state.last_seen_at,
+    state.readings_made,
+    state.readings_arrived,
+    state.readings_coalesced,
+    state.cost,
+    state.missing_at_most,
+    state.unmeasured
+FROM settling AS own
+LEFT JOIN facts_of_pending() AS facts USING (project, session_id)
+LEFT JOIN completeness_of_pending(make_timestamp($moment), to_days($quiet_days)) AS state
+    ON state.session_id = own.session_id AND coalesce(state.project, '') = own.project
+WHERE state.state IS DISTINCT FROM 'open'
+ORDER BY own.session_id, own.project
+RETURNING project, session_id::VARCHAR;
