@@ -35,6 +35,9 @@ app = typer.Typer(
     "`costs operations` alone is `costs operations list`.",
 )
 
+_WHY = 12
+"""A reason is folded to this width before a number is left out for it."""
+
 Number = Annotated[int, typer.Argument(metavar="N", help="Its number.", min=1)]
 
 
@@ -71,8 +74,9 @@ def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) 
 def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show one operation, and what it booked by tenant."""
     from voicecosts.analytics.answers.operations import by_tenant, listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
     from voicecosts.analytics.question.filters import shown  # noqa: PLC0415 - same
-    from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.grid import printable, wrapped  # noqa: PLC0415 - same
     from voicecosts.analytics.text.plain import plain_money  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs operations show`")
@@ -99,9 +103,11 @@ def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False
     for name, value in record.items():
         if value not in (None, "") and (name, value) != ("left_meters", 0):
             text = json.dumps(value) if isinstance(value, dict) else str(value)
-            typer.echo(f"{name.replace('_', ' '):<12} {printable(text)}")
+            for line in wrapped(f"{name.replace('_', ' '):<12} {text}", width()):
+                typer.echo(line)
     for it in tenants:
-        said = [f"cost {_signed(it.cost)}"] if it.cost is not None else []
+        is_elsewhere = not it.cost and (it.billed or it.list_cost)
+        said = [f"cost {_signed(it.cost)}"] if it.cost is not None and not is_elsewhere else []
         said += [f"billed {_signed(it.billed)}"] if it.billed is not None else []
         said += [f"list {_signed(it.list_cost)}"] if it.list_cost not in (None, it.cost) else []
         typer.echo(
@@ -224,7 +230,7 @@ def _record(done: Done, state: str) -> dict[str, object]:
 
 def _table(found: Sequence[Done], states: dict[int, str]) -> list[str]:
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.analytics.text.grid import Column, lines  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.grid import Column, fit, lines, say_left_out, wrapped  # noqa: PLC0415 - same
     from voicecosts.analytics.text.names import in_cell  # noqa: PLC0415 - same
 
     names = [
@@ -232,18 +238,22 @@ def _table(found: Sequence[Done], states: dict[int, str]) -> list[str]:
         Column("state", [states[it.operation] for it in found]),
         Column("why", [in_cell(it.reason) for it in found]),
     ]
-    numbers = [Column("cost USD", [_signed(it.cost) for it in found])]
+    numbers = [
+        Column("cost USD", [_signed(it.cost) for it in found]),
+        Column("when (UTC)", [f"{it.started_at:%Y-%m-%d %H:%M}" for it in found]),
+    ]
     for head, amounts in (
         ("billed USD", [it.billed for it in found]),
         ("list USD", [it.list_cost for it in found]),
     ):
         if any(amount and amount != it.cost for amount, it in zip(amounts, found, strict=True)):
             numbers.append(Column(head, [_signed(amount) for amount in amounts]))
-    numbers += [
-        Column("rows", [f"{it.rows:,}" for it in found]),
-        Column("when (UTC)", [f"{it.started_at:%Y-%m-%d %H:%M}" for it in found]),
-    ]
-    return list(lines(names, numbers, width=width()))
+    numbers.append(Column("rows", [f"{it.rows:,}" for it in found]))
+    shown = width()
+    foldable = Column("why", ["x" * _WHY])
+    kept, left_out = fit([*names[:2], foldable], numbers, shown)
+    said = (line for text in say_left_out(left_out) for line in wrapped(text, shown))
+    return [*lines(names, kept, width=shown), *said]
 
 
 def _signed(amount: Decimal | None) -> str:

@@ -48,6 +48,14 @@ SELECT {_MONEY}
 FROM bookings
 WHERE project = ? AND session_id = ?::UUID
 """  # noqa: S608 - our own names
+_BY_OPERATION: Final = """
+SELECT b.operation, o.kind, sum(b.list_cost), sum(b.cost), sum(b.billed)
+FROM bookings AS b
+LEFT JOIN operations AS o USING (operation)
+WHERE b.project = ? AND b.session_id = ?::UUID
+GROUP BY b.operation, o.kind
+ORDER BY b.operation NULLS FIRST
+"""
 _CORRECTING: Final = f"""
 SELECT corrects, date_trunc('month', day)::DATE AS month, {_MONEY}
 FROM bookings
@@ -110,8 +118,19 @@ class Correcting(Struct, frozen=True):
     booked: tuple[Decimal | None, ...]
 
 
+class ByOperation(Struct, frozen=True):
+    """What one operation booked of a call, by layer; without a number it is what the readings booked."""
+
+    operation: int | None
+    kind: str | None
+    booked: tuple[Decimal | None, ...]
+
+
 class Call(Struct, frozen=True, kw_only=True):
-    """One call with all of its meters; `booked` is all that it comes to, `correcting` is a part of it."""
+    """One call with all of its meters; `booked` is all that it comes to, `correcting` is a part of it.
+
+    The parts of `by_operation` add up to it; without an operation there are none.
+    """
 
     project: str
     session: str
@@ -121,6 +140,7 @@ class Call(Struct, frozen=True, kw_only=True):
     booked: tuple[Decimal | None, ...]
     meters: tuple[MeterMoney, ...]
     correcting: tuple[Correcting, ...] = ()
+    by_operation: tuple[ByOperation, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -146,6 +166,7 @@ def answer(
         )
         [booked] = read(connection, snapshot.path, _BOOKED, list(row[:2]), row=tuple[Any, ...])
         late = read(connection, snapshot.path, _CORRECTING, list(row[:2]), row=tuple[Any, ...])
+        parts = read(connection, snapshot.path, _BY_OPERATION, list(row[:2]), row=tuple[Any, ...])
         return Call(
             project=row[0],
             session=row[1],
@@ -155,6 +176,9 @@ def answer(
             booked=booked,
             meters=tuple(_meters(connection, snapshot, row[0], row[1])),
             correcting=tuple(Correcting(it[0], it[1], it[2:]) for it in late),
+            by_operation=tuple(ByOperation(it[0], it[1], it[2:]) for it in parts)
+            if any(it[0] is not None for it in parts)
+            else (),
             warnings=warnings,
         )
 

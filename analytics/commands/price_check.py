@@ -48,7 +48,7 @@ SELECT
     count(DISTINCT (project, session_id)), min(occurred_at), max(occurred_at),
     sum(list_cost), sum(cost), sum(billed),
     min(occurred_at) FILTER (unpriced_reason IS NOT NULL),
-    arg_max(coalesce(unpriced_reason, ''), rowid),
+    arg_max(unpriced_reason, rowid),  -- of the newest row that has one
     arg_max(price_source, rowid), arg_max(price_version, rowid), arg_max(price_model, rowid),
     arg_max(session_id::VARCHAR, rowid), arg_max(project, rowid), arg_max(agent_id, rowid),
     arg_max(coalesce(tenant, ''), rowid), arg_max(provider_raw, rowid),

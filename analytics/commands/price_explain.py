@@ -55,6 +55,10 @@ def as_json(call: Call) -> bytes:
                 }
                 for it in call.correcting
             ],
+            "by_operation": [
+                {"operation": it.operation, "kind": it.kind, **_booked(it.booked)}
+                for it in call.by_operation
+            ],
             "currency": "USD",
             "warnings": list(call.warnings),
         }
@@ -153,6 +157,13 @@ def as_table(call: Call, *, now: datetime, width: int | None = None) -> str:  # 
         found += ["", *_meter_lines(it)]
     found += ["", "the call"]
     found += [f"  {name:<7} {_money(amount)}" for name, amount in _named(call.booked)]
+    for part in call.by_operation:
+        found += [
+            f"of it, by operation {part.operation} ({part.kind})"
+            if part.operation
+            else "of it, by its readings"
+        ]
+        found += [f"  {name:<7} {_money(amount)}" for name, amount in _named(part.booked)]
     for late in call.correcting:
         found += [f"of it, dated in {late.dated:%Y-%m} because {late.closed:%Y-%m} was closed"]
         found += [f"  {name:<7} {_money(amount)}" for name, amount in _named(late.booked)]

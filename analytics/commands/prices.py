@@ -133,7 +133,7 @@ def show(
         ListPrices(),
         book,
         seen=() if modality else _seen(provider, name, data_dir),
-        warnings=said,
+        warnings=(*said, *_misspelled(provider, name, book, data_dir)),
     )
     write(found, output, price_show, now=now)
 
@@ -279,6 +279,30 @@ def _seen(provider: str, model: str, data_dir: Path | None) -> tuple[str, ...]:
     with closing(connection):
         found = read(connection, snapshot.path, statement, [provider, model], row=tuple[str])
     return tuple(row[0] for row in found)
+
+
+def _misspelled(provider: str, model: str, book: OwnBook, data_dir: Path | None) -> tuple[str, ...]:
+    """Return a sentence with near names, where neither the ledger nor prices.toml has such a model."""
+    from difflib import get_close_matches  # noqa: PLC0415 - `--help` is quick
+
+    from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - same
+    from voicecosts.analytics.snapshot.connection import closing, open_newest, read  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
+
+    known = {f"{it.provider}/{it.model}".lower() for it in book.entries if it.provider and it.model}
+    try:
+        connection, snapshot = open_newest(data_dir)
+    except NoLedger:
+        pass
+    else:
+        statement = "SELECT DISTINCT lower(provider || '/' || model) FROM usage"
+        with closing(connection):
+            known |= {row[0] for row in read(connection, snapshot.path, statement, row=tuple[str])}
+    asked = f"{provider}/{model}".lower()
+    near = [] if asked in known else get_close_matches(asked, sorted(known), 3)
+    if not near:
+        return ()
+    return (f"this ledger has not seen {asked}; near names are {printable(', '.join(near))}",)
 
 
 def _not_booked(outbox: Outbox | None) -> tuple[str, ...]:

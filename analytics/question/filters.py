@@ -2,8 +2,9 @@ r"""Reading `--where name=value`: which rows a question is about.
 
 The same name twice means either value, different names mean all of them. An empty value, or `(none)`,
 means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
-backslashes. An agent or a model that is named `(none)` is asked for by that name. The standard service
-tier has no name: an empty value means it, or `(standard)`. Values are parameters, whatever they contain.
+backslashes. An agent or a model that is named `(none)` is asked for by that name; an empty value means the rows
+that name none, as an adjustment may. The standard service tier has no name: an empty value means it, or
+`(standard)`. Values are parameters, whatever they contain.
 
 Python may give a mapping instead, `{"tenant": "acme"}`: its values are taken as they are, one or several of
 a column, and None is the absent tenant.
@@ -28,6 +29,9 @@ Where = str | Iterable[str] | Mapping[str, object]
 NONE: Final = "(none)"
 """How a row without a tenant is shown and asked for."""
 
+
+_MAY_BE_EMPTY: Final = (Group.AGENT, Group.AGENT_LABEL, Group.PROVIDER, Group.MODEL)
+"""What an adjustment need not name."""
 
 STANDARD: Final = "(standard)"
 """How the service tier without a name is shown and asked for."""
@@ -163,8 +167,8 @@ def _value(column: Group, text: str, condition: str) -> object:
             return text[1:]
     elif column is Group.SERVICE_TIER and text in ("", STANDARD):
         return ""
-    elif not text:
-        raise BadFilter(condition, "is empty, and only a tenant or a service tier can be absent")
+    elif not text and column not in _MAY_BE_EMPTY:
+        raise BadFilter(condition, f"is empty, and no row lacks its {column}")
     try:
         text.encode()  # bytes of a terminal that were no UTF-8 cannot be in the ledger
     except UnicodeEncodeError:

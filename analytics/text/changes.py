@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from voicecosts.analytics.numbers import counted, money, money_column
 from voicecosts.analytics.question.filters import shown
-from voicecosts.analytics.text.grid import Column, lines, printable
+from voicecosts.analytics.text.grid import Column, fit, lines, printable, say_left_out, wrapped
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import plain_money
 
@@ -89,7 +89,11 @@ def _table(names: list[Column], changes: Sequence[Change], width: int | None) ->
             Column("billed before", money_column([it.billed_before for it in changes], NO_RULE)),
             Column("billed after", money_column([it.billed_after for it in changes], NO_RULE)),
         ]
-    yield from lines(names, columns, width=width, total=True)
+    worth = sorted(columns, key=lambda it: it.head != "difference")  # that is what was asked for
+    kept, left_out = fit(names, worth, width)
+    yield from lines(names, [it for it in columns if it in kept], width=width, total=True)
+    for sentence in say_left_out(left_out):
+        yield from wrapped(sentence, width)
 
 
 def signed(amount: Decimal | None) -> str:

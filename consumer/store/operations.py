@@ -453,7 +453,7 @@ class Operations:
                 "modality": work.modality,
                 "provider": work.provider,
                 "model": work.model,
-                "cost": amount if work.layer == "cost" else None,
+                "cost": amount if work.layer == "cost" else "0",  # known, and not unpriced
                 "list_cost": amount if work.layer == "list" else None,
                 "billed": amount if work.layer == "billed" else None,
                 "day": day or work.day,
@@ -635,7 +635,7 @@ def _problem_of_amount(amount: Decimal) -> str | None:
     if not amount.is_finite() or not abs(amount) < _LIMIT:
         return f"an amount of {amount} US dollars does not fit a row (below {_LIMIT})"
     if amount != amount.quantize(_NANO):
-        return f"an amount has nine digits after the point at most, and {amount:f} has more"
+        return f"an amount has nine digits after the point at most, and {amount} has more"
     if not amount:
         return "an amount of zero adjusts nothing"
     return None

@@ -238,7 +238,7 @@ class TestBooks:
         assert cost(data_dir, **NOVEMBER) == Decimal("-12.5")
         assert cost(data_dir, since="2026-11-20T00:00:01") == 0
 
-    def test_a_credit_to_a_tenant_is_in_the_list(self, run: Run) -> None:
+    def test_a_credit_to_a_tenant_is_in_the_list(self, run: Run, data_dir: Path) -> None:
         """It moves no cost, and is not shown as nothing."""
         words = ["--amount", "-0.5", "--layer", "billed", "--project", PROJECT, "--tenant", "acme"]
         only(run("adjust", *words, "--day", "2026-11-20", "--reason", "credit"))
@@ -246,6 +246,23 @@ class TestBooks:
         assert "billed USD" in shown
         assert "-0.5" in shown
         assert "acme: billed -0.5" in only(run("operations", "show", "1"))
+        asked = query(by="model", where="model=", data_dir=data_dir)
+        assert [(row.cost, row.billed, row.unpriced_rows) for row in asked.rows] == [
+            (0, Decimal("-0.5"), 0)
+        ]
+
+    @pytest.mark.parametrize("columns", [60, 80])
+    def test_tables_fit_a_terminal(
+        self, run: Run, columns: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whole columns are left out, the least of them first, and are named; no number is cut."""
+        only(run("rerate", "--apply", "--reason", "a letter of November explains it at length"))
+        monkeypatch.setattr("voicecosts.analytics.commands.output.width", lambda: columns)
+        for words in (("operations", "list"), ("operations", "show", "1"), ("rerate",)):
+            shown = only(run(*words))
+            assert max(map(len, shown.splitlines())) <= columns, shown
+        assert "20.000000" in only(run("operations", "list"))
+        assert "difference" in only(run("rerate"))
 
     def test_a_name_that_nothing_else_has_is_said(self, run: Run) -> None:
         """A misspelled tenant would hold money where nobody looks."""

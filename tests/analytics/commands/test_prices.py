@@ -196,6 +196,20 @@ class TestExplain:
                 assert layer is None or layer["amount"] == it["booked"][name]
                 assert layer is None or Decimal(layer["besides"]) == 0
         assert found["meters"][0]["layers"]["cost"]["share"] == "0.50"
+        assert [it["kind"] for it in found["by_operation"]] == [None, "rerate"]
+        for name, total in found["total"].items():
+            assert sum(Decimal(it[name] or 0) for it in found["by_operation"]) == Decimal(total)
+        assert "of it, by operation 1 (rerate)\n  list " in prices(
+            "explain", FIRST, "--data-dir", folder
+        )
+
+    def test_a_model_that_is_misspelled_is_answered_with_near_names(
+        self, prices: Prices, booked: Path
+    ) -> None:
+        """What nobody reports has a price as well, or none, and is not taken for what was meant."""
+        shown = prices("show", "gladia/solarium", "--data-dir", booked)
+        assert "this ledger has not seen gladia/solarium; near names are gladia/solaria" in shown
+        assert "near names" not in prices("show", "Gladia/solaria", "--data-dir", booked)
 
     def test_a_call_that_was_voided_says_so(
         self, prices: Prices, booked: Path, tmp_path: Path

@@ -28,11 +28,16 @@ def test_an_empty_tenant_means_the_rows_without_one(empty: str) -> None:
     assert conditions(["tenant=acme", empty]) == (["(tenant IN (?) OR tenant IS NULL)"], ["acme"])
 
 
-@pytest.mark.parametrize("condition", ["model=", "agent=", "session=", "day="])
-def test_only_a_tenant_can_be_absent(condition: str) -> None:
-    """An empty value of any other column matches nothing by mistake, so it is refused."""
-    with pytest.raises(BadFilter, match="only a tenant or a service tier"):
+@pytest.mark.parametrize("condition", ["project=", "modality=", "session=", "day="])
+def test_what_every_row_has_cannot_be_empty(condition: str) -> None:
+    """An empty value of such a column matches nothing by mistake, so it is refused."""
+    with pytest.raises(BadFilter, match="no row lacks its"):
         conditions([condition])
+
+
+def test_an_adjustment_is_found_by_what_it_does_not_name() -> None:
+    """Its agent, provider and model may be empty, and are asked for as they are."""
+    assert conditions(["model=", "agent="]) == (["(model IN (?))", "(agent_id IN (?))"], ["", ""])
 
 
 @pytest.mark.parametrize("name", ["(none)", r"\(none)"])

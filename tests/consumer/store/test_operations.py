@@ -13,7 +13,14 @@ import pytest
 
 from tests.support.events import PROJECT, ended, final, message, reading, session_id, started
 from tests.support.price_books import Figures, mini, no_price
-from voicecosts.consumer.booking.operations import Adjust, Close, Rerate, Revert, Void
+from voicecosts.consumer.booking.operations import (
+    Adjust,
+    Close,
+    Rerate,
+    Revert,
+    Void,
+    work_of,
+)
 from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.pricing import rate_by
 from voicecosts.consumer.store.clock import Clock
@@ -389,6 +396,15 @@ class TestAdjust:
         """Nothing is rounded."""
         with pytest.raises(OperationRefused, match="amount"):
             run(ledger, Adjust(amount=Decimal(amount), day=DAY, project=PROJECT))
+
+    @pytest.mark.parametrize("figure", ['"1E-9"', "1E-9", '"0.000000001"'])
+    def test_an_amount_of_a_request_is_taken_exactly(self, ledger: Ledger, figure: str) -> None:
+        """However a decimal is written, it is that decimal."""
+        run(
+            ledger,
+            work_of(f'{{"kind":"adjust","amount":{figure},"day":"2026-11-18","project":"prod"}}'),
+        )
+        assert sums(ledger)[2] == Decimal("0.000000001")
 
 
 class TestClose:
