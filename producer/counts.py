@@ -182,7 +182,7 @@ class Counts:
             usage.provider_raw,
             usage.model,
             estimated,
-            size_tier(usage),
+            size_tier(usage) if usage.quantities.get("input_tokens", 0) > _SMALLEST else 0,
             usage.service_tier,
         )
         return self._shortcuts.get(spelling) or self._find(spelling)

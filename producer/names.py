@@ -55,6 +55,8 @@ def plain(value: Any) -> str:
     A text is cut after 16,384 characters. What has parts, or no text of its own, is named by its
     type: nobody can tell beforehand how long writing it out would take.
     """
+    if type(value) is str and len(value) <= MAX_READ and value.isascii():
+        return value
     return _encodable(_written(value, MAX_READ))
 
 

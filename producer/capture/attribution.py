@@ -118,8 +118,8 @@ class _Component(Struct, eq=False):
     """A provider object, its one listener since `since`, and the sessions that use it.
 
     `borrowers` are users that asked it without having it: only their own requests are theirs.
-    `strangers` are sessions that use it and that nobody attached, with their jobs. `reported` are
-    the amounts that it reported lately, where it may be inside an adapter.
+    `strangers` are sessions that use it and that nobody attached, with their jobs, `None` before the
+    first one. `reported` are the amounts that it reported lately, where it may be inside an adapter.
     """
 
     emitter: Any
@@ -132,7 +132,13 @@ class _Component(Struct, eq=False):
     was_shared: bool = False
     reported: deque[tuple[_Amounts, float]] = field(default_factory=_last_reported)
     _seen: tuple[int, Any] = (0, None)
-    strangers: WeakKeyDictionary[AgentSession[Any], Any] = field(default_factory=WeakKeyDictionary)
+    strangers: WeakKeyDictionary[AgentSession[Any], Any] | None = None
+
+    def to_strangers(self) -> WeakKeyDictionary[AgentSession[Any], Any]:
+        """Return the strangers, to add one. Made late: an event asks faster whether there are any."""
+        if self.strangers is None:
+            self.strangers = WeakKeyDictionary()
+        return self.strangers
 
     def listeners(self) -> list[Any] | None:
         """Return who listens to the object, `None` if nobody came since the last call.
@@ -583,8 +589,9 @@ class Attribution:
     ) -> Candidate | None:
         """Return the one user of the component in the job; without a job, the only user ever."""
         job = current_job()
-        borrowers = () if component is None else component.borrowers
-        possible = [each for each in list(users.values()) if id(each) not in borrowers]
+        possible = list(users.values())
+        if component is not None and component.borrowers:
+            possible = [each for each in possible if id(each) not in component.borrowers]
         if job is not None:
             of_job = [each for each in possible if each.job is job]
             if not of_job and any(each.job is not None for each in possible):
@@ -607,8 +614,8 @@ class Attribution:
         if listeners is not None:
             for session in sessions_of(listeners):
                 if session not in self._known:
-                    component.strangers.setdefault(session, None)
-        return bool(component.strangers) and any(
+                    component.to_strangers().setdefault(session, None)
+        return component.strangers is not None and any(
             session not in self._known
             and session not in self._openers
             and (its is None or job is None or its is job)
@@ -649,7 +656,7 @@ class Attribution:
         if heard_by is None:
             return
         if component is not None and owner is None:
-            component.strangers[session] = current_job()
+            component.to_strangers()[session] = current_job()
         emitter = None if component is None else component.emitter
         now = time.monotonic()
         held = _Held(session, metrics, label, emitter, copy_context(), heard_by, owner, now)

@@ -9,7 +9,7 @@ exception in a listener can end the agent's turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -123,7 +123,7 @@ class Tap:
     def _heard(self, event: Any) -> None:
         metrics = event.metrics
         # In a forked child the parent's sessions still hear what a shared provider reports.
-        if self.is_open and ATTRIBUTION.is_new(metrics):
+        if self._candidate.is_open and ATTRIBUTION.is_new(metrics):
             self.scan()  # no component we listen to has reported it: there may be a new one
             ATTRIBUTION.heard_by(self._candidate, metrics)
 
@@ -145,7 +145,9 @@ class Tap:
         """
         tier = ""
         if metrics.type in TIERED:
-            used = [each.emitter for each in list(self._candidate.components.values())]
+            used: Iterable[Any] = ()
+            if emitter is None:
+                used = [each.emitter for each in list(self._candidate.components.values())]
             asked = requests.asked_tier()
             tier = tier_of_event(metrics, asked=asked, emitter=emitter, used=used)
         self._sink(metrics, self.label() if label is None else label, speech_id(), tier)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from livekit import rtc
@@ -121,25 +122,22 @@ class AskedTier:
 
     def _of_request(self) -> str:
         stream = self._stream
-        provider = normalise_provider(plain(getattr(stream._llm, "provider", "")))
-        answered = tier_name(self._answered)
-        if provider in _ANSWERING and (answered or _says_standard(self._answered)):
-            return answered
         configured_tier, configured_class = self._configured
         sent = getattr(stream, "_extra_kwargs", None)
         sent = sent if isinstance(sent, dict) else {}
         tier = _first(_in(sent.get("extra_body")), _in(sent), configured_tier)
-        if provider != LIVEKIT:
-            return tier_name(tier)
-        headers = sent.get("extra_headers")
-        return _both(
-            _first(
-                _in(headers, _CLASS_HEADER),
-                getattr(stream, "_inference_class", _ABSENT),
-                configured_class,
-            ),
-            tier,
+        inference_class = _first(
+            _in(sent.get("extra_headers"), _CLASS_HEADER),
+            getattr(stream, "_inference_class", _ABSENT),
+            configured_class,
         )
+        if self._answered is None and tier is None and inference_class is None:
+            return ""  # most are: whoever provides it
+        provider = normalise_provider(plain(getattr(stream._llm, "provider", "")))
+        answered = tier_name(self._answered)
+        if provider in _ANSWERING and (answered or _says_standard(self._answered)):
+            return answered
+        return _both(inference_class, tier) if provider == LIVEKIT else tier_name(tier)
 
 
 def tier_of_event(
@@ -150,18 +148,25 @@ def tier_of_event(
     `asked` is of the request in whose context it was reported. `emitter` is the provider object
     that reported it, `None` where only the session did; then it is one of those that it `used`.
     """
-    if metrics.type not in TIERED:
+    kind = metrics.type
+    if kind not in TIERED:
         return ""
     try:
-        if emitter is None and (asked is None or metrics.type != "llm_metrics"):
+        if emitter is None and (asked is None or kind != "llm_metrics"):
             emitter = _named(metrics, list(used))
-        if isinstance(emitter, llm.RealtimeSession):
-            return _tier_of_connection(emitter, metrics.type)
+        if _is_connection(emitter.__class__):
+            return _tier_of_connection(emitter, kind)
         if asked is not None:
             return asked.name
         return _tier_of_model(emitter)
     except Exception:  # noqa: BLE001 - a property of somebody else's
         return ""
+
+
+@lru_cache(maxsize=256)
+def _is_connection(kind: type) -> bool:
+    """Whether a class is one of connections to a realtime model; an abstract base answers slowly."""
+    return issubclass(kind, llm.RealtimeSession)
 
 
 def _named(metrics: Any, used: list[Any]) -> Any:
@@ -200,6 +205,8 @@ def _tier_of_connection(connection: Any, kind: str) -> str:
 def _tier_of_model(model: Any) -> str:
     """Return the tier that a model is configured with now, for what no known request reports."""
     tier, inference_class = _configured(model)
+    if tier is None and inference_class is _ABSENT:
+        return ""
     provider = normalise_provider(plain(getattr(model, "provider", "")))
     return _both(inference_class, tier) if provider == LIVEKIT else tier_name(tier)
 
@@ -208,6 +215,8 @@ def _configured(model: Any) -> tuple[Any, Any]:
     """Return the tier and LiveKit Inference's class among a model's options, as they are now."""
     try:
         options = getattr(model, "_opts", None)
+        if options is None:
+            return None, _ABSENT
         return (
             _first(
                 _in(_option(options, "extra_body")),

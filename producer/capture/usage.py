@@ -204,12 +204,18 @@ def usage_of(
     model = getattr(metadata, "model_name", None)
     model = model if type(model) is str and model else _text(model) or UNKNOWN
     if fields.total is not None and not unread:
-        settle(quantities, _whole(values[fields.total]), provider, model)
+        total = values[fields.total]
+        if type(total) is not int or total > _MOST:
+            total = _whole(total)
+        settle(quantities, total, provider, model)
         if fields.modality == "realtime":
             settle_kinds(quantities)
     audio_s = _used_s(values, fields.audio, unread) if fields.audio else 0.0
     session_s = _used_s(values, fields.session, unread) if fields.session else 0.0
-    if fields.requests is None and _is_request(kind, values, quantities, audio_s, session_s):
+    if fields.requests is None and (
+        (quantities and kind != "stt_metrics")
+        or _is_request(kind, values, quantities, audio_s, session_s)
+    ):
         quantities["requests"] = 1
         if quantities.get("input_tokens", 0) > LARGE_REQUEST_TOKENS:
             quantities["large_requests"] = 1
@@ -337,9 +343,10 @@ def _is_request(
 def _detail(values: dict[str, Any], fields: Fields, speech_id: str) -> RequestDetail:
     duration = values.get("duration")
     first = values[fields.first] if fields.first else None
+    request_id, speech_id = values.get("request_id"), values.get("speech_id") or speech_id
     return RequestDetail(
-        request_id=_name(values.get("request_id")),
-        speech_id=_name(values.get("speech_id") or speech_id),
+        request_id=plain(request_id)[:256] if request_id else "",
+        speech_id=plain(speech_id)[:256] if speech_id else "",
         duration_us=_time_us(duration) or 0 if duration else 0,
         time_to_first_us=None if first is None else _time_us(first),
         cancelled=values.get("cancelled") is True,
@@ -367,8 +374,3 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return str.__str__(value)
     return str(value) if value else ""
-
-
-def _name(value: Any) -> str:
-    """Return an id as the contract carries it; most are short and plain, many are absent."""
-    return plain(value)[:256] if value else ""

@@ -21,7 +21,13 @@ from typing import Final
 
 from voicecosts.producer.config import ProducerConfig
 from voicecosts.producer.counts import Usage
-from voicecosts.producer.events import Event, SessionEnded, SessionStarted, now_us
+from voicecosts.producer.events import (
+    Event,
+    MeterReading,
+    SessionEnded,
+    SessionStarted,
+    now_us,
+)
 from voicecosts.producer.outbox.backlog import Backlog
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.buffer import Buffer
@@ -103,7 +109,8 @@ class Publisher:
 
     def put(self, event: Event) -> None:
         """Accept an event; never waits and never raises."""
-        self._note_live(event)
+        if type(event) is not MeterReading:
+            self._note_live(event)
         self.buffer.put(event)
         if self._is_resting:
             self._end_rest()
