@@ -7,8 +7,9 @@ into another folder than the ledger writes to.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from voicecosts.producer import settings
@@ -31,3 +32,20 @@ def names_servers(environ: Mapping[str, str] = os.environ) -> bool:
 def is_debug(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the command shows where an unexpected error came from: `COSTS_DEBUG` is neither blank nor 0."""
     return settings.said(environ, settings.DEBUG) not in ("", "0")
+
+
+@contextlib.contextmanager
+def without_settings(environ: MutableMapping[str, str] = os.environ) -> Iterator[list[str]]:
+    """Take all settings but where the data is out of the environment for a while; yield their names."""
+    kept = (settings.DATA_DIR, settings.DEBUG)
+    found = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(settings.PREFIX) and name not in kept
+    }
+    for name in found:
+        del environ[name]
+    try:
+        yield sorted(name for name, value in found.items() if value.strip())
+    finally:
+        environ.update(found)

@@ -27,6 +27,8 @@ CARRIER: Final = "COSTS_CARRIER"
 LIVEKIT_URL: Final = "LIVEKIT_URL"
 """LiveKit's own variable: where its server is."""
 DEBUG: Final = "COSTS_DEBUG"
+PREFIX: Final = "COSTS_"
+"""What every setting of ours begins with."""
 
 EXAMPLE: Final = "nats://host:4222"
 """An address as messages recommend it."""
@@ -41,6 +43,7 @@ _HALF: Final = (
 _SECRET: Final = re.compile(r"^((?:.*?://)?).*@", re.DOTALL)
 _CREDS: Final = ("-----BEGIN NATS USER JWT-----", "-----BEGIN USER NKEY SEED-----")
 _SEED: Final = re.compile(r"SU[A-Z2-7]{56}")
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def said(environ: Mapping[str, str], variable: str) -> str:
@@ -242,6 +245,14 @@ def data_dir(
     # The XDG rules say to ignore a path that is not absolute.
     base = share if share.is_absolute() else expanded("~/.local/share", instead=instead)
     return base / "voicecosts"
+
+
+def boot_id() -> str:
+    """Return which start of this host it is; empty where the system does not say."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def text_problem(what: str, value: str) -> str | None:

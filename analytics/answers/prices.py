@@ -135,8 +135,9 @@ def say_unpriced(lacking: tuple[Unpriced, ...]) -> Finding:
         for it in lacking[:_NAMED]
     ]
     others = len(lacking) - len(named)
-    named += [f"{counted(others, 'more model')} in the view `unpriced`"] if others else []
-    return Finding(source=Source.PRICES, text=f"not in these costs: {'; '.join(named)}")
+    named += [f"{counted(others, 'more model')}"] if others else []
+    text = f"not in these costs: {'; '.join(named)}; `costs prices check` shows what to write"
+    return Finding(source=Source.PRICES, text=text)
 
 
 def _amount(it: Unpriced) -> str:

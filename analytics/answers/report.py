@@ -27,7 +27,8 @@ class Row(Struct, frozen=True, kw_only=True):
     `billed` is what the tenants are charged, None where no rule says so.
     `estimated_cost` is the part of it that rests on estimated quantities. A row of the ledger is
     one booking; for `unpriced_rows` of them a price was missing, for all of it or for a part. How much
-    has no price now, is in the `unpriced_` amounts.
+    has no price now, is in the `unpriced_` amounts. `session_seconds` adds up all legs of a call, which are
+    connected at the same time: it is a length only where the modality is `agent_session`.
     """
 
     group: dict[str, str | None] = {}

@@ -28,7 +28,7 @@ import typer
 
 from voicecosts.analytics.commands.options import Format
 from voicecosts.analytics.commands.signals import stopping, undisturbed
-from voicecosts.analytics.config import data_dir
+from voicecosts.analytics.config import data_dir, without_settings
 from voicecosts.analytics.errors import AnalyticsError, require_extras
 from voicecosts.analytics.snapshot.connection import connect
 from voicecosts.analytics.snapshot.files import DEMO_MARK
@@ -116,7 +116,9 @@ def demo(
     require_extras(_NEEDED, needed_by="`costs demo`")
     from voicecosts.producer.demo.calls import close, run  # noqa: PLC0415 - loads livekit-agents
 
-    with stopping(), _folder(keep) as folder:
+    with stopping(), without_settings() as ignored, _folder(keep) as folder:
+        if ignored:
+            typer.echo(f"not used here, so that every demo is the same: {', '.join(ignored)}")
         with _ledger(folder) as servers:
             typer.echo(
                 f"running {calls} calls of 3 agents for 4 tenants, scripted providers, no network"

@@ -65,8 +65,16 @@ def _(ledger, mo):
         f"""
         SELECT
             tenant,
-            sum(cost) AS cost,
-            count(DISTINCT (project, session_id)) AS sessions,
+            summed_cost(
+                cost, operation, unpriced_requests, unpriced_input_tokens, unpriced_output_tokens,
+                unpriced_other_tokens, unpriced_characters, unpriced_audio_us, unpriced_session_us
+            ) AS cost,
+            count(DISTINCT (project, session_id)) FILTER (
+                operation IS NULL  -- no adjustment is a call, and no voided call counts
+                AND (project, session_id) NOT IN (
+                    SELECT (project, session_id) FROM voided WHERE uncounted
+                )
+            ) AS sessions,
             sum(unpriced_requests)::BIGINT AS unpriced_requests
         FROM usage
         GROUP BY tenant
@@ -96,7 +104,14 @@ def _(ledger, mo):
 def _(ledger, mo):
     by_day = mo.sql(
         f"""
-        SELECT day, modality, sum(cost) AS cost, sum(unpriced_requests)::BIGINT AS unpriced_requests
+        SELECT
+            day,
+            modality,
+            summed_cost(
+                cost, operation, unpriced_requests, unpriced_input_tokens, unpriced_output_tokens,
+                unpriced_other_tokens, unpriced_characters, unpriced_audio_us, unpriced_session_us
+            ) AS cost,
+            sum(unpriced_requests)::BIGINT AS unpriced_requests
         FROM usage
         GROUP BY day, modality
         ORDER BY day, modality
@@ -151,7 +166,10 @@ def _(ledger, mo):
             modality,
             provider,
             model,
-            sum(cost) AS cost,
+            summed_cost(
+                cost, operation, unpriced_requests, unpriced_input_tokens, unpriced_output_tokens,
+                unpriced_other_tokens, unpriced_characters, unpriced_audio_us, unpriced_session_us
+            ) AS cost,
             sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0 END) AS estimated_cost,
             sum(input_tokens) AS input_tokens,
             sum(output_tokens) AS output_tokens,
@@ -195,7 +213,9 @@ def _(ledger, mo):
     FROM (
         SELECT project, session_id, agent_id, agent_label, sum(cost) AS cost
         FROM usage
+        WHERE (project, session_id) NOT IN (SELECT (project, session_id) FROM voided)
         GROUP BY ALL
+        HAVING count(*) FILTER (operation IS NULL) > 0
     )
     GROUP BY agent_id, agent_label
     ORDER BY median_cost DESC NULLS LAST

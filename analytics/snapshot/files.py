@@ -26,6 +26,7 @@ from voicecosts.analytics.errors import (
     NotALedger,
     SnapshotGone,
 )
+from voicecosts.producer.settings import boot_id
 
 LINK = "costs.duckdb"
 STATUS = "ledger.json"
@@ -39,8 +40,8 @@ _LOCK: Final = Path("ledger", "lock")
 """The lock of the one writer, in the data directory. The system frees it when its holder ends."""
 
 _MISSED: Final = timedelta(seconds=5)
-"""Without a status for so long a free lock means that the ledger was ended. A younger status counts more:
-through a network or a virtual machine a lock that is held may look free."""
+"""Without a status for so long a free lock means that the ledger was ended. Of another host a younger
+status counts more: through a network or a virtual machine a lock that is held may look free."""
 
 _NUMBERED = re.compile(r"costs-([0-9]+)\.duckdb")
 
@@ -68,7 +69,7 @@ class Status(Struct, frozen=True, kw_only=True):
     """What the ledger process last wrote about itself in `ledger.json`, and when it did.
 
     `embedded` says that the ledger is opened only to book what waits, so nobody needs to run it.
-    `run_by` is how it is run, where it is.
+    `run_by` is how it is run, where it is; `boot` is the start of the host that it wrote this on.
     `was_killed` is true where it says that it runs, and its lock on this host is free: it does not.
     `answered_at` is when the broker last answered the ledger, if it has one and it did.
     """
@@ -85,6 +86,7 @@ class Status(Struct, frozen=True, kw_only=True):
     stream_max_bytes: int | None = None
     run_by: RunBy | None = None
     prices: PricesTrouble | None = None
+    boot: str = ""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -158,8 +160,9 @@ def read_status(path: Path) -> Status | None:
         return None
     if status.as_of.tzinfo is None or (status.answered_at and not status.answered_at.tzinfo):
         return None
-    is_late = status.running and datetime.now(UTC) - heard_at > _MISSED
-    was_killed = is_late and _is_free(path.parent / _LOCK)
+    is_here = bool(status.boot) and status.boot == boot_id()
+    is_late = datetime.now(UTC) - heard_at > _MISSED
+    was_killed = status.running and (is_here or is_late) and _is_free(path.parent / _LOCK)
     return structs.replace(
         status,
         heard_at=heard_at,

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 UNPRICED: Final = "unpriced"
 NOT_BILLED: Final = "no rule"
+CONNECTED: Final = "connected s"
+"""Seconds of all connections of one modality, each by itself: a call has one `agent_session`, and a
+`participant` or a `telephony` for each leg."""
 _MONEY: Final = ("cost", "estimated_cost", "list_cost", "billed")
 
 
@@ -113,11 +116,16 @@ def _measures(report: Report) -> list[Column]:
         "tokens out": lambda row: row.output_tokens,
         "characters": lambda row: row.characters,
         "audio s": lambda row: seconds(row.audio_seconds),
-        "connected s": lambda row: seconds(row.session_seconds),
     }
+    if Group.MODALITY in report.by:
+        amounts[CONNECTED] = lambda row: seconds(row.session_seconds)
     for head, of in amounts.items():
         if of(total) not in (0, "0.0"):
             values = [of(row) for row in rows]
+            if head == CONNECTED and len({row.group["modality"] for row in report.rows}) > 1:
+                values[-1] = (
+                    ""  # agent and callers are connected at the same time: no sum is a length
+                )
             columns.append(
                 Column(head, [f"{it:,}" if isinstance(it, int) else it for it in values])
             )
@@ -149,8 +157,10 @@ def _unpriced(row: Row) -> str:
         return counted(tokens, "token")
     if row.unpriced_characters:
         return counted(row.unpriced_characters, "character")
-    length = row.unpriced_audio_seconds + row.unpriced_session_seconds
-    return f"{seconds(length)} s" if length else ""
+    if row.unpriced_audio_seconds:
+        return f"{seconds(row.unpriced_audio_seconds)} s of audio"
+    length = row.unpriced_session_seconds
+    return f"{seconds(length)} s of legs" if length else ""
 
 
 def _shares(total: Row) -> Iterator[str]:
@@ -161,7 +171,7 @@ def _shares(total: Row) -> Iterator[str]:
         ("tokens out", total.unpriced_output_tokens, total.output_tokens),
         ("characters", total.unpriced_characters, total.characters),
         ("audio s", total.unpriced_audio_seconds, total.audio_seconds),
-        ("connected s", total.unpriced_session_seconds, total.session_seconds),
+        ("s of all legs", total.unpriced_session_seconds, total.session_seconds),
     )
     for head, part, whole in amounts:
         if part:

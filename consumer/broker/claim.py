@@ -19,13 +19,13 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from voicecosts.consumer.errors import StreamClaimed
+from voicecosts.producer.settings import boot_id
 from voicecosts.producer.subjects import STREAM
 
 KEY: Final = "voicecosts.claim"
 """Of the consumer's metadata."""
 
 _OF_THE_SERVER = "_nats."
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Claim(Struct, frozen=True, kw_only=True):
             host=socket.gethostname(),
             folder=str(data_dir),
             inode=inode,
-            boot=_boot(),
+            boot=boot_id(),
         )
 
     def at(self, now: datetime) -> Claim:
@@ -73,14 +73,6 @@ class Claim(Struct, frozen=True, kw_only=True):
     def silent_s(self, now: datetime) -> float:
         """Return for how long it was not renewed."""
         return float("inf") if self.renewed is None else (now - self.renewed).total_seconds()
-
-
-def _boot() -> str:
-    """Return which start of this host it is; empty where the system does not say."""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""
 
 
 def claim_of(metadata: dict[str, str] | None) -> Claim | None:

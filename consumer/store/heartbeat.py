@@ -55,7 +55,8 @@ class Heartbeat(Struct, frozen=True):
     never read a stream. `run_by` is how it is run that did. `whole` says that the snapshot holds
     everything that the ledger holds, as far as the writer knows. `ledger_file` is the time (in nanoseconds)
     and the size of the ledger's file when the writer had closed it: another file is another ledger.
-    `prices` is there while the file of own prices has mistakes. `operations` is the number of the newest
+    `boot` is the start of the host's kernel that the writer ran on: there a free lock means that it has
+    ended, at once. `prices` is there while the file of own prices has mistakes. `operations` is the number of the newest
     operation on the books, 0 without any.
     """
 
@@ -75,6 +76,7 @@ class Heartbeat(Struct, frozen=True):
     ledger_file: tuple[int, int] | None = None
     prices: PricesTrouble | None = None
     operations: int = 0
+    boot: str = ""
 
     @property
     def is_final(self) -> bool:

@@ -35,6 +35,7 @@ from voicecosts.consumer.store.heartbeat import (
 )
 from voicecosts.consumer.store.verify import damage_of
 from voicecosts.consumer.store.write import write_state
+from voicecosts.producer.settings import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -260,6 +261,7 @@ class Snapshots:
             run_by=self.run_by,
             prices=self.prices,
             operations=self.operations,
+            boot=boot_id(),
             whole=not self.changed,
             stream_bytes=self.room.bytes if self.room else None,
             stream_max_bytes=self.room.max_bytes if self.room else None,

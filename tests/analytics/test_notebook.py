@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import date
+from decimal import Decimal
 from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -13,7 +15,13 @@ import duckdb
 import pytest
 
 from tests.analytics.conftest import ROOT
+from tests.support.events import message, reading, session_id
 from tests.support.sample_ledger import ACME, Booking, day, write_ledger
+from voicecosts import query
+from voicecosts.consumer.booking.operations import Adjust, Rerate, Revert, Void
+from voicecosts.consumer.pricing import ListPrices, rate_by
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.price_file import PriceFile
 
 NOTEBOOK = ROOT / "analytics" / "notebooks" / "first_look.py"
 
@@ -65,6 +73,49 @@ def test_the_same_id_in_two_projects_is_two_sessions(
     monkeypatch.setenv("COSTS_DATA_DIR", str(write_ledger(tmp_path, both)))
     _, variables = run_cells()
     assert [row["sessions"] for row in variables["records"](variables["by_tenant"])] == [2]
+
+
+def test_its_figures_are_those_of_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A voided call and an adjustment are no calls, and a price that was taken back is not zero."""
+    used = {"input_tokens": 1_000_000, "text_input_tokens": 1_000_000, "requests": 1}
+    lost = used | {"provider": "homebrew", "model": "llama"}
+    path = tmp_path / "prices.toml"
+    own = PriceFile(path)
+    with Ledger.open(tmp_path, rate_by(ListPrices(), own), own_prices=own) as ledger:
+        calls = [reading(1, of=n, tenant="acme", **used) for n in (1, 2, 3)]
+        calls.append(reading(1, of=4, tenant="globex", **lost))
+        ledger.apply([message(1, *calls)])
+    path.write_text('[[cost]]\nprovider = "homebrew"\nunit = "million tokens"\nprice = "1"\n')
+    project = calls[0].project
+    adjusted = Adjust(amount=Decimal(-1), day=date(2026, 11, 18), project=project, tenant="late")
+    own = PriceFile(path)
+    with Ledger.open(tmp_path, rate_by(ListPrices(), own), own_prices=own) as ledger:
+        for work in (
+            Void(project=project, session_id=session_id(1)),
+            adjusted,
+            Rerate(unpriced=True),
+            Revert(operation=3),
+        ):
+            ledger.operate(work, reason="a test")
+            while ledger.work():
+                pass
+    monkeypatch.setenv("COSTS_DATA_DIR", str(tmp_path))
+    _, variables = run_cells()
+    shown = {
+        row["tenant"]: (row["cost"], row["sessions"])
+        for row in variables["records"](variables["by_tenant"])
+    }
+    asked = query(data_dir=tmp_path).rows
+    assert shown == {row.group["tenant"]: (row.cost, row.sessions) for row in asked}
+    assert shown == {
+        "acme": (Decimal("0.8"), 2),
+        "late": (Decimal(-1), 0),
+        "globex": (None, 1),
+    }
+    models = {row["model"]: row["cost"] for row in variables["records"](variables["by_model"])}
+    assert models == {
+        row.group["model"]: row.cost for row in query("model", data_dir=tmp_path).rows
+    }
 
 
 def test_an_empty_ledger_shows_a_page_without_rows(

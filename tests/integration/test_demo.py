@@ -69,7 +69,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def kept(home: Path, shown: dict[str, str]) -> Path:
     """The data of the demo that the README begins with, with fewer calls."""
-    for_others = "export COSTS_SERVERS=tls://bus COSTS_CREDENTIALS=/absent COSTS_TLS_CA=/absent"
+    dear = home / "dear.toml"
+    dear.write_text('[[cost]]\nmodality = "llm"\nunit = "request"\nprice = "9"\n')
+    for_others = (
+        "export COSTS_SERVERS=tls://bus COSTS_CREDENTIALS=/absent COSTS_TLS_CA=/absent "
+        f"COSTS_PRICES={dear} COSTS_MAX_READING=0.000001 COSTS_PROJECT=mine COSTS_OUTBOX_DIR="
+    )
     command = readme_commands()[0].rpartition("&& ")[2]
     ran = typed(f"{for_others}; {command} --calls {CALLS}", home)
     assert ran.returncode == 0, ran.stderr
@@ -82,6 +87,18 @@ def test_the_demo_agrees_with_the_providers(kept: Path, shown: dict[str, str]) -
     for part in ("By tenant:", "By agent:", "(none)", "unpriced", "meadow"):
         assert part in shown["text"]
     assert "agrees with the providers' own books" in shown["text"]
+
+
+def test_the_demo_is_the_same_in_any_environment(kept: Path, shown: dict[str, str]) -> None:
+    """Neither prices nor bounds of somebody's own ledger are in its figures, and it says so."""
+    assert shown["text"].splitlines()[0] == (
+        "not used here, so that every demo is the same: COSTS_CREDENTIALS, COSTS_MAX_READING, "
+        "COSTS_PRICES, COSTS_PROJECT, COSTS_SERVERS, COSTS_TLS_CA"
+    )
+    report = query(("project", "modality"), data_dir=kept)
+    assert report.total.cost == report.total.list_cost
+    assert {row.group["project"] for row in report.rows} == {"demo"}
+    assert report.completeness.dead_letters == 0
 
 
 def test_the_demo_leaves_its_ledger_and_nothing_else(kept: Path, home: Path) -> None:

@@ -59,7 +59,8 @@ def test_unpriced_rows_are_named_with_model_and_reason(data_dir: Path) -> None:
     [warning] = report.warnings
     assert warning == (
         "not in these costs: 2 requests to homebrew/llama (llm), which has no price: unknown_model; "
-        "1 request to deepgram/nova-3 (stt), which has no price: no_unit"
+        "1 request to deepgram/nova-3 (stt), which has no price: no_unit; `costs prices check` shows "
+        "what to write"
     )
 
 
@@ -84,7 +85,9 @@ def test_many_unpriced_models_do_not_fill_the_screen(tmp_path: Path) -> None:
     ]
     write_status(write_ledger(tmp_path, models))
     [warning] = query(data_dir=tmp_path, now=NOW).warnings
-    assert warning.endswith("no price: unknown_model; 5 more models in the view `unpriced`")
+    assert warning.endswith(
+        "no price: unknown_model; 5 more models; `costs prices check` shows what to write"
+    )
 
 
 def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:

@@ -37,8 +37,28 @@ def test_the_table_of_the_sample(data_dir: Path) -> None:
         "estimated: 0.002000 USD (under 0.1 %)",
         "as of 14:03:12Z, 2 s ago",
         "! not in these costs: 2 requests to homebrew/llama (llm), which has no price:",
-        "  unknown_model; 1 request to deepgram/nova-3 (stt), which has no price: no_unit",
+        "  unknown_model; 1 request to deepgram/nova-3 (stt), which has no price:",
+        "  no_unit; `costs prices check` shows what to write",
     ]
+
+
+def test_legs_that_overlap_are_added_up_to_no_length(tmp_path: Path) -> None:
+    """Agent and caller are connected at the same time: their sum is no time that anybody talked."""
+    legs = [
+        Booking(occurred_at=day(20), session_id=ACME, modality=modality, session_us=60_000_000)
+        for modality in ("agent_session", "participant")
+    ]
+    folder = write_ledger(tmp_path, legs)
+    assert "connected" not in as_table(query(data_dir=folder, now=NOW), now=NOW)
+    table = as_table(query("modality", data_dir=folder, now=NOW), now=NOW).splitlines()
+    at = table[0].index("connected s")
+    assert [line[at:].split()[:1] for line in (table[2], table[3], table[5])] == [
+        ["60.0"],
+        ["60.0"],
+        [],
+    ]
+    one = query("modality", where="modality=agent_session", data_dir=folder, now=NOW)
+    assert as_table(one, now=NOW).splitlines()[4].endswith("60.0")
 
 
 @pytest.mark.parametrize("by", ["tenant", "session", "tenant,agent,agent_label,model", "day"])

@@ -18,7 +18,6 @@ from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
 from tests.support.stream import jetstream
 from voicecosts.consumer.booking.progress import Gap, Mark, Progress, Why
-from voicecosts.consumer.broker import claim
 from voicecosts.consumer.broker.claim import KEY
 from voicecosts.consumer.broker.connection import Group, Waits
 from voicecosts.consumer.broker.feed import Feed
@@ -28,6 +27,7 @@ from voicecosts.consumer.broker.room import find_cut
 from voicecosts.consumer.broker.stream import ACK_WAIT_S, DURABLE, stream_info
 from voicecosts.consumer.config import LedgerConfig
 from voicecosts.consumer.errors import LedgerBehind, StreamClaimed
+from voicecosts.producer import settings
 from voicecosts.producer.subjects import STREAM
 
 SUBJECT: Final = "costs.v1.p.a.00"
@@ -362,7 +362,7 @@ class TestClaim:
         """It has the same name, folder and number of the folder, but was started by itself."""
         async with reading(config_of(broker), MemoryBooks()):
             (tmp_path / "boot").write_text("another")
-            monkeypatch.setattr(claim, "_BOOT_ID", tmp_path / "boot")
+            monkeypatch.setattr(settings, "_BOOT_ID", tmp_path / "boot")
             with pytest.raises(StreamClaimed):
                 async with reading(config_of(broker), MemoryBooks()):
                     pass
