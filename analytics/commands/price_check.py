@@ -24,10 +24,11 @@ from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
 from voicecosts.consumer.booking.difference import session_time
 from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME
+from voicecosts.consumer.pricing.explain import explain
 from voicecosts.consumer.pricing.own.matching import concerns, fits_pattern
-from voicecosts.consumer.pricing.own.units import UNITS, fits, part_of, units_of
+from voicecosts.consumer.pricing.own.units import TOKEN_PARTS, UNITS, fits, part_of, units_of
 from voicecosts.consumer.pricing.scope import Scope
-from voicecosts.producer.events import Meter
+from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,7 +53,7 @@ SELECT
     arg_max(price_source, rowid), arg_max(price_version, rowid), arg_max(price_model, rowid),
     arg_max(session_id::VARCHAR, rowid), arg_max(project, rowid), arg_max(agent_id, rowid),
     arg_max(coalesce(tenant, ''), rowid), arg_max(provider_raw, rowid),
-    {", ".join(f"sum({name})" for name in _AMOUNTS)},
+    {", ".join(f"sum({name})" for name in QUANTITIES)},
     {", ".join(f"coalesce(sum({name}), 0)" for name in UNPRICED)}
 FROM bookings
 WHERE session_id IS NOT NULL
@@ -69,16 +70,16 @@ _NAMED: Final = 10
 _UNITS: Final = ("thousand characters", "million tokens", "minute", "request")
 """The units of an entry that is proposed; the first that fits, and was used, is taken."""
 
+_ONE_PRICE: Final = 'price = "…"'
 _TOKEN_PRICES: Final = {
-    "llm": 'price = { input = "…", cached_input = "…", output = "…" }',
-    "decision": 'price = { input = "…", cached_input = "…", output = "…" }',
+    "llm": ("input", "cached_input", "output"),
+    "decision": ("input", "cached_input", "output"),
     "realtime": (
-        'price = { input = "…", cached_input = "…", audio_input = "…", cached_audio_input = "…", '
-        'output = "…", audio_output = "…" }'
+        "input", "cached_input", "audio_input", "cached_audio_input", "output", "audio_output",
     ),
-    "stt": 'price = { input = "…", audio_input = "…", output = "…" }',
-    "tts": 'price = { input = "…", audio_output = "…" }',
-}
+    "stt": ("input", "audio_input", "output"),
+    "tts": ("input", "audio_output"),
+}  # fmt: skip
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -124,7 +125,9 @@ class Check(Struct, frozen=True, kw_only=True):
         return [it for it in self.models if it.unpriced]
 
 
-def answer(data_dir: Path | None, finder: Finder, *, warnings: tuple[str, ...] = ()) -> Check:
+def answer(
+    data_dir: Path | None, finder: Finder, book: OwnBook, *, warnings: tuple[str, ...] = ()
+) -> Check:
     """Return every model of the newest snapshot; `finder` has the prices of now.
 
     Raises:
@@ -139,7 +142,7 @@ def answer(data_dir: Path | None, finder: Finder, *, warnings: tuple[str, ...] =
         for row in rows:
             parameters = [row[16], row[15]]
             labels = read(connection, snapshot.path, _LABELS, parameters, row=tuple[Any, ...])
-            found.append(_model(row, _labels(labels), finder))
+            found.append(_model(row, _labels(labels), finder, book))
     return Check(models=tuple(found), warnings=warnings)
 
 
@@ -173,16 +176,21 @@ def _labels(rows: list[tuple[Any, ...]]) -> dict[str, str]:
     return {str(name): str(value) for name, value in dict(found).items()}
 
 
-def _model(row: tuple[Any, ...], labels: dict[str, str], finder: Finder) -> Model:
+def _model(row: tuple[Any, ...], labels: dict[str, str], finder: Finder, book: OwnBook) -> Model:
     modality, provider, model, tier = row[:4]
-    used = _amounts(_AMOUNTS, row[20 : 20 + len(_AMOUNTS)])
+    totals = _amounts(QUANTITIES, row[20 : 20 + len(QUANTITIES)])
+    used: dict[str, int] = {name: totals[name] for name in _AMOUNTS if name in totals}
     unpriced = _amounts(
-        (name.removeprefix("unpriced_") for name in UNPRICED), row[20 + len(_AMOUNTS) :]
+        (name.removeprefix("unpriced_") for name in UNPRICED), row[20 + len(QUANTITIES) :]
     )
     meter = Meter(row[15], "", modality, provider, model, estimated=False, service_tier=tier)
     scope = Scope(project=row[16], agent_id=row[17], tenant=row[18] or None, labels=labels)
     terms = finder.find(meter, scope, session_time(row[15]), provider_raw=row[19])
-    now = _by(terms, tier)
+    told = explain(terms, meter, Quantities(**totals))
+    now = _by(terms, tier) if told.reason is None else None
+    entry = None
+    if unpriced and now is None:
+        entry = _in_place(terms, meter, book) + block(modality, provider, model, tier, totals)
     return Model(
         modality=modality,
         provider=provider,
@@ -198,8 +206,23 @@ def _model(row: tuple[Any, ...], labels: dict[str, str], finder: Finder) -> Mode
         now=now,
         used=used,
         unpriced=unpriced,
-        entry=block(modality, provider, model, tier, used) if unpriced and now is None else None,
+        entry=entry,
     )
+
+
+def _in_place(terms: Terms, meter: Meter, book: OwnBook) -> str:
+    """Return the comment above an entry that is for just what another one is for: only one of them may be."""
+    if terms.cost is None:
+        return ""
+    line = int(terms.cost.entry.rpartition(" ")[2])
+    tier = meter.service_tier.lower() or None
+    for entry in book.entries:
+        named = (entry.provider, entry.model, entry.modality, entry.service_tier)
+        others = (entry.region, entry.project, entry.tenant, entry.agent)
+        mine = (meter.provider.lower() or None, meter.model.lower() or None, meter.modality, tier)
+        if entry.line == line and named == mine and not (any(others) or entry.label):
+            return f"# in place of the entry in line {line}\n"
+    return ""
 
 
 def _amounts(names: Any, amounts: Any) -> dict[str, int]:
@@ -237,9 +260,22 @@ def _unit(modality: str, used: dict[str, int]) -> tuple[str, str]:
     for unit in units:
         kind = UNITS[unit].kind
         if fits(kind, modality, named=True) and _is_used(part_of(kind, modality), used):
-            tokens = _TOKEN_PRICES.get(modality) if kind == "tokens" else None
-            return unit, tokens or 'price = "…"'
-    return next(iter(units_of(modality)), "request"), 'price = "…"'
+            return unit, _token_prices(modality, used) if kind == "tokens" else _ONE_PRICE
+    return next(iter(units_of(modality)), "request"), _ONE_PRICE
+
+
+def _token_prices(modality: str, used: dict[str, int]) -> str:
+    """Return a price for each kind of tokens that a modality has as a rule, or that was used."""
+    as_a_rule = _TOKEN_PRICES.get(modality)
+    if as_a_rule is None:
+        return _ONE_PRICE
+    parts = [key for key, part in TOKEN_PARTS.items() if key in as_a_rule or _has(key, part, used)]
+    return "price = { " + ", ".join(f'{key} = "…"' for key in parts) + " }"
+
+
+def _has(key: str, part: str, used: dict[str, int]) -> bool:
+    """Return whether a kind of tokens has to have a price of its own: no other one stands for it."""
+    return bool(used.get(part)) and key.startswith(("audio_", "image_"))
 
 
 def _is_used(part: str, used: dict[str, int]) -> bool:

@@ -68,7 +68,7 @@ def check(
     book, said = _in_force(data_dir, prices)
     with look_first(data_dir) as outbox:
         found = price_check.answer(
-            data_dir, Finder(ListPrices(), book), warnings=(*said, *_not_booked(outbox))
+            data_dir, Finder(ListPrices(), book), book, warnings=(*said, *_not_booked(outbox))
         )
     found = replace(found, warnings=(*found.warnings, *price_check.idle(book, found.models)))
     write(found, output, price_check, now=datetime.now(UTC))

@@ -17,6 +17,8 @@ _MONEY: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,12})?")
 _RATE: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,12})?")
 _PERCENT: Final = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,6})?) ?%")
 _QUANTITY: Final = re.compile(r"([0-9]{1,9}) ?([a-z]+)")
+_MARKS: Final = {"€": "EUR", "£": "GBP", "¥": "JPY"}
+_AROUND: Final = re.compile(r"^(?:[A-Za-z]{3}|[$€£¥])?\s*|\s*(?:[A-Za-z]{3}|[$€£¥])?$")
 _DIGITS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 _SECONDS: Final = {
@@ -63,17 +65,35 @@ def _decimal(key: str, value: object, form: re.Pattern[str], bounds: str) -> Dec
         raise Mistake(f"{key} = {value!r} is out of range: an amount is {bounds}. Check the unit")
     if value.startswith("-"):
         raise Mistake(f"{key} = {value!r} is negative: an amount is zero or more")
-    raise Mistake(
-        f"{key} = {value!r} is no amount: write digits with a point and nothing else, such as "
-        '"0.0043" (the currency has a key of its own)'
-    )
+    cure = 'digits with a point and nothing else, such as "0.0043"'
+    if (meant := _meant(value)) is not None and form.fullmatch(meant):
+        cure = f'{key} = "{meant}"'
+    sign = next((code for mark, code in _MARKS.items() if mark in value), None)
+    own = f'currency = "{sign}"' if sign else "the currency has a key of its own"
+    raise Mistake(f"{key} = {value!r} is no amount: write {cure} ({own})")
+
+
+def _meant(value: str) -> str | None:
+    """Return the digits that a person meant: with a sign or code of money, a comma, or no zero before."""
+    bare = _AROUND.sub("", value)
+    if re.fullmatch(r"\d{1,3}(?:,\d{3})+\.\d+", bare):
+        bare = bare.replace(",", "")
+    elif re.fullmatch(r"\d*,\d+", bare) and (not re.fullmatch(r"[1-9]\d{0,2},\d{3}", bare)):
+        bare = bare.replace(",", ".")  # 1,234 is a thousand to some, and one and a bit to others
+    if bare.startswith("."):
+        bare = f"0{bare}"
+    return bare if _DIGITS.fullmatch(bare) else None
 
 
 def share(key: str, value: object) -> Decimal:
     """Return what is left after a discount ("15 %" is 0.85), or due after a mark-up ("20 %", 1.20)."""
     example = f'{key} = "15 %"'
     if not isinstance(value, str) or isinstance(value, Point):
+        if isinstance(value, (Point, int)) and _PERCENT.fullmatch(f"{value}%"):
+            example = f'{key} = "{value} %"'
         raise Mistake(f"{key} is not a percentage in quotes: write it as in {example}")
+    if _PERCENT.fullmatch(f"{value}%"):
+        raise Mistake(f'{key} = {value!r} lacks its sign: write it as in {key} = "{value} %"')
     if (found := _PERCENT.fullmatch(value)) is None:
         raise Mistake(
             f"{key} = {value!r} is no percentage between 0 and 9999 %: write it as in {example}"

@@ -12,11 +12,12 @@ from difflib import get_close_matches
 from typing import Final, Literal, TypeVar
 
 from voicecosts.consumer.pricing.own.reading import Mistake, Point, Problem, Table
-from voicecosts.consumer.pricing.own.units import UNITS
+from voicecosts.consumer.pricing.own.units import MODALITIES, UNITS
 
 _MAX_NAME: Final = 128
 _MAX_SHORT: Final = 64
 _MAX_LABEL: Final = 256
+_SHORT_WORD: Final = 3
 _MAX_SENTENCE: Final = 400
 MANY: Final = 100
 """Mistakes that are told at once; a file with more of them is something else than prices."""
@@ -28,6 +29,11 @@ _STANDARD: Final = (
 _EXACT: Final = ("project", "tenant", "agent")
 """Names that are compared letter by letter; the others in lower case."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2050
+_FOR_EVER: Final = 2099
+"""A day of these years, as in 9999-12-31, stands for no end; between, a year is a slip, as 2062 for 2026."""
 
 _T = TypeVar("_T")
 
@@ -111,7 +117,29 @@ def selector(key: str, value: object) -> str:
         raise Mistake(
             f"service_tier = {name!r} can never match: the standard tier has no name, so leave it out"
         )
+    if key == "modality" and (meant := _slip_of(name)) is not None:
+        raise Mistake(
+            f'modality = {name!r}: did you mean "{meant}"? (a modality of your own is not spelled so '
+            "much like one of LiveKit's)"
+        )
     return re.sub(r"\*+", "*", name) if key == "model" else name
+
+
+def _slip_of(name: str) -> str | None:
+    """Return the modality of ours that a name is a slip of: `sst`, `llms`, `realtme`."""
+    if name in MODALITIES or name == "sts":  # speech to speech is a word of its own
+        return None
+    near = get_close_matches(name, MODALITIES, 1, cutoff=0.65)
+    if not near:
+        return None
+    meant = near[0]
+    is_short = len(meant) <= _SHORT_WORD
+    is_slip = (
+        set(name) <= set(meant) or name == f"{meant}s"
+        if is_short
+        else bool(get_close_matches(name, near, 1, 0.8))
+    )
+    return meant if is_slip else None
 
 
 def label(key: str, value: object) -> str:
@@ -135,6 +163,8 @@ def _name(key: str, value: object, most: int) -> str:
 def currency(key: str, value: object) -> str:
     """Return the code of a currency."""
     code = text(key, value)
+    if _CURRENCY.fullmatch(code.strip().upper()) and not _CURRENCY.fullmatch(code):
+        raise Mistake(f'{key} = {code!r} is no currency: write {key} = "{code.strip().upper()}"')
     if not _CURRENCY.fullmatch(code):
         raise Mistake(f'{key} = {code!r} is no currency: write three capitals, such as "EUR"')
     return code
@@ -142,8 +172,15 @@ def currency(key: str, value: object) -> str:
 
 def day(key: str, value: object) -> date:
     """Return a day, which is meant in UTC."""
-    if isinstance(value, datetime) or not isinstance(value, date):
-        raise Mistake(f"{key} is not a day: write it without quotes, as in {key} = 2026-01-31")
+    if isinstance(value, datetime):
+        raise Mistake(f"{key} is not a day: leave the time out, as in {key} = {value.date()}")
+    if not isinstance(value, date):
+        example = value if isinstance(value, str) and _DAY.fullmatch(value) else "2026-01-31"
+        raise Mistake(f"{key} is not a day: write it without quotes, as in {key} = {example}")
+    is_slip = value.year < _FIRST_YEAR or _LAST_YEAR < value.year < _FOR_EVER
+    if is_slip or (key == "from" and value.year > _LAST_YEAR):
+        also = ", or leave it out where there is no end" if key == "to" else ""
+        raise Mistake(f"{key} = {value} is in the year {value.year}: correct the year{also}")
     return value
 
 

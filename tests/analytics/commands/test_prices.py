@@ -357,6 +357,39 @@ class TestCheck:
             "all of it has a price\n"
         )
 
+    @pytest.mark.parametrize(
+        "price",
+        [
+            'modality = "realtime"\nunit = "minute"\nprice = "1"\n',
+            'model = "talk"\nmodality = "realtime"\nunit = "million tokens"\nprice = { input = "1" }\n',
+        ],
+    )
+    def test_a_partial_price_is_completed_by_the_lines_that_it_gives(
+        self, prices: Prices, tmp_path: Path, price: str
+    ) -> None:
+        """Written as printed, what had a price for one unit alone has one for all; no dots are left over."""
+        first = f'[[cost]]\nprovider = "own"\n{price}'
+        is_in_place = "talk" in price
+        path = tmp_path / "prices.toml"
+        path.write_text(first)
+        amounts = {"input_tokens": 90, "audio_input_tokens": 40, "image_input_tokens": 20}
+        amounts |= {"text_input_tokens": 30, "output_tokens": 9, "audio_output_tokens": 9}
+        call = reading(1, modality="realtime", provider="own", model="talk", requests=1, **amounts)
+        own = PriceFile(path)
+        with Ledger.open(tmp_path, rate_by(ListPrices(), own), own_prices=own) as ledger:
+            ledger.apply([message(1, call)])
+        [it] = prices.record("check", "--data-dir", tmp_path)["models"]
+        assert (it["state"], it["priced_now_by"]) != ("priced", None)
+        assert ("# in place of the entry in line 1\n" in it["entry"]) is is_in_place
+        assert f"\n{it['entry']}\n" in prices("check", "--data-dir", tmp_path)
+        path.write_text(("" if is_in_place else first) + it["entry"].replace("…", "2"))
+        prices("validate", "--data-dir", tmp_path)
+        [it] = prices.record("check", "--data-dir", tmp_path)["models"]
+        assert (it["entry"], bool(it["priced_now_by"])) == (None, True)
+        with pytest.raises(SystemExit):
+            main(["rerate", "--unpriced", "--reason", "x", "--apply", "--data-dir", str(tmp_path)])
+        prices("check", "--strict", "--data-dir", tmp_path)
+
     def test_an_entry_for_nothing_that_was_seen_is_told(
         self, prices: Prices, booked: Path, tmp_path: Path
     ) -> None:
