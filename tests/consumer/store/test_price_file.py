@@ -314,8 +314,8 @@ def test_a_re_rating_works_by_the_prices_it_began_with(
     """Neither an edited file nor a death in the middle gives equal calls two prices."""
     monkeypatch.setattr(operations, "SLICE_SESSIONS", 2)
     running = Running(tmp_path, listed)
-    calls = [message(n, reading(1, of=n, input_tokens=MILLION)) for n in range(1, 7)]
-    running.ledger.apply(calls)
+    calls = [message(n, reading(1, of=n, input_tokens=MILLION)) for n in range(1, 41)]
+    running.ledger.apply(calls)  # a slice that was quick is followed by a larger one
     running.path.write_text(price("3.00"))
     running.looks()
     running.ledger.operate(Rerate(), reason="contract")
@@ -327,8 +327,8 @@ def test_a_re_rating_works_by_the_prices_it_began_with(
     running.open()
     while running.ledger.work():
         pass
-    running.ledger.apply([message(7, reading(1, of=7, input_tokens=MILLION))])  # by the file of now
+    running.ledger.apply([message(41, reading(1, of=41, input_tokens=MILLION))])  # by the file of now
     running.ledger.close()
     with connect(tmp_path) as ledger:
         found = ledger.execute("SELECT cost, count(*) FROM sessions GROUP BY cost ORDER BY cost")
-        assert found.fetchall() == [(3, 6), (5, 1)]
+        assert found.fetchall() == [(3, 40), (5, 1)]
