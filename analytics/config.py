@@ -34,6 +34,11 @@ def is_debug(environ: Mapping[str, str] = os.environ) -> bool:
     return settings.said(environ, settings.DEBUG) not in ("", "0")
 
 
+def boot_id() -> str:
+    """Return which start of this host it is; empty where the system does not say."""
+    return settings.boot_id()
+
+
 @contextlib.contextmanager
 def without_settings(environ: MutableMapping[str, str] = os.environ) -> Iterator[list[str]]:
     """Take all settings but where the data is out of the environment for a while; yield their names."""

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
-from voicecosts.analytics.config import data_dir
+from voicecosts.analytics.config import boot_id, data_dir
 from voicecosts.analytics.errors import (
     LedgerGone,
     NoLedger,
@@ -26,7 +26,6 @@ from voicecosts.analytics.errors import (
     NotALedger,
     SnapshotGone,
 )
-from voicecosts.producer.settings import boot_id
 
 LINK = "costs.duckdb"
 STATUS = "ledger.json"

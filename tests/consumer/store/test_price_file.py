@@ -327,7 +327,9 @@ def test_a_re_rating_works_by_the_prices_it_began_with(
     running.open()
     while running.ledger.work():
         pass
-    running.ledger.apply([message(41, reading(1, of=41, input_tokens=MILLION))])  # by the file of now
+    running.ledger.apply(
+        [message(41, reading(1, of=41, input_tokens=MILLION))]
+    )  # by the file of now
     running.ledger.close()
     with connect(tmp_path) as ledger:
         found = ledger.execute("SELECT cost, count(*) FROM sessions GROUP BY cost ORDER BY cost")
