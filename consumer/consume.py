@@ -250,7 +250,7 @@ class _LedgerThread:
                 *(messages[0].sequence, STREAM, LAST_CHANCES),
             )
         else:
-            self._in_hand.take(messages)
+            self._in_hand.begin(messages)
             try:
                 applied = self._ledger.apply(messages)
             except LedgerOutOfMemory:
@@ -306,8 +306,8 @@ class _Books:
     def kept(self) -> Progress | None:
         return self._ledger.kept
 
-    async def settle(self, seen: Seen) -> tuple[Gap, ...]:
-        return await self._worker.run(self._ledger.settle, seen)
+    async def reconcile(self, seen: Seen) -> tuple[Gap, ...]:
+        return await self._worker.run(self._ledger.reconcile, seen)
 
     async def trimmed(self, upto: int) -> None:
         await self._worker.run(self._ledger.trimmed, upto)

@@ -159,7 +159,7 @@ class Process:
 
     def close(self) -> None:
         """Finalise what is live and publish what is left; called when the process ends."""
-        ATTRIBUTION.settle()
+        ATTRIBUTION.release_held()
         for attachment in list(self.attachments.values()):
             attachment.finalise(status="cancelled", reason="process exit")
         for attachment in list(self._over.values()):

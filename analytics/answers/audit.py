@@ -44,8 +44,6 @@ TOP: Final = 20
 NOT_WHOLE: Final = (State.SHORT, State.ABANDONED, State.OPEN)
 """The states whose sessions are listed, unless others are asked for."""
 
-FAULTY: Final = (State.SHORT, State.ABANDONED)
-
 _TOO_OLD: Final = (
     "it was written by an older version, which noted too little for an audit; `costs up` brings "
     "it up to date"
@@ -121,11 +119,6 @@ class Audit(Struct, frozen=True, kw_only=True):
     completeness: Completeness
     failures: tuple[Finding, ...]
     warnings: tuple[str, ...]
-
-    @property
-    def faulty(self) -> int:
-        """How many sessions are short or abandoned."""
-        return sum(it.sessions for it in self.states if it.state in FAULTY)
 
 
 class Question(Struct, frozen=True, kw_only=True):

@@ -190,7 +190,7 @@ def purge(
 
 
 def _find(request: Request, data_dir: Path | None, command: str) -> Outcome:
-    """Return which letters a request chooses; raises `BadQuestion` where it names one in vain."""
+    """Return which letters a request chooses; raises `BadQuestion` where it names one that is not there."""
     from voicecosts.consumer.store.requests import Action  # noqa: PLC0415 - `--help` is quick
 
     found = answered(replace(request, action=Action.FIND), data_dir, command)

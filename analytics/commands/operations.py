@@ -64,7 +64,7 @@ def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) 
         typer.echo(csv_bytes(names, rows), nl=False)
         return
     if not found:
-        typer.echo("Nothing was done to these books but booking.")
+        typer.echo("There are no operations: nothing was re-rated, adjusted, voided or closed.")
         return
     require("rich", needed_by="`costs operations list`")
     typer.echo("\n".join(_table(found, states)))

@@ -1,4 +1,4 @@
-"""What the ledger stands on, kept in order: the claim, the gaps, the way back, the room.
+"""The ledger's side of its stream and consumer: its claim, the gaps, what is read again, the space left.
 
 At each new connection and every few seconds it asks the broker how stream and consumer stand. It
 refuses to read what another ledger reads, notes what is missing for good, has read again what is
@@ -80,7 +80,7 @@ class Books(Protocol):
     def kept(self) -> Progress | None:
         """How far it is booked in the published snapshot; None while there is none."""
 
-    async def settle(self, seen: Seen) -> tuple[Gap, ...]:
+    async def reconcile(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare with the stream that is there, note the gaps that are new, and return them."""
 
     async def trimmed(self, upto: int) -> None:
@@ -251,7 +251,7 @@ class Footing:
         if wants_details:
             stream = await stream_info(ask, with_deleted=True)
         seen = replace(stream.seen, is_cut=is_cut, unreadable=unreadable)
-        for gap in await self._books.settle(seen):
+        for gap in await self._books.reconcile(seen):
             _log.warning("%s never reached this ledger (%s)", gap, gap.why.value)
 
     async def _is_cut(self, ask: Api, standing: Standing) -> bool:

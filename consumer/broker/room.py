@@ -27,8 +27,6 @@ TRIM_SHARE: Final = 0.8
 KEPT_SHARE: Final = 0.5
 """What stays at least when all of it is younger than what should be kept."""
 
-KEEP_S: Final = 24 * 3600.0
-
 
 class Cut(Struct, frozen=True, kw_only=True):
     """What can be removed: `messages` of the stream, up to and with number `upto`."""

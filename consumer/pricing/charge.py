@@ -99,17 +99,10 @@ class Charged(NamedTuple):
     misses: Sequence[Miss] = ()
 
 
-def charge_of(
-    charge: Charge, meter: Meter, totals: Quantities, base: Decimal | None
-) -> Decimal | None:
-    """Return what `totals` come to; `base` is the amount of the layer that a share is of."""
-    return charged(charge, meter, totals, base).amount
-
-
 def charged(charge: Charge, meter: Meter, totals: Quantities, base: Decimal | None) -> Charged:
     """Return what `totals` come to by a charge, with its lines and what it leaves unpriced.
 
-    A share has no lines and no misses of its own: it covers what `base` covers, and is `None` where
+    `base` is the amount of the layer that a share is of. A share has no lines and no misses of its own: it covers what `base` covers, and is `None` where
     that is.
     """
     if charge.included:

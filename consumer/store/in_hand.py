@@ -79,7 +79,7 @@ class InHand:
         """Return whether this is the one message that ended the ledger each time."""
         return self._deaths_alone >= LAST_CHANCES and self._is_suspect(messages)
 
-    def take(self, messages: Sequence[Message]) -> None:
+    def begin(self, messages: Sequence[Message]) -> None:
         """Note that these messages are about to be booked."""
         deaths_alone = self._deaths_alone if self._is_suspect(messages) else 0
         places = [message.sequence for message in messages]

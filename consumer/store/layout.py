@@ -24,7 +24,7 @@ _SNAPSHOT: Final = re.compile(r"costs-([0-9]+)\.duckdb")
 _DRAFT: Final = re.compile(
     r"(costs-[0-9]+\.duckdb|costs\.duckdb|verified\.duckdb|ledger\.json)\.tmp"
 )
-_UNBORN: Final = ("unborn.tmp", "unborn.tmp.wal", "prices.toml.tmp")
+_WRITER_DRAFTS: Final = ("new.tmp", "new.tmp.wal", "prices.toml.tmp")
 _SPILLED: Final = re.compile(r"duckdb_temp_(storage_[A-Za-z0-9]+-[0-9]+\.tmp|block-[0-9]+\.block)")
 
 
@@ -51,7 +51,7 @@ class Layout(Struct, frozen=True):
     @property
     def draft(self) -> Path:
         """A ledger that is being created; it is renamed to `ledger` when it is complete."""
-        return self.ledger_dir / "unborn.tmp"
+        return self.ledger_dir / "new.tmp"
 
     @property
     def lock(self) -> Path:
@@ -109,7 +109,7 @@ class Layout(Struct, frozen=True):
         is a folder is somebody else's.
         """
         drafts = [path for path in self.data_dir.iterdir() if _DRAFT.fullmatch(path.name)]
-        drafts += [self.ledger_dir / name for name in _UNBORN]
+        drafts += [self.ledger_dir / name for name in _WRITER_DRAFTS]
         for spill in self.spill_dirs():
             drafts += [path for path in spill.iterdir() if _SPILLED.fullmatch(path.name)]
         return [path for path in drafts if path.is_symlink() or path.is_file()]

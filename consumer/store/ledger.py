@@ -315,10 +315,10 @@ class Ledger:
         self._require_open()
         return self._apply(Piece([message], [(None, [set_aside(message)])]))
 
-    def settle(self, seen: Seen) -> tuple[Gap, ...]:
+    def reconcile(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare the books with the stream that is there, note what is missing, and return it.
 
-        What is missing is published at once: no answer may call itself whole that does not say it.
+        What is missing is published at once, so that no answer is called complete without it.
 
         Raises:
             LedgerWriteFailed: It could not be noted.

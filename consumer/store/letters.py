@@ -125,7 +125,7 @@ def find_open(connection: duckdb.DuckDBPyConnection, chosen: Request) -> list[Op
 
 
 def look(connection: duckdb.DuckDBPyConnection, request: Request) -> Outcome:
-    """Return how many open letters a request chooses, what there is, and what it names in vain."""
+    """Return how many open letters a request chooses, what there is, and what it names and is not there."""
     chosen, every = (
         find_open(connection, request),
         find_open(connection, Request(action=Action.FIND)),

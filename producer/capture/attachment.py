@@ -132,12 +132,12 @@ class Attachment:
         if self.finalised:
             return
         self.catch_up()
-        self._tap.settle()
+        self._tap.release_held()
         self.finalised = True
         for speech_id in self._estimates.open_speeches():
             self._book_unreported(speech_id)
         self._connections.close()
-        self._streams.settle()
+        self._streams.close()
         self.account.agent_label = self._tap.label()
         self.account.end(status, reason, now_us())
         if not self._has_run and not is_started(self.session):

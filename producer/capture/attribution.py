@@ -270,8 +270,8 @@ class Attribution:
         for candidate in list(self._candidates.values()):
             self.exit(candidate)
 
-    def settle(self, owner: Candidate | None = None) -> None:
-        """Give away what waits for its session to be attached: nothing follows.
+    def release_held(self, owner: Candidate | None = None) -> None:
+        """Attribute at once what is held until its session is attached: no attachment follows.
 
         With `owner`, what would go to this session, which is about to end.
         """
@@ -280,7 +280,7 @@ class Attribution:
                 self._release(session)
 
     def release_old(self) -> None:
-        """Give away what has waited long enough: a loop that ended took the timer with it."""
+        """Attribute what was held long enough: a loop that ended took the timer with it."""
         until = time.monotonic() - 2 * HELD_S
         for session, waiting in list(self._held.items()):
             if waiting and waiting[0].at < until:
@@ -366,7 +366,7 @@ class Attribution:
             owners = tuple(each for each in mark.owners if each() is not candidate)
             MARK.set(Mark(owners, mark.activity, mark.task, mark.before) if owners else mark.before)
 
-    def claim(self, candidate: Candidate) -> None:
+    def mark_speech(self, candidate: Candidate) -> None:
         """Mark this context as the session's, if a speech of the session runs in it.
 
         What a tool of the speech opens inherits the mark.

@@ -16,12 +16,12 @@ from msgspec import Struct
 class Terms(Struct, frozen=True, kw_only=True):
     """How a provider bills a connection, and where it says so.
 
-    `settles` if LiveKit's plugin reports the rest itself when the connection closes (its newer
-    versions do): then nothing may be claimed before.
+    `reports_rest` if LiveKit's plugin reports the rest itself when the connection closes (its newer
+    versions do): then nothing may be booked before.
     """
 
     source: str
-    settles: bool = False
+    reports_rest: bool = False
 
 
 BY_CONNECTION: Final[dict[str, Terms]] = {
@@ -29,7 +29,7 @@ BY_CONNECTION: Final[dict[str, Terms]] = {
     "deepgram": Terms(
         # Three calls compared with Deepgram's own usage reports: 4.1 to 4.8 s a stream missing.
         source="https://github.com/livekit/agents/issues/5498",
-        settles=True,  # since https://github.com/livekit/agents/pull/5506, for Nova
+        reports_rest=True,  # since https://github.com/livekit/agents/pull/5506, for Nova
     ),
     "livekit": Terms(source="https://docs.livekit.io/deploy/admin/billing"),
 }

@@ -4,7 +4,7 @@ Such a provider bills from the connection's opening to its close, and LiveKit's 
 audio that they sent: less, by what lies before the first word and after the last one, and by all
 that was muted. The rest goes to an estimated meter of the same model
 (`docs/decisions/0007-what-an-estimate-may-claim.md`). A plugin that reports the rest itself leaves
-none. What is read is private to LiveKit: where something is absent, nothing is claimed.
+none. What is read is private to LiveKit: where something is absent, nothing is booked.
 """
 # ruff: noqa: SLF001 - LiveKit's streams are read from the inside
 
@@ -25,11 +25,11 @@ Book = Callable[[Usage, str], None]
 """Counts estimated usage under an agent label."""
 
 _HELD_BACK_S: Final = 5.0
-"""Seconds that are not claimed while a stream is open: audio that was sent and not reported yet, and
+"""Seconds that are not booked while a stream is open: audio that was sent and not reported yet, and
 silence that LiveKit sends at once to end a turn or the session (two seconds each time)."""
 
 _STEP_S: Final = 1.0
-"""Seconds that are claimed at once, at least, while a stream is open: each claim is a reading."""
+"""Seconds that are booked at once, at least, while a stream is open: each time makes a reading."""
 
 
 class OpenStream:
@@ -40,15 +40,15 @@ class OpenStream:
     it connected to nothing.
     """
 
-    def __init__(self, stream: Any, request: Any, *, settles: bool) -> None:
+    def __init__(self, stream: Any, request: Any, *, reports_rest: bool) -> None:
         self.owner: Streams | None = None
         self.label = ""
         self._names: tuple[str, str] | None = None
         self._request = request
-        self._settles = settles
+        self._reports_rest = reports_rest
         self._sent_s = 0.0
         self._heard_s = 0.0
-        self._claimed_s = 0.0
+        self._booked_s = 0.0
         self._open_s = 0.0
         self._since: float | None = None
         self._clock = asyncio.get_running_loop().time
@@ -64,18 +64,18 @@ class OpenStream:
         """Whether it is closed, and all of its reports have come."""
         return not self._tasks
 
-    def claim(self) -> float:
+    def unreported_s(self) -> float:
         """Return the seconds that are known to be billed beyond what was reported, each once."""
-        if self._request.is_adapter or (self._settles and not self.has_ended):
+        if self._request.is_adapter or (self._reports_rest and not self.has_ended):
             return 0.0
         open_s = self._open_s if self._since is None else self._open_s + self._clock() - self._since
-        rest_s = open_s - max(self._sent_s, self._heard_s) - self._claimed_s
+        rest_s = open_s - max(self._sent_s, self._heard_s) - self._booked_s
         if not self.has_ended:
             rest_s -= _HELD_BACK_S
             if rest_s < _STEP_S:
                 return 0.0
         rest_s = max(0.0, rest_s)
-        self._claimed_s += rest_s
+        self._booked_s += rest_s
         return rest_s
 
     def heard(self, usage: Usage) -> None:
@@ -169,19 +169,19 @@ class Streams:
             stream.heard(usage)
         if stream.owner is self:
             stream.label = label
-            self._claim(stream)
+            self._book_rest(stream)
 
-    def settle(self) -> None:
-        """The session ends: claim what its streams have used, also of those that reported nothing."""
+    def close(self) -> None:
+        """The session ends: book what its streams have used, also of those that reported nothing."""
         for stream in _OF_SESSION.pop(self._session, ()):
             if stream.owner is None:
                 self._adopt(stream)
         for stream in list(self._followed):
-            self._claim(stream)
+            self._book_rest(stream)
 
     def ended(self, stream: OpenStream) -> None:
         """A stream was closed: the rest of it is known."""
-        self._claim(stream)
+        self._book_rest(stream)
 
     def _adopt(self, stream: OpenStream) -> None:
         stream.owner, stream.label = self, self._label()
@@ -190,8 +190,8 @@ class Streams:
         if stream in waiting:
             waiting.remove(stream)
 
-    def _claim(self, stream: OpenStream) -> None:
-        seconds = stream.claim()
+    def _book_rest(self, stream: OpenStream) -> None:
+        seconds = stream.unreported_s()
         if stream.has_ended and stream in self._followed:
             self._followed.remove(stream)
         if seconds > 0:
@@ -217,7 +217,7 @@ def follow(stream: Any, request: Any, session: Any) -> OpenStream | None:
     terms = BY_CONNECTION.get(normalise_provider(str(stream._stt.provider)))
     if terms is None or "_run" in vars(stream) or "send_nowait" in vars(stream._event_ch):
         return None
-    followed = OpenStream(stream, request, settles=terms.settles)
+    followed = OpenStream(stream, request, reports_rest=terms.reports_rest)
     if session is not None:
         _OF_SESSION.setdefault(session, []).append(followed)
     return followed

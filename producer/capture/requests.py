@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 _LONGEST: Final = 2_048
 """Characters of a text that are looked at, in less than a millisecond; the rest of what was cut
-off, beyond two minutes of speech, is not claimed."""
+off, beyond two minutes of speech, is not counted."""
 
 _HELD_BACK: Final = 20
 """Characters that LiveKit's tokenizers may hold back beside the last sentence: the length below
@@ -126,7 +126,7 @@ class Prompt(Request):
     def note(self, stream: Any) -> None:
         """Note what the prompt is made of, and count the answer as it comes."""
         self.tier = AskedTier(stream, stream._llm)
-        stream._task.add_done_callback(self.tier.settle)
+        stream._task.add_done_callback(self.tier.end)
         if not _reports_itself(stream, llm.LLMStream) or holds_others(stream._llm):
             return
         self.label = stream._llm.label

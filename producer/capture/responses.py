@@ -1,7 +1,7 @@
 """The amounts of one response, made such that sums over many of them can be priced.
 
 A meter's totals are sums: what one response leaves open, or contradicts, could be seen in them no
-more, or would spoil the price of all others. So it is settled here, response by response. Nothing
+more, or would spoil the price of all others. So it is corrected here, response by response. Nothing
 is guessed: tokens of which nobody can tell what they were are `other_tokens`, and a split that
 cannot be used is left out, so that those tokens are input or output of no known kind. Neither has a
 price. What is sound is not touched.
@@ -29,8 +29,8 @@ plugin passes on `candidates_token_count`, which is without them. Gemini 1 and 2
 The same total has what a tool of Google's own put into the prompt; LiveKit does not tell which."""
 
 
-def settle(used: dict[str, int], total: int, provider: str, model: str) -> None:
-    """Settle the tokens in `used`, quantity → amount, whose sum the provider says is `total`.
+def correct(used: dict[str, int], total: int, provider: str, model: str) -> None:
+    """Correct the tokens in `used`, quantity → amount, whose sum the provider says is `total`.
 
     * Where cached tokens are more than the input, nothing of the response is known but its size.
     * What `total` has above input and output is reasoning where the response names as much of it
@@ -71,8 +71,8 @@ def settle(used: dict[str, int], total: int, provider: str, model: str) -> None:
         used["other_tokens"] = more
 
 
-def settle_kinds(used: dict[str, int]) -> None:
-    """Settle the kinds of a realtime response: text, audio and images differ tenfold in price.
+def correct_kinds(used: dict[str, int]) -> None:
+    """Correct the kinds of a realtime response: text, audio and images differ tenfold in price.
 
     Reasoning is text. Cached tokens of no named kind are of the only kind of input there was, or of
     the kind that the input leaves unnamed as well (Gemini's video). Else which tokens were cached

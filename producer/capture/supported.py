@@ -1,7 +1,7 @@
 """Whether the installed livekit-agents reports what the metering needs.
 
 Asked once a process, when the first observer is made. A version that lacks what every supported one
-has is refused with a sentence: its numbers would be wrong without a word. What only newer versions
+has is refused with a sentence: its numbers would be wrong, and nothing would show it. What only newer versions
 report is said once, and counts as zero. A later version that lacks nothing is metered.
 """
 

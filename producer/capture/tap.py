@@ -99,9 +99,9 @@ class Tap:
         self.session.off("agent_state_changed", self._on_state)
         ATTRIBUTION.exit(self._candidate)
 
-    def settle(self) -> None:
-        """Receive at once what waits for a session that this one opened: nothing follows."""
-        ATTRIBUTION.settle(self._candidate)
+    def release_held(self) -> None:
+        """Receive at once what is held for a session that this one opened: no attachment follows."""
+        ATTRIBUTION.release_held(self._candidate)
 
     def scan(self) -> None:
         """Listen to components that came since the last scan (a hand-off, a live swap)."""
@@ -128,11 +128,11 @@ class Tap:
             ATTRIBUTION.heard_by(self._candidate, metrics)
 
     def _item_added(self, _event: Any) -> None:
-        ATTRIBUTION.claim(self._candidate)
+        ATTRIBUTION.mark_speech(self._candidate)
         self.scan()
 
     def _state_changed(self, event: Any) -> None:
-        ATTRIBUTION.claim(self._candidate)
+        ATTRIBUTION.mark_speech(self._candidate)
         if event.new_state == "listening":
             ATTRIBUTION.started(self._candidate)
             self.scan()

@@ -91,27 +91,27 @@ class AskedTier:
     what the request itself carries, which a plugin writes down after that, is read when it is over.
     """
 
-    __slots__ = ("_answered", "_configured", "_settled", "_stream")
+    __slots__ = ("_answered", "_configured", "_final", "_stream")
 
     def __init__(self, stream: Any, model: Any) -> None:
         self._stream: Any = stream
         self._configured = _configured(model)
         self._answered: Any = None
-        self._settled = ""
+        self._final = ""
 
     @property
     def name(self) -> str:
         """The tier as the contract carries it."""
-        return self._settled if self._stream is None else self._read()
+        return self._final if self._stream is None else self._read()
 
     def answered(self, usage: Any) -> None:
         """Note the tier that the usage in an answer names."""
         self._answered = getattr(usage, "service_tier", None) or self._answered
 
-    def settle(self, _task: Any = None) -> None:
+    def end(self, _task: Any = None) -> None:
         """The request is over: nothing of it changes any more, and it is not held any longer."""
         if self._stream is not None:
-            self._settled = self._read()
+            self._final = self._read()
             self._stream = None
 
     def _read(self) -> str:
@@ -244,7 +244,7 @@ def _is_given(value: Any) -> bool:
 
 
 def _says_standard(answered: Any) -> bool:
-    """Whether an answer names the standard tier. `auto` is a wish, and names none."""
+    """Whether an answer names the standard tier. `auto` asks for any, and names none."""
     return isinstance(answered, str) and answered.strip().lower() not in {"", "auto"}
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from voicecosts.producer.capture.responses import settle, settle_kinds
+from voicecosts.producer.capture.responses import correct, correct_kinds
 from voicecosts.producer.counts import UNKNOWN, Usage
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS, RequestDetail
 from voicecosts.producer.names import plain
@@ -207,9 +207,9 @@ def usage_of(
         total = values[fields.total]
         if type(total) is not int or total > _MOST:
             total = _whole(total)
-        settle(quantities, total, provider, model)
+        correct(quantities, total, provider, model)
         if fields.modality == "realtime":
-            settle_kinds(quantities)
+            correct_kinds(quantities)
     audio_s = _used_s(values, fields.audio, unread) if fields.audio else 0.0
     session_s = _used_s(values, fields.session, unread) if fields.session else 0.0
     if fields.requests is None and (

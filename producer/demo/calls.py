@@ -46,8 +46,8 @@ class Call(Struct, frozen=True):
 
     def metadata(self) -> str:
         """Return what the call is dispatched with: all that the pool knows of it."""
-        wish = {"agent": self.agent_id, "tenant": self.tenant}
-        return json.dumps({key: value for key, value in wish.items() if value is not None})
+        asked = {"agent": self.agent_id, "tenant": self.tenant}
+        return json.dumps({key: value for key, value in asked.items() if value is not None})
 
 
 class Billed(Struct, frozen=True, kw_only=True):

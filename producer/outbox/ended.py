@@ -1,8 +1,8 @@
 """Which producers of this host have ended: whoever adopts an outbox without a server notes its name.
 
 The file of an ended process is moved or removed by whoever adopts it, and the ledger of this host
-would not see that there was one. One line a producer, until a ledger has noted it. What finds no room
-here, or is lost, is known later: by the producer's silence.
+would not see that there was one. One line a producer, until a ledger has noted it. Where the file is
+full or lost, the ledger learns it later, because the producer is silent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When a server last accepted what had waited on this host: a mark in the folder of the outboxes.
 
-An answer may be of a moment before that, and by then nothing waits any more that it could tell of.
-The mark is set before the messages leave the disk, so who finds them gone finds the mark.
+An answer may be of a moment before that, and find nothing waiting although it lacks those messages.
+The mark is set before they leave the disk, so whoever finds them gone finds the mark.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Who waits until events are safe, and when each of them is told.
 
 Safe is what JetStream has acknowledged; without servers, what is in the outbox. An impatient flush
-waits only for what can be expected. While the server is away, or after an impatient wait was in
-vain, no acknowledgement is expected, and the outbox is enough; where nothing can be stored either,
-the server is tried once more, and then the flush is told so. A wait was in vain until all that it
-waited for is safe. So the ends of one session wait for one deadline together, and so do those of
+waits only for what can be expected. While the server is away, or after an impatient wait timed
+out, no acknowledgement is expected, and the outbox is enough; where nothing can be stored either,
+the server is tried once more, and then the flush is told so. A wait counts as timed out until all that
+it waited for is safe. So the ends of one session wait for one deadline together, and so do those of
 the sessions after it.
 """
 
@@ -62,7 +62,7 @@ class Flushes:
         self._rounds = 0
         self._rounds_at_timeout: int | None = None
         self._is_overdue = False  # an impatient wait has timed out, and not all of it is packed
-        self._in_vain: int | None = None  # up to which message an impatient wait was in vain
+        self._timed_out_upto: int | None = None  # up to which message an impatient wait timed out
 
     def __repr__(self) -> str:
         return f"<Flushes: {len(self._asked)} asked for, {len(self._waiting)} waiting>"
@@ -85,7 +85,7 @@ class Flushes:
         return flush.done
 
     def timed_out(self) -> None:
-        """Note that an impatient wait was in vain: later ones expect no acknowledgement."""
+        """Note that an impatient wait timed out: later ones expect no acknowledgement."""
         self._is_overdue = True
         self._rounds_at_timeout = self._rounds
 
@@ -101,7 +101,7 @@ class Flushes:
     def wait_for(self, number: int, flushes: Sequence[Flush]) -> None:
         """Let flushes wait until all messages up to `number` are safe: all events are packed."""
         if self._is_overdue:
-            self._in_vain, self._is_overdue = number, False
+            self._timed_out_upto, self._is_overdue = number, False
         self._waiting += [(number, flush) for flush in flushes]
         self._rounds += 1
 
@@ -112,7 +112,7 @@ class Flushes:
         are expected, the server is being tried, or a pass over the outbox is about to make room.
         """
         self._unpacked = [*flushes, *self._unpacked]
-        self._give_up_unpacked(is_in_vain=self._was_in_vain(self._backlog.lowest()))
+        self._give_up_unpacked(has_timed_out=self._has_timed_out(self._backlog.lowest()))
         self._rounds += 1
 
     def resolve(self) -> None:
@@ -121,8 +121,8 @@ class Flushes:
             return
         unsafe = self._backlog.lowest()
         unstored = self._backlog.own.lowest_in_memory()
-        is_in_vain = self._was_in_vain(unsafe)
-        expects = self._may_acknowledge() and not is_in_vain
+        has_timed_out = self._has_timed_out(unsafe)
+        expects = self._may_acknowledge() and not has_timed_out
         still: list[tuple[int, Flush]] = []
         for number, flush in self._waiting:
             if flush.done.cancelled() or unsafe is None or unsafe > number:
@@ -131,13 +131,13 @@ class Flushes:
                 still.append((number, flush))
             elif unstored is None or unstored > number:
                 _tell(flush, is_safe=True)
-            elif not is_in_vain and self.is_to_be_tried(flush):
+            elif not has_timed_out and self.is_to_be_tried(flush):
                 still.append((number, flush))
             else:
                 # This round has tried to store all of it, so what is not stored cannot be now.
                 _tell(flush, is_safe=False)
         self._waiting = still
-        self._give_up_unpacked(is_in_vain=is_in_vain)
+        self._give_up_unpacked(has_timed_out=has_timed_out)
 
     def end(self) -> None:
         """Tell everybody how it stands: the thread ends, and nobody is told anything after this."""
@@ -148,12 +148,12 @@ class Flushes:
             _tell(flush, is_safe=False)
         self._waiting = []
 
-    def _give_up_unpacked(self, *, is_in_vain: bool) -> None:
+    def _give_up_unpacked(self, *, has_timed_out: bool) -> None:
         """Tell those whose events are not packed, and cannot be expected to be."""
         may_come = self._backlog.bound.is_at_work or self._may_acknowledge()
         still: list[Flush] = []
         for flush in self._unpacked:
-            may_wait = not is_in_vain and (may_come or self.is_to_be_tried(flush))
+            may_wait = not has_timed_out and (may_come or self.is_to_be_tried(flush))
             if flush.patient or may_wait:
                 still.append(flush)
             else:
@@ -165,14 +165,14 @@ class Flushes:
         is_memory_lost = flush.is_last and self._backlog.own.in_memory > 0
         return self._has_server and (is_memory_lost or self._tally.tries <= flush.tries)
 
-    def _was_in_vain(self, unsafe: int | None) -> bool:
+    def _has_timed_out(self, unsafe: int | None) -> bool:
         """Whether an impatient wait timed out, and what it waited for is not safe to this moment.
 
         `unsafe` is the first message that is not safe.
         """
-        if self._in_vain is not None and (unsafe is None or unsafe > self._in_vain):
-            self._in_vain = None
-        return self._is_overdue or self._in_vain is not None
+        if self._timed_out_upto is not None and (unsafe is None or unsafe > self._timed_out_upto):
+            self._timed_out_upto = None
+        return self._is_overdue or self._timed_out_upto is not None
 
 
 def _tell(flush: Flush, *, is_safe: bool) -> None:

@@ -149,7 +149,7 @@ class Publisher:
     async def wait_until_safe(self, timeout_s: float, *, patient: bool = True) -> bool:
         """Wait as `flush` does, for at most `timeout_s` seconds; return whether everything is safe.
 
-        After an impatient wait was long and in vain, later ones expect no acknowledgement until all
+        After an impatient wait timed out, later ones expect no acknowledgement until all
         that it waited for is safe.
         """
         began = time.monotonic()
@@ -321,7 +321,7 @@ class Publisher:
                 # Only for who has not seen a try yet: else the next try begins at once, and what
                 # is in flight can never be coalesced to make room.
                 if any(self._flushes.is_to_be_tried(flush) for flush in flushes):
-                    self._sender.hurry()
+                    self._sender.try_now()
             is_busy = is_new or bool(flushes) or not is_drained or self.backlog.is_at_work
             await self._pause(wake, is_busy=is_busy)
 

@@ -64,7 +64,7 @@ class Sender:
         self._is_waited_for = is_waited_for
         self._denied_until: dict[str, float] = {}
         self._to_send = asyncio.Event()  # there is something in the backlog
-        self._hurry = asyncio.Event()  # ends the pause before the next try
+        self._try_now = asyncio.Event()  # ends the pause before the next try
         self._is_at_rest = False
         self._last_new_at = time.monotonic()
 
@@ -77,11 +77,11 @@ class Sender:
         if is_new:
             self._last_new_at = time.monotonic()
             if self._is_at_rest:
-                self._hurry.set()
+                self._try_now.set()
 
-    def hurry(self) -> None:
-        """Try now: a flush was asked for."""
-        self._hurry.set()
+    def try_now(self) -> None:
+        """End the pause: a flush was asked for."""
+        self._try_now.set()
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -111,10 +111,10 @@ class Sender:
                 if len(window) < WINDOW:
                     # What is on disk may wait for more to be sent with it: each try wakes the loop
                     # and the connection, however little it sends. A flush does not wait for this.
-                    await pause(self._hurry, _PACE_S)
+                    await pause(self._try_now, _PACE_S)
             else:
                 backoff_s = self._capped(backoff_s)
-                await pause(self._hurry, backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await pause(self._try_now, backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 self._is_at_rest = False
                 backoff_s *= 2
 

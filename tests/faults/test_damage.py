@@ -74,7 +74,7 @@ async def test_what_is_left_out_by_its_checksum_is_counted_as_dropped(
 async def test_a_damaged_log_of_a_killed_process_is_said_and_kept(
     broker: Broker, outbox: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One flipped byte in `-wal` costs all that follows it, so it must not do so without a word."""
+    """One flipped byte in `-wal` costs all that follows it, so it must not do so silently."""
     path, _ = orphan(outbox, broker.url, is_killed=True)
     log = path.with_name(path.name + "-wal")
     data = bytearray(log.read_bytes())

@@ -106,7 +106,7 @@ both = pytest.mark.parametrize("side", [ledger, worker])
 
 @contextlib.asynccontextmanager
 async def quitter(files: Tls, end: str, *, greets: bool = True) -> AsyncIterator[int]:
-    """A server that shakes hands and ends the connection without a word; its port."""
+    """A server that shakes hands and ends the connection without an answer; its port."""
     verified = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     verified.load_cert_chain(files.cert or "", files.key)
 

@@ -22,7 +22,7 @@ class MemoryBooks:
         """Book messages, and publish at once."""
         self.progress = self.kept = self.progress.booked(sequences, newest)
 
-    async def settle(self, seen: Seen) -> tuple[Gap, ...]:
+    async def reconcile(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare and note, as a ledger does."""
         self.progress, found = self.progress.compared(seen)
         gaps = news(found, self.gaps)

@@ -25,7 +25,7 @@ class ConnectedSTT(stt.STT[Any]):
     """Bills the time that its connections are open.
 
     It takes `connects_s` to connect, and reports every five seconds of audio (`reports`), or what
-    was not reported yet when a connection closes (`settles`), as the plugin for Deepgram does.
+    was not reported yet when a connection closes (`reports_rest`), as the plugin for Deepgram does.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class ConnectedSTT(stt.STT[Any]):
         model: str = "connected",
         connects_s: float = 0.4,
         reports: bool = True,
-        settles: bool = False,
+        reports_rest: bool = False,
     ) -> None:
         super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=False))
         self._names = provider, model
         self.connects_s = connects_s
         self.reports = reports
-        self.settles = settles
+        self.reports_rest = reports_rest
         self.opened: list[float] = []
         self.closed: list[float] = []
         self.read_s = 0.0
@@ -120,7 +120,7 @@ class _Connection(stt.RecognizeStream):
             reading.cancel()
             dropping.cancel()
             ear.closed.append(now())
-            if ear.settles and now() - opened > reported_s:
+            if ear.reports_rest and now() - opened > reported_s:
                 report(now() - opened - reported_s)
 
 

@@ -55,22 +55,22 @@ def reached_from(given: Mapping[str, set[str]], start: str) -> int:
     return depth(start)
 
 
-def within(package: str, *, parts: int | None = None) -> dict[str, set[str]]:
-    """Return which modules of a package import which of it; with `parts`, by that much of their names."""
+def within(package: str) -> dict[str, set[str]]:
+    """Return which rooms of a package, and files beside them, import which of it."""
     graph: dict[str, set[str]] = {}
     for path in FILES:
-        if path.parts[0] != package:
-            continue
-        name = _name(path)
-        below = {it for it in imported((ROOT / path).read_text("utf-8")) if it in _ours()}
-        unit = ".".join(name.split(".")[:parts])
-        units = {
-            ".".join(it.split(".")[:parts])
-            for it in below
-            if it.startswith(f"voicecosts.{package}.")
-        }
-        graph.setdefault(unit, set()).update(units - {unit})
+        room = _room(_name(path))
+        if path.parts[0] == package:
+            below = {
+                _room(it) for it in imported((ROOT / path).read_text("utf-8")) if it in _ours()
+            }
+            ours = {it for it in below if it.startswith(f"voicecosts.{package}.")}
+            graph.setdefault(room, set()).update(ours - {room})
     return graph
+
+
+def _room(name: str) -> str:
+    return ".".join(name.split(".")[:3])
 
 
 @cache

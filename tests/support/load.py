@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from tests.support.events import START_US, ended, final, reading, started
-from tests.support.oracle import LIST_PRICES, last_words
+from tests.support.oracle import LIST_PRICES, newest_readings
 from voicecosts.producer.capture.identity import new_session_id
 from voicecosts.producer.events import Event, MeterReading, Quantities, now_us
 
@@ -157,7 +157,7 @@ def totals(events: Iterable[Event]) -> dict[Key, Totals]:
     """Return of every meter what the reading with the highest number shows."""
     return {
         (meter.session_id, meter.model): (number, amount_of(meter.model, shown))
-        for meter, (number, shown, _) in last_words(events).items()
+        for meter, (number, shown, _) in newest_readings(events).items()
     }
 
 

@@ -115,12 +115,12 @@ def expected(
     """Return what must be booked of every meter that has moved."""
     return {
         meter: Total(totals, cost(meter, totals) or Decimal(0), Decimal(reported or 0))
-        for meter, (_, totals, reported) in last_words(events).items()
+        for meter, (_, totals, reported) in newest_readings(events).items()
         if any(astuple(totals)) or Decimal(reported or 0)
     }
 
 
-def last_words(events: Iterable[Event]) -> dict[Meter, tuple[int, Quantities, str | None]]:
+def newest_readings(events: Iterable[Event]) -> dict[Meter, tuple[int, Quantities, str | None]]:
     """Return of every meter the highest number, and the totals and reported cost under it."""
     last: dict[Meter, tuple[int, Quantities, str | None]] = {}
     for event in events:
@@ -145,7 +145,7 @@ def last_words(events: Iterable[Event]) -> dict[Meter, tuple[int, Quantities, st
 def newest(events: Iterable[Event]) -> dict[Meter, int]:
     """Return the highest number among the readings of each meter."""
     readings = [event for event in events if isinstance(event, MeterReading)]
-    return {meter: number for meter, (number, *_) in last_words(readings).items()}
+    return {meter: number for meter, (number, *_) in newest_readings(readings).items()}
 
 
 def booked(path: Path) -> dict[Meter, Total]:

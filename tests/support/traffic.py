@@ -25,7 +25,7 @@ from tests.support.events import (
     session_id,
     started,
 )
-from tests.support.oracle import Total, expected, last_words, list_cost
+from tests.support.oracle import Total, expected, list_cost, newest_readings
 from voicecosts.consumer.booking.message import Message
 from voicecosts.producer.events import Batch, Event, Meter, MeterTotals, Quantities
 
@@ -84,7 +84,9 @@ class Call:
     def needed(self) -> set[int]:
         """Return the places of the events that must arrive: the last word on every meter."""
         last = {
-            meter: place for place, event in enumerate(self.events) for meter in last_words([event])
+            meter: place
+            for place, event in enumerate(self.events)
+            for meter in newest_readings([event])
         }
         return set(last.values())
 

@@ -135,7 +135,7 @@ def test_what_waits_is_told(tmp_path: Path) -> None:
 
 
 def test_what_waits_in_the_outbox_is_counted_with_what_waits_in_the_stream(tmp_path: Path) -> None:
-    """Two counts, one sentence each, and their sum for programs; without a word from either, None."""
+    """Two counts, one sentence each, and their sum for programs; where neither is known, None."""
     write_ledger(tmp_path, SAMPLE[:1])
     question = ask(["tenant"], since=None, until=None, where=(), top=None, sort=None, now=NOW)
     left = NotBooked(messages=3, why="the disk is full")

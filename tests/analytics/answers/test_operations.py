@@ -38,7 +38,7 @@ def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_operation_that_is_not_finished_is_said_by_every_answer(half_done: Path) -> None:
-    """Figures that are neither those before it nor those after it are not given without a word."""
+    """Figures that are neither those before it nor those after it are not given silently."""
     report = query(data_dir=half_done, now=NOW)
     assert report.total.cost == 7
     assert report.completeness.unfinished == (Unfinished(operation=1, kind="rerate"),)

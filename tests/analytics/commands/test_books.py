@@ -172,7 +172,7 @@ class TestRerate:
 class TestOperations:
     def test_they_are_listed_with_their_state(self, run: Run, data_dir: Path) -> None:
         """What was done, why, and whether it is in force."""
-        assert "Nothing was done" in only(run("operations"))
+        assert "There are no operations" in only(run("operations"))
         only(run("rerate", "--apply", "--reason", "prices came"))
         only(run("operations", "revert", "1", "--reason", "a mistake"))
         assert cost(data_dir) is None

@@ -308,7 +308,7 @@ class TestInstallation:
         assert done.stdout.strip() == "[]"
 
     def test_every_option_says_what_it_is(self) -> None:
-        """The help page is the reference: nothing is listed without a word about it."""
+        """The help page is the reference: nothing is listed without a description."""
         for command in ("up", "consume"):
             text = CliRunner().invoke(cli.app, [command, "--help"], env=dict(os.environ)).output
             options = re.findall(r"^  (--[a-z-]+)(.*(?:\n {20,}.*)*)", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Tests of the table: exact money at any width, nothing hidden without a word. And of JSON and CSV."""
+"""Tests of the table: exact money at any width, nothing hidden silently. And of JSON and CSV."""
 
 from __future__ import annotations
 

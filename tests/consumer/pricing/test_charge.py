@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.consumer.pricing.test_rating_properties import USAGE, totals_of
 from voicecosts.consumer.pricing.billing import Miss
-from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME, Charge, Rate, charge_of, charged
+from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME, Charge, Rate, charged
 from voicecosts.consumer.pricing.scope import Scope
 from voicecosts.producer.events import Meter, Quantities
 
@@ -37,7 +37,7 @@ def by(part: str, price: str, per: int = 1, **more: object) -> Charge:
 def amount(charge: Charge, modality: str, base: str | None = None, **totals: int) -> Decimal | None:
     """Return what totals come to."""
     given_base = None if base is None else Decimal(base)
-    return charge_of(charge, meter(modality), Quantities(**totals), given_base)
+    return charged(charge, meter(modality), Quantities(**totals), given_base).amount
 
 
 BY_MINUTE: Final = by("audio_us", "0.0043", MINUTE)
@@ -224,7 +224,7 @@ def test_more_of_any_usage_never_costs_less(
     before = Decimal(0)
     for step in steps:
         so_far = {part: so_far[part] + step[part] for part in so_far}
-        found = charge_of(charge, meter(modality), totals_of(modality, so_far), None)
+        found = charged(charge, meter(modality), totals_of(modality, so_far), None).amount
         now = Decimal(0) if found is None else found
         assert now >= before
         before = now

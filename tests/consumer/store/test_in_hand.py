@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 def died_with(path: Path, taken: list[Message]) -> InHand:
     """Start, take messages, die; return what the next start has."""
-    InHand(path, full=FULL).take(taken)
+    InHand(path, full=FULL).begin(taken)
     return InHand(path, full=FULL)
 
 
@@ -54,7 +54,7 @@ def test_each_death_halves_down_to_one(path: Path) -> None:
 def test_an_end_in_order_is_no_death(path: Path) -> None:
     """A full disk, a stop or a restart says nothing about the messages."""
     in_hand = InHand(path, full=FULL)
-    in_hand.take(messages(1, 8))
+    in_hand.begin(messages(1, 8))
     in_hand.put_down()
     assert InHand(path, full=FULL).died_with == 0
     assert InHand(path, full=FULL).at_most == FULL
@@ -112,6 +112,6 @@ def test_a_file_that_cannot_be_read_is_no_death(path: Path, content: bytes) -> N
 def test_a_disk_that_takes_no_file_stops_nothing(tmp_path: Path) -> None:
     """Booking itself says what is wrong with the disk."""
     in_hand = InHand(tmp_path / "no" / "folder", full=FULL)
-    in_hand.take(messages(1, 8))
+    in_hand.begin(messages(1, 8))
     in_hand.went_well(messages(1, 8))
     assert in_hand.at_most == FULL

@@ -243,8 +243,8 @@ class TestLeftovers:
             filled / "costs-99.duckdb.tmp",
             filled / "costs.duckdb.tmp",
             filled / "ledger.json.tmp",
-            filled / "ledger" / "unborn.tmp",
-            filled / "ledger" / "unborn.tmp.wal",
+            filled / "ledger" / "new.tmp",
+            filled / "ledger" / "new.tmp.wal",
             filled / "ledger" / "ledger.duckdb.tmp" / "duckdb_temp_block-7.block",
             filled / "verified.duckdb.tmp",
         ]
@@ -261,9 +261,9 @@ class TestLeftovers:
             filled / "thesis.tmp" / "chapter",
             filled / "notes.tmp",
             filled / "costs-12.duckdb.tmp" / "mine",
-            filled / "ledger" / "unborn.tmp.old",
+            filled / "ledger" / "new.tmp.old",
             filled / "ledger" / "ledger.duckdb.tmp" / "mine",
-            filled / "ledger" / "unborn.tmp" / "mine",
+            filled / "ledger" / "new.tmp" / "mine",
         ]
         for other in others:
             other.parent.mkdir(exist_ok=True)
@@ -274,7 +274,7 @@ class TestLeftovers:
     def test_a_ledger_whose_creation_was_cut_short_is_created_again(self, tmp_path: Path) -> None:
         """A kill while the first ledger is created leaves a draft, never half a ledger."""
         (tmp_path / "ledger").mkdir()
-        (tmp_path / "ledger" / "unborn.tmp").write_bytes(b"")
+        (tmp_path / "ledger" / "new.tmp").write_bytes(b"")
         Ledger.open(tmp_path, rate).close()
 
 

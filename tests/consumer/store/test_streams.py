@@ -43,7 +43,7 @@ def gaps(data_dir: Path) -> list[tuple[object, ...]]:
 def test_progress_is_what_was_booked_and_survives(tmp_path: Path) -> None:
     """Out of order, in several groups, over a restart: the floor moves when the hole is filled."""
     with Ledger.open(tmp_path, rate) as ledger:
-        ledger.settle(seen(1, 6))
+        ledger.reconcile(seen(1, 6))
         ledger.apply([message(2, reading(1)), message(3, reading(2)), message(6, reading(3))])
         id_ = ledger.ledger_id
     with Ledger.open(tmp_path, rate) as ledger:
@@ -72,13 +72,13 @@ def test_a_message_that_was_in_no_stream_does_not_count(tmp_path: Path) -> None:
 
 
 def test_a_gap_is_published_before_anybody_hears_of_it(tmp_path: Path) -> None:
-    """Readers see it when `settle` returns, and where that fails the broker counts as silent."""
+    """Readers see it when `reconcile` returns, and where that fails the broker counts as silent."""
     with Ledger.open(tmp_path, rate) as ledger:
-        ledger.settle(seen(3, 8))
+        ledger.reconcile(seen(3, 8))
         assert gaps(tmp_path) == [(1, 2, 2, "left_the_stream")]
         in_the_way = Layout(tmp_path).snapshot(ledger.snapshot + 1)
         in_the_way.with_name(in_the_way.name + ".tmp").mkdir()
-        ledger.settle(seen(5, 8))
+        ledger.reconcile(seen(5, 8))
         ledger.heard(datetime.now(UTC), 0)
         ledger.heartbeat(running=False)
         assert heard_of(tmp_path) is None
@@ -94,11 +94,11 @@ def test_gaps_are_facts_in_the_books_and_are_closed_when_they_are_filled(tmp_pat
     """Readers see what is missing until it comes after all."""
     with Ledger.open(tmp_path, rate) as ledger:
         ledger.apply([message(1, reading(1))])
-        assert [str(gap) for gap in ledger.settle(seen(5, 8, (7, 7)))] == [
+        assert [str(gap) for gap in ledger.reconcile(seen(5, 8, (7, 7)))] == [
             "messages 2 to 4 (3 of them)",
             "message 7",
         ]
-        assert ledger.settle(seen(5, 8, (7, 7))) == ()
+        assert ledger.reconcile(seen(5, 8, (7, 7))) == ()
     left = "left_the_stream"
     assert gaps(tmp_path) == [(2, 4, 3, left), (7, 7, 1, left)]
     with Ledger.open(tmp_path, rate) as ledger:
@@ -110,10 +110,10 @@ def test_gaps_are_facts_in_the_books_and_are_closed_when_they_are_filled(tmp_pat
 def test_another_stream_is_another_progress(tmp_path: Path) -> None:
     """The same number in a stream made anew is another message."""
     with Ledger.open(tmp_path, rate) as ledger:
-        ledger.settle(seen(1, 3))
+        ledger.reconcile(seen(1, 3))
         ledger.apply([message(1, reading(1))])
         ledger.trimmed(1)
-        ledger.settle(seen(1, 1, stream_us=CREATED_US + 1))
+        ledger.reconcile(seen(1, 1, stream_us=CREATED_US + 1))
         assert (ledger.progress.floor, ledger.progress.stream_us) == (0, CREATED_US + 1)
     assert gaps(tmp_path) == [(2, 3, 2, "stream_gone"), (4, None, None, "stream_gone")]
 
@@ -121,7 +121,7 @@ def test_another_stream_is_another_progress(tmp_path: Path) -> None:
 def test_only_what_a_snapshot_on_disk_holds_is_kept(tmp_path: Path) -> None:
     """What was booked since the last snapshot may not be removed from the stream."""
     with Ledger.open(tmp_path, rate) as ledger:
-        ledger.settle(seen(1, 9))
+        ledger.reconcile(seen(1, 9))
         ledger.apply([message(1, reading(1))])
         ledger.publish_snapshot()
         ledger.apply([message(2, reading(2))])
@@ -145,5 +145,5 @@ def test_a_ledger_of_an_older_version_goes_on_from_its_highest_number(tmp_path: 
         old.execute("UPDATE ledger_state SET stream_sequence = 42")
     with Ledger.open(tmp_path, rate) as ledger:
         assert ledger.progress == Progress(floor=42, last=42)
-        assert ledger.settle(seen(40, 50)) == ()
+        assert ledger.reconcile(seen(40, 50)) == ()
         assert (ledger.progress.floor, ledger.progress.stream_us) == (42, CREATED_US)

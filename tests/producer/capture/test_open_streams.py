@@ -145,7 +145,7 @@ def test_a_plugin_that_reports_the_rest_leaves_nothing_to_estimate() -> None:
     """Newer plugins for Deepgram do, when the connection closes; nothing is counted twice."""
 
     async def call() -> None:
-        line = Line(ConnectedSTT("Deepgram", settles=True))
+        line = Line(ConnectedSTT("Deepgram", reports_rest=True))
         await line.start()
         await line.open()
         await silence(30)
@@ -390,11 +390,18 @@ def test_of_hundreds_of_random_calls_what_was_open_is_counted(call: Any) -> None
     play_random(*call)
 
 
-def play_random(provider: str, reports: bool, settles: bool, steps: list[tuple[str, int]]) -> None:  # noqa: FBT001
+def play_random(
+    provider: str,
+    reports: bool,  # noqa: FBT001 - as drawn
+    reports_rest: bool,  # noqa: FBT001 - same
+    steps: list[tuple[str, int]],
+) -> None:
     """Play a call, and compare what was counted with the provider's book."""
 
     async def call() -> None:
-        ear = ConnectedSTT(provider, reports=reports, settles=settles and provider == "Deepgram")
+        ear = ConnectedSTT(
+            provider, reports=reports, reports_rest=reports_rest and provider == "Deepgram"
+        )
         line = Line(ear)
         await line.start()
         await line.open()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from livekit.agents.metrics.base import Metadata, RealtimeModelMetrics
 
 from tests.producer.capture.livekit_metrics import llm, realtime
-from voicecosts.producer.capture.responses import settle, settle_kinds
+from voicecosts.producer.capture.responses import correct, correct_kinds
 from voicecosts.producer.capture.usage import usage_of
 
 AMOUNTS = st.integers(0, 50) | st.integers(0, 2**40)
@@ -130,7 +130,7 @@ class TestTotal:
     ) -> None:
         """Special parts fit into general ones, and all parts make what the provider counted."""
         after = {name: amount for name, amount in amounts.items() if amount}
-        settle(after, total, *named)
+        correct(after, total, *named)
         read, written = after.get("input_tokens", 0), after.get("output_tokens", 0)
         cached = after.get("cache_read_input_tokens", 0)
         assert cached + after.get("cache_creation_input_tokens", 0) <= read
@@ -235,8 +235,8 @@ class TestKinds:
     ) -> None:
         """Each kind holds what was cached of it, and all kinds fit into their sum."""
         after = {name: amount for name, amount in amounts.items() if amount}
-        settle(after, total, *named)
-        settle_kinds(after)
+        correct(after, total, *named)
+        correct_kinds(after)
         kinds = [after.get(f"{kind}_input_tokens", 0) for kind in KINDS]
         cached = [after.get(f"{kind}_cache_read_input_tokens", 0) for kind in KINDS]
         unnamed = after.get("input_tokens", 0) - sum(kinds)

@@ -57,7 +57,7 @@ def test_a_patient_flush_waits_for_the_acknowledgement(waiting: Waiting) -> None
 def test_the_outbox_is_enough_for_an_impatient_flush_while_no_server_answers(
     waiting: Waiting,
 ) -> None:
-    """A server that is away, or was waited for in vain, is not waited for; others are."""
+    """A server that is away, or did not answer a wait, is not waited for; others are."""
     assert waiting.result(patient=False) is None
     waiting.is_connected = False
     assert waiting.result(patient=False) is True
@@ -86,7 +86,7 @@ def test_an_impatient_flush_is_told_after_one_try_that_nothing_can_become_safe(
 ) -> None:
     """The folder cannot be made, so the events are lost with the process: the server is tried.
 
-    Once at the end of a call; until the deadline at the end of the process, unless that was in vain.
+    Once at the end of a call; until the deadline at the end of the process, unless that timed out.
     """
     (tmp_path / "file").touch()
     waiting = Waiting(tmp_path / "file" / "outbox")

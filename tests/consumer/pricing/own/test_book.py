@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.consumer.pricing.own.asking import START, found, line_of, meter, scope
 from voicecosts.consumer.errors import InvalidPrices
-from voicecosts.consumer.pricing.charge import Charge, Rate, charge_of
+from voicecosts.consumer.pricing.charge import Charge, Rate, charged
 from voicecosts.consumer.pricing.own import load, read
 from voicecosts.producer.events import Quantities
 
@@ -172,9 +172,9 @@ def test_a_price_for_the_minute_bills_the_call_and_includes_the_rest() -> None:
     whole, included = billed(SESSION, "globex"), billed(NOVA, "globex")
     assert whole is not None
     assert included is not None
-    assert charge_of(whole, SESSION, totals, None) == Decimal("0.24")
+    assert charged(whole, SESSION, totals, None).amount == Decimal("0.24")
     assert included.included
-    assert charge_of(included, NOVA, totals, None) == 0
+    assert charged(included, NOVA, totals, None).amount == 0
     assert line_of(included) == line_of(whole) == 6
     avatar = billed(meter("avatar", "tavus", "phoenix", service_tier="fast"), "globex")
     assert avatar == included
@@ -201,7 +201,7 @@ def test_a_price_for_the_call_is_billed_once() -> None:
     assert charge is not None
     for seconds in (1, 3600):
         totals = Quantities(session_us=seconds * 1_000_000, requests=1)
-        assert charge_of(charge, SESSION, totals, None) == Decimal("1.5")
+        assert charged(charge, SESSION, totals, None).amount == Decimal("1.5")
 
 
 def test_time_of_one_modality_can_be_billed_alone() -> None:
