@@ -2,7 +2,8 @@
 
 Each question is asked in a warm process (`voicecosts.query`, the best of five) and as a command (the
 best of three, started anew, with its peak of memory); of fewer where they would take over half a
-minute. The floors: the start of Python with DuckDB, and
+minute. CPU is of all threads, and of the run that took the least of it: on a machine that others use
+as well, it says more than time does, and the ratios are of it. The floors: the start of Python with DuckDB, and
 in the same warm process the sum of one column over the bookings, which no answer from them can beat.
 The seven days are the ledger's last ones, so that a ledger that was made a while ago is asked the
 same.
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from msgspec import Struct
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import large_ledgers
+from benchmarks.measuring import Took, timed
 from voicecosts.analytics.commands import asking
 from voicecosts.analytics.snapshot.connection import closing, open_newest
 
@@ -49,8 +51,8 @@ _STARTER: Final = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-took = time.perf_counter() - began
-print(code, took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+took, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(code, took, used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
 
 
@@ -72,12 +74,12 @@ class Question(Struct, frozen=True):
 
 
 class Measured(Struct, frozen=True):
-    """Seconds, and megabytes of the child where there was one."""
+    """What a question took, and megabytes of the command where there was one."""
 
     name: str
-    warm_s: float | None
-    cold_s: float | None
-    peak_mb: float | None
+    warm: Took | None = None
+    cold: Took | None = None
+    peak_mb: float | None = None
 
 
 def questions(data_dir: Path) -> list[Question]:
@@ -100,44 +102,43 @@ def questions(data_dir: Path) -> list[Question]:
     return [Question(name, words) for name, words in asked.items()]
 
 
-def best(times: int, work: Callable[[], object]) -> float:
-    """Return the shortest of some runs, in seconds."""
-    took: list[float] = []
-    while len(took) < times and sum(took) < ENOUGH_S:
-        began = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - began)
-    return min(took)
+def best(runs: int, run: Callable[[], Took]) -> Took:
+    """Return the least of some runs, or of as many as begin in time."""
+    every: list[Took] = []
+    while len(every) < runs and sum(it.clock_s for it in every) < ENOUGH_S:
+        every.append(run())
+    return Took(min(it.clock_s for it in every), min(it.cpu_s for it in every))
 
 
-def cold(*words: object, codes: tuple[int, ...] = (0,)) -> tuple[float, float]:
-    """Return the shortest time of a program, in seconds, and its highest peak of memory, in MB."""
-    took: list[float] = []
+def cold(*words: object, codes: tuple[int, ...] = (0,)) -> tuple[Took, float]:
+    """Return what a program takes, and its highest peak of memory in MB."""
     peaks: list[float] = []
-    while len(took) < COLD and sum(took) < ENOUGH_S:
+
+    def run() -> Took:
         told = subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-c", _STARTER, sys.executable, *map(str, words)],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         )
-        code, seconds, peak_kb = told.stdout.split()
+        code, clock_s, cpu_s, peak_kb = told.stdout.split()
         assert int(code) in codes, f"{words} ended with {code}"
-        took.append(float(seconds))
         peaks.append(int(peak_kb) / 1024)
-    return min(took), max(peaks)
+        return Took(float(clock_s), float(cpu_s))
+
+    return best(COLD, run), max(peaks)
 
 
 def measure(data_dir: Path) -> Iterator[Measured]:
     """Yield the floors, then what every question took."""
     imported, peak = cold("-c", "import duckdb")
-    yield Measured("floor: import duckdb", None, imported, peak)
+    yield Measured("floor: import duckdb", cold=imported, peak_mb=peak)
     connection, _ = open_newest(data_dir)
     with closing(connection):
-        bare = best(WARM, lambda: connection.execute(_BARE).fetchall())
-    yield Measured("floor: sum(cost) over the bookings", bare, None, None)
+        bare = best(WARM, lambda: timed(lambda: connection.execute(_BARE).fetchall()))
+    yield Measured("floor: sum(cost) over the bookings", warm=bare)
     for question in questions(data_dir):
-        warm = best(WARM, lambda question=question: question.ask(data_dir))  # type: ignore[misc]
+        warm = best(WARM, partial(timed, partial(question.ask, data_dir)))
         # an audit that finds a session short says so with its code
         codes = (0, 1) if question.words[0] == "audit" else (0,)
         took, peak = cold("-m", "voicecosts", *question.words, "--data-dir", data_dir, codes=codes)
@@ -151,27 +152,29 @@ def show(data_dir: Path) -> None:
         [(rows, sessions)] = connection.execute(_SIZE).fetchall()
     size = snapshot.path.stat().st_size / 1e6
     print(f"{rows:,} rows, {sessions:,} sessions, a snapshot of {size:,.0f} MB\n")
-    print("| question | warm, ms | by bare sum | command, ms | by import | peak, MB |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    bare = imported = None
+    print(
+        "| question | warm, ms | CPU, ms | by bare sum | command, ms | CPU, ms | by import | MB |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    bare: Took | None = None
+    imported: Took | None = None
     for it in measure(data_dir):
-        bare, imported = bare or it.warm_s, imported or it.cold_s
-        cells = (
-            it.name,
-            _told(it.warm_s, 1e3),
-            _told(it.warm_s, 1 / (bare or 1)),
-            _told(it.cold_s, 1e3),
-            _told(it.cold_s, 1 / (imported or 1)),
-            _told(it.peak_mb, 1),
-        )
+        bare, imported = bare or it.warm, imported or it.cold
+        cells = (it.name, *_cells(it.warm, bare), *_cells(it.cold, imported), _told(it.peak_mb))
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def _told(value: float | None, factor: float) -> str:
+def _cells(took: Took | None, floor: Took | None) -> tuple[str, str, str]:
+    if took is None or floor is None:
+        return "", "", ""
+    ratio = took.cpu_s / floor.cpu_s
+    return _told(took.clock_s * 1e3), _told(took.cpu_s * 1e3), _told(ratio)
+
+
+def _told(value: float | None) -> str:
     if value is None:
         return ""
-    scaled = value * factor
-    return f"{scaled:,.0f}" if scaled >= 100 else f"{scaled:.1f}"  # noqa: PLR2004 - digits
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"  # noqa: PLR2004 - digits
 
 
 def main() -> None:

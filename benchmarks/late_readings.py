@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,9 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import large_ledgers
 from benchmarks.large_ledgers import Pattern, at_step, reading_of
+from benchmarks.measuring import Took, timed
 from tests.support.events import message, reading
 from voicecosts.analytics.snapshot.connection import closing, open_newest
-from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.booking.sessions import CACHED_SESSIONS
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
@@ -143,25 +143,30 @@ def late_sessions(data_dir: Path, *, of_late: bool) -> list[Late]:
         return [Late(**dict(zip(names, row, strict=True))) for row in found.fetchall()]
 
 
-def apply(ledger: Ledger, messages: Sequence[Message], readings: int) -> float:
-    """Book messages that must all move something; return the seconds."""
-    began = time.perf_counter()
-    applied = ledger.apply(messages)
-    took = time.perf_counter() - began
-    assert (applied.bookings, applied.dead_letters) == (readings, 0), applied
+def apply(ledger: Ledger, messages: Sequence[Message], readings: int) -> Took:
+    """Book messages that must all move something."""
+    booked: list[Applied] = []
+    took = timed(lambda: booked.append(ledger.apply(messages)))
+    assert (booked[0].bookings, booked[0].dead_letters) == (readings, 0), booked
     return took
 
 
-def measure_late(ledger: Ledger, sessions: list[Late]) -> tuple[float, float]:
-    """Return the seconds of 500 readings of sessions that are not in memory, and of their next ones."""
-    rounds = [sessions[at::TIMES][:AT_ONCE] for at in range(TIMES)]
-    took = []
-    for chosen in rounds:
+def measure_late(ledger: Ledger, sessions: list[Late]) -> tuple[Took, Took]:
+    """Return what 500 readings of sessions that are not in memory take, and their next ones."""
+    took: list[Took] = []
+    for at in range(TIMES):
+        chosen = sessions[at::TIMES]
         for more in (1, 2):
             first = ledger.booked_sequence + 1
-            messages = [it.message(first + at, more) for at, it in enumerate(chosen)]
+            messages = [it.message(first + place, more) for place, it in enumerate(chosen)]
             took.append(apply(ledger, messages, len(chosen)))
-    return statistics.median(took[::2]), statistics.median(took[1::2])
+    return median(took[::2]), median(took[1::2])
+
+
+def median(every: Sequence[Took]) -> Took:
+    """Return the median of the clock, and that of the CPU."""
+    clock = statistics.median(it.clock_s for it in every)
+    return Took(clock, statistics.median(it.cpu_s for it in every))
 
 
 def grouped(ledger: Ledger, events: Iterator[Event]) -> Iterator[list[Message]]:
@@ -174,46 +179,53 @@ def grouped(ledger: Ledger, events: Iterator[Event]) -> Iterator[list[Message]]:
         ]
 
 
-def measure_live(ledger: Ledger, calls: int) -> float:
-    """Return how many readings of so many calls, one after the other, are booked in a second."""
+def measure_live(ledger: Ledger, calls: int) -> Took:
+    """Return what 500 readings of so many calls take, the calls in turn."""
     # they started within the last hour, the ids of one run apart from those of the others
     begin = now_us() - 3_600_000_000
     every = [
-        (Pattern(number=at, readings=9), begin + at * 3_600_000_000 // calls + 1000)
-        for at in range(calls)
+        (Pattern(number=at, readings=9), begin + at * 3_600_000_000 // calls) for at in range(calls)
     ]
     opened = (
-        event for call, start in every for step in range(4) for event in at_step(call, step, start)
+        event for call, start in every for step in range(2) for event in at_step(call, step, start)
     )
     for messages in grouped(ledger, opened):
         ledger.apply(messages)
-    turns = (reading_of(call, number, start) for number in range(4, 9) for call, start in every)
-    took = sum(
-        apply(ledger, messages, AT_ONCE)
-        for messages in grouped(ledger, itertools.islice(turns, MEASURED))
+    turns = (reading_of(call, number, start) for number in range(2, 9) for call, start in every)
+    return median(
+        [
+            apply(ledger, messages, AT_ONCE)
+            for messages in grouped(ledger, itertools.islice(turns, MEASURED))
+        ]
     )
-    return MEASURED / took
 
 
 def measure(data_dir: Path, live: Sequence[int]) -> None:
     """Measure and print."""
-    rates: dict[int, float] = {}
+    print(f"{AT_ONCE} readings, in one transaction:")
+    print("| readings | ms | CPU, ms | CPU by the first of them | readings/s |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     with Ledger.open(data_dir, rate_by(ListPrices())) as ledger:
-        for name, of_late in (("the last days", True), ("all of history", False)):
+        for name, of_late in (("the last two days", True), ("all of history", False)):
             looked_up, cached = measure_late(ledger, late_sessions(data_dir, of_late=of_late))
-            print(
-                f"{AT_ONCE} readings of {AT_ONCE} sessions of {name:<16}{looked_up * 1e3:10,.1f} ms, "
-                f"{cached * 1e3:8,.1f} ms from memory: {looked_up / cached:6.1f} times",
-                flush=True,
-            )
+            _say(f"floor: of sessions of {name}, in memory", cached, cached)
+            _say(f"of sessions of {name}", looked_up, cached)
+        first: Took | None = None
         for calls in live:
-            rates[calls] = measure_live(ledger, calls)
-            ratio = rates[calls] / rates[live[0]]
-            print(
-                f"{calls:>9,} live calls in turn ({CACHED_SESSIONS:,} in memory)"
-                f"{rates[calls]:10,.0f} readings/s, {ratio:6.2f} of the first",
-                flush=True,
-            )
+            took = measure_live(ledger, calls)
+            first = first or took
+            _say(f"of {calls:,} live calls in turn ({CACHED_SESSIONS:,} in memory)", took, first)
+
+
+def _say(what: str, took: Took, floor: Took) -> None:
+    cells = (
+        what,
+        f"{took.clock_s * 1e3:,.0f}",
+        f"{took.cpu_s * 1e3:,.0f}",
+        f"{took.cpu_s / floor.cpu_s:.1f}",
+        f"{AT_ONCE / took.clock_s:,.0f}",
+    )
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:

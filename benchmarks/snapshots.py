@@ -28,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import large_ledgers
 from benchmarks.large_ledgers import Pattern, reading_of
+from benchmarks.measuring import timed
 from tests.support.events import message
-from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.clock import Pacing
 from voicecosts.consumer.store.layout import Layout
@@ -61,7 +62,9 @@ class Published(Struct, frozen=True):
     """What the booking of the new readings took, and what their publishing took and wrote."""
 
     booked_s: float
+    booked_cpu_s: float
     took_s: float
+    took_cpu_s: float
     told_bytes: float
     kernel_bytes: float
 
@@ -90,15 +93,12 @@ def new_readings(numbers: range, sequence: int) -> list[Message]:
 def publish(ledger: Ledger, pacing: Counting, numbers: range) -> Published:
     """Book some readings and publish them."""
     messages = new_readings(numbers, ledger.booked_sequence + 1)
-    began = time.perf_counter()
-    applied = ledger.apply(messages)
-    booked = time.perf_counter()
-    assert applied.bookings == len(numbers), applied
+    applied: list[Applied] = []
+    booked = timed(lambda: applied.append(ledger.apply(messages)))
+    assert applied[0].bookings == len(numbers), applied
     before = written()
-    ledger.publish_snapshot()
-    return Published(
-        booked - began, time.perf_counter() - booked, pacing.written, written() - before
-    )
+    took = timed(ledger.publish_snapshot)
+    return Published(*astuple(booked), *astuple(took), pacing.written, written() - before)
 
 
 def publishes(ledger: Ledger, pacing: Counting, count: int) -> Published:
@@ -135,6 +135,9 @@ def measure(data_dir: Path) -> None:
     _say(f"floor: {NEW} readings booked", few.booked_s * 1e3, "ms")
     _say("published", few.took_s * 1e3, "ms")
     _say("  by the floor", few.took_s / few.booked_s, "times")
+    _say("CPU of the floor", few.booked_cpu_s * 1e3, "ms")
+    _say("CPU of publishing", few.took_cpu_s * 1e3, "ms")
+    _say("  by the floor", few.took_cpu_s / few.booked_cpu_s, "times")
     _say("written for it, as the rule is told", few.told_bytes / _MB, "MB")
     _say("written for it, as the kernel counts", few.kernel_bytes / _MB, "MB")
     _say("  by what is new, a reading", few.kernel_bytes / NEW / 1e3, "kB")
