@@ -20,8 +20,9 @@ from tests.support.sample_ledger import (
     write_status,
 )
 from voicecosts import query
+from voicecosts.analytics.answers.completeness import notes
 from voicecosts.analytics.answers.costs import answer, ask
-from voicecosts.analytics.answers.report import NotBooked, Outbox, Source, Unpriced
+from voicecosts.analytics.answers.report import Completeness, NotBooked, Outbox, Source, Unpriced
 from voicecosts.analytics.numbers import age
 from voicecosts.analytics.snapshot.files import DEMO_MARK
 from voicecosts.analytics.text.costs import as_json
@@ -147,6 +148,12 @@ def test_what_waits_in_the_outbox_is_counted_with_what_waits_in_the_stream(tmp_p
     assert (report.completeness.waiting_in_stream, report.completeness.waiting) == (41, 44)
     assert report.warnings == (*said, "not booked yet: 41 messages in the stream")
     assert json.loads(as_json(report))["completeness"]["waiting"] == 44
+    for unknown in (
+        Outbox(not_booked=NotBooked(messages=None, why="it is locked"), unsent=3),
+        Outbox(not_booked=left, unsent=None),
+    ):
+        report = answer(question, tmp_path, now=NOW, outbox=unknown)
+        assert report.completeness.waiting_in_outbox is None
 
 
 def test_silence_is_measured_from_the_last_word_of_the_ledger(tmp_path: Path) -> None:
@@ -240,3 +247,26 @@ def test_the_ledger_of_a_demo_is_not_one_that_should_run(tmp_path: Path) -> None
         "this ledger belongs to a demo that has ended: nothing new is booked here"
     )
     assert report.completeness.whole is not True
+
+
+def test_calls_that_run_are_told_only_where_nothing_worse_is() -> None:
+    """One sentence on the calls is enough: of those that are short, or of those that were abandoned."""
+    for short, abandoned, said in ((0, 0, 1), (1, 0, 0), (0, 1, 0), (1, 1, 0)):
+        missing = Completeness(
+            unpriced=(),
+            dead_letters=0,
+            dropped=0,
+            unattributed=0,
+            unattributed_usage=(),
+            unmeasured=0,
+            waiting_in_stream=0,
+            waiting_in_outbox=0,
+            running=True,
+            answered_at=None,
+            gaps=(),
+            open_sessions=2,
+            abandoned_sessions=abandoned,
+            short_sessions=short,
+            short_at_most=None,
+        )
+        assert len(notes(missing)) == said

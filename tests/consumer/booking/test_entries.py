@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.events import ended, final, message, reading
 from tests.support.oracle import rate
 from voicecosts.consumer.booking.decode import read
-from voicecosts.consumer.booking.entries import MAX_METERS, Entries
+from voicecosts.consumer.booking.entries import MAX_METERS, MAX_REFUSED, Entries
 from voicecosts.consumer.booking.sessions import SessionKey, SessionState
 
 
@@ -27,3 +27,15 @@ def test_a_session_has_no_more_meters_than_an_end_may_carry() -> None:
     assert entries.bookings[-1].meter.model == "m7"
     assert [letter.reason for letter in entries.dead_letters] == ["out_of_range"]
     assert "out_of_range" in [note.reason for note in entries.notes]
+
+
+def test_what_other_producers_say_of_a_session_is_kept_of_so_many_meters_and_no_more() -> None:
+    """Beyond that each reading is noted in full: too much rather than too little, in bounded memory."""
+    key = SessionKey(reading(1).project, reading(1).session_id)
+    entries = Entries({key: SessionState()}, rate)
+    for number, producer in enumerate(("own", *["other"] * 2)):
+        readings = [reading(n, model=f"m{n}", requests=1) for n in range(1, MAX_REFUSED + 3)]
+        delivery, _ = read(message(number + 1, *readings, producer=producer))
+        assert delivery is not None
+        entries.add(delivery)
+    assert len(entries.sessions[key].refused) == MAX_REFUSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,9 +116,11 @@ def test_a_stream_that_is_read_again_adds_no_gap_that_is_known() -> None:
     left = Gap(stream_us=1, first=3, last=9, why=Why.LEFT_THE_STREAM)
     end = Gap(stream_us=1, first=3, last=9, why=Why.END_LOST)
     known = [Gap(stream_us=1, first=4, last=9, why=Why.LEFT_THE_STREAM), end]
-    assert news([left, end], known) == (
+    gone = Gap(stream_us=1, first=3, last=None, why=Why.STREAM_GONE)
+    assert news([left, end, gone], [*known, gone]) == (
         Gap(stream_us=1, first=3, last=3, why=Why.LEFT_THE_STREAM),
         end,
+        gone,
     )
 
 
@@ -152,3 +155,23 @@ def test_what_comes_after_all_closes_its_part_of_a_gap() -> None:
     missing, filled = fill(gap, [(5, 6), (20, 21)])
     assert [(each.first, each.last) for each in missing] == [(3, 4), (7, 9)]
     assert [(each.first, each.last) for each in filled] == [(5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "why", "said"),
+    [
+        (7, 7, Why.UNREADABLE, "message 7"),
+        (7, 9, Why.LEFT_THE_STREAM, "messages 7 to 9 (3 of them)"),
+        (7, None, Why.STREAM_GONE, "whatever came after message 6 of the stream that is gone"),
+        (2, 4, Why.RESTORED, "what was booked from outboxes of this host in snapshots 2 to 4"),
+        (
+            2,
+            4,
+            Why.OPERATIONS_LOST,
+            "operations 2 to 4: do them again, then `costs operations acknowledge`",
+        ),
+    ],
+)
+def test_a_gap_says_what_is_missing(first: int, last: int | None, why: Why, said: str) -> None:
+    """The numbers are of messages, of snapshots or of operations; how many is said where it is known."""
+    assert str(Gap(stream_us=1, first=first, last=last, why=why)) == said

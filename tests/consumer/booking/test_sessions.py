@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from tests.support.events import PROJECT, reading, session_id
 from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.sessions import ActiveSessions, SessionKey, SessionState
@@ -42,3 +44,7 @@ def test_the_cache_is_bounded_by_meters() -> None:
     assert held(cache, 1, 2, 3) == [2, 3]
     cache.keep(session(4, 101))
     assert held(cache, 1, 2, 3, 4) == []
+    [(name, state)] = session(5, 60).items()
+    state.refused = {("other", meter): Decimal(0) for meter in state.meters}
+    cache.keep({name: state})
+    assert held(cache, 5) == []  # what another producer said of it counts as well

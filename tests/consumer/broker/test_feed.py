@@ -316,6 +316,7 @@ class TestStart:
         )
         opened = asyncio.create_task(feed.open(deadline_s=30))
         await until(lambda: feed._failures > 0)
+        assert feed._failures < 4  # each failure makes the pause longer, and the first one a little
         broker.start()
         await opened
         assert (await feed.next_group()).waiting == 0

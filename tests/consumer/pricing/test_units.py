@@ -201,5 +201,7 @@ def test_parts_add_up_to_the_totals_and_none_is_negative(
 def test_every_part_has_a_denominator_and_is_a_quantity() -> None:
     """Rates and parts speak of the same units, under the contract's names."""
     assert set(TOKENS) == {*INPUT, *OUTPUT}
-    assert set(PER) == {*TOKENS, "characters", "requests", "audio_us", "session_us"}
+    thousands = {"characters": 1_000, "requests": 1_000}
+    times = {"audio_us": 1_000 * 1_000_000, "session_us": 1_000 * 60 * 1_000_000}
+    assert dict.fromkeys(TOKENS, 1_000_000) | thousands | times == PER
     assert set(PER) <= set(QUANTITIES)

@@ -6,15 +6,24 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.support.events import ended, reading, report, started
 from tests.support.oracle import newest
 from tests.support.outboxes import Clock, backlog
-from voicecosts.producer.events import Event, MeterReading, SessionEnded, SessionStarted, decode
+from voicecosts.producer.events import (
+    Event,
+    MeterReading,
+    SessionEnded,
+    SessionStarted,
+    decode,
+    decode_envelope,
+)
 from voicecosts.producer.outbox.backlog import Backlog
-from voicecosts.producer.outbox.coalesce import Coalescing
+from voicecosts.producer.outbox.coalesce import ORDER, Coalescing, drop
 from voicecosts.producer.outbox.packing import Packer
 from voicecosts.producer.publishing.sender import WINDOW
 
@@ -164,6 +173,7 @@ def test_coalescing_keeps_the_newest_reading_of_every_meter(
         change = coalescing.coalesce(messages[place])
         if change is not None:
             coalesced += change.coalesced
+            assert change.dropped == 0
             if change.after is None:
                 del left[place]
             else:
@@ -183,3 +193,18 @@ def test_only_the_newest_report_of_a_producer_is_kept() -> None:
     coalescing = Coalescing()
     kept = [message for message in reversed(messages) if coalescing.coalesce(message) is None]
     assert [decode(message.data).events for message in kept] == [[reports[-1]]]
+
+
+def test_what_cannot_be_read_is_dropped_with_the_ends_and_not_before() -> None:
+    """It may be an end, written by a newer version: the last thing to go."""
+    [message] = Packer("producer").pack([reading(1), started(1), ended(1)])
+    unknown = msgspec.msgpack.encode({"type": "of_tomorrow"})
+    envelope = decode_envelope(message.data)
+    events = [*envelope.events, msgspec.Raw(unknown)]
+    message = replace(message, data=msgspec.msgpack.encode(replace(envelope, events=events)))
+    left = []
+    for kind in ORDER:
+        change = drop(message, kind, 1 << 20)
+        message = message if change is None else change.after
+        left.append(0 if message is None else len(decode_envelope(message.data).events))
+    assert left == [3, 3, 2, 0]

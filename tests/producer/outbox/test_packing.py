@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -154,13 +155,18 @@ def test_a_message_stays_within_its_bytes_with_all_that_is_around_the_events() -
     assert len(unpacked(messages)) == 100
 
 
-def test_an_event_that_cannot_be_encoded_does_not_take_the_others_with_it() -> None:
-    """It is counted as lost, and all others are sent."""
+def test_an_event_that_cannot_be_encoded_does_not_take_the_others_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is counted as lost, which the log says, and all others are sent."""
     bad = replace(EVENTS["meter_reading"], model="\ud800")
     packer = Packer("0123456789abcdef")
     messages = packer.pack([EVENTS["session_started"], bad, EVENTS["session_ended"]])
     assert unpacked(messages) == [EVENTS["session_started"], EVENTS["session_ended"]]
     assert packer.unencodable == 1
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "an event cannot be encoded, and is lost"
+    ]
     assert packer.pack([bad]) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.consumer.pricing.asking import BOOK
 from tests.consumer.pricing.own.asking import START, found, line_of, meter, scope
 from voicecosts.consumer.errors import InvalidPrices
+from voicecosts.consumer.pricing import Terms, rate_by
 from voicecosts.consumer.pricing.charge import Charge, Rate, charged
 from voicecosts.consumer.pricing.own import load, read
 from voicecosts.producer.events import Quantities
@@ -284,3 +287,29 @@ def test_a_file_that_cannot_be_read_is_one_mistake(tmp_path: Path) -> None:
     assert mistakes(path) == [f"{path} is larger than 1000000 bytes: it is not a file of prices"]
     path.write_bytes((b"#" * 99 + b"\n") * 10_000)
     assert load(path).entries == ()
+
+
+WINTER = """
+[[cost]]
+provider = "deepgram"
+unit = "minute"
+price = "0.02"
+
+[[cost]]
+provider = "deepgram"
+unit = "minute"
+price = "0.01"
+label = { campaign = "winter" }
+"""
+
+
+def test_prices_that_a_meter_has_are_kept_and_others_are_looked_up() -> None:
+    """Also when its session turns out to have labels, unless those are asked for."""
+    minute = Quantities(audio_us=60_000_000)
+    winter = scope("acme", labels={"campaign": "winter"})
+    rate = partial(rate_by(BOOK, read(WINTER)), NOVA, minute, START, provider_raw="deepgram")
+    first = rate(scope=scope("acme"))
+    assert (first.cost, rate(scope=winter).cost) == (Decimal("0.02"), Decimal("0.01"))
+    assert rate(scope=winter, terms=first.terms).cost == Decimal("0.02")
+    assert rate(scope=winter, terms=first.terms, relabelled=True).cost == Decimal("0.01")
+    assert rate(scope=winter, terms=Terms(unlisted="none")).cost == Decimal("0.01")

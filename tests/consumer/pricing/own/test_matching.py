@@ -193,6 +193,7 @@ def test_a_pattern_is_nothing_but_stars_and_letters() -> None:
     assert fits_pattern("gpt-4.1*", "gpt-4.1-mini")
     assert not fits_pattern("gpt-4.1*", "gpt-4o1-mini")
     assert not fits_pattern("nova-?", "nova-3")
+    assert not fits_pattern("ab*ba", "aba")  # both ends would be the same letter
     assert fits_pattern("*" + "a*" * 60 + "b", "a" * 100 + "b")
 
 
