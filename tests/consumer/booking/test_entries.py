@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.support.events import ended, final, message, reading
+from tests.support.events import ended, final, message, reading, started
 from tests.support.oracle import rate
 from voicecosts.consumer.booking.decode import read
 from voicecosts.consumer.booking.entries import MAX_METERS, MAX_REFUSED, Entries
+from voicecosts.consumer.booking.notes import NO_START
 from voicecosts.consumer.booking.sessions import SessionKey, SessionState
 
 
@@ -39,3 +40,16 @@ def test_what_other_producers_say_of_a_session_is_kept_of_so_many_meters_and_no_
         assert delivery is not None
         entries.add(delivery)
     assert len(entries.sessions[key].refused) == MAX_REFUSED
+
+
+def test_a_reading_without_a_start_is_noted_once_and_one_with_it_is_not() -> None:
+    """The end of a session stands for its start: one that has either is known."""
+    for first, noted in (([started()], []), ([], [NO_START]), ([ended(9)], ["after_end"])):
+        delivery, _ = read(message(1, *first, reading(10), reading(11)))
+        assert delivery is not None
+        entries = Entries(
+            {SessionKey(reading(1).project, reading(1).session_id): SessionState()}, rate
+        )
+        entries.add(delivery)
+        assert sorted({note.reason for note in entries.notes}) == noted
+        assert [note.reason for note in entries.notes].count(NO_START) == noted.count(NO_START)
