@@ -176,7 +176,7 @@ def command_project(environ: Mapping[str, str] = os.environ) -> str:
     problems: list[str] = []
     project = _project(settings.said(environ, settings.PROJECT) or "voicecosts", problems)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([f"{settings.PROJECT}: {problem}" for problem in problems])
     return project
 
 

@@ -298,7 +298,7 @@ def test_a_project_that_is_no_utf8_is_refused_in_one_sentence() -> None:
         assert problems == [
             "the project is not UTF-8 text ('caf\\udce9'): give letters, digits and dashes"
         ]
-    with pytest.raises(ConfigError, match="the project is not UTF-8 text"):
+    with pytest.raises(ConfigError, match="COSTS_PROJECT: the project is not UTF-8 text"):
         command_project({"COSTS_PROJECT": HALF_A_PAIR})
 
 
