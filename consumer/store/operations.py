@@ -114,18 +114,18 @@ class Operations:
         connection: duckdb.DuckDBPyConnection,
         prices: PricesUsed,
         places: Places,
-        ticks: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._prices = prices
         self._places = places
-        self._ticks = ticks
+        self._clock_s = clock_s
         rows = connection.execute(sql.LOAD_OPERATIONS).fetchall()
         self._known = {row[0]: _operation(*row) for row in rows}
         self.closed = frozenset(row[0] for row in connection.execute(sql.LOAD_CLOSED).fetchall())
         self._waiting: deque[SessionKey] | None = None
         self._of = self._size = 0  # sessions of what is under way: in all, and of the next slice
-        self._began = 0.0
+        self._began = clock_s()
         self.lost = 0  # the highest number of an operation that a restored ledger lacks
 
     def __repr__(self) -> str:
@@ -153,7 +153,7 @@ class Operations:
         if self._waiting is None:
             return None
         done = self._of - len(self._waiting)
-        took = self._ticks() - self._began
+        took = self._clock_s() - self._began
         left_s = round(took / done * len(self._waiting)) if done else None
         return Progress(done, self._of, left_s)
 
@@ -307,7 +307,7 @@ class Operations:
         operation = self.pending
         if operation is None:
             return None
-        began = self._ticks()
+        began = self._clock_s()
         if self._waiting is None:
             self._waiting = deque(self._sessions(operation))
             self._of, self._size, self._began = len(self._waiting), SLICE_SESSIONS, began
@@ -336,8 +336,8 @@ class Operations:
         self._known[operation.number] = operation
         if is_done:
             self._waiting = None
-        took = self._ticks() - began
-        if took < SLICE_S / 2:
+        took = self._clock_s() - began
+        if 2 * took < SLICE_S:
             self._size = min(self._size * 2, MOST_SESSIONS)
         elif took > SLICE_S:
             self._size = max(self._size // 2, 1)
