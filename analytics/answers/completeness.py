@@ -19,7 +19,7 @@ from voicecosts.analytics.answers.prices import say_unbilled, say_unpriced, unbi
 from voicecosts.analytics.answers.report import Completeness, Outbox, Source
 from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states, schema_of
 from voicecosts.analytics.numbers import clock
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.question.relation import relation
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _AS_OF: Final = "SELECT as_of FROM ledger_state"
 
-_HELD: Final = "SELECT min(occurred_at), max(occurred_at) FROM usage"
+_HELD: Final = "SELECT min(first_at), max(last_at) FROM {rows} WHERE operation IS NULL"
 
 
 def completeness(
@@ -72,8 +72,7 @@ def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:
 
 def nothing_found(connection: Connection, snapshot: Snapshot) -> str:
     """Return the sentence for a question without any row: what there is instead, what to do."""
-    is_older = schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA
-    held = _HELD if is_older else f"{_HELD} WHERE operation IS NULL"
+    held = _HELD.format(rows=relation(schema_of(connection, snapshot)))
     [(first, last)] = read(
         connection, snapshot.path, held, row=tuple[datetime | None, datetime | None]
     )

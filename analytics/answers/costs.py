@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct, structs
@@ -27,17 +28,16 @@ from voicecosts.analytics.errors import BadTop
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.columns import (
     COLUMN,
-    FIRST_LAYERS_SCHEMA,
-    FIRST_UNPRICED_SCHEMA,
     MEASURES,
     SECONDS,
     VOIDED,
     Group,
     Sort,
     groups,
-    of_schema,
+    measures,
 )
 from voicecosts.analytics.question.filters import Selection, Where, select
+from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -151,16 +151,16 @@ def _measure(
     schema = schema_of(connection, snapshot)
     selection = question.selection.of_rows(schema)
     voided = _uncounted(connection, snapshot, schema)
-    for name, sql in MEASURES.items():
-        asked = of_schema(sql, schema)
-        chosen.append(f'{asked if voided else asked.replace(VOIDED, "")} AS "{name}"')
+    asked = measures((*question.by, *selection.named), schema=schema)
+    for name, sql in asked.items():
+        chosen.append(f'{sql if voided else sql.replace(VOIDED, "")} AS "{name}"')
     statement = (
         f"SELECT count(*) OVER () - 1, {_SHARED if apart else 'FALSE'}, {', '.join(chosen)} "
-        f"{selection.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)} "
+        f"{selection.sql(schema=schema)} "
         f"GROUP BY GROUPING SETS (({keys}), ()) "
         f"ORDER BY grouping({columns[0]}) DESC, {', '.join([question.sort.sql(), *apart])}"
     )
-    parameters = [*([voided] if voided else []), *selection.parameters]
+    parameters = [*(_told(voided) if voided else []), *selection.parameters]
     if question.top is not None:
         statement += " LIMIT ?"
         parameters = [*parameters, question.top + 1]
@@ -174,12 +174,17 @@ def _measure(
     return structs.replace(total, group={}), rows, int(str(found[0][0])), is_shared
 
 
-def _uncounted(connection: Connection, snapshot: Snapshot, schema: int) -> list[str]:
-    """Return the sessions that were voided and count no more, as `VOIDED` has them."""
+def _uncounted(connection: Connection, snapshot: Snapshot, schema: int) -> list[tuple[str, UUID]]:
+    """Return the sessions that were voided and count no more."""
     if schema < FIRST_LAYERS_SCHEMA:
         return []
-    statement = "SELECT concat(project, ' ', session_id) FROM voided WHERE uncounted"
-    return [key for (key,) in read(connection, snapshot.path, statement, row=tuple[str])]
+    statement = "SELECT project, session_id FROM voided WHERE uncounted"
+    return read(connection, snapshot.path, statement, row=tuple[str, UUID])
+
+
+def _told(voided: list[tuple[str, UUID]]) -> list[object]:
+    """Return the parameters of `VOIDED`."""
+    return [[each for _, each in voided], [f"{project} {each}" for project, each in voided]]
 
 
 def _corrections(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
@@ -189,7 +194,7 @@ def _corrections(connection: Connection, snapshot: Snapshot, selection: Selectio
         return
     rows = selection.of_rows(schema)
     statement = (
-        f"SELECT corrects, count(*), sum(cost) {rows.sql('corrects IS NOT NULL')} "
+        f"SELECT corrects, sum(rows)::BIGINT, sum(cost) {rows.sql('corrects IS NOT NULL', schema=schema)} "
         "GROUP BY corrects ORDER BY corrects"
     )
     for month, count, cost in read(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, money
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
 from voicecosts.analytics.question.filters import shown
+from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 _NAMED: Final = 3
 
-# A row without an amount is cheap to find; whether a later row of its meter brought one is not.
-_ANY_LACKS: Final = "SELECT count(*) FILTER (list_cost IS NULL OR billed IS NULL) {rows}"
+# A row with a cost and without an amount is cheap to find; whether another row of its meter brought one is
+# not, so only the sessions that have such a row are looked at.
+_LACKS: Final = "priced_rows > 0 AND ({} = 0)"
+_ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {rows})"
 _LACKING: Final = """
 WITH meters AS (
-    SELECT sum(cost) AS cost, count(list_cost) AS listed, count(billed) AS billed
+    SELECT sum(cost) AS cost, sum(listed_rows) AS listed, sum(billed_rows) AS billed
     {rows}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
@@ -51,7 +53,7 @@ WITH calls AS (
 
 SELECT tenant, count(*)
 FROM calls
-ANTI JOIN (SELECT project, session_id FROM usage WHERE modality = 'agent_session') AS connected
+ANTI JOIN (SELECT project, session_id FROM {of_all} WHERE modality = 'agent_session') AS connected
     USING (project, session_id)
 ANTI JOIN (SELECT project, session_id FROM voided) AS voided USING (project, session_id)
 GROUP BY tenant
@@ -63,19 +65,26 @@ def left_out(
     connection: Connection, snapshot: Snapshot, selection: Selection, total: Row
 ) -> Iterator[str]:
     """Yield what of the cost has no list price or no rule that bills it, where other parts have one."""
-    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA or not total.cost:
+    schema = schema_of(connection, snapshot)
+    if schema < FIRST_LAYERS_SCHEMA or not total.cost:
         return
     if total.list_cost is None and total.billed is None:
         return
-    asked, parameters = selection.sql("session_id IS NOT NULL"), selection.parameters
-    any_lacks = _ANY_LACKS.format(rows=asked)
-    if read(connection, snapshot.path, any_lacks, parameters, row=tuple[int]) == [(0,)]:
+    layers = [("listed_rows", total.list_cost), ("billed_rows", total.billed)]
+    counts = [count for count, amount in layers if amount is not None]
+    lacks = _LACKS.format(" = 0 OR ".join(counts))
+    few = selection.sql("session_id IS NOT NULL", lacks, schema=schema)
+    any_lacks = _ANY_LACKS.format(rows=few)
+    if read(connection, snapshot.path, any_lacks, selection.parameters, row=tuple[bool]) == [
+        (False,)
+    ]:
         return
+    of_few = f"session_id IN (SELECT session_id {few})"
     [(unlisted, free)] = read(
         connection,
         snapshot.path,
-        _LACKING.format(rows=asked),
-        parameters,
+        _LACKING.format(rows=selection.sql(of_few, schema=schema)),
+        [*selection.parameters, *selection.parameters],
         row=tuple[Decimal | None, Decimal | None],
     )
     if total.list_cost is not None and unlisted:
@@ -86,7 +95,8 @@ def left_out(
 
 def without_time(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
     """Yield how many calls, billed as a whole, lack the connected time by which they are billed."""
-    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+    schema = schema_of(connection, snapshot)
+    if schema < FIRST_LAYERS_SCHEMA:
         return
     including = [
         number for (number,) in read(connection, snapshot.path, _INCLUDING, row=tuple[int])
@@ -97,7 +107,9 @@ def without_time(connection: Connection, snapshot: Snapshot, selection: Selectio
     found = read(
         connection,
         snapshot.path,
-        _WITHOUT_TIME.format(rows=selection.sql(f"price_id IN ({numbers})")),
+        _WITHOUT_TIME.format(
+            rows=selection.sql(f"price_id IN ({numbers})", schema=schema), of_all=relation(schema)
+        ),
         selection.parameters,
         row=tuple[str | None, int],
     )

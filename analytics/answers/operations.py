@@ -12,10 +12,11 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.report import Unfinished
 from voicecosts.analytics.answers.states import schema_of
-from voicecosts.analytics.question.columns import (
+from voicecosts.analytics.question.columns import MEASURES
+from voicecosts.analytics.question.relation import (
     FIRST_LAYERS_SCHEMA,
     FIRST_STOPPING_SCHEMA,
-    MEASURES,
+    relation,
 )
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -39,8 +40,8 @@ WHERE ended_at IS NULL
 ORDER BY operation
 """
 _BY_TENANT: Final = """
-SELECT tenant, count(*), sum(list_cost), sum(cost), sum(billed)
-FROM usage
+SELECT tenant, sum(rows)::BIGINT, sum(list_cost), sum(cost), sum(billed)
+FROM {rows}
 WHERE operation = ?
 GROUP BY tenant
 ORDER BY abs(sum(cost)) DESC NULLS LAST, tenant
@@ -48,7 +49,7 @@ ORDER BY abs(sum(cost)) DESC NULLS LAST, tenant
 _SESSIONS: Final = f"""
 SELECT
     project, session_id::VARCHAR, agent_id, tenant,
-    (SELECT {MEASURES["cost"]} FROM bookings AS b WHERE b.project = s.project AND b.session_id = s.session_id)
+    (SELECT {MEASURES["cost"]} FROM {{rows}} AS b WHERE b.project = s.project AND b.session_id = s.session_id)
 FROM sessions AS s
 WHERE starts_with(session_id::VARCHAR, ?) AND (project = ? OR ? = '')
 ORDER BY session_id, project
@@ -56,13 +57,13 @@ LIMIT 10
 """  # noqa: S608 - our own names
 
 
-_ENTERED: Final = "SELECT day, corrects FROM usage WHERE operation = ? LIMIT 1"
+_ENTERED: Final = "SELECT day, corrects FROM {rows} WHERE operation = ? LIMIT 1"
 _KNOWN: Final = """
 SELECT
     coalesce(list(DISTINCT project), []), coalesce(list(DISTINCT tenant) FILTER (tenant IS NOT NULL), []),
     coalesce(list(DISTINCT agent_id), []), coalesce(list(DISTINCT provider), []),
     min(day) FILTER (operation IS NULL)
-FROM usage
+FROM {rows}
 """
 
 
@@ -138,7 +139,7 @@ def by_tenant(data_dir: str | Path | None, operation: int) -> list[OfTenant]:
         found = read(
             connection,
             snapshot.path,
-            _BY_TENANT,
+            _BY_TENANT.format(rows=relation(schema_of(connection, snapshot))),
             [operation],
             row=tuple[str | None, int, Decimal | None, Decimal | None, Decimal | None],
         )
@@ -149,7 +150,10 @@ def entered(data_dir: str | Path | None, operation: int) -> Entered | None:
     """Return where an adjustment was booked; None while no snapshot has it."""
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
-        found = read(connection, snapshot.path, _ENTERED, [operation], row=tuple[date, date | None])
+        statement = _ENTERED.format(rows=relation(schema_of(connection, snapshot)))
+        found = read(
+            connection, snapshot.path, statement, [operation], row=tuple[date, date | None]
+        )
     return Entered(*found[0]) if found else None
 
 
@@ -157,12 +161,13 @@ def known(data_dir: str | Path | None) -> Known:
     """Return the names that rows of the newest snapshot have."""
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
-        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        schema = schema_of(connection, snapshot)
+        if schema < FIRST_LAYERS_SCHEMA:
             return Known([], [], [], [], None)
         [row] = read(
             connection,
             snapshot.path,
-            _KNOWN,
+            _KNOWN.format(rows=relation(schema)),
             row=tuple[list[str], list[str], list[str], list[str], date | None],
         )
     return Known(*row)
@@ -175,7 +180,7 @@ def sessions(data_dir: str | Path | None, begins: str, project: str) -> list[Ses
         found = read(
             connection,
             snapshot.path,
-            _SESSIONS,
+            _SESSIONS.format(rows=relation(schema_of(connection, snapshot))),
             [begins.lower(), project, project],
             row=tuple[str, str, str, str | None, Decimal | None],
         )

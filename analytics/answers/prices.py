@@ -13,11 +13,9 @@ from voicecosts.analytics.answers.report import Finding, Source, Unbilled, Unpri
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.question.columns import (
-    FIRST_LAYERS_SCHEMA,
-    FIRST_UNPRICED_SCHEMA,
     UNPRICED,
-    of_schema,
 )
+from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -32,16 +30,16 @@ _SUMS: Final = ", ".join(f"coalesce(sum({column}), 0)" for column in UNPRICED)
 
 _BY_MODEL: Final = f"""
 SELECT
-    modality, provider, model, coalesce(arg_max(unpriced_reason, booked_at), ''),
-    count(unpriced_reason), {_SUMS}, service_tier
+    modality, provider, model, coalesce(arg_max(unpriced_reason, last_place), ''),
+    sum(unpriced_rows)::BIGINT AS lacking, {_SUMS}, service_tier
 {{rows}}
 GROUP BY modality, provider, model, service_tier
 HAVING {" OR ".join(f"sum({column}) <> 0" for column in UNPRICED)}
-ORDER BY count(unpriced_reason) DESC, modality, provider, model, service_tier
+ORDER BY lacking DESC, modality, provider, model, service_tier
 """
 
 
-_ANY_UNBILLED: Final = "SELECT 1 FROM usage WHERE unbilled_reason IS NOT NULL LIMIT 1"
+_ANY_UNBILLED: Final = "SELECT 1 FROM {rows} WHERE unbilled_reason IS NOT NULL LIMIT 1"
 
 _BILLED: Final = "(billed IS NOT NULL OR unbilled_reason IS NOT NULL)"
 
@@ -49,7 +47,7 @@ _UNBILLED: Final = """
 WITH meters AS (
     SELECT
         modality, provider, model,
-        arg_max({{'reason': unbilled_reason}}, booked_at).reason AS reason
+        arg_max({{'reason': unbilled_reason}}, last_place).reason AS reason
     {rows}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
@@ -68,12 +66,11 @@ def unpriced(
 ) -> tuple[Unpriced, ...]:
     """Return the models of a selection of whose usage something has no price, by service tier."""
     schema = schema_of(connection, snapshot)
-    statement = of_schema(_BY_MODEL, schema)
     rows = selection.of_rows(schema)
     found = read(
         connection,
         snapshot.path,
-        statement.format(rows=rows.sql(of_older=schema < FIRST_UNPRICED_SCHEMA)),
+        _BY_MODEL.format(rows=rows.sql(schema=schema)),
         rows.parameters,
         row=tuple[str, str, str, str, int, int, int, int, int, int, int, int, str],
     )
@@ -101,14 +98,16 @@ def unbilled(
     connection: Connection, snapshot: Snapshot, selection: Selection
 ) -> tuple[Unbilled, ...]:
     """Return the models of a selection of whose usage a rule bills a part only."""
-    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+    schema = schema_of(connection, snapshot)
+    if schema < FIRST_LAYERS_SCHEMA:
         return ()
-    if not read(connection, snapshot.path, _ANY_UNBILLED, row=tuple[int]):
+    any_unbilled = _ANY_UNBILLED.format(rows=relation(schema))
+    if not read(connection, snapshot.path, any_unbilled, row=tuple[int]):
         return ()
     found = read(
         connection,
         snapshot.path,
-        _UNBILLED.format(rows=selection.sql(_BILLED)),
+        _UNBILLED.format(rows=selection.sql(_BILLED, schema=schema)),
         selection.parameters,
         row=tuple[str, str, str, str],
     )

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.question.columns import FIRST_UNPRICED_SCHEMA
+from voicecosts.analytics.question.columns import of_a_session
+from voicecosts.analytics.question.relation import (
+    FIRST_FOLDED_SCHEMA,
+    FIRST_UNPRICED_SCHEMA,
+    relation,
+)
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
@@ -32,22 +37,23 @@ _SCHEMA: Final = "SELECT max(version) FROM schema_migrations"
 # A session belongs to a period and to a day by its own start, which is in its id, even if nothing of it
 # was booked. What is known of it without a booking has no model, no provider, no modality and no service
 # tier.
-_KNOWN: Final = """
-SELECT coalesce(project, ''), session_id FROM (
-    SELECT
-        session_id, day, project, agent_id, agent_label, tenant, modality, provider, model,
-        service_tier
-    FROM usage
-    UNION ALL
-    SELECT session_id, day, project, agent_id, NULL, tenant, NULL, NULL, NULL, NULL
-    FROM session_identities
-    UNION ALL
-    SELECT
-        session_id, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE,
-        nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL, NULL
-    FROM session_notes
-    ANTI JOIN session_identities USING (project, session_id)  -- that says the tenant
-)
+_KNOWN: Final = "SELECT coalesce(project, ''), session_id FROM ({known}) WHERE {which}"
+_OF_USAGE: Final = """
+SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model, service_tier
+FROM {rows}
+UNION ALL
+"""
+_OF_SESSIONS: Final = """
+SELECT
+    session_id, day, project, agent_id, NULL AS agent_label, tenant, NULL AS modality,
+    NULL AS provider, NULL AS model, NULL AS service_tier
+FROM session_identities
+UNION ALL
+SELECT
+    session_id, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE,
+    nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM session_notes
+ANTI JOIN session_identities USING (project, session_id)  -- that says the tenant
 """
 
 _KNOWN_OF_OLDER: Final = """
@@ -137,7 +143,10 @@ def of_sessions(selection: Selection, schema: int) -> tuple[str, list[object]]:
     which = " AND ".join(selection.conditions)
     known = f"session_id IN ({_KNOWN_OF_OLDER} WHERE {which})"
     if schema >= FIRST_UNPRICED_SCHEMA:
-        known = f"(coalesce(project, ''), session_id) IN ({_KNOWN} WHERE {which})"
+        is_of_sessions = schema >= FIRST_FOLDED_SCHEMA and of_a_session(selection.named)
+        usage = "" if is_of_sessions else _OF_USAGE.format(rows=relation(schema))
+        found = _KNOWN.format(known=usage + _OF_SESSIONS, which=which)
+        known = f"(coalesce(project, ''), session_id) IN ({found})"
     return f" WHERE {known}", list(selection.parameters)
 
 

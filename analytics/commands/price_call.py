@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion, NotALedger
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA, MEASURES
+from voicecosts.analytics.question.columns import MEASURES, UNPRICED
+from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.pricing.explain import Explanation, Layer, explain
@@ -45,12 +46,12 @@ LIMIT 20
 _MONEY: Final = ", ".join(MEASURES[name] for name in ("list_cost", "cost", "billed"))
 _BOOKED: Final = f"""
 SELECT {_MONEY}
-FROM bookings
+FROM {{rows}}
 WHERE project = ? AND session_id = ?::UUID
 """  # noqa: S608 - our own names
 _BY_OPERATION: Final = """
 SELECT b.operation, o.kind, sum(b.list_cost), sum(b.cost), sum(b.billed)
-FROM bookings AS b
+FROM {rows} AS b
 LEFT JOIN operations AS o USING (operation)
 WHERE b.project = ? AND b.session_id = ?::UUID
 GROUP BY b.operation, o.kind
@@ -58,7 +59,7 @@ ORDER BY b.operation NULLS FIRST
 """
 _CORRECTING: Final = f"""
 SELECT corrects, date_trunc('month', day)::DATE AS month, {_MONEY}
-FROM bookings
+FROM {{rows}}
 WHERE project = ? AND session_id = ?::UUID AND corrects IS NOT NULL
 GROUP BY corrects, month
 ORDER BY corrects, month
@@ -69,13 +70,15 @@ _METERS: Final = f"""
 SELECT
     agent_label, modality, provider, model, estimated, size_tier, service_tier,
     {_MONEY},
-    arg_max(price_id, rowid), arg_max(price_source, rowid), arg_max(price_version, rowid),
-    arg_max(price_model, rowid), arg_max(coalesce(unpriced_reason, ''), rowid),
+    arg_max(price_id, last_place), arg_max(price_source, last_place),
+    arg_max(price_version, last_place), arg_max(price_model, last_place),
+    CASE WHEN {" OR ".join(f"sum({name}) <> 0" for name in UNPRICED)}
+        THEN coalesce(arg_max(unpriced_reason, last_place), '') ELSE '' END,
     {", ".join(f"sum({name})" for name in QUANTITIES)}
-FROM bookings
+FROM {{rows}}
 WHERE project = ? AND session_id = ?::UUID
 GROUP BY agent_label, modality, provider, model, estimated, size_tier, service_tier
-ORDER BY min(rowid)
+ORDER BY min(last_place)
 """  # noqa: S608 - names of the event contract
 _VOIDED: Final = "SELECT operation FROM voided WHERE project = ? AND session_id = ?::UUID"
 _TERMS: Final = "SELECT price_id, terms FROM prices_used WHERE price_id IN (SELECT unnest(?))"
@@ -155,8 +158,10 @@ def answer(
     """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
-        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        schema = schema_of(connection, snapshot)
+        if schema < FIRST_LAYERS_SCHEMA:
             raise NotALedger(snapshot.path, TOO_OLD)
+        rows = relation(schema)
         row = _call(connection, snapshot, session, project)
         voided = read(connection, snapshot.path, _VOIDED, list(row[:2]), row=tuple[int])
         warnings += tuple(
@@ -164,9 +169,23 @@ def answer(
             f"(`costs operations show {number}`)"
             for (number,) in voided
         )
-        [booked] = read(connection, snapshot.path, _BOOKED, list(row[:2]), row=tuple[Any, ...])
-        late = read(connection, snapshot.path, _CORRECTING, list(row[:2]), row=tuple[Any, ...])
-        parts = read(connection, snapshot.path, _BY_OPERATION, list(row[:2]), row=tuple[Any, ...])
+        [booked] = read(
+            connection, snapshot.path, _BOOKED.format(rows=rows), list(row[:2]), row=tuple[Any, ...]
+        )
+        late = read(
+            connection,
+            snapshot.path,
+            _CORRECTING.format(rows=rows),
+            list(row[:2]),
+            row=tuple[Any, ...],
+        )
+        parts = read(
+            connection,
+            snapshot.path,
+            _BY_OPERATION.format(rows=rows),
+            list(row[:2]),
+            row=tuple[Any, ...],
+        )
         return Call(
             project=row[0],
             session=row[1],
@@ -174,7 +193,7 @@ def answer(
             agent=row[3],
             day=row[4],
             booked=booked,
-            meters=tuple(_meters(connection, snapshot, row[0], row[1])),
+            meters=tuple(_meters(connection, snapshot, rows, row[0], row[1])),
             correcting=tuple(Correcting(it[0], it[1], it[2:]) for it in late),
             by_operation=tuple(ByOperation(it[0], it[1], it[2:]) for it in parts)
             if any(it[0] is not None for it in parts)
@@ -202,9 +221,15 @@ def _call(
 
 
 def _meters(
-    connection: Connection, snapshot: Snapshot, project: str, session: str
+    connection: Connection, snapshot: Snapshot, source: str, project: str, session: str
 ) -> Iterator[MeterMoney]:
-    rows = read(connection, snapshot.path, _METERS, [project, session], row=tuple[Any, ...])
+    rows = read(
+        connection,
+        snapshot.path,
+        _METERS.format(rows=source),
+        [project, session],
+        row=tuple[Any, ...],
+    )
     numbers = [row[10] for row in rows if row[10] is not None]
     kept = read(connection, snapshot.path, _TERMS, [numbers], row=tuple[int, str])
     prices = PricesUsed(kept)

@@ -17,7 +17,8 @@ from voicecosts.analytics.commands.price_call import TOO_OLD, source_of
 from voicecosts.analytics.commands.price_words import part_amount
 from voicecosts.analytics.errors import NotALedger
 from voicecosts.analytics.numbers import clock, counted
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA, UNPRICED
+from voicecosts.analytics.question.columns import UNPRICED
+from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 from voicecosts.analytics.text.grid import Column, lines, page
 from voicecosts.analytics.text.names import in_cell
@@ -46,16 +47,16 @@ _AMOUNTS: Final = (
 _MODELS: Final = f"""
 SELECT
     modality, provider, model, service_tier,
-    count(DISTINCT (project, session_id)), min(occurred_at), max(occurred_at),
+    count(DISTINCT (project, session_id)), min(first_at), max(last_at),
     sum(list_cost), sum(cost), sum(billed),
-    min(occurred_at) FILTER (unpriced_reason IS NOT NULL),
-    arg_max(unpriced_reason, rowid),  -- of the newest row that has one
-    arg_max(price_source, rowid), arg_max(price_version, rowid), arg_max(price_model, rowid),
-    arg_max(session_id::VARCHAR, rowid), arg_max(project, rowid), arg_max(agent_id, rowid),
-    arg_max(coalesce(tenant, ''), rowid), arg_max(provider_raw, rowid),
+    min(first_at) FILTER (unpriced_rows > 0),
+    arg_max(unpriced_reason, last_place),  -- of the newest row that has one
+    arg_max(price_source, last_place), arg_max(price_version, last_place), arg_max(price_model, last_place),
+    arg_max(session_id::VARCHAR, last_place), arg_max(project, last_place), arg_max(agent_id, last_place),
+    arg_max(coalesce(tenant, ''), last_place), arg_max(provider_raw, last_place),
     {", ".join(f"sum({name})" for name in QUANTITIES)},
     {", ".join(f"coalesce(sum({name}), 0)" for name in UNPRICED)}
-FROM bookings
+FROM {{rows}}
 WHERE session_id IS NOT NULL
 GROUP BY modality, provider, model, service_tier
 ORDER BY modality, provider, model, service_tier
@@ -135,9 +136,11 @@ def answer(
     """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
-        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        schema = schema_of(connection, snapshot)
+        if schema < FIRST_LAYERS_SCHEMA:
             raise NotALedger(snapshot.path, TOO_OLD)
-        rows = read(connection, snapshot.path, _MODELS, row=tuple[Any, ...])
+        statement = _MODELS.format(rows=relation(schema))
+        rows = read(connection, snapshot.path, statement, row=tuple[Any, ...])
         found = []
         for row in rows:
             parameters = [row[16], row[15]]

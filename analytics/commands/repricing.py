@@ -14,7 +14,7 @@ from msgspec.structs import astuple, replace
 from voicecosts.analytics.answers.completeness import as_of
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion
-from voicecosts.analytics.question.columns import FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA
 from voicecosts.analytics.snapshot.connection import closing, open_newest
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def changes(
     """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
-        if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        if schema_of(connection, snapshot) < FIRST_FOLDED_SCHEMA:
             raise BadQuestion(
                 f"{snapshot.path} was written by an older version: start the ledger once, then ask again"
             )

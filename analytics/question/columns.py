@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.errors import BadQuestion, UnknownColumn
+from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,39 +55,40 @@ COLUMN: Final[dict[Group, str]] = {
 }
 """The column of the view `usage` behind each group."""
 
-VOIDED: Final = " AND NOT list_contains(?::VARCHAR[], concat(project, ' ', session_id))"
-"""A row is of none of the given sessions, which were voided: project and id, with a blank between."""
+VOIDED: Final = (
+    " AND NOT (list_contains(?::UUID[], session_id) "
+    "AND list_contains(?::VARCHAR[], concat(project, ' ', session_id)))"
+)
+"""A row is of none of the given sessions, which were voided: their ids, and project and id with a blank between."""
 
 _UNKNOWN: Final = (
-    "sum(cost) = 0 AND count(cost) FILTER (operation IS NULL) = 0 AND (sum(unpriced_requests) <> 0 "
+    "sum(cost) = 0 AND coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0 "
+    "AND (sum(unpriced_requests) <> 0 "
     "OR sum(unpriced_input_tokens) <> 0 OR sum(unpriced_output_tokens) <> 0 "
     "OR sum(unpriced_other_tokens) <> 0 OR sum(unpriced_characters) <> 0 "
     "OR sum(unpriced_audio_us) <> 0 OR sum(unpriced_session_us) <> 0)"
 )
 """An operation found a price, and was reverted: the cost is unknown again, and not zero."""
 
-_NO_OPERATIONS: Final = {
-    f"WHEN {_UNKNOWN} THEN NULL": "",
-    "WHEN sum(list_cost) = 0 AND count(list_cost) FILTER (operation IS NULL) = 0 THEN NULL": "",
-    "WHEN sum(billed) = 0 AND count(billed) FILTER (operation IS NULL) = 0 THEN NULL": (
-        "WHEN FALSE THEN NULL"
-    ),
-    f" FILTER (operation IS NULL{VOIDED})": "",
-}
-_COST_OF_OLDER, _LIST_OF_OLDER, _BILLED_OF_OLDER, _COUNTED = _NO_OPERATIONS
+
+def _taken_back(layer: str) -> str:
+    """Return whether an operation found an amount for a layer, and was reverted."""
+    rows = {"list_cost": "listed_rows", "billed": "billed_rows"}[layer]
+    return f"sum({layer}) = 0 AND coalesce(sum({rows}) FILTER (operation IS NULL), 0) = 0"
+
 
 MEASURES: Final[dict[str, str]] = {
     # What used nothing costs nothing; NULL is for what was used and has no price.
-    "cost": f"CASE WHEN count(*) = 0 THEN 0 {_COST_OF_OLDER} ELSE sum(cost) END::DECIMAL(38, 9)",
+    "cost": f"CASE WHEN count(*) = 0 THEN 0 WHEN {_UNKNOWN} THEN NULL ELSE sum(cost) END::DECIMAL(38, 9)",
     # The estimated part of the cost: NULL exactly when the cost is, zero when none of it is estimated.
     "estimated_cost": (
-        f"CASE WHEN count(*) = 0 THEN NULL {_COST_OF_OLDER} ELSE "
+        f"CASE WHEN count(*) = 0 THEN NULL WHEN {_UNKNOWN} THEN NULL ELSE "
         "sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0::DECIMAL(18, 9) END) END"
     ),
     # What an operation books makes no session count, and one that was voided counts no more.
-    "sessions": f"count(DISTINCT (project, session_id)){_COUNTED}",
-    "rows": "count(*)",
-    "unpriced_rows": "count(*) FILTER (unpriced_reason IS NOT NULL)",
+    "sessions": f"count(DISTINCT (project, session_id)) FILTER (operation IS NULL{VOIDED})",
+    "rows": "coalesce(sum(rows), 0)",
+    "unpriced_rows": "coalesce(sum(unpriced_rows), 0)",
     "requests": "coalesce(sum(requests), 0)",
     "input_tokens": "coalesce(sum(input_tokens), 0)",
     "output_tokens": "coalesce(sum(output_tokens), 0)",
@@ -101,11 +103,12 @@ MEASURES: Final[dict[str, str]] = {
     "unpriced_audio_seconds": "coalesce(sum(unpriced_audio_us), 0)",
     "unpriced_session_seconds": "coalesce(sum(unpriced_session_us), 0)",
     "list_cost": (
-        f"CASE WHEN count(*) = 0 THEN 0 {_LIST_OF_OLDER} ELSE sum(list_cost) END::DECIMAL(38, 9)"
+        f"CASE WHEN count(*) = 0 THEN 0 WHEN {_taken_back('list_cost')} THEN NULL "
+        "ELSE sum(list_cost) END::DECIMAL(38, 9)"
     ),
-    "billed": f"CASE {_BILLED_OF_OLDER} ELSE sum(billed) END",
+    "billed": f"CASE WHEN {_taken_back('billed')} THEN NULL ELSE sum(billed) END",
 }
-"""What is summed, in the order of `Row`. Durations are added up in microseconds.
+"""What is summed of the rows of `relation`, in the order of `Row`. Durations are added up in microseconds.
 
 `cost` is what the operator pays, `list_cost` the published price, `billed` what the tenant is charged.
 `unpriced_…` is how much of each amount has no cost. It is booked by difference, so a sum is what the
@@ -119,35 +122,26 @@ UNPRICED: Final = tuple(
     for name, sql in MEASURES.items()
     if name.startswith("unpriced_") and name != "unpriced_rows"
 )
-"""The columns of the view `usage` behind the amounts that have no price."""
+"""The columns behind the amounts that have no price."""
 
-_OF_OLDER: Final = {
-    column: f"CASE WHEN unpriced_reason IS NOT NULL THEN {column.removeprefix('unpriced_')} END"
-    if column != "unpriced_other_tokens"
-    else "0"
-    for column in UNPRICED
-}
+OPENED: Final = f"coalesce(sum(sessions) FILTER (TRUE{VOIDED}), 0)"
+"""How many sessions there are where every row of one is in the same group: those that a row opens."""
 
-
-FIRST_UNPRICED_SCHEMA: Final = 5
-FIRST_LAYERS_SCHEMA: Final = 8
-FIRST_STOPPING_SCHEMA: Final = 9
+_OF_A_SESSION: Final = (Group.TENANT, Group.AGENT, Group.PROJECT, Group.SESSION, Group.DAY)
+"""What all rows of a session have in common. Its rows of another day correct a month that was closed: they
+make no session of that day."""
 
 
-def of_schema(sql: str, schema: int) -> str:
-    """Return SQL over `usage` for a ledger of some schema.
+def of_a_session(columns: Iterable[Group]) -> bool:
+    """Return whether all rows of a session have the same in some columns."""
+    return set(columns).issubset(_OF_A_SESSION)
 
-    Before 5, a row without a price lacks all that it moved; before 8, cost was the list price.
-    """
-    if schema < FIRST_LAYERS_SCHEMA:
-        for clause, older in _NO_OPERATIONS.items():
-            sql = sql.replace(clause, older)
-        sql = sql.replace("sum(list_cost)", "sum(cost)")
-        sql = sql.replace("sum(billed)", "NULL::DECIMAL(38, 9)")
-    if schema < FIRST_UNPRICED_SCHEMA:
-        for column, older in _OF_OLDER.items():
-            sql = sql.replace(f"sum({column})", f"sum({older})")
-    return sql
+
+def measures(by: Iterable[Group], *, schema: int) -> dict[str, str]:
+    """Return the SQL of what is summed, for a question that groups and filters by some columns."""
+    if schema >= FIRST_FOLDED_SCHEMA and of_a_session(by):
+        return {**MEASURES, "sessions": OPENED}
+    return MEASURES
 
 
 class Sort:

@@ -20,7 +20,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from voicecosts.analytics.errors import BadFilter
-from voicecosts.analytics.question.columns import COLUMN, FIRST_LAYERS_SCHEMA, Group, group
+from voicecosts.analytics.question.columns import COLUMN, Group, group
+from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.question.times import Period
 
 Where = str | Iterable[str] | Mapping[str, object]
@@ -45,20 +46,19 @@ def shown(name: str | None) -> str:
 
 
 class Selection(Struct, frozen=True, kw_only=True):
-    """The rows of the view `usage` that a question is about: conditions, and their parameters."""
+    """The rows that a question is about: conditions, the columns that they name, and their parameters."""
 
     conditions: list[str]
     parameters: list[object]
+    named: tuple[Group, ...] = ()
     when: Period = Period()
 
-    def sql(self, *also: str, of_older: bool = False) -> str:
-        """Return the FROM and WHERE of it, with constant conditions added.
-
-        In a ledger before schema 5 (`of_older`) everything is of the standard service tier.
-        """
+    def sql(self, *also: str, schema: int) -> str:
+        """Return the FROM and WHERE of it in a ledger of some schema, with constant conditions added."""
         conditions = [*self.conditions, *also]
-        rows = "(SELECT *, '' AS service_tier FROM usage)" if of_older else "usage"
-        return f"FROM {rows}" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+        return f"FROM {relation(schema)}" + (
+            f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        )
 
     def of_rows(self, schema: int) -> Selection:
         """Return the same of rows, for which a period is more than the start of their session.
@@ -72,6 +72,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         return Selection(
             conditions=[*after, *self.conditions[len(before) :]],
             parameters=[*given, *self.parameters[len(before) :]],
+            named=self.named,
         )
 
 
@@ -79,11 +80,14 @@ def select(span: Period, where: Where) -> Selection:
     """Return the rows of a period that meet all conditions; raises as `conditions` does."""
     when, moments = span.sql()
     which, values = conditions(where)
-    return Selection(conditions=[*when, *which], parameters=[*moments, *values], when=span)
+    named = tuple(values_by_column(where))
+    return Selection(
+        conditions=[*when, *which], parameters=[*moments, *values], named=named, when=span
+    )
 
 
 def conditions(where: Where) -> tuple[list[str], list[object]]:
-    """Return the SQL conditions on the view `usage` and their parameters.
+    """Return the SQL conditions and their parameters.
 
     Raises:
         BadFilter: A condition is not `name=value`, or its column cannot hold such a value.

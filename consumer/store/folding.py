@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.write import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     import duckdb
 
@@ -27,8 +29,8 @@ FOLD_ROWS: Final = 100_000
 SLICE_ROWS: Final = 200_000
 """Rows of one transaction, at most: a few tenths of a second."""
 
-SLICE_SESSIONS: Final = 50_000
-"""Sessions that are settled in one transaction, at most."""
+SLICE_SESSIONS: Final = 10_000
+"""Sessions that are settled in one transaction, at most: they take some hundred megabytes while it works."""
 
 SETTLE_AFTER_US: Final = 600 * 1_000_000
 """How long after its end a session is settled: until then late readings are nothing special."""
@@ -39,6 +41,13 @@ QUIET_DAYS: Final = 31
 _DAY_US: Final = 86_400 * 1_000_000
 
 
+class Done(Struct, frozen=True):
+    """What a step did: whether it wrote anything, and the sessions that it settled."""
+
+    has_written: bool
+    settled: Sequence[SessionKey] = ()
+
+
 class Folding:
     """What is folded and settled of one ledger. Each method is a transaction of its own."""
 
@@ -47,7 +56,7 @@ class Folding:
         self._places = places
         row = connection.execute(sql.LOAD_FOLDED).fetchone()
         self._folded_to = 0 if row is None else int(row[0])
-        self._is_settling = False
+        self._is_settling = True  # what was left when the ledger was closed
 
     def __repr__(self) -> str:
         return f"<Folding: {self._folded_to} of {self._places.last} rows>"
@@ -57,13 +66,14 @@ class Folding:
         """Whether there is enough to do for a `step`."""
         return self._is_settling or self._places.last - self._folded_to >= FOLD_ROWS
 
-    def step(self, now_us: int) -> list[SessionKey]:
-        """Fold a slice of rows, or settle a slice of sessions; return those that were settled."""
+    def step(self, now_us: int) -> Done:
+        """Fold a slice of rows, or settle a slice of sessions."""
         if self._places.last - self._folded_to >= FOLD_ROWS:
             self.fold()
             self._is_settling = True
-            return []
-        return self.settle(now_us)
+            return Done(has_written=True)
+        settled = self.settle(now_us)
+        return Done(has_written=bool(settled), settled=settled)
 
     def fold(self) -> None:
         """Fold the rows that follow, a slice at most."""
@@ -89,8 +99,15 @@ class Folding:
                 "most": SLICE_SESSIONS,
             },
         )
+        first_id, last_id = self._connection.execute(sql.SPAN_TO_SETTLE).fetchone() or (None, None)
         found = self._connection.execute(
-            sql.SETTLE_SESSIONS, {"moment": now_us, "quiet_days": QUIET_DAYS}
+            sql.SETTLE_SESSIONS,
+            {
+                "moment": now_us,
+                "quiet_days": QUIET_DAYS,
+                "first_id": first_id,
+                "last_id": last_id,
+            },
         ).fetchall()
         self._connection.execute(sql.REMOVE_SETTLED)
         self._connection.commit()

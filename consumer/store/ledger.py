@@ -462,9 +462,11 @@ class Ledger:
         if not self._folding.is_due:
             return False
         with self._stopping(), translated(self._layout.ledger):
-            self._active.forget(self._folding.step(micros(self._clock.now())))
-            self._snapshots.changed = True
-            self._check_written()
+            done = self._folding.step(micros(self._clock.now()))
+            if done.has_written:
+                self._active.forget(done.settled)
+                self._snapshots.changed = True
+                self._check_written()
         return self._folding.is_due
 
     def operation(self, number: int) -> Operation | None:

@@ -220,9 +220,26 @@ SELECT
 FROM bookings
 WHERE place > (SELECT folded_to FROM fold_state);
 
--- The sum of the costs of some rows of `session_usage`: NULL where usage has no price, also where an
--- operation had found one and was reverted, which leaves zero.
+-- The sum of the costs of some rows of `usage`, or of `session_usage`: NULL where usage has no price, also
+-- where an operation had found one and was reverted, which leaves zero.
 CREATE OR REPLACE MACRO summed_cost(
+    cost, operation, requests, input_tokens, output_tokens, other_tokens, characters, audio_us, session_us
+) AS CASE
+    WHEN sum(cost) = 0
+        AND count(cost) FILTER (operation IS NULL) = 0
+        AND (
+            sum(requests) <> 0
+            OR sum(input_tokens) <> 0
+            OR sum(output_tokens) <> 0
+            OR sum(other_tokens) <> 0
+            OR sum(characters) <> 0
+            OR sum(audio_us) <> 0
+            OR sum(session_us) <> 0
+        )
+        THEN NULL
+    ELSE sum(cost)
+END,
+(
     cost,
     operation,
     priced_rows,
@@ -249,19 +266,23 @@ CREATE OR REPLACE MACRO summed_cost(
     ELSE sum(cost)
 END;
 
--- The sessions that are not settled, as the view `sessions` has them.
-CREATE OR REPLACE MACRO facts_of_pending() AS TABLE
+-- The sessions that are not settled, of a span of ids.
+CREATE OR REPLACE MACRO pending_between(first_id, last_id) AS TABLE
+SELECT project, session_id FROM pending_sessions WHERE session_id BETWEEN first_id AND last_id;
+
+-- The same as the view `sessions` has them.
+CREATE OR REPLACE MACRO facts_of_pending(first_id, last_id) AS TABLE
 WITH own_month AS (
     -- what came after its month was closed is in `corrections`: here a closed month stays what it was
     SELECT u.*
     FROM session_usage AS u
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     WHERE u.corrects IS NULL
     UNION ALL BY NAME
     SELECT u.*
     FROM session_usage AS u
     INNER JOIN session_identities AS i USING (project, session_id)
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     WHERE u.corrects IS NOT NULL
         AND date_trunc('month', u.day) = date_trunc('month', i.day)  -- all of it came later
 ),
@@ -296,13 +317,13 @@ used AS (
     GROUP BY project, session_id
 ),
 started AS (
-    SELECT * FROM session_starts SEMI JOIN pending_sessions USING (project, session_id)
+    SELECT * FROM session_starts SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
 ),
 ended AS (
     -- a session that went on after its end has ended again, under a higher number
     SELECT *
     FROM session_ends
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 )
 SELECT
@@ -336,7 +357,7 @@ SELECT
     CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.list_cost END AS list_cost,
     used.billed
 FROM session_identities AS i
-SEMI JOIN pending_sessions USING (project, session_id)
+SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
 LEFT JOIN used USING (project, session_id)
 LEFT JOIN started AS s USING (project, session_id)
 LEFT JOIN ended AS e USING (project, session_id);
@@ -376,7 +397,11 @@ SELECT
 FROM settled_sessions
 WHERE is_identified
 UNION ALL
-SELECT * FROM facts_of_pending();
+SELECT *
+FROM facts_of_pending(
+    '00000000-0000-0000-0000-000000000000'::UUID,
+    'ffffffff-ffff-ffff-ffff-ffffffffffff'::UUID
+);
 
 -- Cost per day and dimension. A session is on the UTC day on which it started.
 CREATE OR REPLACE VIEW cost_by_day AS
@@ -507,14 +532,14 @@ GROUP BY
 -- on hold is open too, and one whose producer has missed three reports is not; nor is one whose producer
 -- is known to have ended, unless the ledger heard of it again; nor one whose producer said after its
 -- start that it has no live session: its end was made, and is lost or still to come.
-CREATE OR REPLACE MACRO unsettled_of_pending(moment, quiet) AS TABLE
+CREATE OR REPLACE MACRO unsettled_of_pending(moment, quiet, first_id, last_id) AS TABLE
 WITH voided AS (
     SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL
 ),
 ended AS (
     SELECT project, session_id, max(number) AS number
     FROM session_ends
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     GROUP BY project, session_id
 ),
 endless AS (
@@ -538,7 +563,7 @@ endless AS (
         SELECT project, session_id, coalesce(received_at, occurred_at), NULL, producer_id
         FROM session_notes
     )
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     ANTI JOIN ended USING (project, session_id)
     ANTI JOIN voided USING (project, session_id)
     GROUP BY project, session_id
@@ -636,7 +661,7 @@ refused AS (
         string_agg(DISTINCT n.reason, ', ' ORDER BY n.reason) AS cause,
         CASE WHEN count(n.at_most) = count(*) THEN sum(n.at_most) END AS missing_at_most
     FROM session_notes AS n
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     LEFT JOIN ended USING (project, session_id)
     WHERE n.reason NOT IN ('nothing_new', 'after_end', 'no_start')
         AND (
@@ -658,7 +683,7 @@ not_measured AS (
     -- it is in no end's totals, so no later end makes it good
     SELECT DISTINCT project, session_id
     FROM session_ends
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     WHERE unmeasured > 0
 ),
 gaps AS (
@@ -733,16 +758,22 @@ SELECT session_id, state, cause, missing_at_most, nullif(project, '') AS project
 FROM settled_sessions
 WHERE state IN ('short', 'abandoned')
 UNION ALL
-SELECT * FROM unsettled_of_pending(moment, quiet);
+SELECT *
+FROM unsettled_of_pending(
+    moment,
+    quiet,
+    '00000000-0000-0000-0000-000000000000'::UUID,
+    'ffffffff-ffff-ffff-ffff-ffffffffffff'::UUID
+);
 
 -- Every session and whether it is whole, as of a moment. One that has ended and is not short holds
 -- what its end says: complete when every reading came by itself, repaired when the end made some
 -- of them good.
-CREATE OR REPLACE MACRO completeness_of_pending(moment, quiet) AS TABLE
+CREATE OR REPLACE MACRO completeness_of_pending(moment, quiet, first_id, last_id) AS TABLE
 WITH ended AS (
     SELECT *
     FROM session_ends
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 ),
 used_in AS (
@@ -764,7 +795,7 @@ used_in AS (
             unpriced_session_us
         ) AS cost
     FROM session_usage
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     GROUP BY project, session_id, is_own_month
 ),
 used AS (
@@ -780,14 +811,14 @@ used AS (
 not_measured AS (
     SELECT project, session_id, max(unmeasured) AS events
     FROM session_ends
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     WHERE unmeasured > 0
     GROUP BY project, session_id
 ),
 noted AS (
     SELECT project, session_id, max(occurred_at) AS last_at
     FROM session_notes
-    SEMI JOIN pending_sessions USING (project, session_id)
+    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     GROUP BY project, session_id
 ),
 came AS (
@@ -795,7 +826,7 @@ came AS (
     FROM (
         SELECT project, session_id, unnest(range(first_number, last_number + 1)) AS number
         FROM session_readings
-        SEMI JOIN pending_sessions USING (project, session_id)
+        SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
         UNION ALL
         SELECT project, session_id, number
         FROM bookings
@@ -803,7 +834,7 @@ came AS (
         UNION ALL
         SELECT project, session_id, number
         FROM session_notes
-        SEMI JOIN pending_sessions USING (project, session_id)
+        SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
         WHERE reason = 'nothing_new'
     ) AS reading
     LEFT JOIN ended USING (project, session_id)
@@ -815,10 +846,10 @@ came AS (
     GROUP BY project, session_id
 ),
 started AS (
-    SELECT * FROM session_starts SEMI JOIN pending_sessions USING (project, session_id)
+    SELECT * FROM session_starts SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
 ),
 known AS (
-    SELECT project, session_id FROM pending_sessions
+    SELECT project, session_id FROM pending_between(first_id, last_id)
     EXCEPT
     SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL  -- in no sum
 )
@@ -857,7 +888,7 @@ LEFT JOIN ended AS e USING (project, session_id)
 LEFT JOIN came USING (project, session_id)
 LEFT JOIN noted USING (project, session_id)
 LEFT JOIN not_measured USING (project, session_id)
-LEFT JOIN unsettled_of_pending(moment, quiet) AS unsettled USING (project, session_id);
+LEFT JOIN unsettled_of_pending(moment, quiet, first_id, last_id) AS unsettled USING (project, session_id);
 
 -- The same of all sessions.
 CREATE OR REPLACE MACRO completeness_at(moment, quiet) AS TABLE
@@ -880,7 +911,13 @@ SELECT
 FROM settled_sessions
 WHERE state IS NOT NULL
 UNION ALL
-SELECT * FROM completeness_of_pending(moment, quiet);
+SELECT *
+FROM completeness_of_pending(
+    moment,
+    quiet,
+    '00000000-0000-0000-0000-000000000000'::UUID,
+    'ffffffff-ffff-ffff-ffff-ffffffffffff'::UUID
+);
 
 -- The same as of the moment of the ledger, where a session is open until an hour after it was last
 -- seen.

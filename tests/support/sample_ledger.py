@@ -128,8 +128,14 @@ def write_snapshot(
             "applied_at TIMESTAMP NOT NULL)"
         )
         ledger.execute("INSERT INTO schema_migrations VALUES (?, 'ledger', ?)", [version, moment])
+        known: set[tuple[str, UUID]] = set()
         for number, booking in enumerate(bookings, 1):
-            _insert(ledger, "bookings", _whole(booking, number))
+            key = (booking.project, booking.session_id)
+            opens = key not in known
+            known.add(key)
+            _insert(ledger, "bookings", {**_whole(booking, number), "opens": opens})
+        for project, session in sorted(known | {("prod", each) for each in endless}):
+            _insert(ledger, "pending_sessions", {"project": project, "session_id": session})
         for booking in {it.session_id: it for it in reversed(bookings)}.values():
             _insert(ledger, "session_identities", _identity(booking))
         for end in _ends(bookings, endless):
@@ -226,6 +232,7 @@ def _whole(booking: Booking, number: int) -> dict[str, object]:
         "batch_number": 1,
         "stream_sequence": number,
         "operation": None,
+        "place": number,
         **({f"unpriced_{name}": getattr(booking, name) for name in _AMOUNTS} if lacks else {}),
     }
 

@@ -40,8 +40,10 @@ SELECT
     state.missing_at_most,
     state.unmeasured
 FROM settling AS own
-LEFT JOIN facts_of_pending() AS facts USING (project, session_id)
-LEFT JOIN completeness_of_pending(make_timestamp($moment), to_days($quiet_days)) AS state
+LEFT JOIN facts_of_pending($first_id::UUID, $last_id::UUID) AS facts USING (project, session_id)
+LEFT JOIN completeness_of_pending(
+    make_timestamp($moment), to_days($quiet_days), $first_id::UUID, $last_id::UUID
+) AS state
     ON state.session_id = own.session_id AND coalesce(state.project, '') = own.project
 WHERE state.state IS DISTINCT FROM 'open'
 ORDER BY own.session_id, own.project

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.support.sample_ledger import ACME, NOW, Booking, day, write_ledger, write_status
+from tests.support.sample_ledger import ACME, GLOBEX, NOW, Booking, day, write_ledger, write_status
 from voicecosts import query
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
 
@@ -186,7 +186,7 @@ def test_what_is_billed_and_a_list_price_that_is_not_paid_are_columns_of_their_o
                 list_cost="1",
                 billed="1.2",
             ),
-            Booking(occurred_at=day(20), session_id=ACME, tenant="globex", cost="2"),
+            Booking(occurred_at=day(20), session_id=GLOBEX, tenant="globex", cost="2"),
         ],
     )
     report = query("tenant", data_dir=tmp_path, now=NOW)
