@@ -48,7 +48,7 @@ def completeness(
         unbilled=unbilled(connection, snapshot, selection),
         waiting_in_stream=status.waiting if status else None,
         waiting_in_outbox=_waiting(outbox),
-        running=status.running if status else None,
+        running=status.running and not status.for_a_moment if status else None,
         answered_at=status.answered_at if status else None,
         gaps=count_gaps(connection, snapshot),
         unfinished=unfinished(connection, snapshot),

@@ -122,6 +122,12 @@ def _ledger(snapshot: Snapshot, moment: datetime | None, now: datetime) -> Itera
             f"the ledger is not running and books nothing new: start it {_how_to_start(snapshot)}"
         )
         yield _unknown(Source.LEDGER, text)
+    elif status.for_a_moment:
+        text = (
+            "a command has the ledger open and works on its books, and nothing new is booked meanwhile: "
+            f"when it is done, start the ledger {_how_to_start(snapshot)}"
+        )
+        yield _unknown(Source.LEDGER, text)
     elif status.running and _is_silent(status, now):
         silence = age(now - status.heard_at) if status.heard_at else "long"
         text = f"the ledger has not reported for {silence}: check whether it still runs"
@@ -169,7 +175,7 @@ def _how_to_start(snapshot: Snapshot) -> str:
 
 def _stream(missing: Completeness, snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
     status = snapshot.status
-    if status is None or status.embedded or not status.running:
+    if status is None or status.embedded or status.for_a_moment or not status.running:
         return  # it is the ledger that is to be told of, or there is no stream
     if status.answered_at is None:
         text = "not known: what waits in the stream (the broker has not answered the ledger yet)"

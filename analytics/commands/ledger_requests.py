@@ -6,6 +6,7 @@ Where none runs, it is opened for that and closed again.
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from voicecosts.analytics.commands.signals import undisturbed
 from voicecosts.analytics.errors import require
-from voicecosts.analytics.numbers import counted
+from voicecosts.analytics.numbers import age
 
 if TYPE_CHECKING:
     from voicecosts.consumer.booking.operations import Work
@@ -68,7 +69,7 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
 def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, command: str) -> int:
     """Have an operation done on the books, and return its number when it has ended.
 
-    It is done once, however often it is asked before an answer comes.
+    It is done once, however often it is asked before an answer comes, for as long as `ONCE_S`.
 
     Raises:
         OperationRefused: Something is in its way; nothing was changed.
@@ -76,13 +77,14 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
     """
     from voicecosts.consumer.errors import LedgerBusy, OperationRefused  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.requests import Operate, forget, remember  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.requests import ONCE_S, Operate, forget, remember  # noqa: PLC0415 - same
 
     require("duckdb", "voice_prices", needed_by=command, extra="consumer")
     layout = Layout(data_folder(data_dir))
     asked = Operate(work=work, reason=reason, source=source)
+    age_s = None
     if layout.ledger.exists():  # else `answered` says so
-        asked = remember(layout.requests, asked)
+        asked, age_s = remember(layout.requests, asked)
     try:
         outcome = answered(asked, data_dir, command)
     except LedgerBusy as busy:
@@ -96,12 +98,21 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
         forget(layout.requests, asked)
         raise OperationRefused(outcome.problem)
     number = outcome.operation
-    if outcome.was_done:
-        typer.echo(
-            f"! operation {number} did this already: it was asked before, and its answer was lost. To do "
-            "it once more, run the command again",
-            err=True,
-        )
+    if age_s is not None:
+        when = f"{age(timedelta(seconds=max(age_s, 0.0)))} ago"
+        if outcome.was_done:
+            typer.echo(
+                f"! operation {number} did this already: it was asked {when}, and its answer was lost. "
+                "Nothing was done now; to do it once more, run the command again",
+                err=True,
+            )
+        elif age_s > ONCE_S:
+            typer.echo(
+                f"! the same was asked {when}, and its answer was lost. Operation {number} did it now: if "
+                f"`costs operations` shows that it was done then as well, `costs operations revert {number}` "
+                "undoes it",
+                err=True,
+            )
     outcome = _watched(outcome, data_dir)
     forget(layout.requests, asked)
     _tell(outcome)
@@ -177,13 +188,10 @@ def _watched(outcome: Outcome, data_dir: Path | None) -> Outcome:
 
 def _tell(outcome: Outcome) -> None:
     """Say what an operation left as it is, and why."""
+    from voicecosts.analytics.text.changes import say_left  # noqa: PLC0415 - `--help` is quick
+
     if outcome.left:
-        one = outcome.left == 1
-        typer.echo(
-            f"! {counted(outcome.left, 'meter')} {'stays as it is' if one else 'stay as they are'}: "
-            f"{'' if one else 'one '}{outcome.left_why}",
-            err=True,
-        )
+        typer.echo(say_left(outcome.left, outcome.left_why), err=True)
 
 
 def _work_on(ledger: Ledger, operation: int) -> Outcome:

@@ -88,8 +88,8 @@ class Change(Struct):
 class Changes(Struct):
     """The answer: by tenant, by modality, provider and model, and in all.
 
-    `left` counts the meters that stay as they are because no row can hold their new money. `reasons` says
-    why something would have no price, and of how many meters. It is `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
+    `left` counts the meters that stay as they are because their new money cannot be booked, `left_why` says
+    why, of one of them. `reasons` says why something would have no price, and of how many meters. It is `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
     """
 
     total: Change
@@ -97,6 +97,7 @@ class Changes(Struct):
     by_model: dict[tuple[str, str, str], Change]
     as_of: datetime | None
     left: int = 0
+    left_why: str = ""
     estimated: bool = False
     reasons: dict[str, int] = {}
 
@@ -154,7 +155,9 @@ def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model]) -> None:
         if any(getattr(each.state.totals, name) for name in _TOKENS):
             found.estimated = True
     rated = None if isinstance(each.row, Refusal) else each.rated
-    found.left += rated is None
+    if isinstance(each.row, Refusal):
+        found.left += 1
+        found.left_why = found.left_why or each.row.detail
     if rated is not None and rated.reason and any(astuple(rated.unpriced_usage)):
         found.reasons[rated.reason] = found.reasons.get(rated.reason, 0) + 1
     model = (meter.modality, meter.provider, meter.model)

@@ -215,6 +215,7 @@ def _write(found: Changes, output: Format) -> None:
                     "by_model": models,
                     "total": text.record(found.total),
                     "left": found.left,
+                    "left_why": found.left_why or None,
                     "unpriced_reasons": [
                         {"reason": reason, "meters": meters}
                         for reason, meters in found.reasons.items()
@@ -246,7 +247,7 @@ def _write(found: Changes, output: Format) -> None:
     for sentence in text.say_reasons(found.reasons):
         typer.echo(sentence)
     if found.left:
-        typer.echo(text.say_left(found.left))
+        typer.echo(text.say_left(found.left, found.left_why, would=True))
     if found.estimated:
         typer.echo("an estimate: another model would have counted other tokens")
     typer.echo(fresh(found.as_of, datetime.now(UTC)))

@@ -67,7 +67,8 @@ class PricesTrouble(Struct, frozen=True, kw_only=True):
 class Status(Struct, frozen=True, kw_only=True):
     """What the ledger process last wrote about itself in `ledger.json`, and when it did.
 
-    `embedded` says that the ledger is opened only to book what waits, so nobody needs to run it.
+    `embedded` says that the ledger is opened only to book what waits, so nobody needs to run it;
+    `for_a_moment` that a command has it open, and nobody reads its stream meanwhile.
     `run_by` is how it is run, where it is; `boot` is the start of the host that it wrote this on.
     `was_killed` is true where it says that it runs, and its lock on this host is free: it does not.
     `answered_at` is when the broker last answered the ledger, if it has one and it did.
@@ -79,6 +80,7 @@ class Status(Struct, frozen=True, kw_only=True):
     running: bool = False
     was_killed: bool = False
     embedded: bool = False
+    for_a_moment: bool = False
     heard_at: datetime | None = None
     answered_at: datetime | None = None
     stream_bytes: int | None = None

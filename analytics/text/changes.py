@@ -125,6 +125,11 @@ def say_reasons(reasons: Mapping[str, int]) -> Iterator[str]:
         yield f"! {counted(meters, 'meter')} would be unpriced: {printable(reason)}"
 
 
-def say_left(left: int) -> str:
-    """Return the sentence about meters that stay as they are."""
-    return f"{counted(left, 'meter')} would cost more than a row can hold, and stay as they are"
+def say_left(left: int, why: str, *, would: bool = False) -> str:
+    """Return the sentence about meters that stay as they are, or would, and why one of them does."""
+    one = left == 1
+    stay = "would stay" if would else "stays" if one else "stay"
+    return (
+        f"! {counted(left, 'meter')} {stay} as {'it is' if one else 'they are: one'}"
+        f"{':' if one else ''} {printable(why)}"
+    )

@@ -78,7 +78,7 @@ def rerated(
             )
             if rated.excess is not None:
                 row: Booking | Refusal | None = Refusal(
-                    Reason.ABOVE_CEILING, _above_ceiling(meter, rated, rated.excess)
+                    Reason.ABOVE_CEILING, _of_meter(meter, rated, rated.excess)
                 )
             else:
                 found = repriced(
@@ -91,6 +91,8 @@ def rerated(
                     confirms=(identity.project, meter) in decided,
                 )
                 row = found[0] if isinstance(found, tuple) else found
+                if isinstance(row, Refusal):
+                    row = Refusal(row.reason, _of_meter(meter, rated, row.detail))
             yield Rerated(identity, meter, state, rated, row)
 
 
@@ -116,13 +118,15 @@ def scope_of(identity: Identity, session: SessionState) -> Scope:
     )
 
 
-def _above_ceiling(meter: Meter, rated: Rated, excess: str) -> str:
-    """Return which meter is above its limit, by which price: an entry of the operator names its line."""
+def _of_meter(meter: Meter, rated: Rated, why: str) -> str:
+    """Return which meter is too dear, by which price: an entry of the operator names its line."""
     price = " ".join(filter(None, (rated.source, rated.version, rated.model)))
     if rated.source and rated.model and rated.model.startswith(rated.source):
         price = rated.model
     by = f"by {price} " if price else ""
-    return f"of {meter.modality} {meter.provider} {meter.model} in call {meter.session_id}, {by}{excess}"
+    return (
+        f"of {meter.modality} {meter.provider} {meter.model} in call {meter.session_id}, {by}{why}"
+    )
 
 
 def _is_chosen(work: Rerate, identity: Identity) -> bool:

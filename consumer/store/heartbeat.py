@@ -52,7 +52,8 @@ class Heartbeat(Struct, frozen=True):
     `stream_bytes` of `stream_max_bytes` are taken in the stream, by `stream_messages`; booked messages
     up to number `trimmed_to` were removed from it to make room. All are absent where that is unknown.
     `embedded` is true when the writer was opened to book what waited, and closed again, and the ledger
-    never read a stream. `run_by` is how it is run that did. `whole` says that the snapshot holds
+    never read a stream; `for_a_moment` is true when the ledger has one, and a command has it open for what it
+    does itself: nobody reads the stream. `run_by` is how it is run that did. `whole` says that the snapshot holds
     everything that the ledger holds, as far as the writer knows. `ledger_file` is the time (in nanoseconds)
     and the size of the ledger's file when the writer had closed it: another file is another ledger.
     `boot` is the start of the host's kernel that the writer ran on: there a free lock means that it has
@@ -66,6 +67,7 @@ class Heartbeat(Struct, frozen=True):
     waiting: int | None
     running: bool
     embedded: bool = False
+    for_a_moment: bool = False
     whole: bool = False
     answered_at: str | None = None
     stream_bytes: int | None = None

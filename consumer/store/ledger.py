@@ -216,6 +216,7 @@ class Ledger:
                 pacing or Pacing(),
                 number,
                 embedded=embedded and not has_stream,
+                for_a_moment=embedded and has_stream,
                 told_until=until if has_source else None,
             )
             snapshots.trimmed_to = streams.trimmed_to

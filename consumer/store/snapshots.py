@@ -85,6 +85,7 @@ class Snapshots:
         number: int,
         *,
         embedded: bool = False,
+        for_a_moment: bool = False,
         told_until: datetime | None = None,
     ) -> None:
         self._connection = connection
@@ -97,6 +98,7 @@ class Snapshots:
         self._told_until = told_until
         self._answered_at: datetime | None = None
         self._embedded = embedded
+        self._for_a_moment = for_a_moment
         self._in_place = InPlace(layout.ledger)
         self._published: int | None = None
         self.changed = True
@@ -258,6 +260,7 @@ class Snapshots:
             waiting=self._waiting,
             running=running,
             embedded=self._embedded,
+            for_a_moment=self._for_a_moment and running,
             run_by=self.run_by,
             prices=self.prices,
             operations=self.operations,

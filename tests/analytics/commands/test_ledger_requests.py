@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
-from datetime import date
+import time
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,15 +17,16 @@ from typer.testing import CliRunner
 from tests.support.events import PROJECT, message, reading
 from tests.support.price_books import mini, no_price
 from voicecosts import query
-from voicecosts.analytics.commands import books
+from voicecosts.analytics.commands import books, rerate
 from voicecosts.analytics.commands import operations as operations_command
 from voicecosts.analytics.commands.ledger_requests import operate
 from voicecosts.analytics.errors import BadQuestion
 from voicecosts.consumer.booking.operations import Adjust, Rerate, Revert
 from voicecosts.consumer.errors import LedgerBusy
 from voicecosts.consumer.store import operations
+from voicecosts.consumer.store.heartbeat import RunBy
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.requests import Asked, Halt, Operate, Outcome, Watch
+from voicecosts.consumer.store.requests import ONCE_S, Asked, Halt, Operate, Outcome, Watch
 
 PRICES = """
 [[cost]]
@@ -129,10 +133,26 @@ def test_what_is_asked_again_because_no_answer_came_is_done_once(
     assert lost == [1, 1]  # it repeats once by itself
     monkeypatch.setattr(Ledger, "answer", answer)
     assert ask() == 1
-    assert "operation 1 did this already" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.search(r"operation 1 did this already: it was asked \d+ s ago", said)
+    assert "to do it once more, run the command again" in said
     assert ask() == 2
     assert not capsys.readouterr().err
     assert query(data_dir=data_dir).total.cost == -2
+    # Whoever uses the same words much later means it anew, and is told of the first time.
+    monkeypatch.setattr(Ledger, "answer", unheard)
+    with pytest.raises(LedgerBusy):
+        ask()
+    [unanswered] = (data_dir / "ledger" / "requests").glob("*.asked")
+    then = time.time() - ONCE_S - 60
+    os.utime(unanswered, (then, then))
+    monkeypatch.setattr(Ledger, "answer", answer)
+    assert ask() == 4
+    said = capsys.readouterr().err
+    assert "the same was asked 12 h ago, and its answer was lost. Operation 4 did it now" in said
+    assert "`costs operations revert 4` undoes it" in said
+    assert ask() == 5
+    assert not capsys.readouterr().err
 
 
 def test_a_price_above_the_ceiling_is_named_with_its_entry(
@@ -141,6 +161,14 @@ def test_a_price_above_the_ceiling_is_named_with_its_entry(
     """A re-rating that leaves meters as they are says how many, and why, also later."""
     monkeypatch.setenv("COSTS_MAX_READING", "4")
     (data_dir / "prices.toml").write_text(PRICES)
+    why = "one of llm openai gpt-4.1-mini in call "
+    words = ["--data-dir", str(data_dir)]
+    shown = CliRunner().invoke(rerate.app, words).output
+    assert f"! 3 meters would stay as they are: {why}" in shown
+    assert "by prices.toml line 2 it costs 5.000000000 US dollars, above the limit of 4" in shown
+    shown = CliRunner().invoke(rerate.app, [*words, "--format", "json"]).output
+    assert json.loads(shown)["left"] == 3
+    assert "by prices.toml line 2 it costs 5" in json.loads(shown)["left_why"]
     operate(Rerate(), reason="x", source="", data_dir=data_dir, command="`costs rerate`")
     said = capsys.readouterr().err
     assert "! 3 meters stay as they are: one of llm openai gpt-4.1-mini in call " in said
@@ -157,3 +185,21 @@ def test_no_session_is_voided_by_an_id_that_was_left_empty(tmp_path: Path, sessi
     result = CliRunner().invoke(books.app, words)
     assert isinstance(result.exception, BadQuestion)
     assert "is not empty" in str(result.exception)
+
+
+def test_a_ledger_of_a_stream_that_a_command_has_open_says_so(tmp_path: Path) -> None:
+    """Nobody reads the stream meanwhile: its broker has not been silent, and no ledger runs."""
+    with Ledger.open(
+        tmp_path, no_price(), has_source=True, run_by=RunBy("consume", ("nats://a:1",))
+    ) as ledger:
+        ledger.apply([message(1, reading(1, input_tokens=10**6))])
+        ledger.heard(datetime.now(UTC) - timedelta(hours=1), 0)
+    with Ledger.open(tmp_path, no_price(), embedded=True, has_source=True):
+        found = query(data_dir=tmp_path).completeness
+        said = " ".join(each.text for each in found.findings)
+        assert "a command has the ledger open and works on its books" in said
+        assert "start the ledger with `costs consume --servers nats://a:1" in said
+        assert "the broker has not answered" not in said
+        assert found.running is False
+    after = query(data_dir=tmp_path).completeness
+    assert "the ledger is not running" in " ".join(each.text for each in after.findings)

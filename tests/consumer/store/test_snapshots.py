@@ -22,6 +22,7 @@ from voicecosts.consumer.errors import (
 from voicecosts.consumer.store.clock import Clock, Pacing
 from voicecosts.consumer.store.files import copy_synced
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.settings import boot_id
 
 
 class Hands:
@@ -501,6 +502,7 @@ class TestHeartbeat:
             "waiting": None,
             "running": True,
             "embedded": False,
+            "for_a_moment": False,
             "whole": True,
             "answered_at": None,
             "stream_bytes": None,
@@ -511,6 +513,7 @@ class TestHeartbeat:
             "ledger_file": None,
             "prices": None,
             "operations": 0,
+            "boot": boot_id(),
         }
 
     def test_it_moves_on_while_nothing_happens(
