@@ -14,6 +14,7 @@ from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.filters import shown
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
+from voicecosts.consumer.booking.difference import NO_LONGER_BILLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,17 +30,19 @@ _NAMED: Final = 3
 # not, so only the sessions that have such a row are looked at.
 _LACKS: Final = "priced_rows > 0 AND ({} = 0)"
 _ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {rows})"
-_LACKING: Final = """
+_LACKING: Final = f"""
 WITH meters AS (
-    SELECT sum(cost) AS cost, sum(listed_rows) AS listed, sum(billed_rows) AS billed
-    {rows}
+    SELECT sum(cost) AS cost, sum(listed_rows) AS listed,
+        CASE WHEN arg_max(unbilled_reason = '{NO_LONGER_BILLED}', last_place)
+            FILTER (billed IS NOT NULL) THEN 0 ELSE sum(billed_rows) END AS billed
+    {{rows}}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
 )
 
 SELECT sum(cost) FILTER (listed = 0), sum(cost) FILTER (billed = 0)
 FROM meters
-"""
+"""  # noqa: S608 - our own names
 
 _INCLUDING: Final = """
 SELECT price_id FROM prices_used WHERE json_extract_string(terms, '$.billed.included') = 'true'
@@ -73,6 +76,7 @@ def left_out(
     layers = [("listed_rows", total.list_cost), ("billed_rows", total.billed)]
     counts = [count for count, amount in layers if amount is not None]
     lacks = _LACKS.format(" = 0 OR ".join(counts))
+    lacks = f"({lacks} OR unbilled_reason = '{NO_LONGER_BILLED}')"
     few = selection.sql("session_id IS NOT NULL", lacks, schema=schema)
     any_lacks = _ANY_LACKS.format(rows=few)
     if read(connection, snapshot.path, any_lacks, selection.parameters, row=tuple[bool]) == [

@@ -17,6 +17,7 @@ from voicecosts.analytics.question.columns import (
 )
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
+from voicecosts.consumer.booking.difference import NO_LONGER_BILLED
 
 if TYPE_CHECKING:
     from voicecosts.analytics.question.filters import Selection
@@ -43,22 +44,23 @@ _ANY_UNBILLED: Final = "SELECT 1 FROM {rows} WHERE unbilled_reason IS NOT NULL L
 
 _BILLED: Final = "(billed IS NOT NULL OR unbilled_reason IS NOT NULL)"
 
-_UNBILLED: Final = """
+# What lost its rule is not billed in part: it is among what no rule bills (`layers`).
+_UNBILLED: Final = f"""
 WITH meters AS (
     SELECT
         modality, provider, model,
-        arg_max({{'reason': unbilled_reason}}, last_place).reason AS reason
-    {rows}
+        arg_max({{{{'reason': unbilled_reason}}}}, last_place).reason AS reason
+    {{rows}}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
 )
 
 SELECT modality, provider, model, min(reason)
 FROM meters
-WHERE reason IS NOT NULL
+WHERE reason <> '{NO_LONGER_BILLED}'
 GROUP BY modality, provider, model
 ORDER BY modality, provider, model
-"""
+"""  # noqa: S608 - our own names
 
 
 def unpriced(

@@ -26,7 +26,8 @@ class Row(Struct, frozen=True, kw_only=True):
     used has a price. `list_cost` is the published price of the same usage, as far as there is one;
     `billed` is what the tenants are charged, None where no rule says so.
     `estimated_cost` is the part of it that rests on estimated quantities. A row of the ledger is
-    one booking; for `unpriced_rows` of them a price was missing, for all of it or for a part. How much
+    one booking; for `unpriced_rows` of them a price was missing when they were booked, for all of it or for a
+    part, and a re-rating may have found it since. How much
     has no price now, is in the `unpriced_` amounts. `session_seconds` adds up all legs of a call, which are
     connected at the same time: it is a length only where the modality is `agent_session`.
     """
@@ -76,7 +77,7 @@ def measure_names() -> tuple[str, ...]:
 class Unpriced(Struct, frozen=True, kw_only=True):
     """One model of whose usage something has no price, among the rows asked for: how much, and why.
 
-    `rows` counts the bookings that lack a price, or a part of one. `service_tier` is empty for the
+    `rows` counts the bookings that lacked a price, or a part of one, when they were booked. `service_tier` is empty for the
     standard one.
     """
 

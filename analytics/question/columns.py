@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.errors import BadQuestion, UnknownColumn
 from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA
+from voicecosts.consumer.booking.difference import NO_LONGER_BILLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,19 +63,22 @@ VOIDED: Final = (
 """A row is of none of the given sessions, which were voided: their ids, and project and id with a blank between."""
 
 _UNKNOWN: Final = (
-    "sum(cost) = 0 AND coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0 "
+    "sum(cost) = 0 "
+    "AND (coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0 OR bool_or(cost <> 0)) "
     "AND (sum(unpriced_requests) <> 0 "
     "OR sum(unpriced_input_tokens) <> 0 OR sum(unpriced_output_tokens) <> 0 "
     "OR sum(unpriced_other_tokens) <> 0 OR sum(unpriced_characters) <> 0 "
     "OR sum(unpriced_audio_us) <> 0 OR sum(unpriced_session_us) <> 0)"
 )
-"""An operation found a price, and was reverted: the cost is unknown again, and not zero."""
+"""What was used had a price, and it was taken back: the cost is unknown again, and not zero."""
 
 
 def _taken_back(layer: str) -> str:
-    """Return whether an operation found an amount for a layer, and was reverted."""
+    """Return whether amounts of a layer came of a price or a rule that was taken back, which leaves zero."""
     rows = {"list_cost": "listed_rows", "billed": "billed_rows"}[layer]
-    return f"sum({layer}) = 0 AND coalesce(sum({rows}) FILTER (operation IS NULL), 0) = 0"
+    found = f"coalesce(sum({rows}) FILTER (operation IS NULL), 0) = 0 AND bool_or({layer} <> 0)"
+    lost = f"bool_or(unbilled_reason = '{NO_LONGER_BILLED}')" if layer == "billed" else "FALSE"
+    return f"sum({layer}) = 0 AND (({found}) OR {lost})"
 
 
 MEASURES: Final[dict[str, str]] = {

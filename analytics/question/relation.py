@@ -26,6 +26,7 @@ _OF_ONE_PRICE: Final = """
     NULL::DECIMAL(18, 9) AS billed,
     (cost IS NOT NULL)::BIGINT AS listed_rows,
     0 AS billed_rows,
+    NULL::VARCHAR AS unbilled_reason,
     NULL::BIGINT AS operation
 """
 # A row without a price lacks all that it moved.

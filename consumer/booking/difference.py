@@ -38,6 +38,9 @@ NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 NO_PRICE: Final = "no_price"
 """The reason of an unpriced row when the rating gave none."""
 
+NO_LONGER_BILLED: Final = "no [[billed]] price applies to it any more"
+"""The reason of a row that takes back what a meter was billed, because the rule for it is gone."""
+
 ZERO: Final = Decimal(0)
 _NANO = Decimal("0.000000001")
 _LIMIT = Decimal(1_000_000_000)  # DECIMAL(18, 9) holds less than this
@@ -228,7 +231,7 @@ def book(
         reading.delivery.message.sequence,
         money_text(money.list_cost),
         money_text(money.billed),
-        rated.unbilled,
+        unbilled_reason(rated, state),
         price_id,
         None,
         *months.dated(started.date()),
@@ -346,6 +349,13 @@ def _step(running: Decimal | None, before: Decimal) -> Decimal | None:
     if not abs(running) < _LIMIT:
         return running
     return running.quantize(_NANO, ROUND_HALF_EVEN) - before
+
+
+def unbilled_reason(rated: Rated, state: MeterState) -> str | None:
+    """Return why a meter is not billed in full, where a rule bills it, or did."""
+    if rated.unbilled is None and rated.billed is None and state.billed:
+        return NO_LONGER_BILLED
+    return rated.unbilled
 
 
 def money_text(money: Decimal | None) -> str | None:

@@ -7,7 +7,7 @@ its first usage. Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from voicecosts.consumer.booking.difference import (
     money_text,
     moved,
     session_time,
+    unbilled_reason,
     unpriced_since,
 )
 from voicecosts.producer.events import Quantities
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.prices import PricesUsed
     from voicecosts.consumer.pricing import Rated
     from voicecosts.producer.events import Meter
+
+
+NOTHING: Final = Quantities()
 
 
 class Origin(Struct, frozen=True):
@@ -101,7 +105,7 @@ def repriced(
         origin.stream_sequence,
         money_text(money.list_cost),
         money_text(money.billed),
-        rated.unbilled,
+        unbilled_reason(rated, state) if totals != NOTHING else None,
         price_id,
         origin.operation,
         day,

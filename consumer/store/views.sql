@@ -221,12 +221,12 @@ FROM bookings
 WHERE place > (SELECT folded_to FROM fold_state);
 
 -- The sum of the costs of some rows of `usage`, or of `session_usage`: NULL where usage has no price, also
--- where an operation had found one and was reverted, which leaves zero.
+-- where it had one that was taken back, which leaves zero.
 CREATE OR REPLACE MACRO summed_cost(
     cost, operation, requests, input_tokens, output_tokens, other_tokens, characters, audio_us, session_us
 ) AS CASE
     WHEN sum(cost) = 0
-        AND count(cost) FILTER (operation IS NULL) = 0
+        AND (count(cost) FILTER (operation IS NULL) = 0 OR bool_or(cost <> 0))
         AND (
             sum(requests) <> 0
             OR sum(input_tokens) <> 0
@@ -252,7 +252,7 @@ END,
     session_us
 ) AS CASE
     WHEN sum(cost) = 0
-        AND coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0
+        AND (coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0 OR bool_or(cost <> 0))
         AND (
             sum(requests) <> 0
             OR sum(input_tokens) <> 0
@@ -264,6 +264,21 @@ END,
         )
         THEN NULL
     ELSE sum(cost)
+END;
+
+-- The sum of another layer of some rows of `session_usage`: NULL where it has no amount, also where the
+-- amounts came of a price or a rule that was taken back, which leaves zero.
+CREATE OR REPLACE MACRO summed_layer(amount, amounts, operation, unbilled_reason) AS CASE
+    WHEN sum(amount) = 0
+        AND (
+            (
+                coalesce(sum(amounts) FILTER (operation IS NULL), 0) = 0
+                AND bool_or(amount <> 0)
+            )
+            OR bool_or(unbilled_reason = 'no [[billed]] price applies to it any more')
+        )
+        THEN NULL
+    ELSE sum(amount)
 END;
 
 -- The sessions that are not settled, of a span of ids.
@@ -311,8 +326,8 @@ used AS (
         sum(cost) FILTER (estimated) AS estimated_cost,
         sum(unpriced_rows)::BIGINT AS unpriced_rows,
         sum(rows)::BIGINT AS rows,
-        sum(list_cost) AS list_cost,
-        sum(billed) AS billed
+        summed_layer(list_cost, listed_rows, operation, NULL::VARCHAR) AS list_cost,
+        summed_layer(billed, billed_rows, operation, unbilled_reason) AS billed
     FROM own_month
     GROUP BY project, session_id
 ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 from tests.support.events import message, reading
-from voicecosts import query
+from voicecosts import connect, query
+from voicecosts.consumer.booking.operations import Rerate, Revert
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store.ledger import Ledger
@@ -50,6 +52,48 @@ def test_a_part_of_a_total_is_called_a_part(tmp_path: Path) -> None:
     )
     assert query(data_dir=tmp_path, where="tenant=acme").notes[1:] == ()
     assert len(query(data_dir=tmp_path, where="tenant=initech").notes[1:]) == 1
+
+
+def test_what_is_taken_back_is_unknown_again_and_not_zero(tmp_path: Path) -> None:
+    """A re-rating that loses a rule or a price leaves NULL in every answer, as where there never was one."""
+    own = {"provider": "own", "model": "llama", "input_tokens": 3 * MILLION}
+    book(
+        tmp_path,
+        {"tenant": "acme", "input_tokens": MILLION},
+        {"tenant": "acme", **own},
+        {"tenant": "globex", "input_tokens": MILLION},
+    )
+
+    def told() -> dict[object, tuple[Decimal | None, Decimal | None]]:
+        rows = query(by="tenant,provider", data_dir=tmp_path).rows
+        return {tuple(it.group.values()): (it.cost, it.billed) for it in rows}
+
+    def of_acme() -> list[object]:
+        with connect(tmp_path) as ledger:
+            return ledger.execute(
+                "SELECT cost, billed FROM sessions WHERE tenant = 'acme' ORDER BY cost NULLS LAST"
+            ).fetchall()
+
+    before = told(), of_acme()
+    globex = '[[billed]]\ntenant = "globex"\nmarkup = "0 %"\n'
+    with Ledger.open(tmp_path, rate_by(ListPrices(), read(globex))) as ledger:
+        ledger.operate(Rerate(), reason="x")
+        while ledger.work():
+            pass
+    assert told() == {
+        ("acme", "openai"): (Decimal("0.4"), None),
+        ("acme", "own"): (None, None),
+        ("globex", "openai"): (Decimal("0.4"), Decimal("0.4")),
+    }
+    assert of_acme() == [(Decimal("0.4"), None), (None, None)]
+    report = query(data_dir=tmp_path, where="provider=openai")
+    assert report.completeness.unbilled == ()  # no part of it: nothing bills it
+    assert "billed is a part: no [[billed]] price applies to what cost 0.400000 USD" in report.notes
+    with Ledger.open(tmp_path, rate_by(ListPrices(), read(BOOK))) as ledger:
+        ledger.operate(Revert(operation=1), reason="x")
+        while ledger.work():
+            pass
+    assert (told(), of_acme()) == before
 
 
 def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:
