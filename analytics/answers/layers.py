@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, money
+from voicecosts.analytics.question.columns import NO_LONGER_BILLED
 from voicecosts.analytics.question.filters import shown
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
-from voicecosts.consumer.booking.difference import NO_LONGER_BILLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,11 @@ from voicecosts.analytics.answers.report import Finding, Source, Unbilled, Unpri
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.question.columns import (
+    NO_LONGER_BILLED,
     UNPRICED,
 )
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
-from voicecosts.consumer.booking.difference import NO_LONGER_BILLED
 
 if TYPE_CHECKING:
     from voicecosts.analytics.question.filters import Selection

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.errors import BadQuestion, UnknownColumn
 from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA
-from voicecosts.consumer.booking.difference import NO_LONGER_BILLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,6 +60,9 @@ VOIDED: Final = (
     "AND list_contains(?::VARCHAR[], concat(project, ' ', session_id)))"
 )
 """A row is of none of the given sessions, which were voided: their ids, and project and id with a blank between."""
+
+NO_LONGER_BILLED: Final = "no [[billed]] price applies to it any more"
+"""The reason of a row that takes back what a meter was billed, as the ledger writes it."""
 
 _UNKNOWN: Final = (
     "sum(cost) = 0 "
