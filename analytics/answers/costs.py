@@ -28,16 +28,19 @@ from voicecosts.analytics.errors import BadTop
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.columns import (
     COLUMN,
+    GROUPED,
     MEASURES,
+    OF_GROUPS,
     SECONDS,
     VOIDED,
     Group,
     Sort,
     groups,
-    measures,
+    of_a_session,
+    sessions,
 )
 from voicecosts.analytics.question.filters import Selection, Where, select
-from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA, FIRST_LAYERS_SCHEMA
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -54,6 +57,22 @@ _EXACT: Final = Context(prec=50)
 _SHARED: Final = (
     "min(project) OVER (PARTITION BY session_id) <> max(project) OVER (PARTITION BY session_id)"
 )
+
+
+_ANY_APART: Final = """
+SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS NOT NULL AND operation IS NULL)
+"""
+
+_MEASURED: Final = """
+WITH grouped AS MATERIALIZED (
+    SELECT {keys}, {sessions} AS sessions, {added_up} {rows} GROUP BY {keys}
+)
+
+SELECT count(*) OVER () - 1, {is_shared}, {chosen}
+FROM grouped
+GROUP BY GROUPING SETS (({keys}), ())
+ORDER BY grouping({first}) DESC, {order}
+"""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -139,39 +158,59 @@ def _measure(
 
     That is whether the session of a row is also the id of another project's session.
 
-    One pass measures the groups and, as the grouping set without any column, the total of all rows:
-    a session that falls into two groups counts once there.
+    The groups are measured in one pass over the rows, and the total over the groups; a session that falls
+    into two groups counts once there.
     """
     columns = [COLUMN[group] for group in question.by]
     # A session is one of its project: the same id in two projects is two sessions.
     apart = [COLUMN[Group.PROJECT]] if question.names_project else []
     keys = ", ".join([*columns, *apart])
+    schema = schema_of(connection, snapshot)
+    rows = question.selection.of_rows(schema)
+    voided = _uncounted(connection, snapshot, schema)
+    apart_days = _are_apart(connection, snapshot, schema)
+    chosen_by = (*question.by, *rows.named)
+    counted = [sessions(by, apart=apart_days) for by in (chosen_by, rows.named)]
+    of_group, of_all = (sql if voided else sql.replace(VOIDED, "") for sql in counted)
+    told = _told(voided) if voided else []
     chosen = [f'{COLUMN[group]}::VARCHAR AS "{group}"' for group in question.by]
     chosen += [f'{column} AS "{column}"' for column in apart]
-    schema = schema_of(connection, snapshot)
-    selection = question.selection.of_rows(schema)
-    voided = _uncounted(connection, snapshot, schema)
-    asked = measures((*question.by, *selection.named), schema=schema)
-    for name, sql in asked.items():
-        chosen.append(f'{sql if voided else sql.replace(VOIDED, "")} AS "{name}"')
-    statement = (
-        f"SELECT count(*) OVER () - 1, {_SHARED if apart else 'FALSE'}, {', '.join(chosen)} "
-        f"{selection.sql(schema=schema)} "
-        f"GROUP BY GROUPING SETS (({keys}), ()) "
-        f"ORDER BY grouping({columns[0]}) DESC, {', '.join([question.sort.sql(), *apart])}"
+    chosen += [f'{sql} AS "{name}"' for name, sql in OF_GROUPS.items()]
+    statement = _MEASURED.format(
+        keys=keys,
+        sessions=of_group,
+        added_up=GROUPED,
+        rows=rows.sql(schema=schema),
+        is_shared=_SHARED if apart else "FALSE",
+        chosen=", ".join(chosen),
+        first=columns[0],
+        order=", ".join([question.sort.sql(), *apart]),
     )
-    parameters = [*(_told(voided) if voided else []), *selection.parameters]
+    parameters = [*told, *rows.parameters]
     if question.top is not None:
         statement += " LIMIT ?"
         parameters = [*parameters, question.top + 1]
     found = read(connection, snapshot.path, statement, parameters, row=tuple[object, ...])
-    names = [*map(str, question.by), *apart]
-    width = len(names) + 2
-    total, *rows = (
-        _row(values[width:], dict(zip(names, values[2:width], strict=True))) for values in found
+    headed = [*map(str, question.by), *apart]
+    width = len(headed) + 2
+    total, *measured = (
+        _row(values[width:], dict(zip(headed, values[2:width], strict=True))) for values in found
     )
+    if apart_days or not of_a_session(chosen_by):  # a session may be in several groups
+        in_all = f"SELECT {of_all} {rows.sql(schema=schema)}"
+        [(count,)] = read(
+            connection, snapshot.path, in_all, [*told, *rows.parameters], row=tuple[int]
+        )
+        total = structs.replace(total, sessions=count)
     is_shared = any(values[1] for values in found[1:])
-    return structs.replace(total, group={}), rows, int(str(found[0][0])), is_shared
+    return structs.replace(total, group={}), measured, int(str(found[0][0])), is_shared
+
+
+def _are_apart(connection: Connection, snapshot: Snapshot, schema: int) -> bool:
+    """Return whether rows of a session may be of several days: some correct a month that was closed."""
+    if schema < FIRST_FOLDED_SCHEMA:
+        return True
+    return read(connection, snapshot.path, _ANY_APART, row=tuple[bool]) == [(True,)]
 
 
 def _uncounted(connection: Connection, snapshot: Snapshot, schema: int) -> list[tuple[str, UUID]]:

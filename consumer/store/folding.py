@@ -115,6 +115,19 @@ class Folding:
         return [SessionKey(*row) for row in found]
 
 
+def unsettle_of(
+    connection: duckdb.DuckDBPyConnection, producers: Collection[tuple[str, str]]
+) -> None:
+    """Do the same of the sessions without an end of some producers, each after its project.
+
+    A producer that has live sessions, or lost something, may have had them in mind.
+    """
+    for lines in texts(sorted(producers)):
+        found = connection.execute(sql.FIND_ENDLESS, {"lines": lines}).fetchall()
+        if found:
+            unsettle(connection, [SessionKey(*row) for row in found])
+
+
 def unsettle(connection: duckdb.DuckDBPyConnection, keys: Collection[SessionKey]) -> None:
     """Note in the open transaction that something came for some sessions: they are settled anew later."""
     ids = sorted(key.session_id for key in keys)

@@ -37,7 +37,7 @@ from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
-from voicecosts.consumer.store.folding import Folding, unsettle
+from voicecosts.consumer.store.folding import Folding, unsettle, unsettle_of
 from voicecosts.consumer.store.heartbeat import Heartbeat, RunBy, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.letters import (
@@ -739,7 +739,7 @@ class Ledger:
             self._connection.begin()
             # 1. The rows, in a transaction. If we die, none is booked, and the messages come again.
             added = write_entries(self._connection, entries, self._places, now_us)
-            self._unsettle(entries)
+            unsettled = self._unsettle(entries)
             added["dead_letters"], dropped = write_letters(
                 self._connection, entries.dead_letters, self._payloads, now_us
             )
@@ -761,21 +761,23 @@ class Ledger:
                 self._connection.commit()
                 self._check_written()
                 self._payloads.remove(dropped)
+                for session in unsettled:
+                    session.pending = True
         # 3. The cache takes over only what is on disk.
         self._active.keep(entries.sessions)
         self._sequence = max(self._sequence, sequence)
         self._streams = streams
         return added
 
-    def _unsettle(self, entries: Entries) -> None:
+    def _unsettle(self, entries: Entries) -> list[SessionState]:
         """Write of which sessions something came, where the files do not have them as pending."""
         known = entries.sessions
         found = [key for key in entries.touched() if key not in known or not known[key].pending]
         if found:
             unsettle(self._connection, found)
-        for key in found:
-            if key in known:
-                known[key].pending = True
+        reports = [each for each in entries.reports.values() if each.dropped or each.live_sessions]
+        unsettle_of(self._connection, {(each.project, each.producer_id) for each in reports})
+        return [known[key] for key in found if key in known]
 
     def _note_restored(self, last: Heartbeat | None, now_us: int) -> None:
         """Note that this file is an older copy than what was published, if it lacks something for it.

@@ -14,7 +14,7 @@ WHERE place IN (
     GROUP BY project, session_id
 );
 
--- Rows of one meter that agree in their day, in the operation that they belong to and in the prices that
+-- Rows of one meter that agree in their day and provider, in the operation that they belong to and in the prices that
 -- rated them, added up; a meter may have several. Rows of `bookings` behind `folded_to` are not in here:
 -- the view `session_usage` has both.
 CREATE TABLE folded_usage (
@@ -33,8 +33,8 @@ CREATE TABLE folded_usage (
     operation                     BIGINT,
     price_id                      BIGINT,
     corrects                      DATE,
-    -- of the last row
     provider_raw                  VARCHAR   NOT NULL,
+    -- of the last row
     currency                      VARCHAR   NOT NULL,
     price_source                  VARCHAR,
     price_version                 VARCHAR,
@@ -48,6 +48,8 @@ CREATE TABLE folded_usage (
     first_at                      TIMESTAMP NOT NULL,
     last_at                       TIMESTAMP NOT NULL,
     booked_at                     TIMESTAMP NOT NULL,  -- the last one
+    first_unpriced_at             TIMESTAMP,  -- of those that have a reason
+    last_unpriced_at              TIMESTAMP,
     first_sequence                BIGINT    NOT NULL,
     sessions                      BIGINT    NOT NULL,  -- 1 where the session's first row is among them
     rows                          BIGINT    NOT NULL,

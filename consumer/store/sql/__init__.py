@@ -38,6 +38,7 @@ FOLD_USAGE: Final = _read("fold_usage")
 FOLD_READINGS: Final = _read("fold_readings")
 NOTE_PENDING: Final = _read("note_pending")
 UNSETTLE_SESSIONS: Final = _read("unsettle_sessions")
+FIND_ENDLESS: Final = _read("find_endless")
 FIND_TO_SETTLE: Final = _read("find_to_settle")
 SPAN_TO_SETTLE: Final = "SELECT min(session_id)::VARCHAR, max(session_id)::VARCHAR FROM settling"
 SETTLE_SESSIONS: Final = _read("settle_sessions")

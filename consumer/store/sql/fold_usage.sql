@@ -83,7 +83,7 @@ SELECT
     operation,
     price_id,
     corrects,
-    arg_max(provider_raw, place),
+    provider_raw,
     arg_max(currency, place),
     arg_max_null(price_source, place),
     arg_max_null(price_version, place),
@@ -96,6 +96,8 @@ SELECT
     min(occurred_at),
     max(occurred_at),
     max(booked_at),
+    min(occurred_at) FILTER (unpriced_reason IS NOT NULL),
+    max(occurred_at) FILTER (unpriced_reason IS NOT NULL),
     min(stream_sequence),
     count(*) FILTER (opens),
     count(*),
@@ -151,5 +153,6 @@ GROUP BY
     operation,
     price_id,
     corrects,
+    provider_raw,
     part
 ORDER BY session_id, project, min(place);

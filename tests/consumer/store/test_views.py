@@ -59,11 +59,12 @@ CONTRACT: Final = {
         corrects DATE, provider_raw VARCHAR, currency VARCHAR, price_source VARCHAR,
         price_version VARCHAR, price_model VARCHAR, unpriced_reason VARCHAR, unbilled_reason
         VARCHAR, first_place BIGINT, last_place BIGINT, number BIGINT, first_at TIMESTAMP,
-        last_at TIMESTAMP, booked_at TIMESTAMP, first_sequence BIGINT, sessions BIGINT, rows
-        BIGINT, unpriced_rows BIGINT, priced_rows BIGINT, listed_rows BIGINT, billed_rows
-        BIGINT, cost DECIMAL(18,9), list_cost DECIMAL(18,9), billed DECIMAL(18,9),
-        reported_cost DECIMAL(18,9), requests BIGINT, large_requests BIGINT, input_tokens
-        BIGINT, cache_read_input_tokens BIGINT, cache_creation_input_tokens BIGINT,
+        last_at TIMESTAMP, booked_at TIMESTAMP, first_unpriced_at TIMESTAMP,
+        last_unpriced_at TIMESTAMP, first_sequence BIGINT, sessions BIGINT, rows BIGINT,
+        unpriced_rows BIGINT, priced_rows BIGINT, listed_rows BIGINT, billed_rows BIGINT,
+        cost DECIMAL(18,9), list_cost DECIMAL(18,9), billed DECIMAL(18,9), reported_cost
+        DECIMAL(18,9), requests BIGINT, large_requests BIGINT, input_tokens BIGINT,
+        cache_read_input_tokens BIGINT, cache_creation_input_tokens BIGINT,
         text_input_tokens BIGINT, audio_input_tokens BIGINT, image_input_tokens BIGINT,
         text_cache_read_input_tokens BIGINT, audio_cache_read_input_tokens BIGINT,
         image_cache_read_input_tokens BIGINT, output_tokens BIGINT, reasoning_output_tokens
