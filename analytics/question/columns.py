@@ -141,8 +141,25 @@ _ADDED_UP: Final = (
     "output_tokens", "characters", "audio_us", "session_us", *UNPRICED,
 )  # fmt: skip
 
+_ANY: Final = {
+    "any_cost": "bool_or(cost <> 0)",
+    "any_list_cost": "bool_or(list_cost <> 0)",
+    "any_billed": "bool_or(billed <> 0)",
+    "any_billed_no_more": f"bool_or(unbilled_reason = '{NO_LONGER_BILLED}')",
+}
+"""What of some row of a group decides whether an amount is zero or unknown."""
+
+
+def _of_groups(sql: str) -> str:
+    """Return a measure of rows as one of groups."""
+    for name, of_rows in _ANY.items():
+        sql = sql.replace(of_rows, f"bool_or({name})")
+    return sql
+
+
 GROUPED: Final = ", ".join(
     [
+        *(f"{of_rows} AS {name}" for name, of_rows in _ANY.items()),
         "NULL::BIGINT AS operation",
         f"{_ESTIMATED} AS estimated_cost",
         *(f"sum({name}) FILTER (operation IS NULL) AS {name}" for name in _OF_WORKERS),
@@ -153,8 +170,10 @@ GROUPED: Final = ", ".join(
 faster than their rows do."""
 
 OF_GROUPS: Final[dict[str, str]] = {
-    **MEASURES,
-    "estimated_cost": MEASURES["estimated_cost"].replace(_ESTIMATED, "sum(estimated_cost)"),
+    **{name: _of_groups(sql) for name, sql in MEASURES.items()},
+    "estimated_cost": _of_groups(MEASURES["estimated_cost"]).replace(
+        _ESTIMATED, "sum(estimated_cost)"
+    ),
     "sessions": "coalesce(sum(sessions), 0)",
 }
 """What is summed of groups, in the order of `Row`."""
