@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.exits import FAILED
-from voicecosts.analytics.commands.ledger_requests import operate
+from voicecosts.analytics.commands.ledger_requests import at_folder, operate
 from voicecosts.analytics.commands.operations import require_reason
 from voicecosts.analytics.commands.options import DataDir, Reason, ReasonSource
 from voicecosts.analytics.errors import BadQuestion, BadTime, require
@@ -118,6 +118,10 @@ def adjust(
 
     if (day is None) == (month is None):
         raise BadQuestion("give either --day or --month")
+    if not project.strip():
+        raise BadQuestion(
+            "--project is empty: name the one that pays, as in `costs query --by project`"
+        )
     if tenant == NONE:
         raise BadQuestion(f"--tenant {NONE} would be a name: for no tenant leave --tenant out")
     dated = _month(month) if month is not None else _day(day or "")
@@ -150,7 +154,9 @@ def adjust(
         where = f"on {at.day}"
     typer.echo(f"{work.amount:+f} USD ({layer}) {where}, by operation {number}")
     for doubt in doubts:
-        typer.echo(f"! {doubt}: if it is wrong, costs operations revert {number}")
+        typer.echo(
+            f"! {doubt}: if it is wrong, `costs operations revert {number} --reason …{at_folder(data_dir)}`"
+        )
 
 
 def _doubts(work: Adjust, rows: Known) -> Iterator[str]:

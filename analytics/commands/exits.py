@@ -136,6 +136,9 @@ def _text(file: io.FileIO, like: TextIO | None) -> TextIO:
     )
 
 
+_INTERRUPTED_QUERY: Final = "Query interrupted"
+"""DuckDB's own error for Ctrl-C while a statement runs."""
+
 _UNANSWERED: Final = "nobody answered, so nothing was changed: pass --yes where nobody can answer"
 
 _HELP_WANTED: Final = "NoArgsIsHelpError"
@@ -150,6 +153,8 @@ def run(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - whatever it is, a user gets one line
+        if isinstance(error, RuntimeError) and str(error) == _INTERRUPTED_QUERY:
+            return INTERRUPTED
         return _end(_cause(error))
     return code if isinstance(code, int) else OK
 

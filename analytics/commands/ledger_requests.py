@@ -6,6 +6,7 @@ Where none runs, it is opened for that and closed again.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -210,6 +211,11 @@ def _work_on(ledger: Ledger, operation: int) -> Outcome:
             typer.echo(say_stopped(operation), err=True)
         raise
     return ledger.answer(Watch(operation=operation))
+
+
+def at_folder(data_dir: Path | None) -> str:
+    """Return the option that names the ledger in a command that is advised, where it was named."""
+    return "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
 
 
 def data_folder(data_dir: Path | None) -> Path:

@@ -163,7 +163,7 @@ def _record(it: Shown) -> dict[str, Any]:
     terms = it.terms
     return {
         "modality": it.modality,
-        "list": list_record(terms.listed),
+        "list": list_record(terms.listed) if it.modality in WAYS else None,
         "unlisted": _unlisted(it),
         "cost": charge_record(terms.cost),
         "billed": charge_record(terms.billed),
@@ -227,6 +227,11 @@ def as_table(found: Show, *, now: datetime, width: int | None = None) -> str:  #
 def _unlisted(it: Shown) -> str | None:
     if it.unpriced_tier:
         return f"it has no price for the service tier {it.unpriced_tier!r}"
+    if it.terms.listed is not None and it.modality not in WAYS:
+        return (
+            f"no rule how modality {it.modality!r} is billed: write a [[cost]] entry with "
+            f'modality = "{it.modality}"'
+        )
     return it.terms.unlisted
 
 

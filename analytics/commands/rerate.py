@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from datetime import time as clock_time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voicecosts.analytics.commands.ledger_requests import data_folder, operate
+from voicecosts.analytics.commands.ledger_requests import at_folder, data_folder, operate
 from voicecosts.analytics.commands.options import (
     DataDir,
     Format,
@@ -97,10 +98,31 @@ def rerate(
         number = operate(
             work, reason=reason, source=source, data_dir=data_dir, command="`costs rerate`"
         )
-        typer.echo(f"operation {number} is done: costs operations show {number}")
+        _say_done(number, data_dir)
         return
     found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
     _write(found, output)
+
+
+def _say_done(number: int, data_dir: Path | None) -> None:
+    """Say what a re-rating has booked, or that it has changed nothing."""
+    from voicecosts.analytics.answers.operations import listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.changes import signed  # noqa: PLC0415 - same
+
+    done = next((it for it in listed(data_dir) if it.operation == number), None)
+    booked = ""
+    if done is not None:
+        booked = ", and nothing that was used meets its conditions, or has another price now"
+        layers = (("cost", done.cost), ("list", done.list_cost), ("billed", done.billed))
+        moved = [f"{name} {signed(amount)}" for name, amount in layers if amount]
+        if moved:
+            calls = counted(done.sessions, "call")
+            booked = f": {', '.join(moved)} {CURRENCY}, {calls}"
+        elif done.rows:
+            booked = ", and no amount has changed"
+    show = f"`costs operations show {number}{at_folder(data_dir)}`"
+    typer.echo(f"operation {number} is done{booked}; {show}")
 
 
 def _work(since: str | None, until: str | None, where: list[str], *, unpriced: bool) -> Rerate:
@@ -108,6 +130,9 @@ def _work(since: str | None, until: str | None, where: list[str], *, unpriced: b
     from voicecosts.analytics.question.filters import values_by_column  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Rerate  # noqa: PLC0415 - same
 
+    first, end = _day(since), _day(until)
+    if first is not None and end is not None and first >= end:
+        raise BadQuestion(f"--since {first} is not before --until {end}: the period holds no day")
     chosen = values_by_column(where)
     for column in (Group.SESSION, Group.DAY):
         if column in chosen:
@@ -115,8 +140,8 @@ def _work(since: str | None, until: str | None, where: list[str], *, unpriced: b
                 f"{column}=…", "is no condition of a re-rating: give --since and --until"
             )
     return Rerate(
-        since=_day(since),
-        until=_day(until),
+        since=first,
+        until=end,
         where={
             str(column): tuple(None if it is None else str(it) for it in values)
             for column, values in chosen.items()
@@ -128,7 +153,14 @@ def _work(since: str | None, until: str | None, where: list[str], *, unpriced: b
 def _day(text: str | None) -> date | None:
     from voicecosts.analytics.question.times import moment  # noqa: PLC0415 - `--help` is quick
 
-    return None if text is None else moment(text, now=datetime.now(UTC)).date()
+    if text is None:
+        return None
+    found = moment(text, now=datetime.now(UTC))
+    if found.time() != clock_time() and not text.strip().endswith("d"):
+        raise BadQuestion(
+            f"{text!r} is a time of day, and a re-rating is of whole days (UTC): give one, as in {found.date()}"
+        )
+    return found.date()
 
 
 def _pair(text: str) -> tuple[Model, Model]:

@@ -41,7 +41,7 @@ CAUSES: Final[dict[str, str]] = {
     "unmeasured": "usage of it could not be measured",
     "backwards": "a total ran backwards",
     "out_of_range": "an amount, or the number of meters, is too large",
-    "above_ceiling": "a reading says more than a call can use",
+    "above_ceiling": "a reading, or a price for labels that came late, is above the ceiling",
     "invalid_event": "an event of it cannot be read",
 }
 """Why a session is short, in words; the keys are public."""

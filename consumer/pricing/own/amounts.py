@@ -93,6 +93,12 @@ def share(key: str, value: object) -> Decimal:
             example = f'{key} = "{value} %"'
         raise Mistake(f"{key} is not a percentage in quotes: write it as in {example}")
     if _PERCENT.fullmatch(f"{value}%"):
+        if 0 < Decimal(value) < 1:
+            meant = f"{(Decimal(value) * 100).normalize():f}"
+            raise Mistake(
+                f'{key} = {value!r} lacks its sign: write {key} = "{meant} %", or "{value} %" if it is meant '
+                "to be less than one percent"
+            )
         raise Mistake(f'{key} = {value!r} lacks its sign: write it as in {key} = "{value} %"')
     if (found := _PERCENT.fullmatch(value)) is None:
         raise Mistake(

@@ -193,6 +193,11 @@ def unit(key: str, value: object) -> str:
             'unit = "million tokens"'
         )
         raise Mistake(f"{key} = {name!r} is no unit: {cure}")
+    if name not in UNITS and "char" in name.lower():
+        raise Mistake(
+            f'{key} = {name!r} is no unit: there is "thousand characters" and "million characters"; the '
+            "price is for so many"
+        )
     if name not in UNITS:
         raise Mistake(f"{key} = {name!r} is no unit: {instead(name, UNITS)}")
     return name
@@ -207,9 +212,15 @@ def layer(key: str, value: object) -> Literal["list", "cost"]:
     raise Mistake(f'{key} says what it is a share of: write of = "cost" or of = "list"')
 
 
+_MEANT: Final = {"since": "from", "until": "to", "session": "call"}
+"""What the same is called elsewhere."""
+
+
 def instead(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name: what is meant, or what there is."""
     names = tuple(known)
+    if _MEANT.get(name) in names:
+        return f'did you mean "{_MEANT[name]}"?'
     near = get_close_matches(name, names, 1)
     return f'did you mean "{near[0]}"?' if near else f"there is {quoted(names)}"
 

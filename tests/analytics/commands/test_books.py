@@ -107,10 +107,15 @@ class TestRerate:
     def test_applied_it_is_booked_as_one_operation(self, run: Run, data_dir: Path) -> None:
         """The dry run said what comes of it; a second one finds nothing to do."""
         said = only(run("rerate", "--unpriced", "--apply", "--reason", "prices came"))
-        assert said == "operation 1 is done: costs operations show 1\n"
+        assert said.startswith(
+            "operation 1 is done: cost +20.000000, list +1.600000 USD, 2 calls; "
+        )
+        assert "`costs operations show 1" in said
         assert cost(data_dir) == 20
         again = json.loads(only(run("rerate", "--format", "json")))
         assert again["total"]["difference"] == "0.000000000"
+        said = only(run("rerate", "--where", "tenant=ACME", "--apply", "--reason", "x"))
+        assert "is done, and nothing that was used meets its conditions" in said
 
     def test_conditions_choose_what_is_priced(self, run: Run, data_dir: Path) -> None:
         """The same words as in a query; a period is of days."""
@@ -118,6 +123,14 @@ class TestRerate:
         assert cost(data_dir) == 5
         found = json.loads(only(run("rerate", "--until", "2026-11-18", "--format", "json")))
         assert found["total"]["meters"] == 0
+        for words, said in (
+            (["--since", "2026-11-18T10:00"], "a re-rating is of whole days"),
+            (["--since", "5m"], "a re-rating is of whole days"),
+            (["--since", "2026-11-18", "--until", "2026-11-17"], "is not before --until"),
+        ):
+            refused = run("rerate", *words)
+            assert refused.exit_code
+            assert said in str(refused.exception or refused.output)
 
     def test_what_if_prices_tokens_as_those_of_another_model(
         self, run: Run, data_dir: Path
@@ -264,11 +277,11 @@ class TestBooks:
         assert "20.000000" in only(run("operations", "list"))
         assert "difference" in only(run("rerate"))
 
-    def test_a_name_that_nothing_else_has_is_said(self, run: Run) -> None:
+    def test_a_name_that_nothing_else_has_is_said(self, run: Run, data_dir: Path) -> None:
         """A misspelled tenant would hold money where nobody looks."""
         words = ["--amount", "1", "--project", "pord", "--tenant", "Acme", "--reason", "x"]
         said = only(run("adjust", *words, "--day", "2999-01-01")).splitlines()[1:]
-        end = "if it is wrong, costs operations revert 1"
+        end = f"if it is wrong, `costs operations revert 1 --reason … --data-dir {data_dir}`"
         assert said == [
             f"! nothing else in these books has the project pord (prod is one): {end}",
             f"! nothing else in these books has the tenant Acme (acme is one): {end}",
@@ -276,6 +289,8 @@ class TestBooks:
         ]
         early = only(run("adjust", *words, "--day", "2020-01-31"))
         assert "2020-01-31 is before everything else in these books, which begin on 2026-" in early
+        blank = run("adjust", *words, "--project", " ", "--day", "2026-11-20")
+        assert "--project is empty" in str(blank.exception)
         nobody = run("adjust", *words[:4], "--tenant", "(none)", "--day", "2026-11-20")
         assert "for no tenant leave --tenant out" in str(nobody.exception)
 

@@ -155,7 +155,10 @@ def test_an_interrupt_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    assert run(interrupt) == INTERRUPTED
+    def interrupt_a_statement() -> None:
+        raise RuntimeError("Query interrupted")  # so DuckDB says it
+
+    assert run(interrupt) == run(interrupt_a_statement) == INTERRUPTED
     assert capsys.readouterr().err == ""
 
 

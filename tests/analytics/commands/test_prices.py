@@ -468,6 +468,12 @@ class TestShow:
 
     def test_nothing_is_said_where_there_is_no_price(self, prices: Prices, tmp_path: Path) -> None:
         """A model without a price says why."""
+        judge = ("show", "openai/gpt-4.1-mini", "--modality", "judge", "--data-dir", tmp_path)
+        shown = prices(*judge)
+        assert "list    no price: no rule how modality 'judge' is billed" in shown
+        assert 'modality = "judge"' in shown
+        assert "cost    no price" in shown
+        assert prices.record(*judge)["prices"][0]["list"] is None
         shown = prices("show", "homebrew/parrot", "--modality", "tts", "--data-dir", tmp_path)
         assert "list    no price: no price list for provider 'homebrew'" in shown
 
