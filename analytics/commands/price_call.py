@@ -70,8 +70,8 @@ _METERS: Final = f"""
 SELECT
     agent_label, modality, provider, model, estimated, size_tier, service_tier,
     {_MONEY},
-    arg_max(price_id, last_place), arg_max(price_source, last_place),
-    arg_max(price_version, last_place), arg_max(price_model, last_place),
+    arg_max_null(price_id, last_place), arg_max_null(price_source, last_place),
+    arg_max_null(price_version, last_place), arg_max_null(price_model, last_place),
     CASE WHEN {" OR ".join(f"sum({name}) <> 0" for name in UNPRICED)}
         THEN coalesce(arg_max(unpriced_reason, last_place), '') ELSE '' END,
     {", ".join(f"sum({name})" for name in QUANTITIES)}

@@ -26,7 +26,7 @@ class Decision(Struct, frozen=True):
     """The prices that a row of a meter was the first to have.
 
     `operation` is None where a reading found them. `reason` is why there was no price, and `has_cost`
-    whether the row has a cost: an older version did not keep by which prices.
+    whether the rows have a cost: an older version did not keep by which prices. A re-rating always did.
     """
 
     operation: int | None
@@ -75,7 +75,7 @@ def standing(
         return Standing(Quantities(), ZERO, Rated(cost=ZERO, terms=terms))
     if terms is not None:
         rated = rated_by(terms, meter, reported.totals)
-    elif decision.has_cost:
+    elif decision.operation is None and decision.has_cost and reported.cost:
         rated = _as_booked(state, reported)
     else:
         rated = rated_by(Terms(unlisted=decision.reason or ""), meter, reported.totals)

@@ -89,7 +89,7 @@ class Folding:
         self._folded_to = upto
 
     def settle(self, now_us: int) -> list[SessionKey]:
-        """Settle the oldest sessions that have ended, a slice at most; return their keys."""
+        """Settle sessions, a slice at most; return their keys. Those that are open all the same come last."""
         self._connection.begin()
         self._connection.execute(
             sql.FIND_TO_SETTLE,
@@ -99,7 +99,8 @@ class Folding:
                 "most": SLICE_SESSIONS,
             },
         )
-        first_id, last_id = self._connection.execute(sql.SPAN_TO_SETTLE).fetchone() or (None, None)
+        span = self._connection.execute(sql.SPAN_TO_SETTLE).fetchone() or (0, None, None)
+        chosen, first_id, last_id = span
         found = self._connection.execute(
             sql.SETTLE_SESSIONS,
             {
@@ -111,7 +112,7 @@ class Folding:
         ).fetchall()
         self._connection.execute(sql.REMOVE_SETTLED)
         self._connection.commit()
-        self._is_settling = len(found) == SLICE_SESSIONS
+        self._is_settling = chosen == SLICE_SESSIONS and bool(found)
         return [SessionKey(*row) for row in found]
 
 

@@ -308,6 +308,22 @@ class TestRevert:
         run(ledger, Revert(operation=two))
         assert sums(ledger)[2] == 6
 
+    @pytest.mark.parametrize("billed", [True, False])
+    def test_a_rerate_that_found_no_price_stands_when_a_newer_one_is_reverted(
+        self, ledger: Ledger, *, billed: bool
+    ) -> None:
+        """What the readings were booked with is not in force."""
+        ledger.apply([message(1, used(1))])
+        ledger._rate = no_price
+        run(ledger, Rerate())
+        without = sums(ledger)
+        assert without[-1] == MILLION
+        priced_by(ledger, "7", billed=billed)
+        run(ledger, Revert(operation=run(ledger, Rerate())))
+        assert sums(ledger)[2:] == without[2:]
+        run(ledger, Revert(operation=run(ledger, Void(project="prod", session_id=session_id(1)))))
+        assert sums(ledger)[2:] == without[2:]
+
     def test_what_had_no_price_has_none_again(self, ledger: Ledger) -> None:
         """With the same reason and the same amounts: a cost that is unknown is not zero."""
         ledger._rate = no_price()

@@ -1,0 +1,227 @@
+"""What is added up and settled: no answer changes by it, whenever it is done."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pytest
+
+from tests.support.events import ended, final, message, reading, report, session_id, started
+from tests.support.oracle import rate
+from tests.support.traffic import METERS, Call
+from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.booking.operations import Adjust, Close, Revert, Void
+from voicecosts.consumer.store import folding
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
+
+VIEWS: Final = {
+    # The number of an operation's row is of a reading that may have left no row: then it is not known for long.
+    "usage": "SELECT * EXCLUDE (place, number) FROM usage ORDER BY ALL",
+    "session_usage": """
+        SELECT project, session_id, day, tenant, agent_label, modality, provider, provider_raw, model,
+            estimated, operation, price_id, corrects, sum(sessions), sum(rows), sum(unpriced_rows),
+            sum(priced_rows), sum(cost), sum(reported_cost), sum(requests), sum(output_tokens),
+            sum(unpriced_output_tokens), min(first_at), max(last_at)
+        FROM session_usage GROUP BY ALL ORDER BY ALL
+    """,
+    **{
+        name: f"SELECT * FROM {name} ORDER BY ALL"  # noqa: S608 - names of views
+        for name in (
+            "sessions",
+            "completeness",
+            "unpriced",
+            "losses",
+            "cost_by_day",
+            "corrections",
+            "operations",
+            "voided",
+        )
+    },
+}
+
+
+class At:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 11, 22, tzinfo=UTC)
+
+    def clock(self) -> Clock:
+        """Return the ledger's clock."""
+        return Clock(now=lambda: self.moment)
+
+
+def answers(ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what every view of the ledger has, as of now."""
+    ledger.publish_snapshot()
+    return {name: ledger._connection.execute(text).fetchall() for name, text in VIEWS.items()}
+
+
+def fold(ledger: Ledger) -> None:
+    """Fold and settle whatever can be, as when it is due."""
+    ledger._folding.fold()
+    ledger._folding._is_settling = True
+    ledger.work()
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settle a session as soon as it has ended."""
+    monkeypatch.setattr(folding, "SETTLE_AFTER_US", 0)
+
+
+def some_events(chance: random.Random) -> list[Any]:
+    """Return the events of some calls: in some disorder, some twice, some after the end, some lost."""
+    found: list[Any] = []
+    for number in range(chance.randint(2, 6)):
+        call = Call(session_id(number), METERS, tenant=chance.choice(("acme", "beta", None)))
+        call.start()
+        for _ in range(chance.randint(0, 8)):
+            added = {"requests": 1, "output_tokens": chance.randint(0, 900_000)}
+            call.use(chance.randrange(len(METERS)), added, chance.randint(0, 10**9))
+        if chance.random() < 0.8:
+            call.end()
+        if chance.random() < 0.3:
+            call.use(0, {"output_tokens": 1000})
+        events = [each for each in call.events if chance.random() < 0.95]
+        if chance.random() < 0.5:
+            chance.shuffle(events)
+        found += events + chance.choices(events, k=min(2, len(events)))
+    return found
+
+
+def operate(ledger: Ledger, chance: random.Random) -> None:
+    """Do something to the books that is possible at any time."""
+    what = chance.randrange(4)
+    if what == 0:
+        work: Any = Adjust(
+            project="prod",
+            amount=Decimal(chance.randint(1, 9)),
+            day=datetime(2026, 11, 21, tzinfo=UTC).date(),
+        )
+    elif what == 1:
+        work = Void(project="prod", session_id=session_id(chance.randrange(6)))
+    elif what == 2:
+        work = Close(month=datetime(2026, 11, 1, tzinfo=UTC).date())
+    else:
+        work = Revert(operation=chance.randint(1, 4))
+    if ledger._operations.problem(work, ledger._now().today) is None:
+        ledger.operate(work, reason="because")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_answer_depends_on_what_is_folded_and_settled(tmp_path: Path, seed: int) -> None:
+    """Whatever comes between: late readings, repetitions, second ends, operations, a new month, a restart."""
+    chance, at = random.Random(seed), At()  # noqa: S311 - the same in every run
+    events = some_events(chance)
+    plain = Ledger.open(tmp_path / "plain", rate, clock=at.clock())
+    folded = Ledger.open(tmp_path / "folded", rate, clock=at.clock(), cached_sessions=3)
+    place = 0
+    while events:
+        size = chance.randint(1, 5)
+        group, events = events[:size], events[size:]
+        place += 1
+        for ledger in (plain, folded):
+            ledger.apply([message(place, *group)])
+        choice = chance.getstate()
+        for ledger in (plain, folded):
+            chance.setstate(choice)
+            if chance.random() < 0.3:
+                operate(ledger, chance)
+        if chance.random() < 0.6:
+            fold(folded)
+        if chance.random() < 0.1:
+            at.moment += timedelta(days=20)
+        if chance.random() < 0.2:
+            folded.close()
+            folded = Ledger.open(tmp_path / "folded", rate, clock=at.clock(), cached_sessions=3)
+    fold(folded)
+    assert folded._connection.execute("SELECT count(*) FROM folded_usage").fetchone() != (0,)
+    one, other = answers(plain), answers(folded)
+    plain.close()
+    folded.close()
+    for name, rows in one.items():
+        assert other[name] == rows, name
+
+
+def whole(of: int = 1) -> list[Any]:
+    """Return a short call that has all that its end says."""
+    used = {"output_tokens": 1_000_000, "model": "priced"}
+    return [
+        started(of=of),
+        reading(1, of=of, **used),
+        ended(2, of=of, readings=1, meters=(final(**used),)),
+    ]
+
+
+def test_what_comes_again_does_not_hide_what_comes_late() -> None:
+    """A settled session that nothing new came for is still settled; the next thing unsettles it."""
+    with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder), rate) as ledger:
+        ledger.apply([message(1, *whole())])
+        fold(ledger)
+        assert ledger._connection.execute("FROM pending_sessions").fetchall() == []
+        ledger.apply([message(1, *whole())])
+        ledger.apply([message(2, reading(3, output_tokens=3_000_000, model="priced"))])
+        both = "SELECT (SELECT sum(cost) FROM sessions), (SELECT sum(cost) FROM usage)"
+        [(of_sessions, of_rows)] = ledger._connection.execute(both).fetchall()
+        assert of_sessions == of_rows
+        assert ledger._connection.execute("SELECT rows FROM sessions").fetchall() == [(2,)]
+
+
+def test_a_report_of_a_loss_reaches_a_session_that_was_settled_without_an_end(
+    tmp_path: Path,
+) -> None:
+    """It may be the one that lost something."""
+    at = At()
+    with Ledger.open(tmp_path, rate, clock=at.clock()) as ledger:
+        ledger.apply([message(1, started(), reading(1, output_tokens=1))])
+        at.moment += timedelta(days=40)
+        fold(ledger)
+        states = "SELECT state, cause FROM completeness"
+        assert ledger._connection.execute(states).fetchall() == [("abandoned", None)]
+        ledger.apply([message(2, report(1, dropped=3))])
+        assert ledger._connection.execute(states).fetchall() == [("short", "producer_dropped")]
+
+
+def test_a_call_that_goes_on_keeps_no_other_from_being_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id may be the oldest of all."""
+    monkeypatch.setattr(folding, "SLICE_SESSIONS", 2)
+    at = At()
+    at.moment += timedelta(days=40)
+    with Ledger.open(tmp_path, rate, clock=at.clock()) as ledger:
+        ledger.apply([message(1, started(of=1), reading(1, of=1, output_tokens=1))])
+        ledger.apply([message(2, *(each for of in range(2, 7) for each in whole(of)))])
+        at.moment += timedelta(minutes=1)
+        fold(ledger)
+        while ledger.work():
+            pass
+        left = ledger._connection.execute("SELECT session_id::VARCHAR FROM pending_sessions")
+        assert left.fetchall() == [(session_id(1),)]
+
+
+def test_slices_are_folded_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that is far behind folds a bounded number of rows at a time, to the last one."""
+    monkeypatch.setattr(folding, "SLICE_ROWS", 3)
+    monkeypatch.setattr(folding, "FOLD_ROWS", 1)
+    with Ledger.open(tmp_path, rate) as ledger:
+        messages: list[Message] = [
+            message(n, reading(n, output_tokens=1000 * n, model="priced")) for n in range(1, 11)
+        ]
+        ledger.apply(messages)
+        while ledger.work():
+            pass
+        counted = "SELECT count(*), sum(rows), sum(output_tokens) FROM folded_usage"
+        assert ledger._connection.execute(counted).fetchone() == (4, 10, 10_000)
+        assert ledger._connection.execute("FROM fold_state").fetchone() == (10,)
+    with duckdb.connect(tmp_path / "costs.duckdb", read_only=True) as reader:
+        runs = reader.execute("SELECT first_number, last_number FROM session_readings ORDER BY ALL")
+        assert runs.fetchall() == [(1, 3), (4, 6), (7, 9), (10, 10)]
