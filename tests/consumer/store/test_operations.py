@@ -314,7 +314,7 @@ class TestRevert:
     ) -> None:
         """What the readings were booked with is not in force."""
         ledger.apply([message(1, used(1))])
-        ledger._rate = no_price
+        ledger._rate = no_price()
         run(ledger, Rerate())
         without = sums(ledger)
         assert without[-1] == MILLION
