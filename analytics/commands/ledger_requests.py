@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -70,7 +69,7 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
 def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, command: str) -> int:
     """Have an operation done on the books, and return its number when it has ended.
 
-    It is done once, however often it is asked before an answer comes, for as long as `ONCE_S`.
+    It is done once, however often it is asked before an answer comes, for as long as `ONCE`.
 
     Raises:
         OperationRefused: Something is in its way; nothing was changed.
@@ -78,14 +77,14 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
     """
     from voicecosts.consumer.errors import LedgerBusy, OperationRefused  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
-    from voicecosts.consumer.store.requests import ONCE_S, Operate, forget, remember  # noqa: PLC0415 - same
+    from voicecosts.consumer.store.requests import ONCE, Operate, forget, remember  # noqa: PLC0415 - same
 
     require("duckdb", "voice_prices", needed_by=command, extra="consumer")
     layout = Layout(data_folder(data_dir))
     asked = Operate(work=work, reason=reason, source=source)
-    age_s = None
+    asked_ago = None
     if layout.ledger.exists():  # else `answered` says so
-        asked, age_s = remember(layout.requests, asked)
+        asked, asked_ago = remember(layout.requests, asked)
     try:
         outcome = answered(asked, data_dir, command)
     except LedgerBusy as busy:
@@ -99,15 +98,15 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
         forget(layout.requests, asked)
         raise OperationRefused(outcome.problem)
     number = outcome.operation
-    if age_s is not None:
-        when = f"{age(timedelta(seconds=max(age_s, 0.0)))} ago"
+    if asked_ago is not None:
+        when = f"{age(asked_ago)} ago"
         if outcome.was_done:
             typer.echo(
                 f"! operation {number} did this already: it was asked {when}, and its answer was lost. "
                 "Nothing was done now; to do it once more, run the command again",
                 err=True,
             )
-        elif age_s > ONCE_S:
+        elif asked_ago > ONCE:
             typer.echo(
                 f"! the same was asked {when}, and its answer was lost. Operation {number} did it now: if "
                 f"`costs operations` shows that it was done then as well, `costs operations revert {number}` "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -32,7 +33,7 @@ ALWAYS: Final = 2**53
 _LOOK_S: Final = 0.05
 _UNANSWERED: Final = ".asked"
 
-ONCE_S: Final = 12 * 3600.0
+ONCE: Final = timedelta(hours=12)
 """How long the same words are the same request where no answer came. Later they are meant anew, as those of
 a job that runs every night."""
 
@@ -135,32 +136,32 @@ def answer_requests(folder: Path, do: Callable[[Asked], Outcome]) -> None:
         write_private(_answer_of(path), msgspec.json.encode(outcome))
 
 
-def remember(folder: Path, operate: Operate) -> tuple[Operate, float | None]:
+def remember(folder: Path, operate: Operate) -> tuple[Operate, timedelta | None]:
     """Return a request with the id under which it is asked, also when it comes again without an answer.
 
     The id is in a file of the folder until `forget`: whoever lost the answer asks with the same words. Also
-    return how many seconds ago they were asked without an answer, `None` where they were not: above `ONCE_S`
-    the request is another one all the same.
+    return how long ago they were asked without an answer, `None` where they were not: after `ONCE` the request
+    is another one all the same.
 
     Raises:
         OSError: The folder cannot be written.
     """
     make_folder(folder)
-    age_s: float | None = None
+    age: timedelta | None = None
     for path in sorted(folder.glob(f"*{_UNANSWERED}")):
         with contextlib.suppress(OSError, ValueError):
             before = msgspec.json.decode(path.read_bytes(), type=Operate)
-            asked_s = time.time() - path.stat().st_mtime
+            since = timedelta(seconds=max(0, time.time() - path.stat().st_mtime))
             is_meant = replace(before, id="") == operate
             if is_meant:
-                age_s = asked_s
-            if asked_s > ONCE_S:
+                age = since
+            if since > ONCE:
                 path.unlink()
             elif is_meant:
-                return before, asked_s
+                return before, since
     named = replace(operate, id=uuid4().hex)
     write_private(folder / f"{named.id}{_UNANSWERED}", msgspec.json.encode(named), synced=True)
-    return named, age_s
+    return named, age
 
 
 def forget(folder: Path, operate: Operate) -> None:

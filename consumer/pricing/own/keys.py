@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Final, Literal, TypeVar
 
 from voicecosts.consumer.pricing.own.reading import Mistake, Point, Problem, Table
@@ -125,21 +125,29 @@ def selector(key: str, value: object) -> str:
     return re.sub(r"\*+", "*", name) if key == "model" else name
 
 
+_LIKE: Final = 65
+_NEARLY_THE_SAME: Final = 80
+
+
 def _slip_of(name: str) -> str | None:
     """Return the modality of ours that a name is a slip of: `sst`, `llms`, `realtme`."""
     if name in MODALITIES or name == "sts":  # speech to speech is a word of its own
         return None
-    near = get_close_matches(name, MODALITIES, 1, cutoff=0.65)
-    if not near:
+    meant = max(MODALITIES, key=lambda known: _likeness(name, known))
+    likeness = _likeness(name, meant)
+    if likeness < _LIKE:
         return None
-    meant = near[0]
     is_short = len(meant) <= _SHORT_WORD
     is_slip = (
-        set(name) <= set(meant) or name == f"{meant}s"
-        if is_short
-        else bool(get_close_matches(name, near, 1, 0.8))
+        set(name) <= set(meant) or name == f"{meant}s" if is_short else likeness >= _NEARLY_THE_SAME
     )
     return meant if is_slip else None
+
+
+def _likeness(one: str, other: str) -> int:
+    """Return how much of two words is the same, in their order: 0 to 100."""
+    blocks = SequenceMatcher(None, one, other).get_matching_blocks()
+    return 200 * sum(block.size for block in blocks) // (len(one) + len(other))
 
 
 def label(key: str, value: object) -> str:

@@ -26,7 +26,7 @@ from voicecosts.consumer.errors import LedgerBusy
 from voicecosts.consumer.store import operations
 from voicecosts.consumer.store.heartbeat import RunBy
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.requests import ONCE_S, Asked, Halt, Operate, Outcome, Watch
+from voicecosts.consumer.store.requests import ONCE, Asked, Halt, Operate, Outcome, Watch
 
 PRICES = """
 [[cost]]
@@ -144,7 +144,7 @@ def test_what_is_asked_again_because_no_answer_came_is_done_once(
     with pytest.raises(LedgerBusy):
         ask()
     [unanswered] = (data_dir / "ledger" / "requests").glob("*.asked")
-    then = time.time() - ONCE_S - 60
+    then = time.time() - ONCE.total_seconds() - 60
     os.utime(unanswered, (then, then))
     monkeypatch.setattr(Ledger, "answer", answer)
     assert ask() == 4
