@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.store.places import Places
 
-FOLD_ROWS: Final = 100_000
-"""Rows that are not folded before it is worth it: about as many as are read in ten milliseconds."""
+FOLD_ROWS: Final = 1_000_000
+"""Rows that are not folded before it is worth it: an answer reads so many in some tenths of a second."""
 
-SLICE_ROWS: Final = 200_000
-"""Rows of one transaction, at most: a few tenths of a second."""
+SLICE_ROWS: Final = 25_000
+"""Rows of one transaction, at most: about a tenth of a second, and some tens of megabytes."""
 
-SLICE_SESSIONS: Final = 10_000
+LEAST_ROWS: Final = 1_000
+"""Where not even so many can be folded for want of memory, none are until the ledger is opened again."""
+
+SLICE_SESSIONS: Final = 5_000
 """Sessions that are settled in one transaction, at most: they take some hundred megabytes while it works."""
 
 SETTLE_AFTER_US: Final = 600 * 1_000_000
@@ -57,6 +60,8 @@ class Folding:
         row = connection.execute(sql.LOAD_FOLDED).fetchone()
         self._folded_to = 0 if row is None else int(row[0])
         self._is_settling = True  # what was left when the ledger was closed
+        self._most = SLICE_ROWS
+        self._rests = False
 
     def __repr__(self) -> str:
         return f"<Folding: {self._folded_to} of {self._places.last} rows>"
@@ -64,6 +69,8 @@ class Folding:
     @property
     def is_due(self) -> bool:
         """Whether there is enough to do for a `step`."""
+        if self._rests:
+            return False
         return self._is_settling or self._places.last - self._folded_to >= FOLD_ROWS
 
     def step(self, now_us: int) -> Done:
@@ -75,9 +82,18 @@ class Folding:
         settled = self.settle(now_us)
         return Done(has_written=bool(settled), settled=settled)
 
+    def ease(self) -> None:
+        """Do less at a time, or nothing: the last step had too little memory, and booking goes first.
+
+        Answers do not need what was not done; they take longer.
+        """
+        self._connection.rollback()
+        self._most //= 2
+        self._rests = self._is_settling or self._most < LEAST_ROWS
+
     def fold(self) -> None:
         """Fold the rows that follow, a slice at most."""
-        upto = min(self._folded_to + SLICE_ROWS, self._places.last)
+        upto = min(self._folded_to + min(self._most, SLICE_ROWS), self._places.last)
         span = {"after": self._folded_to, "upto": upto}
         # 1. All of it or nothing: a row is in `folded_usage` or behind `folded_to`, never in both.
         self._connection.begin()
@@ -101,6 +117,10 @@ class Folding:
         )
         span = self._connection.execute(sql.SPAN_TO_SETTLE).fetchone() or (0, None, None)
         chosen, first_id, last_id = span
+        if not chosen:
+            self._connection.rollback()
+            self._is_settling = False
+            return []
         found = self._connection.execute(
             sql.SETTLE_SESSIONS,
             {

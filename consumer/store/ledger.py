@@ -463,7 +463,12 @@ class Ledger:
         if not self._folding.is_due:
             return False
         with self._stopping(), translated(self._layout.ledger):
-            done = self._folding.step(micros(self._clock.now()))
+            try:
+                done = self._folding.step(micros(self._clock.now()))
+            except duckdb.OutOfMemoryException as error:
+                self._folding.ease()
+                _log.warning("bookings are not added up now: %s", str(error).partition("\n")[0])
+                return False
             if done.has_written:
                 self._active.forget(done.settled)
                 self._snapshots.changed = True
