@@ -52,7 +52,7 @@ COLUMN: Final[dict[Group, str]] = {
     Group.SESSION: "session_id",
     Group.DAY: "day",
 }
-"""The column of the view `usage` behind each group."""
+"""The column of `relation` behind each group."""
 
 VOIDED: Final = (
     " AND NOT (list_contains(?::UUID[], session_id) "

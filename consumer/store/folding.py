@@ -89,7 +89,7 @@ class Folding:
         """
         self._connection.rollback()
         self._most //= 2
-        self._rests = self._is_settling or self._most < LEAST_ROWS
+        self._rests = self._most < LEAST_ROWS
 
     def fold(self) -> None:
         """Fold the rows that follow, a slice at most."""

@@ -225,3 +225,22 @@ def test_slices_are_folded_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with duckdb.connect(tmp_path / "costs.duckdb", read_only=True) as reader:
         runs = reader.execute("SELECT first_number, last_number FROM session_readings ORDER BY ALL")
         assert runs.fetchall() == [(1, 3), (4, 6), (7, 9), (10, 10)]
+
+
+def test_too_little_memory_to_add_up_keeps_nothing_from_being_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does less at a time, then rests; answers have it all the same."""
+    monkeypatch.setattr(folding, "FOLD_ROWS", 1)
+    with Ledger.open(tmp_path, rate) as ledger:
+        calls = [reading(1, of=of, output_tokens=1000, model="priced") for of in range(1, 3001)]
+        ledger.apply([message(1, *calls)])
+        ledger.publish_snapshot()
+        ledger._connection.execute("SET memory_limit = '1MB'")
+        while ledger._folding.is_due:
+            assert not ledger.work()
+        assert ledger._connection.execute("FROM fold_state").fetchone() == (0,)
+        ledger._connection.execute("SET memory_limit = '400MB'")
+        ledger.apply([message(2, reading(2, of=1, output_tokens=2000, model="priced"))])
+        counted = "SELECT sum(rows), sum(output_tokens) FROM session_usage"
+        assert ledger._connection.execute(counted).fetchone() == (3001, 3_001_000)
