@@ -17,7 +17,7 @@ from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from voicecosts.analytics.answers.report import Row
     from voicecosts.analytics.question.filters import Selection
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.files import Snapshot
 
 _NAMED: Final = 3
+
+WITHOUT_TIME: Final = (
+    "a price for the whole call is charged with its connected time, and none was counted; "
+    "COSTS_CONNECTIONS=on has workers count it"
+)
+"""Why a call is not billed although a price is for it."""
 
 # A row with a cost and without an amount is cheap to find; whether another row of its meter brought one is
 # not, so only the sessions that have such a row are looked at.
@@ -117,10 +123,12 @@ def without_time(connection: Connection, snapshot: Snapshot, selection: Selectio
         selection.parameters,
         row=tuple[str | None, int],
     )
-    named = [f"{counted(calls, 'call')} of {shown(name)}" for name, calls in found[:_NAMED]]
-    named += [f"{counted(len(found) - _NAMED, 'more tenant')}"] if len(found) > _NAMED else []
-    if named:
-        yield (
-            f"not in what is billed: {', '.join(named)}: a price bills the whole call, and it has no "
-            "connected time; COSTS_CONNECTIONS=on has workers count it"
-        )
+    if found:
+        yield say_without_time(found)
+
+
+def say_without_time(calls: Sequence[tuple[str | None, int]]) -> str:
+    """Return the sentence about calls that lack the time by which they are billed, counted by tenant."""
+    named = [f"{counted(count, 'call')} of {shown(name)}" for name, count in calls[:_NAMED]]
+    named += [counted(len(calls) - _NAMED, "more tenant")] if len(calls) > _NAMED else []
+    return f"not in what is billed: {', '.join(named)}: {WITHOUT_TIME}"

@@ -61,7 +61,8 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
                 outcome = ledger.answer(asked)
             if not outcome.operation or outcome.is_done:
                 return outcome
-            return replace(_work_on(ledger, outcome.operation), was_done=outcome.was_done)
+            found = _work_on(ledger, outcome.operation, data_dir)
+            return replace(found, was_done=outcome.was_done)
     except LedgerInUse:
         return ask(layout.requests, asked, timeout_s=_ANSWER_S)
 
@@ -109,8 +110,8 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
         elif asked_ago > ONCE:
             typer.echo(
                 f"! the same was asked {when}, and its answer was lost. Operation {number} did it now: if "
-                f"`costs operations` shows that it was done then as well, `costs operations revert {number}` "
-                "undoes it",
+                f"`costs operations` shows that it was done then as well, `costs operations revert "
+                f"{number} --reason …{at_folder(data_dir)}` undoes it",
                 err=True,
             )
     outcome = _watched(outcome, data_dir)
@@ -145,11 +146,12 @@ def halted(
     return outcome
 
 
-def say_stopped(operation: int) -> str:
+def say_stopped(operation: int, data_dir: Path | None) -> str:
     """Return what is to be said of an operation that was stopped."""
+    at = at_folder(data_dir)
     return (
         f"operation {operation} is stopped: what it did stays booked. `costs operations resume "
-        f"{operation}` goes on with it, `costs operations revert {operation}` undoes it"
+        f"{operation}{at}` goes on with it, `costs operations revert {operation} --reason …{at}` undoes it"
     )
 
 
@@ -166,23 +168,23 @@ def _watched(outcome: Outcome, data_dir: Path | None) -> Outcome:
     except LedgerBusy:
         typer.echo(
             f"operation {number} is recorded, and a ledger that runs here goes on with it: `costs "
-            f"operations show {number}`",
+            f"operations show {number}{at_folder(data_dir)}`",
             err=True,
         )
         raise
     except KeyboardInterrupt:
         with contextlib.suppress(LedgerBusy):
             found = ask(requests, Halt(operation=number), timeout_s=_STOP_S)
-            typer.echo(found.problem or say_stopped(number), err=True)
+            typer.echo(found.problem or say_stopped(number, data_dir), err=True)
             raise
         typer.echo(
             f"operation {number} is under way, and the ledger did not answer: `costs operations stop "
-            f"{number}` stops it",
+            f"{number}{at_folder(data_dir)}` stops it",
             err=True,
         )
         raise
     if outcome.is_stopped:
-        raise OperationRefused(say_stopped(number))
+        raise OperationRefused(say_stopped(number, data_dir))
     return outcome
 
 
@@ -194,7 +196,7 @@ def _tell(outcome: Outcome) -> None:
         typer.echo(say_left(outcome.left, outcome.left_why), err=True)
 
 
-def _work_on(ledger: Ledger, operation: int) -> Outcome:
+def _work_on(ledger: Ledger, operation: int, data_dir: Path | None) -> Outcome:
     """Do what is under way, slice by slice; Ctrl-C is heard between two of them, and stops it."""
     from voicecosts.consumer.store.requests import Watch  # noqa: PLC0415 - `--help` is quick
 
@@ -207,7 +209,7 @@ def _work_on(ledger: Ledger, operation: int) -> Outcome:
         if operation and ledger.is_at_work:
             with undisturbed():
                 ledger.halt(operation)
-            typer.echo(say_stopped(operation), err=True)
+            typer.echo(say_stopped(operation, data_dir), err=True)
         raise
     return ledger.answer(Watch(operation=operation))
 

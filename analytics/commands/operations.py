@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.groups import SHOWS_FIRST, ShowsFirst
-from voicecosts.analytics.commands.ledger_requests import go_on, halted, operate, say_stopped
+from voicecosts.analytics.commands.ledger_requests import (
+    at_folder,
+    go_on,
+    halted,
+    operate,
+    say_stopped,
+)
 from voicecosts.analytics.commands.options import (
     AsJson,
     DataDir,
@@ -122,9 +128,11 @@ def revert(
     """Undo an operation, by another one that names it.
 
     The books are then what the other operations say, whether they are older or newer. What was reverted is
-    done again by reverting the operation that did it.
+    done again by reverting the operation that did it. Where the others say the same, no amount changes.
     """
-    from voicecosts.consumer.booking.operations import Revert  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.operations import listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.changes import say_moved  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.operations import Revert  # noqa: PLC0415 - same
 
     number = operate(
         Revert(operation=operation),
@@ -133,7 +141,14 @@ def revert(
         data_dir=data_dir,
         command="`costs operations revert`",
     )
-    typer.echo(f"operation {operation} is reverted, by operation {number}")
+    moved = {it.operation: say_moved(it) for it in listed(data_dir)}
+    booked = f": {moved[number]}" if moved.get(number) else ""
+    if not booked and moved.get(operation):
+        booked = (
+            ", and no amount has changed: other operations say the same (`costs operations list"
+            f"{at_folder(data_dir)}`)"
+        )
+    typer.echo(f"operation {operation} is reverted, by operation {number}{booked}")
 
 
 @app.command()
@@ -143,14 +158,15 @@ def stop(operation: Number, *, data_dir: DataDir = None) -> None:
     What it did stays booked. `costs operations resume` goes on with it, `revert` undoes it.
     """
     halted(operation, data_dir, "`costs operations stop`")
-    typer.echo(say_stopped(operation))
+    typer.echo(say_stopped(operation, data_dir))
 
 
 @app.command()
 def resume(operation: Number, *, data_dir: DataDir = None) -> None:
     """Go on with an operation that was stopped, by the prices with which it began."""
     go_on(operation, data_dir, "`costs operations resume`")
-    typer.echo(f"operation {operation} is done: costs operations show {operation}")
+    show = f"`costs operations show {operation}{at_folder(data_dir)}`"
+    typer.echo(f"operation {operation} is done: {show}")
 
 
 @app.command()

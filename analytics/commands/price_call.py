@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
+from voicecosts.analytics.answers.layers import WITHOUT_TIME
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion, NotALedger
 from voicecosts.analytics.question.columns import MEASURES, UNPRICED
@@ -186,6 +187,9 @@ def answer(
             list(row[:2]),
             row=tuple[Any, ...],
         )
+        meters = tuple(_meters(connection, snapshot, rows, row[0], row[1]))
+        if _lacks_time(meters):
+            warnings += (f"not in what is billed: {WITHOUT_TIME}",)
         return Call(
             project=row[0],
             session=row[1],
@@ -193,7 +197,7 @@ def answer(
             agent=row[3],
             day=row[4],
             booked=booked,
-            meters=tuple(_meters(connection, snapshot, rows, row[0], row[1])),
+            meters=meters,
             correcting=tuple(Correcting(it[0], it[1], it[2:]) for it in late),
             by_operation=tuple(ByOperation(it[0], it[1], it[2:]) for it in parts)
             if any(it[0] is not None for it in parts)
@@ -246,6 +250,12 @@ def _meters(
             terms=terms,
             explanation=None if terms is None else explain(terms, meter, totals),
         )
+
+
+def _lacks_time(meters: tuple[MeterMoney, ...]) -> bool:
+    """Return whether a price for the whole call includes meters, and there is nothing that it bills."""
+    included = any(it.terms and it.terms.billed and it.terms.billed.included for it in meters)
+    return included and all(it.meter.modality != "agent_session" for it in meters)
 
 
 def source_of(source: str | None, version: str | None, model: str | None) -> str:

@@ -26,6 +26,7 @@ from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment,
 from voicecosts.consumer.booking.difference import session_time
 from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME
 from voicecosts.consumer.pricing.explain import explain
+from voicecosts.consumer.pricing.own.choice import elsewhere
 from voicecosts.consumer.pricing.own.matching import concerns, fits_pattern
 from voicecosts.consumer.pricing.own.units import TOKEN_PARTS, UNITS, fits, part_of, units_of
 from voicecosts.consumer.pricing.scope import Scope
@@ -47,7 +48,8 @@ _AMOUNTS: Final = (
 _MODELS: Final = f"""
 SELECT
     modality, provider, model, service_tier,
-    count(DISTINCT (project, session_id)), min(first_at), max(last_at),
+    count(DISTINCT (project, session_id)),
+    min(first_at) FILTER (operation IS NULL), max(last_at) FILTER (operation IS NULL),
     sum(list_cost), sum(cost), sum(billed),
     min(first_at) FILTER (unpriced_rows > 0),
     arg_max(unpriced_reason, last_place),  -- of the newest row that has one
@@ -150,10 +152,10 @@ def answer(
 
 
 def idle(book: OwnBook, models: Iterable[Model]) -> tuple[str, ...]:
-    """Return a sentence about entries that are for nothing that was seen: a name may be misspelled."""
+    """Return sentences about entries that are for nothing that was seen, and why."""
     seen = [(it.provider.lower(), it.modality.lower(), it.model.lower()) for it in models]
-    lines = [
-        entry.line
+    unused = [
+        entry
         for entry in book.entries
         if not any(
             concerns(entry, provider, modality)
@@ -161,15 +163,25 @@ def idle(book: OwnBook, models: Iterable[Model]) -> tuple[str, ...]:
             for provider, modality, model in seen
         )
     ]
+    of_unit: dict[str, list[int]] = {}
+    for entry in unused:
+        if why := next(filter(None, (elsewhere(entry, *names) for names in seen)), None):
+            of_unit.setdefault(why, []).append(entry.line)
+    told = {line for lines in of_unit.values() for line in lines}
+    lines = [entry.line for entry in unused if entry.line not in told]
+    said = tuple(f"line {_lines(each)} never applies: {why}" for why, each in of_unit.items())
     if not (seen and lines):
-        return ()
-    named = ", ".join(map(str, lines[:_NAMED])) + (", …" if len(lines) > _NAMED else "")
+        return said
     many = "entries are" if len(lines) > 1 else "entry is"
-    said = (
+    unknown = (
         f"{len(lines):,} {many} for no provider, model or modality that this ledger has seen "
-        f"(line {named}): is a name misspelled?"
+        f"(line {_lines(lines)}): is a name misspelled?"
     )
-    return (said,)
+    return (*said, unknown)
+
+
+def _lines(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:_NAMED])) + (", …" if len(numbers) > _NAMED else "")
 
 
 def _labels(rows: list[tuple[Any, ...]]) -> dict[str, str]:

@@ -19,12 +19,12 @@ from voicecosts.analytics.commands.price_words import (
     list_record,
     origin_of,
     part_amount,
-    part_name,
     rate_text,
 )
 from voicecosts.analytics.text.grid import wrapped
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_money
+from voicecosts.consumer.pricing.units import word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -227,7 +227,7 @@ def _how(layer: Layer, counting: str, origin: str) -> Iterator[str]:
         rounded = step.counted != step.used
         used = f" (used {amount_text(step.part, step.used)})" if rounded else ""
         yield (
-            f"{part_name(step.part)}: {amount_text(step.part, step.counted)}{used} x "
+            f"{word(step.part)}: {amount_text(step.part, step.counted)}{used} x "
             f"{rate_text(step.part, step.price, step.per)} = {exact_text(step.exact)}"
         )
     if counting:

@@ -12,12 +12,13 @@ from voicecosts.analytics.commands.price_words import (
     charge_words,
     list_record,
     list_words,
+    origin_of,
 )
 from voicecosts.analytics.text.grid import wrapped
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import csv_bytes, json_bytes
 from voicecosts.consumer.pricing.billing import WAYS
-from voicecosts.consumer.pricing.own.choice import choices, why
+from voicecosts.consumer.pricing.own.choice import choices, elsewhere, why
 from voicecosts.consumer.pricing.terms import Finder
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from voicecosts.consumer.pricing import ListPrices, Scope, Terms
+    from voicecosts.consumer.pricing.charge import Charge
     from voicecosts.consumer.pricing.own import OwnBook
     from voicecosts.consumer.pricing.own.entries import Entry
     from voicecosts.producer.events import Meter
@@ -81,6 +83,7 @@ def answer(
     Without any it is the first modality that has a price.
     """
     finder = Finder(listed, book)
+    names = (meter.provider.lower(), meter.model.lower())
 
     def terms_of(modality: str) -> Terms:
         of = replace(meter, modality=modality)
@@ -92,6 +95,10 @@ def answer(
         named = dict.fromkeys((*WAYS, *(it.modality for it in book.entries if it.modality)))
         fits = (it for it in named if _fits(it, terms_of(it)))
         asked = [next(fits, next(iter(WAYS)))]
+    for modality in asked:
+        for entry in book.entries:
+            if reason := elsewhere(entry, names[0], modality.lower(), names[1]):
+                warnings += (f"line {entry.line} does not apply: {reason}",)
     found = [
         _shown(replace(meter, modality=modality), scope, at, terms_of(modality), book)
         for modality in asked
@@ -235,13 +242,29 @@ def _unlisted(it: Shown) -> str | None:
     return it.terms.unlisted
 
 
+def _without_base(charge: Charge, terms: Terms, unlisted: str | None) -> str | None:
+    """Return why a share comes to nothing: what it is a share of has no price."""
+    if charge.share is None or not unlisted:
+        return None
+    of_list = charge.of == "list" or terms.cost is None or terms.cost.share is not None
+    if not of_list:
+        return None
+    return (
+        f"it is a share of {'the list price' if charge.of == 'list' else 'the cost'}, and there is "
+        "none; write a [[cost]] entry with a price"
+    )
+
+
 def _lines(it: Shown) -> Iterator[str]:
     terms, unlisted = it.terms, _unlisted(it)
     yield f"  list    no price: {unlisted}" if unlisted else "  list"
     if not unlisted:
         yield from (f"    {text}" for text in list_words(terms.listed))
     for name, charge in (("cost", terms.cost), ("billed", terms.billed)):
-        if charge is not None:
+        if charge is not None and (lacks := _without_base(charge, terms, unlisted)):
+            yield f"  {name:<7} no price: {lacks}"
+            yield f"    {origin_of(charge)}"
+        elif charge is not None:
             yield f"  {name}"
             yield from (f"    {text}" for text in charge_words(charge))
         elif name == "billed":

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 from voicecosts.analytics.text.plain import plain_money
+from voicecosts.consumer.pricing.units import PER, word
 
 if TYPE_CHECKING:
     from voicecosts.consumer.pricing.charge import Charge
@@ -27,12 +28,6 @@ _PER: Final = {1: "each", 1_000: "per thousand", 1_000_000: "per million"}
 _SHOWN_DIGITS: Final = 24
 
 
-def part_name(part: str) -> str:
-    """Return a part of usage as words: `cache read input tokens`, `audio`, `connected time`."""
-    names = {"audio_us": "audio", "session_us": "connected time", "time_us": "time"}
-    return names.get(part, part.replace("_", " "))
-
-
 def amount_text(part: str, amount: int) -> str:
     """Return an amount of a part with its unit."""
     if not part.endswith("_us"):
@@ -44,8 +39,8 @@ def amount_text(part: str, amount: int) -> str:
 def part_amount(part: str, amount: int) -> str:
     """Return an amount with what it is of: `1 request`, `60 s of connected time`."""
     if part.endswith("_us"):
-        return f"{amount_text(part, amount)} of {part_name(part)}"
-    name = part_name(part)
+        return f"{amount_text(part, amount)} of {word(part)}"
+    name = word(part)
     return f"{amount:,} {name.removesuffix('s') if amount == 1 else name}"
 
 
@@ -96,8 +91,6 @@ def _decimals(exact: Fraction) -> int | None:
 
 def list_record(price: Price | None) -> dict[str, Any] | None:
     """Return a list price for programs."""
-    from voicecosts.consumer.pricing.units import PER  # noqa: PLC0415 - `--help` is quick
-
     if price is None:
         return None
     return {
@@ -147,20 +140,17 @@ def charge_record(charge: Charge | None) -> dict[str, Any] | None:
 
 def list_words(price: Price | None) -> list[str]:
     """Return a list price as sentences: its rates, and where it comes from."""
-    from voicecosts.consumer.pricing.units import PER  # noqa: PLC0415 - `--help` is quick
-
     if price is None:
         return []
     origin = f"{price.source} {price.version}, {price.model}"
     if price.free:
         return ["free", f"from {origin}"]
     rates = [
-        f"{part_name(part)}: {rate_text(part, rate, PER[part])}"
-        for part, rate in price.rates.items()
+        f"{word(part)}: {rate_text(part, rate, PER[part])}" for part, rate in price.rates.items()
     ]
     tiers = [
         f"above {tier.start:,} input tokens: "
-        + ", ".join(f"{part_name(part)} {rate:f}" for part, rate in tier.rates.items())
+        + ", ".join(f"{word(part)} {rate:f}" for part, rate in tier.rates.items())
         for tier in price.tiers
     ]
     return [*rates, *tiers, f"from {origin}"]
@@ -169,7 +159,7 @@ def list_words(price: Price | None) -> list[str]:
 def charge_words(charge: Charge) -> list[str]:
     """Return a price of the operator as sentences: its rates, and where it comes from."""
     said = [
-        f"{part_name(rate.part)}: {rate.price:f} {per_text(rate.part, rate.per)}"
+        f"{word(rate.part)}: {rate.price:f} {per_text(rate.part, rate.per)}"
         for rate in charge.parts
     ]
     if charge.share is not None:

@@ -16,6 +16,7 @@ from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion
 from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA
 from voicecosts.analytics.snapshot.connection import closing, open_newest
+from voicecosts.consumer.booking.sessions import SessionKey
 
 if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.connection import Connection
@@ -90,6 +91,7 @@ class Changes(Struct):
 
     `left` counts the meters that stay as they are because their new money cannot be booked, `left_why` says
     why, of one of them. `reasons` says why something would have no price, and of how many meters. It is `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
+    `without_time` has the calls, by tenant, that a price would bill as a whole and that have no connected time.
     """
 
     total: Change
@@ -100,6 +102,7 @@ class Changes(Struct):
     left_why: str = ""
     estimated: bool = False
     reasons: dict[str, int] = {}
+    without_time: dict[str | None, set[SessionKey]] = {}
 
 
 def changes(
@@ -121,16 +124,16 @@ def changes(
             total=Change(), by_tenant={}, by_model={}, as_of=as_of(connection, snapshot)
         )
         rate = _rate_of_others(rate, instead) if instead else rate
-        for each in _meters(connection, work, rate):
-            _add(found, each, instead)
+        for each, has_time in _meters(connection, work, rate):
+            _add(found, each, instead, has_time=has_time)
     return found
 
 
-def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[Rerated]:
+def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[tuple[Rerated, bool]]:
+    """Yield every meter that is meant, and whether connected time of its session was counted."""
     from voicecosts.consumer.booking.months import ALL_OPEN  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.booking.prices import PricesUsed  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.rerating import rerated  # noqa: PLC0415 - same
-    from voicecosts.consumer.booking.sessions import SessionKey  # noqa: PLC0415 - same
     from voicecosts.consumer.store import sql  # noqa: PLC0415 - same
     from voicecosts.consumer.store.load import load_sessions  # noqa: PLC0415 - same
     from voicecosts.consumer.store.operations import rerated_values  # noqa: PLC0415 - same
@@ -140,12 +143,22 @@ def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[Rerate
     keys = [SessionKey(*row) for row in rows]
     for at in range(0, len(keys), _SLICE):
         sessions = load_sessions(connection, keys[at : at + _SLICE], prices)
-        yield from rerated(
+        timed = {
+            key
+            for key, session in sessions.items()
+            if any(meter.modality == "agent_session" for meter in session.meters)
+        }
+        for each in rerated(
             work, sessions, rate, operation=None, now_us=0, prices=prices, months=ALL_OPEN
-        )
+        ):
+            yield each, _key(each) in timed
 
 
-def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model]) -> None:
+def _key(each: Rerated) -> SessionKey:
+    return SessionKey(each.identity.project, each.meter.session_id)
+
+
+def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], *, has_time: bool) -> None:
     from voicecosts.consumer.booking.difference import Refusal  # noqa: PLC0415 - `--help` is quick
 
     meter = each.meter
@@ -160,6 +173,9 @@ def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model]) -> None:
         found.left_why = found.left_why or each.row.detail
     if rated is not None and rated.reason and any(astuple(rated.unpriced_usage)):
         found.reasons[rated.reason] = found.reasons.get(rated.reason, 0) + 1
+    billed = None if rated is None or rated.terms is None else rated.terms.billed
+    if billed is not None and billed.included and not has_time:
+        found.without_time.setdefault(each.identity.tenant, set()).add(_key(each))
     model = (meter.modality, meter.provider, meter.model)
     for change in (
         found.total,

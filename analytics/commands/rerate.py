@@ -107,18 +107,14 @@ def rerate(
 def _say_done(number: int, data_dir: Path | None) -> None:
     """Say what a re-rating has booked, or that it has changed nothing."""
     from voicecosts.analytics.answers.operations import listed  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - same
-    from voicecosts.analytics.text.changes import signed  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.changes import say_moved  # noqa: PLC0415 - same
 
     done = next((it for it in listed(data_dir) if it.operation == number), None)
     booked = ""
     if done is not None:
         booked = ", and nothing that was used meets its conditions, or has another price now"
-        layers = (("cost", done.cost), ("list", done.list_cost), ("billed", done.billed))
-        moved = [f"{name} {signed(amount)}" for name, amount in layers if amount]
-        if moved:
-            calls = counted(done.sessions, "call")
-            booked = f": {', '.join(moved)} {CURRENCY}, {calls}"
+        if moved := say_moved(done):
+            booked = f": {moved}"
         elif done.rows:
             booked = ", and no amount has changed"
     show = f"`costs operations show {number}{at_folder(data_dir)}`"
@@ -229,11 +225,16 @@ def _is_run(layout: Layout) -> bool:
 
 
 def _write(found: Changes, output: Format) -> None:
-    from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.layers import say_without_time  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
     from voicecosts.analytics.text import changes as text  # noqa: PLC0415 - same
     from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment  # noqa: PLC0415 - same
 
+    timeless = sorted(
+        ((tenant, len(calls)) for tenant, calls in found.without_time.items()),
+        key=lambda it: (-it[1], it[0] or ""),
+    )
     tenants = [{"tenant": name, **text.record(change)} for name, change in found.by_tenant.items()]
     models = [
         dict(zip(("modality", "provider", "model"), key, strict=True)) | text.record(change)
@@ -251,6 +252,9 @@ def _write(found: Changes, output: Format) -> None:
                     "unpriced_reasons": [
                         {"reason": reason, "meters": meters}
                         for reason, meters in found.reasons.items()
+                    ],
+                    "without_time": [
+                        {"tenant": tenant, "calls": calls} for tenant, calls in timeless
                     ],
                     "estimated": found.estimated,
                     "currency": CURRENCY,
@@ -278,6 +282,8 @@ def _write(found: Changes, output: Format) -> None:
     typer.echo(f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed")
     for sentence in text.say_reasons(found.reasons):
         typer.echo(sentence)
+    if timeless:
+        typer.echo(f"! {say_without_time(timeless)}")
     if found.left:
         typer.echo(text.say_left(found.left, found.left_why, would=True))
     if found.estimated:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
+from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.numbers import counted, money, money_column
 from voicecosts.analytics.question.filters import shown
 from voicecosts.analytics.text.grid import Column, fit, lines, printable, say_left_out, wrapped
@@ -36,6 +37,26 @@ class Change(Protocol):
     @property
     def difference(self) -> Decimal | None:
         """How much more the operator pays; None where nobody knows."""
+
+
+class Moved(Protocol):
+    """What an operation booked, by layer, in how many sessions."""
+
+    @property
+    def list_cost(self) -> Decimal | None:
+        """At list prices."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What the operator pays."""
+
+    @property
+    def billed(self) -> Decimal | None:
+        """What tenants are charged."""
+
+    @property
+    def sessions(self) -> int:
+        """Of how many sessions."""
 
 
 def by_tenant(
@@ -101,6 +122,13 @@ def signed(amount: Decimal | None) -> str:
     if amount is None:
         return UNKNOWN
     return f"+{money(amount)}" if amount > 0 else money(amount)
+
+
+def say_moved(done: Moved) -> str:
+    """Return what an operation booked, by layer; it is empty where no amount has changed."""
+    layers = (("cost", done.cost), ("list", done.list_cost), ("billed", done.billed))
+    moved = [f"{name} {signed(amount)}" for name, amount in layers if amount]
+    return f"{', '.join(moved)} {CURRENCY}, {counted(done.sessions, 'call')}" if moved else ""
 
 
 def record(change: Change) -> dict[str, object]:

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from voicecosts.consumer.pricing.units import INPUT, OUTPUT, TOKENS, input_parts, output_parts
+from voicecosts.consumer.pricing.units import (
+    INPUT,
+    OUTPUT,
+    TOKENS,
+    input_parts,
+    output_parts,
+    words,
+)
 from voicecosts.producer.events import LARGE_REQUEST_TOKENS
 
 if TYPE_CHECKING:
@@ -195,5 +202,5 @@ def _upgrade(price: Price) -> str:
 def _other_way(price: Price, way: tuple[str, ...], names: tuple[str, ...]) -> str:
     if not way:
         return f"{price.model!r} has no rate for {', '.join(names)}"
-    meter = "tokens" if way is TOKENS else " and ".join(way)
-    return f"{price.model!r} is billed by {meter}, but only {', '.join(names)} was reported"
+    meter = "tokens" if way is TOKENS else words(way)
+    return f"{price.model!r} is billed by {meter}, but what was reported is {words(names)}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from msgspec import Struct
 
 from voicecosts.consumer.pricing.billing import Miss, measures
-from voicecosts.consumer.pricing.units import INPUT, TOKENS, input_parts, output_parts
+from voicecosts.consumer.pricing.units import INPUT, TOKENS, input_parts, output_parts, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,8 +179,8 @@ def _used(
             Miss(amounts, f"{charge.entry} has no price for {', '.join(missing)}: add one")
         )
     elif not used and not misses and (names := measures(modality, totals)):
-        by = ", ".join(rate.part for rate in charge.parts)
-        reason = f"{charge.entry} charges {by}, but only {', '.join(names)} was reported"
+        by = words([rate.part for rate in charge.parts])
+        reason = f"{charge.entry} charges {by}, but what was reported is {words(names)}"
         misses.append(Miss({name: getattr(totals, name) for name in names}, reason))
     return used, misses
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from voicecosts.producer.events import Quantities
 
@@ -40,6 +40,19 @@ PER: Final[Mapping[str, int]] = {
 """How many units one rate buys. The price list's own denominators are kept (a million tokens, a
 thousand characters, requests, seconds or minutes), so a rate is the published number, not a
 quotient of it: a dollar per thousand minutes has no finite decimal per microsecond."""
+
+
+_WORDS: Final = {"audio_us": "audio", "session_us": "connected time", "time_us": "time"}
+
+
+def word(part: str) -> str:
+    """Return a part of usage in words: `cache read input tokens`, `audio`, `connected time`."""
+    return _WORDS.get(part, part.replace("_", " "))
+
+
+def words(parts: Iterable[str]) -> str:
+    """Return parts of usage as a list in a sentence."""
+    return ", ".join(map(word, parts))
 
 
 class Split(NamedTuple):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from voicecosts.consumer.pricing.own.matching import Asked, applies, concerns, priority
+from voicecosts.consumer.pricing.own.matching import (
+    Asked,
+    applies,
+    concerns,
+    fits_pattern,
+    priority,
+    reaches,
+)
+from voicecosts.consumer.pricing.own.units import fits, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +42,27 @@ def choices(
         if entry.layer == layer and concerns(entry, provider, modality) and applies(entry, asked)
     )
     return sorted(found, key=priority)
+
+
+def elsewhere(entry: Entry, provider: str, modality: str, model: str) -> str | None:
+    """Return why an entry whose names fit a model, all in lower case, does not price it: its unit.
+
+    `None` where it does, where a name does not fit, and where it names neither provider nor model.
+    """
+    unit = entry.unit
+    names_fit = (
+        (entry.provider or entry.model) is not None
+        and entry.provider in (None, provider)
+        and entry.modality in (None, modality)
+        and (entry.model is None or fits_pattern(entry.model, model))
+    )
+    if unit is None or not names_fit or reaches(entry, modality):
+        return None
+    priced = f"a price per {entry.unit_name}"
+    if fits(unit.kind, modality, named=True):
+        return f'{priced} is for {modality} only with modality = "{modality}"'
+    units = ", ".join(units_of(modality)) or "a share"
+    return f"{priced} is not for {modality}, which can be priced per {units}"
 
 
 def why(first: Entry, second: Entry | None) -> str:

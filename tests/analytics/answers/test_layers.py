@@ -105,8 +105,8 @@ def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:
         {"tenant": "acme", "input_tokens": MILLION},
     )
     said = (
-        "not in what is billed: 1 call of globex: a price bills the whole call, and it has no connected "
-        "time; COSTS_CONNECTIONS=on has workers count it"
+        "not in what is billed: 1 call of globex: a price for the whole call is charged with its "
+        "connected time, and none was counted; COSTS_CONNECTIONS=on has workers count it"
     )
     assert said in query(data_dir=tmp_path).warnings
     assert said not in query(data_dir=tmp_path, where="tenant=acme").warnings

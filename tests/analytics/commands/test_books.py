@@ -36,6 +36,12 @@ model = "gpt-4.1-mini"
 unit = "million tokens"
 price = "5"
 """
+WHOLE_CALL = """
+[[billed]]
+tenant = "acme"
+unit = "minute"
+price = "0.12"
+"""
 NOVEMBER = {"since": "2026-11-01", "until": "2026-12-01"}
 
 
@@ -102,6 +108,11 @@ class TestRerate:
         table = only(run("rerate"))
         assert "unpriced" in table
         assert "nothing was changed" in table
+        (data_dir / "prices.toml").write_text(PRICES + WHOLE_CALL)
+        shown = json.loads(only(run("rerate", "--format", "json")))
+        assert shown["without_time"] == [{"tenant": "acme", "calls": 1}]
+        sentence = "! not in what is billed: 1 call of acme: a price for the whole call is charged"
+        assert sentence in only(run("rerate"))
         assert cost(data_dir) is None
 
     def test_applied_it_is_booked_as_one_operation(self, run: Run, data_dir: Path) -> None:
@@ -187,7 +198,8 @@ class TestOperations:
         """What was done, why, and whether it is in force."""
         assert "There are no operations" in only(run("operations"))
         only(run("rerate", "--apply", "--reason", "prices came"))
-        only(run("operations", "revert", "1", "--reason", "a mistake"))
+        said = only(run("operations", "revert", "1", "--reason", "a mistake"))
+        assert "is reverted, by operation 2: cost -20.000000, list -1.600000 USD, 2 calls" in said
         assert cost(data_dir) is None
         found = json.loads(only(run("operations", "list", "--format", "json")))
         assert [(it["kind"], it["state"], it["reason"], it["cost"]) for it in found] == [
@@ -195,6 +207,11 @@ class TestOperations:
             ("revert", "in force", "a mistake", "-20.000000000"),
         ]
         assert "reverted by 2" in only(run("operations"))
+        for _ in range(2):
+            only(run("rerate", "--apply", "--reason", "prices came"))
+        said = only(run("operations", "revert", "3", "--reason", "done twice"))
+        assert "by operation 5, and no amount has changed: other operations say the same" in said
+        assert cost(data_dir) == 20
 
     def test_one_is_shown_by_tenant(self, run: Run) -> None:
         """What it booked of each."""

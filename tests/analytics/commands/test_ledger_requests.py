@@ -150,7 +150,7 @@ def test_what_is_asked_again_because_no_answer_came_is_done_once(
     assert ask() == 4
     said = capsys.readouterr().err
     assert "the same was asked 12 h ago, and its answer was lost. Operation 4 did it now" in said
-    assert "`costs operations revert 4` undoes it" in said
+    assert f"revert 4 --reason … --data-dir {data_dir}` undoes it" in said
     assert ask() == 5
     assert not capsys.readouterr().err
 

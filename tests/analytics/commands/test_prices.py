@@ -185,7 +185,12 @@ class TestExplain:
         """What `costs rerate` booked is no line besides: the new prices explain all of it."""
         folder = tmp_path / "again"
         shutil.copytree(booked, folder, symlinks=True)
-        (folder / "prices.toml").write_text(BOOK.replace("15 %", "50 %").replace("0.55", "9"))
+        seen = prices.record("check", "--data-dir", folder)["models"]
+        by_the_call = '\n[[billed]]\ntenant = "acme"\nunit = "call"\nprice = "1"\n'
+        (folder / "prices.toml").write_text(
+            BOOK.replace("15 %", "50 %").replace("0.55", "9").replace('"acme"', '"globex"')
+            + by_the_call
+        )
         with pytest.raises(SystemExit) as ended:
             main(["rerate", "--apply", "--reason", "contract 12", "--data-dir", str(folder)])
         assert not ended.value.code
@@ -196,6 +201,11 @@ class TestExplain:
                 assert layer is None or layer["amount"] == it["booked"][name]
                 assert layer is None or Decimal(layer["besides"]) == 0
         assert found["meters"][0]["layers"]["cost"]["share"] == "0.50"
+        again = prices.record("check", "--data-dir", folder)["models"]
+        used = ("first_used_at", "last_used_at")
+        assert [[it[k] for k in used] for it in again] == [[it[k] for k in used] for it in seen]
+        [said] = found["warnings"]
+        assert said.startswith("not in what is billed: a price for the whole call is charged with")
         assert [it["kind"] for it in found["by_operation"]] == [None, "rerate"]
         for name, total in found["total"].items():
             assert sum(Decimal(it[name] or 0) for it in found["by_operation"]) == Decimal(total)
@@ -396,6 +406,13 @@ class TestCheck:
         """A misspelled name is no mistake in the file, and would never be noticed."""
         assert prices.record("check", "--data-dir", booked)["warnings"] == []
         named = tmp_path / "prices.toml"
+        of_voices = '\n[[cost]]\nprovider = "cartesia"\nunit = "minute"\nprice = "0.1"\n'
+        named.write_text(BOOK + of_voices)
+        [said] = prices.record("check", "--data-dir", booked, "--prices", named)["warnings"]
+        reason = 'a price per minute is for tts only with modality = "tts"'
+        assert said == f"line 21 never applies: {reason}"
+        sonic = ("show", "cartesia/sonic-3", "--data-dir", booked, "--prices", named)
+        assert f"! line 21 does not apply: {reason}" in prices(*sonic)
         named.write_text(BOOK + '\n[[cost]]\nmodel = "solarai"\ndiscount = "5 %"\n')
         [said] = prices.record("check", "--data-dir", booked, "--prices", named)["warnings"]
         assert said == (
@@ -476,6 +493,10 @@ class TestShow:
         assert prices.record(*judge)["prices"][0]["list"] is None
         shown = prices("show", "homebrew/parrot", "--modality", "tts", "--data-dir", tmp_path)
         assert "list    no price: no price list for provider 'homebrew'" in shown
+        named = tmp_path / "prices.toml"
+        named.write_text('[[cost]]\nprovider = "homebrew"\ndiscount = "15 %"\n')
+        shown = prices("show", "homebrew/parrot", "--modality", "tts", "--data-dir", tmp_path)
+        assert "cost    no price: it is a share of the list price, and there is none" in shown
 
     def test_a_file_with_mistakes_is_told(
         self, prices: Prices, booked: Path, tmp_path: Path

@@ -143,7 +143,7 @@ def test_a_part_without_a_rate_is_unpriced_beside_the_rest() -> None:
 def test_usage_in_another_measure_is_unpriced() -> None:
     """A model that is charged by audio and reports tokens alone has no price, and it is said."""
     found = charged(BY_MINUTE, meter("stt"), Quantities(input_tokens=9, requests=1), None)
-    reason = f"{ENTRY} charges audio_us, but only input_tokens was reported"
+    reason = f"{ENTRY} charges audio, but what was reported is input tokens"
     assert found == (None, (), [Miss({"input_tokens": 9}, reason)])
     tool = charged(by(TIME, "1", MINUTE), meter("tool"), Quantities(requests=3), None)
     assert (tool.amount, tool.misses[0].usage) == (None, {"requests": 3})

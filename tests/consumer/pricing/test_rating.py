@@ -266,7 +266,7 @@ def test_a_model_billed_otherwise_than_measured_is_unpriced() -> None:
     assert result.cost is None
     assert missing(result) == {"requests": 1, "audio_us": seconds(60)}
     assert result.reason == (
-        "'openai/gpt-4o-transcribe' is billed by tokens, but only audio_us was reported"
+        "'openai/gpt-4o-transcribe' is billed by tokens, but what was reported is audio"
     )
 
 
