@@ -15,19 +15,19 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from livekit.agents import AgentSession, llm
-from msgspec import Struct, field
+from msgspec import Struct
 
 from voicecosts.producer.capture import contexts, requests
+from voicecosts.producer.capture.candidates import Candidate, Component, has_begun, reporting
 from voicecosts.producer.capture.components import (
-    PROVIDERS,
     components_of,
     emitters,
     is_started,
@@ -36,10 +36,11 @@ from voicecosts.producer.capture.components import (
 )
 from voicecosts.producer.capture.contexts import MARK, Mark
 from voicecosts.producer.capture.installed import current_job
-from voicecosts.producer.capture.listener import METRICS, Listener, listener, report_failure
+from voicecosts.producer.capture.listener import METRICS, listener, report_failure
+from voicecosts.producer.capture.marks import has_left, mark_start
+from voicecosts.producer.capture.repeats import amounts_of
 from voicecosts.producer.capture.tiers import tier_of_event
 from voicecosts.producer.capture.usage import NOT_USAGE, UnknownMetricsError, usage_of
-from voicecosts.producer.counts import Usage
 from voicecosts.producer.events import now_us
 
 logger = logging.getLogger(__name__)
@@ -56,107 +57,11 @@ _REQUESTED: Final = frozenset({"llm_metrics", "tts_metrics"})
 _BORROWED: Final = 32
 """Providers that a session asked without having them, and that are still listened to."""
 
-_REPEATED_WITHIN_S: Final = 60.0
-"""How long after an object inside a wrapper the wrapper reports the same usage."""
-
 _OWN: Final = frozenset({"realtime_model_metrics", "interruption_metrics"})
 """What comes from an object that LiveKit makes for one session."""
 
-_AMOUNTS: Final = {
-    "llm_metrics": ("prompt_tokens", "completion_tokens"),
-    "tts_metrics": ("characters_count", "output_tokens"),
-    "stt_metrics": ("audio_duration", "input_tokens"),
-}
-"""By which fields a wrapper's report is known to repeat another."""
-
 _HELD: Final = 256
 """Events of one such session that wait, at most."""
-
-
-def _empty() -> deque[Any]:
-    return deque()
-
-
-class Candidate(Struct, eq=False, weakref=True, kw_only=True):
-    """A session that usage may be attributed to. `Attribution` writes the fields with defaults.
-
-    `receive` gets a metrics object of the session, the label of the agent that caused it, `None`
-    for the active one, and the provider object that reported it, `None` where only the session did.
-    `count_unattributed` gets usage that could as well be another's,
-    `count_unmeasured` is called for an event that could not be read.
-    """
-
-    session: AgentSession[Any]
-    job: Any
-    receive: Callable[[Any, str | None, Any], None]
-    count_unattributed: Callable[[Usage], None]
-    count_unmeasured: Callable[[], None]
-    is_open: bool = False
-    entered_at: float = 0.0  # seconds since 1970
-    running_since: float | None = None  # seconds since 1970; None before the start has ended
-    components: dict[int, _Component] = field(default_factory=dict)
-    borrowed: deque[_Component] = field(default_factory=_empty)
-
-
-class _Amounts(Struct, frozen=True):
-    """What was reported of one kind for one session (by identity, of the running context)."""
-
-    kind: str
-    session: int
-    amounts: tuple[float, ...]
-
-    def is_alike(self, other: _Amounts) -> bool:
-        """Whether both are of one kind and session."""
-        return self.kind == other.kind and self.session == other.session
-
-
-def _last_reported() -> deque[tuple[_Amounts, float]]:
-    return deque(maxlen=64)
-
-
-class _Component(Struct, eq=False):
-    """A provider object, its one listener since `since`, and the sessions that use it.
-
-    `borrowers` are users that asked it without having it: only their own requests are theirs.
-    `strangers` are sessions that use it and that nobody attached, with their jobs, `None` before the
-    first one. `reported` are the amounts that it reported lately, where it may be inside an adapter.
-    """
-
-    emitter: Any
-    is_adapter: bool
-    is_connection: bool  # to a realtime model: one session's own
-    since: float  # seconds since 1970
-    on_metrics: Listener | None = None
-    users: dict[int, Candidate] = field(default_factory=dict)
-    borrowers: set[int] = field(default_factory=set)
-    was_shared: bool = False
-    reported: deque[tuple[_Amounts, float]] = field(default_factory=_last_reported)
-    _seen: tuple[int, Any] = (0, None)
-    strangers: WeakKeyDictionary[AgentSession[Any], Any] | None = None
-
-    def to_strangers(self) -> WeakKeyDictionary[AgentSession[Any], Any]:
-        """Return the strangers, to add one. Made late: an event asks faster whether there are any."""
-        if self.strangers is None:
-            self.strangers = WeakKeyDictionary()
-        return self.strangers
-
-    def listeners(self) -> list[Any] | None:
-        """Return who listens to the object, `None` if nobody came since the last call.
-
-        LiveKit's emitter keeps them in the order in which they came.
-        """
-        events = getattr(self.emitter, "_events", None)
-        found = events.get(METRICS) if events else None
-        if not found:
-            return None
-        try:
-            seen = len(found), next(reversed(found))
-        except (TypeError, RuntimeError):  # a set in older versions; another thread came or left
-            return list(found)
-        if seen[0] == self._seen[0] and seen[1] is self._seen[1]:
-            return None
-        self._seen = seen
-        return list(found)
 
 
 class _Heard(Struct):
@@ -167,7 +72,7 @@ class _Heard(Struct):
 
     metrics: Any
     sessions: list[Candidate] = []
-    adapter: _Component | None = None
+    adapter: Component | None = None
     is_served: bool = False
 
 
@@ -215,7 +120,7 @@ class Attribution:
 
     def __init__(self) -> None:
         self._candidates: dict[int, Candidate] = {}
-        self._components: dict[int, _Component] = {}
+        self._components: dict[int, Component] = {}
         self._attributed: OrderedDict[int, Any] = OrderedDict()
         self._heard: dict[int, _Heard] = {}
         self._held: dict[int, list[_Held]] = {}
@@ -245,7 +150,7 @@ class Attribution:
         if is_running:
             candidate.running_since = time.time()
         else:
-            _mark_start(candidate)
+            mark_start(candidate)
         for held in self._held.pop(id(session), ()):
             self._remember(held.metrics)
             held.context.run(candidate.receive, held.metrics, held.label, held.emitter)
@@ -296,7 +201,7 @@ class Attribution:
                     return
                 component = self._components.get(id(emitter))
                 if component is None:
-                    component = _Component(
+                    component = Component(
                         emitter,
                         is_adapter=is_adapter,
                         is_connection=isinstance(emitter, llm.RealtimeSession),
@@ -338,7 +243,7 @@ class Attribution:
             if len(candidate.borrowed) > _BORROWED:
                 self._leave(candidate, candidate.borrowed.popleft())
 
-    def _leave(self, candidate: Candidate, component: _Component) -> None:
+    def _leave(self, candidate: Candidate, component: Component) -> None:
         """A session uses a component no more; the last user takes our listener away."""
         key = id(component.emitter)
         with self._joining:
@@ -353,32 +258,6 @@ class Attribution:
     def is_new(self, metrics: Any) -> bool:
         """Whether an event is usage, as far as its type tells, that was not attributed before."""
         return id(metrics) not in self._attributed and metrics.type not in NOT_USAGE
-
-    def started(self, candidate: Candidate) -> None:
-        """A session's start has ended: what the task that attached it starts next is not its own."""
-        if candidate.running_since is None:
-            candidate.running_since = time.time()
-        mark = MARK.get()
-        if mark is None or mark.task is None or not mark.names(candidate):
-            return
-        if mark.task() is contexts.task():
-            mark.is_over = True
-            owners = tuple(each for each in mark.owners if each() is not candidate)
-            MARK.set(Mark(owners, mark.activity, mark.task, mark.before) if owners else mark.before)
-
-    def mark_speech(self, candidate: Candidate) -> None:
-        """Mark this context as the session's, if a speech of the session runs in it.
-
-        What a tool of the speech opens inherits the mark.
-        """
-        running = contexts.activity()
-        if running is None or running.session is not candidate.session:
-            return
-        mark = MARK.get()
-        if mark is None or not (mark.names(candidate) and mark.is_innermost(running)):
-            if mark is not None and mark.task is not None and mark.task() is contexts.task():
-                return  # a session was attached here and is about to start
-            MARK.set(Mark((ref(candidate),), ref(running)))
 
     def heard_by(self, candidate: Candidate, metrics: Any) -> None:
         """Attribute a new event that a session heard, once every listener has heard it.
@@ -421,7 +300,7 @@ class Attribution:
         self._remember(metrics)
         candidate.receive(metrics, label, emitter)
 
-    def _heard_from(self, component: _Component, metrics: Any) -> None:
+    def _heard_from(self, component: Component, metrics: Any) -> None:
         if not self.is_new(metrics):
             return
         if component.is_adapter:
@@ -430,8 +309,8 @@ class Attribution:
             heard.adapter = component
             heard.is_served = heard.is_served or requests.is_served_inside()
             return
-        if self._has_adapters and (amounts := _amounts(metrics)) is not None:
-            component.reported.append((amounts, time.monotonic()))
+        if self._has_adapters and (amounts := amounts_of(metrics)) is not None:
+            component.reported.add(amounts)
         if component.is_connection:
             # The session's that came last, if it was opened by another one.
             owner = list(component.users.values())[-1]
@@ -470,38 +349,20 @@ class Attribution:
             first = next(iter(list(users.values())), None)
             report_failure(error, None if first is None else first.count_unmeasured)
 
-    def _repeats(self, adapter: _Component, metrics: Any, *, is_served: bool) -> bool:
-        """Whether a wrapper's own report repeats that of an object inside it.
-
-        A wrapper hands on what the object inside it answers, with its usage, and LiveKit's base
-        classes report it for both. So the same amounts of the same kind, reported inside a moment
-        ago for the same session, are the same usage; so is the sum of several, where `is_served`:
-        a request inside served the wrapper's.
-        """
-        amounts = _amounts(metrics)
+    def _repeats(self, adapter: Component, metrics: Any, *, is_served: bool) -> bool:
+        """Whether a wrapper's own report repeats that of an object inside it."""
+        amounts = amounts_of(metrics)
         if amounts is None:
             return is_served or bool(getattr(metrics, "cancelled", False))
-        since, inside = time.monotonic() - _REPEATED_WITHIN_S, []
-        for emitter, _ in emitters([adapter.emitter]):
-            component = self._components.get(id(emitter))
-            if component is not None and component is not adapter:
-                inside += [
-                    (component.reported, known)
-                    for known in list(component.reported)
-                    if known[0].is_alike(amounts) and known[1] > since
-                ]
-        same = [each for each in inside if each[1][0].amounts == amounts.amounts][-1:]
-        if inside and not same and is_served:  # it may hand on the sum of several
-            total = tuple(map(sum, zip(*(known[0].amounts for _, known in inside), strict=True)))
-            same = inside if total == amounts.amounts else []
-        for reported, known in same:
-            reported.remove(known)
-        if same:
-            adapter.reported.append((amounts, time.monotonic()))  # for a wrapper around this one
-        return bool(same)
+        inside = [self._components.get(id(emitter)) for emitter, _ in emitters([adapter.emitter])]
+        return adapter.reported.repeats(
+            amounts,
+            [each.reported for each in inside if each is not None and each is not adapter],
+            is_served=is_served,
+        )
 
     def _decide(
-        self, metrics: Any, users: dict[int, Candidate], component: _Component | None
+        self, metrics: Any, users: dict[int, Candidate], component: Component | None
     ) -> None:
         answer, label = self._by_context(users, component, metrics)
         if isinstance(answer, _Unattached):
@@ -516,7 +377,7 @@ class Attribution:
             self._leave_unattributed(metrics, next(iter(list(users.values())), None))
 
     def _by_context(
-        self, users: dict[int, Candidate], component: _Component | None, metrics: Any
+        self, users: dict[int, Candidate], component: Component | None, metrics: Any
     ) -> tuple[Candidate | _Unattached | None, str | None]:
         """Return the session that runs this code and its agent's label, or nothing.
 
@@ -531,7 +392,7 @@ class Attribution:
             session, label, is_sure = running.session, running.agent.label, True
         if session is None and mark is not None and mark.is_innermost(running):
             marked = mark.owner()
-            if marked is not None and marked.is_open and _has_begun(marked):
+            if marked is not None and marked.is_open and has_begun(marked):
                 session = marked.session
         if session is None and running is not None:
             session, label = running.session, running.agent.label
@@ -584,9 +445,7 @@ class Attribution:
         opener: AgentSession[Any] = owner.session
         return opener
 
-    def _by_job(
-        self, users: dict[int, Candidate], component: _Component | None
-    ) -> Candidate | None:
+    def _by_job(self, users: dict[int, Candidate], component: Component | None) -> Candidate | None:
         """Return the one user of the component in the job; without a job, the only user ever."""
         job = current_job()
         possible = list(users.values())
@@ -602,13 +461,13 @@ class Attribution:
         owner = possible[0]
         if component is not None:
             is_of_job = job is not None and owner.job is job
-            if not is_of_job and (component.was_shared or _has_left()):
+            if not is_of_job and (component.was_shared or has_left()):
                 return None
             if self._has_stranger(component, job):
                 return None
         return owner
 
-    def _has_stranger(self, component: _Component, job: Any) -> bool:
+    def _has_stranger(self, component: Component, job: Any) -> bool:
         """Whether a session that nobody attached could be meant as well."""
         listeners = component.listeners()
         if listeners is not None:
@@ -629,15 +488,15 @@ class Attribution:
         model = candidate.session.llm
         if isinstance(model, llm.RealtimeModel) and model.label == getattr(metrics, "label", ""):
             return True  # what the session's own connection hears
-        reporting = _reporting(candidate, metrics)
-        return bool(reporting) and all(
+        possible = reporting(candidate, metrics)
+        return bool(possible) and all(
             len(each.users) == 1 and not self._has_stranger(each, candidate.job)
-            for each in reporting
+            for each in possible
         )
 
     def _was_heard(self, candidate: Candidate, metrics: Any, at: float) -> bool:
         """Whether a component was listened to when it reported an event: it was decided then."""
-        return any(each.since <= at for each in _reporting(candidate, metrics))
+        return any(each.since <= at for each in reporting(candidate, metrics))
 
     def _leave_to(
         self,
@@ -645,7 +504,7 @@ class Attribution:
         metrics: Any,
         label: str | None,
         users: dict[int, Candidate],
-        component: _Component | None,
+        component: Component | None,
     ) -> None:
         """Keep an event of a session that nobody attached; it may be attached just after its start.
 
@@ -732,72 +591,6 @@ class Attribution:
         self._attributed[id(metrics)] = metrics
         if len(self._attributed) > REMEMBERED:
             self._attributed.popitem(last=False)
-
-
-def _reporting(candidate: Candidate, metrics: Any) -> list[_Component]:
-    """Return the components of a session that may have reported an event, by its label.
-
-    A detector's events have none.
-    """
-    label = getattr(metrics, "label", None)
-    return [
-        component
-        for component in list(candidate.components.values())
-        if (
-            getattr(component.emitter, "label", None) == label
-            if label is not None
-            else not isinstance(component.emitter, PROVIDERS)
-        )
-    ]
-
-
-def _mark_start(candidate: Candidate) -> None:
-    """Mark this context, so that the tasks of the session's start inherit it.
-
-    Sessions that this task attached before and that have not started share the mark: the tasks of
-    the next start could be any one's of them. A mark of this task whose sessions have started says
-    nothing more.
-    """
-    task, before = contexts.task(), MARK.get()
-    waiting: tuple[ref[Candidate], ...] = ()
-    while before is not None and before.task is not None and before.task() is task:
-        waiting = (*(each for each in before.owners if _will_start(each())), *waiting)
-        before = before.before
-    running = contexts.activity()
-    MARK.set(
-        Mark(
-            (*waiting, ref(candidate)),
-            None if running is None else ref(running),
-            None if task is None else ref(task),
-            before,
-        )
-    )
-
-
-def _amounts(metrics: Any) -> _Amounts | None:
-    """Return what a model, voice or recogniser reported, to be compared; `None` for nothing."""
-    values, running = vars(metrics), contexts.activity()
-    session = contexts.recognising() or (None if running is None else running.session)
-    amounts = tuple(values.get(name) or 0 for name in _AMOUNTS.get(metrics.type, ()))
-    return _Amounts(metrics.type, id(session), amounts) if any(amounts) else None
-
-
-def _has_left() -> bool:
-    """Whether this code was started by a session that is not listened to any more."""
-    mark = MARK.get()
-    if mark is None or len(mark.owners) != 1 or not mark.is_innermost(contexts.activity()):
-        return False
-    owner = mark.owner()
-    return owner is None or not owner.is_open
-
-
-def _has_begun(candidate: Candidate) -> bool:
-    """Whether the session's start has begun; before it, no task is the session's."""
-    return candidate.running_since is not None or is_started(candidate.session)
-
-
-def _will_start(candidate: Candidate | None) -> bool:
-    return candidate is not None and candidate.is_open and candidate.running_since is None
 
 
 ATTRIBUTION: Final = Attribution()

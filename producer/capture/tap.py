@@ -17,10 +17,12 @@ from livekit import rtc
 from livekit.agents import AgentSession
 
 from voicecosts.producer.capture import requests
-from voicecosts.producer.capture.attribution import ATTRIBUTION, Candidate
+from voicecosts.producer.capture.attribution import ATTRIBUTION
+from voicecosts.producer.capture.candidates import Candidate
 from voicecosts.producer.capture.components import components_of, is_started, running_agent
 from voicecosts.producer.capture.contexts import speech_id
 from voicecosts.producer.capture.listener import METRICS, listener, report_failure
+from voicecosts.producer.capture.marks import end_start, mark_speech
 from voicecosts.producer.capture.tiers import TIERED, tier_of_event
 from voicecosts.producer.counts import Usage
 
@@ -128,13 +130,13 @@ class Tap:
             ATTRIBUTION.heard_by(self._candidate, metrics)
 
     def _item_added(self, _event: Any) -> None:
-        ATTRIBUTION.mark_speech(self._candidate)
+        mark_speech(self._candidate)
         self.scan()
 
     def _state_changed(self, event: Any) -> None:
-        ATTRIBUTION.mark_speech(self._candidate)
+        mark_speech(self._candidate)
         if event.new_state == "listening":
-            ATTRIBUTION.started(self._candidate)
+            end_start(self._candidate)
             self.scan()
 
     def _receive(self, metrics: Any, label: str | None, emitter: Any) -> None:
