@@ -132,7 +132,7 @@ class Process:
         because it may still summarise them. Without a job nothing tells that a session will never
         be started; the oldest of very many are ended, and a start would begin them anew.
         """
-        ATTRIBUTION.release_old()
+        ATTRIBUTION.held.release_old()
         closed, idle = [], []
         for attachment in list(self.attachments.values()):
             loop = getattr(attachment.session, "_loop", None)
@@ -159,7 +159,7 @@ class Process:
 
     def close(self) -> None:
         """Finalise what is live and publish what is left; called when the process ends."""
-        ATTRIBUTION.release_held()
+        ATTRIBUTION.held.release()
         for attachment in list(self.attachments.values()):
             attachment.finalise(status="cancelled", reason="process exit")
         for attachment in list(self._over.values()):

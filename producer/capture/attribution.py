@@ -17,7 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -35,6 +35,7 @@ from voicecosts.producer.capture.components import (
     uses,
 )
 from voicecosts.producer.capture.contexts import MARK, Mark
+from voicecosts.producer.capture.held import Held, HeldEvents
 from voicecosts.producer.capture.installed import current_job
 from voicecosts.producer.capture.listener import METRICS, listener, report_failure
 from voicecosts.producer.capture.marks import has_left, mark_start
@@ -48,9 +49,6 @@ logger = logging.getLogger(__name__)
 REMEMBERED: Final = 1024
 """Metrics objects that are remembered as attributed."""
 
-HELD_S: Final = 5.0
-"""How long usage of a session that nobody attached waits for it to be attached after its start."""
-
 _REQUESTED: Final = frozenset({"llm_metrics", "tts_metrics"})
 """What a request reports: LiveKit makes it in the activity that asked."""
 
@@ -59,9 +57,6 @@ _BORROWED: Final = 32
 
 _OWN: Final = frozenset({"realtime_model_metrics", "interruption_metrics"})
 """What comes from an object that LiveKit makes for one session."""
-
-_HELD: Final = 256
-"""Events of one such session that wait, at most."""
 
 
 class _Heard(Struct):
@@ -93,23 +88,6 @@ class _Opener(Struct, frozen=True):
     began: float | None
 
 
-class _Held(Struct):
-    """An event of a session that may still be attached, with the context that it came in.
-
-    `emitter` reported it, if that is known. `owner` gets it otherwise; without one, `heard_by`
-    counts it as unattributed.
-    """
-
-    session: AgentSession[Any]
-    metrics: Any
-    label: str | None
-    emitter: Any
-    context: Context
-    heard_by: Candidate
-    owner: Candidate | None
-    at: float  # monotonic seconds
-
-
 class Attribution:
     """Knows the attached sessions of a process and the components they use.
 
@@ -123,7 +101,7 @@ class Attribution:
         self._components: dict[int, Component] = {}
         self._attributed: OrderedDict[int, Any] = OrderedDict()
         self._heard: dict[int, _Heard] = {}
-        self._held: dict[int, list[_Held]] = {}
+        self.held = HeldEvents(self._give_away)
         self._known: WeakSet[AgentSession[Any]] = WeakSet()
         self._left: WeakKeyDictionary[AgentSession[Any], float] = WeakKeyDictionary()
         self._last_users: dict[int, tuple[ref[Any], ref[AgentSession[Any]]]] = {}
@@ -151,7 +129,7 @@ class Attribution:
             candidate.running_since = time.time()
         else:
             mark_start(candidate)
-        for held in self._held.pop(id(session), ()):
+        for held in self.held.taken_for(session):
             self._remember(held.metrics)
             held.context.run(candidate.receive, held.metrics, held.label, held.emitter)
 
@@ -170,26 +148,10 @@ class Attribution:
     def exit_all(self) -> None:
         """In a forked child: detach the parent's sessions, which do not run here."""
         self._joining = threading.Lock()  # another thread of the parent may have held the old one
-        self._held.clear()
+        self.held.clear()
         self._heard.clear()
         for candidate in list(self._candidates.values()):
             self.exit(candidate)
-
-    def release_held(self, owner: Candidate | None = None) -> None:
-        """Attribute at once what is held until its session is attached: no attachment follows.
-
-        With `owner`, what would go to this session, which is about to end.
-        """
-        for session, waiting in list(self._held.items()):
-            if owner is None or any(held.owner is owner for held in waiting):
-                self._release(session)
-
-    def release_old(self) -> None:
-        """Attribute what was held long enough: a loop that ended took the timer with it."""
-        until = time.monotonic() - 2 * HELD_S
-        for session, waiting in list(self._held.items()):
-            if waiting and waiting[0].at < until:
-                self._release(session)
 
     def join(self, candidate: Candidate, used: Iterable[Any]) -> None:
         """An open session uses components; one listener serves all sessions that use one."""
@@ -518,32 +480,13 @@ class Attribution:
             component.to_strangers()[session] = current_job()
         emitter = None if component is None else component.emitter
         now = time.monotonic()
-        held = _Held(session, metrics, label, emitter, copy_context(), heard_by, owner, now)
-        waiting = self._held.get(id(session))
-        if waiting is None and self._hold(session):
-            waiting = self._held[id(session)] = []
-        if waiting is None or len(waiting) >= _HELD:
-            self._give_away(held)
-            return
-        self._remember(metrics)
-        waiting.append(held)
-
-    def _hold(self, session: AgentSession[Any]) -> bool:
-        """Whether a session may still be attached; if so, have its events released in time."""
-        began = getattr(session, "_started_at", None)
-        if not is_started(session) or (began is not None and time.time() - began >= HELD_S):
-            return False
-        try:
-            asyncio.get_running_loop().call_later(HELD_S, self._release, id(session))
-        except RuntimeError:  # a thread without a loop
-            return False
-        return True
-
-    def _release(self, session: int) -> None:
-        for held in self._held.pop(session, ()):
+        held = Held(session, metrics, label, emitter, copy_context(), heard_by, owner, now)
+        if self.held.add(held):
+            self._remember(metrics)
+        else:
             self._give_away(held)
 
-    def _give_away(self, held: _Held) -> None:
+    def _give_away(self, held: Held) -> None:
         self._given_away.setdefault(held.session, set()).add(id(held.metrics))
         if held.owner is not None:
             self._remember(held.metrics)

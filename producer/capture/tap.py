@@ -103,7 +103,7 @@ class Tap:
 
     def release_held(self) -> None:
         """Receive at once what is held for a session that this one opened: no attachment follows."""
-        ATTRIBUTION.release_held(self._candidate)
+        ATTRIBUTION.held.release(self._candidate)
 
     def scan(self) -> None:
         """Listen to components that came since the last scan (a hand-off, a live swap)."""

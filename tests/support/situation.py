@@ -219,7 +219,7 @@ class Situation:
 
     def assert_conserved(self, *, interrupted: bool = False) -> None:
         """The law holds for all providers of the situation, now that no session is attached late."""
-        ATTRIBUTION.release_held()
+        ATTRIBUTION.held.release()
         assert_conserved(self.recorder, *self.keepers, interrupted=interrupted)
 
 

@@ -65,7 +65,7 @@ class Talk:
         await self.session.aclose()
         await self.attachment.closed.wait()
         self.attachment.detach()
-        ATTRIBUTION.release_held()
+        ATTRIBUTION.held.release()
         assert_conserved(self.recorder, *self.keepers, interrupted=interrupted)
         assert_one_end(self.recorder, self.attachment.session_id)
         return self

@@ -284,7 +284,7 @@ async def test_a_very_late_attachment_in_a_busy_process(situation: Situation) ->
     await first.start(Host(many))
     await second.start()
     await second.turn()
-    ATTRIBUTION.release_held()  # as after a while
+    ATTRIBUTION.held.release()  # as after a while
     await first.turn("work")
     situation.attach(second)
     await second.turn()
