@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from typer.exceptions import Abort, TyperException
 
+from voicecosts.analytics.commands.signals import is_ctrl_c
 from voicecosts.analytics.config import is_debug
 from voicecosts.analytics.text.grid import printable
 
@@ -136,9 +137,6 @@ def _text(file: io.FileIO, like: TextIO | None) -> TextIO:
     )
 
 
-_INTERRUPTED_QUERY: Final = "Query interrupted"
-"""DuckDB's own error for Ctrl-C while a statement runs."""
-
 _UNANSWERED: Final = "nobody answered, so nothing was changed: pass --yes where nobody can answer"
 
 _HELP_WANTED: Final = "NoArgsIsHelpError"
@@ -153,7 +151,7 @@ def run(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - whatever it is, a user gets one line
-        if isinstance(error, RuntimeError) and str(error) == _INTERRUPTED_QUERY:
+        if is_ctrl_c(error):
             return INTERRUPTED
         return _end(_cause(error))
     return code if isinstance(code, int) else OK

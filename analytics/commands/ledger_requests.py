@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 from msgspec.structs import replace
 
-from voicecosts.analytics.commands.signals import undisturbed
+from voicecosts.analytics.commands.signals import NothingChanged, changing_nothing, undisturbed
 from voicecosts.analytics.errors import require
 from voicecosts.analytics.numbers import age
 
@@ -47,22 +47,26 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
     layout = Layout(root)
     if not layout.ledger.exists():
         raise NoLedger(root)
-    rate, own_prices = rate_of(root)
+    outcome = None
     try:
-        with Ledger.open(
-            root,
-            rate,
-            embedded=True,
-            has_source=True,
-            own_prices=own_prices,
-            goes_on=not isinstance(asked, Halt),
-        ) as ledger:
-            with undisturbed():
-                outcome = ledger.answer(asked)
-            if not outcome.operation or outcome.is_done:
-                return outcome
-            found = _work_on(ledger, outcome.operation, data_dir)
-            return replace(found, was_done=outcome.was_done)
+        with contextlib.ExitStack() as stack:
+            with changing_nothing():
+                rate, own_prices = rate_of(root)
+                opened = Ledger.open(
+                    root,
+                    rate,
+                    embedded=True,
+                    has_source=True,
+                    own_prices=own_prices,
+                    goes_on=not isinstance(asked, Halt),
+                )
+                ledger = stack.enter_context(opened)
+            outcome = _done(ledger, asked, data_dir)
+        return outcome
+    except KeyboardInterrupt:
+        if outcome is not None and outcome.operation and outcome.is_done:
+            typer.echo(say_done(outcome.operation, data_dir), err=True)
+        raise
     except LedgerInUse:
         return ask(layout.requests, asked, timeout_s=_ANSWER_S)
 
@@ -88,6 +92,9 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
         asked, asked_ago = remember(layout.requests, asked)
     try:
         outcome = answered(asked, data_dir, command)
+    except NothingChanged:
+        forget(layout.requests, asked)
+        raise
     except LedgerBusy as busy:
         if not busy.took:
             raise
@@ -196,22 +203,46 @@ def _tell(outcome: Outcome) -> None:
         typer.echo(say_left(outcome.left, outcome.left_why), err=True)
 
 
-def _work_on(ledger: Ledger, operation: int, data_dir: Path | None) -> Outcome:
-    """Do what is under way, slice by slice; Ctrl-C is heard between two of them, and stops it."""
+def _done(ledger: Ledger, asked: Asked, data_dir: Path | None) -> Outcome:
+    """Have a ledger do what is asked, slice by slice; Ctrl-C is heard between two of them, and stops it."""
     from voicecosts.consumer.store.requests import Watch  # noqa: PLC0415 - `--help` is quick
 
-    has_more = True
+    outcome = None
     try:
+        with undisturbed():
+            outcome = ledger.answer(asked)
+        number = outcome.operation
+        if not number or outcome.is_done or outcome.is_stopped:
+            return outcome
+        has_more = True
         while has_more:
             with undisturbed():
                 has_more = ledger.work()
+        with undisturbed():
+            ended = ledger.answer(Watch(operation=number))
+        return replace(ended, was_done=outcome.was_done)
     except KeyboardInterrupt:
-        if operation and ledger.is_at_work:
+        if outcome is not None and outcome.operation:
             with undisturbed():
-                ledger.halt(operation)
-            typer.echo(say_stopped(operation, data_dir), err=True)
+                typer.echo(_cut_short(ledger, outcome.operation, data_dir), err=True)
         raise
-    return ledger.answer(Watch(operation=operation))
+
+
+def _cut_short(ledger: Ledger, operation: int, data_dir: Path | None) -> str:
+    """Stop an operation that has not ended, and return what is to be said of it."""
+    from voicecosts.consumer.store.requests import Halt, Watch  # noqa: PLC0415 - `--help` is quick
+
+    if not ledger.answer(Watch(operation=operation)).is_done:
+        ledger.answer(Halt(operation=operation))
+        return say_stopped(operation, data_dir)
+    return say_done(operation, data_dir)
+
+
+def say_done(operation: int, data_dir: Path | None) -> str:
+    """Return what is to be said of an operation that has ended."""
+    return (
+        f"operation {operation} is done: `costs operations show {operation}{at_folder(data_dir)}`"
+    )
 
 
 def at_folder(data_dir: Path | None) -> str:

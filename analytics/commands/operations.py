@@ -14,6 +14,7 @@ from voicecosts.analytics.commands.ledger_requests import (
     go_on,
     halted,
     operate,
+    say_done,
     say_stopped,
 )
 from voicecosts.analytics.commands.options import (
@@ -165,8 +166,7 @@ def stop(operation: Number, *, data_dir: DataDir = None) -> None:
 def resume(operation: Number, *, data_dir: DataDir = None) -> None:
     """Go on with an operation that was stopped, by the prices with which it began."""
     go_on(operation, data_dir, "`costs operations resume`")
-    show = f"`costs operations show {operation}{at_folder(data_dir)}`"
-    typer.echo(f"operation {operation} is done: {show}")
+    typer.echo(say_done(operation, data_dir))
 
 
 @app.command()

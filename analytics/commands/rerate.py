@@ -22,6 +22,7 @@ from voicecosts.analytics.commands.options import (
     ReasonSource,
     Where,
 )
+from voicecosts.analytics.commands.signals import changing_nothing, undisturbed
 from voicecosts.analytics.errors import BadFilter, BadQuestion, require
 from voicecosts.analytics.numbers import counted, fresh
 
@@ -94,11 +95,13 @@ def rerate(
             raise BadQuestion("--what-if is never applied: leave out one of the two")
         if not reason:
             raise BadQuestion("--apply needs a --reason: it is kept with the operation")
-        _own_prices(data_folder(data_dir))  # what cannot be shown first is not booked
+        with changing_nothing():
+            _own_prices(data_folder(data_dir))  # what cannot be shown first is not booked
         number = operate(
             work, reason=reason, source=source, data_dir=data_dir, command="`costs rerate`"
         )
-        _say_done(number, data_dir)
+        with undisturbed():
+            _say_done(number, data_dir)
         return
     found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
     _write(found, output)

@@ -48,6 +48,37 @@ def stopping() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class NothingChanged(KeyboardInterrupt):
+    """Ctrl-C before anything was changed, which was said."""
+
+
+_INTERRUPTED_QUERY: Final = "Query interrupted"
+"""DuckDB's own error for Ctrl-C while a statement runs."""
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Return whether an error is Ctrl-C, as Python or DuckDB raises it."""
+    if isinstance(error, RuntimeError):
+        return str(error) == _INTERRUPTED_QUERY
+    return isinstance(error, KeyboardInterrupt)
+
+
+@contextlib.contextmanager
+def changing_nothing() -> Iterator[None]:
+    """Say so where Ctrl-C ends a block that comes before any change.
+
+    Raises:
+        NothingChanged: In place of Ctrl-C.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_ctrl_c(error):
+            raise
+        typer.echo("nothing was changed", err=True)
+        raise NothingChanged from None
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Run a short block to its end, such as starting or ending a process; signals wait for it.

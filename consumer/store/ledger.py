@@ -418,7 +418,7 @@ class Ledger:
         return done.operation
 
     def halt(self, number: int, *, goes_on: bool = False) -> None:
-        """Stop a long operation where it is, or have it go on.
+        """Stop a long operation where it is, or have it go on. Asked twice it is done once.
 
         Raises:
             OperationRefused: It has ended, or there is none; nothing was changed.
@@ -426,6 +426,13 @@ class Ledger:
             LedgerClosed: A write failed before, or the ledger is closed.
         """
         self._require_open()
+        operation = self._operations.get(number)
+        if (
+            operation is not None
+            and operation.ended_us is None
+            and goes_on == operation.is_under_way
+        ):
+            return
         with self._stopping(), translated(self._layout.ledger):
             problem = self._operations.halt(number, self._now(), goes_on=goes_on)
             if problem is None:

@@ -222,15 +222,8 @@ class Operations:
             return self._problem_of_number(number)
         if operation.ended_us is not None:
             return f"operation {number} has ended: `costs operations revert {number}` undoes it"
-        if goes_on:
-            if operation.is_under_way:
-                return f"operation {number} was not stopped: it is under way"
-            if (pending := self.pending) is not None:
-                return f"{self._say(pending)}. Try again then"
-        elif not operation.is_under_way:
-            return (
-                f"operation {number} is stopped already: `costs operations resume {number}` goes on"
-            )
+        if goes_on and (pending := self.pending) is not None:
+            return f"{self._say(pending)}. Try again then"
         halted = replace(operation, stopped_us=None if goes_on else now.us)
         self._connection.begin()
         self._replace(halted)

@@ -63,6 +63,16 @@ def test_ctrl_c_stops_an_operation_between_two_slices_until_somebody_has_it_go_o
     (data_dir / "prices.toml").write_text(PRICES)
     work = Ledger.work
 
+    def too_soon(*_: object, **__: object) -> None:
+        raise RuntimeError("Query interrupted")  # as DuckDB ends a statement
+
+    with monkeypatch.context() as early:
+        early.setattr(Ledger, "open", too_soon)
+        with pytest.raises(KeyboardInterrupt):
+            operate(Rerate(), reason="x", source="", data_dir=data_dir, command="`costs rerate`")
+    assert capsys.readouterr().err == "nothing was changed\n"
+    assert "There are no operations" in costs(data_dir, "list")
+
     def interrupted(self: Ledger) -> bool:
         more = work(self)
         if more:
@@ -99,7 +109,10 @@ def test_a_ledger_that_runs_stops_an_operation_and_does_a_credit_between_two_sli
         assert "operation 1 (rerate) is under way: 1 of 3 calls are done" in waits.problem
         assert "costs operations stop 1" in waits.problem
         assert ledger.answer(Watch(operation=1)).at == "1 of 3 calls"
-        assert ledger.answer(Halt(operation=1)).is_stopped
+        assert not ledger.answer(Halt(operation=1, goes_on=True)).problem
+        for _ in range(2):  # an answer may be lost, and is asked for again
+            stopped = ledger.answer(Halt(operation=1))
+            assert (stopped.is_stopped, stopped.problem) == (True, "")
         assert not ledger.work()
         assert "has ended" in ledger.answer(Halt(operation=2)).problem
         assert ledger.answer(Operate(work=Revert(operation=1), reason="no")).operation == 3
