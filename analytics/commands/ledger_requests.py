@@ -62,13 +62,13 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
                 )
                 ledger = stack.enter_context(opened)
             outcome = _done(ledger, asked, data_dir)
-        return outcome
     except KeyboardInterrupt:
         if outcome is not None and outcome.operation and outcome.is_done:
             typer.echo(say_done(outcome.operation, data_dir), err=True)
         raise
     except LedgerInUse:
         return ask(layout.requests, asked, timeout_s=_ANSWER_S)
+    return outcome
 
 
 def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, command: str) -> int:
