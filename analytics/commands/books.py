@@ -53,17 +53,18 @@ def close(
     """Close a month: no figure of it changes any more.
 
     What comes late or is corrected is dated in an open month, and names the month that it corrects. A
-    month is closed when it has ended (UTC) and those before it are closed. It can be opened again with
-    `costs operations revert`, from the last one on and until something corrects it.
+    month can be closed when it has ended (UTC) and those before it, of which anything is booked, are
+    closed. It can be opened again with `costs operations revert`, from the last one on and until something
+    corrects it.
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.consumer.booking.months import following  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.months import following, not_ended  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Close  # noqa: PLC0415 - same
     from voicecosts.consumer.errors import OperationRefused  # noqa: PLC0415 - same
 
     first = _month(month)
-    if first > datetime.now(UTC).date():
-        raise OperationRefused(f"{first:%Y-%m} has not begun")
+    if (problem := not_ended(first, datetime.now(UTC).date())) is not None:
+        raise OperationRefused(problem)
     require("duckdb", "voice_prices", needed_by="`costs close`", extra="consumer")
     report = asking.query("tenant", since=first, until=following(first), data_dir=data_dir)
     cost = "no cost" if report.total.cost is None else f"{money(report.total.cost)} USD"

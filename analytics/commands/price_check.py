@@ -371,8 +371,11 @@ def as_table(found: Check, *, now: datetime, width: int | None = None) -> str:  
 
 
 def _below(it: Model) -> Iterator[str]:
-    if it.by:
+    now = it.now or "no price for all of it"
+    if it.by and (it.unpriced or now.partition(", ")[0] == it.by):
         yield f"by {it.by}"
+    elif it.by:
+        yield f"booked by {it.by}; the prices of now have {now}"
     if not it.unpriced:
         return
     what = ", ".join(part_amount(name, n) for name, n in it.unpriced.items())

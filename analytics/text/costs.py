@@ -107,7 +107,13 @@ def _measures(report: Report) -> list[Column]:
     if total.billed is not None:
         columns.append(Column("billed", money_column((row.billed for row in rows), NOT_BILLED)))
     if total.list_cost is not None and total.list_cost != total.cost:
-        columns.append(Column("list", money_column((row.list_cost for row in rows), UNPRICED)))
+        listed = money_column((row.list_cost for row in rows), UNPRICED)
+        used = [row.sessions or row.lacks_prices for row in rows]  # a credit has used nothing
+        shown_list = [
+            "" if it == UNPRICED and not of_usage else it
+            for it, of_usage in zip(listed, used, strict=True)
+        ]
+        columns.append(Column("list", shown_list))
     if Group.SESSION not in report.by:
         columns.append(Column("sessions", [f"{row.sessions:,}" for row in rows]))
     amounts: dict[str, Callable[[Row], str | int]] = {
@@ -142,8 +148,9 @@ def _footer(report: Report, left_out: list[str], now: datetime) -> Iterator[str]
     if total.rows:
         yield f"unpriced: {', '.join(_shares(total)) or 'nothing'}"
     if total.cost and total.estimated_cost:
-        part = money(total.estimated_cost)
-        yield f"estimated: {part} {report.currency} ({share(total.estimated_cost, total.cost)})"
+        said = f"estimated: {money(total.estimated_cost)} {report.currency}"
+        is_part = 0 < total.estimated_cost <= total.cost  # with a credit in it, it is no whole
+        yield f"{said} ({share(total.estimated_cost, total.cost)})" if is_part else said
     yield from report.notes
     yield fresh(report.as_of, now)
 
@@ -160,7 +167,7 @@ def _unpriced(row: Row) -> str:
     if row.unpriced_audio_seconds:
         return f"{seconds(row.unpriced_audio_seconds)} s of audio"
     length = row.unpriced_session_seconds
-    return f"{seconds(length)} s of legs" if length else ""
+    return f"{seconds(length)} s connected" if length else ""
 
 
 def _shares(total: Row) -> Iterator[str]:
@@ -171,7 +178,7 @@ def _shares(total: Row) -> Iterator[str]:
         ("tokens out", total.unpriced_output_tokens, total.output_tokens),
         ("characters", total.unpriced_characters, total.characters),
         ("audio s", total.unpriced_audio_seconds, total.audio_seconds),
-        ("s of all legs", total.unpriced_session_seconds, total.session_seconds),
+        (f"{CONNECTED}, all added up", total.unpriced_session_seconds, total.session_seconds),
     )
     for head, part, whole in amounts:
         if part:

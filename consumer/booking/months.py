@@ -40,6 +40,15 @@ def first_of(day: date) -> date:
     return day.replace(day=1)
 
 
+def not_ended(month: date, today: date) -> str | None:
+    """Return why a month cannot be closed on a day (UTC), `None` where it has ended."""
+    if month > today:
+        return f"{month:%Y-%m} has not begun"
+    if today < following(month):
+        return f"{month:%Y-%m} has not ended (UTC): it can be closed from {following(month)} on"
+    return None
+
+
 def following(day: date) -> date:
     """Return the first day of the next month."""
     return first_of(first_of(day) + timedelta(days=31))

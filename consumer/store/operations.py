@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voicecosts.consumer.booking.difference import Booking, Refusal, money_text, session_time
-from voicecosts.consumer.booking.months import Months, first_of, following
+from voicecosts.consumer.booking.months import Months, first_of, not_ended
 from voicecosts.consumer.booking.operations import (
     Acknowledge,
     Adjust,
@@ -538,10 +538,8 @@ class Operations:
             return f"{month} is not the first day of a month"
         if month in self.closed:
             return f"{month:%Y-%m} is closed already"
-        if month > today:
-            return f"{month:%Y-%m} has not begun"
-        if today < following(month):
-            return f"{month:%Y-%m} has not ended (UTC): it can be closed from {following(month)} on"
+        if (problem := not_ended(month, today)) is not None:
+            return problem
         found = self._connection.execute(sql.MONTHS_BEFORE, {"month": month}).fetchall()
         still_open = [row[0] for row in found if row[0] not in self.closed]
         if still_open:

@@ -347,7 +347,10 @@ class TestBooks:
         assert isinstance(run("close", "9999-12", "--yes").exception, OperationRefused)
 
     def test_a_month_is_closed_when_it_was_looked_at(self, run: Run, data_dir: Path) -> None:
-        """What is not whole in it is said before."""
+        """What is not whole in it is said before; nobody is asked about one that has not ended."""
+        early = run("close", f"{datetime.now(UTC):%Y-%m}")
+        assert "has not ended" in str(early.exception)
+        assert "Close" not in early.output
         asked = CliRunner().invoke(
             books.app, ["close", "2026-10", "--data-dir", str(data_dir)], input="n\n"
         )

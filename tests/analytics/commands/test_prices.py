@@ -420,9 +420,16 @@ class TestCheck:
             "misspelled?"
         )
 
-    def test_the_table_shows_what_to_write(self, prices: Prices, booked: Path) -> None:
+    def test_the_table_shows_what_to_write(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
         """`costs prices` alone is the check, and ends in entries that can be copied."""
         shown = prices("--data-dir", booked)
+        changed = tmp_path / "prices.toml"
+        changed.write_text('[[cost]]\nprovider = "tavus"\nunit = "minute"\nprice = "1"\n')
+        now = prices("--data-dir", booked, "--prices", changed)
+        assert "by prices.toml line 10" in shown
+        assert "booked by prices.toml line 10; the prices of now have no price for all of it" in now
         assert 'model = "a \\"b\\""\nmodality = "tts"\nunit = "thousand characters"\n' in shown
 
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from tests.support.sample_ledger import ACME, GLOBEX, NOW, Booking, day, write_ledger, write_status
@@ -197,6 +198,13 @@ def test_what_is_billed_and_a_list_price_that_is_not_paid_are_columns_of_their_o
     rows = {row["tenant"]: row for row in json.loads(as_json(report))["rows"]}
     assert (rows["acme"]["list_cost"], rows["acme"]["billed"]) == ("1.000000000", "1.200000000")
     assert rows["globex"]["billed"] is None
+    total = replace(report.total, estimated_cost=Decimal(1), session_seconds=Decimal(2))
+    assert "estimated: 1.000000 USD (35.1 %)" in as_table(replace(report, total=total), now=NOW)
+    credit = replace(report.rows[0], list_cost=None, sessions=0)
+    table = as_table(replace(report, rows=(credit, report.rows[1])), now=NOW).splitlines()
+    assert table[2].split() == ["globex", "2.000000", "no", "rule", "0", "1"]
+    credited = replace(report, total=replace(total, cost=Decimal(-3)))
+    assert "estimated: 1.000000 USD\n" in as_table(credited, now=NOW)
 
 
 def test_money_in_json_is_text_and_unknown_money_is_null(data_dir: Path) -> None:
