@@ -392,6 +392,7 @@ def fill(layout: Layout, span: Span) -> None:
                 connection.execute(table.statement(), {"begin": begin, "end": begin + step})
             connection.execute(_REPORTS, {"begin": begin})
             connection.commit()
+        connection.execute("UPDATE bookings SET place = rowid + 1")
         last = (span.until_us - span.begin_us) // MESSAGE_US
         connection.execute("UPDATE ledger_state SET stream_sequence = ?", [last])
         connection.execute(

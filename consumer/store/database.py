@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "v1.5.0"  # the oldest format that has what we use: 1.5 and 2.0 both read and write it
 _MEMORY = "400MB"
+_THREADS = 1  # each more has memory of its own, and adds up no quicker than it costs
 _NEVER = "1TB"  # only `snapshots` checkpoints: the file must not change while it is copied
 
 
@@ -68,6 +69,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
             "storage_compatibility_version": _FORMAT,
             "wal_autocheckpoint": _NEVER,
             "memory_limit": _MEMORY,
+            "threads": _THREADS,
         },
     )
 

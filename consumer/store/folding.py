@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.store.places import Places
 
-FOLD_ROWS: Final = 1_000_000
-"""Rows that are not folded before it is worth it: an answer reads so many in some tenths of a second."""
+FOLD_ROWS: Final = 100_000
+"""Rows that are not folded before it is worth it: an answer reads so many in some hundredths of a second."""
 
 SLICE_ROWS: Final = 25_000
 """Rows of one transaction, at most: about a tenth of a second, and some tens of megabytes."""
+
+LOG_BYTES: Final = 16 * 2**20
+"""A write-ahead log that is longer is put into the file before a step: what it has is in memory too."""
 
 LEAST_ROWS: Final = 1_000
 """Where not even so many can be folded for want of memory, none are until the ledger is opened again."""

@@ -37,7 +37,7 @@ from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
-from voicecosts.consumer.store.folding import Folding, unsettle, unsettle_of
+from voicecosts.consumer.store.folding import LOG_BYTES, Folding, unsettle, unsettle_of
 from voicecosts.consumer.store.heartbeat import Heartbeat, RunBy, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.letters import (
@@ -470,6 +470,7 @@ class Ledger:
         if not self._folding.is_due:
             return False
         with self._stopping(), translated(self._layout.ledger):
+            self._snapshots.shorten_log(LOG_BYTES)
             try:
                 done = self._folding.step(micros(self._clock.now()))
             except duckdb.OutOfMemoryException as error:

@@ -215,8 +215,15 @@ class Snapshots:
             with _failing(self._layout):
                 _link(self._layout, self._published)
             _log.warning("the link %s was put back", self._layout.current)
+        self.shorten_log(MAX_LOG_BYTES)
+
+    def shorten_log(self, most: int) -> None:
+        """Put what is in the write-ahead log into the file, if the log is longer than `most` bytes.
+
+        What only the log has on disk is in memory as well, in up to three times as many bytes.
+        """
         with contextlib.suppress(FileNotFoundError):
-            if self._layout.log.stat().st_size > MAX_LOG_BYTES:
+            if self._layout.log.stat().st_size > most:
                 with translated(self._layout.ledger):
                     self._connection.execute("CHECKPOINT")
 

@@ -10,6 +10,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
+import duckdb
 import pytest
 
 from tests.support.booked import ledger
@@ -23,6 +24,7 @@ from tests.support.raw_wire import RawMessage, raw_publisher
 from tests.support.stream import settled
 from tests.support.waiting import until
 from voicecosts import connect, query
+from voicecosts.consumer.store.folding import FOLD_ROWS
 
 pytestmark = pytest.mark.faults
 
@@ -63,6 +65,27 @@ async def test_a_flood_fits_into_a_gigabyte(flood: str, broker: Broker, tmp_path
         assert not consume.ended(), consume.log
         assert consume.stop(signal.SIGTERM) == 0, consume.log
     assert query(where=("project=prod",), data_dir=data).total.sessions == CALLS
+
+
+async def test_a_million_rows_are_added_up_within_a_gigabyte(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """However many rows wait, and however many meters a call has, adding up takes no more memory."""
+    data = tmp_path / "data"
+    async with ledger(broker.url, data):
+        with raw_publisher(broker.url) as publisher:
+            for part in large_ends(2_000_000):
+                publisher.send(part)
+        await settled(broker.url)
+    calls = multiplied(data, 50)
+    arguments = ["consume", "--servers", broker.url, "--data-dir", str(data)]
+    with CostsProcess(arguments, tmp_path / "run") as consume:
+        resource.prlimit(consume.pid, resource.RLIMIT_AS, (MEMORY, MEMORY))
+        await until(lambda: consume.ended() or kept(data) == calls, deadline_s=200)
+        assert not consume.ended(), consume.log
+        assert consume.stop(signal.SIGTERM) == 0, consume.log
+    assert "not added up" not in consume.log
+    assert query(data_dir=data).total.sessions == calls
 
 
 async def test_no_loop_of_deaths_is_endless(broker: Broker, tmp_path: Path) -> None:
@@ -106,3 +129,35 @@ async def booked_all(broker: Broker, data: Path, log: Path) -> bool:
 def shown(data: Path) -> int:
     """Return how many sessions readers see."""
     return query(data_dir=data).total.sessions
+
+
+def multiplied(data: Path, copies: int) -> int:
+    """Make so many of each call in a ledger, which ended an hour ago; return how many calls it has."""
+    with duckdb.connect(data / "ledger" / "ledger.duckdb") as file:
+        for table in ("bookings", "session_ends", "session_identities", "pending_sessions"):
+            file.execute(
+                """
+                CREATE TEMP TABLE copies AS
+                SELECT * EXCLUDE (copy) REPLACE (
+                    (left(session_id::VARCHAR, 32) || printf('%04x', copy))::UUID AS session_id
+                )
+                FROM query_table($1), range($2) AS numbers (copy)
+                """,
+                [table, copies],
+            )
+            file.execute(f"TRUNCATE {table}")
+            file.execute(f"INSERT INTO {table} SELECT * FROM copies ORDER BY session_id")  # noqa: S608
+            file.execute("DROP TABLE copies")
+        file.execute("UPDATE session_ends SET received_at = received_at - INTERVAL 1 HOUR")
+        file.execute("UPDATE bookings SET place = rowid + 1")
+        rows, calls = file.execute(
+            "SELECT count(*), count(DISTINCT session_id) FROM bookings"
+        ).fetchone() or (0, 0)
+    assert rows > 10 * FOLD_ROWS >= 1_000_000
+    return int(calls)
+
+
+def kept(data: Path) -> int:
+    """Return how many sessions are settled in the last snapshot."""
+    with connect(data) as reader:
+        return len(reader.execute("SELECT session_id FROM settled_sessions").fetchall())
