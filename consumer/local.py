@@ -20,7 +20,7 @@ from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.heartbeat import Heartbeat, confirm, file_of, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.price_file import PriceFile, content_of
+from voicecosts.consumer.store.price_file import PriceFile, content_of, is_as_kept
 
 NO_SEQUENCE: Final = 0
 """The stream sequence of a message that was in no stream."""
@@ -101,7 +101,7 @@ def open_and_book(
         LedgerError: It cannot be opened or written. What was not committed still waits.
     """
     first = () if log is None else log.next_group()
-    layout = Layout(data_dir)
+    layout, own_file = Layout(data_dir), prices or data_dir / PRICES_FILE
     last = read_heartbeat(layout.heartbeat)
     is_unpublished = last is not None and last.embedded and not last.is_final
     if last is not None and last.embedded and not layout.current.exists():
@@ -112,14 +112,14 @@ def open_and_book(
         is_unpublished = True  # opening it says how to go on from a snapshot
     elif last is not None and last.embedded and last.ledger_file != file_of(layout.ledger):
         is_unpublished = True  # a copy was put in its place, or an older version closed it
-    elif last is not None and last.embedded and _prices_changed(last):
-        is_unpublished = True  # readers are told of mistakes that may be corrected
+    elif last is not None and last.embedded and _prices_changed(last, own_file, layout.prices):
+        is_unpublished = True  # readers are told of mistakes, or that they are corrected
     has_ended = log is not None and bool(log.ended)
     if not first and not is_unpublished and not has_ended:
         if log is None or not log.problems:
             confirm(data_dir, asked_at)
         return 0
-    own_prices = PriceFile(prices or data_dir / PRICES_FILE)
+    own_prices = PriceFile(own_file)
     with Ledger.open(
         data_dir,
         rate_by(ListPrices(), own_prices, max_reading=max_reading),
@@ -134,7 +134,9 @@ def open_and_book(
     return sum(applied.messages for applied in done)
 
 
-def _prices_changed(last: Heartbeat) -> bool:
-    """Return whether a file of prices that had mistakes is another one now."""
+def _prices_changed(last: Heartbeat, own_file: Path, kept: Path) -> bool:
+    """Return whether a file of prices says something else than when the ledger was last open."""
     trouble = last.prices
-    return trouble is not None and trouble.content != content_of(Path(trouble.file))[0]
+    if trouble is None or trouble.file != str(own_file):
+        return not is_as_kept(own_file, kept)
+    return trouble.content != content_of(own_file)[0]

@@ -36,7 +36,7 @@ class Concierge(Agent):
         observer.record(
             context.session,
             modality="tool",
-            provider="serpapi",
+            provider="serper",
             model="search",
             requests=1,
             reported_cost="0.015",

@@ -21,7 +21,7 @@ from voicecosts.producer.capture.components import is_started
 from voicecosts.producer.capture.connected import Rules
 from voicecosts.producer.capture.identity import SessionIdentity, new_session_id
 from voicecosts.producer.capture.installed import current_job
-from voicecosts.producer.capture.recorded import UNREADABLE, Recorded, read, say
+from voicecosts.producer.capture.recorded import UNREADABLE, Recorded, read, say, say_problems
 from voicecosts.producer.capture.supported import require_livekit
 from voicecosts.producer.config import BufferLimits, ProducerConfig, resolve
 from voicecosts.producer.counts import UNKNOWN
@@ -165,8 +165,7 @@ class CostObserver:
             logger.exception("what was recorded could not be read; the call goes on")
             note = UNREADABLE
         try:
-            for problem in note.problems:
-                say(problem)
+            say_problems(note)
             known = PROCESS.find(session)
             if known is not None:
                 known.record(note)

@@ -141,7 +141,7 @@ def _prices(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
         return
     meanwhile = "its last good prices" if trouble.uses_last_good else "list prices alone"
     text = (
-        f"{trouble.file} has {counted(trouble.problems, 'problem')} since {ago(trouble.since, now)}, "
+        f"{trouble.file} has {counted(trouble.problems, 'mistake')} since {ago(trouble.since, now)}, "
         f"and {meanwhile} are in force: `costs prices validate {shlex.quote(trouble.file)}`"
     )
     yield _unknown(Source.PRICES, text)

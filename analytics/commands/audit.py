@@ -95,4 +95,6 @@ def audit(
     )
     write(found, output, text, now=datetime.now(UTC))
     if strict and found.failures:
+        why = "; ".join(it.text for it in found.failures)
+        typer.echo(f"the exit code is 1 because of --strict: {why}", err=True)
         raise typer.Exit(FAILED)

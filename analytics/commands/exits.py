@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 import traceback
 from typing import TYPE_CHECKING, Final, TextIO
@@ -137,6 +138,9 @@ def _text(file: io.FileIO, like: TextIO | None) -> TextIO:
     )
 
 
+_NO_NUMBER: Final = re.compile(r" is not a valid int(eger)?( range)?\.?$")
+"""How Typer names a type of Python."""
+
 _UNANSWERED: Final = "nobody answered, so nothing was changed: pass --yes where nobody can answer"
 
 _HELP_WANTED: Final = "NoArgsIsHelpError"
@@ -194,6 +198,7 @@ def explain(error: Exception) -> int:
 def _said_by_typer(error: TyperException) -> str:
     """Return Typer's message, with where to look when a word of the command is unknown or missing."""
     text = error.format_message().removeprefix("Invalid value: ")
+    text = _NO_NUMBER.sub(" is no whole number: write it in digits, such as 5", text)
     context = getattr(error, "ctx", None)
     if context is None or text.endswith("?") or not text.startswith(("No such ", "Missing ")):
         return text

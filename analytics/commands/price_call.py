@@ -218,9 +218,10 @@ def _call(
             f"no call has an id that begins with {session!r}: `costs query --by session` shows them"
         )
     several = ", ".join(f"{row[1]} of {row[0]}" for row in found[:_NAMED])
+    more = ", and more" if len(found) > _NAMED else ""
+    other = ", or --project" if len({row[0] for row in found}) > 1 else ""
     raise BadQuestion(
-        f"several calls have an id that begins with {session!r}: {several}; write more of it, or "
-        "--project"
+        f"several calls have an id that begins with {session!r}: {several}{more}; write more of it{other}"
     )
 
 

@@ -281,9 +281,7 @@ def _unit(modality: str, used: dict[str, int]) -> tuple[str, str]:
 
 def _token_prices(modality: str, used: dict[str, int]) -> str:
     """Return a price for each kind of tokens that a modality has as a rule, or that was used."""
-    as_a_rule = _TOKEN_PRICES.get(modality)
-    if as_a_rule is None:
-        return _ONE_PRICE
+    as_a_rule = _TOKEN_PRICES.get(modality, _TOKEN_PRICES["llm"])
     parts = [key for key, part in TOKEN_PARTS.items() if key in as_a_rule or _has(key, part, used)]
     return "price = { " + ", ".join(f'{key} = "…"' for key in parts) + " }"
 

@@ -220,9 +220,8 @@ def as_table(found: Show, *, now: datetime, width: int | None = None) -> str:  #
     )
     said = [head]
     for it in found.shown:
-        said += ["", it.modality, *_lines(it)]
-    if found.is_guessed:
-        said += ["", "this ledger has not seen it: --modality shows it as something else"]
+        guessed = " (this ledger has not seen it: --modality shows it as something else)"
+        said += ["", it.modality + guessed * found.is_guessed, *_lines(it)]
     said += [f"! {warning}" for warning in found.warnings]
     fitted = []
     for text in said:

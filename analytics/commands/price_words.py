@@ -198,7 +198,7 @@ def origin_of(charge: Charge) -> str:
         said.append(f"one {charge.currency} was {charge.exchange_rate:f} USD")
     if charge.valid_from is not None or charge.valid_to is not None:
         first = f"from {charge.valid_from}" if charge.valid_from else ""
-        end = f"before {charge.valid_to}" if charge.valid_to else ""
+        end = f"until {charge.valid_to}" if charge.valid_to else ""
         said.append(f"valid {f'{first} {end}'.strip()}")
     if charge.source:
         said.append(f"source: {charge.source}")

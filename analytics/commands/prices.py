@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -25,6 +25,8 @@ from voicecosts.analytics.commands.options import (
 from voicecosts.analytics.errors import BadQuestion, require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from voicecosts.analytics.answers.report import Outbox
     from voicecosts.consumer.pricing.own import OwnBook
 
@@ -36,6 +38,9 @@ app = typer.Typer(
     help="Show which prices are in force, what has none, and how a cost comes about.\n\n"
     "`costs prices` alone is `costs prices check`.",
 )
+_NEAR: Final = 0.8
+"""How much of two names is the same where one may be meant by the other."""
+
 ShortJson = Annotated[bool, typer.Option("--json", help="Write JSON, as --format json.")]
 
 
@@ -222,9 +227,22 @@ def validate(
         typer.echo(f"there is no {path}: list prices alone are used")
     else:
         said = ", ".join(f"{count:,} [[{name}]]" for name, count in holds.items())
-        typer.echo(f"{printable(str(path))} has no mistakes: {said}")
+        found = (f"{path} has no mistakes: {said}", *_worth_a_look(book))
+        typer.echo("\n".join(map(printable, found)))
     if problems:
         raise typer.Exit(FAILED)
+
+
+def _worth_a_look(book: OwnBook) -> Iterator[str]:
+    """Yield what a mistake may hide in that no rule finds: rates the wrong way round, names of one's own."""
+    from voicecosts.consumer.pricing.own.units import MODALITIES  # noqa: PLC0415 - `--help` is quick
+
+    for rate in book.exchange:
+        since = f" from {rate.valid_from} on" if rate.valid_from else ""
+        yield f"one {rate.currency} is {rate.usd:f} USD{since}"
+    own = {it.modality for it in book.entries if it.modality} - set(MODALITIES)
+    for name in sorted(own):
+        yield f"modality {name!r} is none of LiveKit's: it prices what `record` names so, and nothing else"
 
 
 def _require(output: Format, command: str) -> None:
@@ -289,7 +307,11 @@ def _misspelled(provider: str, model: str, book: OwnBook, data_dir: Path | None)
     from voicecosts.analytics.snapshot.connection import closing, open_newest, read  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
 
-    known = {f"{it.provider}/{it.model}".lower() for it in book.entries if it.provider and it.model}
+    known = {
+        f"{it.provider}/{it.model}".lower()
+        for it in book.entries
+        if it.provider and it.model and "*" not in it.model
+    }
     try:
         connection, snapshot = open_newest(data_dir)
     except NoLedger:
@@ -299,7 +321,7 @@ def _misspelled(provider: str, model: str, book: OwnBook, data_dir: Path | None)
         with closing(connection):
             known |= {row[0] for row in read(connection, snapshot.path, statement, row=tuple[str])}
     asked = f"{provider}/{model}".lower()
-    near = [] if asked in known else get_close_matches(asked, sorted(known), 3)
+    near = [] if asked in known else get_close_matches(asked, sorted(known), 3, _NEAR)
     if not near:
         return ()
     return (f"this ledger has not seen {asked}; near names are {printable(', '.join(near))}",)

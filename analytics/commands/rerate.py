@@ -104,7 +104,7 @@ def rerate(
             _say_done(number, data_dir)
         return
     found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
-    _write(found, output)
+    _write(found, output, has_others=bool(instead))
 
 
 def _say_done(number: int, data_dir: Path | None) -> None:
@@ -165,10 +165,12 @@ def _day(text: str | None) -> date | None:
 def _pair(text: str) -> tuple[Model, Model]:
     here, equals, there = text.partition("=")
     found = [each.strip().partition("/") for each in (here, there)]
-    if not equals or not all(provider and model for provider, _, model in found):
-        raise BadFilter(
-            text,
-            "is not of the form provider/model=provider/model, as in `costs query --by provider,model`",
+    short = [each for each in (here, there) if not all(each.strip().partition("/"))]
+    if not equals or short:
+        why = f"{short[0].strip()!r} lacks its provider or model" if equals else "it has no ="
+        raise BadQuestion(
+            f"--what-if {text!r}: {why}. Write PROVIDER/MODEL=PROVIDER/MODEL, both as `costs query --by "
+            "provider,model` shows them"
         )
     (provider, _, model), (other_provider, _, other_model) = found
     return (provider, model), (other_provider, other_model)
@@ -227,7 +229,7 @@ def _is_run(layout: Layout) -> bool:
     return False
 
 
-def _write(found: Changes, output: Format) -> None:
+def _write(found: Changes, output: Format, *, has_others: bool) -> None:
     from voicecosts.analytics.answers.layers import say_without_time  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
@@ -275,7 +277,8 @@ def _write(found: Changes, output: Format) -> None:
         return
     require("rich", needed_by="`costs rerate`")
     if not found.total.meters:
-        typer.echo("nothing that was used meets these conditions")
+        hint = "; `costs query --by provider,model` shows names" if has_others else ""
+        typer.echo(f"nothing that was used meets these conditions{hint}")
         return
     shown = width()
     typer.echo("\n".join(text.by_tenant(found.by_tenant.items(), found.total, width=shown)))

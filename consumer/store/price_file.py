@@ -151,7 +151,8 @@ class PriceFile:
             self._refuse(book, now)
             return
         if self._is_good or self.trouble is not None:
-            _log.info("%s is read: %d entries", self._path, len(book.entries))
+            one = "entry" if len(book.entries) == 1 else "entries"
+            _log.info("%s is read: %d %s", self._path, len(book.entries), one)
         self._other = self._in_force, self._book  # an operation may have begun with it
         self._book, self._is_good, self.trouble = book, found.text is not None, None
         self._in_force = found.text
@@ -255,6 +256,14 @@ def emptied(path: Path) -> str:
         f"{path} is empty: put its prices back, or write the line `# no prices` where no price of "
         "yours is to apply any more"
     )
+
+
+def is_as_kept(path: Path, kept: Path) -> bool:
+    """Return whether a file says what the copy of good prices says; both may be missing."""
+    try:
+        return text_of(path) == text_of(kept)
+    except InvalidPrices:
+        return False
 
 
 def has_text(kept: Path) -> bool:

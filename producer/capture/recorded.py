@@ -12,6 +12,7 @@ import operator
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, Final, Required, TypedDict
 
@@ -79,6 +80,8 @@ _MOST: Final = 10**12
 _LONGEST_S: Final = 366 * 86_400
 _MOST_COST: Final = 999_999_999
 _LONGEST_TEXT: Final = 64
+_NEAR: Final = 0.8
+"""How much of two names is the same where one is a slip of the other."""
 
 _PARTS: Final = (
     ("input_tokens", ("cache_read_input_tokens", "cache_creation_input_tokens")),
@@ -147,7 +150,7 @@ def read(given: Mapping[str, Any], *, now_us: int) -> Note:
             elif name == "reported_cost":
                 cost = _money(value)
             elif name not in COUNTS:
-                raise _NoAmountError(f"is no amount: give one of {', '.join(AMOUNTS)}")  # noqa: TRY301
+                raise _NoAmountError(f"is no amount: {_meant(name)}")  # noqa: TRY301
             elif count := _whole(value):
                 quantities[name] = count
         except Exception as error:  # noqa: BLE001 - a foreign number's own code
@@ -191,11 +194,18 @@ UNREADABLE: Final = Note(
 """What is counted where `read` itself fails: that something is missing."""
 
 
+def say_problems(note: Note) -> None:
+    """Log what is wrong with a recording, and with which one of a worker."""
+    of = note.usage
+    for problem in note.problems:
+        say(f"{of.modality} {of.provider_raw}/{of.model}: {problem}")
+
+
 def say(problem: str) -> None:
     """Log what is wrong with a recording: each sentence once in a process, and not without end."""
     if problem not in _SAID and len(_SAID) < _SAID_AT_MOST:
         _SAID.add(problem)
-        logger.error("record() of usage: %s", problem)
+        logger.error("record(): %s", problem)
 
 
 def _name(what: str, value: Any, cure: str, problems: list[str]) -> str:
@@ -206,13 +216,25 @@ def _name(what: str, value: Any, cure: str, problems: list[str]) -> str:
     return name.lower() if what == "modality" else name
 
 
+def _meant(name: str) -> str:
+    """Return the names of amounts that are near one, or all of them."""
+    near = [it for it in AMOUNTS if name and name in it]
+    if not near and len(name) <= MAX_NAME:
+        near = get_close_matches(name, AMOUNTS, 1, _NEAR)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"give one of {', '.join(AMOUNTS)}"
+
+
 def _whole(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
     if isinstance(value, float | Decimal | Fraction) and value == int(value):
         value = int(value)
     count = operator.index(value)
-    if not 0 <= count <= _MOST:
+    if count > _MOST:
+        raise _NoAmountError(f"is more than {_MOST:,}, the most that is taken at once: check it")
+    if count < 0:
         raise ValueError
     return count
 

@@ -299,3 +299,6 @@ class TestOwnPrices:
         (tmp_path / "prices.toml").write_text("# nothing yet\n")
         open_and_book(tmp_path, None)
         assert heartbeat(tmp_path)["prices"] is None
+        (tmp_path / "prices.toml").write_text("[[cost]]\n")
+        open_and_book(tmp_path, None)
+        assert heartbeat(tmp_path)["prices"]

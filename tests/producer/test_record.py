@@ -347,7 +347,7 @@ async def test_a_bad_amount_makes_the_session_short_and_loses_nothing_else(
     assert kept.end().unmeasured == 2
     errors = [it.getMessage() for it in caplog.records if it.levelno >= logging.ERROR]
     assert len(errors) == 1
-    assert "minutes is no amount: give one of" in errors[0]
+    assert "avatar tavus/phoenix-3: minutes is no amount: give one of" in errors[0]
 
 
 async def test_a_total_that_no_event_can_carry_is_not_counted(

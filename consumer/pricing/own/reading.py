@@ -134,6 +134,8 @@ def _not_toml(text: str, error: Exception) -> Problem:
 
 def _slip(line: str, before: list[str], message: str) -> str:
     """Return the cure of what people often write who do not write programs; empty where it is none of it."""
+    if _CURLY.search(line):
+        return 'Write straight quotes ("), not curly ones'
     if _DAY.match(line):
         return "Write a day without quotes and with two digits each, as in from = 2026-01-31"
     if (word := _WORD.match(line)) is not None:
@@ -143,6 +145,9 @@ def _slip(line: str, before: list[str], message: str) -> str:
     if any(_OPEN.search(it) for it in (*before[-20:], line)):
         return "Write a table in braces on one line, from { to }"
     return ""
+
+
+_CURLY: Final = re.compile("[\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb]")
 
 
 class _Lines:

@@ -154,6 +154,12 @@ class TestRerate:
         refused = run("rerate", "--what-if", other, "--apply", "--reason", "x")
         assert isinstance(refused.exception, BadQuestion)
 
+        refused = run("rerate", "--what-if", "openai/gpt-4.1-mini=gpt-4.1").exception
+        assert isinstance(refused, BadQuestion)
+        assert "'gpt-4.1' lacks its provider or model" in str(refused)
+        unseen = only(run("rerate", "--what-if", "x/y=openai/gpt-4.1"))
+        assert "these conditions; `costs query --by provider,model` shows names" in unseen
+
     def test_a_model_without_a_price_saves_nothing(self, run: Run, data_dir: Path) -> None:
         """Nobody knows what it would have cost, so there is no difference, and the reason is said."""
         only(run("rerate", "--apply", "--reason", "prices came"))

@@ -87,6 +87,10 @@ def test_all_errors_of_this_package_are_below_one_root() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (
+            ["operations", "show", "x"],
+            "error: Invalid value for 'N': 'x' is no whole number: write it in digits, such as 5\n",
+        ),
         (["foo"], "error: No such command 'foo': `costs --help` shows what there is\n"),
         (
             ["agents", "route"],

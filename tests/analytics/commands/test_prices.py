@@ -219,6 +219,9 @@ class TestExplain:
         """What nobody reports has a price as well, or none, and is not taken for what was meant."""
         shown = prices("show", "gladia/solarium", "--data-dir", booked)
         assert "this ledger has not seen gladia/solarium; near names are gladia/solaria" in shown
+        unlike = prices("show", "deepgram/aura", "--data-dir", booked)
+        assert "llm (this ledger has not seen it: --modality shows it as something else)" in unlike
+        assert "near names" not in unlike
         assert "near names" not in prices("show", "Gladia/solaria", "--data-dir", booked)
 
     def test_a_call_that_was_voided_says_so(
@@ -518,12 +521,18 @@ class TestShow:
 
 
 class TestValidate:
-    def test_a_good_file_says_what_it_holds(self, prices: Prices, booked: Path) -> None:
+    def test_a_good_file_says_what_it_holds(
+        self, prices: Prices, booked: Path, tmp_path: Path
+    ) -> None:
         """The exit code is 0."""
         said = prices("validate", "--data-dir", booked)
         assert said.endswith(
             "prices.toml has no mistakes: 2 [[cost]], 1 [[billed]], 1 [[exchange]]\n"
+            "one EUR is 1.0850 USD\n"
         )
+        of_mine = tmp_path / "mine.toml"
+        of_mine.write_text('[[cost]]\nmodality = "phone"\nunit = "minute"\nprice = "1"\n')
+        assert "modality 'phone' is none of LiveKit's" in prices("validate", of_mine)
 
     def test_every_mistake_is_told_with_its_line(self, prices: Prices, tmp_path: Path) -> None:
         """The exit code is 1, and each mistake is a line of its own."""

@@ -293,7 +293,7 @@ def test_answers_say_that_the_prices_have_mistakes(running: Running) -> None:
     ):
         [said] = [text for text in answer.warnings if "prices" in text]
         assert said == (
-            f"{running.path} has 2 problems since 05:00:02Z, 58 s ago, and its last good prices are "
+            f"{running.path} has 2 mistakes since 05:00:02Z, 58 s ago, and its last good prices are "
             f"in force: `costs prices validate {running.path}`"
         )
         assert answer.completeness.whole is not True

@@ -80,7 +80,7 @@ def test_a_whole_number_may_be_of_any_type(value: Any) -> None:
         ({"requests": True}, "requests is True: give a number"),
         ({"requests": float("nan")}, "requests is nan: give a number"),
         ({"requests": float("inf")}, "requests is inf: give a number"),
-        ({"characters": 10**13}, "characters is 10000000000000: give a number"),
+        ({"characters": 10**13}, "characters is more than 1,000,000,000,000"),
         ({"audio_seconds": -0.1}, "audio_seconds is no time: give seconds"),
         ({"audio_seconds": float("nan")}, "audio_seconds is no time: give seconds"),
         ({"session_seconds": 1_700_000_000.0}, "session_seconds is no time: give seconds"),
@@ -92,6 +92,7 @@ def test_a_whole_number_may_be_of_any_type(value: Any) -> None:
         ({"reported_cost": "1" * 99_999}, "reported_cost is '1111"),
         ({"minutes": 3}, "minutes is no amount: give one of requests, input_tokens"),
         ({"audio_us": 3}, "audio_us is no amount: give one of"),
+        ({"seconds": 3}, "seconds is no amount: did you mean audio_seconds or session_seconds?"),
     ],
 )
 def test_what_is_no_amount_is_named_with_its_cure_and_loses_nothing_else(

@@ -21,6 +21,7 @@ MISTAKES = {
     "no table": ("cost = 3", r"1: 'cost' is not a table: write \[\[cost\]\]"),
     "markup on a cost": (f'{MODEL}markup = "5 %"', "3: the key 'markup' is not known"),
     "not TOML": ('[[cost]]\nmodel = "m\n', "2: this is not TOML: Illegal character"),
+    "curly quotes": ("[[cost]]\nprice = \u201c0.5\u201d\n", "2: this is not TOML: .*Write straight quotes"),
     "not TOML at the end": ('[[cost]]\nmodel = """m\n', "3: this is not TOML: .*Correct the line"),
     "a table of many names": (f'{PRICED}[{".".join(["a"] * 17)}]', "4: a name has more than 16 parts"),
     "a key of many names": (f"{MODEL}{'a . ' * 16}a = 1", "3: a name has more than 16 parts"),
