@@ -36,6 +36,10 @@ TIME_FORMS = (
 )
 
 
+_NEAR = 0.7
+"""How much of two words is the same where one may be meant by the other."""
+
+
 class AnalyticsError(Exception):
     """Root of every error that reading the ledger raises on purpose."""
 
@@ -50,7 +54,7 @@ class UnknownColumn(BadQuestion):
     def __init__(self, name: str, allowed: Sequence[str], *, role: str = "column") -> None:
         self.name = name
         self.allowed = tuple(map(str, allowed))
-        close = get_close_matches(name.lower(), self.allowed, n=1)
+        close = get_close_matches(name.lower(), self.allowed, n=1, cutoff=_NEAR)
         self.suggestion = close[0] if close else None
         meant = f", did you mean {self.suggestion!r}?" if self.suggestion else "."
         super().__init__(f"unknown {role} {name!r}{meant} Choose from {', '.join(self.allowed)}")

@@ -25,7 +25,7 @@ from voicecosts.analytics.answers.report import (
     Source,
 )
 from voicecosts.analytics.answers.states import BEFORE_ALL, bounds, of_sessions, schema_of
-from voicecosts.analytics.errors import BadTop, NotALedger
+from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger
 from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.times import Moment, Period, period, span
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
+
+_LONGEST_OPEN: Final = timedelta(days=31)
+"""Then a ledger settles a call without an end (`consumer.store.folding`)."""
 
 TOP: Final = 20
 """Sessions that are listed, unless more are asked for."""
@@ -150,7 +153,7 @@ def ask(
         selection=select(when, where),
         states=states(state) or NOT_WHOLE,
         top=top,
-        open_for=span(open_for),
+        open_for=_open_for(open_for),
     )
 
 
@@ -200,6 +203,17 @@ def answer(
         failures=_failures(missing.findings, lost=lost, dropped=dropped, gaps=len(gaps or ())),
         warnings=tuple(it.text for it in missing.findings if it.source is not Source.SESSIONS),
     )
+
+
+def _open_for(value: str | timedelta) -> timedelta:
+    """Return how long a call without an end is open; raises `BadQuestion`."""
+    found = span(value)
+    if found > _LONGEST_OPEN:
+        raise BadQuestion(
+            f"a call without an end is settled after {_LONGEST_OPEN.days} days, and is open no more: give "
+            f"at most {_LONGEST_OPEN.days}d"
+        )
+    return found
 
 
 def _failures(

@@ -59,7 +59,7 @@ def audit(
         typer.Option(
             metavar="SPAN",
             help="A call without an end is open until it has not been seen for this time: 90m, "
-            "1h, 2d.",
+            "1h, 2d, at most 31d.",
         ),
     ] = "1h",
     strict: Annotated[

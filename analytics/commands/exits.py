@@ -141,6 +141,8 @@ def _text(file: io.FileIO, like: TextIO | None) -> TextIO:
 _NO_NUMBER: Final = re.compile(r" is not a valid int(eger)?( range)?\.?$")
 """How Typer names a type of Python."""
 
+_NEGATIVE: Final = re.compile(r"No such option: -\d")
+
 _UNANSWERED: Final = "nobody answered, so nothing was changed: pass --yes where nobody can answer"
 
 _HELP_WANTED: Final = "NoArgsIsHelpError"
@@ -199,6 +201,10 @@ def _said_by_typer(error: TyperException) -> str:
     """Return Typer's message, with where to look when a word of the command is unknown or missing."""
     text = error.format_message().removeprefix("Invalid value: ")
     text = _NO_NUMBER.sub(" is no whole number: write it in digits, such as 5", text)
+    if _NEGATIVE.match(text):
+        return (
+            f"{text.rstrip('.')}: give a number below zero with its option, as in --amount -12.50"
+        )
     context = getattr(error, "ctx", None)
     if context is None or text.endswith("?") or not text.startswith(("No such ", "Missing ")):
         return text

@@ -85,12 +85,13 @@ def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False
     from voicecosts.analytics.question.filters import shown  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import printable, wrapped  # noqa: PLC0415 - same
     from voicecosts.analytics.text.plain import plain_money  # noqa: PLC0415 - same
+    from voicecosts.consumer.booking.operations import say_numbers  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs operations show`")
     found = listed(data_dir)
     done = next((each for each in found if each.operation == operation), None)
     if done is None:
-        there_are = f"they are 1 to {len(found)}" if found else "there is none"
+        there_are = say_numbers({each.operation for each in found})
         raise BadQuestion(f"no operation has the number {operation}: {there_are}")
     record = _record(done, _states(found)[operation])
     tenants = by_tenant(data_dir, operation)

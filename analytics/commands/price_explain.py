@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.commands.price_call import LAYERS
 from voicecosts.analytics.commands.price_words import (
     amount_text,
@@ -59,7 +60,7 @@ def as_json(call: Call) -> bytes:
                 {"operation": it.operation, "kind": it.kind, **_booked(it.booked)}
                 for it in call.by_operation
             ],
-            "currency": "USD",
+            "currency": CURRENCY,
             "warnings": list(call.warnings),
         }
     )
@@ -152,7 +153,7 @@ def as_table(call: Call, *, now: datetime, width: int | None = None) -> str:  # 
     """Return it for people, in lines of at most `width` cells."""
     of = f", tenant {in_cell(call.tenant)}" if call.tenant is not None else ""
     head = f"call {call.session} of {call.day}, project {in_cell(call.project)}{of}"
-    found = [f"{head}, agent {in_cell(call.agent)}"]
+    found = [f"{head}, agent {in_cell(call.agent)}, in {CURRENCY}"]
     for it in call.meters:
         found += ["", *_meter_lines(it)]
     found += ["", "the call"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.commands.price_words import (
     charge_record,
     charge_words,
@@ -216,7 +217,8 @@ def as_table(found: Show, *, now: datetime, width: int | None = None) -> str:  #
     """Return it for people, in lines of at most `width` cells."""
     tier = f", service tier {in_cell(found.service_tier)}" if found.service_tier else ""
     head = (
-        f"{in_cell(found.provider)}/{in_cell(found.model)}{tier}, for a call of {found.at.date()}"
+        f"{in_cell(found.provider)}/{in_cell(found.model)}{tier}, for a call of {found.at.date()}, "
+        f"in {CURRENCY}"
     )
     said = [head]
     for it in found.shown:

@@ -288,7 +288,7 @@ def _seen(provider: str, model: str, data_dir: Path | None) -> tuple[str, ...]:
 
     statement = (
         "SELECT DISTINCT modality FROM usage WHERE lower(provider) = lower(?) "
-        "AND lower(model) = lower(?) ORDER BY modality"
+        "AND lower(model) = lower(?) AND session_id IS NOT NULL ORDER BY modality"
     )
     try:
         connection, snapshot = open_newest(data_dir)

@@ -91,7 +91,7 @@ def _table(names: list[Column], changes: Sequence[Change], width: int | None) ->
     columns = [
         Column("cost before", money_column([it.cost_before for it in changes], UNPRICED)),
         Column("cost after", money_column([it.cost_after for it in changes], UNPRICED)),
-        Column("difference", [signed(it.difference) for it in changes]),
+        Column("cost difference", [signed(it.difference) for it in changes]),
     ]
     if total.unpriced_before or total.unpriced_after:
         columns.append(
@@ -110,7 +110,10 @@ def _table(names: list[Column], changes: Sequence[Change], width: int | None) ->
             Column("billed before", money_column([it.billed_before for it in changes], NO_RULE)),
             Column("billed after", money_column([it.billed_after for it in changes], NO_RULE)),
         ]
-    worth = sorted(columns, key=lambda it: it.head != "difference")  # that is what was asked for
+    asked = ["cost difference"]  # what is wanted most, in a narrow terminal
+    if not total.difference and total.billed_before != total.billed_after:
+        asked += ["billed before", "billed after"]
+    worth = sorted(columns, key=lambda it: it.head not in asked)
     kept, left_out = fit(names, worth, width)
     yield from lines(names, [it for it in columns if it in kept], width=width, total=True)
     for sentence in say_left_out(left_out):

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 Layer = Literal["list", "cost", "billed"]
 """What is paid by the published price, by the operator, and by the tenant."""
@@ -68,6 +68,17 @@ class Close(_Work, frozen=True, kw_only=True):
     """A month that takes no row any more, by its first day."""
 
     month: date
+
+
+def say_numbers(known: Collection[int]) -> str:
+    """Return which operations there are, in words: a restored ledger lacks some numbers."""
+    if not known:
+        return "there is none"
+    ordered = sorted(known)
+    starts = [at for at in ordered if at - 1 not in known]
+    ends = [at for at in ordered if at + 1 not in known]
+    runs = [f"{a}" if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True)]
+    return f"they are {' and '.join(runs)}"
 
 
 class Acknowledge(_Work, frozen=True, kw_only=True):

@@ -590,6 +590,7 @@ class Ledger:
         self._require_open()
         with self._stopping():
             number = self._snapshots.publish(self._sequence)
+        self._operations.is_lost_told = True
         self._kept = self._streams.progress
         return number
 
@@ -818,6 +819,7 @@ class Ledger:
         if told <= self._operations.last:
             return
         self._operations.lost = self._snapshots.operations = told
+        self._operations.is_lost_told = False
         gap = Gap(
             stream_us=None, first=self._operations.last + 1, last=told, why=Why.OPERATIONS_LOST
         )

@@ -32,6 +32,7 @@ from voicecosts.consumer.booking.operations import (
     Work,
     in_force,
     origin_of,
+    say_numbers,
     undone_by,
     work_of,
 )
@@ -127,6 +128,7 @@ class Operations:
         self._of = self._size = 0  # sessions of what is under way: in all, and of the next slice
         self._began = clock_s()
         self.lost = 0  # the highest number of an operation that a restored ledger lacks
+        self.is_lost_told = True  # whether an answer could say so
 
     def __repr__(self) -> str:
         return f"<Operations: {len(self._known)}, under way: {self.pending}>"
@@ -182,6 +184,11 @@ class Operations:
                 problem = _problem_of_amount(work.amount)
             case Rerate():
                 problem = _problem_of_columns(work)
+            case Acknowledge() if not self.is_lost_told:
+                problem = (
+                    f"it was found just now that these books lack operations up to {self.lost}: `costs "
+                    "operations list` shows those that are there. Do again what is needed, then acknowledge"
+                )
             case Acknowledge() if self.lost <= self.acknowledged:
                 problem = "these books lack no operation that is not acknowledged"
         return problem
@@ -520,8 +527,7 @@ class Operations:
         return self._problem_of_opening(origin.work.month, today)
 
     def _problem_of_number(self, number: int) -> str:
-        there_are = f"they are 1 to {max(self._known)}" if self._known else "there is none"
-        return f"no operation has the number {number}: {there_are}"
+        return f"no operation has the number {number}: {say_numbers(self._known)}"
 
     def _problem_of_opening(self, month: date, today: date) -> str | None:
         if month not in self.closed:  # a revert of a close is undone: it is closed again

@@ -108,6 +108,7 @@ class TestRerate:
         table = only(run("rerate"))
         assert "unpriced" in table
         assert "nothing was changed" in table
+        assert "cost difference" in table
         (data_dir / "prices.toml").write_text(PRICES + WHOLE_CALL)
         shown = json.loads(only(run("rerate", "--format", "json")))
         assert shown["without_time"] == [{"tenant": "acme", "calls": 1}]

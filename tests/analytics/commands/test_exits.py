@@ -91,6 +91,18 @@ def test_all_errors_of_this_package_are_below_one_root() -> None:
             ["operations", "show", "x"],
             "error: Invalid value for 'N': 'x' is no whole number: write it in digits, such as 5\n",
         ),
+        (
+            ["adjust", "-12.50"],
+            "error: No such option: -1: give a number below zero with its option, as in --amount -12.50\n",
+        ),
+        (
+            ["audit", "--open-for", "90d"],
+            "error: a call without an end is settled after 31 days, and is open no more: give at most 31d\n",
+        ),
+        (
+            ["audit", "--state", "done"],
+            "error: unknown state 'done'. Choose from short, abandoned, open, repaired, complete\n",
+        ),
         (["foo"], "error: No such command 'foo': `costs --help` shows what there is\n"),
         (
             ["agents", "route"],

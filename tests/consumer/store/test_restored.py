@@ -120,6 +120,12 @@ def test_operations_after_a_backup_are_named_until_somebody_does_them_again(tmp_
             ledger.operate(credit, reason="another credit")
     shutil.copyfile(tmp_path / "backup", tmp_path / "ledger" / "ledger.duckdb")
     (tmp_path / "ledger" / "ledger.duckdb.wal").unlink(missing_ok=True)
+    unseen = r"found just now .* lack operations up to 3"
+    with (
+        Ledger.open(tmp_path, rate) as ledger,
+        pytest.raises(OperationRefused, match=unseen),
+    ):
+        ledger.operate(Acknowledge(), reason="no answer has said so yet")
     for _ in range(2):  # it is noted once
         Ledger.open(tmp_path, rate).close()
         assert gaps(tmp_path) == [(2, 3, "operations_lost")]
@@ -134,5 +140,7 @@ def test_operations_after_a_backup_are_named_until_somebody_does_them_again(tmp_
     Ledger.open(tmp_path, rate).close()
     assert gaps(tmp_path) == []
     with Ledger.open(tmp_path, rate) as ledger:
+        with pytest.raises(OperationRefused, match="they are 1 and 4 to 5"):
+            ledger.operate(Revert(operation=2), reason="it is not there")
         ledger.operate(Revert(operation=noted), reason="one was not")
     assert gaps(tmp_path) == [(2, 3, "operations_lost")]
