@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,9 +38,6 @@ app = typer.Typer(
     help="Show which prices are in force, what has none, and how a cost comes about.\n\n"
     "`costs prices` alone is `costs prices check`.",
 )
-_NEAR: Final = 0.8
-"""How much of two names is the same where one may be meant by the other."""
-
 ShortJson = Annotated[bool, typer.Option("--json", help="Write JSON, as --format json.")]
 
 
@@ -321,7 +318,7 @@ def _misspelled(provider: str, model: str, book: OwnBook, data_dir: Path | None)
         with closing(connection):
             known |= {row[0] for row in read(connection, snapshot.path, statement, row=tuple[str])}
     asked = f"{provider}/{model}".lower()
-    near = [] if asked in known else get_close_matches(asked, sorted(known), 3, _NEAR)
+    near = [] if asked in known else get_close_matches(asked, sorted(known), 3)
     if not near:
         return ()
     return (f"this ledger has not seen {asked}; near names are {printable(', '.join(near))}",)
