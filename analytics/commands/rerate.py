@@ -234,6 +234,7 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
     from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
     from voicecosts.analytics.text import changes as text  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.grid import wrapped  # noqa: PLC0415 - same
     from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment  # noqa: PLC0415 - same
 
     timeless = sorted(
@@ -280,18 +281,16 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
         hint = "; `costs query --by provider,model` shows names" if has_others else ""
         typer.echo(f"nothing that was used meets these conditions{hint}")
         return
+    books = "" if has_others else " (--apply --reason … books it)"
     shown = width()
     typer.echo("\n".join(text.by_tenant(found.by_tenant.items(), found.total, width=shown)))
     typer.echo("")
     typer.echo("\n".join(text.by_model(found.by_model.items(), found.total, width=shown)))
     typer.echo("")
-    typer.echo(f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed")
-    for sentence in text.say_reasons(found.reasons):
-        typer.echo(sentence)
-    if timeless:
-        typer.echo(f"! {say_without_time(timeless)}")
-    if found.left:
-        typer.echo(text.say_left(found.left, found.left_why, would=True))
-    if found.estimated:
-        typer.echo("an estimate: another model would have counted other tokens")
-    typer.echo(fresh(found.as_of, datetime.now(UTC)))
+    said = [f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed{books}"]
+    said += text.say_reasons(found.reasons)
+    said += [f"! {say_without_time(timeless)}"] if timeless else []
+    said += [text.say_left(found.left, found.left_why, would=True)] if found.left else []
+    said += ["an estimate: another model would have counted other tokens"] * found.estimated
+    said.append(fresh(found.as_of, datetime.now(UTC)))
+    typer.echo("\n".join(line for sentence in said for line in wrapped(sentence, shown)))

@@ -44,6 +44,7 @@ def test_what_the_list_cannot_price_has_a_line(case: Case) -> None:
         ("avatar", "tavus", "phoenix-3", {"session_us": 90_000_000}, "0.555"),
         ("avatar", "tavus", "phoenix-3", {"session_us": 1}, "0.185"),
         ("tool", "serper", "search", {"requests": 3}, "0.003"),
+        ("judge", "openai", "gpt-4.1-mini", {"input_tokens": 1_000_000}, "0.4"),
     ],
 )
 def test_the_rest_of_the_call_has_a_line(

@@ -16,6 +16,7 @@ from msgspec import Struct
 from voicecosts.consumer.pricing.own import amounts, keys
 from voicecosts.consumer.pricing.own.reading import Mistake, Problem, Table
 from voicecosts.consumer.pricing.own.units import (
+    MODALITIES,
     TOKEN_PARTS,
     UNITS,
     Kind,
@@ -238,7 +239,13 @@ def _check_use(given: keys.Keys, entry: Entry) -> None:
     if unit is None:
         return
     tokens = dict(entry.prices)
-    if modality is not None and not fits(unit.kind, modality, named=True):
+    if unit.kind == "calls" and modality is not None and modality not in MODALITIES:
+        given.wrong(
+            "unit",
+            f"{modality} is a modality of your own, of which no call is counted: a price for a call is for "
+            f"telephony or agent_session; here use {keys.quoted(units_of(modality))}",
+        )
+    elif modality is not None and not fits(unit.kind, modality, named=True):
         given.wrong(
             "unit",
             f"a price for one {entry.unit_name} cannot be for {modality}, which is counted "

@@ -111,7 +111,7 @@ MISTAKES = {
         '[[cost]]\nmodality = "llm"\nunit = "minute"\nprice = "1"', "3: .* cannot be for llm",
     ),
     "calls of an avatar": (
-        '[[cost]]\nmodality = "avatar"\nunit = "call"\nprice = "1"', "3: .* cannot be for avatar",
+        '[[cost]]\nmodality = "avatar"\nunit = "call"\nprice = "1"', "3: avatar is a modality of your own, of which no call .*telephony",
     ),
     "prices of an hour": (
         f'{MODEL}unit = "hour"\nprice = {{ input = "1" }}',
