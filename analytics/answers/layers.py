@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, money
-from voicecosts.analytics.question.columns import NO_LONGER_BILLED
 from voicecosts.analytics.question.filters import shown
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
@@ -32,23 +31,24 @@ WITHOUT_TIME: Final = (
 )
 """Why a call is not billed although a price is for it."""
 
-# A row with a cost and without an amount is cheap to find; whether another row of its meter brought one is
-# not, so only the sessions that have such a row are looked at.
-_LACKS: Final = "priced_rows > 0 AND ({} = 0)"
+# A row with a cost and without another amount is cheap to find; whether another row of its meter brought that
+# is not, so only the sessions that have such a row are looked at.
+_LACKS: Final = "(cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1})"
 _ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {rows})"
-_LACKING: Final = f"""
+_LACKING: Final = """
 WITH meters AS (
-    SELECT sum(cost) AS cost, sum(listed_rows) AS listed,
-        CASE WHEN arg_max(unbilled_reason = '{NO_LONGER_BILLED}', last_place)
-            FILTER (billed IS NOT NULL) THEN 0 ELSE sum(billed_rows) END AS billed
-    {{rows}}
+    SELECT
+        sum(cost) AS cost,
+        sum(listed_meters) = 0 AND coalesce(sum(list_cost), 0) = 0 AS is_unlisted,
+        sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AS is_unbilled
+    {rows}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
 )
 
-SELECT sum(cost) FILTER (listed = 0), sum(cost) FILTER (billed = 0)
+SELECT sum(cost) FILTER (is_unlisted), sum(cost) FILTER (is_unbilled)
 FROM meters
-"""  # noqa: S608 - our own names
+"""
 
 _INCLUDING: Final = """
 SELECT price_id FROM prices_used WHERE json_extract_string(terms, '$.billed.included') = 'true'
@@ -79,11 +79,12 @@ def left_out(
         return
     if total.list_cost is None and total.billed is None:
         return
-    layers = [("listed_rows", total.list_cost), ("billed_rows", total.billed)]
-    counts = [count for count, amount in layers if amount is not None]
-    lacks = _LACKS.format(" = 0 OR ".join(counts))
-    lacks = f"({lacks} OR unbilled_reason = '{NO_LONGER_BILLED}')"
-    few = selection.sql("session_id IS NOT NULL", lacks, schema=schema)
+    layers = {
+        ("list_cost", "listed_meters"): total.list_cost,
+        ("billed", "billed_meters"): total.billed,
+    }
+    lacks = [_LACKS.format(*names) for names, amount in layers.items() if amount is not None]
+    few = selection.sql("session_id IS NOT NULL", f"({' OR '.join(lacks)})", schema=schema)
     any_lacks = _ANY_LACKS.format(rows=few)
     if read(connection, snapshot.path, any_lacks, selection.parameters, row=tuple[bool]) == [
         (False,)

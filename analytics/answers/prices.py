@@ -13,7 +13,6 @@ from voicecosts.analytics.answers.report import Finding, Source, Unbilled, Unpri
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.question.columns import (
-    NO_LONGER_BILLED,
     UNPRICED,
 )
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
@@ -44,23 +43,22 @@ _ANY_UNBILLED: Final = "SELECT 1 FROM {rows} WHERE unbilled_reason IS NOT NULL L
 
 _BILLED: Final = "(billed IS NOT NULL OR unbilled_reason IS NOT NULL)"
 
-# What lost its rule is not billed in part: it is among what no rule bills (`layers`).
-_UNBILLED: Final = f"""
+_UNBILLED: Final = """
 WITH meters AS (
     SELECT
         modality, provider, model,
-        arg_max({{{{'reason': unbilled_reason}}}}, last_place).reason AS reason
-    {{rows}}
+        arg_max({{'reason': unbilled_reason}}, last_place).reason AS reason
+    {rows}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
 )
 
 SELECT modality, provider, model, min(reason)
 FROM meters
-WHERE reason <> '{NO_LONGER_BILLED}'
+WHERE reason IS NOT NULL
 GROUP BY modality, provider, model
 ORDER BY modality, provider, model
-"""  # noqa: S608 - our own names
+"""
 
 
 def unpriced(

@@ -14,7 +14,7 @@ from msgspec.structs import astuple, replace
 from voicecosts.analytics.answers.completeness import as_of
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion
-from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA
+from voicecosts.analytics.question.relation import FIRST_COUNTED_SCHEMA
 from voicecosts.analytics.snapshot.connection import closing, open_newest
 from voicecosts.consumer.booking.sessions import SessionKey
 
@@ -62,7 +62,12 @@ class Change(Struct):
         """Add a meter, by the prices of another model where `is_other`; without `rated` it stays as it is."""
         state = found.state
         is_short = any(astuple(state.unpriced))
-        before = (state.list_cost or None, _of(state.cost, is_short=is_short), state.billed or None)
+        counted = state.counted
+        before = (
+            state.list_cost if counted.listed_meters else None,
+            state.cost if counted.priced_meters else None,
+            state.billed if counted.billed_meters else None,
+        )
         after = before
         is_short_after = is_short
         if rated is not None:
@@ -116,7 +121,7 @@ def changes(
     """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
-        if schema_of(connection, snapshot) < FIRST_FOLDED_SCHEMA:
+        if schema_of(connection, snapshot) < FIRST_COUNTED_SCHEMA:
             raise BadQuestion(
                 f"{snapshot.path} was written by an older version: start the ledger once, then ask again"
             )
@@ -217,8 +222,3 @@ def _plus(one: Decimal | None, two: Decimal | None) -> Decimal | None:
     if one is None or two is None:
         return one if two is None else two
     return one + two
-
-
-def _of(cost: Decimal, *, is_short: bool) -> Decimal | None:
-    """Return what is booked of a meter: zero is no cost where something has no price."""
-    return None if is_short and not cost else cost

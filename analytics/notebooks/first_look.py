@@ -65,10 +65,7 @@ def _(ledger, mo):
         f"""
         SELECT
             tenant,
-            summed_cost(
-                cost, operation, unpriced_requests, unpriced_input_tokens, unpriced_output_tokens,
-                unpriced_other_tokens, unpriced_characters, unpriced_audio_us, unpriced_session_us
-            ) AS cost,
+            summed(cost, priced_meters, meters) AS cost,
             count(DISTINCT (project, session_id)) FILTER (
                 operation IS NULL  -- no adjustment is a call, and no voided call counts
                 AND (project, session_id) NOT IN (
@@ -107,10 +104,7 @@ def _(ledger, mo):
         SELECT
             day,
             modality,
-            summed_cost(
-                cost, operation, unpriced_requests, unpriced_input_tokens, unpriced_output_tokens,
-                unpriced_other_tokens, unpriced_characters, unpriced_audio_us, unpriced_session_us
-            ) AS cost,
+            summed(cost, priced_meters, meters) AS cost,
             sum(unpriced_requests)::BIGINT AS unpriced_requests
         FROM usage
         GROUP BY day, modality
@@ -166,10 +160,7 @@ def _(ledger, mo):
             modality,
             provider,
             model,
-            summed_cost(
-                cost, operation, unpriced_requests, unpriced_input_tokens, unpriced_output_tokens,
-                unpriced_other_tokens, unpriced_characters, unpriced_audio_us, unpriced_session_us
-            ) AS cost,
+            summed(cost, priced_meters, meters) AS cost,
             sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0 END) AS estimated_cost,
             sum(input_tokens) AS input_tokens,
             sum(output_tokens) AS output_tokens,

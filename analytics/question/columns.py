@@ -60,28 +60,15 @@ VOIDED: Final = (
 )
 """A row is of none of the given sessions, which were voided: their ids, and project and id with a blank between."""
 
-NO_LONGER_BILLED: Final = "no [[billed]] price applies to it any more"
-"""The reason of a row that takes back what a meter was billed, as the ledger writes it."""
 
-_UNKNOWN: Final = (
-    "sum(cost) = 0 "
-    "AND (coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0 OR bool_or(cost <> 0)) "
-    "AND (sum(unpriced_requests) <> 0 "
-    "OR sum(unpriced_input_tokens) <> 0 OR sum(unpriced_output_tokens) <> 0 "
-    "OR sum(unpriced_other_tokens) <> 0 OR sum(unpriced_characters) <> 0 "
-    "OR sum(unpriced_audio_us) <> 0 OR sum(unpriced_session_us) <> 0)"
-)
-"""What was used had a price, and it was taken back: the cost is unknown again, and not zero."""
+def _lacks(amount: str, meters_with_it: str) -> str:
+    """Return whether rows are of meters none of which has an amount now, as the view `sessions` has it."""
+    return f"sum({meters_with_it}) = 0 AND sum(meters) > 0 AND coalesce(sum({amount}), 0) = 0"
 
 
-def _taken_back(layer: str) -> str:
-    """Return whether amounts of a layer came of a price or a rule that was taken back, which leaves zero."""
-    rows = {"list_cost": "listed_rows", "billed": "billed_rows"}[layer]
-    found = f"coalesce(sum({rows}) FILTER (operation IS NULL), 0) = 0 AND bool_or({layer} <> 0)"
-    lost = f"bool_or(unbilled_reason = '{NO_LONGER_BILLED}')" if layer == "billed" else "FALSE"
-    return f"sum({layer}) = 0 AND (({found}) OR {lost})"
-
-
+_UNPRICED: Final = _lacks("cost", "priced_meters")
+_UNLISTED: Final = _lacks("list_cost", "listed_meters")
+_UNBILLED: Final = _lacks("billed", "billed_meters")
 _ESTIMATED: Final = (
     "sum(CASE WHEN estimated THEN cost WHEN cost IS NOT NULL THEN 0::DECIMAL(18, 9) END)"
 )
@@ -89,10 +76,10 @@ _COUNTED: Final = f"count(DISTINCT (project, session_id)) FILTER (operation IS N
 
 MEASURES: Final[dict[str, str]] = {
     # What used nothing costs nothing; NULL is for what was used and has no price.
-    "cost": f"CASE WHEN count(*) = 0 THEN 0 WHEN {_UNKNOWN} THEN NULL ELSE sum(cost) END::DECIMAL(38, 9)",
+    "cost": f"CASE WHEN count(*) = 0 THEN 0 WHEN {_UNPRICED} THEN NULL ELSE sum(cost) END::DECIMAL(38, 9)",
     # The estimated part of the cost: NULL exactly when the cost is, zero when none of it is estimated.
     "estimated_cost": (
-        f"CASE WHEN count(*) = 0 THEN NULL WHEN {_UNKNOWN} THEN NULL ELSE {_ESTIMATED} END"
+        f"CASE WHEN count(*) = 0 THEN NULL WHEN {_UNPRICED} THEN NULL ELSE {_ESTIMATED} END"
     ),
     # What an operation books makes no session count, and one that was voided counts no more.
     "sessions": _COUNTED,
@@ -112,10 +99,10 @@ MEASURES: Final[dict[str, str]] = {
     "unpriced_audio_seconds": "coalesce(sum(unpriced_audio_us), 0)",
     "unpriced_session_seconds": "coalesce(sum(unpriced_session_us), 0)",
     "list_cost": (
-        f"CASE WHEN count(*) = 0 THEN 0 WHEN {_taken_back('list_cost')} THEN NULL "
+        f"CASE WHEN count(*) = 0 THEN 0 WHEN {_UNLISTED} THEN NULL "
         "ELSE sum(list_cost) END::DECIMAL(38, 9)"
     ),
-    "billed": f"CASE WHEN {_taken_back('billed')} THEN NULL ELSE sum(billed) END",
+    "billed": f"CASE WHEN {_UNBILLED} THEN NULL ELSE sum(billed) END",
 }
 """What is summed of the rows of `relation`, in the order of `Row`. Durations are added up in microseconds.
 
@@ -135,34 +122,14 @@ UNPRICED: Final = tuple(
 
 _OPENED: Final = f"coalesce(sum(sessions) FILTER (sessions > 0{VOIDED}), 0)"
 
-_OF_WORKERS: Final = ("priced_rows", "listed_rows", "billed_rows")
 _ADDED_UP: Final = (
-    "cost", "list_cost", "billed", "rows", "unpriced_rows", "requests", "input_tokens",
+    "cost", "list_cost", "billed", "meters", "priced_meters", "listed_meters", "billed_meters", "rows", "unpriced_rows", "requests", "input_tokens",
     "output_tokens", "characters", "audio_us", "session_us", *UNPRICED,
 )  # fmt: skip
 
-_ANY: Final = {
-    "any_cost": "bool_or(cost <> 0)",
-    "any_list_cost": "bool_or(list_cost <> 0)",
-    "any_billed": "bool_or(billed <> 0)",
-    "any_billed_no_more": f"bool_or(unbilled_reason = '{NO_LONGER_BILLED}')",
-}
-"""What of some row of a group decides whether an amount is zero or unknown."""
-
-
-def _of_groups(sql: str) -> str:
-    """Return a measure of rows as one of groups."""
-    for name, of_rows in _ANY.items():
-        sql = sql.replace(of_rows, f"bool_or({name})")
-    return sql
-
-
 GROUPED: Final = ", ".join(
     [
-        *(f"{of_rows} AS {name}" for name, of_rows in _ANY.items()),
-        "NULL::BIGINT AS operation",
         f"{_ESTIMATED} AS estimated_cost",
-        *(f"sum({name}) FILTER (operation IS NULL) AS {name}" for name in _OF_WORKERS),
         *(f"sum({name}) AS {name}" for name in _ADDED_UP),
     ]
 )
@@ -170,10 +137,8 @@ GROUPED: Final = ", ".join(
 faster than their rows do."""
 
 OF_GROUPS: Final[dict[str, str]] = {
-    **{name: _of_groups(sql) for name, sql in MEASURES.items()},
-    "estimated_cost": _of_groups(MEASURES["estimated_cost"]).replace(
-        _ESTIMATED, "sum(estimated_cost)"
-    ),
+    **MEASURES,
+    "estimated_cost": MEASURES["estimated_cost"].replace(_ESTIMATED, "sum(estimated_cost)"),
     "sessions": "coalesce(sum(sessions), 0)",
 }
 """What is summed of groups, in the order of `Row`."""

@@ -16,6 +16,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
+from voicecosts.consumer.booking.counted import NOTHING, Counted, counted, counted_since
 from voicecosts.consumer.booking.decode import Delivery
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.months import ALL_OPEN, Months
@@ -37,9 +38,6 @@ NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 NO_PRICE: Final = "no_price"
 """The reason of an unpriced row when the rating gave none."""
-
-NO_LONGER_BILLED: Final = "no [[billed]] price applies to it any more"
-"""The reason of a row that takes back what a meter was billed, because the rule for it is gone."""
 
 ZERO: Final = Decimal(0)
 _NANO = Decimal("0.000000001")
@@ -82,6 +80,7 @@ class MeterState(Struct, frozen=True):
     billed: Decimal = ZERO
     terms: Terms | None = None  # the prices of the meter, once it has any
     provider_raw: str = ""
+    counted: Counted = NOTHING
 
 
 class Booking(Struct, frozen=True):
@@ -117,6 +116,7 @@ class Booking(Struct, frozen=True):
     day: date | None = None  # `None`: the day on which the session started
     corrects: date | None = None
     opens: bool = False  # the first row of its session
+    counted: Counted = NOTHING
 
 
 class Refusal(Struct, frozen=True):
@@ -205,7 +205,8 @@ def book(
     money = _money(reading, rated, state)
     if isinstance(money, Refusal):
         return money
-    unpriced, terms, price_id = rated.unpriced_usage, rated.terms, None
+    unpriced, counts = rated.unpriced_usage, counted(rated)
+    terms, price_id = rated.terms, None
     if prices is not None and terms is not None:
         price_id = prices.number_of(terms)
         terms = prices.terms(price_id)
@@ -231,10 +232,11 @@ def book(
         reading.delivery.message.sequence,
         money_text(money.list_cost),
         money_text(money.billed),
-        unbilled_reason(rated, state),
+        rated.unbilled,
         price_id,
         None,
         *months.dated(started.date()),
+        counted=counted_since(counts, state.counted),
     )
     return row, MeterState(
         reading.number,
@@ -246,6 +248,7 @@ def book(
         state.billed + (money.billed or ZERO),
         kept_of(terms, rated),
         reading.provider_raw,
+        counts,
     )
 
 
@@ -349,13 +352,6 @@ def _step(running: Decimal | None, before: Decimal) -> Decimal | None:
     if not abs(running) < _LIMIT:
         return running
     return running.quantize(_NANO, ROUND_HALF_EVEN) - before
-
-
-def unbilled_reason(rated: Rated, state: MeterState) -> str | None:
-    """Return why a meter is not billed in full, where a rule bills it, or did."""
-    if rated.unbilled is None and rated.billed is None and state.billed:
-        return NO_LONGER_BILLED
-    return rated.unbilled
 
 
 def money_text(money: Decimal | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from voicecosts.consumer.booking.counted import NOTHING, counted, counted_since
 from voicecosts.consumer.booking.difference import (
     Booking,
     MeterState,
@@ -22,7 +23,6 @@ from voicecosts.consumer.booking.difference import (
     money_text,
     moved,
     session_time,
-    unbilled_reason,
     unpriced_since,
 )
 from voicecosts.producer.events import Quantities
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from voicecosts.producer.events import Meter
 
 
-NOTHING: Final = Quantities()
+_NO_USAGE: Final = Quantities()
 
 
 class Origin(Struct, frozen=True):
@@ -79,8 +79,10 @@ def repriced(
     if isinstance(money, Refusal):
         return money
     unpriced = rated.unpriced_usage
+    counts = counted(rated) if totals != _NO_USAGE or reported else NOTHING
     is_same = not confirms and not added and reported == state.reported_cost
-    if is_same and not _changes(money) and unpriced == state.unpriced and terms == state.terms:
+    is_same = is_same and unpriced == state.unpriced and counts == state.counted
+    if is_same and not _changes(money) and terms == state.terms:
         return None
     day, corrects = months.dated(session_time(meter.session_id).date())
     row = Booking(
@@ -105,11 +107,12 @@ def repriced(
         origin.stream_sequence,
         money_text(money.list_cost),
         money_text(money.billed),
-        unbilled_reason(rated, state) if totals != NOTHING else None,
+        rated.unbilled,
         price_id,
         origin.operation,
         day,
         corrects,
+        counted=counted_since(counts, state.counted),
     )
     after = replace(
         state,
@@ -120,6 +123,7 @@ def repriced(
         billed=state.billed + (money.billed or 0),
         unpriced=unpriced,
         terms=terms,
+        counted=counts,
     )
     return row, after
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from voicecosts.consumer.booking.difference import ZERO, MeterState
+from voicecosts.consumer.booking.difference import ZERO
 from voicecosts.consumer.pricing import Rated, Terms, rated_by
 from voicecosts.producer.events import Quantities
 
@@ -26,7 +26,8 @@ class Decision(Struct, frozen=True):
     """The prices that a row of a meter was the first to have.
 
     `operation` is None where a reading found them. `reason` is why there was no price, and `has_cost`
-    whether the rows have a cost: an older version did not keep by which prices. A re-rating always did.
+    whether the meter had a cost after it: an older version did not keep by which prices. A re-rating always
+    did.
     """
 
     operation: int | None
@@ -42,7 +43,6 @@ class Reported(Struct, frozen=True):
     reported_cost: Decimal
     cost: Decimal
     list_cost: Decimal
-    billed: Decimal
     decisions: tuple[Decision, ...]
 
 
@@ -56,7 +56,6 @@ class Standing(Struct, frozen=True):
 
 def standing(
     meter: Meter,
-    state: MeterState,
     reported: Reported,
     *,
     rerates: Collection[int],
@@ -71,21 +70,14 @@ def standing(
     )
     terms = prices.terms(decision.price_id)
     if is_voided:
-        # A layer that never had money keeps none.
-        return Standing(Quantities(), ZERO, Rated(cost=ZERO, terms=terms))
+        # What used nothing costs nothing, in every layer.
+        nothing = Rated(cost=ZERO, list_cost=ZERO, billed=ZERO, terms=terms)
+        return Standing(Quantities(), ZERO, nothing)
     if terms is not None:
         rated = rated_by(terms, meter, reported.totals)
-    elif decision.operation is None and decision.has_cost and reported.cost:
-        rated = _as_booked(state, reported)
+    elif decision.operation is None and decision.has_cost:
+        # What the readings of a meter were booked with, where its prices were not kept.
+        rated = Rated(cost=reported.cost, list_cost=reported.list_cost)
     else:
         rated = rated_by(Terms(unlisted=decision.reason or ""), meter, reported.totals)
     return Standing(reported.totals, reported.reported_cost, rated)
-
-
-def _as_booked(state: MeterState, reported: Reported) -> Rated:
-    """Return what the readings of a meter were booked with, where its prices were not kept."""
-    return Rated(
-        cost=reported.cost,
-        list_cost=reported.list_cost,
-        billed=reported.billed if reported.billed or state.billed else None,
-    )

@@ -185,9 +185,7 @@ def _listed(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
 
 
 def _without_price(terms: Terms, modality: str, totals: Quantities, reason: str) -> Rated:
-    names = measures(modality, totals)
-    if not names:
-        return Rated(cost=_ZERO, list_cost=_ZERO, terms=terms)
+    names = measures(modality, totals) or ("requests",)
     miss = Miss({name: getattr(totals, name) for name in names}, reason)
     usage = _unpriced([miss], totals)
     return Rated(cost=None, reason=reason, unpriced_usage=usage, terms=terms)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from voicecosts.consumer.booking.counted import Counted
 from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
 from voicecosts.consumer.booking.standing import Decision, Reported
@@ -73,13 +74,12 @@ def load_reported(
             meter = Meter(*row[:8])
             meters = loaded.get(SessionKey(project, meter.session_id))
             if meters is not None:
-                reported_cost, cost, list_cost, billed, decisions, *sums = row[8:]
+                reported_cost, cost, list_cost, decisions, *sums = row[8:]
                 meters[meter] = Reported(
                     Quantities(**dict(zip(QUANTITIES, sums, strict=True))),
                     reported_cost,
                     cost,
                     list_cost,
-                    billed,
                     tuple(_decision(*each) for each in decisions),
                 )
     return loaded
@@ -110,9 +110,11 @@ def _decision(
 
 def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
     """Return the state of a meter from the sums of its rows, in the order of `load_meters.sql`."""
-    number, cost, reported_cost, list_cost, billed, *found, provider_raw = row[:9]
-    price_id, has_cost, has_billed = found
-    terms, sums = prices.terms(price_id), row[9:]
+    number, cost, reported_cost, list_cost, billed, price_id, provider_raw, *counts = row[:11]
+    counted, sums = Counted(*counts), row[11:]
+    terms = prices.terms(price_id)
+    if terms is not None and counted.meters:  # what was voided keeps its prices
+        terms = terms.kept(has_cost=counted.priced_meters > 0, has_billed=counted.billed_meters > 0)
     return MeterState(
         number,
         Quantities(**dict(zip(QUANTITIES, sums[: len(QUANTITIES)], strict=True))),
@@ -121,8 +123,9 @@ def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
         UnpricedUsage(**dict(zip(UNPRICED, sums[len(QUANTITIES) :], strict=True))),
         list_cost,
         billed,
-        None if terms is None else terms.kept(has_cost=has_cost, has_billed=has_billed),
+        terms,
         provider_raw,
+        counted,
     )
 
 

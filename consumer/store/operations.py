@@ -398,7 +398,6 @@ class Operations:
             for meter, state in session.meters.items():
                 stands = standing(
                     meter,
-                    state,
                     reported[key][meter],
                     rerates=rerates,
                     is_voided=bool(session.voided),
@@ -442,6 +441,7 @@ class Operations:
 
     def _adjust(self, work: Adjust, number: int, now: Now, *, is_on: bool) -> None:
         amount = money_text(work.amount if is_on else -work.amount)
+        one = 1 if is_on else -1
         day, corrects = Months(self.closed, now.today).dated(work.day)
         self._connection.execute(
             sql.ADJUST,
@@ -453,9 +453,13 @@ class Operations:
                 "modality": work.modality,
                 "provider": work.provider,
                 "model": work.model,
-                "cost": amount if work.layer == "cost" else "0",  # known, and not unpriced
+                "cost": amount if work.layer == "cost" else "0",
                 "list_cost": amount if work.layer == "list" else None,
                 "billed": amount if work.layer == "billed" else None,
+                # It counts as one meter does in the layer that it is of.
+                "priced": one if work.layer == "cost" else 0,
+                "listed": one if work.layer == "list" else 0,
+                "of_billed": one if work.layer == "billed" else 0,
                 "day": day or work.day,
                 "corrects": corrects,
                 "number": number,

@@ -75,7 +75,12 @@ SELECT
     operation,  -- NULL: reported by a worker
     corrects,  -- the closed month that the row belongs to; the row is dated in an open one
     place,  -- rows are booked in this order
-    opens  -- the first row of its session
+    opens,  -- the first row of its session
+    -- whether the meter has used anything, and has a cost, a list price and a billed amount, by difference
+    meters,
+    priced_meters,
+    listed_meters,
+    billed_meters
 FROM bookings;
 
 -- What the rows of a meter add up to, as far as they agree in their day, their operation and their prices: a
@@ -116,9 +121,6 @@ SELECT
     sessions,
     rows,
     unpriced_rows,
-    priced_rows,
-    listed_rows,
-    billed_rows,
     cost,
     list_cost,
     billed,
@@ -149,7 +151,11 @@ SELECT
     unpriced_other_tokens,
     unpriced_characters,
     unpriced_audio_us,
-    unpriced_session_us
+    unpriced_session_us,
+    meters,
+    priced_meters,
+    listed_meters,
+    billed_meters
 FROM folded_usage
 UNION ALL
 SELECT
@@ -187,9 +193,6 @@ SELECT
     opens::BIGINT AS sessions,
     1 AS rows,
     (unpriced_reason IS NOT NULL)::BIGINT AS unpriced_rows,
-    (cost IS NOT NULL)::BIGINT AS priced_rows,
-    (list_cost IS NOT NULL)::BIGINT AS listed_rows,
-    (billed IS NOT NULL)::BIGINT AS billed_rows,
     cost,
     list_cost,
     billed,
@@ -220,119 +223,67 @@ SELECT
     unpriced_other_tokens,
     unpriced_characters,
     unpriced_audio_us,
-    unpriced_session_us
+    unpriced_session_us,
+    meters,
+    priced_meters,
+    listed_meters,
+    billed_meters
 FROM bookings
 WHERE place > (SELECT folded_to FROM fold_state);
 
--- The sum of the costs of some rows of `usage`, or of `session_usage`: NULL where usage has no price, also
--- where it had one that was taken back, which leaves zero.
-CREATE OR REPLACE MACRO summed_cost(
-    cost, operation, requests, input_tokens, output_tokens, other_tokens, characters, audio_us, session_us
-) AS CASE
-    WHEN sum(cost) = 0
-        AND (count(cost) FILTER (operation IS NULL) = 0 OR bool_or(cost <> 0))
-        AND (
-            sum(requests) <> 0
-            OR sum(input_tokens) <> 0
-            OR sum(output_tokens) <> 0
-            OR sum(other_tokens) <> 0
-            OR sum(characters) <> 0
-            OR sum(audio_us) <> 0
-            OR sum(session_us) <> 0
-        )
-        THEN NULL
-    ELSE sum(cost)
-END,
-(
-    cost,
-    operation,
-    priced_rows,
-    requests,
-    input_tokens,
-    output_tokens,
-    other_tokens,
-    characters,
-    audio_us,
-    session_us
-) AS CASE
-    WHEN sum(cost) = 0
-        AND (coalesce(sum(priced_rows) FILTER (operation IS NULL), 0) = 0 OR bool_or(cost <> 0))
-        AND (
-            sum(requests) <> 0
-            OR sum(input_tokens) <> 0
-            OR sum(output_tokens) <> 0
-            OR sum(other_tokens) <> 0
-            OR sum(characters) <> 0
-            OR sum(audio_us) <> 0
-            OR sum(session_us) <> 0
-        )
-        THEN NULL
-    ELSE sum(cost)
-END;
-
--- The sum of another layer of some rows of `session_usage`: NULL where it has no amount, also where the
--- amounts came of a price or a rule that was taken back, which leaves zero.
-CREATE OR REPLACE MACRO summed_layer(amount, amounts, operation, unbilled_reason) AS CASE
-    WHEN sum(amount) = 0
-        AND (
-            (
-                coalesce(sum(amounts) FILTER (operation IS NULL), 0) = 0
-                AND bool_or(amount <> 0)
-            )
-            OR bool_or(unbilled_reason = 'no [[billed]] price applies to it any more')
-        )
-        THEN NULL
+-- The sum of an amount of some rows of `usage`, or of `session_usage`: NULL where they are of meters, none of
+-- which has that amount now. A sum that is not zero is one in any case: a day may have the corrections of
+-- meters that are dated in a closed month.
+CREATE OR REPLACE MACRO summed(amount, meters_with_it, meters) AS CASE
+    WHEN sum(meters_with_it) = 0 AND sum(meters) > 0 AND coalesce(sum(amount), 0) = 0 THEN NULL
     ELSE sum(amount)
 END;
+
+-- The same of those among the rows that are of some part.
+CREATE OR REPLACE MACRO summed_of(part, amount, meters_with_it, meters) AS summed(
+    CASE WHEN part THEN amount END,
+    CASE WHEN part THEN meters_with_it END,
+    CASE WHEN part THEN meters END
+);
 
 -- The sessions that are not settled, of a span of ids.
 CREATE OR REPLACE MACRO pending_between(first_id, last_id) AS TABLE
 SELECT project, session_id FROM pending_sessions WHERE session_id BETWEEN first_id AND last_id;
 
+-- Their usage in their own month. What came after that was closed is in `corrections`: a closed month stays
+-- what it was.
+CREATE OR REPLACE MACRO own_month_of_pending(first_id, last_id) AS TABLE
+SELECT u.*
+FROM session_usage AS u
+SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
+WHERE u.corrects IS NULL
+UNION ALL BY NAME
+SELECT u.*
+FROM session_usage AS u
+INNER JOIN session_identities AS i USING (project, session_id)
+SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
+WHERE u.corrects IS NOT NULL
+    AND date_trunc('month', u.day) = date_trunc('month', i.day);  -- all of it came later
+
 -- The same as the view `sessions` has them.
 CREATE OR REPLACE MACRO facts_of_pending(first_id, last_id) AS TABLE
-WITH own_month AS (
-    -- what came after its month was closed is in `corrections`: here a closed month stays what it was
-    SELECT u.*
-    FROM session_usage AS u
-    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
-    WHERE u.corrects IS NULL
-    UNION ALL BY NAME
-    SELECT u.*
-    FROM session_usage AS u
-    INNER JOIN session_identities AS i USING (project, session_id)
-    SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
-    WHERE u.corrects IS NOT NULL
-        AND date_trunc('month', u.day) = date_trunc('month', i.day)  -- all of it came later
-),
-used AS (
+WITH used AS (
     SELECT
         project,
         session_id,
         min(first_at) FILTER (operation IS NULL) AS first_usage_at,
         max(last_at) FILTER (operation IS NULL) AS last_usage_at,
-        summed_cost(
-            cost,
-            operation,
-            priced_rows,
-            unpriced_requests,
-            unpriced_input_tokens,
-            unpriced_output_tokens,
-            unpriced_other_tokens,
-            unpriced_characters,
-            unpriced_audio_us,
-            unpriced_session_us
-        ) AS cost,
-        sum(cost) FILTER (modality = 'stt') AS stt_cost,
-        sum(cost) FILTER (modality = 'llm') AS llm_cost,
-        sum(cost) FILTER (modality = 'tts') AS tts_cost,
-        sum(cost) FILTER (modality = 'realtime') AS realtime_cost,
-        sum(cost) FILTER (estimated) AS estimated_cost,
+        summed(cost, priced_meters, meters) AS cost,
+        summed_of(modality = 'stt', cost, priced_meters, meters) AS stt_cost,
+        summed_of(modality = 'llm', cost, priced_meters, meters) AS llm_cost,
+        summed_of(modality = 'tts', cost, priced_meters, meters) AS tts_cost,
+        summed_of(modality = 'realtime', cost, priced_meters, meters) AS realtime_cost,
+        summed_of(estimated, cost, priced_meters, meters) AS estimated_cost,
         sum(unpriced_rows)::BIGINT AS unpriced_rows,
         sum(rows)::BIGINT AS rows,
-        summed_layer(list_cost, listed_rows, operation, NULL::VARCHAR) AS list_cost,
-        summed_layer(billed, billed_rows, operation, unbilled_reason) AS billed
-    FROM own_month
+        summed(list_cost, listed_meters, meters) AS list_cost,
+        summed(billed, billed_meters, meters) AS billed
+    FROM own_month_of_pending(first_id, last_id)
     GROUP BY project, session_id
 ),
 started AS (
@@ -432,18 +383,7 @@ SELECT
     modality,
     provider,
     model,
-    summed_cost(
-        cost,
-        operation,
-        priced_rows,
-        unpriced_requests,
-        unpriced_input_tokens,
-        unpriced_output_tokens,
-        unpriced_other_tokens,
-        unpriced_characters,
-        unpriced_audio_us,
-        unpriced_session_us
-    ) AS cost,
+    summed(cost, priced_meters, meters) AS cost,
     -- not by a join: above one, DuckDB 2.0.1 adds up wrongly what is below it
     count(DISTINCT session_id) FILTER (
         operation IS NULL
@@ -553,7 +493,8 @@ GROUP BY
 -- start that it has no live session: its end was made, and is lost or still to come.
 CREATE OR REPLACE MACRO unsettled_of_pending(moment, quiet, first_id, last_id) AS TABLE
 WITH voided AS (
-    SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL
+    -- in a month that was closed with it, it stays what it was
+    SELECT project, session_id FROM void_marks WHERE uncounted
 ),
 ended AS (
     SELECT project, session_id, max(number) AS number
@@ -688,6 +629,12 @@ refused AS (
             OR n.reason = 'other_producer'
             OR n.number >= coalesce(ended.number, 0)
         )
+        AND (
+            n.reason <> 'voided'
+            OR (n.project, n.session_id) NOT IN (
+                SELECT (project, session_id) FROM void_marks WHERE operation IS NOT NULL
+            )
+        )
     GROUP BY n.project, n.session_id
 ),
 late AS (
@@ -795,36 +742,16 @@ WITH ended AS (
     SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
     QUALIFY row_number() OVER (PARTITION BY project, session_id ORDER BY number DESC) = 1
 ),
-used_in AS (
-    SELECT
-        project,
-        session_id,
-        corrects IS NULL AS is_own_month,
-        max(last_at) FILTER (operation IS NULL) AS last_at,
-        summed_cost(
-            cost,
-            operation,
-            priced_rows,
-            unpriced_requests,
-            unpriced_input_tokens,
-            unpriced_output_tokens,
-            unpriced_other_tokens,
-            unpriced_characters,
-            unpriced_audio_us,
-            unpriced_session_us
-        ) AS cost
+used AS (
+    SELECT project, session_id, max(last_at) AS last_at
     FROM session_usage
     SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
-    GROUP BY project, session_id, is_own_month
+    WHERE operation IS NULL
+    GROUP BY project, session_id
 ),
-used AS (
-    SELECT
-        project,
-        session_id,
-        max(last_at) AS last_at,
-        -- what came after its month was closed is in `corrections`
-        arg_max_null(cost, is_own_month) AS cost
-    FROM used_in
+own AS (
+    SELECT project, session_id, summed(cost, priced_meters, meters) AS cost
+    FROM own_month_of_pending(first_id, last_id)
     GROUP BY project, session_id
 ),
 not_measured AS (
@@ -870,7 +797,7 @@ started AS (
 known AS (
     SELECT project, session_id FROM pending_between(first_id, last_id)
     EXCEPT
-    SELECT project, session_id FROM void_marks WHERE operation IS NOT NULL  -- in no sum
+    SELECT project, session_id FROM void_marks WHERE uncounted  -- in no sum
 )
 SELECT
     known.session_id,
@@ -891,7 +818,7 @@ SELECT
     e.readings AS readings_made,
     coalesce(came.arrived, 0) AS readings_arrived,
     e.coalesced AS readings_coalesced,
-    CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.cost END AS cost,
+    CASE WHEN own.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE own.cost END AS cost,
     CASE
         WHEN unsettled.state IS NULL THEN 0::DECIMAL(38, 9)
         ELSE unsettled.missing_at_most
@@ -902,6 +829,7 @@ SELECT
 FROM known
 LEFT JOIN session_identities AS i USING (project, session_id)
 LEFT JOIN used USING (project, session_id)
+LEFT JOIN own USING (project, session_id)
 LEFT JOIN started AS s USING (project, session_id)
 LEFT JOIN ended AS e USING (project, session_id)
 LEFT JOIN came USING (project, session_id)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 _OF_MONEY: Final = ("list_cost", "billed", "unbilled_reason", "price_id", "operation", "corrects")
 _TABLES_OF_MONEY: Final = ("prices_used", "operation_records", "month_closings", "void_marks")
 _OF_FOLDING: Final = ("place", "opens")
+_OF_COUNTING: Final = ("meters", "priced_meters", "listed_meters", "billed_meters")
+_BEFORE_COUNTING: Final = ("priced_rows", "listed_rows", "billed_rows")
 _TABLES_OF_FOLDING: Final = (
     "folded_usage",
     "fold_state",
@@ -21,11 +23,27 @@ _TABLES_OF_FOLDING: Final = (
 
 def before_money(connection: duckdb.DuckDBPyConnection) -> None:
     """Take a ledger back to schema 7: one amount, and no prices that are kept."""
-    views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
-    for (view,) in views:  # the ledger writes them anew when it is opened
-        connection.execute(f'DROP VIEW "{view}"')
-    for column in (*_OF_MONEY, *_OF_FOLDING):
+    _drop_views(connection)
+    for column in (*_OF_MONEY, *_OF_FOLDING, *_OF_COUNTING):
         connection.execute(f"ALTER TABLE bookings DROP COLUMN {column}")
     for table in (*_TABLES_OF_MONEY, *_TABLES_OF_FOLDING):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("DELETE FROM schema_migrations WHERE version >= 8")
+
+
+def before_counting(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take a ledger back to schema 10: no row says what its meter has."""
+    _drop_views(connection)
+    for column in _OF_COUNTING:
+        connection.execute(f"ALTER TABLE bookings DROP COLUMN {column}")
+        connection.execute(f"ALTER TABLE folded_usage DROP COLUMN {column}")
+    for column in _BEFORE_COUNTING:
+        connection.execute(f"ALTER TABLE folded_usage ADD COLUMN {column} BIGINT DEFAULT 0")
+    connection.execute("DELETE FROM schema_migrations WHERE version >= 11")
+
+
+def _drop_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop what the ledger writes anew when it is opened."""
+    views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    for (view,) in views:
+        connection.execute(f'DROP VIEW "{view}"')

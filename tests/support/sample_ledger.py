@@ -222,6 +222,10 @@ def _whole(booking: Booking, number: int) -> dict[str, object]:
     return {
         **structs.asdict(booking),
         "list_cost": booking.list_cost or booking.cost,
+        "meters": 1,
+        "priced_meters": int(booking.cost is not None),
+        "listed_meters": int((booking.list_cost or booking.cost) is not None),
+        "billed_meters": int(booking.billed is not None),
         "price_id": None,
         "booked_at": booking.occurred_at,
         "day": _day_of(booking.session_id),

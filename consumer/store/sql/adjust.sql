@@ -29,4 +29,8 @@ SELECT
     $number,
     $corrects,
     $place,
-    FALSE;
+    FALSE,
+    0,
+    $priced,
+    $listed,
+    $of_billed;

@@ -102,9 +102,6 @@ SELECT
     count(*) FILTER (opens),
     count(*),
     count(unpriced_reason),
-    count(cost),
-    count(list_cost),
-    count(billed),
     sum(cost)::DECIMAL(18, 9),
     sum(list_cost)::DECIMAL(18, 9),
     sum(billed)::DECIMAL(18, 9),
@@ -135,7 +132,11 @@ SELECT
     sum(unpriced_other_tokens)::BIGINT,
     sum(unpriced_characters)::BIGINT,
     sum(unpriced_audio_us)::BIGINT,
-    sum(unpriced_session_us)::BIGINT
+    sum(unpriced_session_us)::BIGINT,
+    sum(meters)::BIGINT,
+    sum(priced_meters)::BIGINT,
+    sum(listed_meters)::BIGINT,
+    sum(billed_meters)::BIGINT
 FROM parted
 GROUP BY
     project,

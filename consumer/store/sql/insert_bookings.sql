@@ -69,7 +69,11 @@ SELECT
     entry.operation,
     entry.corrects,
     $booked_before::BIGINT + nth,
-    coalesce(entry.opens, FALSE)
+    coalesce(entry.opens, FALSE),
+    coalesce(entry.counted.meters, 0),
+    coalesce(entry.counted.priced_meters, 0),
+    coalesce(entry.counted.listed_meters, 0),
+    coalesce(entry.counted.billed_meters, 0)
 FROM (
     SELECT nth, from_json(line, '{
         "meter": {
@@ -142,7 +146,13 @@ FROM (
         "operation": "BIGINT",
         "day": "DATE",
         "corrects": "DATE",
-        "opens": "BOOLEAN"
+        "opens": "BOOLEAN",
+        "counted": {
+            "meters": "TINYINT",
+            "priced_meters": "TINYINT",
+            "listed_meters": "TINYINT",
+            "billed_meters": "TINYINT"
+        }
     }') AS entry
     FROM (
         SELECT unnest(lines) AS line, generate_subscripts(lines, 1) AS nth

@@ -16,9 +16,11 @@ SELECT
     coalesce(sum(list_cost), 0::DECIMAL(18, 9)),
     coalesce(sum(billed), 0::DECIMAL(18, 9)),
     arg_max_null(price_id, last_place),  -- of the newest row
-    sum(priced_rows) > 0,
-    sum(billed_rows) > 0,
     arg_max(provider_raw, last_place),
+    sum(meters)::BIGINT,
+    sum(priced_meters)::BIGINT,
+    sum(listed_meters)::BIGINT,
+    sum(billed_meters)::BIGINT,
     sum(requests)::BIGINT,
     sum(large_requests)::BIGINT,
     sum(input_tokens)::BIGINT,

@@ -57,11 +57,10 @@ runs AS (
         any_value(operation) AS operation,
         any_value(price_id) AS price_id,
         arg_max(unpriced_reason, last_place) AS unpriced_reason,
-        sum(priced_rows) > 0 AS has_cost,
+        sum(priced_meters) AS priced_meters,
         sum(reported_cost) AS reported_cost,
         sum(cost) AS cost,
         sum(list_cost) AS list_cost,
-        sum(billed) AS billed,
         sum(requests) AS requests,
         sum(large_requests) AS large_requests,
         sum(input_tokens) AS input_tokens,
@@ -110,7 +109,20 @@ followed AS (
                 size_tier,
                 service_tier
             ORDER BY part
-        ) AS price_before
+        ) AS price_before,
+        sum(priced_meters) OVER (
+            PARTITION BY
+                project,
+                session_id,
+                agent_label,
+                modality,
+                provider,
+                model,
+                estimated,
+                size_tier,
+                service_tier
+            ORDER BY part
+        ) > 0 AS has_cost
     FROM runs
 )
 SELECT
@@ -126,7 +138,6 @@ SELECT
     coalesce(sum(reported_cost) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
     coalesce(sum(cost) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
     coalesce(sum(list_cost) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
-    coalesce(sum(billed) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
     list(
         [operation::VARCHAR, price_id::VARCHAR, unpriced_reason, has_cost::VARCHAR] ORDER BY part
     ) FILTER (operation IS NOT NULL OR part = 1 OR price_id IS DISTINCT FROM price_before),

@@ -126,5 +126,5 @@ def test_a_mapping_that_means_nothing_is_refused(where: Any, said: str) -> None:
 def test_no_condition_selects_everything() -> None:
     """Without conditions there is no WHERE, and more can still be added."""
     everything = select(Period(), ())
-    assert everything.sql(schema=10) == "FROM session_usage"
-    assert everything.sql("cost IS NULL", schema=10) == "FROM session_usage WHERE cost IS NULL"
+    assert everything.sql(schema=11) == "FROM session_usage"
+    assert everything.sql("cost IS NULL", schema=11) == "FROM session_usage WHERE cost IS NULL"

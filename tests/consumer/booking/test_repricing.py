@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from tests.support.events import reading
+from voicecosts.consumer.booking.counted import Counted
 from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.months import ALL_OPEN
 from voicecosts.consumer.booking.prices import PricesUsed
@@ -14,7 +15,11 @@ from voicecosts.producer.events import Quantities, meter_of
 
 METER = meter_of(reading(1))
 BOOKED = MeterState(
-    number=1, totals=Quantities(requests=1), cost=Decimal("0.5"), list_cost=Decimal("0.5")
+    number=1,
+    totals=Quantities(requests=1),
+    cost=Decimal("0.5"),
+    list_cost=Decimal("0.5"),
+    counted=Counted(meters=1, priced_meters=1, listed_meters=1),
 )
 
 

@@ -56,10 +56,13 @@ def test_an_unknown_model_has_no_cost_and_says_so() -> None:
     assert (result.source, result.version, result.model) == (None, None, None)
 
 
-def test_a_model_that_was_not_used_costs_nothing() -> None:
-    """A cancelled request that reported no tokens needs no price."""
+def test_requests_without_tokens_have_no_cost_either() -> None:
+    """What a cancelled request of an unknown model costs nobody knows; of a known one it is nothing."""
     result = rated("llm", "acme", "m", Quantities(requests=3))
-    assert (result.cost, missing(result), result.reason) == (Decimal(0), {}, None)
+    assert (result.cost, result.list_cost, missing(result)) == (None, None, {"requests": 3})
+    assert result.reason == "no price list for provider 'acme'"
+    known = rated("llm", "openai", "gpt-4.1-mini", Quantities(requests=3))
+    assert (known.cost, missing(known), known.reason) == (Decimal(0), {}, None)
 
 
 def test_a_free_model_costs_exactly_nothing() -> None:

@@ -27,7 +27,7 @@ VIEWS: Final = {
     "session_usage": """
         SELECT project, session_id, day, tenant, agent_label, modality, provider, provider_raw, model,
             estimated, operation, price_id, corrects, sum(sessions), sum(rows), sum(unpriced_rows),
-            sum(priced_rows), sum(cost), sum(reported_cost), sum(requests), sum(output_tokens),
+            sum(meters), sum(priced_meters), sum(cost), sum(reported_cost), sum(requests), sum(output_tokens),
             sum(unpriced_output_tokens), min(first_at), max(last_at)
         FROM session_usage GROUP BY ALL ORDER BY ALL
     """,

@@ -454,6 +454,30 @@ class TestClose:
         assert sessions[0] == (DAY, Decimal(6), 1)
         assert sessions[1][0] == date(2026, 12, 5)
 
+    def test_what_is_known_of_its_calls_keeps_their_money(self, ledger: Ledger, clock: At) -> None:
+        """Also of one without a row of that month, and of those that are voided and brought back later."""
+        completeness = """
+        SELECT session_id, state, cost, missing_at_most FROM completeness WHERE day < '2026-12-01'
+        ORDER BY ALL
+        """
+        ends = (ended(2, final(input_tokens=(of == 2) * MILLION), of=of) for of in (2, 3))
+        ledger.apply([message(1, started(), used(1, of=2), *ends, used(1, of=4))])
+        before = run(ledger, Void(project=PROJECT, session_id=session_id(4)))
+        clock.moment = IN_DECEMBER
+        run(ledger, Close(month=NOVEMBER))
+        figures = ask(ledger, completeness)
+        assert [row[2] for row in figures] == [0, 2, 0]
+        run(ledger, Revert(operation=before))
+        assert ask(ledger, completeness) == figures
+        void = run(ledger, Void(project=PROJECT, session_id=session_id(2)))
+        ledger.apply([message(2, used(3, 3, of=2))])  # a dead letter
+        assert ask(ledger, completeness) == figures
+        run(ledger, Revert(operation=void))
+        ledger.apply([message(3, used(3, of=1))])
+        later = ask(ledger, completeness)
+        assert [row[2] for row in later] == [0, 2, 0]
+        assert sums(ledger)[2] == 6 + 2 + 2
+
     def test_a_closed_month_survives_the_ledger(
         self, ledger: Ledger, clock: At, tmp_path: Path
     ) -> None:

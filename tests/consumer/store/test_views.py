@@ -50,7 +50,8 @@ CONTRACT: Final = {
         unpriced_characters BIGINT, unpriced_audio_us BIGINT, unpriced_session_us BIGINT,
         session_started_at TIMESTAMP, list_cost DECIMAL(18,9), billed DECIMAL(18,9),
         unbilled_reason VARCHAR, price_id BIGINT, operation BIGINT, corrects DATE,
-        place BIGINT, opens BOOLEAN
+        place BIGINT, opens BOOLEAN,
+        meters TINYINT, priced_meters TINYINT, listed_meters TINYINT, billed_meters TINYINT
     """,
     "session_usage": """
         project VARCHAR, session_id UUID, day DATE, agent_id VARCHAR, tenant VARCHAR,
@@ -61,7 +62,7 @@ CONTRACT: Final = {
         VARCHAR, first_place BIGINT, last_place BIGINT, number BIGINT, first_at TIMESTAMP,
         last_at TIMESTAMP, booked_at TIMESTAMP, first_unpriced_at TIMESTAMP,
         last_unpriced_at TIMESTAMP, first_sequence BIGINT, sessions BIGINT, rows BIGINT,
-        unpriced_rows BIGINT, priced_rows BIGINT, listed_rows BIGINT, billed_rows BIGINT,
+        unpriced_rows BIGINT,
         cost DECIMAL(18,9), list_cost DECIMAL(18,9), billed DECIMAL(18,9), reported_cost
         DECIMAL(18,9), requests BIGINT, large_requests BIGINT, input_tokens BIGINT,
         cache_read_input_tokens BIGINT, cache_creation_input_tokens BIGINT,
@@ -72,7 +73,8 @@ CONTRACT: Final = {
         BIGINT, characters BIGINT, audio_us BIGINT, session_us BIGINT, other_tokens BIGINT,
         unpriced_requests BIGINT, unpriced_input_tokens BIGINT, unpriced_output_tokens
         BIGINT, unpriced_other_tokens BIGINT, unpriced_characters BIGINT, unpriced_audio_us
-        BIGINT, unpriced_session_us BIGINT
+        BIGINT, unpriced_session_us BIGINT,
+        meters BIGINT, priced_meters BIGINT, listed_meters BIGINT, billed_meters BIGINT
     """,
     "sessions": """
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, started_at TIMESTAMP,

@@ -1,0 +1,261 @@
+"""What nobody knows is NULL and not zero, in every answer and layer, by the state of the meters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pytest
+
+from tests.support.events import PROJECT, message, reading, session_id, started
+from tests.support.older import before_counting
+from tests.support.price_books import MODEL, Figures, no_price
+from voicecosts import connect, query
+from voicecosts.consumer.booking.operations import Adjust, Close, Layer, Rerate, Revert, Void
+from voicecosts.consumer.pricing import Rate, rate_by
+from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
+
+MILLION: Final = 1_000_000
+DAY: Final = date(2026, 11, 18)
+NOBODY_KNOWS: Final = (None, None, None)
+
+BILLED: Final = '[[billed]]\nprovider = "openai"\nunit = "million tokens"\nprice = "{}"\n'
+LABELLED: Final = """
+[[cost]]
+tenant = "acme"
+provider = "openai"
+unit = "million tokens"
+price = "3"
+
+[[cost]]
+label = { campaign = "winter" }
+provider = "openai"
+discount = "10 %"
+
+[[billed]]
+tenant = "acme"
+provider = "openai"
+unit = "million tokens"
+price = "5"
+
+[[billed]]
+label = { campaign = "winter" }
+provider = "openai"
+markup = "20 %"
+of = "list"
+"""
+
+
+def priced(figure: str | None, book: str = "") -> Rate:
+    """Return how meters are rated: by a list price for a million tokens, if any, and by a book."""
+    return rate_by(Figures({} if figure is None else {MODEL: figure}), read(book))
+
+
+def money(*amounts: str) -> tuple[Decimal, ...]:
+    """Return amounts as the ledger has them."""
+    return tuple(map(Decimal, amounts))
+
+
+class Books:
+    """A ledger of one tenant, and the cost, the list price and the billed amount in all of its answers."""
+
+    def __init__(self, folder: Path, rate: Rate, *, at: datetime | None = None) -> None:
+        self.at = at or datetime(2026, 11, 20, tzinfo=UTC)
+        self.folder = folder
+        self.ledger = Ledger.open(folder, rate, clock=Clock(now=lambda: self.at))
+        self.messages = 0
+
+    def migrate(self) -> None:
+        """Have the next ledger work it out from the rows of an older version."""
+        rate = self.ledger._rate
+        self.ledger._folding.fold()
+        self.ledger.close()
+        with duckdb.connect(self.folder / "ledger" / "ledger.duckdb") as older:
+            before_counting(older)
+        self.ledger = Ledger.open(self.folder, rate, clock=Clock(now=lambda: self.at))
+
+    def apply(self, *events: Any) -> None:
+        """Book the events of one message."""
+        self.messages += 1
+        self.ledger.apply([message(self.messages, *events)])
+
+    def run(self, work: Any, rate: Rate | None = None) -> int:
+        """Do an operation to its end, by new prices if there are any."""
+        self.ledger._rate = rate or self.ledger._rate
+        number = self.ledger.operate(work, reason="because")
+        while self.ledger.work():
+            pass
+        return number
+
+    def told(self) -> tuple[Decimal | None, ...]:
+        """Return the amounts, which every view and question has alike."""
+        self.ledger.publish_snapshot()
+        total = query("tenant", data_dir=self.folder).total
+        found = total.cost, total.list_cost, total.billed
+        with connect(self.folder) as ledger:
+            for view, amounts in (
+                ("sessions", "cost, list_cost, billed"),
+                ("cost_by_day", "cost"),
+                ("completeness", "cost"),
+                ("sessions", "llm_cost"),
+            ):
+                rows = ledger.execute(f"SELECT {amounts} FROM {view}").fetchall()  # noqa: S608
+                assert rows == [found[: len(rows[0])]], view
+        row = query("session", data_dir=self.folder).rows[0]
+        assert (row.cost, row.list_cost, row.billed) == found
+        return found
+
+
+def test_it_makes_no_difference_how_usage_was_split(tmp_path: Path) -> None:
+    """Also where the first reading has requests and no tokens yet: that has no price either."""
+    splits: dict[str, Sequence[dict[str, int]]] = {
+        "at once": [{"requests": 2, "input_tokens": MILLION}],
+        "a request first": [{"requests": 1}, {"requests": 2, "input_tokens": MILLION}],
+        "by halves": [
+            {"requests": 1, "input_tokens": MILLION // 2},
+            {"requests": 2, "input_tokens": MILLION},
+        ],
+    }
+    for name, totals in splits.items():
+        books = Books(tmp_path / name, no_price())
+        for number, amounts in enumerate(totals, 1):
+            books.apply(reading(number, **amounts))
+            assert books.told() == NOBODY_KNOWS
+        books.migrate()
+        assert books.told() == NOBODY_KNOWS
+        unpriced = query(data_dir=books.folder).total
+        assert (unpriced.unpriced_requests, unpriced.unpriced_input_tokens) == (2, MILLION)
+        books.ledger.close()
+
+
+@pytest.mark.parametrize("order", ["start first", "start last", "start between"])
+def test_a_price_for_a_label_that_takes_another_one_away_leaves_none(
+    tmp_path: Path, order: str
+) -> None:
+    """Whenever the start comes, which has the label: here it discounts a list price that there is not."""
+    books = Books(tmp_path, priced(None, LABELLED))
+    start = started(labels={"campaign": "winter"})
+    half, whole = (reading(n, requests=n, input_tokens=n * MILLION // 2) for n in (1, 2))
+    for event in {
+        "start first": [start, whole],
+        "start last": [whole, start],
+        "start between": [half, start, whole],
+    }[order]:
+        books.apply(event)
+    assert books.told() == NOBODY_KNOWS
+    books.migrate()
+    assert books.told() == NOBODY_KNOWS
+    books.ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "first", "then"),
+    [
+        ((None, ""), ("2", BILLED.format("3")), NOBODY_KNOWS, money("2", "2", "3")),
+        (("2", BILLED.format("3")), (None, ""), money("2", "2", "3"), NOBODY_KNOWS),
+        ((None, ""), ("0", BILLED.format("0")), NOBODY_KNOWS, money("0", "0", "0")),
+        (("0", BILLED.format("0")), (None, ""), money("0", "0", "0"), NOBODY_KNOWS),
+        (("2", BILLED.format("3")), ("0", BILLED.format("0")), money("2", "2", "3"), money("0", "0", "0")),
+    ],
+)  # fmt: skip
+def test_a_re_rating_there_and_back_restores_what_is_unknown(
+    tmp_path: Path,
+    before: tuple[str | None, str],
+    after: tuple[str | None, str],
+    first: tuple[Decimal | None, ...],
+    then: tuple[Decimal | None, ...],
+) -> None:
+    """And tells it as if the meter had been booked by those prices; free is zero."""
+    books = Books(tmp_path, priced(*before))
+    books.apply(started(), reading(1, input_tokens=MILLION))
+    assert books.told() == first
+    one = books.run(Rerate(), priced(*after))
+    assert books.told() == then
+    books.migrate()
+    assert books.told() == then
+    two = books.run(Revert(operation=one))
+    assert books.told() == first
+    books.run(Revert(operation=two))
+    books.run(Rerate(), priced(*before))
+    books.migrate()
+    assert books.told() == first
+    books.apply(reading(2, input_tokens=2 * MILLION))
+    assert books.told() == tuple(None if it is None else 2 * it for it in first)
+    books.ledger.close()
+
+
+@pytest.mark.parametrize(("layer", "place"), [("cost", 0), ("list", 1), ("billed", 2)])
+def test_an_adjustment_counts_as_long_as_it_is_in_force(
+    tmp_path: Path, layer: Layer, place: int
+) -> None:
+    """Two that balance come to zero, and not to nothing; beside usage whose amount nobody knows."""
+    books = Books(tmp_path, no_price())
+    books.apply(reading(1, input_tokens=MILLION))
+
+    def told() -> Decimal | None:
+        books.ledger.publish_snapshot()
+        total = query(data_dir=tmp_path, where="tenant=acme").total
+        others = [total.cost, total.list_cost, total.billed]
+        found = others.pop(place)
+        assert others == [None, None]
+        assert total.unpriced_input_tokens == MILLION
+        return found
+
+    def adjust(amount: str) -> int:
+        work = Adjust(project=PROJECT, tenant="acme", amount=Decimal(amount), day=DAY, layer=layer)
+        return books.run(work)
+
+    assert told() is None
+    numbers = [adjust("2.5"), adjust("-2.5")]
+    books.migrate()
+    assert told() == 0
+    for number in numbers:
+        books.run(Revert(operation=number))
+    assert told() is None
+    books.migrate()
+    assert told() is None
+    books.ledger.close()
+
+
+def test_what_was_voided_comes_to_zero_and_hides_nothing_unknown(tmp_path: Path) -> None:
+    """In every layer, also where it had no price; of another call beside it still nobody knows."""
+    books = Books(tmp_path, no_price())
+    books.apply(reading(1, input_tokens=MILLION))
+    other = reading(1, of=2, input_tokens=MILLION)
+    books.run(Void(project=PROJECT, session_id=session_id(1)))
+    books.ledger.publish_snapshot()
+    total = query(data_dir=tmp_path).total
+    assert (total.cost, total.list_cost, total.billed) == money("0", "0", "0")
+    books.apply(other)
+    books.ledger.publish_snapshot()
+    total = query(data_dir=tmp_path).total
+    assert (total.cost, total.list_cost, total.billed) == NOBODY_KNOWS
+    books.ledger.close()
+
+
+def test_corrections_of_a_closed_month_are_amounts(tmp_path: Path) -> None:
+    """In December a call of 2.00 and a void of an equal one of November come to zero."""
+    books = Books(tmp_path, priced("2", BILLED.format("3")))
+    books.apply(reading(1, input_tokens=MILLION))
+    books.at = datetime(2026, 12, 5, tzinfo=UTC)
+    books.run(Close(month=date(2026, 11, 1)))
+    books.apply(reading(2, input_tokens=2 * MILLION))
+
+    def in_december() -> tuple[Decimal | None, ...]:
+        books.ledger.publish_snapshot()
+        total = query(data_dir=tmp_path, since="2026-12-01").total
+        return total.cost, total.list_cost, total.billed
+
+    assert in_december() == money("2", "2", "3")
+    books.run(Void(project=PROJECT, session_id=session_id(1)))
+    assert in_december() == money("-2", "-2", "-3")
+    december = "01a23e59-c400-7000-8000-000000000001"
+    books.apply(reading(1, session_id=december, input_tokens=MILLION))
+    assert in_december() == money("0", "0", "0")
+    books.ledger.close()
