@@ -17,7 +17,7 @@ from msgspec import Struct
 MIN_INTERVAL_S: Final = 5.0
 COPY_FACTOR: Final = 20.0
 
-BYTES_PER_DAY: Final = 50_000_000_000
+BYTES_PER_DAY: Final = 15_000_000_000
 """What snapshots may write in a day, about: a tenth of what a small disk is made for."""
 
 _DAY_S: Final = 86_400.0

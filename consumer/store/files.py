@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
+import signal
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from voicecosts.consumer.errors import LedgerInUse, LedgerMoved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 PRIVATE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
@@ -28,6 +29,9 @@ _BETWEEN_TRIES_S: Final = 0.01
 _OF_OTHERS: Final = 0o077
 _FICLONE: Final = 0x40049409
 """The request of Linux that makes one file share the blocks of another (XFS, Btrfs, bcachefs)."""
+
+_LOCAL: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "f2fs", "tmpfs"})
+"""File systems whose files nobody opens but through this kernel."""
 
 
 class WriterLock:
@@ -100,22 +104,61 @@ def tighten(paths: Iterable[Path]) -> None:
                 path.chmod(mode & 0o7777 & ~_OF_OTHERS)
 
 
-def copy_synced(source: Path, target: Path, *, may_share: bool = True) -> int:
-    """Copy `source` to `target`, return when it is on the disk, and how many bytes were written.
+def share_blocks(source: int, target: int) -> bool:
+    """Let a file share the blocks of another until one of them changes; return whether it can.
 
-    Where the file system can, the copy shares the blocks of `source` until one of them changes, and
-    nothing is written. With `may_share` false it is always a copy of its own.
+    Then it is a copy, and nothing was written.
     """
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
-    with os.fdopen(descriptor, "wb") as copy, source.open("rb") as original:
-        os.fchmod(copy.fileno(), PRIVATE)
-        written = 0
-        if not (may_share and _shared(original.fileno(), copy.fileno())):
-            shutil.copyfileobj(original, copy, 2**20)
-            written = copy.tell()
-        copy.flush()
-        os.fsync(copy.fileno())
-    return written
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:  # another file system, or one that cannot
+        return False
+    return True
+
+
+def take_unread(path: Path, name: Path) -> int | None:
+    """Open a file to write it, under another name, if nobody else has it open; else return None.
+
+    Nobody else can open it until it is closed: a lease says so, for every process that this kernel
+    knows of. Where others may read it past this kernel, and where it has a second name, it is not taken.
+    """
+    if sys.platform != "linux" or _kind_of(path) not in _LOCAL:
+        return None
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        if os.fstat(file).st_nlink == 1:
+            # 1. Nobody has it open. Who opens it from here on has to wait, and we are asked to hurry,
+            #    by a signal that does nothing. If we die, nobody has the lease, and the file is whole.
+            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            # 2. Nobody finds it any more. If we die, it is a draft, which the next ledger removes.
+            path.rename(name)
+            # 3. Who opened it in between waits until we close it, and reads it as it is.
+            if fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
+                return file
+            name.unlink()
+    except OSError:  # it is in use, or the file system knows no leases
+        pass
+    os.close(file)
+    return None
+
+
+def _kind_of(path: Path) -> str:
+    """Return the kind of file system that a file is on, as Linux calls it; "" where it does not say."""
+    try:
+        found = path.stat().st_dev
+        text = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return ""
+    device = f"{os.major(found)}:{os.minor(found)}"
+    for line in text.splitlines():
+        here, _, there = line.partition(" - ")
+        if here.split()[2] == device:
+            return there.split()[0]
+    return ""
 
 
 def write_private(path: Path, data: bytes, *, synced: bool = False) -> None:
@@ -145,14 +188,6 @@ def _locked(descriptor: int) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     return False
-
-
-def _shared(source: int, target: int) -> bool:
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError:  # another file system, or one that cannot
-        return False
-    return True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -58,7 +58,7 @@ class Heartbeat(Struct, frozen=True):
     and the size of the ledger's file when the writer had closed it: another file is another ledger.
     `boot` is the start of the host's kernel that the writer ran on: there a free lock means that it has
     ended, at once. `prices` is there while the file of own prices has mistakes. `operations` is the number of the newest
-    operation on the books, 0 without any.
+    operation on the books, 0 without any. `known_from` is the first snapshot that is known to be of this ledger.
     """
 
     snapshot: int
@@ -78,6 +78,7 @@ class Heartbeat(Struct, frozen=True):
     ledger_file: tuple[int, int] | None = None
     prices: PricesTrouble | None = None
     operations: int = 0
+    known_from: int | None = None
     boot: str = ""
 
     @property

@@ -65,7 +65,7 @@ from voicecosts.consumer.store.requests import (
     Watch,
     answer_requests,
 )
-from voicecosts.consumer.store.snapshots import Snapshots
+from voicecosts.consumer.store.snapshots import PART_S, Snapshots
 from voicecosts.consumer.store.streams import Noted, load_streams, write_streams
 from voicecosts.consumer.store.write import write_entries, write_state
 from voicecosts.producer.events import ProducerReport
@@ -141,6 +141,7 @@ class Ledger:
         self._folding = Folding(connection, places)
         self.has_stream = has_stream
         self._kept: Progress | None = None
+        self._begun: Progress | None = None
         self._state = _State.OPEN
         self._reason = ""  # why it takes no more work
 
@@ -257,6 +258,7 @@ class Ledger:
                 while ledger.work():
                     pass
             if not embedded:
+                ledger._begun = streams.progress
                 _publish_first(snapshots, sequence)
             undo.pop_all()
         if not (embedded or snapshots.changed):
@@ -442,8 +444,9 @@ class Ledger:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether `work` has something to do."""
-        return self._operations.pending is not None or self._folding.is_due
+        """Whether `work` or `publish_if_due` has something to go on with."""
+        at_work = self._operations.pending is not None or self._folding.is_due
+        return at_work or self._snapshots.is_at_work
 
     def work(self) -> bool:
         """Do a bounded part of what is to be done: of an operation, or of folding; return whether there is more.
@@ -463,7 +466,8 @@ class Ledger:
             done = self._operations.step(self._now())
             if done is not None:
                 self._after(done)
-        return self._operations.pending is not None or self._folding.is_due
+        at_work = self._operations.pending is not None or self._folding.is_due
+        return at_work or self._snapshots.is_at_work
 
     def _fold(self) -> bool:
         """Add up some rows, or settle some sessions, if that is due; return whether there is more."""
@@ -595,14 +599,25 @@ class Ledger:
         return number
 
     def publish_if_due(self) -> bool:
-        """Publish if something changed and enough time has passed; return whether it did."""
+        """Publish if something changed and enough time has passed; return whether it is done.
+
+        Where that takes longer than a moment, it goes on with the next calls, and what is booked
+        meanwhile comes into the next snapshot.
+        """
         self._require_open()
-        if self._snapshots.due():
-            self.publish_snapshot()
-            return True
         with self._stopping():
-            self._snapshots.mend()
-        return False
+            if not self._snapshots.is_under_way:
+                if not self._snapshots.due():
+                    self._snapshots.mend()
+                    self._snapshots.keep_apart(PART_S)
+                    return False
+                self._begun = self._streams.progress
+                self._snapshots.begin(self._sequence)
+            if not self._snapshots.go_on(PART_S):
+                return False
+            self._kept = self._begun
+            self._snapshots.keep_apart(PART_S)
+        return True
 
     def heard(self, asked_at: datetime, waiting: int | None) -> None:
         """Note that what feeds the ledger was asked at `asked_at`, and how many messages wait there.
@@ -642,6 +657,7 @@ class Ledger:
             # the last heartbeat says which file was left behind, so the file is closed before
             closing.callback(self.heartbeat, running=False)
             closing.callback(close, self._connection)
+            closing.callback(self._snapshots.close)
             if healthy and (self._snapshots.changed or not self._layout.current.exists()):
                 self._snapshots.publish(self._sequence)
 
@@ -917,11 +933,17 @@ def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[
 
 
 def _publish_first(snapshots: Snapshots, sequence: int) -> None:
-    """Publish at the start, or warn: what cannot be copied now must not keep anybody from booking."""
+    """Publish at the start, or warn: what cannot be copied now must not keep anybody from booking.
+
+    A large copy goes on between the bookings, by `publish_if_due`.
+    """
     try:
-        snapshots.publish(sequence)
+        snapshots.begin(sequence)
+        is_done = snapshots.go_on(PART_S)
     except SnapshotFailed as error:
         _log.warning("%s", error)
+        is_done = False
+    if not is_done:
         snapshots.recall()
 
 

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import duckdb
-
 from voicecosts.consumer.booking.progress import Room
 from voicecosts.consumer.errors import LedgerDamaged, SnapshotFailed
+from voicecosts.consumer.store.blocks import BlockError, blocks_of
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
+from voicecosts.consumer.store.copying import Copy, Versions, copy_of, next_copy
 from voicecosts.consumer.store.faults import translated
-from voicecosts.consumer.store.files import InPlace, copy_synced, sync_folder
+from voicecosts.consumer.store.files import InPlace, sync_folder
 from voicecosts.consumer.store.heartbeat import (
     Heartbeat,
     PricesTrouble,
@@ -33,12 +34,13 @@ from voicecosts.consumer.store.heartbeat import (
     utc_text,
     write_heartbeat,
 )
-from voicecosts.consumer.store.verify import damage_of
 from voicecosts.consumer.store.write import write_state
 from voicecosts.producer.settings import boot_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    import duckdb
 
     from voicecosts.consumer.store.layout import Layout
 
@@ -52,14 +54,17 @@ KEPT: Final = 3
 GRACE_S: Final = 15.0
 """A younger snapshot is kept too: a reader may have followed the link to it a moment ago."""
 
+SPARE_S: Final = 5.0
+"""An older one may become the next, if it would be removed after it, and nobody reads it."""
+
 KEPT_APART_S: Final = 86_400.0
 """How old the snapshot outside of the rotation may become before a newer one takes its place."""
 
 MAX_LOG_BYTES: Final = 64 * 2**20
 """A longer write-ahead log is folded into the file between two snapshots: a start reads all of it."""
 
-_COPIES: Final = 2
-"""How often a copy is made before what is damaged in it is taken for damage of the ledger."""
+PART_S: Final = 0.2
+"""How long a copy keeps anybody from booking, about: then it goes on after the next bookings."""
 
 
 class Snapshots:
@@ -101,6 +106,11 @@ class Snapshots:
         self._for_a_moment = for_a_moment
         self._in_place = InPlace(layout.ledger)
         self._published: int | None = None
+        self._versions = Versions()
+        self._copy: Copy | None = None
+        self._apart: Copy | None = None
+        self._copied_until: datetime | None = None
+        self._took_s = 0.0
         self.changed = True
         self.number = number
         self.room: Room | None = None
@@ -109,6 +119,7 @@ class Snapshots:
         self.prices: PricesTrouble | None = None
         self.operations = 0
         self.untold = False
+        self._recall_versions()
 
     def resume(self) -> None:
         """Continue from the last snapshot, if its writer was closed in order: it holds everything.
@@ -159,10 +170,22 @@ class Snapshots:
 
     def due(self) -> bool:
         """Return whether the next publish is due: something changed, or readers find no snapshot."""
+        if self._apart is not None:  # it is read: it could not become the next one
+            return False
         tick = self._clock.ticks()
         if self.changed and self._pacing.due(tick):
             return True
         return self._is_gone() and self._pacing.repair_due(tick)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a publish has begun and is not finished."""
+        return self._copy is not None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether `go_on` or `keep_apart` has something to do."""
+        return self.is_under_way or self._apart is not None
 
     def publish(self, sequence: int) -> int:
         """Publish everything booked so far and return the number of the snapshot.
@@ -176,34 +199,75 @@ class Snapshots:
             LedgerDamaged: What the ledger holds cannot be read any more; readers keep the last
                 snapshot.
         """
-        number = self.number + 1
-        now, until = self._clock.now(), self.until()
-        began = self._clock.ticks()
+        self._give_up()
+        self.begin(sequence)
+        self.go_on(at_most_s=math.inf)
+        self.keep_apart()
+        return self.number
+
+    def begin(self, sequence: int) -> None:
+        """Begin to publish everything booked so far; `go_on` is to be called until it is done.
+
+        What is booked meanwhile does not come into this snapshot: the file stands still until the
+        next checkpoint. Raises what `publish` does.
+        """
+        self._took_s = 0.0
         self._in_place.check()
-        copy = _Copy(self._layout, number)
-        try:
+        with self._trying():
+            until = self.until()
             with translated(self._layout.ledger):
                 # 1. The file records its moment and number. If we die, the next publish does it again.
                 self._connection.begin()
                 write_state(
-                    self._connection, as_of_us=micros(until), sequence=sequence, snapshot=number
+                    self._connection,
+                    as_of_us=micros(until),
+                    sequence=sequence,
+                    snapshot=self.number + 1,
                 )
                 self._connection.commit()
                 # 2. Every committed row is in the one file. If we die, the ledger opens as it is.
-                self._connection.execute("CHECKPOINT")
-            self._check_complete()
-            # 3. The copy appears under its number, then under the name that readers open.
-            copy.publish()
-        finally:
-            ended = self._clock.ticks()
-            self._pacing.tried(ended, ended - began, copy.written)
+                self._checkpoint()
+            if self._has_log():
+                problem = f"the checkpoint left rows in {self._layout.log.name}"
+                raise SnapshotFailed(self._layout.data_dir, problem)
+            self._copied_until = until
+            # 3. A draft that nobody opens. If we die, the next open of the ledger removes it.
+            self._copy = next_copy(
+                self._layout.ledger, self._draft(), self._versions, self._spares(), self.number
+            )
+
+    def go_on(self, at_most_s: float) -> bool:
+        """Go on with a publish that has begun, for so long, about; return whether it is done.
+
+        Raises what `publish` does.
+        """
+        assert self._copy is not None  # noqa: S101 - who calls this has begun
+        with self._trying():
+            if not self._copy.advance(self._after(at_most_s)):
+                return False
+            written = self._copy.cost_bytes
+            self._appear(self._copy)
+        self._pacing.tried(self._clock.ticks(), self._took_s, written)
+        return True
+
+    def _appear(self, copy: Copy) -> None:
+        number = self.number + 1
+        copy.close()
+        self._copy = None
+        # 4. A complete snapshot without a link to it. If we die, the next number is one higher.
+        self._draft().rename(self._layout.snapshot(number))
+        sync_folder(self._layout.data_dir)
+        # 5. Readers see it from here on.
+        _link(self._layout, number)
+        self._versions.publish(number, copy.blocks)
         self.number = self._published = number
-        self.changed = self.untold = False
-        self._as_of = until
+        self.changed, self.untold = self._has_log(), False
+        self._as_of = self._copied_until
         self.beat(self._waiting, running=True, at_once=True)
-        _remove_old(self._layout, now.timestamp())
-        _keep_apart(self._layout, number, now.timestamp())
-        return number
+        _remove_old(self._layout, self._clock.now().timestamp())
+        self._versions.keep(self._layout.snapshots())
+        if number > 1 and self._is_old(self._layout.verified, KEPT_APART_S):
+            self._begin_apart()
 
     def mend(self) -> None:
         """Put back the link that readers follow, and keep the write-ahead log short.
@@ -220,12 +284,134 @@ class Snapshots:
     def shorten_log(self, most: int) -> None:
         """Put what is in the write-ahead log into the file, if the log is longer than `most` bytes.
 
-        What only the log has on disk is in memory as well, in up to three times as many bytes.
+        What only the log has on disk is in memory as well, in up to three times as many bytes. While
+        the file is copied, it has to stand still.
         """
         with contextlib.suppress(FileNotFoundError):
-            if self._layout.log.stat().st_size > most:
-                with translated(self._layout.ledger):
-                    self._connection.execute("CHECKPOINT")
+            if not self.is_under_way and self._layout.log.stat().st_size > most:
+                with translated(self._layout.ledger), _failing(self._layout):
+                    self._checkpoint()
+
+    def keep_apart(self, at_most_s: float = math.inf) -> None:
+        """Go on for so long, about, with a copy of a snapshot that is kept outside of the rotation.
+
+        It is begun about once a day. The snapshots of the rotation may share blocks with the ledger,
+        and are all of the last minutes. The first snapshot of a ledger holds nothing that is worth it.
+        """
+        if self._apart is None:
+            return
+        draft = self._apart_draft()
+        try:
+            if self._apart.advance(self._after(at_most_s)):
+                draft.replace(self._layout.verified)
+                self._give_up_apart()
+        except (OSError, BlockError) as error:
+            self._give_up_apart(error)
+
+    def close(self) -> None:
+        """Leave off what is under way. What is published stays."""
+        self._give_up()
+        self._give_up_apart()
+
+    def _begin_apart(self) -> None:
+        self._give_up_apart()
+        try:
+            self._apart = copy_of(self._layout.snapshot(self.number), self._apart_draft())
+        except (OSError, BlockError) as error:
+            self._give_up_apart(error)
+
+    def _give_up_apart(self, problem: Exception | None = None) -> None:
+        if self._apart is not None:
+            self._apart.close()
+            self._apart = None
+        with contextlib.suppress(OSError):
+            self._apart_draft().unlink(missing_ok=True)
+        if problem is not None:
+            _log.warning(
+                "no snapshot could be kept apart in %s: %s", self._layout.verified, problem
+            )
+
+    def _apart_draft(self) -> Path:
+        return self._layout.verified.with_name(self._layout.verified.name + ".tmp")
+
+    def _draft(self) -> Path:
+        target = self._layout.snapshot(self.number + 1)
+        return target.with_name(target.name + ".tmp")
+
+    def _spares(self) -> dict[int, Path]:
+        """Return the old snapshots that may become the next one: those that would be removed after it."""
+        old = [*self._layout.snapshots().items()][: 1 - KEPT]
+        return {
+            number: path
+            for number, path in reversed(old)
+            if number != self._published and self._is_old(path, SPARE_S)
+        }
+
+    def _is_old(self, path: Path, age_s: float) -> bool:
+        """Whether it is so old, or of the far future: made before the clock was set back; or not there."""
+        try:
+            return abs(self._clock.now().timestamp() - path.stat().st_mtime) >= age_s
+        except FileNotFoundError:
+            return True
+
+    def _after(self, seconds: float) -> Callable[[], bool]:
+        end = self._clock.ticks() + seconds
+        return lambda: self._clock.ticks() >= end
+
+    def _checkpoint(self) -> None:
+        self._connection.execute("CHECKPOINT")
+        with self._reading():
+            self._versions.note(blocks_of(self._layout.ledger))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockError as error:
+            _log.error("a copy of %s cannot be read: %s", self._layout.ledger, error)
+            raise LedgerDamaged(self._layout.ledger, str(error)) from error
+
+    def _give_up(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
+        with contextlib.suppress(OSError):
+            self._draft().unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _trying(self) -> Iterator[None]:
+        """Count what a publish takes; after a failure, leave it off and rest as after any other."""
+        began = self._clock.ticks()
+        try:
+            with _failing(self._layout), self._reading():
+                yield
+        except BaseException:
+            written = self._copy.cost_bytes if self._copy is not None else 0
+            self._give_up()
+            ended = self._clock.ticks()
+            self._pacing.tried(ended, self._took_s + ended - began, written)
+            raise
+        self._took_s += self._clock.ticks() - began
+
+    def _recall_versions(self) -> None:
+        """Know the snapshots of a writer that was closed in order, if its file is still the same."""
+        last = read_heartbeat(self._layout.heartbeat)
+        if (
+            last is None
+            or not last.is_final
+            or last.snapshot != self.number
+            or last.known_from is None
+            or last.ledger_file != file_of(self._layout.ledger)
+        ):
+            return
+        with contextlib.suppress(OSError, BlockError):
+            versions = Versions()
+            for number, path in self._layout.snapshots().items():
+                if last.known_from <= number <= self.number:
+                    versions.publish(number, blocks_of(path))
+            newest = blocks_of(self._layout.snapshot(self.number))
+            if newest.iteration == blocks_of(self._layout.ledger).iteration:
+                self._versions = versions
 
     def check_in_place(self) -> None:
         """Raise `LedgerMoved` when the ledger's file is not the one under its name any more."""
@@ -279,68 +465,22 @@ class Snapshots:
             trimmed_to=self.trimmed_to or None,
             answered_at=None if self._answered_at is None else utc_text(self._answered_at),
             ledger_file=None if running else file_of(self._layout.ledger),
+            known_from=None if running else self._versions.first,
         )
         write_heartbeat(self._layout.heartbeat, beat)
 
-    def _check_complete(self) -> None:
+    def _has_log(self) -> bool:
         log = self._layout.log
-        if log.exists() and log.stat().st_size > 0:
-            raise SnapshotFailed(self._layout.data_dir, f"the checkpoint left rows in {log.name}")
-
-
-class _Copy:
-    """A copy of the ledger file, checkpointed just now, on its way to become snapshot `number`.
-
-    `written` is how many bytes went to the disk for it, also where it failed.
-    """
-
-    def __init__(self, layout: Layout, number: int) -> None:
-        self._layout = layout
-        self._number = number
-        self.written = 0
-
-    def publish(self) -> None:
-        """Copy the file, read the copy to its end, and link to it.
-
-        Raises:
-            SnapshotFailed: The copy could not be written or read; readers keep the last snapshot.
-            LedgerDamaged: What is in the ledger cannot be read, copied once more as well.
-        """
-        target = self._layout.snapshot(self._number)
-        draft = target.with_name(target.name + ".tmp")
-        with _failing(self._layout, draft):
-            # 1. A draft that nobody opens. If we die, the next open of the ledger removes it.
-            self._write(draft)
-            # 2. A complete snapshot without a link to it. If we die, the next number is one higher.
-            draft.rename(target)
-            sync_folder(self._layout.data_dir)
-            # 3. Readers see it from here on.
-            _link(self._layout, self._number)
-
-    def _write(self, draft: Path) -> None:
-        problem: str | None = None
-        for _ in range(_COPIES):
-            self.written += copy_synced(self._layout.ledger, draft)
-            problem = damage_of(draft)
-            if problem is None:
-                return
-            _log.error("a copy of %s cannot be read: %s", self._layout.ledger, problem)
-        raise LedgerDamaged(self._layout.ledger, str(problem))
+        return log.exists() and log.stat().st_size > 0
 
 
 @contextlib.contextmanager
-def _failing(layout: Layout, draft: Path | None = None) -> Iterator[None]:
-    """Raise what the disk, or DuckDB on a draft, refuses as `SnapshotFailed`; remove the draft."""
+def _failing(layout: Layout) -> Iterator[None]:
+    """Raise what the disk refuses as `SnapshotFailed`."""
     try:
         yield
-    except BaseException as error:
-        if draft is not None:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-        if isinstance(error, (OSError, duckdb.Error)):
-            problem = str(error).partition("\n")[0]
-            raise SnapshotFailed(layout.data_dir, problem) from error
-        raise
+    except OSError as error:
+        raise SnapshotFailed(layout.data_dir, str(error)) from error
 
 
 def _link(layout: Layout, number: int) -> None:
@@ -366,25 +506,3 @@ def _remove_old(layout: Layout, now_s: float) -> None:
             _log.warning(
                 "an old snapshot could not be removed: %s", error, extra={"path": str(path)}
             )
-
-
-def _keep_apart(layout: Layout, number: int, now_s: float) -> None:
-    """Keep a snapshot outside of the rotation, in blocks of its own; renew it about once a day.
-
-    The snapshots of the rotation may share blocks with each other and with the ledger, and are all
-    of the last minutes. The first snapshot of a ledger holds nothing that is worth it.
-    """
-    if number == 1:
-        return
-    draft = layout.verified.with_name(layout.verified.name + ".tmp")
-    try:
-        if layout.verified.exists():
-            age_s = now_s - layout.verified.stat().st_mtime
-            if abs(age_s) < KEPT_APART_S:
-                return
-        copy_synced(layout.snapshot(number), draft, may_share=False)
-        draft.replace(layout.verified)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        _log.warning("no snapshot could be kept apart in %s: %s", layout.verified, error)

@@ -19,8 +19,9 @@ from voicecosts.consumer.errors import (
     LedgerMoved,
     SnapshotFailed,
 )
+from voicecosts.consumer.store import copying
+from voicecosts.consumer.store.blocks import blocks_of, is_whole, place_of
 from voicecosts.consumer.store.clock import Clock, Pacing
-from voicecosts.consumer.store.files import copy_synced
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.settings import boot_id
 
@@ -255,7 +256,7 @@ class TestPacing:
         """What a ledger writes for its readers is what its pace follows."""
         pacing = Pacing(bytes_per_day=86_400)  # one byte a second
         with Ledger.open(tmp_path, rate, clock=hands.clock, pacing=pacing) as ledger:
-            size = (tmp_path / "costs-1.duckdb").stat().st_size
+            size = place_of(len(blocks_of(tmp_path / "costs-1.duckdb").used()))
             book(ledger, 1)
             hands.forward(size - 1)
             assert not ledger.publish_if_due()
@@ -371,24 +372,17 @@ class TestRot:
             ledger.apply([message(3, reading(3, input_tokens=3))])
         assert readings_in(tmp_path / "costs.duckdb") == 1
 
-    def test_a_copy_that_went_wrong_is_made_again(
+    def test_a_block_that_was_read_wrong_is_read_again(
         self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Only what is damaged twice is damage of the ledger itself."""
-        copies = []
-
-        def spoiling(source: Path, target: Path) -> int:
-            copies.append(copy_synced(source, target))
-            if len(copies) == 1:
-                rot(target)
-            return copies[-1]
-
-        monkeypatch.setattr("voicecosts.consumer.store.snapshots.copy_synced", spoiling)
+        answers = [False]
+        monkeypatch.setattr(
+            copying, "is_whole", lambda it: answers.pop() if answers else is_whole(it)
+        )
         book(ledger, 1)
-        with monkeypatch.context() as patch:
-            patch.setattr("voicecosts.consumer.store.snapshots._keep_apart", lambda *_: None)
-            ledger.publish_snapshot()
-        assert len(copies) == 2
+        ledger.publish_snapshot()
+        assert not answers
         assert readings_in(tmp_path / "costs.duckdb") == 1
 
     def test_a_verified_snapshot_is_kept_apart(
@@ -511,6 +505,7 @@ class TestHeartbeat:
             "trimmed_to": None,
             "run_by": None,
             "ledger_file": None,
+            "known_from": None,
             "prices": None,
             "operations": 0,
             "boot": boot_id(),
