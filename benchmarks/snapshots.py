@@ -128,12 +128,15 @@ def publishes(ledger: Ledger, pacing: Counting, later: Later, count: int) -> Pub
     return Published(*map(statistics.median, columns))
 
 
-def rest_s(one: Published) -> float:
-    """Return how long the rule waits after such a publish."""
-    pacing = Pacing()
-    pacing.tried(0.0, one.took_s, round(one.told_bytes))
-    assert pacing._next is not None
-    return pacing._next
+def a_day(one: Published) -> tuple[float, float]:
+    """Return how often that is published in a day at most, and the rest after each in the end."""
+    pacing, now, count, rest = Pacing(), 0.0, 0, 0.0
+    while now < _DAY_S:
+        now += one.took_s
+        pacing.tried(now, one.took_s, round(one.told_bytes))
+        assert pacing._next is not None
+        now, rest, count = pacing._next, pacing._next - now, count + 1
+    return count, rest
 
 
 def measure(data_dir: Path) -> None:
@@ -148,10 +151,10 @@ def measure(data_dir: Path) -> None:
         apart = time.perf_counter() - began - opened
         publishes(ledger, pacing, later, NEW)  # from here on old ones become new ones
         few = publishes(ledger, pacing, later, NEW)
-        rest = rest_s(few)
+        _, rest = a_day(few)
         come_in = round(PER_SECOND * rest)
         daily = publishes(ledger, pacing, later, come_in)
-        a_day = _DAY_S / (rest_s(daily) + daily.took_s)
+        times, rest = a_day(daily)
     _say("the ledger's file", size / _MB, "MB")
     _say("opened", opened, "s")
     _say("published once in full, and a copy kept apart", apart, "s")
@@ -165,9 +168,9 @@ def measure(data_dir: Path) -> None:
     _say("written for it, as the kernel counts", few.kernel_bytes / _MB, "MB")
     _say("  by what is new, a reading", few.kernel_bytes / NEW / 1e3, "kB")
     _say(f"rest after it: {come_in:,} readings come in", rest, "s")
-    _say("snapshots in a day", a_day, "")
+    _say("snapshots in a day", times, "")
     _say("  written for each, as the kernel counts", daily.kernel_bytes / _MB, "MB")
-    _say("  written in the day", a_day * daily.kernel_bytes / 1e9, "GB")
+    _say("  written in the day", times * daily.kernel_bytes / 1e9, "GB")
 
 
 def _say(what: str, amount: float, unit: str) -> None:

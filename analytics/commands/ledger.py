@@ -69,8 +69,8 @@ SnapshotBytesPerDay = Annotated[
     int | None,
     typer.Option(
         metavar="BYTES",
-        help="What snapshots may write in a day, about: a larger ledger is published more rarely.  "
-        "[default: 50000000000]",
+        help="What snapshots may write in a day, about: with much to write they come more rarely.  "
+        "[default: 15000000000]",
     ),
 ]
 DeadLetterBytes = Annotated[

@@ -1,8 +1,8 @@
 """Time for the store: the clocks it reads, and how often a snapshot may be published.
 
 The next snapshot waits for twenty times as long as the last one took, and at least a few seconds:
-publishing a large ledger costs at most a twentieth of the time. It also waits until what was written
-fits the bytes of a day: a disk wears out by bytes, and a copy of a large ledger has many.
+publishing a large ledger costs at most a twentieth of the time. What is written for it comes out of the
+bytes of a day, which grow back as time passes: a disk wears out by bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ MIN_INTERVAL_S: Final = 5.0
 COPY_FACTOR: Final = 20.0
 
 BYTES_PER_DAY: Final = 15_000_000_000
-"""What snapshots may write in a day, about: a tenth of what a small disk is made for."""
+"""What snapshots may write in a day, about: a thirtieth of what a small disk is made for."""
+
+AT_ONCE: Final = 0.05
+"""The part of a day's bytes that may be written without a rest, after a quiet time."""
+
+LONGEST_REST_S: Final = 3600.0
+"""Whatever a copy wrote, the next is made after so long: answers from it are no older than that."""
 
 _DAY_S: Final = 86_400.0
 
@@ -55,7 +61,10 @@ class Pacing:
     ) -> None:
         self._min_interval_s = min_interval_s
         self._copy_factor = copy_factor
-        self._bytes_per_day = bytes_per_day
+        self._bytes_per_s = bytes_per_day / _DAY_S
+        self._at_once = bytes_per_day * AT_ONCE
+        self._spent = 0.0
+        self._tried: float | None = None
         self._next: float | None = None
         self._next_repair: float | None = None
 
@@ -69,10 +78,10 @@ class Pacing:
 
     def tried(self, now: float, took_s: float, written: int = 0) -> None:
         """Record that a publish ended at `now`, successful or not, and how many bytes it wrote."""
-        rest = max(
-            self._min_interval_s,
-            self._copy_factor * took_s,
-            written * _DAY_S / self._bytes_per_day,
-        )
-        self._next = now + rest
-        self._next_repair = now + max(self._min_interval_s, self._copy_factor * took_s)
+        grown_back = 0.0 if self._tried is None else (now - self._tried) * self._bytes_per_s
+        most = self._at_once + LONGEST_REST_S * self._bytes_per_s
+        self._spent = min(max(0.0, self._spent - grown_back) + written, most)
+        self._tried = now
+        for_time = max(self._min_interval_s, self._copy_factor * took_s)
+        self._next_repair = now + for_time
+        self._next = now + max(for_time, (self._spent - self._at_once) / self._bytes_per_s)

@@ -12,7 +12,6 @@ written last, so that an unfinished copy cannot be opened, whatever becomes of u
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 from typing import TYPE_CHECKING, Final
@@ -136,7 +135,7 @@ class Copy:
         while self._to_look_at:
             self._read(self._to_look_at.pop())
         if os.pread(self._source, HEADERS, 0) != self._headers:
-            raise OSError(errno.EBUSY, "the file was written while it was copied")
+            raise OSError("the ledger was written while it was copied")
         if not self._shares:
             os.ftruncate(self._target, place_of(self.blocks.count))
             self._put(self._headers, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from voicecosts.consumer.errors import (
 )
 from voicecosts.consumer.store import copying
 from voicecosts.consumer.store.blocks import blocks_of, is_whole, place_of
-from voicecosts.consumer.store.clock import Clock, Pacing
+from voicecosts.consumer.store.clock import LONGEST_REST_S, Clock, Pacing
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.settings import boot_id
 
@@ -164,6 +165,63 @@ class TestPublishing:
             pass
         assert (tmp_path / "costs.duckdb").readlink() == Path("costs-3.duckdb")
 
+    def test_a_large_copy_goes_on_between_bookings(
+        self, ledger: Ledger, tmp_path: Path, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody waits for all of it; it holds what was booked before it began, and says no more."""
+        monkeypatch.setattr("voicecosts.consumer.store.ledger.PART_S", 0.0)
+        book(ledger, 1)
+        hands.forward(5)
+        began = hands.moment
+        assert not ledger.publish_if_due()
+        assert ledger.is_at_work
+        book(ledger, 2)
+        hands.forward(5)
+        ledger.heartbeat()
+        parts = 1
+        while not ledger.publish_if_due():
+            parts += 1
+            assert (heartbeat(tmp_path)["snapshot"], readings_in(tmp_path / "costs.duckdb")) == (
+                1,
+                0,
+            )
+        assert parts > 3
+        assert readings_in(tmp_path / "costs.duckdb") == 1
+        told = heartbeat(tmp_path)
+        assert (told["snapshot"], told["whole"]) == (2, False)
+        assert told["as_of"] == began.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        ledger.publish_snapshot()
+        assert readings_in(tmp_path / "costs.duckdb") == 2
+
+    def test_what_is_published_at_once_overtakes_a_large_copy(
+        self, ledger: Ledger, tmp_path: Path, hands: Hands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who wants everything now does not get what an older copy holds."""
+        monkeypatch.setattr("voicecosts.consumer.store.ledger.PART_S", 0.0)
+        book(ledger, 1)
+        hands.forward(5)
+        assert not ledger.publish_if_due()
+        book(ledger, 2)
+        ledger.publish_snapshot()
+        assert readings_in(tmp_path / "costs.duckdb") == 2
+        assert not ledger._snapshots.is_at_work
+        assert not [*tmp_path.glob("*.tmp")]
+
+    def test_a_ledger_knows_its_snapshots_again_if_it_was_closed_in_order(
+        self, tmp_path: Path
+    ) -> None:
+        """Then it need not compare all of them. What was put in its place is not taken for it."""
+        for number in (1, 2, 3):
+            with Ledger.open(tmp_path, rate) as ledger:
+                book(ledger, number)
+        file = tmp_path / "ledger" / "ledger.duckdb"
+        with Ledger.open(tmp_path, rate, embedded=True) as ledger:
+            assert ledger._snapshots._versions.first == ledger.snapshot - 2
+        shutil.copyfile(tmp_path / "costs.duckdb", tmp_path / "restored")
+        (tmp_path / "restored").replace(file)
+        with Ledger.open(tmp_path, rate, embedded=True) as ledger:
+            assert ledger._snapshots._versions.first is None
+
     def test_old_snapshots_go_when_no_reader_can_be_on_the_way(
         self, ledger: Ledger, tmp_path: Path, hands: Hands
     ) -> None:
@@ -236,21 +294,31 @@ class TestPacing:
         assert readings_in(tmp_path / "costs.duckdb") == 2
 
     def test_what_is_written_in_a_day_is_bounded(self) -> None:
-        """A large file is copied more rarely, however quick the copy: 50 GB a day, about."""
-        pacing = Pacing()
-        written, now = 0, 0.0
-        while now < 86_400:
-            if pacing.due(now):
-                written += 400_000_000
-                pacing.tried(now, took_s=0.5, written=400_000_000)
-            now += 1.0
-        assert 45e9 < written <= 51e9
+        """Whatever a snapshot takes: its bytes and a part that may be written at once."""
+        for each in (1_000_000, 4_000_000, 100_000_000):
+            pacing, now, written = Pacing(bytes_per_day=15e9), 0.0, 0
+            while now < 86_400:
+                now += 1
+                if pacing.due(now):
+                    pacing.tried(now, took_s=0.1, written=each)
+                    written += each
+            assert written < 15e9 * 1.06
 
-    def test_a_small_ledger_is_published_as_often_as_ever(self) -> None:
-        """Two megabytes every five seconds are within the bytes of a day."""
-        pacing = Pacing()
-        pacing.tried(10.0, took_s=0.01, written=2_000_000)
-        assert pacing.due(15.0)
+    def test_a_quiet_ledger_is_published_at_once(self) -> None:
+        """Bytes that were not written may be later: a few minutes of news come every five seconds."""
+        pacing = Pacing(bytes_per_day=15e9)
+        for now in range(0, 500, 5):
+            assert pacing.due(now)
+            pacing.tried(now, took_s=0.01, written=4_000_000)
+
+    def test_no_copy_is_followed_by_more_than_an_hour(self) -> None:
+        """A copy of all of a large ledger, made for once, does not make the answers of a day old."""
+        pacing = Pacing(bytes_per_day=15e9)
+        pacing.tried(0.0, took_s=10.0, written=20_000_000_000)
+        assert not pacing.due(3599.0)
+        assert pacing.due(3600.0)
+        pacing.tried(3600.0, took_s=0.1, written=1_000_000)
+        assert pacing.due(3610.0)
 
     def test_the_bytes_of_a_snapshot_are_counted(self, tmp_path: Path, hands: Hands) -> None:
         """What a ledger writes for its readers is what its pace follows."""
@@ -258,7 +326,8 @@ class TestPacing:
         with Ledger.open(tmp_path, rate, clock=hands.clock, pacing=pacing) as ledger:
             size = place_of(len(blocks_of(tmp_path / "costs-1.duckdb").used()))
             book(ledger, 1)
-            hands.forward(size - 1)
+            hands.forward(LONGEST_REST_S - 1)
+            assert size > LONGEST_REST_S
             assert not ledger.publish_if_due()
             hands.forward(1)
             assert ledger.publish_if_due()
