@@ -216,7 +216,9 @@ class TestPublishing:
                 book(ledger, number)
         file = tmp_path / "ledger" / "ledger.duckdb"
         with Ledger.open(tmp_path, rate, embedded=True) as ledger:
-            assert ledger._snapshots._versions.first == ledger.snapshot - 2
+            first = ledger._snapshots._versions.first
+            assert first is not None
+            assert first <= ledger.snapshot - 2
         shutil.copyfile(tmp_path / "costs.duckdb", tmp_path / "restored")
         (tmp_path / "restored").replace(file)
         with Ledger.open(tmp_path, rate, embedded=True) as ledger:
