@@ -148,13 +148,18 @@ def is_of_any_size(size_tier: int, totals: Quantities) -> bool:
 def measures(modality: str, totals: Quantities) -> tuple[str, ...]:
     """Return what `totals` hold of the quantities that a modality can be billed by.
 
-    Requests alone are no usage, except where nothing else is counted.
+    Where it is nothing of them, what was used is all that was reported: that it is measured in another way
+    does not make it free. Requests alone are no usage, except where nothing else is counted, and of a
+    connection, which took some time.
     """
     ways = WAYS.get(modality)
     parts = set(_MEASURES) if ways is None else {part for way in ways for part in way}
     if "input_tokens" in parts:
         parts.add("other_tokens")
-    return tuple(name for name in _MEASURES if name in parts and getattr(totals, name))
+    used = [name for name in _MEASURES if getattr(totals, name)]
+    return tuple(name for name in used if name in parts) or tuple(
+        name for name in used if name != "requests" or modality in CONNECTED
+    )
 
 
 def _tokens(modality: str, totals: Quantities, misses: list[Miss]) -> dict[str, int]:

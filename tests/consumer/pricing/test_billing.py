@@ -65,11 +65,11 @@ def test_the_rows_were_really_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("us", "minutes"),
-    [(0, 0), (1, 1), (seconds(59), 1), (seconds(60), 1), (seconds(60) + 1, 2), (seconds(3601), 61)],
+    [(1, 1), (seconds(59), 1), (seconds(60), 1), (seconds(60) + 1, 2), (seconds(3601), 61)],
 )
 @pytest.mark.parametrize(("label", "rate"), [("livekit", "10"), ("twilio", "8.5")])
 def test_a_leg_is_billed_by_the_full_minute(label: str, rate: str, us: int, minutes: int) -> None:
-    """LiveKit and Twilio round each call up; no time at all costs nothing."""
+    """LiveKit and Twilio round each call up."""
     leg = Quantities(session_us=us, requests=1)
     assert rated("telephony", label, "us-local-inbound", leg).cost == kmin(rate, minutes)
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.consumer.pricing.test_rating_properties import USAGE, totals_of
-from voicecosts.consumer.pricing.billing import Miss
+from voicecosts.consumer.pricing.billing import Miss, billed
 from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME, Charge, Rate, charged
+from voicecosts.consumer.pricing.price import Price
 from voicecosts.consumer.pricing.scope import Scope
 from voicecosts.producer.events import Meter, Quantities
 
@@ -62,7 +63,6 @@ TOKENS: Final = Charge(
         (ROUNDED_UP, "telephony", {"session_us": 1}, "0.120000000"),
         (ROUNDED_UP, "telephony", {"session_us": MINUTE}, "0.120000000"),
         (ROUNDED_UP, "telephony", {"session_us": MINUTE + 1}, "0.240000000"),
-        (ROUNDED_UP, "telephony", {"requests": 1}, "0.000000000"),
         (TEN_SECONDS, "stt", {"audio_us": 1}, "0.001000000"),
         (TEN_SECONDS, "stt", {"audio_us": 11 * SECOND}, "0.001100000"),
         (TOKENS, "llm", {"input_tokens": 1000, "cache_read_input_tokens": 400}, "0.002450000"),
@@ -147,6 +147,27 @@ def test_usage_in_another_measure_is_unpriced() -> None:
     assert found == (None, (), [Miss({"input_tokens": 9}, reason)])
     tool = charged(by(TIME, "1", MINUTE), meter("tool"), Quantities(requests=3), None)
     assert (tool.amount, tool.misses[0].usage) == (None, {"requests": 3})
+
+
+@pytest.mark.parametrize(
+    ("modality", "charge", "totals"),
+    [
+        ("stt", BY_MINUTE, {"session_us": 40 * SECOND}),
+        ("llm", TOKENS, {"characters": 7}),
+        ("agent_session", ROUNDED_UP, {"requests": 1}),
+        ("telephony", ROUNDED_UP, {"requests": 1}),
+    ],
+)
+def test_usage_that_no_way_of_its_modality_measures_is_unpriced_and_not_free(
+    modality: str, charge: Charge, totals: dict[str, int]
+) -> None:
+    """Nobody knows what it costs, at a price of one's own as at a list price."""
+    found = charged(charge, meter(modality), Quantities(**totals), None)
+    assert (found.amount, [miss.usage for miss in found.misses]) == (None, [totals])
+    rates = {rate.part: rate.price for rate in charge.parts}
+    price = Price(source="s", version="1", model="acme/x", rates=rates)
+    listed = billed(price, modality, Quantities(**totals))
+    assert (listed.parts, [miss.usage for miss in listed.misses]) == ({}, [totals])
 
 
 def test_the_lines_say_what_was_used_and_what_is_counted() -> None:

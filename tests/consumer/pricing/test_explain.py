@@ -167,3 +167,11 @@ def test_what_has_no_price_has_no_amount() -> None:
     assert found.cost.amount is None
     assert found.reason is not None
     assert found.unpriced.input_tokens == 10
+
+
+def test_a_modality_without_a_list_price_is_explained_when_nothing_is_left_of_it() -> None:
+    """A voided call has meters of no usage, also of a modality that no list has a way to bill."""
+    meter = Meter("", "", "judge", "openai", "gpt-4.1-mini", estimated=False)
+    terms = Finder(LISTED, read("")).find(meter, SCOPE, AT, provider_raw="")
+    found = explain(terms, meter, Quantities())
+    assert (found.listed.amount, found.cost.amount, found.billed) == (None, None, None)
