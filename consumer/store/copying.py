@@ -108,6 +108,8 @@ class Copy:
         looked_at = [blocks.iteration * LOOKED_AT + each for each in range(LOOKED_AT)]
         self._to_look_at = [used[each % len(used)] for each in looked_at]
         self._to_move = [*reversed(used if changed is None else changed)]
+        others = set() if changed is None or shares else {*used}.difference(changed)
+        self._to_agree = sorted(others, reverse=True)
         self._unsynced = 0
         self._written = 0
         self._moved = 0
@@ -128,6 +130,13 @@ class Copy:
             BlockError: A block of the source is not what was written.
             OSError: The copy could not be written, or its source was.
         """
+        while self._to_agree:
+            if not self._agree(self._to_agree.pop()):
+                _log.warning("more than expected changed in the ledger: all of it is compared")
+                self._to_agree = []
+                self._to_move = self.blocks.used()[::-1]
+            if is_time():
+                return False
         while self._to_move:
             self._move(self._to_move.pop())
             if is_time():
@@ -146,6 +155,11 @@ class Copy:
         """Close both files."""
         for file in (self._source, self._target):
             os.close(file)
+
+    def _agree(self, block: int) -> bool:
+        """Return whether the checksums are the same that the block begins with."""
+        place = place_of(block)
+        return os.pread(self._source, 8, place) == os.pread(self._target, 8, place)
 
     def _move(self, block: int) -> None:
         place = place_of(block)
@@ -213,20 +227,9 @@ def next_copy(
         for number, path in spares.items():
             if (spare := take_unread(path, draft)) is not None:
                 files.append(spare)
-                changed = versions.changed(number, blocks)
-                if changed is not None and not _agree(files, {*blocks.used()}.difference(changed)):
-                    _log.warning("more than expected changed in %s: all of it is compared", source)
-                    changed = None
-                return Copy(files, blocks, changed)
+                return Copy(files, blocks, versions.changed(number, blocks))
         files.append(_new(draft))
         return Copy(files, blocks)
-
-
-def _agree(files: list[int], unchanged: Iterable[int]) -> bool:
-    """Return whether the checksums are the same that blocks begin with."""
-    source, target = files
-    places = map(place_of, unchanged)
-    return all(os.pread(source, 8, each) == os.pread(target, 8, each) for each in places)
 
 
 def _new(draft: Path) -> int:
