@@ -18,7 +18,7 @@ from voicecosts.producer import settings
 from voicecosts.producer.tls import Tls, resolve_tls
 
 DEFAULT_SNAPSHOT_INTERVAL_S: Final = 5.0
-DEFAULT_SNAPSHOT_BYTES_PER_DAY: Final = 15_000_000_000
+DEFAULT_SNAPSHOT_BYTES_PER_DAY: Final = 12_000_000_000
 """What copies for readers may write in a day: with much to write they come more rarely."""
 
 DEFAULT_DEAD_LETTER_BYTES: Final = 256 * 2**20

@@ -70,7 +70,7 @@ SnapshotBytesPerDay = Annotated[
     typer.Option(
         metavar="BYTES",
         help="What snapshots may write in a day, about: with much to write they come more rarely.  "
-        "[default: 15000000000]",
+        "[default: 12000000000]",
     ),
 ]
 DeadLetterBytes = Annotated[

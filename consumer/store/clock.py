@@ -17,8 +17,8 @@ from msgspec import Struct
 MIN_INTERVAL_S: Final = 5.0
 COPY_FACTOR: Final = 20.0
 
-BYTES_PER_DAY: Final = 15_000_000_000
-"""What snapshots may write in a day, about: a thirtieth of what a small disk is made for."""
+BYTES_PER_DAY: Final = 12_000_000_000
+"""What snapshots may write in a day, about: a fortieth of what a small disk is made for."""
 
 AT_ONCE: Final = 0.05
 """The part of a day's bytes that may be written without a rest, after a quiet time."""
