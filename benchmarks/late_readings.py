@@ -4,7 +4,8 @@ On a copy of a large ledger. First 500 readings in one `Ledger.apply`, one of ea
 of the last two days, and spread evenly over all the history before, as they come when an outbox of long ago is
 found again. Right after it the next reading of the same sessions, which are in memory now: that is the
 floor, the same work without the looking up. Then calls that all live at once, more of them than the
-ledger keeps in memory, with their readings in turn: how many readings a second are booked.
+ledger keeps as objects, with their readings in turn: how many readings a second are booked, and by how
+much the memory of the process grew.
 
     python benchmarks/late_readings.py [--rows 1000000] [--data-dir DIR] [--live 5000 20000 200000]
 """
@@ -24,11 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import large_ledgers
 from benchmarks.large_ledgers import Pattern, at_step, reading_of
-from benchmarks.measuring import Took, timed
+from benchmarks.measuring import Took, rss_kb, timed
 from tests.support.events import message, reading
 from voicecosts.analytics.snapshot.connection import closing, open_newest
 from voicecosts.consumer.booking.message import Applied, Message
-from voicecosts.consumer.booking.sessions import CACHED_SESSIONS
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event, now_us
@@ -212,9 +212,11 @@ def measure(data_dir: Path, live: Sequence[int]) -> None:
             _say(f"of sessions of {name}", looked_up, cached)
         first: Took | None = None
         for calls in live:
+            before = rss_kb()
             took = measure_live(ledger, calls)
             first = first or took
-            _say(f"of {calls:,} live calls in turn ({CACHED_SESSIONS:,} in memory)", took, first)
+            grown = f"{(rss_kb() - before) / 1000:,.0f} MB more"
+            _say(f"of {calls:,} live calls in turn ({grown})", took, first)
 
 
 def _say(what: str, took: Took, floor: Took) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 11
+SCHEMA_VERSION: Final = 12
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

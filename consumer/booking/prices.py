@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +24,9 @@ def _plain(value: object) -> dict[object, object]:
 _encoder = msgspec.json.Encoder(order="deterministic", enc_hook=_plain)
 _decoder = msgspec.json.Decoder(Terms)
 
+_MAX_SEEN: Final = 4096
+"""Objects whose number is known without a look at what is in them."""
+
 
 class PriceRow(Struct, frozen=True):
     """Prices that are used for the first time, as `insert_prices_used.sql` reads them."""
@@ -38,7 +41,7 @@ class PricesUsed:
     def __init__(self, rows: Iterable[tuple[int, str]] = ()) -> None:
         self._terms = {number: _decoder.decode(text) for number, text in rows}
         self._numbers = {_encoder.encode(terms): n for n, terms in self._terms.items()}
-        self._known = {id(terms): number for number, terms in self._terms.items()}
+        self._seen: dict[int, tuple[Terms, int]] = {}  # each kept, so that no id is used again
         self._new: list[PriceRow] = []
 
     def __repr__(self) -> str:
@@ -52,16 +55,31 @@ class PricesUsed:
         """Return the number of prices, a new one if they were never used; `None` if there are none."""
         if terms.is_empty:
             return None
-        number = self._known.get(id(terms))
-        if number is not None and self._terms[number] is terms:
-            return number
-        text = _encoder.encode(terms)
-        number = self._numbers.get(text)
+        number = self._find(terms)
         if number is None:
+            text = _encoder.encode(terms)
             number = self._numbers[text] = max(self._terms, default=0) + 1
             self._terms[number] = terms
-            self._known[id(terms)] = number
             self._new.append(PriceRow(number, text.decode()))
+        return number
+
+    def name_of(self, terms: Terms) -> int | str:
+        """Return what `named` finds equal prices by: their number, or all of them where they have none."""
+        return self._find(terms) or _encoder.encode(terms).decode()
+
+    def named(self, name: int | str) -> Terms:
+        """Return the prices of a name."""
+        return self._terms[name] if isinstance(name, int) else _decoder.decode(name)
+
+    def _find(self, terms: Terms) -> int | None:
+        seen = self._seen.get(id(terms))
+        if seen is not None:
+            return seen[1]
+        number = self._numbers.get(_encoder.encode(terms))
+        if number is not None:
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen[id(terms)] = (terms, number)
         return number
 
     def take_new(self) -> list[PriceRow]:

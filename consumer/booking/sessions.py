@@ -1,13 +1,12 @@
-"""The state of each session, and a bounded cache of the sessions that are active.
+"""The state of each session.
 
-A session is known by its project and its id together, so no project can touch another one's. The
-cache is only for speed: all of it can be derived from the rows. It holds committed state only, so a
-session is changed on a copy, which is handed back after the commit.
+A session is known by its project and its id together, so no project can touch another one's. All of a
+state that matters can be derived from the rows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct, field
 
@@ -15,15 +14,9 @@ from voicecosts.consumer.booking.difference import NO_LABELS, MeterState
 from voicecosts.producer.events import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from datetime import date
     from decimal import Decimal
-
-CACHED_SESSIONS: Final = 10_000
-"""About 30 MB at four meters a session; ten times the calls of a busy fleet."""
-
-CACHED_METERS: Final = 100_000
-"""About 75 MB, for sessions that have many: an end may carry a thousand."""
 
 
 class SessionKey(NamedTuple):
@@ -90,58 +83,3 @@ class SessionState(Struct):
             self.counted,
             self.pending,
         )
-
-
-class ActiveSessions:
-    """The most recently used sessions, each with all its meters.
-
-    A session in the cache is known completely: a meter that it does not list has no rows.
-    """
-
-    def __init__(self, limit: int = CACHED_SESSIONS, *, meters_limit: int = CACHED_METERS) -> None:
-        self._limit = limit
-        self._meters_limit = meters_limit
-        self._meters = 0  # of all sessions here
-        self._sessions: dict[SessionKey, SessionState] = {}  # least recently used first
-
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def copies(
-        self, keys: Iterable[SessionKey]
-    ) -> tuple[dict[SessionKey, SessionState], list[SessionKey]]:
-        """Return copies of the sessions in the cache, and the keys of those that are not in it."""
-        known: dict[SessionKey, SessionState] = {}
-        unknown: list[SessionKey] = []
-        for key in keys:
-            session = self._sessions.get(key)
-            if session is None:
-                unknown.append(key)
-            else:
-                known[key] = session.copy()
-        return known, unknown
-
-    def keep(self, sessions: dict[SessionKey, SessionState]) -> None:
-        """Store committed sessions, and drop those that were used least recently."""
-        for key, session in sessions.items():
-            self._drop(key)
-            self._sessions[key] = session
-            self._meters += session.size
-        if self._is_full():
-            for key in list(self._sessions):
-                self._drop(key)
-                if not self._is_full():
-                    break
-
-    def forget(self, keys: Iterable[SessionKey]) -> None:
-        """Drop sessions that were changed by something else than their events."""
-        for key in keys:
-            self._drop(key)
-
-    def _is_full(self) -> bool:
-        return len(self._sessions) > self._limit or self._meters > self._meters_limit
-
-    def _drop(self, key: SessionKey) -> None:
-        session = self._sessions.pop(key, None)
-        if session is not None:
-            self._meters -= session.size

@@ -17,7 +17,7 @@ from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.write import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import duckdb
 
@@ -57,8 +57,14 @@ class Done(Struct, frozen=True):
 class Folding:
     """What is folded and settled of one ledger. Each method is a transaction of its own."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, places: Places) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        places: Places,
+        packed: Callable[[Collection[SessionKey]], Mapping[SessionKey, bytes]],
+    ) -> None:
         self._connection = connection
+        self._packed = packed  # what is kept of sessions, to be found again when they are settled
         self._places = places
         row = connection.execute(sql.LOAD_FOLDED).fetchone()
         self._folded_to = 0 if row is None else int(row[0])
@@ -124,9 +130,13 @@ class Folding:
             self._connection.rollback()
             self._is_settling = False
             return []
+        settling = self._connection.execute(sql.LOAD_SETTLING).fetchall()
+        packed = self._packed([SessionKey(*row) for row in settling])
+        kept = [(*key, session) for key, session in packed.items()]
         found = self._connection.execute(
             sql.SETTLE_SESSIONS,
             {
+                "kept": "\n".join(texts(kept)),
                 "moment": now_us,
                 "quiet_days": QUIET_DAYS,
                 "first_id": first_id,

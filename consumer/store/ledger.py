@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 from msgspec.structs import replace
 
+from voicecosts.consumer.booking.active import CACHED_SESSIONS, PACKED_BYTES, ActiveSessions
 from voicecosts.consumer.booking.decode import read, reader, set_aside
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.letters import READ_AGAIN
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.months import Months
+from voicecosts.consumer.booking.packing import pack
 from voicecosts.consumer.booking.pieces import Piece, pieces
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
-from voicecosts.consumer.booking.sessions import CACHED_SESSIONS, ActiveSessions, SessionKey
+from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.errors import (
     AnotherStream,
     InvalidConfig,
@@ -37,7 +39,13 @@ from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
-from voicecosts.consumer.store.folding import LOG_BYTES, Folding, unsettle, unsettle_of
+from voicecosts.consumer.store.folding import (
+    LOG_BYTES,
+    SETTLE_AFTER_US,
+    Folding,
+    unsettle,
+    unsettle_of,
+)
 from voicecosts.consumer.store.heartbeat import Heartbeat, RunBy, read_heartbeat
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.letters import (
@@ -52,7 +60,7 @@ from voicecosts.consumer.store.letters import (
     open_payloads,
     write_letters,
 )
-from voicecosts.consumer.store.load import load_sessions
+from voicecosts.consumer.store.load import load_sessions, load_settled
 from voicecosts.consumer.store.operations import Now, Operations, Slice
 from voicecosts.consumer.store.payloads import MAX_BYTES
 from voicecosts.consumer.store.places import Places
@@ -71,7 +79,7 @@ from voicecosts.consumer.store.write import write_entries, write_state
 from voicecosts.producer.events import ProducerReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from voicecosts.consumer.booking.decode import Delivery
@@ -138,7 +146,7 @@ class Ledger:
         self._own_prices = own_prices
         self._operations = operations
         self._places = places
-        self._folding = Folding(connection, places)
+        self._folding = Folding(connection, places, self._packed)
         self.has_stream = has_stream
         self._kept: Progress | None = None
         self._begun: Progress | None = None
@@ -154,6 +162,7 @@ class Ledger:
         clock: Clock | None = None,
         pacing: Pacing | None = None,
         cached_sessions: int = CACHED_SESSIONS,
+        cached_bytes: int = PACKED_BYTES,
         dead_letter_bytes: int = MAX_BYTES,
         embedded: bool = False,
         has_source: bool = False,
@@ -239,7 +248,9 @@ class Ledger:
                 rate=rate,
                 snapshots=snapshots,
                 clock=clock,
-                active=ActiveSessions(cached_sessions),
+                active=ActiveSessions(
+                    prices, sessions=cached_sessions, packed_bytes=cached_bytes, ticks=clock.ticks
+                ),
                 sequence=sequence,
                 streams=streams,
                 payloads=payloads,
@@ -700,9 +711,32 @@ class Ledger:
             for _, event in delivery.events
             if not isinstance(event, ProducerReport)
         }
-        known, unknown = self._active.copies(wanted)
+        return self._sessions_of(wanted)
+
+    def _sessions_of(self, keys: Collection[SessionKey]) -> dict[SessionKey, SessionState]:
+        """Return copies of sessions: from memory, or else from the file."""
+        known, unknown = self._active.copies(keys)
         with self._stopping(), translated(self._layout.ledger):
-            return known | load_sessions(self._connection, unknown, self._prices)
+            return known | self._found(unknown)
+
+    def _found(self, keys: Collection[SessionKey]) -> dict[SessionKey, SessionState]:
+        """Find what the file has of sessions: of those that are settled, and from the rows of others."""
+        settled = load_settled(
+            self._connection,
+            keys,
+            self._prices,
+            began_before_us=micros(self._clock.now()) - SETTLE_AFTER_US,
+        )
+        rest = [key for key in keys if key not in settled]
+        return settled | load_sessions(self._connection, rest, self._prices)
+
+    def _packed(self, keys: Collection[SessionKey]) -> dict[SessionKey, bytes]:
+        """Return sessions packed: those in memory as they are, the others from their rows."""
+        held = {key: self._active.packed(key) for key in keys}
+        found = load_sessions(
+            self._connection, [key for key in keys if held[key] is None], self._prices
+        )
+        return {key: packed or pack(found[key], self._prices) for key, packed in held.items()}
 
     def _read_again(self) -> None:
         """Book the dead letters that this version understands and the last one did not."""

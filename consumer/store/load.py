@@ -1,4 +1,7 @@
-"""Derive the state of some sessions from their rows.
+"""Find the state of some sessions: as it was kept when they were settled, or from their rows.
+
+What is kept is one short row a session, so that five hundred sessions of anywhere in years take a look
+at nothing but ids. The rows have dozens of columns, and are read for the few that are not settled.
 
 There is no index: session ids are UUIDv7 and rows arrive in order of time, so a range of ids skips
 nearly all of the table. One very late session would stretch a single range over the whole table, so
@@ -14,6 +17,7 @@ import msgspec
 
 from voicecosts.consumer.booking.counted import Counted
 from voicecosts.consumer.booking.difference import MeterState
+from voicecosts.consumer.booking.packing import unpack
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
 from voicecosts.consumer.booking.standing import Decision, Reported
 from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
@@ -27,10 +31,11 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.prices import PricesUsed
 
-MAX_RANGES: Final = 32
+MAX_RANGES: Final = 8
 """Ranges of one load, at most: each is one query."""
 
-MIN_GAP_MS: Final = 3_600_000
+MIN_GAP_MS: Final = 6 * 3_600_000
+"""What lies closer is read in one go: a query takes as long as the rows of some hours."""
 
 _labels: Final = msgspec.json.Decoder(dict[str, str])
 
@@ -41,16 +46,11 @@ def load_sessions(
     """Return the state of every one of `keys`; an unknown session has an empty one."""
     loaded = {key: SessionState() for key in keys}
     for ids in ranges({key.session_id for key in loaded}):
-        values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
-        for project, *row in connection.execute(sql.LOAD_METERS, values).fetchall():
-            meter = Meter(*row[:8])
-            session = loaded.get(SessionKey(project, meter.session_id))
-            if session is not None:  # else another project's, under the same id
-                session.meters[meter] = _meter_state(row[8:], prices)
-                session.counted = True
-        for project, session_id, *row in connection.execute(sql.LOAD_SESSIONS, values).fetchall():
+        for project, session_id, *row in connection.execute(
+            sql.LOAD_SESSIONS, _values(ids)
+        ).fetchall():
             session = loaded.get(SessionKey(project, session_id))
-            if session is None:
+            if session is None:  # another project's, under the same id
                 continue
             agent_id, tenant, producer_id, started, ended, labels, voided = row
             if agent_id is not None:
@@ -60,6 +60,37 @@ def load_sessions(
             session.voided = session.voided or voided
             if labels is not None:
                 session.labels = _labels.decode(labels)
+    # No row of a session is booked before it has an identity: a new one has nothing to be added up.
+    known = {key.session_id for key, session in loaded.items() if session.identity is not None}
+    for ids in ranges(known):
+        for project, *row in connection.execute(sql.LOAD_METERS, _values(ids)).fetchall():
+            meter = Meter(*row[:8])
+            session = loaded.get(SessionKey(project, meter.session_id))
+            if session is not None:
+                session.meters[meter] = _meter_state(row[8:], prices)
+                session.counted = True
+    return loaded
+
+
+def load_settled(
+    connection: duckdb.DuckDBPyConnection,
+    keys: Iterable[SessionKey],
+    prices: PricesUsed,
+    *,
+    began_before_us: int,
+) -> dict[SessionKey, SessionState]:
+    """Return the state of those of `keys` that are settled, as it was kept. None began later."""
+    loaded: dict[SessionKey, SessionState] = {}
+    wanted = {key for key in keys if _began_ms(key.session_id) * 1000 <= began_before_us}
+    ids = sorted({key.session_id for key in wanted})
+    if not ids:
+        return loaded
+    for project, session_id, kept in connection.execute(sql.LOAD_SETTLED, _values(ids)).fetchall():
+        key = SessionKey(project, session_id)
+        session = unpack(key, kept, prices) if key in wanted else None
+        if session is not None:
+            session.pending = False
+            loaded[key] = session
     return loaded
 
 
@@ -69,8 +100,7 @@ def load_reported(
     """Return what the readings of each meter of `keys` add up to, and how its price was decided."""
     loaded: dict[SessionKey, dict[Meter, Reported]] = {key: {} for key in keys}
     for ids in ranges({key.session_id for key in loaded}):
-        values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
-        for project, *row in connection.execute(sql.LOAD_REPORTED, values).fetchall():
+        for project, *row in connection.execute(sql.LOAD_REPORTED, _values(ids)).fetchall():
             meter = Meter(*row[:8])
             meters = loaded.get(SessionKey(project, meter.session_id))
             if meters is not None:
@@ -91,8 +121,7 @@ def load_repriced(
     """Return the meters of `keys` whose price an operation decided, each after its project."""
     found: set[tuple[str, Meter]] = set()
     for ids in ranges({key.session_id for key in keys}):
-        values = {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
-        rows = connection.execute(sql.LOAD_REPRICED, values).fetchall()
+        rows = connection.execute(sql.LOAD_REPRICED, _values(ids)).fetchall()
         found.update((project, Meter(*row)) for project, *row in rows)
     return frozenset(found)
 
@@ -130,12 +159,21 @@ def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
 
 
 def ranges(session_ids: Iterable[str]) -> list[list[str]]:
-    """Split sorted session ids at their widest gaps: those of over an hour, `MAX_RANGES` - 1 at most."""
+    """Split sorted session ids at their widest gaps: over `MIN_GAP_MS`, `MAX_RANGES` - 1 at most."""
     ids = sorted(session_ids)
     if not ids:
         return []
-    times = [int(each[:8] + each[9:13], 16) for each in ids]
+    times = [_began_ms(each) for each in ids]
     gaps = [(later - earlier, place) for place, (earlier, later) in enumerate(pairwise(times), 1)]
     wide = sorted((gap for gap in gaps if gap[0] > MIN_GAP_MS), reverse=True)
     cuts = [0, *sorted(place for _, place in wide[: MAX_RANGES - 1]), len(ids)]
     return [ids[start:end] for start, end in pairwise(cuts)]
+
+
+def _values(ids: list[str]) -> dict[str, str]:
+    """Return what a statement about sessions of a range of ids takes."""
+    return {"first_id": ids[0], "last_id": ids[-1], "ids": "\n".join(ids)}
+
+
+def _began_ms(session_id: str) -> int:
+    return int(session_id[:8] + session_id[9:13], 16)

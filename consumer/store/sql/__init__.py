@@ -25,6 +25,7 @@ KNOWN_DEAD_LETTERS: Final = _read("known_dead_letters")
 FIND_DEAD_LETTERS: Final = _read("find_dead_letters")
 LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
+LOAD_SETTLED: Final = _read("load_settled")
 LOAD_REPORTED: Final = _read("load_reported")
 LOAD_REPRICED: Final = _read("load_repriced")
 
@@ -43,6 +44,7 @@ FIND_TO_SETTLE: Final = _read("find_to_settle")
 SPAN_TO_SETTLE: Final = """
 SELECT count(*), min(session_id)::VARCHAR, max(session_id)::VARCHAR FROM settling
 """
+LOAD_SETTLING: Final = "SELECT project, session_id::VARCHAR FROM settling"
 SETTLE_SESSIONS: Final = _read("settle_sessions")
 REMOVE_SETTLED: Final = _read("remove_settled")
 

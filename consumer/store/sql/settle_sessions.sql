@@ -1,4 +1,5 @@
--- Keep what the sessions in `settling` came to. One that is open all the same stays pending.
+-- Keep what the sessions in `settling` came to, and what their meters stand at: one JSON list of project, id
+-- and the packed state in base64 a line. One that is open all the same stays pending.
 INSERT INTO settled_sessions
 SELECT
     own.project,
@@ -38,8 +39,16 @@ SELECT
     state.readings_coalesced,
     state.cost,
     state.missing_at_most,
-    state.unmeasured
+    state.unmeasured,
+    from_base64(kept.packed)
 FROM settling AS own
+LEFT JOIN (
+    SELECT line[1] AS project, line[2]::UUID AS session_id, line[3] AS packed
+    FROM (
+        SELECT from_json(text, '["VARCHAR"]') AS line
+        FROM (SELECT unnest(string_split($kept, chr(10))) AS text)
+    )
+) AS kept USING (project, session_id)
 LEFT JOIN facts_of_pending($first_id::UUID, $last_id::UUID) AS facts USING (project, session_id)
 LEFT JOIN completeness_of_pending(
     make_timestamp($moment), to_days($quiet_days), $first_id::UUID, $last_id::UUID

@@ -11,15 +11,19 @@ from typing import Any, Final
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 
 from tests.support.events import ended, final, message, reading, report, session_id, started
 from tests.support.oracle import rate
 from tests.support.traffic import METERS, Call
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Adjust, Close, Revert, Void
+from voicecosts.consumer.booking.sessions import SessionKey, SessionState
 from voicecosts.consumer.store import folding
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.load import load_sessions, load_settled
+from voicecosts.producer.events import Quantities, now_us
 
 VIEWS: Final = {
     # The number of an operation's row is of a reading that may have left no row: then it is not known for long.
@@ -116,13 +120,31 @@ def operate(ledger: Ledger, chance: random.Random) -> None:
         ledger.operate(work, reason="because")
 
 
+def known_of(sessions: dict[SessionKey, SessionState]) -> dict[SessionKey, object]:
+    """Return what decides what is booked next. A reading that added nothing leaves no row of its own."""
+    return {
+        key: (
+            it.identity and replace(it.identity, day=None),
+            {
+                meter: replace(state, number=0)
+                for meter, state in it.meters.items()
+                if state.totals != Quantities()
+            },
+            (it.started, it.ended, dict(it.labels), it.voided, it.counted),
+        )
+        for key, it in sessions.items()
+    }
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_no_answer_depends_on_what_is_folded_and_settled(tmp_path: Path, seed: int) -> None:
     """Whatever comes between: late readings, repetitions, second ends, operations, a new month, a restart."""
     chance, at = random.Random(seed), At()  # noqa: S311 - the same in every run
     events = some_events(chance)
     plain = Ledger.open(tmp_path / "plain", rate, clock=at.clock())
-    folded = Ledger.open(tmp_path / "folded", rate, clock=at.clock(), cached_sessions=3)
+    folded = Ledger.open(
+        tmp_path / "folded", rate, clock=at.clock(), cached_sessions=3, cached_bytes=0
+    )
     place = 0
     while events:
         size = chance.randint(1, 5)
@@ -141,9 +163,15 @@ def test_no_answer_depends_on_what_is_folded_and_settled(tmp_path: Path, seed: i
             at.moment += timedelta(days=20)
         if chance.random() < 0.2:
             folded.close()
-            folded = Ledger.open(tmp_path / "folded", rate, clock=at.clock(), cached_sessions=3)
+            folded = Ledger.open(
+                tmp_path / "folded", rate, clock=at.clock(), cached_sessions=3, cached_bytes=0
+            )
     fold(folded)
     assert folded._connection.execute("SELECT count(*) FROM folded_usage").fetchone() != (0,)
+    keys = [SessionKey("prod", session_id(of)) for of in range(6)]
+    known = known_of(plain._sessions_of(keys))
+    assert known_of(folded._found(keys)) == known  # as they were kept, where they are settled
+    assert known_of(load_sessions(folded._connection, keys, folded._prices)) == known
     one, other = answers(plain), answers(folded)
     plain.close()
     folded.close()
@@ -167,8 +195,13 @@ def test_what_comes_again_does_not_hide_what_comes_late() -> None:
         ledger.apply([message(1, *whole())])
         fold(ledger)
         assert ledger._connection.execute("FROM pending_sessions").fetchall() == []
+        keys = [SessionKey("prod", session_id(1))]
+        at = {"began_before_us": now_us()}
+        assert list(load_settled(ledger._connection, keys, ledger._prices, **at)) == keys
         ledger.apply([message(1, *whole())])
+        assert list(load_settled(ledger._connection, keys, ledger._prices, **at)) == keys
         ledger.apply([message(2, reading(3, output_tokens=3_000_000, model="priced"))])
+        assert load_settled(ledger._connection, keys, ledger._prices, **at) == {}
         both = "SELECT (SELECT sum(cost) FROM sessions), (SELECT sum(cost) FROM usage)"
         [(of_sessions, of_rows)] = ledger._connection.execute(both).fetchall()
         assert of_sessions == of_rows

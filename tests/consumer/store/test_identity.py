@@ -54,7 +54,7 @@ def ask(folder: Path, query: str) -> list[Any]:
 
 def book(folder: Path, *messages: Message, cached: int = 10) -> None:
     """Apply each message by itself."""
-    with Ledger.open(folder, rate, cached_sessions=cached) as ledger:
+    with Ledger.open(folder, rate, cached_sessions=cached, cached_bytes=0) as ledger:
         for each in messages:
             ledger.apply([each])
 

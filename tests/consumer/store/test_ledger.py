@@ -314,7 +314,7 @@ class TestCache:
     def test_forgotten_sessions_are_read_back_from_their_rows(self, tmp_path: Path) -> None:
         """A cache of two sessions books the same as a cache of all."""
         day = traffic(4, calls=10)
-        with Ledger.open(tmp_path, rate, cached_sessions=2) as ledger:
+        with Ledger.open(tmp_path, rate, cached_sessions=2, cached_bytes=0) as ledger:
             for place in range(0, len(day.messages), 3):
                 ledger.apply(day.messages[place : place + 3])
             assert len(ledger._active) == 2

@@ -63,11 +63,11 @@ def check_delivery(data: st.DataObject) -> None:
     reopened = data.draw(st.sets(st.integers(0, max(0, len(groups) - 1)), max_size=2))
 
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.open(Path(folder), rate, cached_sessions=2)
+        ledger = Ledger.open(Path(folder), rate, cached_sessions=2, cached_bytes=0)
         for place, group in enumerate(groups):
             if place in reopened:
                 ledger.close()
-                ledger = Ledger.open(Path(folder), rate, cached_sessions=2)
+                ledger = Ledger.open(Path(folder), rate, cached_sessions=2, cached_bytes=0)
             ledger.apply(group)
         ledger.close()
         snapshot = Path(folder) / "costs.duckdb"

@@ -55,7 +55,9 @@ def ask(folder: Path, query: str) -> list[tuple[Any, ...]]:
 def book(folder: Path, *events: Event, prices: str = BOOK, cached: int = 10) -> None:
     """Book each event in a message of its own, by a ledger with these prices."""
     place = book.place  # type: ignore[attr-defined]  # the next place in the stream
-    with Ledger.open(folder, rate_by(LISTED, read(prices)), cached_sessions=cached) as ledger:
+    with Ledger.open(
+        folder, rate_by(LISTED, read(prices)), cached_sessions=cached, cached_bytes=0
+    ) as ledger:
         for event in events:
             place += 1
             ledger.apply([message(place, event)])

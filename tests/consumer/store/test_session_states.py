@@ -32,8 +32,8 @@ from tests.support.events import (
 )
 from tests.support.oracle import booked, expected, rate
 from tests.support.traffic import Call
+from voicecosts.consumer.booking.active import CACHED_SESSIONS, PACKED_BYTES
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.booking.sessions import CACHED_SESSIONS
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
@@ -47,9 +47,17 @@ START = datetime.fromtimestamp(START_US / 1_000_000, UTC)
 Seen = tuple[str, str | None, int | None, int, Decimal | None]
 
 
-def open_ledger(path: Path, cached_sessions: int = CACHED_SESSIONS) -> Ledger:
+def open_ledger(
+    path: Path, cached_sessions: int = CACHED_SESSIONS, cached_bytes: int = PACKED_BYTES
+) -> Ledger:
     """Return a ledger that hears of everything at `START`: by its clock a call is silent or not."""
-    return Ledger.open(path, rate, clock=Clock(now=lambda: START), cached_sessions=cached_sessions)
+    return Ledger.open(
+        path,
+        rate,
+        clock=Clock(now=lambda: START),
+        cached_sessions=cached_sessions,
+        cached_bytes=cached_bytes,
+    )
 
 
 def states(
@@ -284,11 +292,11 @@ def check_states(data: st.DataObject) -> None:
     reopened = data.draw(st.sets(st.integers(0, max(0, len(batches) - 1)), max_size=2))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        ledger = open_ledger(path, cached_sessions=2)
+        ledger = open_ledger(path, cached_sessions=2, cached_bytes=0)
         for place, events in enumerate(batches):
             if place in reopened:
                 ledger.close()
-                ledger = open_ledger(path, cached_sessions=2)
+                ledger = open_ledger(path, cached_sessions=2, cached_bytes=0)
             ledger.apply([message(place + 1, *events, number=place + 1)])
         ledger.close()
         seen = states(path, timedelta(days=9))
