@@ -206,6 +206,7 @@ def measure(data_dir: Path, live: Sequence[int]) -> None:
     print("| readings | ms | CPU, ms | CPU by the first of them | readings/s |")
     print("| --- | ---: | ---: | ---: | ---: |")
     with Ledger.open(data_dir, rate_by(ListPrices())) as ledger:
+        ledger.publish_snapshot()
         for name, of_late in (("the last two days", True), ("all of history", False)):
             looked_up, cached = measure_late(ledger, late_sessions(data_dir, of_late=of_late))
             _say(f"floor: of sessions of {name}, in memory", cached, cached)
