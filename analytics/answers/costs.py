@@ -23,7 +23,7 @@ from voicecosts.analytics.answers.completeness import (
 )
 from voicecosts.analytics.answers.layers import left_out, without_time
 from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
-from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.errors import BadTop
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.columns import (
@@ -169,6 +169,8 @@ def _measure(
     rows = question.selection.of_rows(schema)
     voided = _uncounted(connection, snapshot, schema)
     apart_days = _are_apart(connection, snapshot, schema)
+    corrects = corrects_months(connection, snapshot, schema)
+    by_day = Group.DAY in question.by
     chosen_by = (*question.by, *rows.named)
     counted = [sessions(by, apart=apart_days) for by in (chosen_by, rows.named)]
     of_group, of_all = (sql if voided else sql.replace(VOIDED, "") for sql in counted)
@@ -180,7 +182,7 @@ def _measure(
         keys=keys,
         sessions=of_group,
         added_up=GROUPED,
-        rows=rows.sql(schema=schema),
+        rows=rows.standing(schema=schema, by_day=by_day) if corrects else rows.sql(schema=schema),
         is_shared=_SHARED if apart else "FALSE",
         chosen=", ".join(chosen),
         first=columns[0],
@@ -196,6 +198,11 @@ def _measure(
     total, *measured = (
         _row(values[width:], dict(zip(headed, values[2:width], strict=True))) for values in found
     )
+    if corrects and by_day:  # a correction of one day takes back what another one lacks
+        undivided = structs.replace(
+            question, by=(Group.PROJECT,), sort=Sort(None, (Group.PROJECT,)), top=1
+        )
+        total, *_ = _measure(connection, snapshot, undivided)
     if apart_days or not of_a_session(chosen_by):  # a session may be in several groups
         in_all = f"SELECT {of_all} {rows.sql(schema=schema)}"
         [(count,)] = read(

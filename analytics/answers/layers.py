@@ -32,13 +32,14 @@ WITHOUT_TIME: Final = (
 """Why a call is not billed although a price is for it."""
 
 # A row with a cost and without another amount is cheap to find; whether another row of its meter brought that
-# is not, so only the sessions that have such a row are looked at.
+# is not, so only the sessions that have such a row are looked at. What a meter has is said by all of its rows
+# until the end of the period: a correction may move one layer and leave another as it was.
 _LACKS: Final = "(cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1})"
 _ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {rows})"
 _LACKING: Final = """
 WITH meters AS (
     SELECT
-        sum(cost) AS cost,
+        sum(cost) FILTER ({which}) AS cost,
         sum(listed_meters) = 0 AND coalesce(sum(list_cost), 0) = 0 AS is_unlisted,
         sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AS is_unbilled
     {rows}
@@ -84,18 +85,19 @@ def left_out(
         ("billed", "billed_meters"): total.billed,
     }
     lacks = [_LACKS.format(*names) for names, amount in layers.items() if amount is not None]
-    few = selection.sql("session_id IS NOT NULL", f"({' OR '.join(lacks)})", schema=schema)
+    rows, until = selection.of_rows(schema), selection.until(schema)
+    few = rows.sql("session_id IS NOT NULL", f"({' OR '.join(lacks)})", schema=schema)
     any_lacks = _ANY_LACKS.format(rows=few)
-    if read(connection, snapshot.path, any_lacks, selection.parameters, row=tuple[bool]) == [
-        (False,)
-    ]:
+    if read(connection, snapshot.path, any_lacks, rows.parameters, row=tuple[bool]) == [(False,)]:
         return
     of_few = f"session_id IN (SELECT session_id {few})"
     [(unlisted, free)] = read(
         connection,
         snapshot.path,
-        _LACKING.format(rows=selection.sql(of_few, schema=schema)),
-        [*selection.parameters, *selection.parameters],
+        _LACKING.format(
+            which=" AND ".join(rows.conditions) or "TRUE", rows=until.sql(of_few, schema=schema)
+        ),
+        [*rows.parameters, *until.parameters, *rows.parameters],
         row=tuple[Decimal | None, Decimal | None],
     )
     if total.list_cost is not None and unlisted:
@@ -115,13 +117,14 @@ def without_time(connection: Connection, snapshot: Snapshot, selection: Selectio
     if not including:
         return
     numbers = ", ".join(map(str, including))
+    rows = selection.of_rows(schema)
     found = read(
         connection,
         snapshot.path,
         _WITHOUT_TIME.format(
-            rows=selection.sql(f"price_id IN ({numbers})", schema=schema), of_all=relation(schema)
+            rows=rows.sql(f"price_id IN ({numbers})", schema=schema), of_all=relation(schema)
         ),
-        selection.parameters,
+        rows.parameters,
         row=tuple[str | None, int],
     )
     if found:

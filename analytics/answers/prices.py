@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.answers.report import Finding, Source, Unbilled, Unpriced
-from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.question.columns import (
     UNPRICED,
@@ -67,10 +67,13 @@ def unpriced(
     """Return the models of a selection of whose usage something has no price, by service tier."""
     schema = schema_of(connection, snapshot)
     rows = selection.of_rows(schema)
+    source = rows.sql(schema=schema)
+    if corrects_months(connection, snapshot, schema):
+        source = rows.standing(schema=schema)
     found = read(
         connection,
         snapshot.path,
-        _BY_MODEL.format(rows=rows.sql(schema=schema)),
+        _BY_MODEL.format(rows=source),
         rows.parameters,
         row=tuple[str, str, str, str, int, int, int, int, int, int, int, int, str],
     )
@@ -104,11 +107,12 @@ def unbilled(
     any_unbilled = _ANY_UNBILLED.format(rows=relation(schema))
     if not read(connection, snapshot.path, any_unbilled, row=tuple[int]):
         return ()
+    rows = selection.of_rows(schema)
     found = read(
         connection,
         snapshot.path,
-        _UNBILLED.format(rows=selection.sql(_BILLED, schema=schema)),
-        selection.parameters,
+        _UNBILLED.format(rows=rows.sql(_BILLED, schema=schema)),
+        rows.parameters,
         row=tuple[str, str, str, str],
     )
     return tuple(

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from voicecosts.analytics.question.columns import of_a_session
 from voicecosts.analytics.question.relation import (
+    FIRST_COUNTED_SCHEMA,
     FIRST_FOLDED_SCHEMA,
     FIRST_UNPRICED_SCHEMA,
     relation,
@@ -33,6 +34,7 @@ FIRST_SCHEMA: Final = 2
 
 BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEMA: Final = "SELECT max(version) FROM schema_migrations"
+_CORRECTS: Final = "SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS NOT NULL)"
 
 # A session belongs to a period and to a day by its own start, which is in its id, even if nothing of it
 # was booked. What is known of it without a booking has no model, no provider, no modality and no service
@@ -134,6 +136,13 @@ def schema_of(connection: Connection, snapshot: Snapshot) -> int:
     """Return the version of the schema that a snapshot was written with."""
     [(schema,)] = read(connection, snapshot.path, _SCHEMA, row=tuple[int])
     return schema
+
+
+def corrects_months(connection: Connection, snapshot: Snapshot, schema: int) -> bool:
+    """Return whether any row of a ledger corrects a month that was closed."""
+    if schema < FIRST_COUNTED_SCHEMA:
+        return False
+    return read(connection, snapshot.path, _CORRECTS, row=tuple[bool]) == [(True,)]
 
 
 def of_sessions(selection: Selection, schema: int) -> tuple[str, list[object]]:

@@ -17,11 +17,16 @@ from datetime import date
 from typing import Final
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from voicecosts.analytics.errors import BadFilter
 from voicecosts.analytics.question.columns import COLUMN, Group, group
-from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
+from voicecosts.analytics.question.relation import (
+    FIRST_COUNTED_SCHEMA,
+    FIRST_LAYERS_SCHEMA,
+    relation,
+    standing,
+)
 from voicecosts.analytics.question.times import Period
 
 Where = str | Iterable[str] | Mapping[str, object]
@@ -60,6 +65,19 @@ class Selection(Struct, frozen=True, kw_only=True):
             f" WHERE {' AND '.join(conditions)}" if conditions else ""
         )
 
+    def standing(self, *, schema: int, by_day: bool = False) -> str:
+        """Return the same for sums of what meters have and lack now, of a ledger that corrects closed months.
+
+        With `by_day`, rows of each day are summed apart.
+        """
+        given_back = self.when.sql_of_corrections()
+        if schema < FIRST_COUNTED_SCHEMA or not (given_back or by_day):
+            return self.sql(schema=schema)
+        rows = standing([] if by_day else given_back, by_day=by_day)
+        return f"FROM {rows}" + (
+            f" WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
+        )
+
     def of_rows(self, schema: int) -> Selection:
         """Return the same of rows, for which a period is more than the start of their session.
 
@@ -73,7 +91,14 @@ class Selection(Struct, frozen=True, kw_only=True):
             conditions=[*after, *self.conditions[len(before) :]],
             parameters=[*given, *self.parameters[len(before) :]],
             named=self.named,
+            when=self.when,
         )
+
+    def until(self, schema: int) -> Selection:
+        """Return all rows from before the end of the period."""
+        ends = structs.replace(self.when, since=None)
+        conditions, given = ends.sql() if schema < FIRST_LAYERS_SCHEMA else ends.sql_of_rows()
+        return Selection(conditions=conditions, parameters=given, when=ends)
 
 
 def select(span: Period, where: Where) -> Selection:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from voicecosts.analytics.question.columns import UNPRICED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FIRST_UNPRICED_SCHEMA: Final = 5
 FIRST_LAYERS_SCHEMA: Final = 8
@@ -48,6 +53,39 @@ _OF_NO_DIFFERENCE: Final = """
     CASE WHEN unpriced_reason IS NOT NULL THEN audio_us END AS unpriced_audio_us,
     CASE WHEN unpriced_reason IS NOT NULL THEN session_us END AS unpriced_session_us
 """
+
+_COUNTS: Final = ("meters", "priced_meters", "listed_meters", "billed_meters", *UNPRICED)
+_METER: Final = """
+    project, session_id, agent_label, modality, provider, model, estimated, size_tier, service_tier
+"""
+_GIVEN_BACK: Final = f"""
+SELECT
+    {_METER},
+    any_value(agent_id) AS agent_id,
+    any_value(tenant) AS tenant,
+    max(day) AS day,
+    max(corrects) AS corrects,
+    0 AS operation,  -- no session counts for it
+    {", ".join(f"greatest(-sum({name}), 0)::BIGINT AS {name}" for name in _COUNTS)}
+FROM session_usage
+WHERE {{which}}
+GROUP BY {_METER} {{by_day}}
+HAVING {" OR ".join(f"sum({name}) < 0" for name in _COUNTS)}
+"""  # noqa: S608 - our own names
+
+
+def standing(which: Iterable[str], *, by_day: bool) -> str:
+    """Return the same for rows of some time, of a ledger that corrects closed months.
+
+    What a correction takes back from a meter whose other rows are not among them was not theirs, and must not
+    hide what they lack: its counts and unpriced amounts are given back. `which` are conditions on the
+    corrections whose meters have their other rows elsewhere; with `by_day`, rows of each day are apart.
+    """
+    given_back = _GIVEN_BACK.format(
+        which=" AND ".join(["corrects IS NOT NULL", "session_id IS NOT NULL", *which]),
+        by_day=", day" if by_day else "",
+    )
+    return f"(SELECT * FROM session_usage UNION ALL BY NAME {given_back})"  # noqa: S608 - same
 
 
 def relation(schema: int) -> str:

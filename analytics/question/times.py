@@ -63,6 +63,21 @@ class Period(Struct, frozen=True, kw_only=True):
             given += [self.until.date(), _first_id(self.until), _next_midnight(self.until)]
         return conditions, given
 
+    def sql_of_corrections(self) -> list[str]:
+        """Return the conditions on corrections in the period whose session started before it.
+
+        Where the period has no start, there are none.
+        """
+        if not self.since:
+            return []
+        conditions = [
+            f"session_id < '{_first_id(self.since)}'::UUID",
+            f"day >= DATE '{_next_midnight(self.since)}'",
+        ]
+        if self.until:
+            conditions.append(f"day < DATE '{_next_midnight(self.until)}'")
+        return conditions
+
 
 _DATED: Final = (
     "(session_id IS NOT NULL AND corrects IS NULL AND session_id {sign} ? "

@@ -373,8 +373,40 @@ FROM facts_of_pending(
     'ffffffff-ffff-ffff-ffff-ffffffffffff'::UUID
 );
 
--- Cost per day and dimension. A session is on the UTC day on which it started.
+-- Cost per day and dimension. A session is on the UTC day on which it started. What corrects a closed month is
+-- on a later day, and takes no meter away from those of that day.
 CREATE OR REPLACE VIEW cost_by_day AS
+WITH standing AS (
+    SELECT * FROM session_usage
+    UNION ALL BY NAME
+    SELECT
+        day,
+        project,
+        session_id,
+        any_value(tenant) AS tenant,
+        any_value(agent_id) AS agent_id,
+        modality,
+        provider,
+        model,
+        0 AS operation,
+        greatest(-sum(meters), 0)::BIGINT AS meters,
+        greatest(-sum(priced_meters), 0)::BIGINT AS priced_meters
+    FROM session_usage
+    WHERE corrects IS NOT NULL AND session_id IS NOT NULL
+    GROUP BY
+        day,
+        project,
+        session_id,
+        agent_label,
+        modality,
+        provider,
+        model,
+        estimated,
+        size_tier,
+        service_tier
+    HAVING sum(meters) < 0 OR sum(priced_meters) < 0
+)
+
 SELECT
     day,
     project,
@@ -392,7 +424,7 @@ SELECT
         )
     ) AS sessions,
     sum(unpriced_rows)::BIGINT AS unpriced_rows
-FROM session_usage
+FROM standing
 GROUP BY ALL;
 
 -- What has no price, and why: by the last state of each meter, so what was priced later is not in here.

@@ -52,6 +52,9 @@ of = "list"
 """
 
 
+DECEMBER: Final = "01a243b7-0e80-7000-8000-000000000001"
+
+
 def priced(figure: str | None, book: str = "") -> Rate:
     """Return how meters are rated: by a list price for a million tokens, if any, and by a book."""
     return rate_by(Figures({} if figure is None else {MODEL: figure}), read(book))
@@ -255,7 +258,59 @@ def test_corrections_of_a_closed_month_are_amounts(tmp_path: Path) -> None:
     assert in_december() == money("2", "2", "3")
     books.run(Void(project=PROJECT, session_id=session_id(1)))
     assert in_december() == money("-2", "-2", "-3")
-    december = "01a23e59-c400-7000-8000-000000000001"
-    books.apply(reading(1, session_id=december, input_tokens=MILLION))
+    books.apply(reading(1, session_id=DECEMBER, input_tokens=MILLION))
     assert in_december() == money("0", "0", "0")
+    books.ledger.close()
+
+
+@pytest.mark.parametrize("done", [Void(project=PROJECT, session_id=session_id(1)), Rerate()])
+def test_what_is_taken_back_from_a_closed_month_hides_nothing_of_another(
+    tmp_path: Path, done: Void | Rerate
+) -> None:
+    """A call of December without a price stays one, whatever becomes of one of November."""
+    own = '[[cost]]\nprovider = "openai"\nunit = "million tokens"\nprice = "4"\nto = 2026-12-01\n'
+    books = Books(tmp_path, no_price())
+    books.apply(reading(1, requests=2, input_tokens=MILLION))
+    books.at = datetime(2026, 12, 5, tzinfo=UTC)
+    books.run(Close(month=date(2026, 11, 1)))
+    books.apply(reading(1, session_id=DECEMBER, requests=1, input_tokens=7))
+    books.run(done, priced(None, own))
+    cost = None if isinstance(done, Void) else Decimal(4)
+    books.ledger.publish_snapshot()
+    for by, since in (
+        ("tenant", "2026-12-01"),
+        ("day", "2026-12-01"),
+        ("day", None),
+        ("day", "2026-11-01"),
+    ):
+        report = query(by, data_dir=tmp_path, since=since, sort="cost")
+        row = next(row for row in report.rows if row.group.get("day", "2026-12-05") == "2026-12-05")
+        assert (row.cost, row.unpriced_requests, row.unpriced_input_tokens) == (cost, 1, 7)
+        [lacking] = report.completeness.unpriced
+        assert (lacking.requests, lacking.input_tokens) == (1, 7)
+        assert report.total.unpriced_requests == 1
+    with connect(tmp_path) as ledger:
+        days = ledger.execute("SELECT cost FROM cost_by_day ORDER BY day").fetchall()
+    assert days == [(None,), (cost,)]
+    books.ledger.close()
+
+
+def test_what_has_no_list_price_is_told_where_its_cost_is(tmp_path: Path) -> None:
+    """Not under the closed month that is corrected; and a listed meter whose list price stays has one."""
+    books = Books(tmp_path, priced("2"))
+    books.apply(
+        reading(1, input_tokens=MILLION), reading(2, model="unlisted", input_tokens=MILLION)
+    )
+    books.at = datetime(2026, 12, 5, tzinfo=UTC)
+    books.run(Close(month=date(2026, 11, 1)))
+    books.apply(reading(1, session_id=DECEMBER, input_tokens=MILLION))
+    own = '[[cost]]\nprovider = "openai"\nunit = "million tokens"\nprice = "5"\n'
+    books.run(Rerate(), priced("2", own))
+    books.ledger.publish_snapshot()
+    november = query(data_dir=tmp_path, until="2026-12-01")
+    assert [note for note in november.notes if "list is a part" in note] == []
+    december = query(data_dir=tmp_path, since="2026-12-01")
+    assert [note for note in december.notes if "list is a part" in note] == [
+        "list is a part: it leaves out what cost 5.000000 USD and has no list price"
+    ]
     books.ledger.close()
