@@ -97,6 +97,7 @@ class Changes(Struct):
     `left` counts the meters that stay as they are because their new money cannot be booked, `left_why` says
     why, of one of them. `reasons` says why something would have no price, and of how many meters. It is `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
     `without_time` has the calls, by tenant, that a price would bill as a whole and that have no connected time.
+    `keep_billed` has those that are billed as before, because the conditions choose a part of their meters.
     """
 
     total: Change
@@ -108,6 +109,7 @@ class Changes(Struct):
     estimated: bool = False
     reasons: dict[str, int] = {}
     without_time: dict[str | None, set[SessionKey]] = {}
+    keep_billed: set[SessionKey] = set()
 
 
 def changes(
@@ -178,6 +180,8 @@ def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], *, has_t
         found.left_why = found.left_why or each.row.detail
     if rated is not None and rated.reason and any(astuple(rated.unpriced_usage)):
         found.reasons[rated.reason] = found.reasons.get(rated.reason, 0) + 1
+    if each.keeps_billed:
+        found.keep_billed.add(_key(each))
     billed = None if rated is None or rated.terms is None else rated.terms.billed
     if billed is not None and billed.included and not has_time:
         found.without_time.setdefault(each.identity.tenant, set()).add(_key(each))

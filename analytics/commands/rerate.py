@@ -23,7 +23,7 @@ from voicecosts.analytics.commands.options import (
     Where,
 )
 from voicecosts.analytics.commands.signals import changing_nothing, undisturbed
-from voicecosts.analytics.errors import BadFilter, BadQuestion, require
+from voicecosts.analytics.errors import BadFilter, BadQuestion, NoLedger, require
 from voicecosts.analytics.numbers import counted, fresh
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def rerate(
     otherwise.
     """
     from voicecosts.analytics.commands.repricing import changes  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.changes import say_kept  # noqa: PLC0415 - same
 
     require("duckdb", "voice_prices", needed_by="`costs rerate`", extra="consumer")
     work = _work(since, until, where or [], unpriced=unpriced)
@@ -97,14 +98,30 @@ def rerate(
             raise BadQuestion("--apply needs a --reason: it is kept with the operation")
         with changing_nothing():
             _own_prices(data_folder(data_dir))  # what cannot be shown first is not booked
+            kept = _kept(work, data_dir)
         number = operate(
             work, reason=reason, source=source, data_dir=data_dir, command="`costs rerate`"
         )
         with undisturbed():
             _say_done(number, data_dir)
+            if kept:
+                typer.echo(say_kept(kept))
         return
     found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
     _write(found, output, has_others=bool(instead))
+
+
+def _kept(work: Rerate, data_dir: Path | None) -> int:
+    """Return of how many calls a re-rating will leave what is billed, where a snapshot can tell."""
+    from voicecosts.analytics.commands.repricing import changes  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.booking.rerating import narrows_calls  # noqa: PLC0415 - same
+
+    if not narrows_calls(work):
+        return 0
+    try:
+        return len(changes(work, _rate(data_folder(data_dir)), data_dir, instead={}).keep_billed)
+    except (NoLedger, BadQuestion):
+        return 0
 
 
 def _say_done(number: int, data_dir: Path | None) -> None:
@@ -262,6 +279,7 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
                     "without_time": [
                         {"tenant": tenant, "calls": calls} for tenant, calls in timeless
                     ],
+                    "keep_billed": len(found.keep_billed),
                     "estimated": found.estimated,
                     "currency": CURRENCY,
                     "as_of": plain_moment(found.as_of),
@@ -290,6 +308,7 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
     said = [f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed{books}"]
     said += text.say_reasons(found.reasons)
     said += [f"! {say_without_time(timeless)}"] if timeless else []
+    said += [text.say_kept(len(found.keep_billed))] if found.keep_billed else []
     said += [text.say_left(found.left, found.left_why, would=True)] if found.left else []
     said += ["an estimate: another model would have counted other tokens"] * found.estimated
     said.append(fresh(found.as_of, datetime.now(UTC)))

@@ -156,6 +156,15 @@ def say_reasons(reasons: Mapping[str, int]) -> Iterator[str]:
         yield f"! {counted(meters, 'meter')} would be unpriced: {printable(reason)}"
 
 
+def say_kept(calls: int) -> str:
+    """Return the sentence about calls that are billed as before, since only a part of them is re-rated."""
+    return (
+        f"! what is billed of {counted(calls, 'call')} stays as it is: a price for the whole call begins or "
+        "ceases to apply, and these conditions choose a part of its meters; for that narrow by tenant, "
+        "project, agent or day alone"
+    )
+
+
 def say_left(left: int, why: str, *, would: bool = False) -> str:
     """Return the sentence about meters that stay as they are, or would, and why one of them does."""
     one = left == 1

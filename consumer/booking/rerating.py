@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from voicecosts.consumer.booking.difference import Booking, MeterState, Refusal, session_time
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.repricing import Origin, repriced
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
-from voicecosts.consumer.pricing import Rated, Scope
+from voicecosts.consumer.pricing import Rated, Scope, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -32,7 +32,8 @@ COLUMNS: Final = ("project", "agent", "tenant", *_OF_THE_METER)
 class Rerated(Struct, frozen=True):
     """One meter, what it costs by the prices of today, and the row that makes it so.
 
-    `row` is None where the books say so already; a refusal leaves the meter as it is.
+    `row` is None where the books say so already; a refusal leaves the meter as it is. With `keeps_billed`
+    it is billed as before (`_bills_a_part`).
     """
 
     identity: Identity
@@ -40,6 +41,7 @@ class Rerated(Struct, frozen=True):
     state: MeterState
     rated: Rated
     row: Booking | Refusal | None
+    keeps_billed: bool = False
 
 
 def rerated(
@@ -66,16 +68,15 @@ def rerated(
             continue
         origin = origin_of(identity, operation, now_us)
         scope = scope_of(identity, session)
-        for meter, state in session.meters.items():
-            if not _is_meant(work, meter, state):
-                continue
-            rated = rate(
-                meter,
-                state.totals,
-                session_time(meter.session_id),
-                provider_raw=state.provider_raw,
-                scope=scope,
-            )
+        meant = {
+            meter: state for meter, state in session.meters.items() if _is_meant(work, meter, state)
+        }
+        keeps_billed = 0 < len(meant) < len(session.meters) and _bills_a_part(session, rate, scope)
+        for meter, state in meant.items():
+            rated = _rated(rate, meter, state, scope)
+            if keeps_billed and rated.terms is not None:
+                billed = None if state.terms is None else state.terms.billed
+                rated = _rated(rate, meter, state, scope, replace(rated.terms, billed=billed))
             if rated.excess is not None:
                 row: Booking | Refusal | None = Refusal(
                     Reason.ABOVE_CEILING, _of_meter(meter, rated, rated.excess)
@@ -93,7 +94,35 @@ def rerated(
                 row = found[0] if isinstance(found, tuple) else found
                 if isinstance(row, Refusal):
                     row = Refusal(row.reason, _of_meter(meter, rated, row.detail))
-            yield Rerated(identity, meter, state, rated, row)
+            yield Rerated(identity, meter, state, rated, row, keeps_billed)
+
+
+def narrows_calls(work: Rerate) -> bool:
+    """Return whether a re-rating may be about a part of a call's meters."""
+    return work.unpriced or not work.where.keys().isdisjoint(_OF_THE_METER)
+
+
+def _rated(
+    rate: Rate, meter: Meter, state: MeterState, scope: Scope, terms: Terms | None = None
+) -> Rated:
+    at = session_time(meter.session_id)
+    return rate(meter, state.totals, at, provider_raw=state.provider_raw, scope=scope, terms=terms)
+
+
+def _bills_a_part(session: SessionState, rate: Rate, scope: Scope) -> bool:
+    """Return whether a price for the whole call begins or ceases to bill a session.
+
+    Then what is billed changes for all of its meters or for none: otherwise the call would be billed as a
+    whole and by its parts as well, or by neither.
+    """
+    return any(
+        _is_included(state.terms) != _is_included(_rated(rate, meter, state, scope).terms)
+        for meter, state in session.meters.items()
+    )
+
+
+def _is_included(terms: Terms | None) -> bool:
+    return terms is not None and terms.billed is not None and terms.billed.included
 
 
 def origin_of(identity: Identity, operation: int | None, now_us: int) -> Origin:

@@ -144,6 +144,33 @@ class TestRerate:
             assert refused.exit_code
             assert said in str(refused.exception or refused.output)
 
+    def test_what_a_price_for_the_call_bills_changes_for_all_of_its_meters_or_for_none(
+        self, run: Run, data_dir: Path
+    ) -> None:
+        """A part of them would bill the call twice, or not at all; what is included then is zero."""
+        with Ledger.open(data_dir, no_price()) as ledger:
+            time = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
+            ledger.apply([message(3, reading(1, session_us=61 * MILLION, **time))])
+        markup = '[[billed]]\ntenant = "acme"\nmarkup = "20 %"\n'
+        (data_dir / "prices.toml").write_text(PRICES + markup)
+        only(run("rerate", "--apply", "--reason", "x"))
+        acme = {"where": ["tenant=acme"], "by": "provider"}
+        before = [row.billed for row in query(data_dir=data_dir, **acme).rows]
+        assert before[0] == 18
+        (data_dir / "prices.toml").write_text(PRICES + WHOLE_CALL)
+        for part in ("provider=livekit", "provider=openai"):
+            preview = ["rerate", "--where", part]
+            assert json.loads(only(run(*preview, "--format", "json")))["keep_billed"] == 1
+            for words in (preview, [*preview, "--apply", "--reason", "x"]):
+                assert "! what is billed of 1 call stays as it is" in only(run(*words))
+            assert [row.billed for row in query(data_dir=data_dir, **acme).rows] == before
+        only(run("rerate", "--where", "tenant=acme", "--apply", "--reason", "x"))
+        found = {it.group["provider"]: it.billed for it in query(data_dir=data_dir, **acme).rows}
+        assert found == {"openai": 0, "livekit": Decimal("0.122")}
+        (data_dir / "prices.toml").write_text(PRICES + WHOLE_CALL.replace("0.12", "0.24"))
+        only(run("rerate", "--where", "provider=livekit", "--apply", "--reason", "x"))
+        assert query(data_dir=data_dir, **acme).total.billed == Decimal("0.244")
+
     def test_what_if_prices_tokens_as_those_of_another_model(
         self, run: Run, data_dir: Path
     ) -> None:
