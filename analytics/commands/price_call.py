@@ -106,6 +106,13 @@ class MeterMoney(Struct, frozen=True, kw_only=True):
         return (None,) * 3 if told is None else (told.listed, told.cost, told.billed)
 
     @property
+    def unbilled(self) -> str | None:
+        """Why something that was used is not in what is billed, though a rule is for it."""
+        if self.explanation is None or self.totals == Quantities():
+            return None
+        return self.explanation.unbilled
+
+    @property
     def besides(self) -> tuple[Decimal, ...]:
         """What is booked and not explained by quantities, by layer."""
         return tuple(
@@ -188,6 +195,12 @@ def answer(
             row=tuple[Any, ...],
         )
         meters = tuple(_meters(connection, snapshot, rows, row[0], row[1]))
+        lacking = (it for it in meters if it.unbilled)
+        warnings += tuple(
+            f"not in what is billed: {it.meter.provider}/{it.meter.model} ({it.meter.modality}), or a part of "
+            f"it: {it.unbilled}"
+            for it in lacking
+        )
         if _lacks_time(meters):
             warnings += (f"not in what is billed: {WITHOUT_TIME}",)
         return Call(

@@ -87,6 +87,7 @@ def _record(it: MeterMoney) -> dict[str, object]:
         "price_kept": terms is not None,
         "source": it.source or None,
         "unpriced_reason": (told.reason if lacks and told else it.reason) or None,
+        "unbilled_reason": it.unbilled,
         "layers": {
             name: _layer_record(layer, price, besides)
             for name, layer, price, besides in zip(
@@ -192,6 +193,8 @@ def _meter_lines(it: MeterMoney) -> Iterator[str]:
             yield from _layer_lines(it, at, layer, booked)
     told = it.explanation
     reason = it.reason if told is None else told.reason
+    if it.unbilled and it.unbilled != reason:
+        yield f"  not billed: {it.unbilled}"
     if reason:
         yield f"  unpriced: {reason}"
         if told is not None and (amounts := _amounts(told)):

@@ -250,10 +250,13 @@ def _without_base(charge: Charge, terms: Terms, unlisted: str | None) -> str | N
     of_list = charge.of == "list" or terms.cost is None or terms.cost.share is not None
     if not of_list:
         return None
-    return (
-        f"it is a share of {'the list price' if charge.of == 'list' else 'the cost'}, and there is "
-        "none; write a [[cost]] entry with a price"
-    )
+    do = "write a [[cost]] entry with a price"
+    if charge.of == "list" and charge is terms.billed:
+        do = "write a price instead of the share"
+        if terms.cost is not None and terms.cost.share is None:
+            do = 'write of = "cost" into it, or a price instead of the share'
+    base = "the list price" if charge.of == "list" else "the cost"
+    return f"it is a share of {base}, and there is none; {do}"
 
 
 def _lines(it: Shown) -> Iterator[str]:

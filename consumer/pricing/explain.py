@@ -68,7 +68,8 @@ class Layer(Struct, frozen=True, kw_only=True):
 class Explanation(Struct, frozen=True, kw_only=True):
     """All layers of one meter. `billed` is `None` where no rule bills it.
 
-    `reason` and `unpriced` are what of the usage is not in `cost`.
+    `reason` and `unpriced` are what of the usage is not in `cost`; `unbilled` says why something is not in
+    `billed`, though a rule is for it.
     """
 
     listed: Layer
@@ -76,6 +77,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     billed: Layer | None
     reason: str | None
     unpriced: UnpricedUsage
+    unbilled: str | None = None
 
 
 def rounded(exact: Fraction) -> Decimal:
@@ -98,6 +100,7 @@ def explain(terms: Terms, meter: Meter, totals: Quantities) -> Explanation:
         billed=bill,
         reason=rated.reason,
         unpriced=rated.unpriced_usage,
+        unbilled=rated.unbilled,
     )
 
 

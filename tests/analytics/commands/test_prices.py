@@ -166,6 +166,7 @@ class TestExplain:
             "tts cartesia/sonic-3, of Greeter, ESTIMATED",
             "  unpriced: no price list for provider 'tavus'",
             "    not in the cost: 1 request, 60 s of connected time",
+            "! not in what is billed: tavus/phoenix (avatar), or a part of it: no price list for provider 'tavus'",
         ):
             assert f"\n{line}\n" in shown
 
@@ -187,9 +188,11 @@ class TestExplain:
         shutil.copytree(booked, folder, symlinks=True)
         seen = prices.record("check", "--data-dir", folder)["models"]
         by_the_call = '\n[[billed]]\ntenant = "acme"\nunit = "call"\nprice = "1"\n'
+        of_no_list = '\n[[billed]]\ntenant = "acme"\nprovider = "gladia"\ndiscount = "5 %"\n'
         (folder / "prices.toml").write_text(
             BOOK.replace("15 %", "50 %").replace("0.55", "9").replace('"acme"', '"globex"')
             + by_the_call
+            + of_no_list
         )
         with pytest.raises(SystemExit) as ended:
             main(["rerate", "--apply", "--reason", "contract 12", "--data-dir", str(folder)])
@@ -204,8 +207,13 @@ class TestExplain:
         again = prices.record("check", "--data-dir", folder)["models"]
         used = ("first_used_at", "last_used_at")
         assert [[it[k] for k in used] for it in again] == [[it[k] for k in used] for it in seen]
-        [said] = found["warnings"]
-        assert said.startswith("not in what is billed: a price for the whole call is charged with")
+        why = "no list price for model 'solaria' of provider 'gladia'"
+        said = found["warnings"]
+        assert said[0] == f"not in what is billed: gladia/solaria (stt), or a part of it: {why}"
+        assert said[1].startswith(
+            "not in what is billed: a price for the whole call is charged with"
+        )
+        assert f"  not billed: {why}\n" in prices("explain", FIRST, "--data-dir", folder)
         assert [it["kind"] for it in found["by_operation"]] == [None, "rerate"]
         for name, total in found["total"].items():
             assert sum(Decimal(it[name] or 0) for it in found["by_operation"]) == Decimal(total)
@@ -507,6 +515,12 @@ class TestShow:
         named.write_text('[[cost]]\nprovider = "homebrew"\ndiscount = "15 %"\n')
         shown = prices("show", "homebrew/parrot", "--modality", "tts", "--data-dir", tmp_path)
         assert "cost    no price: it is a share of the list price, and there is none" in shown
+        named.write_text(
+            '[[cost]]\nprovider = "homebrew"\nunit = "million characters"\nprice = "1"\n'
+            '[[billed]]\nprovider = "homebrew"\ndiscount = "15 %"\n'
+        )
+        shown = prices("show", "homebrew/parrot", "--modality", "tts", "--data-dir", tmp_path)
+        assert 'there is none; write of = "cost" into it, or a price instead of the share' in shown
 
     def test_a_file_with_mistakes_is_told(
         self, prices: Prices, booked: Path, tmp_path: Path
