@@ -52,9 +52,12 @@ _TOO_OLD: Final = (
     "it up to date"
 )
 
+# A call without usage costs nothing, and does not make zero of one whose cost nobody knows.
 _TOTALS: Final = """
 SELECT
-    state, count(*), sum(cost), CASE WHEN count(missing_at_most) = count(*) THEN sum(missing_at_most) END
+    state, count(*),
+    CASE WHEN count(cost) = count(*) OR sum(cost) <> 0 THEN sum(cost) END,
+    CASE WHEN count(missing_at_most) = count(*) THEN sum(missing_at_most) END
 FROM completeness_at(?, ?)
 """
 

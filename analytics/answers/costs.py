@@ -240,14 +240,19 @@ def _corrections(connection: Connection, snapshot: Snapshot, selection: Selectio
         return
     rows = selection.of_rows(schema)
     statement = (
-        f"SELECT corrects, sum(rows)::BIGINT, sum(cost) {rows.sql('corrects IS NOT NULL', schema=schema)} "
+        f"SELECT corrects, sum(rows)::BIGINT, sum(cost), sum(billed) {rows.sql('corrects IS NOT NULL', schema=schema)} "
         "GROUP BY corrects ORDER BY corrects"
     )
-    for month, count, cost in read(
-        connection, snapshot.path, statement, rows.parameters, row=tuple[date, int, Decimal | None]
+    for month, count, cost, billed in read(
+        connection,
+        snapshot.path,
+        statement,
+        rows.parameters,
+        row=tuple[date, int, Decimal | None, Decimal | None],
     ):
         amount = "no cost" if cost is None else f"{money(cost)} {CURRENCY}"
-        yield f"{amount} of it in {counted(count, 'row')} corrects {month:%Y-%m}, which is closed"
+        also = f", and billed {money(billed)} {CURRENCY}," if billed else ""
+        yield f"{amount} of it{also} in {counted(count, 'row')} corrects {month:%Y-%m}, which is closed"
 
 
 def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:

@@ -17,7 +17,7 @@ from voicecosts.analytics.commands.price_call import TOO_OLD, source_of
 from voicecosts.analytics.commands.price_words import part_amount
 from voicecosts.analytics.errors import NotALedger
 from voicecosts.analytics.numbers import clock, counted
-from voicecosts.analytics.question.columns import UNPRICED
+from voicecosts.analytics.question.columns import MEASURES, UNPRICED
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 from voicecosts.analytics.text.grid import Column, lines, page
@@ -50,10 +50,11 @@ SELECT
     modality, provider, model, service_tier,
     count(DISTINCT (project, session_id)),
     min(first_at) FILTER (operation IS NULL), max(last_at) FILTER (operation IS NULL),
-    sum(list_cost), sum(cost), sum(billed),
+    {", ".join(MEASURES[name] for name in ("list_cost", "cost", "billed"))},
     min(first_at) FILTER (unpriced_rows > 0),
     arg_max(unpriced_reason, last_place),  -- of the newest row that has one
-    arg_max(price_source, last_place), arg_max(price_version, last_place), arg_max(price_model, last_place),
+    CASE WHEN sum(priced_meters) > 0 THEN arg_max(price_source, last_place) END,
+    arg_max(price_version, last_place), arg_max(price_model, last_place),
     arg_max(session_id::VARCHAR, last_place), arg_max(project, last_place), arg_max(agent_id, last_place),
     arg_max(coalesce(tenant, ''), last_place), arg_max(provider_raw, last_place),
     {", ".join(f"sum({name})" for name in QUANTITIES)},

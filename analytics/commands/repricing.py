@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -91,6 +91,13 @@ class Change(Struct):
         self.is_unknown |= is_other and is_short_after
 
 
+class Corrected(Struct):
+    """What would be booked of a closed month, in US dollars."""
+
+    cost: Decimal = _ZERO
+    billed: Decimal = _ZERO
+
+
 class Changes(Struct):
     """The answer: by tenant, by modality, provider and model, and in all.
 
@@ -98,6 +105,7 @@ class Changes(Struct):
     why, of one of them. `reasons` says why something would have no price, and of how many meters. It is `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
     `without_time` has the calls, by tenant, that a price would bill as a whole and that have no connected time.
     `keep_billed` has those that are billed as before, because the conditions choose a part of their meters.
+    `corrected` has what belongs to closed months, which stay as they are, by month and by the day where it would be.
     """
 
     total: Change
@@ -110,6 +118,7 @@ class Changes(Struct):
     reasons: dict[str, int] = {}
     without_time: dict[str | None, set[SessionKey]] = {}
     keep_billed: set[SessionKey] = set()
+    corrected: dict[tuple[date, date], Corrected] = {}
 
 
 def changes(
@@ -138,13 +147,15 @@ def changes(
 
 def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[tuple[Rerated, bool]]:
     """Yield every meter that is meant, and whether connected time of its session was counted."""
-    from voicecosts.consumer.booking.months import ALL_OPEN  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.booking.months import Months  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.booking.prices import PricesUsed  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.rerating import rerated  # noqa: PLC0415 - same
     from voicecosts.consumer.store import sql  # noqa: PLC0415 - same
     from voicecosts.consumer.store.load import load_sessions  # noqa: PLC0415 - same
     from voicecosts.consumer.store.operations import rerated_values  # noqa: PLC0415 - same
 
+    closed = connection.execute("SELECT month FROM closed_months").fetchall()
+    months = Months(frozenset(month for (month,) in closed), datetime.now(UTC).date())
     prices = PricesUsed(connection.execute(sql.LOAD_PRICES_USED).fetchall())
     rows = connection.execute(sql.FIND_RERATED, rerated_values(work)).fetchall()
     keys = [SessionKey(*row) for row in rows]
@@ -156,7 +167,7 @@ def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[tuple[
             if any(meter.modality == "agent_session" for meter in session.meters)
         }
         for each in rerated(
-            work, sessions, rate, operation=None, now_us=0, prices=prices, months=ALL_OPEN
+            work, sessions, rate, operation=None, now_us=0, prices=prices, months=months
         ):
             yield each, _key(each) in timed
 
@@ -167,6 +178,18 @@ def _key(each: Rerated) -> SessionKey:
 
 def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], *, has_time: bool) -> None:
     from voicecosts.consumer.booking.difference import Refusal  # noqa: PLC0415 - `--help` is quick
+
+    row = each.row
+    if (
+        not instead
+        and row is not None
+        and not isinstance(row, Refusal)
+        and row.day
+        and row.corrects
+    ):
+        moved = found.corrected.setdefault((row.corrects, row.day), Corrected())
+        moved.cost += Decimal(row.cost or 0)
+        moved.billed += Decimal(row.billed or 0)
 
     meter = each.meter
     if instead:

@@ -252,7 +252,12 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
     from voicecosts.analytics.text import changes as text  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import wrapped  # noqa: PLC0415 - same
-    from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.plain import (  # noqa: PLC0415 - same
+        csv_bytes,
+        json_bytes,
+        plain_moment,
+        plain_money,
+    )
 
     timeless = sorted(
         ((tenant, len(calls)) for tenant, calls in found.without_time.items()),
@@ -280,6 +285,15 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
                         {"tenant": tenant, "calls": calls} for tenant, calls in timeless
                     ],
                     "keep_billed": len(found.keep_billed),
+                    "corrected": [
+                        {
+                            "month": f"{month:%Y-%m}",
+                            "day": f"{day}",
+                            "cost": plain_money(it.cost),
+                            "billed": plain_money(it.billed),
+                        }
+                        for (month, day), it in sorted(found.corrected.items())
+                    ],
                     "estimated": found.estimated,
                     "currency": CURRENCY,
                     "as_of": plain_moment(found.as_of),
@@ -306,6 +320,9 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
     typer.echo("\n".join(text.by_model(found.by_model.items(), found.total, width=shown)))
     typer.echo("")
     said = [f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed{books}"]
+    said += [
+        text.say_corrected(*key, it.cost, it.billed) for key, it in sorted(found.corrected.items())
+    ]
     said += text.say_reasons(found.reasons)
     said += [f"! {say_without_time(timeless)}"] if timeless else []
     said += [text.say_kept(len(found.keep_billed))] if found.keep_billed else []

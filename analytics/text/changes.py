@@ -15,6 +15,7 @@ from voicecosts.analytics.text.plain import plain_money
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
 UNPRICED = "unpriced"
 UNKNOWN = "unknown"
@@ -125,6 +126,17 @@ def signed(amount: Decimal | None) -> str:
     if amount is None:
         return UNKNOWN
     return f"+{money(amount)}" if amount > 0 else money(amount)
+
+
+def say_corrected(month: date, day: date, cost: Decimal, billed: Decimal) -> str:
+    """Return what of a difference belongs to a closed month, and where it would be."""
+    amount = ", ".join(
+        f"{name} {signed(it)}" for name, it in (("cost", cost), ("billed", billed)) if it
+    )
+    return (
+        f"of it {amount or 'no amount'} {CURRENCY} corrects {month:%Y-%m}, which is closed and stays as it is: "
+        f"it would be dated {day}"
+    )
 
 
 def say_moved(done: Moved) -> str:

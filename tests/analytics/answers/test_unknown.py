@@ -15,9 +15,12 @@ from tests.support.events import PROJECT, message, reading, session_id, started
 from tests.support.older import before_counting
 from tests.support.price_books import MODEL, Figures, no_price
 from voicecosts import connect, query
+from voicecosts.analytics.answers import audit
+from voicecosts.analytics.commands.price_check import answer as check
 from voicecosts.consumer.booking.operations import Adjust, Close, Layer, Rerate, Revert, Void
 from voicecosts.consumer.pricing import Rate, rate_by
 from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.pricing.terms import Finder
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 
@@ -112,6 +115,9 @@ class Books:
                 assert rows == [found[: len(rows[0])]], view
         row = query("session", data_dir=self.folder).rows[0]
         assert (row.cost, row.list_cost, row.billed) == found
+        [model] = check(self.folder, Finder(Figures({}), read("")), read("")).models
+        assert model.money == (found[1], found[0], found[2])
+        assert (model.by is None) == (found[0] is None)
         return found
 
 
@@ -235,10 +241,20 @@ def test_what_was_voided_comes_to_zero_and_hides_nothing_unknown(tmp_path: Path)
     books.ledger.publish_snapshot()
     total = query(data_dir=tmp_path).total
     assert (total.cost, total.list_cost, total.billed) == money("0", "0", "0")
-    books.apply(other)
+    books.apply(other, started(of=3))
     books.ledger.publish_snapshot()
     total = query(data_dir=tmp_path).total
     assert (total.cost, total.list_cost, total.billed) == NOBODY_KNOWS
+    words: Any = {
+        "since": None,
+        "until": None,
+        "where": (),
+        "state": "open",
+        "top": 1,
+        "open_for": "1h",
+    }
+    states = audit.answer(audit.ask(**words, now=books.at), tmp_path, now=books.at).states
+    assert [it.cost for it in states if it.sessions] == [None]
     books.ledger.close()
 
 

@@ -401,6 +401,12 @@ class TestBooks:
         with Ledger.open(data_dir, no_price(), clock=december) as ledger:
             ledger.operate(Close(month=date(2026, 11, 1)), reason="ended")
         before = query("day", data_dir=data_dir, **NOVEMBER)
+        would = json.loads(only(run("rerate", "--format", "json")))
+        [corrected] = would["corrected"]
+        assert (corrected["month"], corrected["cost"]) == ("2026-11", would["total"]["difference"])
+        assert Decimal(corrected["cost"]) != 0
+        said = "which is closed and stays as it is: it would be dated 20"
+        assert said in " ".join(only(run("rerate")).split())
         words = ["--amount", "7", "--project", PROJECT, "--month", "2026-11"]
         only(run("adjust", *words, "--reason", "invoice 9"))
         after = query("day", data_dir=data_dir, **NOVEMBER)
