@@ -53,8 +53,7 @@ SELECT
     {", ".join(MEASURES[name] for name in ("list_cost", "cost", "billed"))},
     min(first_at) FILTER (unpriced_rows > 0),
     arg_max(unpriced_reason, last_place),  -- of the newest row that has one
-    CASE WHEN sum(priced_meters) > 0 THEN arg_max(price_source, last_place) END,
-    arg_max(price_version, last_place), arg_max(price_model, last_place),
+    arg_max(price_source, last_place), arg_max(price_version, last_place), arg_max(price_model, last_place),
     arg_max(session_id::VARCHAR, last_place), arg_max(project, last_place), arg_max(agent_id, last_place),
     arg_max(coalesce(tenant, ''), last_place), arg_max(provider_raw, last_place),
     {", ".join(f"sum({name})" for name in QUANTITIES)},
