@@ -50,14 +50,24 @@ class Gap(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         if self.why is Why.RESTORED:
-            return f"what was booked from outboxes of this host in snapshots {self.first} to {self.last}"
+            return f"what was booked from outboxes of this host in {self._numbers('snapshot')}"
         if self.why is Why.OPERATIONS_LOST:
-            return f"operations {self.first} to {self.last}: do them again, then `costs operations acknowledge`"
+            return (
+                f"{self._numbers('operation')}: do again what is missing, then `costs operations acknowledge "
+                "--reason …`"
+            )
         if self.last is None:
             return f"whatever came after message {self.first - 1} of the stream that is gone"
         if self.first == self.last:
             return f"message {self.first}"
         return f"messages {self.first} to {self.last} ({self.last - self.first + 1} of them)"
+
+    def _numbers(self, of: str) -> str:
+        return (
+            f"{of} {self.first}"
+            if self.first == self.last
+            else f"{of}s {self.first} to {self.last}"
+        )
 
 
 class Room(Struct, frozen=True, kw_only=True):

@@ -858,10 +858,30 @@ class Ledger:
         self._note_lost_operations(last, now_us)
         if not (local or (last is not None and last.embedded)):
             return
+        if last is not None and last.is_final and not self._is_behind(last.snapshot, published):
+            return
         gap = Gap(stream_us=None, first=own + 1, last=published, why=Why.RESTORED)
         _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)
         gaps = (*self._streams.gaps, Noted(gap=gap, noted_us=now_us))
         self._note(replace(self._streams, gaps=gaps))
+
+    def _is_behind(self, snapshot: int, published: int) -> bool:
+        """Return whether a snapshot has anything from messages that this file lacks, as far as can be read.
+
+        One that holds all of its ledger's work: what operations did is noted apart.
+        """
+        path = self._layout.snapshot(snapshot)
+        if snapshot != published or not path.is_file():
+            return True
+        try:
+            with contextlib.closing(
+                duckdb.connect(path, read_only=True, config={"threads": 1})
+            ) as other:
+                booked = other.execute(sql.BOOKED_FROM_MESSAGES).fetchone()
+        except duckdb.Error:  # damaged, or of another version
+            return True
+        with translated(self._layout.ledger):
+            return booked != self._connection.execute(sql.BOOKED_FROM_MESSAGES).fetchone()
 
     def _note_lost_operations(self, last: Heartbeat | None, now_us: int) -> None:
         """Note that this older copy lacks operations: nothing does them again but who asked for them."""

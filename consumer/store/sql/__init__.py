@@ -101,6 +101,15 @@ SELECT
     EXISTS (SELECT 1 FROM session_usage WHERE first_sequence = 0 AND operation IS NULL)
 FROM ledger_state
 """
+BOOKED_FROM_MESSAGES: Final = """
+SELECT
+    (SELECT coalesce(max(last_place), 0) FROM session_usage WHERE operation IS NULL),
+    (SELECT count(*) FROM session_starts),
+    (SELECT coalesce(sum(number), 0) FROM session_ends),
+    (SELECT coalesce(sum(number), 0) FROM producer_reports),
+    (SELECT count(*) FROM session_notes),
+    (SELECT count(*) FROM dead_letters)
+"""
 CLEAR_STATE: Final = "DELETE FROM ledger_state"
 WRITE_STATE: Final = """
 INSERT INTO ledger_state VALUES (make_timestamp($as_of), $sequence, $snapshot)

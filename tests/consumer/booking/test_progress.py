@@ -168,7 +168,7 @@ def test_what_comes_after_all_closes_its_part_of_a_gap() -> None:
             2,
             4,
             Why.OPERATIONS_LOST,
-            "operations 2 to 4: do them again, then `costs operations acknowledge`",
+            "operations 2 to 4: do again what is missing, then `costs operations acknowledge --reason …`",
         ),
     ],
 )

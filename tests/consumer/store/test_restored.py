@@ -108,13 +108,19 @@ def test_a_question_of_which_nothing_waits_opens_no_ledger(tmp_path: Path) -> No
     assert beat.moment == asked_at
 
 
-def test_operations_after_a_backup_are_named_until_somebody_does_them_again(tmp_path: Path) -> None:
-    """A credit that vanished, a voided call that counts again: no stream brings back what was done."""
-    book(tmp_path, 1, 1, embedded=False)
+@pytest.mark.parametrize("embedded", [True, False])
+def test_operations_after_a_backup_are_named_until_somebody_does_them_again(
+    tmp_path: Path, *, embedded: bool
+) -> None:
+    """A credit that vanished, a voided call that counts again: no stream brings back what was done.
+
+    Where nothing else was booked since, also from an outbox, nothing else is missing.
+    """
+    book(tmp_path, 1, 0 if embedded else 1, embedded=embedded)
     credit = Adjust(day=date(2026, 11, 20), amount=Decimal(-1), project="prod")
-    with Ledger.open(tmp_path, rate) as ledger:
+    with Ledger.open(tmp_path, rate, embedded=embedded) as ledger:
         ledger.operate(credit, reason="credit")
-    with Ledger.open(tmp_path, rate) as ledger:
+    with Ledger.open(tmp_path, rate, embedded=embedded) as ledger:
         shutil.copyfile((tmp_path / "costs.duckdb").resolve(), tmp_path / "backup")
         for _ in range(2):
             ledger.operate(credit, reason="another credit")
@@ -122,24 +128,24 @@ def test_operations_after_a_backup_are_named_until_somebody_does_them_again(tmp_
     (tmp_path / "ledger" / "ledger.duckdb.wal").unlink(missing_ok=True)
     unseen = r"found just now .* lack operations up to 3"
     with (
-        Ledger.open(tmp_path, rate) as ledger,
+        Ledger.open(tmp_path, rate, embedded=embedded) as ledger,
         pytest.raises(OperationRefused, match=unseen),
     ):
         ledger.operate(Acknowledge(), reason="no answer has said so yet")
     for _ in range(2):  # it is noted once
-        Ledger.open(tmp_path, rate).close()
+        Ledger.open(tmp_path, rate, embedded=embedded).close()
         assert gaps(tmp_path) == [(2, 3, "operations_lost")]
     report = query(data_dir=tmp_path)
     assert any("operations 2 to 3" in warning for warning in report.warnings)
     assert report.completeness.whole is False
-    with Ledger.open(tmp_path, rate) as ledger:
+    with Ledger.open(tmp_path, rate, embedded=embedded) as ledger:
         assert ledger.operate(credit, reason="done again") == 4  # their numbers are nobody else's
         noted = ledger.operate(Acknowledge(), reason="both were done again")
         with pytest.raises(OperationRefused, match="lack no operation"):
             ledger.operate(Acknowledge(), reason="again")
-    Ledger.open(tmp_path, rate).close()
+    Ledger.open(tmp_path, rate, embedded=embedded).close()
     assert gaps(tmp_path) == []
-    with Ledger.open(tmp_path, rate) as ledger:
+    with Ledger.open(tmp_path, rate, embedded=embedded) as ledger:
         with pytest.raises(OperationRefused, match="they are 1 and 4 to 5"):
             ledger.operate(Revert(operation=2), reason="it is not there")
         ledger.operate(Revert(operation=noted), reason="one was not")
