@@ -62,6 +62,7 @@ _KNOWN: Final = """
 SELECT
     coalesce(list(DISTINCT project), []), coalesce(list(DISTINCT tenant) FILTER (tenant IS NOT NULL), []),
     coalesce(list(DISTINCT agent_id), []), coalesce(list(DISTINCT provider), []),
+    coalesce(list(DISTINCT model), []), coalesce(list(DISTINCT modality), []),
     min(day) FILTER (operation IS NULL)
 FROM {rows}
 """
@@ -112,6 +113,8 @@ class Known(Struct, frozen=True):
     tenant: list[str]
     agent: list[str]
     provider: list[str]
+    model: list[str]
+    modality: list[str]
     first: date | None
 
 
@@ -163,12 +166,14 @@ def known(data_dir: str | Path | None) -> Known:
     with closing(connection):
         schema = schema_of(connection, snapshot)
         if schema < FIRST_LAYERS_SCHEMA:
-            return Known([], [], [], [], None)
+            return Known([], [], [], [], [], [], None)
         [row] = read(
             connection,
             snapshot.path,
             _KNOWN.format(rows=relation(schema)),
-            row=tuple[list[str], list[str], list[str], list[str], date | None],
+            row=tuple[
+                list[str], list[str], list[str], list[str], list[str], list[str], date | None
+            ],
         )
     return Known(*row)
 

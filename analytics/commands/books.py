@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 NONE = "(none)"
 """How an answer shows that there is no tenant."""
 
+OF_NO_CALL = "adjustment"
+"""The modality of an adjustment that names none."""
+
 _AMOUNT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 app = typer.Typer(rich_markup_mode=None)
@@ -102,7 +105,7 @@ def adjust(
     agent: Annotated[str, typer.Option(metavar="NAME", help="The agent.")] = "",
     modality: Annotated[
         str, typer.Option(metavar="NAME", help="The kind of model, where it is of one.")
-    ] = "adjustment",
+    ] = OF_NO_CALL,
     provider: Annotated[str, typer.Option(metavar="NAME", help="Who charges or credits it.")] = "",
     model: Annotated[str, typer.Option(metavar="NAME", help="The model.")] = "",
     reason: Reason = None,
@@ -164,11 +167,12 @@ def _doubts(work: Adjust, rows: Known) -> Iterator[str]:
     """Yield what of an adjustment nothing in these books has: a name may be misspelled, a day wrong."""
     from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - `--help` is quick
 
-    for name in ("project", "tenant", "agent", "provider"):
+    for name in ("project", "tenant", "agent", "provider", "model", "modality"):
         value, seen = getattr(work, name), getattr(rows, name)
-        if value and value not in seen:
-            near = get_close_matches(value, seen, 1)
-            meant = f" ({printable(near[0])} is one)" if near else ""
+        if value and value not in seen and (name, value) != ("modality", OF_NO_CALL):
+            spelled = {each.lower(): each for each in seen}
+            near = get_close_matches(value.lower(), spelled, 1)
+            meant = f" ({printable(spelled[near[0]])} is one)" if near else ""
             yield f"nothing else in these books has the {name} {printable(value)}{meant}"
     if work.day > datetime.now(UTC).date():
         yield f"{work.day} is still to come"

@@ -338,6 +338,10 @@ class TestBooks:
             f"! nothing else in these books has the tenant Acme (acme is one): {end}",
             f"! 2999-01-01 is still to come: {end}",
         ]
+        words_of_a_model = ["--model", "gpt4.1-mini", "--modality", "LLM"]
+        said = only(run("adjust", *words, "--day", "2026-11-20", *words_of_a_model))
+        assert "has the model gpt4.1-mini (gpt-4.1-mini is one): if it is" in said
+        assert "has the modality LLM (llm is one): if it is" in said
         early = only(run("adjust", *words, "--day", "2020-01-31"))
         assert "2020-01-31 is before everything else in these books, which begin on 2026-" in early
         blank = run("adjust", *words, "--project", " ", "--day", "2026-11-20")
