@@ -10,6 +10,7 @@
     │   ├── NoSnapshotYet
     │   ├── SnapshotGone
     │   ├── LedgerGone
+    │   ├── SealedMissing
     │   └── NotALedger
     │       └── SnapshotDamaged
     ├── LedgerNewer         this version cannot read what is there
@@ -124,6 +125,19 @@ class LedgerGone(NoLedger):
     def __init__(self, path: Path) -> None:
         super().__init__(
             path, f"there was a ledger at {path}, and nothing that can be read is left of it"
+        )
+
+
+class SealedMissing(NoLedger):
+    """A snapshot is there, and files with the rows of sealed days are not."""
+
+    def __init__(self, path: Path, missing: str) -> None:
+        self.missing = missing
+        super().__init__(
+            path,
+            f"this asks for single rows of days that are sealed, and {missing} is not there: put the folder "
+            f"`sealed` of the ledger's data directory beside {path.name}, or ask the data directory "
+            "itself; what asks for sums needs none of these files",
         )
 
 

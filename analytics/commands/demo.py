@@ -67,7 +67,7 @@ _COMPARED: Final = (
 _BOOKED: Final = f"""
     SELECT tenant, agent_id, modality, provider_raw, model,
            {", ".join(f"sum({name})::BIGINT" for name in _COMPARED)}
-    FROM usage
+    FROM session_usage
     WHERE NOT estimated
     GROUP BY ALL
 """  # noqa: S608 - the names above, nothing from outside

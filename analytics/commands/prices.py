@@ -280,11 +280,13 @@ def _in_force(data_dir: Path | None, prices: Path | None) -> tuple[OwnBook, tupl
 
 def _seen(provider: str, model: str, data_dir: Path | None) -> tuple[str, ...]:
     """Return as what the ledger has seen a model, if there is a ledger."""
-    from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.states import schema_of  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - same
+    from voicecosts.analytics.question.relation import relation  # noqa: PLC0415 - same
     from voicecosts.analytics.snapshot.connection import closing, open_newest, read  # noqa: PLC0415 - same
 
     statement = (
-        "SELECT DISTINCT modality FROM usage WHERE lower(provider) = lower(?) "
+        "SELECT DISTINCT modality FROM {} WHERE lower(provider) = lower(?) "
         "AND lower(model) = lower(?) AND session_id IS NOT NULL ORDER BY modality"
     )
     try:
@@ -292,6 +294,7 @@ def _seen(provider: str, model: str, data_dir: Path | None) -> tuple[str, ...]:
     except NoLedger:
         return ()
     with closing(connection):
+        statement = statement.format(relation(schema_of(connection, snapshot)))
         found = read(connection, snapshot.path, statement, [provider, model], row=tuple[str])
     return tuple(row[0] for row in found)
 
@@ -300,7 +303,9 @@ def _misspelled(provider: str, model: str, book: OwnBook, data_dir: Path | None)
     """Return a sentence with near names, where neither the ledger nor prices.toml has such a model."""
     from difflib import get_close_matches  # noqa: PLC0415 - `--help` is quick
 
+    from voicecosts.analytics.answers.states import schema_of  # noqa: PLC0415 - same
     from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - same
+    from voicecosts.analytics.question.relation import relation  # noqa: PLC0415 - same
     from voicecosts.analytics.snapshot.connection import closing, open_newest, read  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
 
@@ -314,8 +319,9 @@ def _misspelled(provider: str, model: str, book: OwnBook, data_dir: Path | None)
     except NoLedger:
         pass
     else:
-        statement = "SELECT DISTINCT lower(provider || '/' || model) FROM usage"
+        statement = "SELECT DISTINCT lower(provider || '/' || model) FROM {}"
         with closing(connection):
+            statement = statement.format(relation(schema_of(connection, snapshot)))
             known |= {row[0] for row in read(connection, snapshot.path, statement, row=tuple[str])}
     asked = f"{provider}/{model}".lower()
     near = [] if asked in known else get_close_matches(asked, sorted(known), 3)

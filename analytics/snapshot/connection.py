@@ -6,6 +6,7 @@ or holds up the ledger. A ledger with a newer schema than this version knows is 
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -15,6 +16,7 @@ from voicecosts.analytics.errors import (
     LedgerInUse,
     LedgerNewer,
     NotALedger,
+    SealedMissing,
     SnapshotDamaged,
     require,
 )
@@ -36,6 +38,11 @@ _VERSION: Final = "SELECT max(version) FROM schema_migrations"
 
 _HELD: Final = "Could not set lock"
 _DAMAGED: Final = ("Corrupt", "Could not read enough bytes")
+_SEALED: Final = "sealed"
+_MISSING: Final = re.compile(
+    r'(?:No files found that match the pattern|Cannot open file) "(.*/sealed/[^"]*)"'
+)
+_LOOK_BESIDE: Final = "SET VARIABLE costs_dir = ?"
 
 T = TypeVar("T")
 
@@ -45,7 +52,8 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
 
     `data_dir` is a data directory or a snapshot file; without it `COSTS_DATA_DIR` and then the
     user's data folder are used. Connect again to see a newer snapshot. Money is DECIMAL, times are
-    TIMESTAMP in UTC; docs/views.md describes the views.
+    TIMESTAMP in UTC; docs/views.md describes the views. The rows of sealed days are read from the folder
+    `sealed` beside the snapshot, where there is one (in this connection, not in cursors of it).
 
     Raises:
         NoLedger: There is no snapshot there.
@@ -97,6 +105,7 @@ def read(
     """Return the rows of one of our own statements, each as a `row` (a tuple type).
 
     Raises:
+        SealedMissing: It asks for rows whose files are not there.
         NotALedger: DuckDB cannot run it, or a value is not what the views promise.
     """
     with _translated(path):
@@ -114,6 +123,9 @@ def _open(snapshot: Snapshot) -> Connection:
         connection = duckdb.connect(snapshot.path, read_only=True)
     try:
         _check_version(connection, snapshot.path)
+        folder = snapshot.path.parent
+        if (folder / _SEALED).is_dir():  # else they are where the ledger wrote them
+            connection.execute(_LOOK_BESIDE, [str(folder)])
     except BaseException:
         _close(connection)
         raise
@@ -146,6 +158,8 @@ def _translated(path: Path) -> Iterator[None]:
     except duckdb.Error as error:
         if _HELD in str(error):
             raise LedgerInUse(path) from error
+        if missing := _MISSING.search(str(error)):
+            raise SealedMissing(path, missing[1]) from error
         if any(words in str(error) for words in _DAMAGED):
             raise SnapshotDamaged(path, _first_line(error)) from error
         raise NotALedger(path, _first_line(error)) from error

@@ -9,6 +9,7 @@ not touched: not even its write-ahead log is replayed.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,19 @@ from voicecosts.consumer.errors import LedgerMissing, LedgerNewer
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import PRIVATE, sync_folder
+from voicecosts.consumer.store.sealing import name_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from voicecosts.consumer.store.layout import Layout
 
+_log = logging.getLogger(__name__)
+
 _FORMAT = "v1.5.0"  # the oldest format that has what we use: 1.5 and 2.0 both read and write it
 _MEMORY = "400MB"
 _THREADS = 1  # each more has memory of its own, and adds up no quicker than it costs
+_HOLLOW_BYTES = 64 * 2**20  # a smaller file costs little, whatever is in it
 _NEVER = "1TB"  # only `snapshots` checkpoints: the file must not change while it is copied
 
 
@@ -41,8 +46,13 @@ def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
         connection = _connect(layout.ledger)
         try:
             _migrate(connection, now_us)
+            if _is_hollow(connection, layout.ledger):
+                close(connection)
+                _rewrite(layout, now_us)
+                connection = _connect(layout.ledger)
             connection.begin()  # one commit for all of them
             connection.execute(sql.VIEWS)
+            name_sealed(connection, layout)
             connection.commit()
         except BaseException:
             close(connection)
@@ -76,19 +86,86 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 def _create(layout: Layout, now_us: int) -> None:
     # 1. A draft under another name. If we die, the next open removes it and starts over.
+    close(_draft(layout, now_us))
+    _sync_draft(layout)
+    # 2. Now it is the ledger: there is never an incomplete one under this name.
+    layout.draft.rename(layout.ledger)
+    sync_folder(layout.ledger_dir)
+
+
+def _draft(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
+    """Return a connection to an empty ledger under another name."""
     connection = _connect(layout.draft)
     connection.begin()
     for version, migration in sql.migrations().items():
         _apply(connection, version, migration, now_us)
     connection.commit()
-    close(connection)
-    # 2. All of it is in the one file, and on disk.
+    return connection
+
+
+def _sync_draft(layout: Layout) -> None:
+    """Have all of the draft in its one file, for its owner alone, and on the disk."""
     layout.draft.chmod(PRIVATE)
     with layout.draft.open("rb") as file:
         os.fsync(file.fileno())
-    # 3. Now it is the ledger: there is never an incomplete one under this name.
+
+
+def _is_hollow(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Return whether most of a large file is free: what days left that were sealed, many at once.
+
+    DuckDB fills free blocks again and gives none back, and a snapshot is a copy of all of them.
+    """
+    if path.stat().st_size < _HOLLOW_BYTES:
+        return False
+    row = connection.execute(sql.FREE_BLOCKS).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _rewrite(layout: Layout, now_us: int) -> None:
+    """Put a copy of the ledger in its place that has no free blocks; where it cannot, the ledger stays.
+
+    Views are not copied: opening writes them.
+    """
+    before = layout.ledger.stat().st_size
+    try:
+        # 1. A draft under another name. If we die, the next open removes it and starts over.
+        connection = _draft(layout, now_us)
+        try:
+            _copy_tables(connection, layout)
+        finally:
+            close(connection)
+        _sync_draft(layout)
+    except (duckdb.Error, OSError) as error:
+        for path in (layout.draft, layout.draft.with_name(layout.draft.name + ".wal")):
+            path.unlink(missing_ok=True)
+        _log.warning("%s has free space that was not reclaimed: %s", layout.ledger, error)
+        return
+    # 2. It has every row. If we die before or after, there is one whole ledger under this name.
     layout.draft.rename(layout.ledger)
     sync_folder(layout.ledger_dir)
+    after = layout.ledger.stat().st_size
+    _log.info("%s takes %d MB now, %d MB before", layout.ledger, after >> 20, before >> 20)
+
+
+def _copy_tables(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
+    """Copy all rows of a ledger into an empty one of the same version, and compare the two."""
+    if layout.log.exists() and layout.log.stat().st_size:  # it would be read into the new file
+        raise OSError(f"{layout.log.name} has rows that are not in the file")
+    quoted = str(layout.ledger).replace("'", "''")
+    connection.execute(f"ATTACH '{quoted}' AS old (READ_ONLY)")
+    [(_, old), (_, new)] = connection.execute(sql.TABLES).fetchall()
+    if new != old:
+        raise OSError(f"its tables are {', '.join(old)}, not {', '.join(new)}")
+    connection.begin()
+    for table in new:
+        connection.execute(sql.clear_table(table))
+        connection.execute(sql.copy_table(table))
+    connection.commit()
+    for table in new:
+        rows, kept = connection.execute(sql.compare_table(table)).fetchall()
+        if rows != kept:
+            raise OSError(f"the copy of {table} differs")
+    connection.execute("DETACH old")
 
 
 def _refuse_lost(layout: Layout) -> None:

@@ -76,6 +76,11 @@ class Folding:
         return f"<Folding: {self._folded_to} of {self._places.last} rows>"
 
     @property
+    def folded_to(self) -> int:
+        """The place of the last row that is folded."""
+        return self._folded_to
+
+    @property
     def is_due(self) -> bool:
         """Whether there is enough to do for a `step`."""
         if self._rests:

@@ -5,6 +5,7 @@
 <data_dir>/ledger/in_hand.json    what it is booking, so that it does not die of it again and again
 <data_dir>/ledger/prices.toml     a copy of the operator's last good prices
 <data_dir>/ledger/requests/       what `costs dead-letters` asks of a ledger that runs
+<data_dir>/sealed/usage/day=<d>/  the rows of days that are over, never changed afterwards
 <data_dir>/dead-letters/          the bytes of what could not be booked
 <data_dir>/costs-<n>.duckdb       published snapshots, never changed afterwards
 <data_dir>/costs.duckdb           a link to the newest snapshot: what readers open
@@ -15,15 +16,21 @@
 from __future__ import annotations
 
 import re
+from itertools import chain, count
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from datetime import date
 
 _SNAPSHOT: Final = re.compile(r"costs-([0-9]+)\.duckdb")
 _DRAFT: Final = re.compile(
     r"(costs-[0-9]+\.duckdb|costs\.duckdb|verified\.duckdb|ledger\.json)\.tmp"
 )
+_SEALED: Final = re.compile(r"[0-9]+-[0-9]+(_[0-9]+)?\.parquet")
+_DAY: Final = re.compile(r"day=[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WRITER_DRAFTS: Final = ("new.tmp", "new.tmp.wal", "prices.toml.tmp")
 _SPILLED: Final = re.compile(r"duckdb_temp_(storage_[A-Za-z0-9]+-[0-9]+\.tmp|block-[0-9]+\.block)")
 
@@ -74,6 +81,11 @@ class Layout(Struct, frozen=True):
         return self.ledger_dir / "requests"
 
     @property
+    def sealed(self) -> Path:
+        """The folder of what has left the ledger file for good, in files for other programs too."""
+        return self.data_dir / "sealed"
+
+    @property
     def dead_letters(self) -> Path:
         """The folder of the bytes of what could not be booked."""
         return self.data_dir / "dead-letters"
@@ -102,6 +114,32 @@ class Layout(Struct, frozen=True):
         found = ((_SNAPSHOT.fullmatch(path.name), path) for path in self.data_dir.iterdir())
         return dict(sorted((int(match[1]), path) for match, path in found if match))
 
+    def sealed_name(self, day: date, first: int, last: int) -> str:
+        """Return the path in the data directory of a new file of a day, from its first place to its last.
+
+        A name that is taken, in a directory where an older ledger was restored, is not used again.
+        """
+        stem = f"sealed/usage/day={day:%Y-%m-%d}/{first}-{last}"
+        names = chain([stem], (f"{stem}_{number}" for number in count(2)))
+        return next(
+            f"{name}.parquet" for name in names if not (self.data_dir / f"{name}.parquet").exists()
+        )
+
+    def sealed_files(self) -> dict[str, Path]:
+        """Return the files of sealed days that are there, by their paths in the data directory."""
+        found = (
+            path
+            for folder in self._days()
+            for path in folder.iterdir()
+            if _SEALED.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+        )
+        return {path.relative_to(self.data_dir).as_posix(): path for path in found}
+
+    def _days(self) -> list[Path]:
+        usage = self.sealed / "usage"
+        found = usage.iterdir() if usage.is_dir() else ()
+        return [path for path in found if _DAY.fullmatch(path.name) and path.is_dir()]
+
     def leftovers(self) -> list[Path]:
         """Return the files that a killed writer may have left unfinished, by their exact names.
 
@@ -112,6 +150,8 @@ class Layout(Struct, frozen=True):
         drafts += [self.ledger_dir / name for name in _WRITER_DRAFTS]
         for spill in self.spill_dirs():
             drafts += [path for path in spill.iterdir() if _SPILLED.fullmatch(path.name)]
+        for folder in self._days():
+            drafts += [path for path in folder.glob("*.tmp") if _SEALED.fullmatch(path.stem)]
         return [path for path in drafts if path.is_symlink() or path.is_file()]
 
     def spill_dirs(self) -> list[Path]:
@@ -128,4 +168,5 @@ class Layout(Struct, frozen=True):
             *self.snapshots().values(),
             self.verified,
             self.heartbeat,
+            self.sealed,
         ]

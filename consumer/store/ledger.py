@@ -10,7 +10,7 @@ import contextlib
 import logging
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import duckdb
 from msgspec.structs import replace
@@ -73,6 +73,7 @@ from voicecosts.consumer.store.requests import (
     Watch,
     answer_requests,
 )
+from voicecosts.consumer.store.sealing import Sealing, remove_unrecorded
 from voicecosts.consumer.store.snapshots import PART_S, Snapshots
 from voicecosts.consumer.store.streams import Noted, load_streams, write_streams
 from voicecosts.consumer.store.write import write_entries, write_state
@@ -95,6 +96,9 @@ if TYPE_CHECKING:
     from voicecosts.consumer.store.requests import Asked
     from voicecosts.consumer.store.streams import Streams
 
+
+SEALING_S: Final = 1.0
+"""How long days are sealed when a ledger is opened to book what waits: the next opening goes on."""
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +151,7 @@ class Ledger:
         self._operations = operations
         self._places = places
         self._folding = Folding(connection, places, self._packed)
+        self._sealing = Sealing(connection, layout, self._folding, clock.ticks)
         self.has_stream = has_stream
         self._kept: Progress | None = None
         self._begun: Progress | None = None
@@ -198,6 +203,7 @@ class Ledger:
             undo.callback(close, connection)
             sequence, number, until = _load_state(connection, layout)
             with translated(layout.ledger):
+                remove_unrecorded(connection, layout)
                 streams = load_streams(connection)
                 prices = PricesUsed(connection.execute(sql.LOAD_PRICES_USED).fetchall())
                 places = Places(connection)
@@ -266,8 +272,7 @@ class Ledger:
             ledger._acknowledge(now_us)
             ledger._read_again()
             if embedded and goes_on:  # else it goes on between two groups of messages
-                while ledger.work():
-                    pass
+                ledger._work_off()
             if not embedded:
                 ledger._begun = streams.progress
                 _publish_first(snapshots, sequence)
@@ -456,11 +461,16 @@ class Ledger:
     @property
     def is_at_work(self) -> bool:
         """Whether `work` or `publish_if_due` has something to go on with."""
-        at_work = self._operations.pending is not None or self._folding.is_due
-        return at_work or self._snapshots.is_at_work
+        return self._has_work or self._snapshots.is_at_work
+
+    @property
+    def _has_work(self) -> bool:
+        return self._operations.pending is not None or self._folding.is_due or self._sealing.is_due
 
     def work(self) -> bool:
-        """Do a bounded part of what is to be done: of an operation, or of folding; return whether there is more.
+        """Do a bounded part of what is to be done; return whether there is more.
+
+        That is of an operation, else of folding, else of sealing days.
 
         Raises:
             LedgerWriteFailed: It was not done.
@@ -469,7 +479,9 @@ class Ledger:
         self._require_open()
         pending = self._operations.pending
         if pending is None:
-            return self._fold()
+            if self._folding.is_due:
+                return self._fold()
+            return self._sealing.is_due and self._seal()
         # One re-rating has one price for equal calls, whatever happens to the file meanwhile.
         own = self._own_prices
         as_begun = own.as_in(pending.prices) if own is not None else contextlib.nullcontext()
@@ -477,13 +489,18 @@ class Ledger:
             done = self._operations.step(self._now())
             if done is not None:
                 self._after(done)
-        at_work = self._operations.pending is not None or self._folding.is_due
-        return at_work or self._snapshots.is_at_work
+        return self.is_at_work
+
+    def _work_off(self) -> None:
+        """Do all that is to be done, but seal days for some moments only: nobody waits for that."""
+        until = self._clock.ticks() + SEALING_S
+        while self.work() and (
+            self._clock.ticks() < until or self._operations.pending or self._folding.is_due
+        ):
+            pass
 
     def _fold(self) -> bool:
-        """Add up some rows, or settle some sessions, if that is due; return whether there is more."""
-        if not self._folding.is_due:
-            return False
+        """Add up some rows, or settle some sessions; return whether there is more to do."""
         with self._stopping(), translated(self._layout.ledger):
             self._snapshots.shorten_log(LOG_BYTES)
             try:
@@ -496,7 +513,15 @@ class Ledger:
                 self._active.forget(done.settled)
                 self._snapshots.changed = True
                 self._check_written()
-        return self._folding.is_due
+        return self.is_at_work
+
+    def _seal(self) -> bool:
+        """Seal some rows of days that are over; return whether there is more to do."""
+        with self._stopping(), translated(self._layout.ledger):
+            if self._sealing.step(micros(self._clock.now())):
+                self._snapshots.changed = True
+                self._check_written()
+        return self.is_at_work
 
     def operation(self, number: int) -> Operation | None:
         """Return an operation; without an end it is under way."""

@@ -3,7 +3,10 @@
 -- (project, session_id): the same id in another project is another session. Its tenant, its agent and
 -- its day are one in every view: those of its first event, and the UTC day on which it started.
 
--- One row per booking.
+-- All rows that there are, for `usage` alone. The ledger replaces it where days are sealed: `sql/all_bookings.sql`.
+CREATE OR REPLACE MACRO all_bookings(folder := NULL) AS TABLE SELECT * FROM bookings;
+
+-- One row per booking. Those of sealed days are in files: a question about some days reads the files of these.
 CREATE OR REPLACE VIEW usage AS
 SELECT
     occurred_at,
@@ -81,7 +84,7 @@ SELECT
     priced_meters,
     listed_meters,
     billed_meters
-FROM bookings;
+FROM all_bookings();
 
 -- What the rows of a meter add up to, as far as they agree in their day, their operation and their prices: a
 -- meter has one row or a few. Everything in it adds up. It is small beside `usage`, and has all of it.

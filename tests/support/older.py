@@ -12,12 +12,13 @@ _TABLES_OF_MONEY: Final = ("prices_used", "operation_records", "month_closings",
 _OF_FOLDING: Final = ("place", "opens")
 _OF_COUNTING: Final = ("meters", "priced_meters", "listed_meters", "billed_meters")
 _BEFORE_COUNTING: Final = ("priced_rows", "listed_rows", "billed_rows")
-_TABLES_OF_FOLDING: Final = (
+_TABLES_SINCE: Final = (
     "folded_usage",
     "fold_state",
     "session_readings",
     "settled_sessions",
     "pending_sessions",
+    "sealed_files",
 )
 
 
@@ -26,7 +27,7 @@ def before_money(connection: duckdb.DuckDBPyConnection) -> None:
     _drop_views(connection)
     for column in (*_OF_MONEY, *_OF_FOLDING, *_OF_COUNTING):
         connection.execute(f"ALTER TABLE bookings DROP COLUMN {column}")
-    for table in (*_TABLES_OF_MONEY, *_TABLES_OF_FOLDING):
+    for table in (*_TABLES_OF_MONEY, *_TABLES_SINCE):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("DELETE FROM schema_migrations WHERE version >= 8")
 
@@ -39,6 +40,7 @@ def before_counting(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"ALTER TABLE folded_usage DROP COLUMN {column}")
     for column in _BEFORE_COUNTING:
         connection.execute(f"ALTER TABLE folded_usage ADD COLUMN {column} BIGINT DEFAULT 0")
+    connection.execute("DROP TABLE sealed_files")
     connection.execute("DELETE FROM schema_migrations WHERE version >= 11")
 
 

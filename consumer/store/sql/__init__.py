@@ -1,8 +1,9 @@
-"""Every statement of the store. None is ever put together from parts."""
+"""Every statement of the store. None is put together from parts but those that name files or tables of ours."""
 
 from __future__ import annotations
 
 from importlib.resources import files
+from string import Template
 from typing import Final
 
 _FOLDER = files("voicecosts.consumer.store")
@@ -47,6 +48,45 @@ SELECT count(*), min(session_id)::VARCHAR, max(session_id)::VARCHAR FROM settlin
 LOAD_SETTLING: Final = "SELECT project, session_id::VARCHAR FROM settling"
 SETTLE_SESSIONS: Final = _read("settle_sessions")
 REMOVE_SETTLED: Final = _read("remove_settled")
+
+FIND_SEALABLE: Final = _read("find_sealable")
+SPAN_TO_SEAL: Final = """
+SELECT min(place), max(place), count(*)
+FROM (SELECT place FROM bookings WHERE day = $day ORDER BY place LIMIT $most)
+"""
+SEAL_ROWS: Final = _read("seal_rows")
+SUM_OF_ROWS: Final = """
+SELECT count(*), sum(hash(r)) FROM bookings AS r WHERE day = $day AND place BETWEEN $first AND $last
+"""
+SUM_OF_FILE: Final = """
+SELECT count(*), sum(hash(r)) FROM read_parquet($file, hive_partitioning = FALSE) AS r
+"""
+RECORD_SEALED: Final = """
+INSERT INTO sealed_files
+VALUES ($day, $file, $rows, $first, $last, $bytes, $sha256, $version, make_timestamp($sealed_at))
+"""
+REMOVE_SEALED: Final = "DELETE FROM bookings WHERE day = $day AND place BETWEEN $first AND $last"
+FIND_MERGED: Final = _read("find_merged")
+REMOVE_MERGED: Final = """
+DELETE FROM folded_usage WHERE first_place IN (SELECT unnest(first_places) FROM merged_usage)
+"""
+INSERT_MERGED: Final = """
+INSERT INTO folded_usage
+SELECT * EXCLUDE (first_places) FROM merged_usage ORDER BY session_id, project, first_place
+"""
+DROP_MERGED: Final = "DROP TABLE merged_usage"
+SEALED_FILES: Final = """
+SELECT version, list(file ORDER BY day, first_place) FROM sealed_files GROUP BY version ORDER BY version
+"""
+UNSEALED_ROWS: Final = _read("unsealed_rows")
+
+FREE_BLOCKS: Final = "SELECT free_blocks > used_blocks FROM pragma_database_size()"
+TABLES: Final = """
+SELECT database_name = current_database() AS is_own, list(table_name ORDER BY table_name)
+FROM duckdb_tables()
+GROUP BY is_own
+ORDER BY is_own
+"""
 
 INSERT_PRICES_USED: Final = _read("insert_prices_used")
 LOAD_PRICES_USED: Final = "SELECT price_id, terms FROM prices_used ORDER BY price_id"
@@ -191,7 +231,36 @@ MARK_MIGRATION: Final = """
 INSERT INTO schema_migrations VALUES ($version, $name, make_timestamp($applied_at))
 """
 
+_ALL_BOOKINGS: Final = Template(_read("all_bookings"))
+_SEALED_BOOKINGS: Final = Template(_read("sealed_bookings"))
 VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
+
+
+def all_bookings(folder: str, files_by_version: list[list[str]]) -> str:
+    """Return what makes the macro `all_bookings` read files too: those of one version have equal columns."""
+    return _ALL_BOOKINGS.substitute(folder=folder.replace("'", "''")) + "".join(
+        _SEALED_BOOKINGS.substitute(files=",\n        ".join(f"'{name}'" for name in names))
+        for names in files_by_version
+    )
+
+
+def clear_table(table: str) -> str:
+    """Return what removes all rows of a table."""
+    return f'DELETE FROM "{table}"'  # noqa: S608 - our own names
+
+
+def copy_table(table: str) -> str:
+    """Return what copies all rows of a table of the database `old`, in their order."""
+    return f'INSERT INTO "{table}" BY NAME SELECT * FROM old.main."{table}"'  # noqa: S608 - same
+
+
+def compare_table(table: str) -> str:
+    """Return what gives two rows, which are equal where a table has the same rows as that of `old`."""
+    return f"""
+SELECT count(*), sum(hash(COLUMNS(*))) FROM "{table}"
+UNION ALL BY NAME
+SELECT count(*), sum(hash(COLUMNS(*))) FROM old.main."{table}"
+"""  # noqa: S608 - same
 
 
 def migrations() -> dict[int, tuple[str, str]]:
