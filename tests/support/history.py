@@ -149,9 +149,9 @@ def _works(day: int) -> Iterator[Work]:
 class Told:
     """A ledger that is told a history; `now` is the time of its clock."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, now: datetime = _START) -> None:
         self.data_dir = data_dir
-        self.now = _START
+        self.now = now
         self._ledger = self._open()
 
     @property

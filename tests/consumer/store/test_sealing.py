@@ -390,7 +390,7 @@ class TestReclaiming:
         large = path.stat().st_size
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(database, "_HOLLOW_BYTES", 2**20)
-            again = Told(data_dir)
+            again = Told(data_dir, history(1)[-1].now)
         assert path.stat().st_size < large
         with opened(plain) as before:
             assert figures(again.ledger._connection) == figures(before)
