@@ -35,8 +35,8 @@ LOG_BYTES: Final = 16 * 2**20
 LEAST_ROWS: Final = 1_000
 """Where not even so many can be folded for want of memory, none are until the ledger is opened again."""
 
-SLICE_SESSIONS: Final = 5_000
-"""Sessions that are settled in one transaction, at most: they take some hundred megabytes while it works."""
+SLICE_SESSIONS: Final = 2_500
+"""Sessions that are settled in one transaction, at most: about a third of a second."""
 
 SETTLE_AFTER_US: Final = 600 * 1_000_000
 """How long after its end a session is settled: until then late readings are nothing special."""

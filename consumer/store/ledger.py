@@ -518,6 +518,7 @@ class Ledger:
     def _seal(self) -> bool:
         """Seal some rows of days that are over; return whether there is more to do."""
         with self._stopping(), translated(self._layout.ledger):
+            self._snapshots.shorten_log(LOG_BYTES)
             if self._sealing.step(micros(self._clock.now())):
                 self._snapshots.changed = True
                 self._check_written()
@@ -694,6 +695,8 @@ class Ledger:
             closing.callback(self.heartbeat, running=False)
             closing.callback(close, self._connection)
             closing.callback(self._snapshots.close)
+            if healthy:
+                self._sealing.drop()
             if healthy and (self._snapshots.changed or not self._layout.current.exists()):
                 self._snapshots.publish(self._sequence)
 

@@ -26,6 +26,9 @@ LEFT: Final = {
 }
 """What a death at each line leaves: drafts, and how many files that no row records."""
 
+STATEMENTS: Final = range(1, 22)
+"""After which of the statements and commits of sealing the ledger dies, one time after the other."""
+
 
 def drafts(layout: Layout) -> set[str]:
     """Return which kinds of drafts are there."""
@@ -59,6 +62,10 @@ def test_a_ledger_that_is_killed_while_it_seals_ends_as_one_that_only_booked(
             assert (drafts(layout), len(set(layout.sealed_files()) - recorded(layout))) == left, (
                 line
             )
+    deaths = [program("faulty_sealing", "said", at, sealed).wait(60) for at in STATEMENTS]
+    assert (
+        deaths.count(-signal.SIGKILL) > len(STATEMENTS) // 2
+    )  # the others had less to do than that
     often(monkeypatch)
     go_on(sealed).close()
     assert recorded(layout)

@@ -30,15 +30,15 @@ class Trap:
     """Ends the process when a line is reached for the n-th time."""
 
     def __init__(self, at: int) -> None:
-        self._left = at
+        self.left = at
 
     def after(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that does the same and may be the last that is done."""
 
         def deadly(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
-            self._left -= 1
-            if self._left == 0:
+            self.left -= 1
+            if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 

@@ -16,6 +16,7 @@ import pytest
 
 import voicecosts.consumer.store.database
 import voicecosts.consumer.store.sealing
+from tests.support.faulty_folding import Deadly
 from tests.support.faulty_operation import Trap
 from tests.support.history import Told, history, often
 from voicecosts.consumer.store import sql
@@ -57,8 +58,18 @@ def replaced(trap: Trap) -> None:
     _database._rewrite = trap.after(_database._rewrite)
 
 
+def said(trap: Trap) -> None:
+    """A statement was run for it, or a transaction committed."""
+    made = Sealing.__init__
+
+    def init(self: Any, connection: Any, *others: Any) -> None:
+        made(self, Deadly(connection, trap.left), *others)  # type: ignore[arg-type]  # same
+
+    Sealing.__init__ = init  # type: ignore[method-assign]  # same
+
+
 LINES: Final[dict[str, Callable[[Trap], None]]] = {
-    it.__name__: it for it in (drafted, named, moving, moved, copied, replaced)
+    it.__name__: it for it in (drafted, named, moving, moved, copied, replaced, said)
 }
 
 

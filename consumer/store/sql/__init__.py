@@ -71,7 +71,7 @@ REMOVE_MERGED: Final = """
 DELETE FROM folded_usage WHERE first_place IN (SELECT unnest(first_places) FROM merged_usage)
 """
 INSERT_MERGED: Final = """
-INSERT INTO folded_usage
+INSERT INTO folded_usage BY NAME
 SELECT * EXCLUDE (first_places) FROM merged_usage ORDER BY session_id, project, first_place
 """
 DROP_MERGED: Final = "DROP TABLE merged_usage"

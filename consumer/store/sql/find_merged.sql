@@ -1,6 +1,6 @@
 -- What the rows of `folded_usage` that belong to one run come to: those of a meter that follow each other and
--- agree in their day, in the operation that they belong to and in the prices that rated them. They were
--- folded at different times. Only of the sessions whose rows are sealed.
+-- agree in their day, in the operation that they belong to, in the prices that rated them and in how their provider is
+-- written. They were folded at different times. Only of the sessions whose rows are sealed.
 CREATE OR REPLACE TEMP TABLE merged_usage AS
 WITH sealed AS (
     SELECT DISTINCT project, session_id
@@ -63,7 +63,7 @@ SELECT
     operation,
     price_id,
     corrects,
-    arg_max(provider_raw, last_place) AS provider_raw,
+    provider_raw,
     arg_max(currency, last_place) AS currency,
     arg_max_null(price_source, last_place) AS price_source,
     arg_max_null(price_version, last_place) AS price_version,
@@ -76,6 +76,8 @@ SELECT
     min(first_at) AS first_at,
     max(last_at) AS last_at,
     max(booked_at) AS booked_at,
+    min(first_unpriced_at) AS first_unpriced_at,
+    max(last_unpriced_at) AS last_unpriced_at,
     min(first_sequence) AS first_sequence,
     sum(sessions)::BIGINT AS sessions,
     sum(rows)::BIGINT AS rows,
@@ -133,5 +135,6 @@ GROUP BY
     operation,
     price_id,
     corrects,
+    provider_raw,
     part
 HAVING count(*) > 1;

@@ -197,6 +197,13 @@ def work(told: Told) -> None:
     told.take(Step(told.now), seals=True)
 
 
+def work_until(told: Told, *, written: bool) -> None:
+    """Go on until what comes next is to write a file of rows, or to move those that are written."""
+    sealing, folding = told.ledger._sealing, told.ledger._folding
+    while not (sealing._written if written else sealing._days and folding.folded_to == hot(told)):
+        assert told.ledger.work()
+
+
 def hot(told: Told) -> int:
     """Return how many rows are in the ledger file."""
     [(count,)] = rows(told.ledger._connection, "SELECT count(*) FROM bookings")
@@ -276,6 +283,43 @@ class TestTrouble:
         work(told)
         assert hot(told) == 0
         told.close()
+
+    def test_where_memory_is_short_the_rows_stay_and_no_file_does(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Writing a file, or moving its rows; booking goes on, and it is tried again."""
+        told = sealing(tmp_path, monkeypatch)
+        connection = told.ledger._connection
+        for files in (0, 1):
+            work_until(told, written=files == 1)
+            assert len([*tmp_path.rglob("*.parquet")]) == files
+            [(used,)] = rows(
+                connection, "SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory()"
+            )
+            connection.execute(f"SET memory_limit = '{(used >> 10) + 200} KiB'")
+            told.ledger.work()
+            connection.execute("SET memory_limit = '400MB'")
+            assert "day 2026-11-18 cannot be sealed, and is kept as it is" in caplog.text
+            assert hot(told) == 3
+            assert not [*tmp_path.rglob("*.parquet*")]
+            told.now += timedelta(minutes=10)
+            caplog.clear()
+        work(told)
+        assert hot(told) == 0
+        told.close()
+
+    def test_a_ledger_that_is_closed_leaves_no_file_whose_rows_it_has(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between writing and moving it may book, publish and be closed."""
+        told = sealing(tmp_path, monkeypatch)
+        work_until(told, written=True)
+        assert len([*tmp_path.rglob("*.parquet")]) == 1
+        told.take(Step(told.now, [message(2, reading(4, input_tokens=9000))]), seals=False)
+        told.close()
+        assert not [*tmp_path.rglob("*.parquet")]
+        with opened(tmp_path) as snapshot:
+            assert rows(snapshot, "SELECT count(*) FROM usage") == [(4,)]
 
     def test_no_day_is_sealed_in_a_directory_that_duckdb_takes_for_a_pattern(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
