@@ -40,34 +40,26 @@ VIEWS: Final = (
 )  # fmt: skip
 _METER: Final = (
     "project, session_id, day, agent_id, tenant, agent_label, modality, provider, model, estimated, "
-    "size_tier, service_tier, operation, price_id, corrects"
+    "size_tier, service_tier, operation, price_id, corrects, provider_raw"
 )
-_ADDED: Final = [
-    "sessions",
-    "rows",
-    "unpriced_rows",
-    "priced_rows",
-    "listed_rows",
-    "billed_rows",
-    "cost",
-    "list_cost",
-    "billed",
-    "reported_cost",
-    "requests",
-    "input_tokens",
-    "audio_us",
-    "unpriced_audio_us",
-    "unpriced_input_tokens",
-]
+_LAST: Final = (
+    "currency, price_source, price_version, price_model, unpriced_reason, unbilled_reason"
+)
+_ENDS: Final = (
+    "first_place, last_place, number, first_at, last_at, booked_at, first_unpriced_at, last_unpriced_at, "
+    "first_sequence"
+)
 ALL: Final = {
     # in which order an operation books the meters of a session is nobody's promise
     "usage": "SELECT * EXCLUDE (place) FROM usage ORDER BY ALL",
     "dead_letters": "SELECT subject, reason, state FROM dead_letters ORDER BY ALL",
     "session_usage": f"""
-        SELECT {_METER}, arg_max(provider_raw, last_place), arg_max_null(price_source, last_place),
-            arg_max(unpriced_reason, last_place), max(number),
-            min(first_at), max(last_at), max(booked_at), min(first_sequence),
-            {", ".join(f"sum({name})" for name in _ADDED)}
+        SELECT {_METER},
+            arg_max_null(price_source, last_place), arg_max_null(price_version, last_place),
+            arg_max_null(price_model, last_place), arg_max(unpriced_reason, last_place),
+            arg_max_null(unbilled_reason, last_place), max(number), min(first_at), max(last_at), max(booked_at),
+            min(first_unpriced_at), max(last_unpriced_at), min(first_sequence),
+            sum(COLUMNS(* EXCLUDE ({_METER}, {_LAST}, {_ENDS})))
         FROM session_usage GROUP BY {_METER} ORDER BY ALL
     """,  # noqa: S608 - our own names
     **{view: f"SELECT * FROM {view} ORDER BY ALL" for view in VIEWS},  # noqa: S608 - same
@@ -130,7 +122,8 @@ def _call(rng: random.Random, number: int, day: int) -> Iterator[Event]:
             yield reading(each, input_tokens=tokens, requests=each, **moment)
         else:
             audio += rng.randint(1, 9) * 1_000_003
-            stt: dict[str, Any] = {"modality": "stt", "provider": "homebrew", "model": "ear"}
+            spelled = rng.choice(["homebrew", "Homebrew"])
+            stt: dict[str, Any] = {"modality": "stt", "provider": spelled, "model": "ear"}
             yield reading(each, audio_us=audio, **stt, **moment)
     if kind != "abandoned":
         end = {**own, "ended_at": at + 60_000_000, "readings": count + (kind == "short")}
