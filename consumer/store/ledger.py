@@ -479,6 +479,8 @@ class Ledger:
         self._require_open()
         pending = self._operations.pending
         if pending is None:
+            with self._stopping(), translated(self._layout.ledger):
+                self._sealing.look(micros(self._clock.now()))
             if self._folding.is_due:
                 return self._fold()
             return self._sealing.is_due and self._seal()

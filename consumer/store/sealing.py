@@ -97,21 +97,23 @@ class Sealing:
 
     @property
     def is_due(self) -> bool:
-        """Whether there are days to seal, or it is time to look for some."""
-        return bool(self._days) or self._ticks() >= self._next_look
+        """Whether there are days to seal."""
+        return bool(self._days)
+
+    def look(self, now_us: int) -> None:
+        """Look for days to seal, when it is time to. Cheap to call often."""
+        if not self._days and self._ticks() >= self._next_look:
+            self._look(now_us)
 
     def step(self, now_us: int) -> bool:
         """Do a bounded part; return whether the ledger has changed.
 
-        That is to look for days, to write a file of rows of the oldest one, or to move the rows that were
-        written. Where there is no room for it, on the disk or in memory, that is a warning: the rows stay
-        where they are, and it is tried again later.
+        That is to write a file of rows of the oldest day, or to move the rows that were written. Where there
+        is no room for it, on the disk or in memory, that is a warning: the rows stay where they are, and it
+        is tried again later.
         """
         if self._written is not None:
             return self._move(self._written, now_us)
-        if not self._days:
-            self._look(now_us)
-            return False
         try:
             return self._seal()
         except (OSError, duckdb.IOException, duckdb.OutOfMemoryException) as error:
