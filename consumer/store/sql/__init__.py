@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from string import Template
 from typing import Final
 
 _FOLDER = files("voicecosts.consumer.store")
@@ -231,15 +230,15 @@ MARK_MIGRATION: Final = """
 INSERT INTO schema_migrations VALUES ($version, $name, make_timestamp($applied_at))
 """
 
-_ALL_BOOKINGS: Final = Template(_read("all_bookings"))
-_SEALED_BOOKINGS: Final = Template(_read("sealed_bookings"))
+_ALL_BOOKINGS: Final = _read("all_bookings")
+_SEALED_BOOKINGS: Final = _read("sealed_bookings")
 VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
 
 
 def all_bookings(folder: str, files_by_version: list[list[str]]) -> str:
     """Return what makes the macro `all_bookings` read files too: those of one version have equal columns."""
-    return _ALL_BOOKINGS.substitute(folder=folder.replace("'", "''")) + "".join(
-        _SEALED_BOOKINGS.substitute(files=",\n        ".join(f"'{name}'" for name in names))
+    return _ALL_BOOKINGS.replace("$folder", folder.replace("'", "''")) + "".join(
+        _SEALED_BOOKINGS.replace("$files", ", ".join(f"'{name}'" for name in names))
         for names in files_by_version
     )
 

@@ -396,7 +396,8 @@ def test_files_of_an_older_version_lack_the_columns_of_a_newer_one(
         sql,
         "INSERT_BOOKINGS",
         sql.INSERT_BOOKINGS.replace(
-            "coalesce(entry.opens, FALSE)", "coalesce(entry.opens, FALSE), 7"
+            "coalesce(entry.counted.billed_meters, 0)",
+            "coalesce(entry.counted.billed_meters, 0), 7",
         ),
     )
     told = Told(tmp_path)
