@@ -275,9 +275,9 @@ class _LedgerThread:
         self._ledger.look_at_prices()
         self._ledger.answer_requests()
         until = time.monotonic() + WORK_S
-        while self._ledger.work() and time.monotonic() < until:
-            pass
         try:
+            while self._ledger.work() and time.monotonic() < until:
+                pass
             self._ledger.publish_if_due()
             self._ledger.heartbeat(self._waiting)
         except SnapshotFailed as error:  # what is booked is safe; readers keep the last snapshot

@@ -504,7 +504,8 @@ class Ledger:
     def _fold(self) -> bool:
         """Add up some rows, or settle some sessions; return whether there is more to do."""
         with self._stopping(), translated(self._layout.ledger):
-            self._snapshots.shorten_log(LOG_BYTES)
+            if not self._snapshots.shorten_log(LOG_BYTES):
+                return False  # the file is being copied: it goes on afterwards
             try:
                 done = self._folding.step(micros(self._clock.now()))
             except duckdb.OutOfMemoryException as error:
@@ -515,16 +516,17 @@ class Ledger:
                 self._active.forget(done.settled)
                 self._snapshots.changed = True
                 self._check_written()
-        return self.is_at_work
+        return self._has_work
 
     def _seal(self) -> bool:
         """Seal some rows of days that are over; return whether there is more to do."""
         with self._stopping(), translated(self._layout.ledger):
-            self._snapshots.shorten_log(LOG_BYTES)
+            if not self._snapshots.shorten_log(LOG_BYTES):
+                return False  # the file is being copied: it goes on afterwards
             if self._sealing.step(micros(self._clock.now())):
                 self._snapshots.changed = True
                 self._check_written()
-        return self.is_at_work
+        return self._has_work
 
     def operation(self, number: int) -> Operation | None:
         """Return an operation; without an end it is under way."""

@@ -281,16 +281,21 @@ class Snapshots:
             _log.warning("the link %s was put back", self._layout.current)
         self.shorten_log(MAX_LOG_BYTES)
 
-    def shorten_log(self, most: int) -> None:
+    def shorten_log(self, most: int) -> bool:
         """Put what is in the write-ahead log into the file, if the log is longer than `most` bytes.
 
         What only the log has on disk is in memory as well, in up to three times as many bytes. While
-        the file is copied, it has to stand still.
+        the file is copied, it has to stand still. Return whether the log is short.
         """
-        with contextlib.suppress(FileNotFoundError):
-            if not self.is_under_way and self._layout.log.stat().st_size > most:
-                with translated(self._layout.ledger), _failing(self._layout):
-                    self._checkpoint()
+        try:
+            is_short = self._layout.log.stat().st_size <= most
+        except FileNotFoundError:
+            return True
+        if not is_short and not self.is_under_way:
+            with translated(self._layout.ledger), _failing(self._layout):
+                self._checkpoint()
+            return True
+        return is_short
 
     def keep_apart(self, at_most_s: float = math.inf) -> None:
         """Go on for so long, about, with a copy of a snapshot that is kept outside of the rotation.
