@@ -34,7 +34,8 @@ def drafts(layout: Layout) -> set[str]:
     """Return which kinds of drafts are there."""
     names = (path.name for path in layout.leftovers())
     return {"".join(["", *name.partition(".parquet")[1:]]) or name for name in names} - {
-        "new.tmp.wal"
+        "new.tmp.wal",
+        "verified.duckdb.tmp",
     }
 
 
