@@ -9,6 +9,7 @@ not touched: not even its write-ahead log is replayed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -39,21 +40,18 @@ def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
     """Return a connection to the ledger, created or migrated if it must be."""
     with translated(layout.ledger):
         if layout.ledger.exists():
-            _refuse_newer(layout.ledger)
+            _refuse_newer(layout)
         else:
             _refuse_lost(layout)
             _create(layout, now_us)
         connection = _connect(layout.ledger)
         try:
-            _migrate(connection, now_us)
+            _migrate(connection, layout, now_us)
             if _is_hollow(connection, layout.ledger):
                 close(connection)
                 _rewrite(layout, now_us)
                 connection = _connect(layout.ledger)
-            connection.begin()  # one commit for all of them
-            connection.execute(sql.VIEWS)
-            name_sealed(connection, layout)
-            connection.commit()
+            _write_views(connection, layout)
         except BaseException:
             close(connection)
             raise
@@ -175,32 +173,48 @@ def _refuse_lost(layout: Layout) -> None:
         raise LedgerMissing(layout.ledger, found)
 
 
-def _refuse_newer(path: Path) -> None:
-    known = max(sql.migrations())
-    connection = duckdb.connect(path, read_only=True)
+def _refuse_newer(layout: Layout) -> None:
+    """Raise `LedgerNewer` before a write-ahead log is replayed; without one, opening changes nothing."""
+    if not layout.log.exists():
+        return
+    connection = duckdb.connect(layout.ledger, read_only=True)
     try:
-        found = _version(connection)
+        _version(connection, layout)
     finally:
         close(connection)
-    if found > known:
-        raise LedgerNewer(path, found, known)
 
 
-def _version(connection: duckdb.DuckDBPyConnection) -> int:
-    has_history = connection.execute(sql.HAS_HISTORY).fetchone()
-    if has_history is None or not has_history[0]:
+def _version(connection: duckdb.DuckDBPyConnection, layout: Layout) -> int:
+    """Return the version of a ledger. Raises `LedgerNewer` if this code does not know it."""
+    try:
+        row = connection.execute(sql.LOAD_VERSION).fetchone()
+    except duckdb.CatalogException:  # it has no tables yet
         return 0
-    row = connection.execute(sql.LOAD_VERSION).fetchone()
-    return 0 if row is None else int(row[0])
+    found, known = 0 if row is None else int(row[0]), max(sql.migrations())
+    if found > known:
+        raise LedgerNewer(layout.ledger, found, known)
+    return found
 
 
-def _migrate(connection: duckdb.DuckDBPyConnection, now_us: int) -> None:
-    done = _version(connection)
+def _migrate(connection: duckdb.DuckDBPyConnection, layout: Layout, now_us: int) -> None:
+    done = _version(connection, layout)
     for version, migration in sql.migrations().items():
         if version > done:
             connection.begin()
             _apply(connection, version, migration, now_us)
             connection.commit()
+
+
+def _write_views(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
+    """Write the views, unless they are those that this code wrote with this DuckDB for these tables."""
+    written = f"{max(sql.migrations())} {duckdb.__version__} {sql.VIEWS}"
+    mark = hashlib.sha256(written.encode()).hexdigest()
+    connection.begin()  # one commit for all of them
+    if (mark,) not in connection.execute(sql.MARK_OF_VIEWS).fetchall():
+        connection.execute(sql.VIEWS)
+        connection.execute(sql.mark_views(mark))
+    name_sealed(connection, layout)
+    connection.commit()
 
 
 def _apply(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -222,9 +223,6 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at TIMESTAMP NOT NULL
 )
 """
-HAS_HISTORY: Final = """
-SELECT count(*) > 0 FROM duckdb_tables() WHERE table_name = 'schema_migrations'
-"""
 LOAD_VERSION: Final = "SELECT coalesce(max(version), 0) FROM schema_migrations"
 MARK_MIGRATION: Final = """
 INSERT INTO schema_migrations VALUES ($version, $name, make_timestamp($applied_at))
@@ -233,6 +231,9 @@ INSERT INTO schema_migrations VALUES ($version, $name, make_timestamp($applied_a
 _ALL_BOOKINGS: Final = _read("all_bookings")
 _SEALED_BOOKINGS: Final = _read("sealed_bookings")
 VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
+MARK_OF_VIEWS: Final = (
+    "SELECT comment FROM duckdb_views() WHERE NOT internal AND view_name = 'usage'"
+)
 
 
 def all_bookings(folder: str, files_by_version: list[list[str]]) -> str:
@@ -262,6 +263,12 @@ SELECT count(*), sum(hash(COLUMNS(*))) FROM old.main."{table}"
 """  # noqa: S608 - same
 
 
+def mark_views(mark: str) -> str:
+    """Return what keeps with the views what they were written from; `mark` is hexadecimal."""
+    return f"COMMENT ON VIEW usage IS '{mark}'"
+
+
+@cache
 def migrations() -> dict[int, tuple[str, str]]:
     """Return name and text of every migration, by version."""
     found = (path for path in _FOLDER.joinpath("migrations").iterdir() if path.name[:4].isdigit())
