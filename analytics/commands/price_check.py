@@ -28,8 +28,9 @@ from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME
 from voicecosts.consumer.pricing.explain import explain
 from voicecosts.consumer.pricing.own.choice import elsewhere
 from voicecosts.consumer.pricing.own.matching import concerns, fits_pattern
-from voicecosts.consumer.pricing.own.units import TOKEN_PARTS, UNITS, fits, part_of, units_of
+from voicecosts.consumer.pricing.own.units import UNITS, fits, part_of, units_of
 from voicecosts.consumer.pricing.scope import Scope
+from voicecosts.consumer.pricing.units import TOKEN_PARTS
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ _AMOUNTS: Final = (
     "requests", "input_tokens", "output_tokens", "other_tokens", "characters", "audio_us", "session_us",
     "audio_input_tokens", "audio_output_tokens",
 )  # fmt: skip
+
+_ALONE: Final = frozenset({"requests", "characters", "audio_us", "session_us"})
+"""Amounts that are of one kind, so that a price can be asked for them alone."""
 
 _MODELS: Final = f"""
 SELECT
@@ -204,7 +208,11 @@ def _model(row: tuple[Any, ...], labels: dict[str, str], finder: Finder, book: O
     told = explain(terms, meter, Quantities(**totals))
     now = _by(terms, tier) if told.reason is None else None
     entry = None
-    if unpriced and now is None:
+    if now and unpriced.keys() & _ALONE == unpriced.keys() != set():
+        # what lacks a price may be of calls that report it in no way that the price charges
+        lacks = explain(terms, meter, Quantities(**unpriced)).reason
+        now = now if lacks is None else None
+    elif unpriced and now is None:
         entry = _in_place(terms, meter, book) + block(modality, provider, model, tier, totals)
     return Model(
         modality=modality,

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from msgspec import Struct
 
 from voicecosts.consumer.pricing.billing import Miss, measures
-from voicecosts.consumer.pricing.units import INPUT, TOKENS, input_parts, output_parts, words
+from voicecosts.consumer.pricing.units import (
+    INPUT,
+    TOKEN_PARTS,
+    TOKENS,
+    input_parts,
+    output_parts,
+    words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,13 +183,24 @@ def _used(
             measure = "input_tokens" if part in INPUT else "output_tokens"
             amounts[measure] = amounts.get(measure, 0) + used.pop(part)
         misses.append(
-            Miss(amounts, f"{charge.entry} has no price for {', '.join(missing)}: add one")
+            Miss(
+                amounts, f"{charge.entry} has no price for {', '.join(map(_key, missing))}: add it"
+            )
         )
     elif not used and not misses and (names := measures(modality, totals)):
         by = words([rate.part for rate in charge.parts])
         reason = f"{charge.entry} charges {by}, but what was reported is {words(names)}"
+        if charge.unit == "call":
+            reason = (
+                f"{charge.entry} charges calls, and none was counted: record requests=1 for each"
+            )
         misses.append(Miss({name: getattr(totals, name) for name in names}, reason))
     return used, misses
+
+
+def _key(part: str) -> str:
+    """Return how a table of prices names a part."""
+    return next(key for key, priced in TOKEN_PARTS.items() if priced == part)
 
 
 def _amount(part: str, totals: Quantities) -> int:

@@ -30,6 +30,21 @@ INPUT: Final = (
 OUTPUT: Final = ("output_tokens", "audio_output_tokens", "image_output_tokens")
 TOKENS: Final = INPUT + OUTPUT
 
+TOKEN_PARTS: Final[Mapping[str, str]] = {
+    "input": "input_tokens",
+    "cached_input": "cache_read_input_tokens",
+    "cache_write": "cache_creation_input_tokens",
+    "output": "output_tokens",
+    "audio_input": "audio_input_tokens",
+    "cached_audio_input": "audio_cache_read_input_tokens",
+    "audio_output": "audio_output_tokens",
+    "image_input": "image_input_tokens",
+    "cached_image_input": "image_cache_read_input_tokens",
+    "image_output": "image_output_tokens",
+    "request": "requests",
+}
+"""The keys of a table of prices, and the part of a meter that each prices."""
+
 PER: Final[Mapping[str, int]] = {
     **dict.fromkeys(TOKENS, 1_000_000),
     "characters": 1_000,

@@ -25,8 +25,9 @@ from voicecosts.consumer.pricing.own.entries import (
 from voicecosts.consumer.pricing.own.keys import MANY
 from voicecosts.consumer.pricing.own.matching import Asked, applies, concerns, priority
 from voicecosts.consumer.pricing.own.reading import Problem, tables_of
-from voicecosts.consumer.pricing.own.units import TOKEN_PARTS, part_of, with_cached
+from voicecosts.consumer.pricing.own.units import part_of, with_cached
 from voicecosts.consumer.pricing.own.validation import check
+from voicecosts.consumer.pricing.units import TOKEN_PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,13 +17,13 @@ from voicecosts.consumer.pricing.own import amounts, keys
 from voicecosts.consumer.pricing.own.reading import Mistake, Problem, Table
 from voicecosts.consumer.pricing.own.units import (
     MODALITIES,
-    TOKEN_PARTS,
     UNITS,
     Kind,
     Unit,
     fits,
     units_of,
 )
+from voicecosts.consumer.pricing.units import TOKEN_PARTS
 
 Layer = Literal["cost", "billed"]
 

@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from voicecosts.consumer.pricing.billing import CONNECTED, WAYS
 from voicecosts.consumer.pricing.charge import EVERY_TOKEN, TIME
+from voicecosts.consumer.pricing.units import TOKEN_PARTS
 
 Kind = Literal["time", "tokens", "characters", "requests", "calls"]
 
@@ -52,21 +53,6 @@ _WHERE_NAMED: Final[Mapping[Kind, tuple[str, ...]]] = {
     "requests": tuple(CONNECTED),
 }
 KINDS: Final[tuple[Kind, ...]] = tuple(_FITS)
-
-TOKEN_PARTS: Final[Mapping[str, str]] = {
-    "input": "input_tokens",
-    "cached_input": "cache_read_input_tokens",
-    "cache_write": "cache_creation_input_tokens",
-    "output": "output_tokens",
-    "audio_input": "audio_input_tokens",
-    "cached_audio_input": "audio_cache_read_input_tokens",
-    "audio_output": "audio_output_tokens",
-    "image_input": "image_input_tokens",
-    "cached_image_input": "image_cache_read_input_tokens",
-    "image_output": "image_output_tokens",
-    "request": "requests",
-}
-"""The keys of a table of prices, and the part of a meter that each prices."""
 
 _ELSE: Final[Mapping[str, str]] = {
     "cached_input": "input",

@@ -378,6 +378,22 @@ class TestCheck:
             "all of it has a price\n"
         )
 
+    def test_a_re_rating_is_not_advised_where_it_could_not_change_anything(
+        self, prices: Prices, tmp_path: Path
+    ) -> None:
+        """One call reported minutes, as the price charges, and another one requests alone."""
+        text = '[[cost]]\nprovider = "tavus"\nmodality = "avatar"\nunit = "minute"\nprice = "1"\n'
+        rate = rate_by(ListPrices(), read(text))
+        avatar: Any = {"modality": "avatar", "provider": "tavus", "model": "phoenix"}
+        with Ledger.open(tmp_path, rate) as ledger:
+            whole = reading(1, requests=1, session_us=60_000_000, **avatar)
+            ledger.apply([message(1, whole, reading(1, of=2, requests=3, **avatar))])
+        (tmp_path / "prices.toml").write_text(text)
+        [found] = prices.record("check", "--data-dir", tmp_path)["models"]
+        assert (found["state"], found["unpriced"]) == ("partly", {"requests": 3})
+        assert (found["priced_now_by"], found["entry"]) == (None, None)
+        assert "rerate" not in prices("check", "--data-dir", tmp_path)
+
     @pytest.mark.parametrize(
         "price",
         [

@@ -134,7 +134,7 @@ def test_a_part_without_a_rate_is_unpriced_beside_the_rest() -> None:
     found = charged(TOKENS, meter("realtime"), totals, None)
     assert found.amount == Decimal("0.000280000")
     assert [miss.usage for miss in found.misses] == [{"other_tokens": 7}, {"input_tokens": 60}]
-    assert found.misses[1].reason == f"{ENTRY} has no price for audio_input_tokens: add one"
+    assert found.misses[1].reason == f"{ENTRY} has no price for audio_input: add it"
     nothing = charged(TOKENS, meter("realtime"), Quantities(input_tokens=60), None)
     assert nothing.amount is None
     assert [miss.usage for miss in nothing.misses] == [{"input_tokens": 60}]
@@ -147,6 +147,9 @@ def test_usage_in_another_measure_is_unpriced() -> None:
     assert found == (None, (), [Miss({"input_tokens": 9}, reason)])
     tool = charged(by(TIME, "1", MINUTE), meter("tool"), Quantities(requests=3), None)
     assert (tool.amount, tool.misses[0].usage) == (None, {"requests": 3})
+    by_call = by("requests", "2", unit="call")
+    [call] = charged(by_call, meter("agent_session"), Quantities(session_us=9), None).misses
+    assert call.reason == f"{ENTRY} charges calls, and none was counted: record requests=1 for each"
 
 
 @pytest.mark.parametrize(
