@@ -330,3 +330,24 @@ def test_what_has_no_list_price_is_told_where_its_cost_is(tmp_path: Path) -> Non
         "list is a part: it leaves out what cost 5.000000 USD and has no list price"
     ]
     books.ledger.close()
+
+
+def test_what_a_bill_lacks_is_said_and_what_a_rule_includes_is_zero(tmp_path: Path) -> None:
+    """A mark-up on a cost that nobody knows; then a price for the whole call; then a credit in full."""
+    books = Books(tmp_path, priced("2", '[[billed]]\nmarkup = "20 %"\n'))
+    books.apply(
+        reading(1, input_tokens=MILLION), reading(2, model="unlisted", input_tokens=MILLION)
+    )
+
+    def billed() -> tuple[list[Decimal | None], list[str]]:
+        books.ledger.publish_snapshot()
+        report = query("model", data_dir=tmp_path)
+        by_model = sorted((str(row.group["model"]), row.billed) for row in report.rows)
+        return [amount for _, amount in by_model], [it.model for it in report.completeness.unbilled]
+
+    assert billed() == ([Decimal("2.4"), None], ["unlisted"])
+    books.run(Rerate(), priced("2", '[[billed]]\nunit = "minute"\nprice = "0.30"\n'))
+    assert billed() == ([Decimal(0), Decimal(0)], [])
+    books.run(Rerate(), priced("2", '[[billed]]\ndiscount = "100 %"\n'))
+    assert billed() == ([Decimal(0), None], ["unlisted"])
+    books.ledger.close()
