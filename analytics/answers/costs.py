@@ -27,12 +27,14 @@ from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.errors import BadTop
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.columns import (
+    APART,
     COLUMN,
     GROUPED,
     MEASURES,
     OF_GROUPS,
     SECONDS,
     VOIDED,
+    WRITTEN,
     Group,
     Sort,
     groups,
@@ -170,12 +172,12 @@ def _measure(
     voided = _uncounted(connection, snapshot, schema)
     apart_days = _are_apart(connection, snapshot, schema)
     corrects = corrects_months(connection, snapshot, schema)
-    by_day = Group.DAY in question.by
+    by_day = not APART.isdisjoint(question.by)
     chosen_by = (*question.by, *rows.named)
     counted = [sessions(by, apart=apart_days) for by in (chosen_by, rows.named)]
     of_group, of_all = (sql if voided else sql.replace(VOIDED, "") for sql in counted)
     told = _told(voided) if voided else []
-    chosen = [f'{COLUMN[group]}::VARCHAR AS "{group}"' for group in question.by]
+    chosen = [f'{WRITTEN[group]} AS "{group}"' for group in question.by]
     chosen += [f'{column} AS "{column}"' for column in apart]
     chosen += [f'{sql} AS "{name}"' for name, sql in OF_GROUPS.items()]
     statement = _MEASURED.format(
@@ -234,11 +236,29 @@ def _told(voided: list[tuple[str, UUID]]) -> list[object]:
 
 
 def _corrections(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
-    """Yield how much of an answer corrects a month that is closed."""
+    """Yield how much of an answer corrects a month that is closed, and what of it is dated later."""
     schema = schema_of(connection, snapshot)
-    if schema < FIRST_LAYERS_SCHEMA:
+    if not corrects_months(connection, snapshot, schema):
         return
-    rows = selection.of_rows(schema)
+    for month, count, amount, also in _by_corrected(
+        connection, snapshot, selection.of_rows(schema), schema
+    ):
+        yield f"{amount} of it{also} in {count} corrects {month}, which is closed"
+    if not APART.isdisjoint(selection.named):
+        return
+    for month, count, amount, also in _by_corrected(
+        connection, snapshot, selection.of_later_corrections(), schema
+    ):
+        yield (
+            f"not in it, and dated later: {amount}{also} in {count} corrects {month}, which is closed; `costs "
+            f"query --where corrects={month}` has it"
+        )
+
+
+def _by_corrected(
+    connection: Connection, snapshot: Snapshot, rows: Selection, schema: int
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield of each corrected month how many rows, what they cost, and what is billed, in words."""
     statement = (
         f"SELECT corrects, sum(rows)::BIGINT, sum(cost), sum(billed) {rows.sql('corrects IS NOT NULL', schema=schema)} "
         "GROUP BY corrects ORDER BY corrects"
@@ -252,7 +272,7 @@ def _corrections(connection: Connection, snapshot: Snapshot, selection: Selectio
     ):
         amount = "no cost" if cost is None else f"{money(cost)} {CURRENCY}"
         also = f", and billed {money(billed)} {CURRENCY}," if billed else ""
-        yield f"{amount} of it{also} in {counted(count, 'row')} corrects {month:%Y-%m}, which is closed"
+        yield f"{month:%Y-%m}", counted(count, "row"), amount, also
 
 
 def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:

@@ -41,19 +41,20 @@ _CORRECTS: Final = "SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS
 # tier.
 _KNOWN: Final = "SELECT coalesce(project, ''), session_id FROM ({known}) WHERE {which}"
 _OF_USAGE: Final = """
-SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model, service_tier
+SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model, service_tier,
+    corrects
 FROM {rows}
 UNION ALL
 """
 _OF_SESSIONS: Final = """
 SELECT
     session_id, day, project, agent_id, NULL AS agent_label, tenant, NULL AS modality,
-    NULL AS provider, NULL AS model, NULL AS service_tier
+    NULL AS provider, NULL AS model, NULL AS service_tier, NULL AS corrects
 FROM session_identities
 UNION ALL
 SELECT
     session_id, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE,
-    nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM session_notes
 ANTI JOIN session_identities USING (project, session_id)  -- that says the tenant
 """
@@ -62,21 +63,22 @@ _KNOWN_OF_OLDER: Final = """
 SELECT session_id FROM (
     SELECT
         session_id, occurred_at, day, project, agent_id, agent_label, tenant, modality, provider,
-        model, '' AS service_tier
+        model, '' AS service_tier, NULL::DATE AS corrects
     FROM usage
     UNION ALL
     SELECT
         session_id, started_at, started_at::DATE, project, agent_id, NULL, tenant, NULL, NULL, NULL,
-        NULL
+        NULL, NULL
     FROM session_starts
     UNION ALL
     SELECT
         session_id, ended_at, ended_at::DATE, project, agent_id, NULL, tenant, NULL, NULL, NULL,
-        NULL
+        NULL, NULL
     FROM session_ends
     UNION ALL
     SELECT
-        session_id, occurred_at, occurred_at::DATE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        session_id, occurred_at, occurred_at::DATE, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        NULL
     FROM session_notes
 )
 """

@@ -39,8 +39,8 @@ def query(
 ) -> Report:
     """Return what was used and what it cost, grouped by one or more columns.
 
-    `by` is any of tenant, agent, agent_label, project, provider, model, modality, service_tier, session
-    and day. `where` holds conditions `name=value` on the same columns: the same name twice means
+    `by` is any of tenant, agent, agent_label, project, provider, model, modality, service_tier, session,
+    day and corrects, which is the closed month that a row of a later day corrects. `where` holds conditions `name=value` on the same columns: the same name twice means
     either, different names mean all, `tenant=(none)` means without a tenant, `service_tier=(standard)`
     the standard tier, whose name is empty. A mapping does as well, and takes values as they are:
     `{"tenant": ["acme", None], "agent": "dental"}`, where None is without a tenant. A call belongs to a period, and to

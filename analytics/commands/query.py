@@ -39,7 +39,8 @@ def query(
         typer.Option(
             metavar="COLUMN,…",
             help="Group by tenant, agent, agent_label, project, provider, model, modality, "
-            "service_tier, session or day: several with commas, or the option again.  "
+            "service_tier, session, day or corrects (the closed month): several with commas, or the option "
+            "again.  "
             "[default: tenant]",
         ),
     ] = None,

@@ -150,7 +150,7 @@ def _work(since: str | None, until: str | None, where: list[str], *, unpriced: b
     if first is not None and end is not None and first >= end:
         raise BadQuestion(f"--since {first} is not before --until {end}: the period holds no day")
     chosen = values_by_column(where)
-    for column in (Group.SESSION, Group.DAY):
+    for column in (Group.SESSION, Group.DAY, Group.CORRECTS):
         if column in chosen:
             raise BadFilter(
                 f"{column}=…", "is no condition of a re-rating: give --since and --until"

@@ -28,6 +28,7 @@ class Group(StrEnum):
     SERVICE_TIER = "service_tier"
     SESSION = "session"
     DAY = "day"
+    CORRECTS = "corrects"
 
 
 class State(StrEnum):
@@ -51,8 +52,18 @@ COLUMN: Final[dict[Group, str]] = {
     Group.SERVICE_TIER: "service_tier",
     Group.SESSION: "session_id",
     Group.DAY: "day",
+    Group.CORRECTS: "corrects",
 }
 """The column of `relation` behind each group."""
+
+WRITTEN: Final[dict[Group, str]] = {
+    **{column: f"{name}::VARCHAR" for column, name in COLUMN.items()},
+    Group.CORRECTS: "strftime(corrects, '%Y-%m')",
+}
+"""How the value of each group is written in an answer."""
+
+APART: Final = frozenset({Group.DAY, Group.CORRECTS})
+"""By what a correction of a closed month is apart from the rows that it corrects."""
 
 VOIDED: Final = (
     " AND NOT (list_contains(?::UUID[], session_id) "

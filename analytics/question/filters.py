@@ -20,7 +20,7 @@ from uuid import UUID
 from msgspec import Struct, structs
 
 from voicecosts.analytics.errors import BadFilter
-from voicecosts.analytics.question.columns import COLUMN, Group, group
+from voicecosts.analytics.question.columns import APART, COLUMN, Group, group
 from voicecosts.analytics.question.relation import (
     FIRST_COUNTED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
@@ -38,6 +38,9 @@ NONE: Final = "(none)"
 
 _MAY_BE_EMPTY: Final = (Group.AGENT, Group.AGENT_LABEL, Group.PROVIDER, Group.MODEL)
 """What an adjustment need not name."""
+
+_MAY_BE_NONE: Final = (Group.TENANT, Group.CORRECTS)
+"""What a row may be without; `(none)` asks for those."""
 
 STANDARD: Final = "(standard)"
 """How the service tier without a name is shown and asked for."""
@@ -68,8 +71,9 @@ class Selection(Struct, frozen=True, kw_only=True):
     def standing(self, *, schema: int, by_day: bool = False) -> str:
         """Return the same for sums of what meters have and lack now, of a ledger that corrects closed months.
 
-        With `by_day`, rows of each day are summed apart.
+        With `by_day`, or where a day or a corrected month is named, rows of each day are summed apart.
         """
+        by_day = by_day or not APART.isdisjoint(self.named)
         given_back = self.when.sql_of_corrections()
         if schema < FIRST_COUNTED_SCHEMA or not (given_back or by_day):
             return self.sql(schema=schema)
@@ -92,6 +96,16 @@ class Selection(Struct, frozen=True, kw_only=True):
             parameters=[*given, *self.parameters[len(before) :]],
             named=self.named,
             when=self.when,
+        )
+
+    def of_later_corrections(self) -> Selection:
+        """Return the corrections that belong to the period and are dated after it."""
+        before, _ = self.when.sql()
+        conditions, given = self.when.sql_of_later_corrections()
+        return structs.replace(
+            self,
+            conditions=[*conditions, *self.conditions[len(before) :]],
+            parameters=[*given, *self.parameters[len(before) :]],
         )
 
     def until(self, schema: int) -> Selection:
@@ -160,11 +174,11 @@ def _of_mapping(where: Mapping[str, object]) -> Iterator[tuple[Group, object]]:
 
 def _exactly(column: Group, value: object, condition: str) -> object:
     """Return a value of a mapping as one of `column`; only None is the absent one."""
-    if column is Group.TENANT and value is None:
+    if column in _MAY_BE_NONE and value is None:
         return None
     if column is Group.SESSION and isinstance(value, UUID):
         return value
-    if column is Group.DAY and type(value) is date:
+    if column in APART and type(value) is date:
         return value
     if value == "" and column is Group.TENANT:
         raise BadFilter(condition, "is empty: None means without a tenant")
@@ -189,7 +203,7 @@ def _either(column: str, values: list[object]) -> str:
 
 def _value(column: Group, text: str, condition: str) -> object:
     """Return `text` as a value of `column`, None when it means an absent one."""
-    if column is Group.TENANT:
+    if column in _MAY_BE_NONE:
         if text in ("", NONE):
             return None
         if text.startswith("\\") and _is_none(text):
@@ -205,14 +219,22 @@ def _value(column: Group, text: str, condition: str) -> object:
     return _typed(column, text, condition)
 
 
+_WANTED: Final = {
+    Group.SESSION: "a session id (UUID)",
+    Group.DAY: "a day such as 2026-11-21",
+    Group.CORRECTS: "a month such as 2026-11, or (none)",
+}
+
+
 def _typed(column: Group, text: str, condition: str) -> object:
-    """Return `text` as the column has it: a session id, a day or a text."""
+    """Return `text` as the column has it: a session id, a day, a month by its first day, or a text."""
     try:
         if column is Group.SESSION:
             return UUID(text)
         if column is Group.DAY:
             return date.fromisoformat(text)
+        if column is Group.CORRECTS:
+            return date.fromisoformat(f"{text}-01")
     except ValueError:
-        wanted = "a session id (UUID)" if column is Group.SESSION else "a day such as 2026-11-21"
-        raise BadFilter(condition, f"needs {wanted}") from None
+        raise BadFilter(condition, f"needs {_WANTED[column]}") from None
     return text

@@ -34,6 +34,7 @@ _OF_ONE_PRICE: Final = """
     (cost IS NOT NULL)::BIGINT AS listed_meters,
     0 AS billed_meters,
     NULL::VARCHAR AS unbilled_reason,
+    NULL::DATE AS corrects,
     NULL::BIGINT AS operation
 """
 _BY_ROWS: Final = """

@@ -78,7 +78,22 @@ class Period(Struct, frozen=True, kw_only=True):
             conditions.append(f"day < DATE '{_next_midnight(self.until)}'")
         return conditions
 
+    def sql_of_later_corrections(self) -> tuple[list[str], list[object]]:
+        """Return the conditions on corrections of calls and months of the period that are dated after it.
 
+        Where the period has no end, there are none.
+        """
+        if not self.until:
+            return ["FALSE"], []
+        conditions = ["corrects IS NOT NULL", "day >= ?", _BELONGS.format(sign="<")]
+        given: list[object] = [_next_midnight(self.until), _first_id(self.until), self.until.date()]
+        if self.since:
+            conditions.append(_BELONGS.format(sign=">="))
+            given += [_first_id(self.since), self.since.date().replace(day=1)]
+        return conditions, given
+
+
+_BELONGS: Final = "(session_id {sign} ? OR session_id IS NULL AND corrects {sign} ?)"
 _DATED: Final = (
     "(session_id IS NOT NULL AND corrects IS NULL AND session_id {sign} ? "
     "OR (session_id IS NULL OR corrects IS NOT NULL) AND day {sign} ?)"

@@ -305,6 +305,12 @@ def test_what_is_taken_back_from_a_closed_month_hides_nothing_of_another(
         [lacking] = report.completeness.unpriced
         assert (lacking.requests, lacking.input_tokens) == (1, 7)
         assert report.total.unpriced_requests == 1
+        apart = query("corrects", data_dir=tmp_path, since=since)
+        own_row = next(row for row in apart.rows if row.group["corrects"] is None)
+        assert (own_row.cost, own_row.unpriced_requests % 2) == (None, 1)
+        late = query(data_dir=tmp_path, since=since, where="corrects=2026-11")
+        assert (late.total.cost, late.total.unpriced_requests) == (cost or 0, 0)
+        assert late.completeness.unpriced == ()
     with connect(tmp_path) as ledger:
         days = ledger.execute("SELECT cost FROM cost_by_day ORDER BY day").fetchall()
     assert days == [(None,), (cost,)]

@@ -18,7 +18,7 @@ from tests.support.events import PROJECT, message, reading, session_id
 from tests.support.price_books import no_price
 from voicecosts import query
 from voicecosts.analytics.commands import books, operations, rerate
-from voicecosts.analytics.errors import BadQuestion
+from voicecosts.analytics.errors import BadFilter, BadQuestion
 from voicecosts.consumer.booking.operations import Close
 from voicecosts.consumer.errors import InvalidPrices, OperationRefused
 from voicecosts.consumer.pricing import ListPrices, rate_by
@@ -414,7 +414,19 @@ class TestBooks:
         words = ["--amount", "7", "--project", PROJECT, "--month", "2026-11"]
         only(run("adjust", *words, "--reason", "invoice 9"))
         after = query("day", data_dir=data_dir, **NOVEMBER)
-        assert (after.rows, after.total, after.notes) == (before.rows, before.total, before.notes)
+        assert (after.rows, after.total) == (before.rows, before.total)
+        note = (
+            "not in it, and dated later: 7.000000 USD in 1 row corrects 2026-11, which is closed; "
+        )
+        asked = "`costs query --where corrects=2026-11` has it"
+        assert after.notes == (*before.notes, note + asked)
+        for asks in ({"where": "corrects=2026-11"}, {"where": {"corrects": date(2026, 11, 1)}}):
+            [row] = query("corrects", data_dir=data_dir, **asks).rows
+            assert (row.group, row.cost) == ({"corrects": "2026-11"}, 7)
+        alone = query("day", data_dir=data_dir, where="corrects=(none)", **NOVEMBER)
+        assert alone.rows == before.rows
+        with pytest.raises(BadFilter, match="needs a month such as 2026-11"):
+            query(data_dir=data_dir, where="corrects=november")
         report = query("day", data_dir=data_dir)
         assert report.total.cost == 7
         again = only(run("adjust", *words, "--reason", "invoice 9"))
