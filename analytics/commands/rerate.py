@@ -94,13 +94,13 @@ def rerate(
     if apply:
         if instead:
             raise BadQuestion("--what-if is never applied: leave out one of the two")
-        if not reason:
+        if not (reason or "").strip():
             raise BadQuestion("--apply needs a --reason: it is kept with the operation")
         with changing_nothing():
             _own_prices(data_folder(data_dir))  # what cannot be shown first is not booked
             kept = _kept(work, data_dir)
         number = operate(
-            work, reason=reason, source=source, data_dir=data_dir, command="`costs rerate`"
+            work, reason=reason or "", source=source, data_dir=data_dir, command="`costs rerate`"
         )
         with undisturbed():
             _say_done(number, data_dir)

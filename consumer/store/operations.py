@@ -228,7 +228,7 @@ class Operations:
         if operation is None:
             return self._problem_of_number(number)
         if operation.ended_us is not None:
-            return f"operation {number} has ended: `costs operations revert {number}` undoes it"
+            return f"operation {number} has ended: `costs operations revert {number} --reason …` undoes it"
         if goes_on and (pending := self.pending) is not None:
             return f"{self._say(pending)}. Try again then"
         halted = replace(operation, stopped_us=None if goes_on else now.us)

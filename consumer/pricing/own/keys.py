@@ -223,10 +223,15 @@ def layer(key: str, value: object) -> Literal["list", "cost"]:
 _MEANT: Final = {"since": "from", "until": "to", "session": "call"}
 """What the same is called elsewhere."""
 
+_BOUNDS: Final = ("maximum", "max", "at_most", "cap")
+"""What reads like a key that there is, and means the opposite of it."""
+
 
 def instead(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name: what is meant, or what there is."""
     names = tuple(known)
+    if name in _BOUNDS:
+        return "a price has no upper bound: leave it out"
     if _MEANT.get(name) in names:
         return f'did you mean "{_MEANT[name]}"?'
     near = get_close_matches(name, names, 1)

@@ -218,6 +218,7 @@ class TestRerate:
     def test_a_reason_is_needed(self, run: Run) -> None:
         """Who looks at it later wants to know why."""
         assert isinstance(run("rerate", "--apply").exception, BadQuestion)
+        assert isinstance(run("rerate", "--apply", "--reason", " ").exception, BadQuestion)
         assert isinstance(run("operations", "revert", "1").exception, BadQuestion)
 
     def test_csv_has_both_tables(self, run: Run) -> None:

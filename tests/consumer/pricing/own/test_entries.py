@@ -54,6 +54,7 @@ MISTAKES = {
     "15 as text": (f'{MODEL}discount = "15"', '3: .*lacks its sign: write it as in discount = "15 %"'),
     "a share as text": (f'{MODEL}discount = "0.15"', '3: .*write discount = "15 %", or "0.15 %" if'),
     "until": (f'{PRICED}price = "1"\nuntil = 2026-02-01', "5: .*'until' is not known.*did you mean \"to\""),
+    "maximum": (f'{PRICED}price = "1"\nmaximum = "5"', "5: .*no upper bound: leave it out"),
     "session": (f'{MODEL}unit = "session"\nprice = "1"', '3: .*no unit: did you mean "call"'),
     "1k characters": (f'{MODEL}unit = "1k characters"\nprice = "1"', '3: .*there is "thousand characters"'),
     "infinity": (f"{PRICED}price = inf", "4: price = inf is no amount"),
