@@ -208,7 +208,7 @@ def _own_prices(root: Path) -> OwnBook:
         InvalidPrices: The file has mistakes, or is gone: the ledger would go on with older prices.
         BadQuestion: A ledger runs and uses other prices than this command.
     """
-    from voicecosts.consumer.config import prices_from_env  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.config import PRICES_FILE, prices_from_env  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.errors import InvalidPrices  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing.own import OwnBook  # noqa: PLC0415 - same
     from voicecosts.consumer.pricing.own.book import read, text_of  # noqa: PLC0415 - same
@@ -225,10 +225,14 @@ def _own_prices(root: Path) -> OwnBook:
     deadline = time.monotonic() + _READ_S
     while text_of(layout.prices) != text and _is_run(layout):
         if time.monotonic() > deadline:
-            raise BadQuestion(
-                f"the ledger that runs uses other prices than {path}: they are in {layout.prices}. Name "
-                "its file in COSTS_PRICES, or start it with the prices that are meant"
+            of_its_own = root / PRICES_FILE
+            cure = (
+                "name its file in COSTS_PRICES, or start it with the prices that are meant "
+                f"({layout.prices} is its copy, which nobody edits)"
             )
+            if text_of(of_its_own) == text_of(layout.prices):
+                cure = f"they are in {of_its_own}; leave out COSTS_PRICES"
+            raise BadQuestion(f"the ledger that runs uses other prices than {path}: {cure}")
         time.sleep(_LOOK_S)
     return book
 

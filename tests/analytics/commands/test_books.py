@@ -284,9 +284,11 @@ class TestOperations:
             monkeypatch.setattr(rerate, "_READ_S", 0.0)
             monkeypatch.setenv("COSTS_PRICES", str(other))
             for words in ([], ["--apply", "--reason", "x"]):
-                assert "uses other prices than" in str(run("rerate", *words).exception)
-            refused = run("operations", "revert", "7", "--reason", "x")
-            assert isinstance(refused.exception, OperationRefused)
+                refused = str(run("rerate", *words).exception)
+                where = f"they are in {data_dir / 'prices.toml'}; leave out COSTS_PRICES"
+                assert refused.endswith(f"uses other prices than {other}: {where}")
+            missing = run("operations", "revert", "7", "--reason", "x")
+            assert isinstance(missing.exception, OperationRefused)
         finally:
             done.set()
             thread.join()
