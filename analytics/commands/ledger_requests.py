@@ -239,10 +239,13 @@ def _cut_short(ledger: Ledger, operation: int, data_dir: Path | None) -> str:
 
 
 def say_done(operation: int, data_dir: Path | None) -> str:
-    """Return what is to be said of an operation that has ended."""
-    return (
-        f"operation {operation} is done: `costs operations show {operation}{at_folder(data_dir)}`"
-    )
+    """Return what is to be said of an operation that has ended, with what it booked in all."""
+    from voicecosts.analytics.answers.operations import listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.text.changes import say_moved  # noqa: PLC0415 - same
+
+    moved = "".join(say_moved(it) for it in listed(data_dir) if it.operation == operation)
+    show = f"`costs operations show {operation}{at_folder(data_dir)}`"
+    return f"operation {operation} is done: {'; '.join(filter(None, [moved, show]))}"
 
 
 def at_folder(data_dir: Path | None) -> str:
