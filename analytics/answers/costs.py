@@ -21,6 +21,8 @@ from voicecosts.analytics.answers.completeness import (
     nothing_found,
     tell,
 )
+from voicecosts.analytics.answers.detail import say_removed
+from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out, without_time
 from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
 from voicecosts.analytics.answers.states import corrects_months, schema_of
@@ -135,6 +137,10 @@ def answer(
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
         corrected = tuple(_corrections(connection, snapshot, question.selection))
         parts = tuple(left_out(connection, snapshot, question.selection, total))
+        gone = (
+            *say_erased(connection, snapshot, question.period),
+            *say_removed(connection, snapshot, question.period),
+        )
         untimed = tuple(without_time(connection, snapshot, question.selection))
         empty = () if total.rows else (nothing_found(connection, snapshot),)
     return Report(
@@ -149,7 +155,7 @@ def answer(
         as_of=moment,
         completeness=missing,
         warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
-        notes=(*notes(missing), *parts, *corrected),
+        notes=(*notes(missing), *parts, *corrected, *gone),
     )
 
 

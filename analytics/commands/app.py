@@ -34,6 +34,8 @@ COMMANDS: Final = {
     "close": "books",
     "adjust": "books",
     "void": "books",
+    "retention": "retention",
+    "erase": "erase",
     "outbox": "outbox",
     "stream": "stream",
     "dead-letters": "dead_letters",

@@ -190,6 +190,11 @@ def _watched(outcome: Outcome, data_dir: Path | None) -> Outcome:
             err=True,
         )
         raise
+    if outcome.is_stopped and outcome.left_why and not outcome.left:
+        raise OperationRefused(
+            f"operation {number} is stopped: {outcome.left_why}. `costs operations resume {number}"
+            f"{at_folder(data_dir)}` goes on with it"
+        )
     if outcome.is_stopped:
         raise OperationRefused(say_stopped(number, data_dir))
     return outcome
@@ -205,13 +210,17 @@ def _tell(outcome: Outcome) -> None:
 
 def _done(ledger: Ledger, asked: Asked, data_dir: Path | None) -> Outcome:
     """Have a ledger do what is asked, slice by slice; Ctrl-C is heard between two of them, and stops it."""
-    from voicecosts.consumer.store.requests import Watch  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.booking.operations import Retain  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.store.requests import Operate, Watch  # noqa: PLC0415 - same
 
     outcome = None
     try:
         with undisturbed():
             outcome = ledger.answer(asked)
         number = outcome.operation
+        if isinstance(asked, Operate) and isinstance(asked.work, Retain):
+            with undisturbed():
+                ledger.work_off()  # nobody else does it soon
         if not number or outcome.is_done or outcome.is_stopped:
             return outcome
         has_more = True
@@ -233,8 +242,8 @@ def _cut_short(ledger: Ledger, operation: int, data_dir: Path | None) -> str:
     from voicecosts.consumer.store.requests import Halt, Watch  # noqa: PLC0415 - `--help` is quick
 
     if not ledger.answer(Watch(operation=operation)).is_done:
-        ledger.answer(Halt(operation=operation))
-        return say_stopped(operation, data_dir)
+        halted = ledger.answer(Halt(operation=operation))
+        return halted.problem or say_stopped(operation, data_dir)
     return say_done(operation, data_dir)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from voicecosts.analytics.answers.operations import Done
+    from voicecosts.consumer.booking.operations import Operation
 
 app = typer.Typer(
     name="operations",
@@ -71,7 +72,9 @@ def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) 
         typer.echo(csv_bytes(names, rows), nl=False)
         return
     if not found:
-        typer.echo("There are no operations: nothing was re-rated, adjusted, voided or closed.")
+        typer.echo(
+            "There are no operations: nothing was re-rated, adjusted, voided, closed or erased."
+        )
         return
     require("rich", needed_by="`costs operations list`")
     typer.echo("\n".join(_table(found, states)))
@@ -197,11 +200,11 @@ def require_reason(reason: str | None) -> str:
     return reason or ""
 
 
-def _states(found: Sequence[Done]) -> dict[int, str]:
-    """Return of each operation whether it is in force."""
-    from voicecosts.consumer.booking.operations import Operation, undone_by, work_of  # noqa: PLC0415 - `--help` is quick
+def known_of(found: Sequence[Done]) -> dict[int, Operation]:
+    """Return operations as the ledger knows them, by number."""
+    from voicecosts.consumer.booking.operations import Operation, work_of  # noqa: PLC0415 - `--help` is quick
 
-    known = {
+    return {
         each.operation: Operation(
             number=each.operation,
             work=work_of(each.request),
@@ -211,6 +214,13 @@ def _states(found: Sequence[Done]) -> dict[int, str]:
         )
         for each in found
     }
+
+
+def _states(found: Sequence[Done]) -> dict[int, str]:
+    """Return of each operation whether it is in force."""
+    from voicecosts.consumer.booking.operations import undone_by  # noqa: PLC0415 - `--help` is quick
+
+    known = known_of(found)
     states = {}
     for each in found:
         other = undone_by(known, each.operation)

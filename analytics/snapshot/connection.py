@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 13
+SCHEMA_VERSION: Final = 14
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

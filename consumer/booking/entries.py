@@ -29,6 +29,7 @@ from voicecosts.consumer.booking.difference import (
     session_time,
     worst_case,
 )
+from voicecosts.consumer.booking.erased import NOBODY, Erased
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.months import ALL_OPEN, Months
 from voicecosts.consumer.booking.notes import Doubt, Note
@@ -97,6 +98,7 @@ class Entries:
         rate: Rate,
         prices: PricesUsed | None = None,
         months: Months = ALL_OPEN,
+        erased: Erased = NOBODY,
     ) -> None:
         self.sessions = sessions
         self.identities: list[Identity] = []
@@ -110,6 +112,7 @@ class Entries:
         self._rate = rate
         self._prices = prices
         self._months = months
+        self._erased = erased
 
     def add(self, delivery: Delivery, *, again: Reason | None = None) -> None:
         """Add the events of one message. `again` is why they were refused, when they are read once more."""
@@ -167,6 +170,9 @@ class Entries:
             return None
         session = self.sessions[SessionKey(event.project, event.session_id)]
         identity = session.identity
+        for tenant in {event.tenant, event.tenant if identity is None else identity.tenant}:
+            if (erasure := self._erased.by(event.project, tenant)) is not None:
+                return Refusal(Reason.ERASED, f"its tenant was erased by operation {erasure}")
         if identity is None:
             session.identity = self._identity(delivery, event)
             self.identities.append(session.identity)

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     OUT_OF_RANGE = "out_of_range"  # more money than a row holds, more meters than a session has
     DEADLY = "deadly"  # the ledger ended each time it read this message alone
     VOIDED = "voided"  # an operation took its session out of every sum
+    ERASED = "erased"  # its tenant was erased
     ABOVE_CEILING = "above_ceiling"  # more than one meter can be believed to have used
 
 

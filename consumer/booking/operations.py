@@ -6,6 +6,7 @@ and that one can be undone as well; so whether an operation is in force follows 
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
@@ -87,13 +88,57 @@ class Acknowledge(_Work, frozen=True, kw_only=True):
     upto: int = 0
 
 
+class Retain(_Work, frozen=True, kw_only=True):
+    """How long detail is kept: days, or months; for ever where neither is given. Sums are kept in any case."""
+
+    days: int = 0
+    months: int = 0
+
+    def first_kept(self, today: date) -> date | None:
+        """Return the first day of which there is detail; `None` where all of it is kept."""
+        if self.days:
+            return date.fromordinal(max(1, today.toordinal() - self.days))
+        if not self.months:
+            return None
+        before = max(12, today.year * 12 + today.month - 1 - self.months)
+        year, month = divmod(before, 12)
+        return date(year, month + 1, min(today.day, monthrange(year, month + 1)[1]))
+
+    def __str__(self) -> str:
+        if self.days:
+            return f"{self.days}d"
+        return f"{self.months}mo" if self.months else "keep"
+
+
+class Erase(_Work, frozen=True, kw_only=True):
+    """Everything of a tenant that is taken out for good, in one project or in all.
+
+    `tenant` is empty as soon as only copies are left to be removed: what is recorded for ever names nobody.
+    """
+
+    tenant: str = ""
+    project: str | None = None
+
+
+class Redacted(_Work, frozen=True, kw_only=True):
+    """What an operation was, whose words were erased by another one. It cannot be undone or done again."""
+
+    was: str
+    by: int
+
+    @property
+    def kind(self) -> str:
+        """The kind that it had."""
+        return self.was
+
+
 class Revert(_Work, frozen=True, kw_only=True):
     """An operation that is undone."""
 
     operation: int
 
 
-Work = Rerate | Adjust | Void | Close | Revert | Acknowledge
+Work = Rerate | Adjust | Void | Close | Revert | Acknowledge | Retain | Erase | Redacted
 
 _decoder = msgspec.json.Decoder(Work)
 

@@ -126,6 +126,44 @@ def _rewrite(layout: Layout, now_us: int) -> None:
     """
     before = layout.ledger.stat().st_size
     try:
+        _write_anew(layout, now_us)
+    except (duckdb.Error, OSError) as error:
+        _log.warning("%s has free space that was not reclaimed: %s", layout.ledger, error)
+        return
+    after = layout.ledger.stat().st_size
+    _log.info("%s takes %d MB now, %d MB before", layout.ledger, after >> 20, before >> 20)
+
+
+def rewrite_open(connection: duckdb.DuckDBPyConnection, layout: Layout, now_us: int) -> None:
+    """Put a copy of an open ledger in its place that has nothing of what was removed; the connection stays.
+
+    Raises:
+        OSError: There is no room for it, or the disk fails. The ledger is as it was.
+    """
+    name = layout.ledger.stem
+    # 1. Everything is in the one file, and nobody has it open. If we die, it opens as it is.
+    connection.execute("CHECKPOINT")
+    connection.execute("ATTACH ':memory:' AS nothing")
+    connection.execute("USE nothing")
+    connection.execute(f"DETACH {name}")
+    problem: Exception | None = None
+    try:
+        # 2. As for a hollow file.
+        _write_anew(layout, now_us)
+    except (duckdb.Error, OSError) as error:
+        problem = error
+    quoted = str(layout.ledger).replace("'", "''")
+    connection.execute(f"ATTACH '{quoted}' AS {name}")
+    connection.execute(f"USE {name}")
+    connection.execute("DETACH nothing")
+    if problem is not None:
+        raise OSError(str(problem).partition("\n")[0]) from problem
+    _write_views(connection, layout)
+
+
+def _write_anew(layout: Layout, now_us: int) -> None:
+    """Write the ledger to another file, which takes its name."""
+    try:
         # 1. A draft under another name. If we die, the next open removes it and starts over.
         connection = _draft(layout, now_us)
         try:
@@ -133,16 +171,13 @@ def _rewrite(layout: Layout, now_us: int) -> None:
         finally:
             close(connection)
         _sync_draft(layout)
-    except (duckdb.Error, OSError) as error:
+    except (duckdb.Error, OSError):
         for path in (layout.draft, layout.draft.with_name(layout.draft.name + ".wal")):
             path.unlink(missing_ok=True)
-        _log.warning("%s has free space that was not reclaimed: %s", layout.ledger, error)
-        return
+        raise
     # 2. It has every row. If we die before or after, there is one whole ledger under this name.
     layout.draft.rename(layout.ledger)
     sync_folder(layout.ledger_dir)
-    after = layout.ledger.stat().st_size
-    _log.info("%s takes %d MB now, %d MB before", layout.ledger, after >> 20, before >> 20)
 
 
 def _copy_tables(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:

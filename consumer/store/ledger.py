@@ -22,6 +22,7 @@ from voicecosts.consumer.booking.letters import READ_AGAIN
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.months import Months
 from voicecosts.consumer.booking.packing import pack
+from voicecosts.consumer.booking.operations import Erase
 from voicecosts.consumer.booking.pieces import Piece, pieces
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
@@ -36,8 +37,9 @@ from voicecosts.consumer.errors import (
 )
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
-from voicecosts.consumer.store.database import close, open_database
-from voicecosts.consumer.store.faults import translated
+from voicecosts.consumer.store.database import close, open_database, rewrite_open
+from voicecosts.consumer.store.erasing import Erasing
+from voicecosts.consumer.store.faults import is_damage, translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
 from voicecosts.consumer.store.folding import (
     LOG_BYTES,
@@ -64,6 +66,7 @@ from voicecosts.consumer.store.load import load_sessions, load_settled
 from voicecosts.consumer.store.operations import Now, Operations, Slice
 from voicecosts.consumer.store.payloads import MAX_BYTES
 from voicecosts.consumer.store.places import Places
+from voicecosts.consumer.store.removal import Removal
 from voicecosts.consumer.store.requests import (
     Action,
     Halt,
@@ -73,6 +76,7 @@ from voicecosts.consumer.store.requests import (
     Watch,
     answer_requests,
 )
+from voicecosts.consumer.store.retention import Retention
 from voicecosts.consumer.store.sealing import Sealing, remove_unrecorded
 from voicecosts.consumer.store.snapshots import PART_S, Snapshots
 from voicecosts.consumer.store.streams import Noted, load_streams, write_streams
@@ -152,6 +156,17 @@ class Ledger:
         self._places = places
         self._folding = Folding(connection, places, self._packed)
         self._sealing = Sealing(connection, layout, self._folding, clock.ticks)
+        self._removal = Removal(connection, layout, lambda: micros(clock.now()))
+        self._retention = Retention(connection, layout, self._folding, self._removal, clock.ticks)
+        self._retention.follow(operations.retain)
+        self._erasing = Erasing(
+            connection,
+            layout,
+            operations=operations,
+            payloads=payloads,
+            prices=prices,
+            removal=self._removal,
+        )
         self.has_stream = has_stream
         self._kept: Progress | None = None
         self._begun: Progress | None = None
@@ -272,7 +287,7 @@ class Ledger:
             ledger._acknowledge(now_us)
             ledger._read_again()
             if embedded and goes_on:  # else it goes on between two groups of messages
-                ledger._work_off()
+                ledger.work_off()
             if not embedded:
                 ledger._begun = streams.progress
                 _publish_first(snapshots, sequence)
@@ -465,12 +480,18 @@ class Ledger:
 
     @property
     def _has_work(self) -> bool:
-        return self._operations.pending is not None or self._folding.is_due or self._sealing.is_due
+        return (
+            self._operations.pending is not None
+            or self._folding.is_due
+            or self._removal.is_due(self._snapshots.number)
+            or self._retention.is_due
+            or self._sealing.is_due
+        )
 
     def work(self) -> bool:
         """Do a bounded part of what is to be done; return whether there is more.
 
-        That is of an operation, else of folding, else of sealing days.
+        That is of an operation, else of folding, else of removing detail that grew too old, else of sealing days.
 
         Raises:
             LedgerWriteFailed: It was not done.
@@ -483,7 +504,11 @@ class Ledger:
                 self._sealing.look(micros(self._clock.now()))
             if self._folding.is_due:
                 return self._fold()
+            if self._removal.is_due(self._snapshots.number) or self._retention.is_due:
+                return self._retain()
             return self._sealing.is_due and self._seal()
+        if isinstance(pending.work, Erase):
+            return self._erase(pending, pending.work)
         # One re-rating has one price for equal calls, whatever happens to the file meanwhile.
         own = self._own_prices
         as_begun = own.as_in(pending.prices) if own is not None else contextlib.nullcontext()
@@ -493,11 +518,14 @@ class Ledger:
                 self._after(done)
         return self.is_at_work
 
-    def _work_off(self) -> None:
+    def work_off(self) -> None:
         """Do all that is to be done, but seal days for some moments only: nobody waits for that."""
         until = self._clock.ticks() + SEALING_S
         while self.work() and (
-            self._clock.ticks() < until or self._operations.pending or self._folding.is_due
+            self._clock.ticks() < until
+            or self._operations.pending
+            or self._folding.is_due
+            or self._retention.is_due
         ):
             pass
 
@@ -517,6 +545,69 @@ class Ledger:
                 self._snapshots.changed = True
                 self._check_written()
         return self._has_work
+
+    def _retain(self) -> bool:
+        """Remove some detail that grew too old; return whether there is more to do."""
+        with self._stopping(), translated(self._layout.ledger):
+            if not self._snapshots.shorten_log(LOG_BYTES):
+                return False  # the file is being copied: it goes on afterwards
+            self._removal.step(self._snapshots.number)
+            if self._retention.is_due:
+                self._sealing.drop()  # its rows may be among those that go
+                if self._retention.step(self._now(), self._snapshots.number):
+                    self._snapshots.changed = True
+                    self._check_written()
+        return self._has_work
+
+    def _erase(self, operation: Operation, work: Erase) -> bool:
+        """Erase some of a tenant, and in the end every copy that has it; return whether there is more to do."""
+        with self._stopping(), translated(self._layout.ledger):
+            if not self._snapshots.shorten_log(LOG_BYTES):
+                return False  # the file is being copied: it goes on afterwards
+            self._sealing.drop()  # it may be the file of rows that go
+            self._snapshots.changed = True
+            try:
+                if work.tenant:
+                    now_us, number = micros(self._clock.now()), self._snapshots.number
+                    self._active.forget(self._erasing.step(operation, work, now_us, number))
+                    self._snapshots.check_in_place()  # a step that finds nothing writes nothing
+                else:
+                    self._forget_copies(operation)
+            except (
+                OSError,
+                SnapshotFailed,
+                duckdb.IOException,
+                duckdb.OutOfMemoryException,
+            ) as error:
+                if is_damage(str(error)):
+                    raise
+                self._give_up(operation, error)
+        return self._has_work
+
+    def _forget_copies(self, operation: Operation) -> None:
+        """Remove every copy of what was erased: free blocks, the log, snapshots, sealed files."""
+        # 1. The file has rows that are in force, and nothing else. If we die, it is done again.
+        self._snapshots.close()  # what is under way is a copy of what it was
+        rewrite_open(self._connection, self._layout, micros(self._clock.now()))
+        self._snapshots.replaced()
+        # 2. Readers see such a copy, and no other one is left.
+        self.publish_snapshot()
+        self._snapshots.forget_older()
+        self._removal.finish()
+        # 3. It is said to be done.
+        ended = replace(operation, ended_us=micros(self._clock.now()), left_why="")
+        self._operations.rewrite([ended])
+        self._snapshots.changed = True
+
+    def _give_up(self, operation: Operation, error: Exception) -> None:
+        """Stop an erasure for which there is no room now; a person has it go on."""
+        with contextlib.suppress(duckdb.TransactionException):  # none is open
+            self._connection.rollback()
+        problem = str(error).partition("\n")[0]
+        _log.warning("operation %d is stopped: %s", operation.number, problem)
+        known = self._operations.get(operation.number) or operation
+        stopped = replace(known, stopped_us=micros(self._clock.now()), left_why=problem)
+        self._operations.rewrite([stopped])
 
     def _seal(self) -> bool:
         """Seal some rows of days that are over; return whether there is more to do."""
@@ -540,6 +631,7 @@ class Ledger:
         """Take in what an operation committed: what is known of its sessions is read again."""
         self._snapshots.changed = True
         self._snapshots.operations = max(self._operations.last, self._operations.lost)
+        self._retention.follow(self._operations.retain)
         self._active.forget(done.touched)
         if done.has_written:
             self._check_written()
@@ -734,7 +826,7 @@ class Ledger:
 
     def _entries(self, sessions: dict[SessionKey, SessionState]) -> Entries:
         months = Months(self._operations.closed, self._clock.now().date())
-        return Entries(sessions, self._rate, self._prices, months)
+        return Entries(sessions, self._rate, self._prices, months, self._operations.erased)
 
     def _sessions(self, deliveries: Sequence[Delivery]) -> dict[SessionKey, SessionState]:
         wanted = {

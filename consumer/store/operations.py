@@ -13,6 +13,7 @@ import time
 from collections import deque
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,13 +21,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voicecosts.consumer.booking.difference import Booking, Refusal, money_text, session_time
+from voicecosts.consumer.booking.erased import Erased, Erasure, digest
 from voicecosts.consumer.booking.months import Months, first_of, not_ended
 from voicecosts.consumer.booking.operations import (
     Acknowledge,
     Adjust,
     Close,
+    Erase,
     Operation,
+    Redacted,
     Rerate,
+    Retain,
     Revert,
     Void,
     Work,
@@ -123,6 +128,7 @@ class Operations:
         self._clock_s = clock_s
         rows = connection.execute(sql.LOAD_OPERATIONS).fetchall()
         self._known = {row[0]: _operation(*row) for row in rows}
+        self.erased = self._erasures()
         self.closed = frozenset(row[0] for row in connection.execute(sql.LOAD_CLOSED).fetchall())
         self._waiting: deque[SessionKey] | None = None
         self._of = self._size = 0  # sessions of what is under way: in all, and of the next slice
@@ -150,6 +156,12 @@ class Operations:
         return max((it.upto for it in works if isinstance(it, Acknowledge)), default=0)
 
     @property
+    def retain(self) -> Retain:
+        """How long detail is kept: as the newest operation in force says that says so."""
+        works = [self._known[number].work for number in sorted(in_force(self._known))]
+        return next((it for it in reversed(works) if isinstance(it, Retain)), Retain())
+
+    @property
     def progress(self) -> Progress | None:
         """How far the operation that is under way is; None before its first slice."""
         if self._waiting is None:
@@ -158,6 +170,26 @@ class Operations:
         took = self._clock_s() - self._began
         left_s = round(took / done * len(self._waiting)) if done else None
         return Progress(done, self._of, left_s)
+
+    @property
+    def all(self) -> list[Operation]:
+        """Every operation, the oldest first."""
+        return [self._known[number] for number in sorted(self._known)]
+
+    def rewrite(self, operations: Sequence[Operation], *, is_begun: bool = False) -> None:
+        """Replace what is recorded of some operations, in the transaction that was begun or in one of its own."""
+        if not is_begun:
+            self._connection.begin()
+        for operation in operations:
+            self._replace(operation)
+        self._connection.commit()
+        self._known |= {operation.number: operation for operation in operations}
+
+    def _erasures(self) -> Erased:
+        """Return the erasures that are in force."""
+        rows = self._connection.execute(sql.LOAD_ERASURES).fetchall()
+        numbers = in_force(self._known)
+        return Erased(Erasure(*row) for row in rows if row[0] in numbers)
 
     def get(self, number: int) -> Operation | None:
         """Return an operation by its number."""
@@ -181,7 +213,9 @@ class Operations:
             case Void():
                 problem = self._problem_of_void(work)
             case Adjust():
-                problem = _problem_of_amount(work.amount)
+                problem = _problem_of_amount(work.amount) or self._problem_of_name(work)
+            case Erase():
+                problem = self._problem_of_erasure()
             case Rerate():
                 problem = _problem_of_columns(work)
             case Acknowledge() if not self.is_lost_told:
@@ -199,13 +233,15 @@ class Operations:
         A second long operation would do the same sessions; and a month is not closed while its figures
         are partly those before and partly those after.
         """
+        if self.pending is not None and isinstance(self.pending.work, Erase):
+            return True
         if isinstance(work, Revert):
             if work.operation not in self._known:
                 return False
             if work.operation == getattr(self.pending, "number", None):
                 return True
             work = origin_of(self._known, work.operation).work
-        return isinstance(work, Rerate | Close)
+        return isinstance(work, Rerate | Close | Erase)
 
     def _say(self, pending: Operation) -> str:
         said = f"operation {pending.number} ({pending.work.kind}) is under way"
@@ -227,6 +263,8 @@ class Operations:
         operation = self._known.get(number)
         if operation is None:
             return self._problem_of_number(number)
+        if isinstance(operation.work, Erase) and not goes_on:
+            return f"operation {number} is an erasure: it is not stopped, and goes on when a ledger runs"
         if operation.ended_us is not None:
             return f"operation {number} has ended: `costs operations revert {number} --reason …` undoes it"
         if goes_on and (pending := self.pending) is not None:
@@ -269,13 +307,16 @@ class Operations:
         )
         known = {**self._known, number: operation}
         origin = origin_of(known, number)
-        if isinstance(origin.work, Rerate):
+        if isinstance(origin.work, Rerate) or isinstance(work, Erase):
             # 1. Recorded. If we die after this, the next ledger does it.
             self._connection.begin()
             self._write(operation)
             known |= self._given_up(work, now)
+            if isinstance(work, Erase):
+                _note_erasure(self._connection, number, work)
             self._connection.commit()
             self._known = known
+            self.erased = self._erasures()
             return Slice(number)
         is_on = origin.number in in_force(known)
         closed = self.closed
@@ -300,6 +341,7 @@ class Operations:
         # 2. Memory takes over what is on disk.
         self._known = {**known, number: ended}
         self.closed = closed
+        self.erased = self._erasures()
         return Slice(number, touched, booked.left, booked.left_why)
 
     def step(self, now: Now) -> Slice | None:
@@ -526,9 +568,27 @@ class Operations:
                 "it again"
             )
         origin = origin_of(self._known, work.operation)
+        if isinstance(origin.work, Redacted):
+            return (
+                f"operation {origin.number} was of a tenant that operation {origin.work.by} erased"
+            )
+        if isinstance(origin.work, Erase) and work.operation != origin.number:
+            return "what may come again is not erased again: `costs erase`"
         if not isinstance(origin.work, Close):
             return None
         return self._problem_of_opening(origin.work.month, today)
+
+    def _problem_of_name(self, work: Adjust) -> str | None:
+        erasure = self.erased.by(work.project, work.tenant)
+        if erasure is None:
+            return None
+        return f"that tenant was erased by operation {erasure}: adjust without a tenant"
+
+    def _problem_of_erasure(self) -> str | None:
+        stopped = next((it.number for it in self._known.values() if it.ended_us is None), None)
+        if stopped is None:
+            return None
+        return f"operation {stopped} was stopped: resume or revert it first"
 
     def _problem_of_number(self, number: int) -> str:
         return f"no operation has the number {number}: {say_numbers(self._known)}"
@@ -570,6 +630,23 @@ class Operations:
             if (project, session_id) == (work.project, work.session_id) and operation:
                 return f"session {session_id} was voided by operation {operation}"
         return None
+
+
+def _note_erasure(connection: duckdb.DuckDBPyConnection, number: int, work: Erase) -> None:
+    """Record in the open transaction by what a tenant is known from now on, and how much of it there is."""
+    salt = token_hex(16)
+    connection.execute(
+        sql.NOTE_ERASURE,
+        {
+            "number": number,
+            "project": work.project,
+            "salt": salt,
+            "digest": digest(salt, work.tenant),
+        },
+    )
+    connection.execute(
+        sql.NOTE_ERASED_DAYS, {"number": number, "tenant": work.tenant, "project": work.project}
+    )
 
 
 def _operation(  # noqa: PLR0917 - the columns of `operation_records`

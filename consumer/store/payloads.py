@@ -70,6 +70,15 @@ class Payloads:
         sync_folder(self._folder)
         return places
 
+    def names(self) -> list[str]:
+        """Return the names of the files that are there."""
+        return sorted(self._sizes())
+
+    def add_apart(self, reason: str, payloads: list[bytes]) -> list[Place | None]:
+        """Append payloads to a file that holds nothing else yet."""
+        self._last[reason] += 1
+        return self.add(reason, payloads)
+
     def too_many(self) -> list[str]:
         """Return the names of the files that have to be dropped to be below the cap again."""
         sizes = self._sizes()

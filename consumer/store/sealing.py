@@ -251,13 +251,15 @@ class Sealing:
         name_sealed(self._connection, self._layout)
 
 
-def name_sealed(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
+def name_sealed(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, *, may_be_last: bool = False
+) -> None:
     """Have the view `usage` read the files that are recorded, in the open transaction.
 
-    None of them needs to be there for this.
+    None of them needs to be there for this. Where none is recorded it does nothing, unless `may_be_last`.
     """
     found = connection.execute(sql.SEALED_FILES).fetchall()
-    if found:
+    if found or may_be_last:
         folder = str(layout.data_dir.absolute())
         connection.execute(sql.all_bookings(folder, [files for _, files in found]))
 
@@ -266,11 +268,11 @@ def remove_unrecorded(connection: duckdb.DuckDBPyConnection, layout: Layout) -> 
     """Remove the files of sealed days that a killed writer did not come to record.
 
     All of their rows are in the ledger file. One that has others is of a ledger that was newer than
-    this one, an older copy that was restored: it may be the only one that has them, and stays.
+    this one, an older copy that was restored: it may be the only one that has them, and stays. One that
+    waits to be removed is left to `Removal`.
     """
-    recorded = {
-        name for _, names in connection.execute(sql.SEALED_FILES).fetchall() for name in names
-    }
+    recorded = {name for (name,) in connection.execute(sql.RECORDED_FILES).fetchall()}
+    recorded |= {name for name, *_ in connection.execute(sql.LOAD_REMOVED_FILES).fetchall()}
     for name, path in layout.sealed_files().items():
         if name in recorded:
             continue

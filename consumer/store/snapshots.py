@@ -269,6 +269,28 @@ class Snapshots:
         if number > 1 and self._is_old(self._layout.verified, KEPT_APART_S):
             self._begin_apart()
 
+    def replaced(self) -> None:
+        """Note that the file under the ledger's name is another one, of which no snapshot has a block."""
+        self._in_place = InPlace(self._layout.ledger)
+        self._versions = Versions()
+        for number, path in self._layout.snapshots().items():
+            if number != self._published:  # none of them may become the next one
+                path.unlink(missing_ok=True)
+
+    def forget_older(self) -> None:
+        """Remove every copy of the ledger but the newest: what they hold was erased.
+
+        Raises:
+            OSError: One could not be removed.
+        """
+        for number, path in self._layout.snapshots().items():
+            if number != self._published:
+                path.unlink(missing_ok=True)
+        self._layout.verified.unlink(missing_ok=True)
+        sync_folder(self._layout.data_dir)
+        self._begin_apart()
+        self.keep_apart()
+
     def mend(self) -> None:
         """Put back the link that readers follow, and keep the write-ahead log short.
 

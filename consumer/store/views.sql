@@ -1096,7 +1096,7 @@ SELECT
     newest_stored_at               -- when the server stored it
 FROM stream_state, ledger_identity;
 
--- What was done to the books on purpose, and what it booked. An operation that reverts another names it.
+-- What was done to the books on purpose, and what it booked, or erased. An operation that reverts another names it.
 CREATE OR REPLACE VIEW operations AS
 SELECT
     r.operation,
@@ -1107,8 +1107,8 @@ SELECT
     r.reason,
     r.source,
     r.reverts,
-    coalesce(booked.rows, 0) AS rows,
-    coalesce(booked.sessions, 0) AS sessions,
+    coalesce(booked.rows, erased.rows, 0) AS rows,
+    coalesce(booked.sessions, erased.sessions, 0) AS sessions,
     booked.list_cost,
     booked.cost,
     booked.billed,
@@ -1127,7 +1127,53 @@ LEFT JOIN (
     FROM session_usage
     WHERE operation IS NOT NULL
     GROUP BY operation
-) AS booked USING (operation);
+) AS booked USING (operation)
+LEFT JOIN (
+    SELECT operation, sum(rows)::BIGINT AS rows, sum(sessions)::BIGINT AS sessions
+    FROM erased_days
+    GROUP BY operation
+) AS erased USING (operation);
+
+-- How much of which day was erased, and whether its month is closed.
+CREATE OR REPLACE VIEW erased AS
+SELECT
+    e.operation,
+    e.day,
+    e.sessions,
+    e.rows,
+    EXISTS (
+        SELECT 1 FROM month_closings AS m WHERE m.month = date_trunc('month', e.day)::DATE
+    ) AS is_closed
+FROM erased_days AS e;
+
+-- By accounting day: how many single rows there are, in the ledger file and in files of sealed days, and how many
+-- were removed because they grew too old. Sums have all of them.
+CREATE OR REPLACE VIEW detail AS
+SELECT
+    day,
+    sum(rows)::BIGINT AS rows,
+    sum(files)::BIGINT AS files,
+    sum(bytes)::BIGINT AS bytes,
+    sum(removed_rows)::BIGINT AS removed_rows,
+    sum(removed_bytes)::BIGINT AS removed_bytes,
+    max(removed_at) AS removed_at
+FROM (
+    SELECT
+        day,
+        count(*) AS rows,
+        0 AS files,
+        0 AS bytes,
+        0 AS removed_rows,
+        0 AS removed_bytes,
+        NULL::TIMESTAMP AS removed_at
+    FROM bookings
+    GROUP BY day
+    UNION ALL
+    SELECT day, sum(rows), count(*), sum(bytes), 0, 0, NULL FROM sealed_files GROUP BY day
+    UNION ALL
+    SELECT day, 0, 0, 0, sum(rows), sum(bytes), max(removed_at) FROM removed_detail GROUP BY day
+)
+GROUP BY day;
 
 -- The months that take no row any more.
 CREATE OR REPLACE VIEW closed_months AS

@@ -80,6 +80,82 @@ SELECT version, list(file ORDER BY day, first_place) FROM sealed_files GROUP BY 
 """
 UNSEALED_ROWS: Final = _read("unsealed_rows")
 
+FIND_OLD_FILES: Final = """
+SELECT file, day, rows, bytes FROM sealed_files WHERE day < $before ORDER BY day, first_place LIMIT $most
+"""
+FORGET_FILES: Final = "DELETE FROM sealed_files WHERE file IN (SELECT unnest($files))"
+RECORDED_FILES: Final = "SELECT file FROM sealed_files"
+LOAD_REMOVED_FILES: Final = "SELECT file, snapshot, epoch_us(removed_at) FROM removed_files"
+NOTE_REMOVED_FILES: Final = """
+INSERT INTO removed_files SELECT unnest($files), $snapshot, make_timestamp($removed_at)
+"""
+CLEAR_REMOVED_FILES: Final = "DELETE FROM removed_files WHERE file IN (SELECT unnest($files))"
+NOTE_REMOVED_DETAIL: Final = """
+INSERT INTO removed_detail VALUES ($day, $rows, $bytes, make_timestamp($removed_at))
+"""
+SPAN_OF_OLD: Final = """
+SELECT max(place), count(*)
+FROM (SELECT place FROM bookings WHERE day < $before ORDER BY place LIMIT $most)
+"""
+NOTE_REMOVED_ROWS: Final = """
+INSERT INTO removed_detail
+SELECT day, count(*), 0, make_timestamp($removed_at)
+FROM bookings
+WHERE day < $before AND place <= $upto
+GROUP BY day
+ORDER BY day
+"""
+REMOVE_OLD_ROWS: Final = "DELETE FROM bookings WHERE day < $before AND place <= $upto"
+
+LOAD_ERASURES: Final = "SELECT operation, project, salt, digest FROM erasures ORDER BY operation"
+NOTE_ERASURE: Final = "INSERT INTO erasures VALUES ($number, $project, $salt, $digest, 0)"
+NOTE_ERASED_DAYS: Final = _read("note_erased_days")
+COUNT_ERASED_LETTERS: Final = """
+UPDATE erasures SET letters = letters + $letters WHERE operation = $number
+"""
+OF_ERASED: Final = _read("of_erased")
+FILES_OF_ERASED: Final = _read("files_of_erased")
+SEALED_FILE: Final = """
+SELECT day, first_place, last_place, version FROM sealed_files WHERE file = $file
+"""
+SEAL_OTHERS: Final = _read("seal_others")
+SUM_OF_OTHERS: Final = _read("sum_of_others")
+IDS_OF_ERASED: Final = """
+SELECT DISTINCT session_id::VARCHAR FROM erasing WHERE session_id IN (SELECT unnest($ids)::UUID)
+"""
+LETTERS_OF_FILE: Final = "SELECT id, event_index, place, bytes FROM refused WHERE file = $file"
+DETAILS_OF_LETTERS: Final = """
+SELECT id, detail
+FROM refused
+WHERE contains(detail, $tenant) OR regexp_matches(detail, '[0-9a-f]{8}-[0-9a-f]{4}-7')
+"""
+MOVE_LETTERS: Final = """
+UPDATE refused
+SET file = moved.file, place = moved.place
+FROM (SELECT unnest($ids) AS id, unnest($files) AS file, unnest($places) AS place) AS moved
+WHERE refused.id = moved.id
+"""
+REMOVE_LETTERS: Final = "DELETE FROM refused WHERE id IN (SELECT unnest($ids))"
+REMOVE_CHANGES: Final = "DELETE FROM refused_changes WHERE id IN (SELECT unnest($ids))"
+OF_NOTES_ALONE: Final = """
+SELECT session_id
+FROM session_notes
+WHERE session_id IN (SELECT unnest($ids)::UUID)
+    AND session_id NOT IN (SELECT session_id FROM session_identities)
+"""
+SLICE_OF_ERASED: Final = """
+CREATE OR REPLACE TEMP TABLE erased_now AS
+SELECT project, session_id FROM erasing ORDER BY session_id, project LIMIT $most
+"""
+SPAN_OF_ERASED: Final = """
+SELECT count(*), min(session_id)::VARCHAR, max(session_id)::VARCHAR FROM erased_now
+"""
+LIST_OF_ERASED: Final = "SELECT project, session_id::VARCHAR FROM erased_now"
+PRICES_IN_USE: Final = """
+SELECT DISTINCT price_id FROM session_usage WHERE price_id IN (SELECT unnest($numbers))
+"""
+REMOVE_PRICES: Final = "DELETE FROM prices_used WHERE price_id IN (SELECT unnest($numbers))"
+
 FREE_BLOCKS: Final = "SELECT free_blocks > used_blocks FROM pragma_database_size()"
 TABLES: Final = """
 SELECT database_name = current_database() AS is_own, list(table_name ORDER BY table_name)
@@ -252,6 +328,27 @@ def clear_table(table: str) -> str:
 def copy_table(table: str) -> str:
     """Return what copies all rows of a table of the database `old`, in their order."""
     return f'INSERT INTO "{table}" BY NAME SELECT * FROM old.main."{table}"'  # noqa: S608 - same
+
+
+def erase_sessions(table: str) -> str:
+    """Return what removes the rows of the sessions in `erased_now` from a table."""
+    return f"""
+DELETE FROM {table}
+WHERE session_id BETWEEN $first::UUID AND $last::UUID
+    AND (project, session_id) IN (SELECT project, session_id FROM erased_now)
+"""  # noqa: S608 - our own names
+
+
+def erase_tenant(table: str) -> str:
+    """Return what removes the rows of a tenant from a table."""
+    return (
+        f"DELETE FROM {table} WHERE tenant = $tenant AND ($project IS NULL OR project = $project)"  # noqa: S608 - same
+    )
+
+
+def erase_notes_alone(table: str) -> str:
+    """Return what removes the rows of sessions from a table that are known by what was refused of them alone."""
+    return f"DELETE FROM {table} WHERE session_id IN (SELECT unnest($ids)::UUID)"  # noqa: S608 - same
 
 
 def compare_table(table: str) -> str:

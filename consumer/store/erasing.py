@@ -1,0 +1,392 @@
+"""Erase a tenant: all that the data directory holds of it, so that no file has its name or the id of a session of it.
+
+It is a long operation, done in steps that are each a transaction or can be done again: sealed files are written
+anew without it, then the files of dead letters, then words of other operations are taken out, then its
+sessions go, some at a time, and last the rows that belong to no session. From the moment at which it is
+recorded, what comes of the tenant is refused. A death anywhere leaves what is left to do where the next ledger
+finds it: the sessions go after everything that is found by them.
+
+What the ledger's file still has in free blocks, and the copies of it, go at the end: `Ledger` does that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import duckdb
+import msgspec
+from msgspec.structs import replace
+
+from voicecosts.consumer.booking.message import WHOLE_MESSAGE
+from voicecosts.consumer.booking.operations import Adjust, Erase, Operation, Redacted, Rerate, Void
+from voicecosts.consumer.booking.sessions import SessionKey
+from voicecosts.consumer.store import sql
+from voicecosts.consumer.store.files import PRIVATE, sync_folder
+from voicecosts.consumer.store.letters import PURGED
+from voicecosts.consumer.store.sealing import name_sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from voicecosts.consumer.booking.prices import PricesUsed
+    from voicecosts.consumer.store.layout import Layout
+    from voicecosts.consumer.store.operations import Operations
+    from voicecosts.consumer.store.payloads import Payloads
+    from voicecosts.consumer.store.removal import Removal
+
+SLICE_SESSIONS: Final = 2_000
+"""Sessions of one transaction, at most."""
+
+LONG_NAME: Final = 8
+"""A name of so many bytes is looked for in bytes that nobody can read, a shorter one only as a tenant."""
+
+_OF_SESSIONS: Final = (
+    "bookings",
+    "folded_usage",
+    "session_readings",
+    "session_starts",
+    "session_ends",
+    "session_notes",
+    "settled_sessions",
+    "pending_sessions",
+    "void_marks",
+    "session_identities",
+)
+_WITH_TENANT: Final = (
+    "bookings",
+    "folded_usage",
+    "session_starts",
+    "session_ends",
+    "settled_sessions",
+)
+_ID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Name:
+    """A tenant's name, and how it is found in words and in bytes."""
+
+    def __init__(self, tenant: str, project: str | None) -> None:
+        self.tenant = tenant
+        self.project = project
+        raw = tenant.encode("utf-8", "surrogatepass")
+        self._words = re.compile(rf"(?<![\w.-]){re.escape(tenant)}(?![\w.-])")
+        pack = msgspec.msgpack.encode
+        self._packed = pack("tenant") + pack(tenant)
+        apart = rb"(?<![\w.-])" + re.escape(raw) + rb"(?![\w.-])"
+        self._apart = re.compile(apart) if len(raw) >= LONG_NAME else None
+        self._project = None if project is None else project.encode()
+
+    @property
+    def values(self) -> dict[str, object]:
+        """What the statements call it."""
+        return {"tenant": self.tenant, "project": self.project}
+
+    def is_in_words(self, text: str | None) -> bool:
+        """Whether a text names it."""
+        return bool(text) and self._words.search(str(text)) is not None
+
+    def is_in(self, data: bytes) -> bool:
+        """Whether an event, or something that nobody can read, names it as its tenant."""
+        if self._project is not None and self._project not in data:
+            return False
+        return self._packed in data or bool(self._apart and self._apart.search(data))
+
+
+class Erasing:
+    """The erasure that is under way in one ledger."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        layout: Layout,
+        *,
+        operations: Operations,
+        payloads: Payloads,
+        prices: PricesUsed,
+        removal: Removal,
+    ) -> None:
+        self._connection = connection
+        self._layout = layout
+        self._operations = operations
+        self._payloads = payloads
+        self._prices = prices
+        self._removal = removal
+        self._number = 0
+        self._files: list[str] | None = None
+        self._letters: list[str] | None = None
+        self._is_redacted = False
+
+    def __repr__(self) -> str:
+        return f"<Erasing: operation {self._number}>"
+
+    def step(
+        self, operation: Operation, work: Erase, now_us: int, snapshot: int
+    ) -> list[SessionKey]:
+        """Do a bounded part, and return the sessions that are gone; `work` names the tenant."""
+        name = Name(work.tenant, work.project)
+        if operation.number != self._number:
+            self._number, self._is_redacted = operation.number, False
+            self._connection.execute(sql.OF_ERASED, name.values)
+            self._files = self._letters = None
+        if self._files is None:
+            self._files = self._find_files(name)
+        elif self._files:
+            self._rewrite_file(self._files.pop(), name, now_us, snapshot)
+        elif self._letters is None:
+            self._remove_details(name)
+            self._letters = self._payloads.names()
+        elif self._letters:
+            self._rewrite_letters(self._letters.pop(), name, now_us)
+        elif not self._is_redacted:
+            self._redact(name)
+            self._is_redacted = True
+        else:
+            return self._remove_sessions(name, operation)
+        return []
+
+    def _find_files(self, name: Name) -> list[str]:
+        """Return the sealed files that have rows of it, by their paths in the data directory."""
+        found: list[str] = []
+        for _, files in self._connection.execute(sql.SEALED_FILES).fetchall():
+            paths = [str(self._layout.data_dir.absolute() / file) for file in files]
+            rows = self._connection.execute(sql.FILES_OF_ERASED, {"files": paths, **name.values})
+            found += [
+                Path(path).relative_to(self._layout.data_dir.absolute()).as_posix()
+                for (path,) in rows.fetchall()
+            ]
+        return found
+
+    def _rewrite_file(self, file: str, name: Name, now_us: int, snapshot: int) -> None:
+        """Have the rows of others in a new file, and none of them in the old one, which goes at the end."""
+        day, first, last, version = self._connection.execute(
+            sql.SEALED_FILE, {"file": file}
+        ).fetchone() or (None, 0, 0, 0)
+        source = str(self._layout.data_dir.absolute() / file)
+        values = {"source": source, **name.values}
+        others = self._connection.execute(sql.SUM_OF_OTHERS, values).fetchone() or (0, None)
+        new = self._layout.sealed_name(day, first, last)
+        path = self._layout.data_dir.absolute() / new
+        checksum = ""
+        if others[0]:
+            # 1. It is known that nobody needs the new file. If we die, it is removed.
+            self._connection.begin()
+            self._removal.note([new], 0)
+            self._connection.commit()
+            checksum = self._write(path, values, others)
+        # 2. All or nothing: the views name the one, or the other.
+        self._connection.begin()
+        self._connection.execute(sql.FORGET_FILES, {"files": [file]})
+        self._removal.withdraw([new])
+        if others[0]:
+            self._connection.execute(
+                sql.RECORD_SEALED,
+                {
+                    "day": day,
+                    "file": new,
+                    "rows": others[0],
+                    "first": first,
+                    "last": last,
+                    "bytes": path.stat().st_size,
+                    "sha256": checksum,
+                    "version": version,
+                    "sealed_at": now_us,
+                },
+            )
+        self._removal.note([file], snapshot)
+        name_sealed(self._connection, self._layout, may_be_last=True)
+        self._connection.commit()
+        self._removal.load()
+
+    def _write(self, path: Path, values: dict[str, object], expected: tuple[object, ...]) -> str:
+        draft = path.with_name(path.name + ".tmp")
+        try:
+            self._connection.execute(sql.SEAL_OTHERS, {**values, "file": str(draft)})
+            draft.chmod(PRIVATE)
+            found = self._connection.execute(sql.SUM_OF_FILE, {"file": str(draft)}).fetchone()
+            if found != expected:
+                raise OSError(f"{draft} does not hold what was written to it")  # noqa: TRY301 - it is removed
+            with draft.open("rb") as opened:
+                os.fsync(opened.fileno())
+                checksum = hashlib.file_digest(opened, "sha256").hexdigest()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
+        draft.rename(path)
+        sync_folder(path.parent)
+        return checksum
+
+    def _remove_details(self, name: Name) -> None:
+        """Remove the letters whose bytes may be gone, and of which it is said what was wrong with whom."""
+        found = self._connection.execute(sql.DETAILS_OF_LETTERS, {"tenant": name.tenant}).fetchall()
+        ids = self._ours(detail.encode("utf-8", "surrogatepass") for _, detail in found)
+        gone = [
+            letter
+            for letter, detail in found
+            if name.is_in_words(detail) or _ids(detail.encode("utf-8", "surrogatepass")) & ids
+        ]
+        if gone:
+            self._connection.begin()
+            self._remove_letters(gone)
+            self._connection.commit()
+
+    def _rewrite_letters(self, file: str, name: Name, now_us: int) -> None:
+        """Have the bytes of letters of others in a new file, and remove the old one."""
+        try:
+            data = (self._layout.dead_letters / file).read_bytes()
+        except FileNotFoundError:
+            return
+        ours = self._ours([data])
+        if not (ours or name.is_in(data)):
+            return
+        gone: list[str] = []
+        alone: set[str] = set()
+        others: list[tuple[str, bytes]] = []
+        letters = self._connection.execute(sql.LETTERS_OF_FILE, {"file": file}).fetchall()
+        for letter, index, place, length in letters:
+            payload = data[place : place + length]
+            if name.is_in(payload) or _ids(payload) & ours:
+                gone.append(letter)
+                if index != WHOLE_MESSAGE:
+                    alone |= _ids(payload)
+            else:
+                others.append((letter, payload))
+        # 1. The bytes of the others are on the disk. If we die, no row names them.
+        places = self._payloads.add_apart(
+            file.rpartition("-")[0], [payload for _, payload in others]
+        )
+        # 2. All or nothing: rows name the new file, and the old one is recorded as gone.
+        self._connection.begin()
+        kept = [(letter, at) for (letter, _), at in zip(others, places, strict=True) if at]
+        if kept:
+            self._connection.execute(
+                sql.MOVE_LETTERS,
+                {
+                    "ids": [letter for letter, _ in kept],
+                    "files": [at.file for _, at in kept],
+                    "places": [at.offset for _, at in kept],
+                },
+            )
+        self._remove_letters(gone)
+        self._connection.execute(
+            sql.MARK_FILE, {"file": file, "state": PURGED, "changed_at": now_us}
+        )
+        found = self._connection.execute(sql.OF_NOTES_ALONE, {"ids": sorted(alone)}).fetchall()
+        if found:
+            ids = [str(row[0]) for row in found]
+            for table in ("session_notes", "pending_sessions", "settled_sessions"):
+                self._connection.execute(sql.erase_notes_alone(table), {"ids": ids})
+        self._connection.commit()
+        # 3. Nobody names it. If we die before, the next opening removes it.
+        self._payloads.remove([file])
+
+    def _remove_letters(self, letters: Sequence[str]) -> None:
+        if not letters:
+            return
+        self._connection.execute(sql.REMOVE_LETTERS, {"ids": list(letters)})
+        self._connection.execute(sql.REMOVE_CHANGES, {"ids": list(letters)})
+        self._connection.execute(
+            sql.COUNT_ERASED_LETTERS, {"letters": len(letters), "number": self._number}
+        )
+
+    def _ours(self, texts: Iterable[bytes]) -> set[str]:
+        """Return the ids in some bytes that are of its sessions."""
+        ids: set[str] = set()
+        for text in texts:
+            ids |= _ids(text)
+        if not ids:
+            return set()
+        found = self._connection.execute(sql.IDS_OF_ERASED, {"ids": sorted(ids)}).fetchall()
+        return {row[0] for row in found}
+
+    def _redact(self, name: Name) -> None:
+        """Take its name and the ids of its sessions out of what was asked of the ledger, and why."""
+        for path in self._asked():
+            with contextlib.suppress(FileNotFoundError):
+                if msgspec.json.encode(name.tenant) in path.read_bytes():
+                    path.unlink()
+        changed = [new for old in self._operations.all if (new := self._without(old, name)) != old]
+        self._operations.rewrite(changed)
+
+    def _asked(self) -> list[Path]:
+        folder = self._layout.requests
+        return list(folder.glob("*.asked")) if folder.is_dir() else []
+
+    def _without(self, operation: Operation, name: Name) -> Operation:
+        work = operation.work
+        if isinstance(work, Adjust) and work.tenant == name.tenant:
+            if name.project in (None, work.project):
+                work = Redacted(was=work.kind, by=self._number)
+        elif isinstance(work, Void) and self._ours([work.session_id.encode()]):
+            work = Redacted(was=work.kind, by=self._number)
+        elif isinstance(work, Rerate) and name.tenant in work.where.get("tenant", ()):
+            left = tuple(it for it in work.where["tenant"] if it != name.tenant)
+            work = (
+                replace(work, where={**work.where, "tenant": left})
+                if left
+                else Redacted(was=work.kind, by=self._number)
+            )
+        said = f"(erased by operation {self._number})"
+
+        def cleaned(text: str) -> str:
+            has = name.is_in_words(text) or bool(self._ours([text.encode("utf-8", "replace")]))
+            return said if has else text
+
+        prices = operation.prices
+        return replace(
+            operation,
+            work=work,
+            reason=cleaned(operation.reason),
+            source=cleaned(operation.source),
+            left_why=cleaned(operation.left_why),
+            prices=None if name.is_in_words(prices) else prices,
+        )
+
+    def _remove_sessions(self, name: Name, operation: Operation) -> list[SessionKey]:
+        """Remove some sessions; when none is left, the rest, and the name from the operation itself."""
+        self._connection.begin()
+        self._connection.execute(sql.SLICE_OF_ERASED, {"most": SLICE_SESSIONS})
+        count, first, last = self._connection.execute(sql.SPAN_OF_ERASED).fetchone() or (
+            0,
+            None,
+            None,
+        )
+        if not count:
+            self._remove_rest(name, operation)
+            return []
+        keys = [SessionKey(*row) for row in self._connection.execute(sql.LIST_OF_ERASED).fetchall()]
+        for table in (*_OF_SESSIONS, "erasing"):
+            self._connection.execute(sql.erase_sessions(table), {"first": first, "last": last})
+        # 1. Some sessions whole. If we die, the next ledger goes on with those that have an identity.
+        self._connection.commit()
+        return keys
+
+    def _remove_rest(self, name: Name, operation: Operation) -> None:
+        """Remove what is left, in the open transaction, and commit."""
+        for table in _WITH_TENANT:
+            self._connection.execute(sql.erase_tenant(table), name.values)
+        named = [
+            number
+            for number, terms in self._connection.execute(sql.LOAD_PRICES_USED).fetchall()
+            if name.is_in_words(terms)
+        ]
+        used = self._connection.execute(sql.PRICES_IN_USE, {"numbers": named}).fetchall()
+        unused = sorted(set(named) - {row[0] for row in used})
+        self._connection.execute(sql.REMOVE_PRICES, {"numbers": unused})
+        self._connection.execute("DROP TABLE erasing")
+        self._connection.execute("DROP TABLE erased_now")
+        # 1. No row names it. If we die, the next ledger removes the copies.
+        self._operations.rewrite(
+            [replace(operation, work=Erase(project=name.project))], is_begun=True
+        )
+        self._prices.forget(unused)
+        self._number = 0
+
+
+def _ids(data: bytes) -> set[str]:
+    return {it.decode() for it in _ID.findall(data)}

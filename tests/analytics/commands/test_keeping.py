@@ -1,0 +1,110 @@
+"""`costs retention` and `costs erase`: what is not kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from tests.support.erasures import GONE, ids_of, traces
+from tests.support.events import message, reading
+from tests.support.oracle import rate
+from voicecosts import query
+from voicecosts.analytics.commands import erase, operations, retention
+from voicecosts.analytics.errors import BadQuestion
+from voicecosts.consumer.store.ledger import Ledger
+
+Run = Callable[..., Result]
+APPS = {"erase": erase.app, "retention": retention.app, "operations": operations.app}
+
+
+@pytest.fixture
+def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sessions of a tenant in a stopped ledger, which has another one too."""
+    monkeypatch.delenv("COSTS_PRICES", raising=False)
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply(
+            [message(1, reading(1, tenant=GONE)), message(2, reading(1, of=2, tenant="globex"))]
+        )
+        return ids_of(ledger._connection)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Return what runs a command on the ledger of this test."""
+
+    def ran(name: str, *arguments: str, answer: str = "") -> Result:
+        words = ["--data-dir", str(tmp_path), *arguments]
+        if name == "operations":
+            words = [*arguments, "--data-dir", str(tmp_path)]
+        return CliRunner().invoke(APPS[name], words, input=answer)
+
+    return ran
+
+
+class TestErase:
+    def test_it_shows_what_there_is_asks_and_erases(
+        self, run: Run, ids: list[str], tmp_path: Path
+    ) -> None:
+        """What it cannot reach is said before, and the record names nobody."""
+        words = ("erase", "--tenant", GONE, "--reason", "ticket 7")
+        refused = run(*words, answer="n\n")
+        assert refused.exit_code == 1
+        assert "1 call, 1 row of 1 day" in refused.output
+        assert "not reached: messages in the stream" in refused.output
+        assert query(data_dir=tmp_path).total.sessions == 2
+        done = run(*words, answer="y\n")
+        assert done.exception is None
+        assert "it is erased, by operation 1" in done.output
+        assert traces(tmp_path, ids) == []
+        assert query(data_dir=tmp_path).total.sessions == 1
+        [record] = json.loads(run("operations", "list", "--format", "json").output)
+        assert (record["kind"], record["sessions"], record["rows"]) == ("erase", 1, 1)
+        assert (record["reason"], record["request"]) == ("ticket 7", {"kind": "erase"})
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (("--tenant", GONE), "--reason is needed"),
+            (("--tenant", GONE, "--reason", f"{GONE} asked"), "names the tenant"),
+            (("--tenant", "(none)", "--reason", "x"), "name nobody"),
+        ],
+    )
+    def test_what_cannot_be_is_said(
+        self, run: Run, ids: list[str], words: tuple[str, ...], says: str
+    ) -> None:
+        """Nothing was changed, and it says what to do."""
+        assert ids
+        with pytest.raises(BadQuestion, match=says):
+            raise run("erase", *words).exception or AssertionError
+
+
+class TestRetention:
+    def test_it_shows_the_rule_and_what_would_go_and_sets_it(
+        self, run: Run, ids: list[str], tmp_path: Path
+    ) -> None:
+        """By default everything is kept; a reverted rule is one no more."""
+        assert ids
+        shown = json.loads(run("retention", "--json").output)
+        assert (shown["rule"], shown["would_go"]) == ("keep", None)
+        assert (shown["kept"]["rows"], shown["removed"]["rows"]) == (2, 0)
+        asked = run("retention", "13mo", answer="n\n")
+        assert asked.exit_code == 1
+        assert "keep -> 13mo" in asked.output
+        assert "would go  nothing" in asked.output
+        assert "operation 1" in run("retention", "13mo", "--yes").output
+        assert json.loads(run("retention", "--json").output)["rule"] == "13mo"
+        assert "already" in run("retention", "13mo", "--yes").output
+        run("operations", "revert", "1", "--reason", "no")
+        assert json.loads(run("retention", "--json").output)["rule"] == "keep"
+
+    @pytest.mark.parametrize("rule", ["0d", "13", "d", "1y", "-3d", "forever"])
+    def test_what_is_no_rule_is_said(self, run: Run, ids: list[str], rule: str) -> None:
+        """With what is one."""
+        assert ids
+        with pytest.raises(BadQuestion, match="400d"):
+            raise run("retention", "--", rule).exception or AssertionError

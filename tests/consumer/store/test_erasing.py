@@ -1,0 +1,221 @@
+"""A tenant is erased: from every file, and no number of anybody else changes."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.support.erasures import GONE, OTHER, ids_of, left, prepared, small, traces
+from tests.support.events import PROJECT, ended, message, reading, started
+from tests.support.history import figures
+from tests.support.oracle import rate
+from voicecosts import query
+from voicecosts.consumer.booking.operations import Adjust, Close, Erase, Revert, Void
+from voicecosts.consumer.errors import OperationRefused
+from voicecosts.consumer.store import database
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.requests import Action, Operate, Request, remember
+
+NOT_ITS_OWN = ("usage", "session_usage", "sessions", "completeness")
+
+
+def work(ledger: Ledger) -> None:
+    """Have all of it done."""
+    while ledger.work():
+        pass
+
+
+def erased(ledger: Ledger, **of: str) -> int:
+    """Erase a tenant, and return the operation."""
+    number = ledger.operate(Erase(**of), reason="they asked for it")  # type: ignore[arg-type]
+    work(ledger)
+    return number
+
+
+def test_no_file_has_its_name_or_an_id_of_its_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealed, folded and hot rows, letters, words of operations, snapshots; the others stay as they were."""
+    small(monkeypatch)
+    made, ids = prepared(tmp_path)
+    ledger, connection = made.ledger, made.ledger._connection
+    asked = Adjust(amount=Decimal(1), day=made.now.date(), project=PROJECT, tenant=GONE)
+    remember(tmp_path / "ledger" / "requests", Operate(work=asked, reason="unanswered"))
+    before = figures(connection)
+    holding = traces(tmp_path, ids)
+    for part in ("ledger/ledger.duckdb", "sealed/", "dead-letters/", "verified", "requests/"):
+        assert any(part in name for name in holding), part
+    number = erased(ledger, tenant=GONE)
+    done = ledger.operation(number)
+    assert done is not None
+    assert done.ended_us is not None
+    assert traces(tmp_path, ids) == []  # also while the ledger is open
+    made.close()
+    assert traces(tmp_path, ids) == []
+    after = left(tmp_path)
+    for name in NOT_ITS_OWN:
+        expected = [
+            row for row in before[name] if GONE not in row and not set(map(str, row)) & set(ids)
+        ]
+        assert after[name] == expected, name
+    assert after["sealed files that nobody names"] == []
+    assert after["letters"] == [(4,)]
+    open_letters = [reason for _, reason, state in after["dead_letters"] if state == "open"]
+    assert {"invalid_event", "newer_version", "foreign_subject"} <= set(open_letters)
+    records = {row[0]: row for row in after["operations"]}
+    assert records[number][1] == "erase"
+    assert records[number][9] == len(ids) - 1  # sessions
+    assert [records[at][4] for at in (4, 6, 7, 8)] == [
+        '{"kind":"redacted","was":"adjust","by":9}',
+        '{"kind":"redacted","was":"rerate","by":9}',
+        '{"kind":"rerate","where":{"tenant":["tenant-2"]}}',
+        '{"kind":"redacted","was":"void","by":9}',
+    ]
+    assert records[5][5] == "(erased by operation 9)"
+    made.open_again()
+    with pytest.raises(OperationRefused, match="was of a tenant that operation 9 erased"):
+        made.ledger.operate(Revert(operation=4), reason="no")
+    letters = made.ledger.do(Request(action=Action.REQUEUE, reasons=("newer_version",)))
+    assert letters.letters == 1
+    assert letters.left == 1  # its bytes are where its row says, and still of a newer version
+    made.close()
+
+
+class TestLate:
+    """What comes of a tenant that was erased."""
+
+    def test_it_is_refused_until_that_is_reverted(self, tmp_path: Path) -> None:
+        """It is a dead letter with a reason of its own, which says nothing of the session, and can be purged."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply([message(1, started(tenant=GONE), reading(1, tenant=GONE))])
+            ledger.apply(
+                [message(2, started(2, tenant=OTHER), reading(1, of=2, tenant=OTHER), number=2)]
+            )
+            number = erased(ledger, tenant=GONE)
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply(
+                [
+                    message(3, reading(2, tenant=GONE), reading(2, of=2, tenant=OTHER), number=3),
+                    message(4, ended(3, tenant=GONE), reading(1, of=3, tenant=GONE), number=4),
+                ]
+            )
+            found = ledger._connection.execute(
+                "SELECT reason, detail FROM dead_letters GROUP BY ALL"
+            ).fetchall()
+            assert found == [("erased", f"its tenant was erased by operation {number}")]
+            assert ids_of(ledger._connection) == []
+            assert ledger._connection.execute("SELECT count(*) FROM session_notes").fetchone() == (
+                0,
+            )
+            [two] = ids_of(ledger._connection, OTHER)
+            again = ledger.do(Request(action=Action.REQUEUE, reasons=("erased",)))
+            assert (again.letters, again.left) == (3, 3)
+            with pytest.raises(OperationRefused, match=f"was erased by operation {number}"):
+                ledger.operate(
+                    Adjust(
+                        amount=Decimal(1), day=ledger._now().today, project=PROJECT, tenant=GONE
+                    ),
+                    reason="no",
+                )
+            revert = ledger.operate(Revert(operation=number), reason="a customer again")
+            with pytest.raises(OperationRefused, match="costs erase"):
+                ledger.operate(Revert(operation=revert), reason="no")
+            again = ledger.do(Request(action=Action.REQUEUE, reasons=("erased",)))
+            assert (again.letters, again.left) == (3, 0)
+            assert len(ids_of(ledger._connection)) == 2
+            assert two
+
+    def test_what_was_refused_can_be_purged(self, tmp_path: Path) -> None:
+        """No file names the tenant then."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply([message(1, reading(1, tenant=GONE))])
+            ids = ids_of(ledger._connection)
+            erased(ledger, tenant=GONE)
+            ledger.apply([message(2, reading(2, tenant=GONE), number=2)])
+            assert traces(tmp_path, ids) == ["dead-letters/erased-1.bin"]
+            ledger.do(Request(action=Action.PURGE, reasons=("erased",)))
+        assert traces(tmp_path, ids) == []
+
+
+class TestScope:
+    def test_of_one_project_the_others_stay(self, tmp_path: Path) -> None:
+        """Rows, and what comes later."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            mine: dict[str, Any] = {"tenant": GONE}
+            ledger.apply(
+                [
+                    message(1, reading(1, **mine)),
+                    message(2, reading(1, of=2, project="test", **mine), project="test"),
+                ]
+            )
+            erased(ledger, tenant=GONE, project="test")
+            ledger.apply(
+                [
+                    message(3, reading(2, **mine), number=2),
+                    message(4, reading(2, of=2, project="test", **mine), number=2, project="test"),
+                ]
+            )
+            assert len(ids_of(ledger._connection)) == 1
+            assert query(data_dir=tmp_path).total.sessions == 1
+            found = ledger._connection.execute("SELECT reason FROM dead_letters").fetchall()
+            assert found == [("erased",)]
+
+    def test_other_work_waits_while_it_is_under_way(self, tmp_path: Path) -> None:
+        """It has looked through what they would write; and it cannot be stopped by hand."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply([message(1, reading(1, tenant=GONE))])
+            [one] = ids_of(ledger._connection)
+            number = ledger.operate(Erase(tenant=GONE), reason="they asked for it")
+            with pytest.raises(OperationRefused, match="is under way"):
+                ledger.operate(Void(project=PROJECT, session_id=one), reason="no")
+            with pytest.raises(OperationRefused, match="is not stopped"):
+                ledger.halt(number)
+            work(ledger)
+
+    def test_a_closed_month_lacks_it_and_every_answer_of_that_time_says_so(
+        self, tmp_path: Path
+    ) -> None:
+        """Answers of other times do not."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply(
+                [message(1, reading(1, tenant=GONE)), message(2, reading(1, of=2), number=2)]
+            )
+            month = ledger._now().today.replace(day=1)
+            ledger._operations.closed |= {month}
+            ledger._connection.execute("INSERT INTO month_closings VALUES ('2026-11-01', 1)")
+            assert isinstance(Close(month=month), Close)
+            erased(ledger, tenant=GONE)
+        said = [it for it in query(data_dir=tmp_path).notes if "erased" in it]
+        assert len(said) == 1
+        assert "1 call with 1 row" in said[0]
+        assert "2026-11, which is closed, lacks them" in said[0]
+        assert not any("erased" in it for it in query(data_dir=tmp_path, since="2026-12-01").notes)
+
+
+def test_where_there_is_no_room_it_stops_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger books on meanwhile, and what is left is said."""
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply([message(1, reading(1, tenant=GONE)), message(2, reading(1, of=2), number=2)])
+        ids = ids_of(ledger._connection)
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "_copy_tables", full)
+            number = erased(ledger, tenant=GONE)
+        stopped = ledger.operation(number)
+        assert stopped is not None
+        assert (stopped.is_under_way, stopped.left_why) == (False, "No space left on device")
+        ledger.apply([message(3, reading(2, of=2), number=3)])
+        ledger.halt(number, goes_on=True)
+        work(ledger)
+        assert traces(tmp_path, ids) == []
+    with duckdb.connect((tmp_path / "costs.duckdb").resolve(), read_only=True) as snapshot:
+        assert snapshot.execute("SELECT sum(rows) FROM session_usage").fetchone() == (2,)

@@ -1,0 +1,125 @@
+"""Detail is removed by age, and sums stay."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.history import Told, figures, history, often
+from voicecosts import query
+from voicecosts.consumer.booking.operations import Retain, Revert
+from voicecosts.consumer.store import removal, retention
+from voicecosts.consumer.store.layout import Layout
+
+COUNT = "SELECT count(*) FROM usage WHERE day < ?"
+
+
+def told(data_dir: Path, *, seals: bool, until: int | None = None) -> Told:
+    """Return a ledger that was told a history, which is sealed or not."""
+    made = Told(data_dir)
+    for step in list(history(2))[:until]:
+        made.take(step, seals=seals)
+    return made
+
+
+def tidied(made: Told, later: timedelta) -> None:
+    """Have all of it done, some time later, and the snapshots that named removed files replaced."""
+    made.now += later
+    while made.ledger.work():
+        pass
+    made.ledger.publish_snapshot()
+    made.now += timedelta(seconds=removal.GRACE_US / 1e6)
+    while made.ledger.work():
+        pass
+
+
+def ask(made: Told, statement: str, *values: object) -> Any:
+    """Return the first value."""
+    return made.ledger._connection.execute(statement, values).fetchall()[0][0]
+
+
+class TestRule:
+    @pytest.mark.parametrize(
+        ("rule", "today", "first"),
+        [
+            (Retain(), date(2026, 11, 26), None),
+            (Retain(days=400), date(2026, 11, 26), date(2025, 10, 22)),
+            (Retain(months=13), date(2026, 11, 26), date(2025, 10, 26)),
+            (Retain(months=1), date(2026, 3, 31), date(2026, 2, 28)),
+            (Retain(months=12), date(2028, 2, 29), date(2027, 2, 28)),
+            (Retain(days=99_999), date(2026, 1, 1), date(1752, 3, 19)),
+        ],
+    )
+    def test_it_says_which_day_is_the_first_that_is_kept(
+        self, rule: Retain, today: date, first: date | None
+    ) -> None:
+        """A month goes back to the same day, or to the last one of a shorter month."""
+        assert rule.first_kept(today) == first
+
+
+@pytest.mark.parametrize("seals", [True, False])
+def test_no_sum_and_no_state_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, seals: bool
+) -> None:
+    """Of sealed days files go, of others rows; the report says so, and what came late goes as well."""
+    often(monkeypatch)
+    made = told(tmp_path, seals=seals)
+    layout = Layout(tmp_path)
+    before = figures(made.ledger._connection)
+    cut = date(2026, 11, 19)
+    old = ask(made, COUNT, cut)
+    assert old
+    files = layout.sealed_files()
+    if not seals:
+        monkeypatch.setattr("voicecosts.consumer.store.sealing.SEAL_ROWS", 10**9)
+    number = made.ledger.operate(Retain(days=(made.now.date() - cut).days), reason="the law")
+    tidied(made, timedelta(hours=1))
+    assert ask(made, COUNT, cut) == 0
+    assert ask(made, "SELECT sum(removed_rows) FROM detail") == old
+    left = layout.sealed_files()
+    assert (len(left) < len(files)) is seals
+    assert sorted(left) == sorted(
+        name
+        for (name,) in made.ledger._connection.execute("SELECT file FROM sealed_files").fetchall()
+    )
+    assert not [it for it in (tmp_path / "sealed").rglob("day=*") if not list(it.iterdir())]
+    after = figures(made.ledger._connection)
+    for name, found in before.items():
+        if name not in ("usage", "operations"):
+            assert after[name] == found, name
+    assert any("removed by age" in it for it in query(data_dir=tmp_path).notes)
+    assert not any(
+        "removed by age" in it for it in query(data_dir=tmp_path, since="2026-11-20").notes
+    )
+    made.ledger.operate(Revert(operation=number), reason="it came too early")
+    assert made.ledger._operations.retain == Retain()
+    made.close()
+
+
+def test_a_reader_of_an_older_snapshot_finds_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file goes some time after a snapshot without it was published, and an opening finishes that."""
+    often(monkeypatch)
+    monkeypatch.setattr(retention, "SLICE_FILES", 1)
+    made = told(tmp_path, seals=True)
+    layout = Layout(tmp_path)
+    there = set(layout.sealed_files())
+    made.ledger.operate(Retain(days=1), reason="the law")
+    made.now += timedelta(days=3)
+    while made.ledger.work():
+        pass
+    assert ask(made, "SELECT count(*) FROM sealed_files") == 0
+    assert set(layout.sealed_files()) == there
+    made.open_again()
+    assert set(layout.sealed_files()) == there
+    made.ledger.publish_snapshot()
+    made.now += timedelta(seconds=60)
+    while made.ledger.work():
+        pass
+    assert not layout.sealed_files()
+    assert ask(made, "SELECT count(*) FROM removed_files") == 0
+    made.close()
