@@ -41,10 +41,13 @@ NO_MONEY: Final = {
     "analytics/commands/stream.py": "hours of an option; sizes of a stream",
     "analytics/text/plain.py": "seconds are JSON numbers",
     "consumer/store/clock.py": "clocks",
+    "consumer/store/erasing.py": "folders",
     "consumer/store/in_hand.py": "a clock",
     "consumer/store/layout.py": "folders",
     "consumer/store/payloads.py": "folders",
     "consumer/store/price_file.py": "a clock",
+    "consumer/store/removal.py": "folders",
+    "consumer/store/retention.py": "a clock",
     "consumer/store/snapshots.py": "a clock",
 }
 """Modules of these rooms that have other floats than seconds whose name says so, and what they are."""

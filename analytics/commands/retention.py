@@ -108,7 +108,7 @@ def _said(amount: Amount) -> str:
     if amount.first is None:
         return "nothing"
     of = f"{counted(amount.rows, 'row')} of {counted(amount.days, 'day')}, {amount.first} to {amount.last}"
-    size = f"{amount.bytes / 1_000_000:,.1f} MB"
+    size = f"{-(-amount.bytes // 1000):,} kB"
     if amount.files:
         return f"{of}, of it {size} in {counted(amount.files, 'file')} of sealed days"
     return f"{of}, of it {size} in files of sealed days" if amount.bytes else of

@@ -6,13 +6,14 @@ and that one can be undone as well; so whether an operation is in force follows 
 
 from __future__ import annotations
 
-from calendar import monthrange
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
+
+from voicecosts.consumer.booking.months import following
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -102,7 +103,8 @@ class Retain(_Work, frozen=True, kw_only=True):
             return None
         before = max(12, today.year * 12 + today.month - 1 - self.months)
         year, month = divmod(before, 12)
-        return date(year, month + 1, min(today.day, monthrange(year, month + 1)[1]))
+        last = following(date(year, month + 1, 1)) - timedelta(days=1)
+        return last.replace(day=min(today.day, last.day))
 
     def __str__(self) -> str:
         if self.days:

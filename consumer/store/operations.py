@@ -13,8 +13,8 @@ import time
 from collections import deque
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from secrets import token_hex
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
@@ -634,7 +634,7 @@ class Operations:
 
 def _note_erasure(connection: duckdb.DuckDBPyConnection, number: int, work: Erase) -> None:
     """Record in the open transaction by what a tenant is known from now on, and how much of it there is."""
-    salt = token_hex(16)
+    salt = uuid4().hex
     connection.execute(
         sql.NOTE_ERASURE,
         {

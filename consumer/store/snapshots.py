@@ -273,8 +273,9 @@ class Snapshots:
         """Note that the file under the ledger's name is another one, of which no snapshot has a block."""
         self._in_place = InPlace(self._layout.ledger)
         self._versions = Versions()
+        current = self.number if self._published is None else self._published
         for number, path in self._layout.snapshots().items():
-            if number != self._published:  # none of them may become the next one
+            if number != current:  # none of them may become the next one
                 path.unlink(missing_ok=True)
 
     def forget_older(self) -> None:

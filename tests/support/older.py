@@ -19,6 +19,10 @@ _TABLES_SINCE: Final = (
     "settled_sessions",
     "pending_sessions",
     "sealed_files",
+    "removed_detail",
+    "removed_files",
+    "erasures",
+    "erased_days",
 )
 
 
@@ -40,7 +44,8 @@ def before_counting(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"ALTER TABLE folded_usage DROP COLUMN {column}")
     for column in _BEFORE_COUNTING:
         connection.execute(f"ALTER TABLE folded_usage ADD COLUMN {column} BIGINT DEFAULT 0")
-    connection.execute("DROP TABLE sealed_files")
+    for table in _TABLES_SINCE[_TABLES_SINCE.index("sealed_files") :]:
+        connection.execute(f"DROP TABLE {table}")
     connection.execute("DELETE FROM schema_migrations WHERE version >= 11")
 
 

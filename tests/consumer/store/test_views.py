@@ -128,6 +128,11 @@ CONTRACT: Final = {
         list_cost DECIMAL(38,9), cost DECIMAL(38,9), billed DECIMAL(38,9),
         stopped_at TIMESTAMP, left_meters BIGINT, left_why VARCHAR
     """,
+    "erased": "operation BIGINT, day DATE, sessions BIGINT, rows BIGINT, is_closed BOOLEAN",
+    "detail": (
+        "day DATE, rows BIGINT, files BIGINT, bytes BIGINT, removed_rows BIGINT, removed_bytes BIGINT, "
+        "removed_at TIMESTAMP"
+    ),
     "closed_months": "month DATE, operation BIGINT, closed_at TIMESTAMP",
     "corrections": """
         corrects DATE, day DATE, operation BIGINT, project VARCHAR, tenant VARCHAR,
