@@ -11,7 +11,11 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted
-from voicecosts.analytics.question.relation import FIRST_FORGETTING_SCHEMA, FIRST_LAYERS_SCHEMA, relation
+from voicecosts.analytics.question.relation import (
+    FIRST_FORGETTING_SCHEMA,
+    FIRST_LAYERS_SCHEMA,
+    relation,
+)
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:

@@ -82,12 +82,6 @@ class PricesUsed:
             self._seen[id(terms)] = (terms, number)
         return number
 
-    def forget(self, numbers: Iterable[int]) -> None:
-        """Forget prices to which no row points any more."""
-        for number in numbers:
-            self._numbers.pop(_encoder.encode(self._terms.pop(number)), None)
-        self._seen.clear()
-
     def take_new(self) -> list[PriceRow]:
         """Return what is used for the first time, to be written with the rows that point to it."""
         new, self._new = self._new, []

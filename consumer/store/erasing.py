@@ -33,7 +33,6 @@ from voicecosts.consumer.store.sealing import name_sealed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from voicecosts.consumer.booking.prices import PricesUsed
     from voicecosts.consumer.store.layout import Layout
     from voicecosts.consumer.store.operations import Operations
     from voicecosts.consumer.store.payloads import Payloads
@@ -107,14 +106,12 @@ class Erasing:
         *,
         operations: Operations,
         payloads: Payloads,
-        prices: PricesUsed,
         removal: Removal,
     ) -> None:
         self._connection = connection
         self._layout = layout
         self._operations = operations
         self._payloads = payloads
-        self._prices = prices
         self._removal = removal
         self._number = 0
         self._files: list[str] | None = None
@@ -370,21 +367,12 @@ class Erasing:
         """Remove what is left, in the open transaction, and commit."""
         for table in _WITH_TENANT:
             self._connection.execute(sql.erase_tenant(table), name.values)
-        named = [
-            number
-            for number, terms in self._connection.execute(sql.LOAD_PRICES_USED).fetchall()
-            if name.is_in_words(terms)
-        ]
-        used = self._connection.execute(sql.PRICES_IN_USE, {"numbers": named}).fetchall()
-        unused = sorted(set(named) - {row[0] for row in used})
-        self._connection.execute(sql.REMOVE_PRICES, {"numbers": unused})
         self._connection.execute("DROP TABLE erasing")
         self._connection.execute("DROP TABLE erased_now")
         # 1. No row names it. If we die, the next ledger removes the copies.
         self._operations.rewrite(
             [replace(operation, work=Erase(project=name.project))], is_begun=True
         )
-        self._prices.forget(unused)
         self._number = 0
 
 

@@ -21,8 +21,8 @@ from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.letters import READ_AGAIN
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.months import Months
-from voicecosts.consumer.booking.packing import pack
 from voicecosts.consumer.booking.operations import Erase
+from voicecosts.consumer.booking.packing import pack
 from voicecosts.consumer.booking.pieces import Piece, pieces
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
@@ -164,7 +164,6 @@ class Ledger:
             layout,
             operations=operations,
             payloads=payloads,
-            prices=prices,
             removal=self._removal,
         )
         self.has_stream = has_stream

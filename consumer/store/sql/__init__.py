@@ -151,10 +151,6 @@ SPAN_OF_ERASED: Final = """
 SELECT count(*), min(session_id)::VARCHAR, max(session_id)::VARCHAR FROM erased_now
 """
 LIST_OF_ERASED: Final = "SELECT project, session_id::VARCHAR FROM erased_now"
-PRICES_IN_USE: Final = """
-SELECT DISTINCT price_id FROM session_usage WHERE price_id IN (SELECT unnest($numbers))
-"""
-REMOVE_PRICES: Final = "DELETE FROM prices_used WHERE price_id IN (SELECT unnest($numbers))"
 
 FREE_BLOCKS: Final = "SELECT free_blocks > used_blocks FROM pragma_database_size()"
 TABLES: Final = """

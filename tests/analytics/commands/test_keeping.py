@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
 
 import pytest
 from click.testing import Result
@@ -65,6 +67,34 @@ class TestErase:
         [record] = json.loads(run("operations", "list", "--format", "json").output)
         assert (record["kind"], record["sessions"], record["rows"]) == ("erase", 1, 1)
         assert (record["reason"], record["request"]) == ("ticket 7", {"kind": "erase"})
+
+    def test_a_ledger_that_runs_does_it_while_it_books(
+        self, run: Run, ids: list[str], tmp_path: Path
+    ) -> None:
+        """It has another file then, and goes on with that one; the command waits for the end."""
+        opened, done = Flag(), Flag()
+
+        def serve() -> None:
+            with Ledger.open(tmp_path, rate) as ledger:
+                opened.set()
+                while not done.wait(0.01):
+                    ledger.answer_requests()
+                    ledger.work()
+                ledger.apply([message(3, reading(2, of=2, tenant="globex"), number=3)])
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            assert opened.wait(30)
+            result = run("erase", "--tenant", GONE, "--reason", "ticket 7", "--yes")
+        finally:
+            done.set()
+            thread.join(30)
+        assert result.exception is None, result.output
+        assert "it is erased, by operation 1" in result.output
+        assert traces(tmp_path, ids) == []
+        total = query(data_dir=tmp_path).total
+        assert (total.sessions, total.rows) == (1, 2)
 
     @pytest.mark.parametrize(
         ("words", "says"),
