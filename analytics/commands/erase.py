@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +45,7 @@ def erase(
     `costs operations revert` ends the refusal. Figures of closed months change, and answers say so.
     """
     from voicecosts.analytics.answers.erased import held  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.operations import known  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Erase  # noqa: PLC0415 - same
 
@@ -60,6 +62,10 @@ def erase(
     there = held(data_dir, tenant, project)
     where = "in every project" if project is None else f"in project {printable(project)}"
     typer.echo(f"tenant {printable(tenant)} {where}: {_said(there)}")
+    if not (there.sessions or there.rows):
+        near = get_close_matches(tenant, known(data_dir).tenant, 1)
+        meant = f" ({printable(near[0])} is one)" if near else ""
+        typer.echo(f"! nothing in these books has that tenant{meant}: is it spelled as booked?")
     if there.closed:
         typer.echo(f"! closed months lack it afterwards: {', '.join(there.closed)}")
     for sentence in _out_of_reach(tenant, data_dir):

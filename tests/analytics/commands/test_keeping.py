@@ -59,6 +59,8 @@ class TestErase:
         assert "1 call, 1 row of 1 day" in refused.output
         assert "not reached: messages in the stream" in refused.output
         assert query(data_dir=tmp_path).total.sessions == 2
+        near = run("erase", "--tenant", "globecks", "--reason", "ticket 8", answer="n\n")
+        assert "nothing in these books has that tenant (globex is one)" in near.output
         done = run(*words, answer="y\n")
         assert done.exception is None
         assert "it is erased, by operation 1" in done.output
