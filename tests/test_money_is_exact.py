@@ -48,6 +48,7 @@ NO_MONEY: Final = {
     "consumer/store/price_file.py": "a clock",
     "consumer/store/removal.py": "folders",
     "consumer/store/retention.py": "a clock",
+    "consumer/store/sealing.py": "a clock; folders",
     "consumer/store/snapshots.py": "a clock",
 }
 """Modules of these rooms that have other floats than seconds whose name says so, and what they are."""
