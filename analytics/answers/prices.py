@@ -134,13 +134,18 @@ def say_unbilled(lacking: tuple[Unbilled, ...]) -> Finding:
 def say_unpriced(lacking: tuple[Unpriced, ...]) -> Finding:
     """Return the finding for models without a price, the most used first."""
     named = [
-        f"{_amount(it)} {it.provider}/{it.model} ({it.modality}), which has no price: {it.reason}"
+        f"{_amount(it)} {it.provider}/{it.model} ({_kind(it)}), which has no price: {it.reason}"
         for it in lacking[:_NAMED]
     ]
     others = len(lacking) - len(named)
     named += [f"{counted(others, 'more model')}"] if others else []
     text = f"not in these costs: {'; '.join(named)}; `costs prices check` shows what to write"
     return Finding(source=Source.PRICES, text=text)
+
+
+def _kind(it: Unpriced) -> str:
+    """Return the modality, with the service tier where it has one: another tier may have a price."""
+    return f"{it.modality}, service tier {it.service_tier}" if it.service_tier else it.modality
 
 
 def _amount(it: Unpriced) -> str:

@@ -270,8 +270,10 @@ class TestExplain:
         for name in ("list", "cost", "billed"):
             lines = (Decimal(it["booked"][name] or 0) for it in found["meters"])
             assert Decimal(found["total"][name]) == sum(lines)
-        asked = query(data_dir=folder, by="session", where=f"session={FIRST}").total
+        report = query(data_dir=folder, by="session", where=f"session={FIRST}")
+        asked = report.total
         assert Decimal(found["total"]["cost"]) == asked.cost
+        assert "openai/gpt-4.1 (llm, service tier priority)" in " ".join(report.warnings)
         shown = prices("explain", FIRST, "--data-dir", folder)
         assert "of it, dated in 2026-12 because 2026-11 was closed\n  list    0.800000000" in shown
         with pytest.raises(SystemExit):
