@@ -225,7 +225,7 @@ def _own_prices(root: Path) -> OwnBook:
     deadline = time.monotonic() + _READ_S
     while text_of(layout.prices) != text and _is_run(layout):
         if time.monotonic() > deadline:
-            of_its_own = root / PRICES_FILE
+            of_its_own = root.joinpath(PRICES_FILE)
             cure = (
                 "name its file in COSTS_PRICES, or start it with the prices that are meant "
                 f"({layout.prices} is its copy, which nobody edits)"

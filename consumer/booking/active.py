@@ -8,7 +8,6 @@ To keep a session costs the same however many there are.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -55,11 +54,11 @@ class ActiveSessions:
     def __init__(
         self,
         prices: PricesUsed,
+        ticks: Callable[[], float],
         *,
         sessions: int = CACHED_SESSIONS,
         meters: int = CACHED_METERS,
         packed_bytes: int = PACKED_BYTES,
-        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prices = prices
         self._most_sessions = sessions

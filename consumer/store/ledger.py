@@ -269,7 +269,7 @@ class Ledger:
                 snapshots=snapshots,
                 clock=clock,
                 active=ActiveSessions(
-                    prices, sessions=cached_sessions, packed_bytes=cached_bytes, ticks=clock.ticks
+                    prices, clock.ticks, sessions=cached_sessions, packed_bytes=cached_bytes
                 ),
                 sequence=sequence,
                 streams=streams,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 from tests.support.events import PROJECT, reading, session_id
@@ -31,7 +32,7 @@ def held(cache: ActiveSessions, *numbers: int) -> list[int]:
 
 def test_the_least_recently_used_sessions_are_dropped() -> None:
     """At its bound the cache keeps the sessions that were used last."""
-    cache = ActiveSessions(PricesUsed(), sessions=2, packed_bytes=0)
+    cache = ActiveSessions(PricesUsed(), time.monotonic, sessions=2, packed_bytes=0)
     for number in (1, 2, 1, 3):
         cache.keep(session(number, 1))
     assert held(cache, 1, 2, 3) == [1, 3]
@@ -39,7 +40,7 @@ def test_the_least_recently_used_sessions_are_dropped() -> None:
 
 def test_the_cache_is_bounded_by_meters() -> None:
     """Few sessions with many meters need as much memory as many sessions with few."""
-    cache = ActiveSessions(PricesUsed(), meters=100, packed_bytes=0)
+    cache = ActiveSessions(PricesUsed(), time.monotonic, meters=100, packed_bytes=0)
     for number in (1, 2, 3):
         cache.keep(session(number, 40))
     assert held(cache, 1, 2, 3) == [2, 3]
@@ -57,9 +58,8 @@ def test_what_was_not_used_lately_is_packed_until_the_bytes_run_out() -> None:
     """A packed session comes out as it went in, as a copy; the oldest of them go first."""
     sessions = [session(number, 3) for number in range(6)]
     [(_, one)] = sessions[0].items()
-    cache = ActiveSessions(
-        PricesUsed(), sessions=2, packed_bytes=2 * (len(pack(one, PricesUsed())) + 600)
-    )
+    room = 2 * (len(pack(one, PricesUsed())) + 600)
+    cache = ActiveSessions(PricesUsed(), time.monotonic, sessions=2, packed_bytes=room)
     for each in sessions:
         cache.keep(each)
     assert repr(cache) == "<ActiveSessions: 2, and 2 packed>"
@@ -80,7 +80,7 @@ def test_what_was_not_used_lately_is_packed_until_the_bytes_run_out() -> None:
 def test_a_session_for_which_nothing_comes_is_dropped() -> None:
     """Memory follows the calls that are live, not those that ever were."""
     now = 0.0
-    cache = ActiveSessions(PricesUsed(), sessions=2, ticks=lambda: now)
+    cache = ActiveSessions(PricesUsed(), lambda: now, sessions=2)
     for number in range(4):
         cache.keep(session(number, 1))
     now = QUIET_S
