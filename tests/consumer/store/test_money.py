@@ -108,7 +108,7 @@ class TestLayers:
         assert report.total.billed == 5
         [finding] = [it for it in report.warnings if "billed" in it]
         assert "openai/gpt-realtime (realtime)" in finding
-        assert "audio_input_tokens" in finding
+        assert "has no price for audio_input: add it" in finding
         assert report.completeness.whole is False
 
     def test_a_model_without_a_list_price_has_the_operators_own(self, tmp_path: Path) -> None:
