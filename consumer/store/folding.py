@@ -27,7 +27,8 @@ FOLD_ROWS: Final = 100_000
 """Rows that are not folded before it is worth it: an answer reads so many in some hundredths of a second."""
 
 SLICE_ROWS: Final = 25_000
-"""Rows of one transaction, at most: about a tenth of a second, and some tens of megabytes."""
+"""Rows that one transaction folds, or settles the sessions of, at most: about a tenth of a second, and some
+tens of megabytes."""
 
 LOG_BYTES: Final = 16 * 2**20
 """A write-ahead log that is longer is put into the file before a step: what it has is in memory too."""
@@ -129,12 +130,15 @@ class Folding:
                 "most": SLICE_SESSIONS,
             },
         )
-        span = self._connection.execute(sql.SPAN_TO_SETTLE).fetchone() or (0, None, None)
-        chosen, first_id, last_id = span
-        if not chosen:
+        there, *ids = self._settling()
+        if not there:
             self._connection.rollback()
             self._is_settling = False
             return []
+        self._connection.execute(
+            sql.LIMIT_TO_SETTLE, {"first_id": ids[0], "last_id": ids[1], "rows": self._most}
+        )
+        chosen, first_id, last_id = self._settling()
         settling = self._connection.execute(sql.LOAD_SETTLING).fetchall()
         packed = self._packed([SessionKey(*row) for row in settling])
         kept = [(*key, session) for key, session in packed.items()]
@@ -150,8 +154,13 @@ class Folding:
         ).fetchall()
         self._connection.execute(sql.REMOVE_SETTLED)
         self._connection.commit()
-        self._is_settling = chosen == SLICE_SESSIONS and bool(found)
+        is_slice = there == SLICE_SESSIONS or chosen < there
+        self._is_settling = is_slice and bool(found)
         return [SessionKey(*row) for row in found]
+
+    def _settling(self) -> tuple[int, str, str]:
+        """Return how many sessions are about to be settled, and the first and the last of their ids."""
+        return self._connection.execute(sql.SPAN_TO_SETTLE).fetchone() or (0, "", "")
 
 
 def unsettle_of(

@@ -42,6 +42,7 @@ NOTE_PENDING: Final = _read("note_pending")
 UNSETTLE_SESSIONS: Final = _read("unsettle_sessions")
 FIND_ENDLESS: Final = _read("find_endless")
 FIND_TO_SETTLE: Final = _read("find_to_settle")
+LIMIT_TO_SETTLE: Final = _read("limit_to_settle")
 SPAN_TO_SETTLE: Final = """
 SELECT count(*), min(session_id)::VARCHAR, max(session_id)::VARCHAR FROM settling
 """
