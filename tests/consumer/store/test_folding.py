@@ -241,6 +241,27 @@ def test_a_call_that_goes_on_keeps_no_other_from_being_settled(
         assert left.fetchall() == [(session_id(1),)]
 
 
+def test_calls_with_many_meters_are_settled_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of a call is as long as its meters are many."""
+    monkeypatch.setattr(folding, "SLICE_ROWS", 4)
+    at = At()
+    with Ledger.open(tmp_path, rate, clock=at.clock()) as ledger:
+        for of, models in enumerate((1, 6, 2, 1, 1), start=1):
+            meters = [reading(1, of=of, model=f"m{n}", requests=1) for n in range(models)]
+            ledger.apply([message(of, started(of=of), *meters, ended(2, of=of))])
+        at.moment += timedelta(minutes=1)
+        for _ in range(5):
+            ledger._folding.fold()
+        slices = [ledger._folding.settle(now_us() + 10**9) for _ in range(3)]
+        assert [sorted(key.session_id for key in each) for each in slices] == [
+            [session_id(1), session_id(2)],
+            [session_id(3), session_id(4), session_id(5)],
+            [],
+        ]
+
+
 def test_slices_are_folded_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger that is far behind folds a bounded number of rows at a time, to the last one."""
     monkeypatch.setattr(folding, "SLICE_ROWS", 3)
