@@ -42,8 +42,8 @@ def retention(
     """Show or set for how long single rows are kept. Sums are kept for ever.
 
     Detail is the rows of the view `usage`. When it is older than the rule says, the ledger removes it between two
-    groups of messages, and does so from then on. What every question about costs, calls and their states
-    is answered from stays. What is removed does not come back when the rule is reverted.
+    groups of messages, and does so from then on. Questions about costs, calls and their
+    states are answered as before. What is removed does not come back when the rule is reverted.
     """
     from voicecosts.analytics.answers.detail import days, kept, removed  # noqa: PLC0415 - `--help` is quick
 

@@ -130,13 +130,13 @@ class Folding:
                 "most": SLICE_SESSIONS,
             },
         )
-        there, *ids = self._settling()
+        there, first_id, last_id = self._settling()
         if not there:
             self._connection.rollback()
             self._is_settling = False
             return []
         self._connection.execute(
-            sql.LIMIT_TO_SETTLE, {"first_id": ids[0], "last_id": ids[1], "rows": self._most}
+            sql.LIMIT_TO_SETTLE, {"first_id": first_id, "last_id": last_id, "rows": self._most}
         )
         chosen, first_id, last_id = self._settling()
         settling = self._connection.execute(sql.LOAD_SETTLING).fetchall()

@@ -1,6 +1,6 @@
 -- What a session's meters stand at while it is settled: found without a look at its rows. All sessions are
--- settled once more for it, by and by. To read a few values of what DuckDB compresses takes as long as to
--- read all of them, so what a session is looked up by, and what is found, are not.
+-- settled once more for it, by and by. DuckDB decodes a whole column segment to give a few values of it, so the
+-- id that a session is looked up by and the state that is found are not compressed.
 INSERT INTO pending_sessions
 SELECT project, session_id FROM settled_sessions ORDER BY session_id, project;
 DROP TABLE settled_sessions;
