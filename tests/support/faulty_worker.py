@@ -170,7 +170,7 @@ def _die_in_write(at: int, diary: Diary) -> None:
 
 
 def _die_before_forgetting(at: int, publisher: Publisher) -> None:
-    """Make this process die when JetStream has messages for the n-th time and the outbox as well."""
+    """Make this process die when JetStream and the outbox both have readings, for the n-th time."""
     done, forget_done = publisher.backlog.done, publisher.backlog.forget_done
     acknowledged: list[Held] = []
     count = 0
@@ -181,7 +181,11 @@ def _die_before_forgetting(at: int, publisher: Publisher) -> None:
 
     def deadly_forget_done() -> None:
         nonlocal count
-        count += bool(acknowledged)
+        count += any(
+            isinstance(event, MeterReading)
+            for held in acknowledged
+            for event in decode(held.message.data).events
+        )
         if count >= at:
             os.kill(os.getpid(), signal.SIGKILL)
         acknowledged.clear()
