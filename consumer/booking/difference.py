@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -42,10 +43,11 @@ NO_PRICE: Final = "no_price"
 ZERO: Final = Decimal(0)
 _NANO = Decimal("0.000000001")
 _LIMIT = Decimal(1_000_000_000)  # DECIMAL(18, 9) holds less than this
+_SESSIONS: Final = 4096  # whose times are remembered: a session's readings come one after the other
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Reading(Struct, frozen=True):
+class Reading(Struct, frozen=True, gc=False):
     """The running totals of one meter at a moment, and the message that brought them."""
 
     delivery: Delivery
@@ -64,7 +66,7 @@ class Reading(Struct, frozen=True):
 _ALL_PRICED: Final = UnpricedUsage()
 
 
-class MeterState(Struct, frozen=True):
+class MeterState(Struct, frozen=True, gc=False):
     """What the ledger holds for a meter. `number` is of the highest reading seen.
 
     It can be derived from the ledger's rows, except that a reading which added nothing left no row:
@@ -83,7 +85,7 @@ class MeterState(Struct, frozen=True):
     counted: Counted = NOTHING
 
 
-class Booking(Struct, frozen=True):
+class Booking(Struct, frozen=True, gc=False, omit_defaults=True):
     """One row of the ledger: what a reading added to its meter, and what that costs.
 
     The names are the keys that `insert_bookings.sql` reads, and money is plain decimal text.
@@ -97,17 +99,17 @@ class Booking(Struct, frozen=True):
     provider_raw: str
     occurred_at: int
     added: Quantities
-    last: RequestDetail | None
-    cost: str | None
-    unpriced_reason: str | None
-    unpriced: UnpricedUsage
-    reported_cost: str | None
-    price_source: str | None
-    price_version: str | None
-    price_model: str | None
     producer_id: str
     batch_number: int
     stream_sequence: int
+    price_source: str | None
+    price_version: str | None
+    price_model: str | None
+    cost: str | None = None
+    last: RequestDetail | None = None
+    unpriced_reason: str | None = None
+    unpriced: UnpricedUsage = _ALL_PRICED
+    reported_cost: str | None = None
     list_cost: str | None = None
     billed: str | None = None
     unbilled_reason: str | None = None
@@ -162,6 +164,7 @@ def readings(delivery: Delivery, event: MeterReading | SessionEnded) -> list[Rea
     ]
 
 
+@lru_cache(maxsize=_SESSIONS)
 def session_time(session_id: str) -> datetime:
     """Return the time inside a UUIDv7: when the session started, hence which prices it has."""
     return _EPOCH + timedelta(milliseconds=int(session_id[:8] + session_id[9:13], 16))
@@ -219,17 +222,17 @@ def book(
         reading.provider_raw,
         reading.occurred_at,
         Quantities(**added),
-        reading.last,
-        money_text(money.cost),
-        money.reason,
-        unpriced_since(unpriced, state.unpriced),
-        None if reading.reported_cost is None else f"{reported - state.reported_cost:f}",
-        rated.source,
-        rated.version,
-        rated.model,
         reading.delivery.producer_id,
         reading.delivery.number,
         reading.delivery.message.sequence,
+        rated.source,
+        rated.version,
+        rated.model,
+        money_text(money.cost),
+        reading.last,
+        money.reason,
+        unpriced_since(unpriced, state.unpriced),
+        None if reading.reported_cost is None else f"{reported - state.reported_cost:f}",
         money_text(money.list_cost),
         money_text(money.billed),
         rated.unbilled,
@@ -320,7 +323,7 @@ def _money(reading: Reading, rated: Rated, state: MeterState) -> Money | Refusal
     return money_of(rated, state)
 
 
-class Money(Struct, frozen=True):
+class Money(Struct, frozen=True, gc=False):
     """What a row adds to each layer of money; `None` is no price, and no rule for `billed`."""
 
     list_cost: Decimal | None

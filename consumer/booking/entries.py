@@ -11,6 +11,7 @@ says of it is another count, and is refused; another tenant or agent is noted, a
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -56,6 +57,9 @@ MAX_METERS: Final = 1_000
 """Meters of one session, at most: what its end may carry. All of them are loaded when one is read."""
 
 _SessionEvent = SessionStarted | MeterReading | SessionEnded
+
+_OF_EVENT = attrgetter("project", "session_id")
+_OF_BOOKING = attrgetter("project", "meter.session_id")
 
 _UNSEEN = MeterState()
 _TOO_MANY_METERS = Refusal(Reason.OUT_OF_RANGE, f"a session has at most {MAX_METERS:,} meters")
@@ -153,10 +157,8 @@ class Entries:
             *(row.start for row in self.starts),
             *(row.end for row in self.ends),
         )
-        found = {SessionKey(each.project, each.session_id) for each in told}
-        return found.union(
-            SessionKey(each.project, each.meter.session_id) for each in self.bookings
-        )
+        found = {*map(_OF_EVENT, told), *map(_OF_BOOKING, self.bookings)}
+        return {SessionKey(*key) for key in found}
 
     def new_prices(self) -> list[PriceRow]:
         """Return the prices that these rows are the first to use."""
@@ -170,9 +172,10 @@ class Entries:
             return None
         session = self.sessions[SessionKey(event.project, event.session_id)]
         identity = session.identity
-        for tenant in {event.tenant, event.tenant if identity is None else identity.tenant}:
-            if (erasure := self._erased.by(event.project, tenant)) is not None:
-                return Refusal(Reason.ERASED, f"its tenant was erased by operation {erasure}")
+        if self._erased:
+            for tenant in {event.tenant, event.tenant if identity is None else identity.tenant}:
+                if (erasure := self._erased.by(event.project, tenant)) is not None:
+                    return Refusal(Reason.ERASED, f"its tenant was erased by operation {erasure}")
         if identity is None:
             session.identity = self._identity(delivery, event)
             self.identities.append(session.identity)

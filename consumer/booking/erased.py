@@ -36,6 +36,10 @@ class Erased:
     def __repr__(self) -> str:
         return f"<Erased: {len(self._erasures)}>"
 
+    def __bool__(self) -> bool:
+        """Whether anything was erased."""
+        return bool(self._erasures)
+
     def by(self, project: str, tenant: str | None) -> int | None:
         """Return the operation that erased a tenant; `None` where none did."""
         if not self._erasures or tenant is None:

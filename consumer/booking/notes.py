@@ -72,10 +72,15 @@ def disagreements(
             yield Doubt(CONTRADICTS_END, None, meter)
 
 
-def summed(doubts: list[Doubt]) -> Iterator[tuple[str, str | None]]:
-    """Yield each reason once, with the sum of its doubts if all of them have an amount."""
+def summed(doubts: list[Doubt]) -> list[tuple[str, str | None]]:
+    """Return each reason once, with the sum of its doubts if all of them have an amount."""
+    found: list[tuple[str, str | None]] = []
+    if not doubts:
+        return found
     for reason in dict.fromkeys(doubt.reason for doubt in doubts):
         amounts = [doubt.at_most for doubt in doubts if doubt.reason == reason]
         known = [amount for amount in amounts if amount is not None]
         total = sum(known, Decimal(0))
-        yield reason, f"{total:f}" if len(known) == len(amounts) and total < 10**9 else None
+        is_known = len(known) == len(amounts) and total < 10**9
+        found.append((reason, f"{total:f}" if is_known else None))
+    return found

@@ -108,10 +108,11 @@ def billed(price: Price, modality: str, totals: Quantities, size_tier: int = 0) 
     """Return what a price bills of the totals of requests of one size."""
     rates = price.rates
     misses: list[Miss] = []
-    way = next((way for way in WAYS[modality] if not rates.keys().isdisjoint(way)), ())
+    way = _way(rates, modality)
+    is_mixed = way is TOKENS and is_of_any_size(size_tier, totals)
     parts: dict[str, int] = {}
     if way is TOKENS:
-        by_size = rates if is_of_any_size(size_tier, totals) else price.rates_of_size(size_tier)
+        by_size = rates if is_mixed else price.rates_of_size(size_tier)
         if isinstance(by_size, int):
             if amounts := _amounts(totals, _TOKENS):
                 misses.append(Miss(amounts, _tiers(price, by_size)))
@@ -125,13 +126,22 @@ def billed(price: Price, modality: str, totals: Quantities, size_tier: int = 0) 
     used = {part: amount for part, amount in parts.items() if amount}
     if "requests" in rates and totals.requests:
         used["requests"] = totals.requests
-    if not used.keys() <= rates.keys():
+    if not all(map(rates.__contains__, used)):
         misses.append(_without_rate(price, used, rates))
     elif not used and not misses and (names := measures(modality, totals)):
         misses.append(Miss(_amounts(totals, names), _other_way(price, way, names)))
-    if way is TOKENS and is_of_any_size(size_tier, totals) and price.tiers:
+    if is_mixed and price.tiers:
         misses.append(Miss({"requests": totals.large_requests}, _upgrade(price)))
     return Bill(used, rates, misses)
+
+
+def _way(rates: Mapping[str, Decimal], modality: str) -> tuple[str, ...]:
+    """Return the way in which a modality is billed by a price with these rates."""
+    for way in WAYS[modality]:
+        for part in way:
+            if part in rates:
+                return way
+    return ()
 
 
 def _rounded_up(price: Price, session_us: int) -> int:

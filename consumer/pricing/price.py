@@ -52,6 +52,8 @@ class Price(Struct, frozen=True, kw_only=True):
         An integer is the start of a price tier inside of it: some of those requests are charged by
         other rates than the rest, and nobody can tell which.
         """
+        if not self.tiers:
+            return self.rates
         limit = next((step for step in SIZE_TIERS if step > size_tier), None)
         rates = self.rates
         for tier in self.tiers:

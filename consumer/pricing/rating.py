@@ -192,6 +192,8 @@ def _without_price(terms: Terms, modality: str, totals: Quantities, reason: str)
 
 
 def _reasons(misses: Sequence[Miss]) -> str | None:
+    if not misses:
+        return None
     return "; ".join(dict.fromkeys(miss.reason for miss in misses)) or None
 
 
