@@ -19,6 +19,9 @@
     │   ├── LedgerMoved         because the open file has lost its name
     │   └── LedgerOutOfMemory   because there is too little memory
     ├── SnapshotFailed          no new snapshot; what is booked is safe
+    ├── BackupFailed            no new backup; those that are there are as they were
+    ├── BackupRefused           a folder is not one for backups of this ledger
+    │   └── BackupInUse         because another backup is being made in it
     └── BrokerError
         ├── BrokerUnreachable   no connection
         │   ├── BrokerNotTrusted   because TLS failed, or a certificate is refused
@@ -271,6 +274,40 @@ class SnapshotFailed(LedgerError):
         super().__init__(
             f"No snapshot could be published in {path}: {problem}. Everything booked is safe in "
             "the ledger. Free disk space or correct the permissions; it will be tried again."
+        )
+
+
+class BackupFailed(LedgerError):
+    """A backup could not be made. Those that are in the folder are as they were."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        self.folder = folder
+        self.problem = problem
+        super().__init__(
+            f"The backup in {folder} failed: {problem}. What is there already is as it was, and the ledger "
+            "as well. Correct that, and run it again."
+        )
+
+
+class BackupRefused(LedgerError):
+    """A folder is not one for backups of this ledger; nothing was written."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        self.folder = folder
+        self.why = why
+        super().__init__(
+            f"No backup is made in {folder}: {why}. Give a new or empty directory, on another disk than the ledger's."
+        )
+
+
+class BackupInUse(BackupRefused):
+    """Another backup is being made in the folder."""
+
+    def __init__(self, folder: Path, pid: int | None) -> None:
+        super().__init__(folder, "")
+        self.pid = pid
+        self.args = (
+            f"{_holder(pid).capitalize()} makes a backup in {folder}. Wait until it has ended, and run this again.",
         )
 
 

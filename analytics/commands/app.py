@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "void": "books",
     "retention": "retention",
     "erase": "erase",
+    "backup": "backup",
     "outbox": "outbox",
     "stream": "stream",
     "dead-letters": "dead_letters",

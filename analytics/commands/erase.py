@@ -99,7 +99,8 @@ def _out_of_reach(tenant: str, data_dir: Path | None) -> Iterator[str]:
     """Yield what an erasure of the ledger does not reach."""
     yield (
         "not reached: messages in the stream until their age is over (`costs stream`), the outboxes of workers, "
-        "logs, and every backup or copy of the data directory. After a restore, erase again"
+        "logs, and every backup or copy that was made before: make a new one, and remove those. After a restore, "
+        "erase again"
     )
     from voicecosts.consumer.config import prices_from_env  # noqa: PLC0415 - `--help` is quick
 

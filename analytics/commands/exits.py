@@ -70,6 +70,8 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.consumer.errors.LedgerInUse": IN_USE,
     "voicecosts.consumer.errors.DataDirInUse": IN_USE,
     "voicecosts.consumer.errors.PortInUse": IN_USE,
+    "voicecosts.consumer.errors.BackupRefused": USAGE,
+    "voicecosts.consumer.errors.BackupInUse": IN_USE,
     "voicecosts.consumer.errors.MissingExtra": MISSING_EXTRA,
     "voicecosts.consumer.errors.BrokerUnreachable": UNREACHABLE,
     "voicecosts.consumer.errors.StreamDrift": DRIFT,

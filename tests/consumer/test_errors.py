@@ -47,6 +47,13 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),
     (errors.LedgerOutOfMemory(Path("l"), "9 GB"), {"problem": "9 GB"}, "Start again: fewer"),
     (errors.SnapshotFailed(Path("d"), "no"), {"problem": "no"}, "Everything booked is safe"),
+    (errors.BackupFailed(Path("b"), "full"), {"problem": "full"}, "run it again"),
+    (
+        errors.BackupRefused(Path("b"), "it is a file"),
+        {"why": "it is a file"},
+        "Give a new or empty",
+    ),
+    (errors.BackupInUse(Path("b"), 7), {"pid": 7}, "Process 7 makes a backup in b. Wait"),
     (errors.BrokerUnreachable(["nats://x"], "refused"), {"servers": ("nats://x",)}, "nats://x"),
     (
         errors.BrokerNotTrusted(["tls://x"], "it expired: set COSTS_TLS_CA to another"),

@@ -86,6 +86,7 @@ SELECT file, day, rows, bytes FROM sealed_files WHERE day < $before ORDER BY day
 """
 FORGET_FILES: Final = "DELETE FROM sealed_files WHERE file IN (SELECT unnest($files))"
 RECORDED_FILES: Final = "SELECT file FROM sealed_files"
+KEPT_FILES: Final = "SELECT file, bytes, sha256 FROM sealed_files ORDER BY day, first_place"
 LOAD_REMOVED_FILES: Final = "SELECT file, snapshot, epoch_us(removed_at) FROM removed_files"
 NOTE_REMOVED_FILES: Final = """
 INSERT INTO removed_files SELECT unnest($files), $snapshot, make_timestamp($removed_at)
@@ -234,6 +235,7 @@ SELECT
     newest_booked, epoch_us(newest_stored_at)
 FROM stream_state, ledger_identity
 """
+LOAD_LEDGER_ID: Final = "SELECT ledger_id::VARCHAR FROM ledger_identity"
 CLEAR_STREAM: Final = "DELETE FROM stream_state"
 WRITE_STREAM: Final = """
 INSERT INTO stream_state
