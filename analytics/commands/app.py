@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "retention": "retention",
     "erase": "erase",
     "backup": "backup",
+    "rebuild": "rebuild",
     "outbox": "outbox",
     "stream": "stream",
     "dead-letters": "dead_letters",

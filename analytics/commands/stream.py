@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -32,10 +31,7 @@ from voicecosts.analytics.errors import AnalyticsError, BadQuestion, require
 from voicecosts.analytics.numbers import ago, clock, counted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from voicecosts.consumer.booking.progress import Progress
-    from voicecosts.consumer.broker.requests import Api
     from voicecosts.consumer.broker.room import Cut
     from voicecosts.consumer.broker.stream import Standing, StreamInfo
     from voicecosts.consumer.config import LedgerConfig
@@ -151,33 +147,14 @@ def _config(
     return from_env(servers=servers, credentials=credentials, tls=tls, data_dir=data_dir)
 
 
-@asynccontextmanager
-async def _asking(config: LedgerConfig) -> AsyncIterator[Api]:
-    """Connect for the time of a block."""
-    from voicecosts.consumer.broker.connection import (  # noqa: PLC0415 - `--help` is quick
-        UNUSABLE,
-        Connection,
-        Waits,
-        failure,
-    )
-
-    link = Connection(asyncio.Event(), Waits())
-    try:
-        await link.open(config)
-        yield link.api
-    except UNUSABLE as error:
-        raise failure(config, link.cause(error), link.reason(error)) from error
-    finally:
-        await link.close()
-
-
 async def _look(config: LedgerConfig, keep_s: float) -> dict[str, Any]:
-    from voicecosts.consumer.broker.requests import Denied  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.broker.replay import asking  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.broker.requests import Denied  # noqa: PLC0415 - same
     from voicecosts.consumer.broker.room import find_cut  # noqa: PLC0415 - same
     from voicecosts.consumer.broker.stream import inspect  # noqa: PLC0415 - same
 
     books, progress = _books(config.data_dir)
-    async with _asking(config) as ask:
+    async with asking(config) as ask:
         standing = await inspect(ask)
         if standing.stream is None:
             raise AnalyticsError(
@@ -205,7 +182,8 @@ async def _look(config: LedgerConfig, keep_s: float) -> dict[str, Any]:
 
 
 async def _trim(config: LedgerConfig, keep_s: float, *, yes: bool) -> str:
-    from voicecosts.consumer.broker.requests import Denied  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.broker.replay import asking  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.broker.requests import Denied  # noqa: PLC0415 - same
     from voicecosts.consumer.broker.room import find_cut, trim  # noqa: PLC0415 - same
     from voicecosts.consumer.broker.stream import stream_info  # noqa: PLC0415 - same
     from voicecosts.consumer.errors import BrokerRefuses  # noqa: PLC0415 - same
@@ -213,7 +191,7 @@ async def _trim(config: LedgerConfig, keep_s: float, *, yes: bool) -> str:
 
     _, progress = _books(config.data_dir)
     try:
-        async with _asking(config) as ask:
+        async with asking(config) as ask:
             info = await stream_info(ask)
             cut = await find_cut(ask, info, progress, keep_s=keep_s, squeeze=False)
             if cut is None:

@@ -109,6 +109,65 @@ ORDER BY day
 """
 REMOVE_OLD_ROWS: Final = "DELETE FROM bookings WHERE day < $before AND place <= $upto"
 
+DETAIL_BY_DAY: Final = _read("detail_by_day")
+LOAD_SEALED: Final = """
+SELECT day, file, rows, bytes, sha256 FROM sealed_files ORDER BY day, first_place
+"""
+FOLDED_OF_DAYS: Final = _read("folded_of_days")
+READINGS_NOT_NOTED: Final = _read("readings_not_noted")
+ROWS_OF_NOBODY: Final = """
+SELECT project, session_id::VARCHAR, min(agent_id)
+FROM booked
+ANTI JOIN session_identities USING (project, session_id)
+WHERE session_id IS NOT NULL
+GROUP BY project, session_id
+ORDER BY session_id
+LIMIT $most
+"""
+COUNT_UNFOLDED: Final = (
+    "SELECT count(*) FROM bookings WHERE place > (SELECT folded_to FROM fold_state)"
+)
+ROWS_NOT_THERE: Final = _read("rows_not_there")
+ROWS_OF_VIEW: Final = "SELECT day, count(*) FROM usage GROUP BY day"
+ROWS_OF_TABLES: Final = """
+SELECT day, sum(rows)::BIGINT
+FROM (
+    SELECT day, count(*) AS rows FROM bookings GROUP BY day
+    UNION ALL
+    SELECT day, rows FROM sealed_files
+)
+GROUP BY day
+"""
+FACTS_WORKED_OUT: Final = _read("facts_worked_out")
+FACTS_KEPT: Final = _read("facts_kept")
+STATES_WORKED_OUT: Final = _read("states_worked_out")
+STATES_KEPT: Final = _read("states_kept")
+CALLS_NOT_KEPT_ONCE: Final = _read("calls_not_kept_once")
+COUNT_CALLS: Final = "SELECT count(*) FROM session_identities"
+SPANS_OF_SETTLED: Final = """
+SELECT min(session_id)::VARCHAR, max(session_id)::VARCHAR
+FROM (
+    SELECT session_id, row_number() OVER (ORDER BY session_id, project) AS turn FROM settled_sessions
+)
+GROUP BY turn - 1 - (turn - 1) % $every
+ORDER BY min(session_id)
+"""
+TAKE_SETTLED: Final = """
+CREATE OR REPLACE TEMP TABLE pending_sessions AS
+SELECT project, session_id
+FROM settled_sessions
+WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
+"""
+KEPT_OF_SETTLED: Final = """
+SELECT project, session_id::VARCHAR, kept
+FROM settled_sessions
+WHERE (project, session_id) IN (SELECT (project, session_id) FROM temp.pending_sessions)
+"""
+
+REFUSED_OF_MESSAGES: Final = """
+SELECT stream_sequence, event_index FROM refused WHERE stream_sequence BETWEEN $first AND $last
+"""
+
 LOAD_ERASURES: Final = "SELECT operation, project, salt, digest FROM erasures ORDER BY operation"
 NOTE_ERASURE: Final = "INSERT INTO erasures VALUES ($number, $project, $salt, $digest, 0)"
 NOTE_ERASED_DAYS: Final = _read("note_erased_days")
@@ -305,6 +364,9 @@ INSERT INTO schema_migrations VALUES ($version, $name, make_timestamp($applied_a
 
 _ALL_BOOKINGS: Final = _read("all_bookings")
 _SEALED_BOOKINGS: Final = _read("sealed_bookings")
+_DETAIL_OF_DAYS: Final = _read("detail_of_days")
+_SEALED_DETAIL: Final = _read("sealed_detail")
+_ADD_UP: Final = _read("add_up")
 VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
 MARK_OF_VIEWS: Final = (
     "SELECT comment FROM duckdb_views() WHERE NOT internal AND view_name = 'usage'"
@@ -317,6 +379,27 @@ def all_bookings(folder: str, files_by_version: list[list[str]]) -> str:
         _SEALED_BOOKINGS.replace("$files", ", ".join(f"'{name}'" for name in names))
         for names in files_by_version
     )
+
+
+def detail_of_days(paths: list[str]) -> str:
+    """Return what takes the single rows of some days that are in sums; `paths` are of their sealed files."""
+    named = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    files = (
+        _SEALED_DETAIL.replace("$files", named) if paths else "SELECT * FROM bookings WHERE FALSE"
+    )
+    return _DETAIL_OF_DAYS.replace("$files", files)
+
+
+def add_up(rows: str, sums: str) -> str:
+    """Return what adds up the rows of a table into another one."""
+    return _ADD_UP.replace("$rows", rows).replace("$sums", sums)
+
+
+def unlike(table: str, other: str) -> str:
+    """Return what finds the rows of a table that another one of the same columns has not."""
+    return f"""
+SELECT * FROM {table} AS own WHERE hash(own) NOT IN (SELECT hash(it) FROM {other} AS it) LIMIT $most
+"""  # noqa: S608 - our own names
 
 
 def clear_table(table: str) -> str:

@@ -1,0 +1,32 @@
+-- The same, as it is kept.
+SELECT
+    project,
+    session_id,
+    agent_id,
+    tenant,
+    day,
+    started_at,
+    ended_at,
+    status,
+    reason,
+    first_usage_at,
+    last_usage_at,
+    cost,
+    stt_cost,
+    llm_cost,
+    tts_cost,
+    realtime_cost,
+    estimated_cost,
+    unpriced_rows,
+    rows,
+    job_id,
+    room_name,
+    room_sid,
+    worker_id,
+    deployment,
+    fake_job,
+    labels,
+    list_cost,
+    billed
+FROM settled_sessions
+WHERE is_identified AND session_id BETWEEN $first_id::UUID AND $last_id::UUID
