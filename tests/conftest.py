@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.broker import Broker
+from tests.support.new_ledgers import NewLedgers
 
 # How long an example takes says how busy the machine is. The examples are the same in every run, so
 # that a red run is about the change; `--hypothesis-profile random` looks for others.
@@ -39,6 +40,21 @@ def _outbox_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COSTS_OUTBOX_DIR", str(tmp_path_factory.mktemp("outbox")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _new_ledgers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewLedgers]:
+    """New ledgers of the tests' own process are copies of one."""
+    ledgers = NewLedgers(tmp_path_factory.mktemp("ledgers"))
+    with pytest.MonkeyPatch.context() as patch:
+        ledgers.use(patch)
+        yield ledgers
+
+
+@pytest.fixture
+def made_anew(_new_ledgers: NewLedgers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ledgers of this test are made by the ledger's own code, step by step."""
+    _new_ledgers.make_anew(monkeypatch)
 
 
 @pytest.fixture

@@ -284,6 +284,7 @@ class TestTrouble:
         assert hot(told) == 0
         told.close()
 
+    @pytest.mark.usefixtures("made_anew")  # another one takes other memory
     def test_where_memory_is_short_the_rows_stay_and_no_file_does(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
