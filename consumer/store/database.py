@@ -235,9 +235,14 @@ def _migrate(connection: duckdb.DuckDBPyConnection, layout: Layout, now_us: int)
     done = _version(connection, layout)
     for version, migration in sql.migrations().items():
         if version > done:
+            name, _ = migration
+            _log.info("%s is brought to version %d (%s)", layout.ledger, version, name)
+            # 1. All of it or nothing. If we die, the next open begins with this one.
             connection.begin()
             _apply(connection, version, migration, now_us)
             connection.commit()
+            # 2. What only the write-ahead log has is in memory as well, until it is in the file.
+            connection.execute("CHECKPOINT")
 
 
 def _write_views(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:

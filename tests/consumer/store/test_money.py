@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -324,13 +325,20 @@ def test_a_period_holds_the_corrections_that_are_dated_in_it(tmp_path: Path) -> 
     assert everything.sessions == 2
 
 
-def test_a_ledger_of_before_has_the_cost_as_list_price(tmp_path: Path) -> None:
-    """What was booked until now was the published price; no price of it was kept."""
+def test_a_ledger_of_before_has_the_cost_as_list_price(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was booked until now was the published price; no price of it was kept. Each step is told."""
     book(tmp_path, started(), reading(1, input_tokens=10**6), prices="")
     path = tmp_path / "ledger" / "ledger.duckdb"
     with duckdb.connect(path) as connection:
         before_money(connection)
-    book(tmp_path, reading(2, input_tokens=2 * 10**6), prices="")
+    with caplog.at_level(logging.INFO, logger="voicecosts.consumer.store.database"):
+        book(tmp_path, reading(2, input_tokens=2 * 10**6), prices="")
+    steps = [
+        f"{path} is brought to version {version}" for version in sql.migrations() if version > 7
+    ]
+    assert [line.partition(" (")[0] for line in caplog.messages] == steps
     assert ask(tmp_path, LAYERS) == money("0.8", "0.8", None)
     assert (
         max(sql.migrations()) == ask(tmp_path, "SELECT max(version) FROM schema_migrations")[0][0]
