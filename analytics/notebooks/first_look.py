@@ -28,10 +28,10 @@ def _(mo, overall):
 
     **{cost} {overall.currency}** in **{overall.total.sessions:,}** sessions{as_of}
 
-    Every cell below is SQL over the ledger's views `usage`, `sessions`, `cost_by_day` and `unpriced`:
-    change them. Money is exact, times are UTC. What has no price costs `NULL`, never zero, and the tables
-    show `unpriced`; the columns `unpriced_…` of `usage` say how much of it there is. A call without a tenant is
-    under `(none)`.
+    Every cell below is SQL over the ledger's views: change them. `session_usage` has the sums, for ever;
+    `usage` has single readings, as long as they are kept. Money is exact, times are UTC. What has no price
+    costs `NULL`, never zero, and the tables show `unpriced`; the columns `unpriced_…` say how much of it
+    there is. A call without a tenant is under `(none)`.
     """)
     return
 
@@ -73,7 +73,7 @@ def _(ledger, mo):
                 )
             ) AS sessions,
             sum(unpriced_requests)::BIGINT AS unpriced_requests
-        FROM usage
+        FROM session_usage
         GROUP BY tenant
         ORDER BY cost DESC NULLS LAST, tenant
         """,
@@ -106,7 +106,7 @@ def _(ledger, mo):
             modality,
             summed(cost, priced_meters, meters) AS cost,
             sum(unpriced_requests)::BIGINT AS unpriced_requests
-        FROM usage
+        FROM session_usage
         GROUP BY day, modality
         ORDER BY day, modality
         """,
@@ -165,9 +165,10 @@ def _(ledger, mo):
             sum(input_tokens) AS input_tokens,
             sum(output_tokens) AS output_tokens,
             sum(characters) AS characters,
-            sum(audio_seconds) AS audio_seconds,
+            sum(audio_us * 0.000001) AS audio_seconds,
+            sum(session_us * 0.000001) AS connected_seconds,
             sum(unpriced_requests)::BIGINT AS unpriced_requests
-        FROM usage
+        FROM session_usage
         GROUP BY modality, provider, model
         ORDER BY cost DESC NULLS LAST, modality, provider, model
         """,
@@ -199,11 +200,18 @@ def _(ledger, mo):
         agent_id,
         agent_label,
         count(*) AS sessions,
+        count(*) FILTER (lacks_a_price) AS sessions_that_lack_a_price,
         median(cost) AS median_cost,
         max(cost) AS highest_cost
     FROM (
-        SELECT project, session_id, agent_id, agent_label, sum(cost) AS cost
-        FROM usage
+        SELECT
+            project,
+            session_id,
+            agent_id,
+            agent_label,
+            summed(cost, priced_meters, meters) AS cost,
+            sum(priced_meters) < sum(meters) AS lacks_a_price
+        FROM session_usage
         WHERE (project, session_id) NOT IN (SELECT (project, session_id) FROM voided)
         GROUP BY ALL
         HAVING count(*) FILTER (operation IS NULL) > 0

@@ -16,9 +16,10 @@ import pytest
 
 from tests.analytics.conftest import ROOT
 from tests.support.events import message, reading, session_id
+from tests.support.history import Told, history, often
 from tests.support.sample_ledger import ACME, Booking, day, write_ledger
 from voicecosts import query
-from voicecosts.consumer.booking.operations import Adjust, Rerate, Revert, Void
+from voicecosts.consumer.booking.operations import Adjust, Rerate, Retain, Revert, Void
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.price_file import PriceFile
@@ -116,6 +117,33 @@ def test_its_figures_are_those_of_a_query(tmp_path: Path, monkeypatch: pytest.Mo
     assert models == {
         row.group["model"]: row.cost for row in query("model", data_dir=tmp_path).rows
     }
+
+
+def test_its_figures_stay_when_single_rows_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads sums, which are kept for ever."""
+    often(monkeypatch)
+    told = Told(tmp_path)
+    for step in history(2):
+        told.take(step, seals=True)
+    told.ledger.operate(Retain(days=1), reason="a test")
+    while told.ledger.work():
+        pass
+    told.close()
+    monkeypatch.setenv("COSTS_DATA_DIR", str(tmp_path))
+    _, variables = run_cells()
+    left, booked = (
+        variables["ledger"]
+        .sql("SELECT (SELECT count(*) FROM usage), (SELECT sum(rows) FROM session_usage)")
+        .fetchall()[0]
+    )
+    assert left < booked
+    for name, cell in (("tenant", "by_tenant"), ("model", "by_model")):
+        shown = {row[name]: row["cost"] for row in variables["records"](variables[cell])}
+        assert shown == {it.group[name]: it.cost for it in query(name, data_dir=tmp_path).rows}
+    days = variables["records"](variables["by_day"])
+    assert sum(row["cost"] or 0 for row in days) == query(data_dir=tmp_path).total.cost
 
 
 def test_an_empty_ledger_shows_a_page_without_rows(
