@@ -17,6 +17,7 @@ from tests.support.erasures import GONE, ids_of, traces
 from tests.support.events import message, reading
 from tests.support.history import Step, Told, figures, history, often
 from tests.support.oracle import rate
+from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Erase, Retain
 from voicecosts.consumer.errors import BackupFailed, BackupInUse, BackupRefused
 from voicecosts.consumer.store import backup as backups_of
@@ -117,6 +118,20 @@ def test_the_next_backup_writes_what_is_new(lived: Lived) -> None:
     assert (manifest.sequence, manifest.lacks) == (max(told), ())
 
 
+def test_dead_letters_of_the_same_size_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    """A ledger that was restored writes others under the same names: only equal bytes are linked."""
+    with Ledger.open(tmp_path / "d", rate) as ledger:
+        ledger.apply([Message("costs.v1.x", 1, b"first")])
+    made(tmp_path / "d", tmp_path / "backups")
+    assert made(tmp_path / "d", tmp_path / "backups").linked == 1
+    [letters] = (tmp_path / "d" / "dead-letters").iterdir()
+    letters.write_bytes(b"other")
+    last = made(tmp_path / "d", tmp_path / "backups")
+    assert last.linked == 0
+    assert (last.path / "dead-letters" / letters.name).read_bytes() == b"other"
+    assert all(each.is_whole for each in check(tmp_path / "backups"))
+
+
 def in_the_data_directory(tmp_path: Path) -> Path:
     """A folder that goes with the ledger's disk."""
     return tmp_path / "d" / "backups"
@@ -153,6 +168,7 @@ def of_another_ledger(tmp_path: Path) -> Path:
     return tmp_path / "backups"
 
 
+@pytest.mark.usefixtures("made_anew")  # each ledger has an id of its own
 @pytest.mark.parametrize(
     "where",
     [in_the_data_directory, around_it, of_somebody, a_file, by_a_link, of_another_ledger],
