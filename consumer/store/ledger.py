@@ -482,7 +482,7 @@ class Ledger:
         return (
             self._operations.pending is not None
             or self._folding.is_due
-            or self._removal.is_due(self._snapshots.number)
+            or self._removal.is_due(self._snapshots.published)
             or self._retention.is_due
             or self._sealing.is_due
         )
@@ -503,7 +503,7 @@ class Ledger:
                 self._sealing.look(micros(self._clock.now()))
             if self._folding.is_due:
                 return self._fold()
-            if self._removal.is_due(self._snapshots.number) or self._retention.is_due:
+            if self._removal.is_due(self._snapshots.published) or self._retention.is_due:
                 return self._retain()
             return self._sealing.is_due and self._seal()
         if isinstance(pending.work, Erase):
@@ -550,10 +550,10 @@ class Ledger:
         with self._stopping(), translated(self._layout.ledger):
             if not self._snapshots.shorten_log(LOG_BYTES):
                 return False  # the file is being copied: it goes on afterwards
-            self._removal.step(self._snapshots.number)
+            self._removal.step(self._snapshots.published)
             if self._retention.is_due:
                 self._sealing.drop()  # its rows may be among those that go
-                if self._retention.step(self._now(), self._snapshots.number):
+                if self._retention.step(self._now(), self._snapshots.newest):
                     self._snapshots.changed = True
                     self._check_written()
         return self._has_work
@@ -567,7 +567,7 @@ class Ledger:
             self._snapshots.changed = True
             try:
                 if work.tenant:
-                    now_us, number = micros(self._clock.now()), self._snapshots.number
+                    now_us, number = micros(self._clock.now()), self._snapshots.newest
                     self._active.forget(self._erasing.step(operation, work, now_us, number))
                     self._snapshots.check_in_place()  # a step that finds nothing writes nothing
                 else:

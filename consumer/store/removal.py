@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GRACE_US: Final = 15 * 1_000_000
 """How long a file stays after a snapshot without it was published: a reader may have opened an older one."""
 
+_UNNAMED: Final = -1
+"""Recorded in place of a snapshot: one without the file was published, at the time that is recorded with it."""
+
 
 class Removal:
     """The files of one ledger that are to be removed."""
@@ -42,7 +45,7 @@ class Removal:
     def load(self) -> None:
         """Take in what is recorded, as after a commit."""
         found = self._connection.execute(sql.LOAD_REMOVED_FILES).fetchall()
-        self._waiting = {name: (snapshot, removed_us) for name, snapshot, removed_us in found}
+        self._waiting = {name: (snapshot, since_us) for name, snapshot, since_us in found}
 
     def note(self, names: Sequence[str], snapshot: int) -> None:
         """Record in the open transaction that files are to be removed, which `snapshot` may still name."""
@@ -56,23 +59,35 @@ class Removal:
         self._connection.execute(sql.CLEAR_REMOVED_FILES, {"files": list(names)})
 
     def is_due(self, published: int) -> bool:
-        """Whether a file can go, now that `published` is what readers open."""
-        return bool(self._ready(published)) if self._waiting else False
+        """Whether there is something to do, now that `published` is what readers open."""
+        return bool(self._waiting) and bool(self._unnamed(published) or self._ready())
 
     def step(self, published: int) -> None:
-        """Remove the files that can go."""
-        self._finish(self._ready(published))
+        """Remove the files that can go, and record since when readers do not need the others."""
+        self._finish(self._ready())
+        names = self._unnamed(published)
+        if names:
+            now_us = self._now_us()
+            self._connection.execute(
+                sql.MARK_REMOVED_FILES,
+                {"files": names, "snapshot": _UNNAMED, "removed_at": now_us},
+            )
+            self._waiting |= dict.fromkeys(names, (_UNNAMED, now_us))
 
     def finish(self) -> None:
         """Remove all files that wait: no snapshot that names them is left."""
         self._finish(list(self._waiting))
 
-    def _ready(self, published: int) -> list[str]:
-        now_us = self._now_us()
+    def _unnamed(self, published: int) -> list[str]:
+        """Return the files that the snapshot which readers open is the first to do without."""
+        return [name for name, (snapshot, _) in self._waiting.items() if 0 <= snapshot < published]
+
+    def _ready(self) -> list[str]:
+        now_us = self._now_us()  # a clock that was set back keeps no file
         return [
             name
-            for name, (snapshot, removed_us) in self._waiting.items()
-            if snapshot < published and now_us - removed_us >= GRACE_US
+            for name, (snapshot, since_us) in self._waiting.items()
+            if snapshot == _UNNAMED and abs(now_us - since_us) >= GRACE_US
         ]
 
     def _finish(self, names: Sequence[str]) -> None:

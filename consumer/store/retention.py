@@ -73,7 +73,7 @@ class Retention:
     def step(self, now: Now, snapshot: int) -> bool:
         """Remove some detail that is too old; return whether the ledger has changed.
 
-        `snapshot` is the number of the published one, which may name the files.
+        `snapshot` is the number of the last one that may name the files: it is published, or under way.
         """
         before = self._rule.first_kept(now.today)
         if before is not None and (

@@ -183,6 +183,16 @@ class Snapshots:
         return self._copy is not None
 
     @property
+    def published(self) -> int:
+        """The number of the snapshot that readers open, 0 while this writer knows of none."""
+        return self._published or 0
+
+    @property
+    def newest(self) -> int:
+        """The highest number of a snapshot that has, or will have, what the ledger held until now."""
+        return self.number + self.is_under_way
+
+    @property
     def is_at_work(self) -> bool:
         """Whether `go_on` or `keep_apart` has something to do."""
         return self.is_under_way or self._apart is not None

@@ -39,7 +39,7 @@ def remove(made: Told, at: int = 0) -> None:
             each._connection = deadly
     if ledger._operations.retain == Retain():
         ledger.operate(Retain(days=1), reason="the law")
-    for _ in range(2):
+    for _ in range(3):
         while ledger.work():
             pass
         ledger.publish_snapshot()

@@ -91,6 +91,11 @@ LOAD_REMOVED_FILES: Final = "SELECT file, snapshot, epoch_us(removed_at) FROM re
 NOTE_REMOVED_FILES: Final = """
 INSERT INTO removed_files SELECT unnest($files), $snapshot, make_timestamp($removed_at)
 """
+MARK_REMOVED_FILES: Final = """
+UPDATE removed_files
+SET snapshot = $snapshot, removed_at = make_timestamp($removed_at)
+WHERE file IN (SELECT unnest($files))
+"""
 CLEAR_REMOVED_FILES: Final = "DELETE FROM removed_files WHERE file IN (SELECT unnest($files))"
 NOTE_REMOVED_DETAIL: Final = """
 INSERT INTO removed_detail VALUES ($day, $rows, $bytes, make_timestamp($removed_at))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.support.history import Told, figures, history, often
@@ -31,9 +33,10 @@ def tidied(made: Told, later: timedelta) -> None:
     while made.ledger.work():
         pass
     made.ledger.publish_snapshot()
-    made.now += timedelta(seconds=removal.GRACE_US / 1e6)
-    while made.ledger.work():
-        pass
+    for seconds in (0, removal.GRACE_US / 1e6):
+        made.now += timedelta(seconds=seconds)
+        while made.ledger.work():
+            pass
 
 
 def ask(made: Told, statement: str, *values: object) -> Any:
@@ -99,27 +102,41 @@ def test_no_sum_and_no_state_changes(
     made.close()
 
 
-def test_a_reader_of_an_older_snapshot_finds_its_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("under_way", [True, False])
+def test_a_reader_of_the_newest_snapshot_finds_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, under_way: bool
 ) -> None:
-    """A file goes some time after a snapshot without it was published, and an opening finishes that."""
+    """A file goes some time after one without it was published: a copy that was under way has it.
+
+    However long that took, over openings, and where the clock was set back.
+    """
     often(monkeypatch)
     monkeypatch.setattr(retention, "SLICE_FILES", 1)
     made = told(tmp_path, seals=True)
     layout = Layout(tmp_path)
+
+    def work(later: timedelta) -> None:
+        made.now += later
+        while made.ledger.work():
+            pass
+
     there = set(layout.sealed_files())
     made.ledger.operate(Retain(days=1), reason="the law")
-    made.now += timedelta(days=3)
-    while made.ledger.work():
-        pass
-    assert ask(made, "SELECT count(*) FROM sealed_files") == 0
-    assert set(layout.sealed_files()) == there
-    made.open_again()
-    assert set(layout.sealed_files()) == there
     made.ledger.publish_snapshot()
-    made.now += timedelta(seconds=60)
-    while made.ledger.work():
-        pass
+    if under_way:
+        made.ledger._snapshots.begin(0)
+    work(timedelta(days=3))
+    assert ask(made, "SELECT count(*) FROM sealed_files") == 0
+    if under_way:
+        assert made.ledger._snapshots.go_on(math.inf)
+    work(timedelta(hours=1))
+    with duckdb.connect((tmp_path / "costs.duckdb").resolve(), read_only=True) as snapshot:
+        assert snapshot.execute("SELECT count(*) > 0 FROM usage").fetchone() == (True,)
+    made.ledger.publish_snapshot()
+    work(timedelta(seconds=1))
+    assert set(layout.sealed_files()) == there  # a reader may have opened the one before
+    made.open_again()
+    work(timedelta(days=-1))
     assert not layout.sealed_files()
     assert ask(made, "SELECT count(*) FROM removed_files") == 0
     made.close()
