@@ -10,6 +10,7 @@
     ├── LedgerInUse             another process holds the ledger file
     ├── LedgerBusy              the ledger that runs did not answer in time
     ├── OperationRefused        what is asked of the books cannot be done, and nothing was changed
+    ├── RebuildFailed           the ledger could not be made anew, and is as it was
     ├── LedgerNewer             the ledger was written by a newer version
     ├── LedgerDamaged           the ledger file cannot be read
     ├── LedgerMissing           there was a ledger, and its file is gone
@@ -38,6 +39,7 @@ Every error has its facts as fields, and a message that says what happened and w
 from __future__ import annotations
 
 import math
+import shlex
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -159,6 +161,14 @@ class OperationRefused(LedgerError):
         super().__init__(f"{why[:1].upper()}{why[1:]}. Nothing was changed.")
 
 
+class RebuildFailed(LedgerError):
+    """The ledger could not be made anew: `why` says what is in the way. It is as it was."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"The ledger could not be rebuilt: {why}. It is as it was.")
+
+
 class LedgerNewer(LedgerError):
     """The ledger was written by a newer version; it was not touched.
 
@@ -183,11 +193,10 @@ class LedgerDamaged(LedgerError):
         self.path = path
         self.problem = problem
         super().__init__(
-            f"The ledger {path} cannot be read: {problem.rstrip('.!')}. To restore it, move the "
-            f"files in {path.parent} elsewhere, copy the newest snapshot that can be read "
-            f"(costs-<n>.duckdb, or else verified.duckdb) to {path}, and start again. What was "
-            "published after that snapshot is read again from the stream; what was booked after it "
-            "from outboxes of this host is missing. Check the disk as well."
+            f"The ledger {path} cannot be read: {problem.rstrip('.!')}. `costs rebuild --data-dir "
+            f"{shlex.quote(str(path.parent.parent))}` makes it anew of the newest snapshot that can be read, and keeps "
+            "the file. What was published after that snapshot is read again from the stream when the ledger starts; "
+            "what was booked after it from outboxes of this host is missing. Check the disk as well."
         )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from voicecosts.analytics import config as here
 from voicecosts.analytics.commands.exits import FAILED
-from voicecosts.analytics.commands.ledger_requests import data_folder
+from voicecosts.analytics.commands.ledger_requests import at_folder, data_folder, rate_of
 from voicecosts.analytics.commands.options import (
     TOP,
     AsJson,
@@ -22,7 +23,8 @@ from voicecosts.analytics.commands.options import (
     TlsCert,
     TlsKey,
 )
-from voicecosts.analytics.errors import BadQuestion, require
+from voicecosts.analytics.commands.signals import changing_nothing, undisturbed
+from voicecosts.analytics.errors import AnalyticsError, BadQuestion, require
 from voicecosts.analytics.numbers import counted
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.config import LedgerConfig
     from voicecosts.consumer.rebuild import Verified
+    from voicecosts.consumer.store.proof import Proof
+    from voicecosts.consumer.store.rebuilding import Found
     from voicecosts.producer.tls import Tls
 
 app = typer.Typer(rich_markup_mode=None)
@@ -41,8 +45,17 @@ def rebuild(
     *,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Only compare, and say where it differs."),
+        typer.Option("--verify", help="Only compare, and say where it differs. Changes nothing."),
     ] = False,
+    keep_sums: Annotated[
+        bool,
+        typer.Option(
+            "--keep-sums",
+            help="Take over the sums of days whose single rows are gone or cannot be read; answers then say that "
+            "these rows are gone.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     top: Annotated[int, TOP] = 20,
     as_json: AsJson = False,
     servers: Servers = None,
@@ -52,30 +65,148 @@ def rebuild(
     tls_key: TlsKey = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare what the ledger says twice.
+    """Compare what the ledger says twice, and make it anew of its single rows.
 
-    Single rows are compared with sums, sums with calls, files of sealed days with their checksums, and the
-    readings that the stream still holds with what is booked. Where the ledger runs, its newest snapshot is compared.
-    The exit code is 1 where anything differs.
+    Compared are single rows with sums, sums with calls, files of sealed days with their checksums, and the readings
+    that the stream still holds with what is booked. With --verify the exit code is 1 where anything differs, and a
+    ledger that runs is compared by its newest snapshot.
+
+    Else a new ledger is made beside the old one, of its rows and facts, or of the newest snapshot where it cannot be read;
+    it is compared with its rows, takes the old one's place, which is kept, and what the stream still has of what is
+    missing is booked. The ledger must not run.
     """
     require("duckdb", "nats", "voice_prices", needed_by="`costs rebuild`", extra="consumer")
-    from voicecosts.consumer.rebuild import verify as verified  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.producer.tls import Tls  # noqa: PLC0415 - same
+    if not as_json:
+        require("rich", needed_by="`costs rebuild` without --json")
+    from voicecosts.producer.tls import Tls  # noqa: PLC0415 - `--help` is quick
 
-    if not verify:
-        raise BadQuestion("pass --verify: it compares, and changes nothing")
+    if as_json and not (verify or yes):
+        raise BadQuestion("--json asks nothing: pass --verify or --yes with it")
+    if verify and keep_sums:
+        raise BadQuestion("--verify changes nothing: give --keep-sums without it")
     root = data_folder(data_dir)
     tls = Tls(ca=tls_ca, cert=tls_cert, key=tls_key)
-    with stream_of(root, servers, credentials, tls) as (config, why):
-        found = asyncio.run(verified(root, config))
-    if why:
-        found.proof.left_out.append(why)
+    if verify:
+        _verify(root, (servers, credentials, tls), data_dir, top=None if as_json else top)
+        return
+    _rebuild(root, data_dir, keep_sums=keep_sums, yes=yes, top=None if as_json else top)
+    rows, after = _refilled(root, (servers, credentials, tls))
     if as_json:
+        typer.echo(json.dumps(_record(after) | {"refilled": rows}, indent=2))
+    else:
+        if rows:
+            typer.echo(f"{counted(rows, 'row')} that it lacked came from the stream")
+        _show(after.proof, f"{after.file}", top)
+    if not after.proof.is_whole:
+        raise typer.Exit(FAILED)
+
+
+Access = tuple[str | None, "Path | None", "Tls"]
+"""Servers, credentials and TLS, as they were given."""
+
+
+def _verify(root: Path, access: Access, data_dir: Path | None, *, top: int | None) -> None:
+    found = _verified(root, access)
+    if top is None:
         typer.echo(json.dumps(_record(found), indent=2))
     else:
-        _show(found, top)
-    if not found.proof.is_whole:
-        raise typer.Exit(FAILED)
+        running = ", the newest snapshot of a ledger that runs" if found.is_running else ""
+        _show(found.proof, f"{found.file}{running}", top)
+    if found.proof.is_whole:
+        return
+    if top is not None:
+        typer.echo(f"`costs rebuild{at_folder(data_dir)}` makes it anew of its rows", err=True)
+    raise typer.Exit(FAILED)
+
+
+def _verified(root: Path, access: Access) -> Verified:
+    from voicecosts.consumer.rebuild import verify  # noqa: PLC0415 - `--help` is quick
+
+    with stream_of(root, *access) as (config, why):
+        found = asyncio.run(verify(root, config))
+    if why:
+        found.proof.left_out.append(why)
+    return found
+
+
+def _rebuild(
+    root: Path, data_dir: Path | None, *, keep_sums: bool, yes: bool, top: int | None
+) -> None:
+    """Make the ledger anew and put it in its place; with `top` say what is done."""
+    from voicecosts.consumer.rebuild import rebuilding  # noqa: PLC0415 - `--help` is quick
+
+    def say(text: str, *, is_warning: bool = False) -> None:
+        if top is not None:
+            typer.echo(text, err=is_warning)
+
+    with rebuilding(root) as (found, work):
+        with changing_nothing():
+            if top is not None:
+                _show_found(found, top)
+            _require_rows(found, data_dir, keep_sums=keep_sums)
+            if not yes and not typer.confirm("Make it anew? The ledger that is there is kept."):
+                typer.echo("nothing was changed")
+                raise typer.Exit(FAILED)
+            made = work.make()
+        say(
+            f"made anew: {counted(made.rows, 'single row')}, {counted(made.sums, 'sum')}, "
+            f"{counted(made.calls, 'call')}; sums and calls are those of the rows"
+        )
+        with undisturbed():
+            kept = work.swap(f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}")
+    if kept is not None:
+        say(
+            f"it has taken the ledger's place; the old one is {kept}: remove it when you have looked"
+        )
+
+
+def _show_found(found: Found, top: int) -> None:
+    if found.problem:
+        typer.echo(
+            f"! the ledger's own file cannot be read ({found.problem}): it is made of {found.source}. What was booked "
+            "later comes from the stream; operations and what came from outboxes later do not",
+            err=True,
+        )
+    if found.proof is None:
+        typer.echo(
+            f"! the sums in {found.source} cannot be read: they are made of the rows", err=True
+        )
+    else:
+        _show(found.proof, f"{found.source}", top)
+
+
+def _require_rows(found: Found, data_dir: Path | None, *, keep_sums: bool) -> None:
+    """Refuse to make sums of rows that are not all there."""
+    if not found.lost:
+        return
+    days = "; ".join(map(str, found.lost))
+    if not keep_sums:
+        raise AnalyticsError(
+            f"single rows are not all there ({days}), so no sums can be made of them, and nothing was changed. Put "
+            f"the files back from a backup (docs/operations.md), or take the sums of these days over as they are: "
+            f"`costs rebuild --keep-sums{at_folder(data_dir)}`"
+        )
+    typer.echo(f"! the sums of these days are taken over as they are: {days}", err=True)
+
+
+def _refilled(root: Path, access: Access) -> tuple[int, Verified]:
+    """Book what the stream still has of what is missing, publish, and compare once more."""
+    from voicecosts.consumer.rebuild import NOT_ASKED, refill, verify  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.store.ledger import Ledger  # noqa: PLC0415 - same
+
+    rate, own_prices = rate_of(root)
+    rows = 0
+    with stream_of(root, *access) as (config, why):
+        with Ledger.open(
+            root, rate, embedded=True, has_source=True, own_prices=own_prices, goes_on=False
+        ) as ledger:
+            if config is not None:
+                with contextlib.suppress(*NOT_ASKED):  # the comparison says so
+                    rows = asyncio.run(refill(ledger, config))
+        after = asyncio.run(verify(root, config))
+    if why:
+        after.proof.left_out.append(why)
+    return rows, after
 
 
 @contextlib.contextmanager
@@ -114,14 +245,12 @@ def stream_of(
         yield config, why
 
 
-def _show(found: Verified, top: int) -> None:
+def _show(proof: Proof, what: str, top: int) -> None:
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.text.differences import table  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
 
-    proof = found.proof
-    running = ", the newest snapshot of a ledger that runs" if found.is_running else ""
-    typer.echo(printable(f"compared {found.file}{running}:"))
+    typer.echo(printable(f"compared {what}:"))
     typer.echo(
         f"  {counted(proof.rows, 'single row')} of {counted(proof.days, 'day')} with "
         f"{counted(proof.sums, 'sum')}, and these with {counted(proof.calls, 'call')}"
@@ -139,7 +268,6 @@ def _show(found: Verified, top: int) -> None:
     typer.echo(
         f"{'more than ' if proof.more else ''}{counted(count, 'value differs', 'values differ')}:\n"
     )
-    require("rich", needed_by="`costs rebuild` without --json")
     for line in table(proof.differences[:top], width=width()):
         typer.echo(line)
     if count > top:

@@ -51,7 +51,7 @@ def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
                 close(connection)
                 _rewrite(layout, now_us)
                 connection = _connect(layout.ledger)
-            _write_views(connection, layout)
+            write_views(connection, layout)
         except BaseException:
             close(connection)
             raise
@@ -84,16 +84,16 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 def _create(layout: Layout, now_us: int) -> None:
     # 1. A draft under another name. If we die, the next open removes it and starts over.
-    close(_draft(layout, now_us))
-    _sync_draft(layout)
+    close(make_draft(layout.draft, now_us))
+    sync_draft(layout.draft)
     # 2. Now it is the ledger: there is never an incomplete one under this name.
     layout.draft.rename(layout.ledger)
     sync_folder(layout.ledger_dir)
 
 
-def _draft(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
-    """Return a connection to an empty ledger under another name."""
-    connection = _connect(layout.draft)
+def make_draft(path: Path, now_us: int) -> duckdb.DuckDBPyConnection:
+    """Return a connection to an empty ledger under another name; it has no views yet."""
+    connection = _connect(path)
     connection.begin()
     for version, migration in sql.migrations().items():
         _apply(connection, version, migration, now_us)
@@ -101,10 +101,10 @@ def _draft(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _sync_draft(layout: Layout) -> None:
-    """Have all of the draft in its one file, for its owner alone, and on the disk."""
-    layout.draft.chmod(PRIVATE)
-    with layout.draft.open("rb") as file:
+def sync_draft(path: Path) -> None:
+    """Have a draft that was closed on the disk, for its owner alone."""
+    path.chmod(PRIVATE)
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
@@ -158,19 +158,19 @@ def rewrite_open(connection: duckdb.DuckDBPyConnection, layout: Layout, now_us: 
     connection.execute("DETACH nothing")
     if problem is not None:
         raise OSError(str(problem).partition("\n")[0]) from problem
-    _write_views(connection, layout)
+    write_views(connection, layout)
 
 
 def _write_anew(layout: Layout, now_us: int) -> None:
     """Write the ledger to another file, which takes its name."""
     try:
         # 1. A draft under another name. If we die, the next open removes it and starts over.
-        connection = _draft(layout, now_us)
+        connection = make_draft(layout.draft, now_us)
         try:
             _copy_tables(connection, layout)
         finally:
             close(connection)
-        _sync_draft(layout)
+        sync_draft(layout.draft)
     except (duckdb.Error, OSError):
         for path in (layout.draft, layout.draft.with_name(layout.draft.name + ".wal")):
             path.unlink(missing_ok=True)
@@ -245,7 +245,7 @@ def _migrate(connection: duckdb.DuckDBPyConnection, layout: Layout, now_us: int)
             connection.execute("CHECKPOINT")
 
 
-def _write_views(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
+def write_views(connection: duckdb.DuckDBPyConnection, layout: Layout) -> None:
     """Write the views, unless they are those that this code wrote with this DuckDB for these tables."""
     written = f"{max(sql.migrations())} {duckdb.__version__} {sql.VIEWS}"
     mark = hashlib.sha256(written.encode()).hexdigest()

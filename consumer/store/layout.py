@@ -31,7 +31,9 @@ _DRAFT: Final = re.compile(
 )
 _SEALED: Final = re.compile(r"[0-9]+-[0-9]+(_[0-9]+)?\.parquet")
 _DAY: Final = re.compile(r"day=[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_WRITER_DRAFTS: Final = ("new.tmp", "new.tmp.wal", "prices.toml.tmp")
+_WRITER_DRAFTS: Final = (
+    *("new.tmp", "new.tmp.wal", "rebuilt.tmp", "rebuilt.tmp.wal", "swap.tmp", "prices.toml.tmp"),
+)
 _SPILLED: Final = re.compile(r"duckdb_temp_(storage_[A-Za-z0-9]+-[0-9]+\.tmp|block-[0-9]+\.block)")
 
 
@@ -59,6 +61,34 @@ class Layout(Struct, frozen=True):
     def draft(self) -> Path:
         """A ledger that is being created; it is renamed to `ledger` when it is complete."""
         return self.ledger_dir / "new.tmp"
+
+    @property
+    def rebuilt(self) -> Path:
+        """A ledger that is being made anew; it is renamed to `ledger` when it is proven."""
+        return self.ledger_dir / "rebuilt.tmp"
+
+    @property
+    def rebuilt_log(self) -> Path:
+        """The write-ahead log of `rebuilt`."""
+        return self.log_of(self.rebuilt)
+
+    @staticmethod
+    def log_of(path: Path) -> Path:
+        """Return where DuckDB keeps the write-ahead log of a file."""
+        return path.with_name(path.name + ".wal")
+
+    @property
+    def swap(self) -> Path:
+        """A file that is there while `rebuilt` takes the place of `ledger`."""
+        return self.ledger_dir / "swap"
+
+    def before(self, name: str) -> Path:
+        """Return where the ledger is kept that one that was made anew took the place of."""
+        return self.ledger_dir / f"ledger-{name}.duckdb"
+
+    def kept(self) -> list[Path]:
+        """Return the ledgers, and logs of them, that others took the place of."""
+        return sorted(self.ledger_dir.glob("ledger-*"))
 
     @property
     def lock(self) -> Path:
@@ -150,13 +180,18 @@ class Layout(Struct, frozen=True):
         drafts += [self.ledger_dir / name for name in _WRITER_DRAFTS]
         for spill in self.spill_dirs():
             drafts += [path for path in spill.iterdir() if _SPILLED.fullmatch(path.name)]
+        drafts += [path for path in self.kept() if self._is_ledger(path)]
         for folder in self._days():
             drafts += [path for path in folder.glob("*.tmp") if _SEALED.fullmatch(path.stem)]
         return [path for path in drafts if path.is_symlink() or path.is_file()]
 
+    def _is_ledger(self, path: Path) -> bool:
+        """Return whether a file is the ledger, or its log, by another name: it was to be kept, and stays."""
+        return any(it.exists() and path.samefile(it) for it in (self.ledger, self.log))
+
     def spill_dirs(self) -> list[Path]:
         """Return the folders where DuckDB puts what does not fit its memory, if they are there."""
-        names = (self.ledger.name, self.draft.name)
+        names = (self.ledger.name, self.draft.name, self.rebuilt.name, "proof")
         found = [self.ledger_dir / f"{name}.tmp" for name in names]
         return [path for path in found if path.is_dir() and not path.is_symlink()]
 

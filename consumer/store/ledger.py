@@ -49,6 +49,7 @@ from voicecosts.consumer.store.folding import (
     unsettle_of,
 )
 from voicecosts.consumer.store.heartbeat import Heartbeat, RunBy, read_heartbeat
+from voicecosts.consumer.store.lacking import Told
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.letters import (
     PURGED,
@@ -66,6 +67,7 @@ from voicecosts.consumer.store.load import load_sessions, load_settled
 from voicecosts.consumer.store.operations import Now, Operations, Slice
 from voicecosts.consumer.store.payloads import MAX_BYTES
 from voicecosts.consumer.store.places import Places
+from voicecosts.consumer.store.rebuilding import finish_swap
 from voicecosts.consumer.store.removal import Removal
 from voicecosts.consumer.store.requests import (
     Action,
@@ -337,6 +339,16 @@ class Ledger:
             for piece in pieces(messages):
                 applied += self._apply(piece)
         return applied
+
+    def refill(self, messages: Sequence[Message]) -> Applied:
+        """Book again those of the messages that were booked and of which something is not in the books.
+
+        Raises what `apply` does.
+        """
+        self._require_open()
+        with translated(self._layout.ledger):
+            lacking = Told(self._connection, self._streams.progress).lacking(messages)
+        return self.apply(lacking)
 
     def set_aside(self, message: Message) -> Applied:
         """Keep a message as a dead letter without reading it: the ledger does not survive that.
@@ -1140,6 +1152,7 @@ def _lock(layout: Layout) -> WriterLock:
             make_folder(layout.ledger_dir)
             lock = WriterLock.acquire(layout.lock)
             undo.callback(lock.release)
+            finish_swap(layout)
             tighten(layout.private())
             _clear(layout)
         except OSError as error:

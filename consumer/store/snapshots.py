@@ -298,6 +298,8 @@ class Snapshots:
             if number != self._published:
                 path.unlink(missing_ok=True)
         self._layout.verified.unlink(missing_ok=True)
+        for path in self._layout.kept():
+            path.unlink()
         sync_folder(self._layout.data_dir)
         self._begin_apart()
         self.keep_apart()

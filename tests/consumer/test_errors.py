@@ -24,7 +24,11 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.PortInUse(4222), {"port": 4222}, "Give another --port"),
     (errors.LedgerInUse(Path("l")), {"pid": None}, "another process"),
     (errors.LedgerNewer(Path("l"), 3, 1), {"found": 3, "known": 1}, "Upgrade voicecosts"),
-    (errors.LedgerDamaged(Path("l"), "torn"), {"problem": "torn"}, "copy the newest snapshot"),
+    (
+        errors.LedgerDamaged(Path("l"), "torn"),
+        {"problem": "torn"},
+        "of the newest snapshot that can be read",
+    ),
     (errors.LedgerClosed(Path("l"), "it failed"), {"why": "it failed"}, "Open it again"),
     (errors.LedgerWriteFailed(Path("l"), "no"), {"problem": "no"}, "stay in the stream"),
     (
@@ -47,6 +51,7 @@ EXAMPLES: Final[list[tuple[LedgerError, dict[str, object], str]]] = [
     (errors.LedgerDiskFull(Path("l"), "full"), {"problem": "full"}, "stay in the stream"),
     (errors.LedgerOutOfMemory(Path("l"), "9 GB"), {"problem": "9 GB"}, "Start again: fewer"),
     (errors.SnapshotFailed(Path("d"), "no"), {"problem": "no"}, "Everything booked is safe"),
+    (errors.RebuildFailed("it differs"), {"why": "it differs"}, "It is as it was"),
     (errors.BackupFailed(Path("b"), "full"), {"problem": "full"}, "run it again"),
     (
         errors.BackupRefused(Path("b"), "it is a file"),

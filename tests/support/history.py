@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import pytest
 from msgspec import Struct
 
 from tests.support.events import (
@@ -179,6 +180,22 @@ class Told:
     def close(self) -> None:
         """Close it, with everything published."""
         self._ledger.close()
+
+
+QUIET: Final = 12
+"""Steps at the end of a history after which nothing is sealed, folded or settled any more."""
+
+
+def partly(data_dir: Path, seed: int = 1) -> Path:
+    """Make a closed ledger of which most is folded, settled and sealed, and some is not; return where."""
+    with pytest.MonkeyPatch.context() as patch:
+        often(patch)
+        told = Told(data_dir)
+        steps = history(seed)
+        for at, step in enumerate(steps):
+            told.take(step, seals=at < len(steps) - QUIET)
+        told.close()
+    return data_dir
 
 
 def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, list[Any]]:

@@ -38,7 +38,7 @@ class NewLedgers:
             first.ledger_dir.mkdir(parents=True)
             self._make(first, now_us)
             connection = database._connect(first.ledger)
-            database._write_views(connection, first)
+            database.write_views(connection, first)
             connection.execute("CHECKPOINT")
             database.close(connection)
             self._made[schema] = first.ledger

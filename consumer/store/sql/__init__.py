@@ -173,6 +173,28 @@ REFUSED_OF_MESSAGES: Final = """
 SELECT stream_sequence, event_index FROM refused WHERE stream_sequence BETWEEN $first AND $last
 """
 
+DAYS_TO_FOLD: Final = _read("days_to_fold")
+TAKE_SUMS_OVER: Final = _read("take_sums_over")
+TAKE_READINGS_OVER: Final = _read("take_readings_over")
+COPY_BOOKINGS: Final = "INSERT INTO bookings BY NAME SELECT * FROM old.main.bookings ORDER BY place"
+ALL_PENDING: Final = """
+INSERT INTO pending_sessions
+SELECT project, session_id FROM session_identities
+UNION
+SELECT project, session_id FROM session_notes
+ORDER BY session_id, project
+"""
+DAYS_OF_REMOVED: Final = "SELECT DISTINCT day FROM removed_detail"
+SIZE_OF_FILES: Final = """
+SELECT coalesce(sum(rows), 0)::BIGINT, coalesce(sum(bytes), 0)::BIGINT
+FROM sealed_files
+WHERE file IN (SELECT unnest($files))
+"""
+COUNT_MISSING_ROWS: Final = _read("count_missing_rows")
+LAST_OF_OLD: Final = """
+SELECT greatest((SELECT max(place) FROM bookings), (SELECT folded_to FROM old.main.fold_state))
+"""
+
 LOAD_ERASURES: Final = "SELECT operation, project, salt, digest FROM erasures ORDER BY operation"
 NOTE_ERASURE: Final = "INSERT INTO erasures VALUES ($number, $project, $salt, $digest, 0)"
 NOTE_ERASED_DAYS: Final = _read("note_erased_days")
@@ -372,6 +394,8 @@ _SEALED_BOOKINGS: Final = _read("sealed_bookings")
 _DETAIL_OF_DAYS: Final = _read("detail_of_days")
 _SEALED_DETAIL: Final = _read("sealed_detail")
 _ADD_UP: Final = _read("add_up")
+_LATE_ROWS: Final = _read("late_rows")
+_ROWS_OF_DAY: Final = _read("rows_of_day")
 VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
 MARK_OF_VIEWS: Final = (
     "SELECT comment FROM duckdb_views() WHERE NOT internal AND view_name = 'usage'"
@@ -393,6 +417,23 @@ def detail_of_days(paths: list[str]) -> str:
         _SEALED_DETAIL.replace("$files", named) if paths else "SELECT * FROM bookings WHERE FALSE"
     )
     return _DETAIL_OF_DAYS.replace("$files", files)
+
+
+def late_rows(paths: list[str]) -> str:
+    """Return what takes all rows that correct a closed month; `paths` are of all sealed files."""
+    return _LATE_ROWS.replace("$files", _sealed_rows(paths))
+
+
+def rows_of_day(paths: list[str]) -> str:
+    """Return what takes the rows of a day; `paths` are of its sealed files."""
+    return _ROWS_OF_DAY.replace("$files", _sealed_rows(paths))
+
+
+def _sealed_rows(paths: list[str]) -> str:
+    named = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    return (
+        _SEALED_DETAIL.replace("$files", named) if paths else "SELECT * FROM bookings WHERE FALSE"
+    )
 
 
 def add_up(rows: str, sums: str) -> str:
@@ -436,6 +477,11 @@ def erase_tenant(table: str) -> str:
 def erase_notes_alone(table: str) -> str:
     """Return what removes the rows of sessions from a table that are known by what was refused of them alone."""
     return f"DELETE FROM {table} WHERE session_id IN (SELECT unnest($ids)::UUID)"  # noqa: S608 - same
+
+
+def sum_of_table(table: str) -> str:
+    """Return what reads all of a table."""
+    return f'SELECT count(*), sum(hash(COLUMNS(*))) FROM "{table}"'  # noqa: S608 - same
 
 
 def compare_table(table: str) -> str:

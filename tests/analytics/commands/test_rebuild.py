@@ -8,16 +8,22 @@ from pathlib import Path
 
 import duckdb
 from click.testing import Result
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from tests.support.booked import QUICK, consuming
 from tests.support.broker import Broker
+from tests.support.history import partly
 from tests.support.oracle import booked
-from tests.support.stream import publish
+from tests.support.processes import CostsProcess
+from tests.support.stream import publish, settled
 from tests.support.traffic import batches, bill, calls
 from tests.support.waiting import until
 from voicecosts.analytics.commands import rebuild
+from voicecosts.analytics.errors import AnalyticsError, BadQuestion
 from voicecosts.consumer.config import LedgerConfig
+from voicecosts.consumer.errors import LedgerInUse
+from voicecosts.consumer.store.layout import Layout
 
 NEWEST = "(SELECT max(place) FROM bookings)"
 
@@ -25,6 +31,14 @@ NEWEST = "(SELECT max(place) FROM bookings)"
 def ran(data_dir: Path, *arguments: str) -> Result:
     """Run the command."""
     return CliRunner().invoke(rebuild.app, ["--data-dir", str(data_dir), *arguments])
+
+
+async def process(data_dir: Path, *arguments: str) -> CostsProcess:
+    """Run the command in a process of its own, to its end."""
+    words = ["rebuild", "--data-dir", str(data_dir), *arguments]
+    made = CostsProcess(words, data_dir.parent / "run").start()
+    await asyncio.to_thread(made.wait)
+    return made
 
 
 def changed(data_dir: Path, statement: str) -> None:
@@ -68,3 +82,80 @@ async def test_what_is_booked_is_compared_with_the_stream(broker: Broker, tmp_pa
     assert said.exit_code == 1
     assert differences[0]["session_id"] in said.output
     assert "differ" in said.output
+
+
+async def test_what_is_gone_comes_from_the_stream_and_booking_goes_on(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """A ledger that runs is refused; one that lost its last rows is whole again, and books what is new once."""
+    data_dir = tmp_path / "data"
+    first, more = calls(42, 4), calls(43, 3)
+    config = LedgerConfig(data_dir=data_dir, servers=(broker.url,), snapshot_interval_s=0.05)
+    words = ["--yes", "--servers", broker.url]
+    async with consuming(config, waits=QUICK):
+        await publish(broker.url, batches(first, seed=42))
+        await until(lambda: booked(data_dir) == bill(first))
+        refused = await asyncio.to_thread(ran, data_dir, *words)
+    assert isinstance(refused.exception, LedgerInUse)
+    changed(data_dir, f"DELETE FROM bookings WHERE place > {NEWEST} - 3")  # noqa: S608 - our own names
+    changed(data_dir, "DELETE FROM session_ends")
+    done = await process(data_dir, *words)
+    assert done.wait() == 0, done.log
+    assert "it has taken the ledger's place; the old one is " in done.output
+    assert "that it lacked came from the stream" in done.output
+    assert done.output.rstrip().endswith("nothing differs")
+    assert booked(data_dir) == bill(first)
+    [kept] = Layout(data_dir).kept()
+    assert str(kept) in done.output.replace("\n", "")
+    async with consuming(config, waits=QUICK):
+        new = [replace(it, number=it.number + 1000) for it in batches(more, seed=43)]
+        await publish(broker.url, new)
+        await until(lambda: booked(data_dir) == bill([*first, *more]))
+
+
+async def test_a_ledger_that_cannot_be_read_is_made_of_a_snapshot_and_the_stream(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """What was booked after the snapshot is read again when the ledger starts."""
+    data_dir = tmp_path / "data"
+    made = calls(44, 4)
+    config = LedgerConfig(data_dir=data_dir, servers=(broker.url,), snapshot_interval_s=0.05)
+    layout = Layout(data_dir)
+    parts = list(batches(made, seed=44))
+    async with consuming(config, waits=QUICK):
+        await publish(broker.url, parts[: len(parts) // 2])
+        await settled(broker.url)
+    early = layout.current.resolve()
+    aside = tmp_path / "aside"
+    aside.write_bytes(early.read_bytes())
+    async with consuming(config, waits=QUICK):
+        await publish(broker.url, parts[len(parts) // 2 :])
+        await until(lambda: booked(data_dir) == bill(made))
+    for path in (*layout.snapshots().values(), layout.verified):
+        path.unlink(missing_ok=True)
+    aside.rename(early)
+    with layout.ledger.open("r+b") as ledger:
+        ledger.seek(12288)
+        ledger.write(bytes(layout.ledger.stat().st_size - 12288))
+    done = await process(data_dir, "--yes", "--servers", broker.url)
+    assert done.wait() == 0, done.log
+    assert f"it is made of {early}" in done.log
+    async with consuming(config, waits=QUICK):
+        await until(lambda: booked(data_dir) == bill(made))
+
+
+def test_sums_are_not_made_of_rows_that_are_not_all_there(tmp_path: Path) -> None:
+    """Without being told to keep them it changes nothing, and says how to go on."""
+    partly(tmp_path)
+    file = min(tmp_path.rglob("*.parquet"))
+    file.unlink()
+    before = (tmp_path / "ledger" / "ledger.duckdb").read_bytes()
+    refused = ran(tmp_path, "--yes")
+    assert isinstance(refused.exception, AnalyticsError)
+    assert file.name in str(refused.exception)
+    assert "--keep-sums --data-dir" in str(refused.exception)
+    assert (tmp_path / "ledger" / "ledger.duckdb").read_bytes() == before
+    done = ran(tmp_path, "--yes", "--keep-sums", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["whole"] is True
+    assert isinstance(ran(tmp_path, "--json").exception, BadQuestion)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.events import message, reading
 from tests.support.oracle import booked, expected, rate
+from voicecosts.analytics.commands import rebuild
 from voicecosts.consumer.errors import (
     InvalidConfig,
     LedgerDamaged,
@@ -26,6 +28,7 @@ from voicecosts.consumer.errors import (
 )
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.faults import translated
+from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
 
 HOLDER = """
@@ -168,35 +171,30 @@ class TestDamage:
                 "flipped": bytes(flipped),
             }[damage]
         )
-        with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
+        with pytest.raises(LedgerDamaged, match="of the newest snapshot that can be read"):
             Ledger.open(filled, rate)
 
-    @pytest.mark.parametrize("named", ["costs-<n>.duckdb", "verified.duckdb"])
-    def test_a_damaged_ledger_is_restored_as_the_error_says(self, filled: Path, named: str) -> None:
-        """The snapshot that is put in place knows what it holds, with an old log lying there too."""
-        folder = filled / "ledger"
+    @pytest.mark.parametrize("damage", ["empty", "garbage", "cut"])
+    def test_a_damaged_ledger_is_restored_as_the_error_says(
+        self, filled: Path, damage: str
+    ) -> None:
+        """Whatever is damaged: the new one knows what the snapshot holds, and both old files are kept."""
+        layout = Layout(filled)
         leave_a_log(filled)
-        (folder / "ledger.duckdb").write_bytes(b"hello" * 5000)
+        good = layout.ledger.read_bytes()
+        made = {"empty": b"", "garbage": b"hello" * 5000, "cut": good[: len(good) // 3]}
+        layout.ledger.write_bytes(made[damage])
+        log = layout.log.read_bytes()
         with pytest.raises(LedgerDamaged) as refusal:
             Ledger.open(filled, rate)
-        advice = re.search(
-            r"move the files in (\S+) elsewhere, copy the newest snapshot that can be read "
-            r"\((\S+), or else (\S+)\) to (\S+), and start again",
-            str(refusal.value),
-        )
+        advice = re.search(r"`costs (rebuild --data-dir \S+)` makes it anew", str(refusal.value))
         assert advice is not None
-        assert named in advice.groups()
-        elsewhere = filled / "damaged"
-        elsewhere.mkdir()
-        for file in Path(advice[1]).iterdir():
-            file.rename(elsewhere / file.name)
-        snapshot = max(
-            filled.glob(named.replace("<n>", "*")), key=lambda path: path.stat().st_mtime
-        )
-        shutil.copy(snapshot, advice[4])
+        done = CliRunner().invoke(rebuild.app, [*advice[1].split()[1:], "--yes"])
+        assert done.exit_code == 0, done.output
         with Ledger.open(filled, rate) as ledger:
             assert ledger.booked_sequence == 1
         assert booked(filled / "costs.duckdb") == expected([reading(1, input_tokens=10)])
+        assert [path.read_bytes() for path in layout.kept()] == [made[damage], log]
 
     def test_a_lost_ledger_is_not_replaced_by_an_empty_one(self, filled: Path) -> None:
         """Readers keep their snapshots, and the error says how to go on, which works."""

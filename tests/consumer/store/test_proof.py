@@ -12,33 +12,24 @@ import pytest
 
 from tests.support.events import message
 from tests.support.events import reading as read_at
-from tests.support.history import Step, Told, history, often
+from tests.support.history import Step, Told, history, partly
 from voicecosts.consumer.store import proof as proofs
 from voicecosts.consumer.store.clock import micros
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.proof import Proof, prove, reading
 
-QUIET = 12
-"""Steps at the end of the history after which nothing is sealed, folded or settled any more."""
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed ledger with calls of every kind: most is folded, settled and sealed, and some is not."""
-    with pytest.MonkeyPatch.context() as patch:
-        often(patch)
-        told = Told(tmp_path_factory.mktemp("whole"))
-        steps = history(1)
-        for at, step in enumerate(steps):
-            told.take(step, seals=at < len(steps) - QUIET)
-        told.close()
-    with duckdb.connect(told.data_dir / "ledger" / "ledger.duckdb", read_only=True) as ledger:
+    data_dir = partly(tmp_path_factory.mktemp("whole"))
+    with duckdb.connect(data_dir / "ledger" / "ledger.duckdb", read_only=True) as ledger:
         for table in ("bookings", "sealed_files", "settled_sessions", "pending_sessions"):
             assert ledger.execute(f"SELECT count(*) FROM {table}").fetchone() != (0,)  # noqa: S608 - our own names
         assert ledger.execute(
             "SELECT count(*) FROM bookings WHERE place <= (SELECT folded_to FROM fold_state)"
         ).fetchone() != (0,)
-    return told.data_dir
+    return data_dir
 
 
 @pytest.fixture

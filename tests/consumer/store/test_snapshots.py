@@ -423,7 +423,7 @@ class TestRot:
         with Ledger.open(tmp_path, rate) as ledger:
             book(ledger, 1)
         rot(file)
-        with pytest.raises(LedgerDamaged, match="copy the newest snapshot"):
+        with pytest.raises(LedgerDamaged, match="of the newest snapshot that can be read"):
             Ledger.open(tmp_path, rate)
         assert "ledger.duckdb cannot be read" in caplog.text
         assert snapshots(tmp_path) == [1, 2]

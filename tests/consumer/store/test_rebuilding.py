@@ -1,0 +1,187 @@
+"""A ledger is made anew of its rows: no figure changes, but for what was damaged, and booking goes on."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.consumer.store.test_proof import DAMAGES, changed, sealed
+from tests.support.events import message
+from tests.support.events import reading as read_at
+from tests.support.history import Step, Told, figures, history, partly
+from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.errors import LedgerDamaged, RebuildFailed
+from voicecosts.consumer.store import rebuilding
+from voicecosts.consumer.store.clock import micros
+from voicecosts.consumer.store.layout import Layout
+from voicecosts.consumer.store.rebuilding import Found, Rebuilding, find_source
+
+LAST = history(1)[-1].now
+OF_ROWS = {
+    "a single row is gone",
+    "a single row says less",
+    "a row that is in no sum yet is gone",
+    "whose a call is",
+}
+"""Damages of what was booked: nothing in the file says how it was."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed ledger: most is folded, settled and sealed, and some is not."""
+    return partly(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def expected(whole: Path) -> dict[str, list[Any]]:
+    """What every view answers."""
+    return answered(whole)
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "data", symlinks=True))
+
+
+@pytest.fixture(autouse=True)
+def slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a few rows up at a time."""
+    monkeypatch.setattr(rebuilding, "SLICE_ROWS", 30)
+
+
+def answered(data_dir: Path, of: Path | None = None) -> dict[str, list[Any]]:
+    """Return what every view of a ledger's file answers."""
+    with duckdb.connect(of or data_dir / "ledger" / "ledger.duckdb", read_only=True) as ledger:
+        ledger.execute("SET VARIABLE costs_dir = ?", [str(data_dir)])
+        return figures(ledger)
+
+
+def rebuilt(data_dir: Path) -> tuple[Found, Path | None]:
+    """Make a ledger anew, and put it in the old one's place."""
+    layout = Layout(data_dir)
+    found = find_source(layout, micros(LAST))
+    work = Rebuilding(layout, found, micros(LAST))
+    work.make()
+    return found, work.swap("then")
+
+
+def test_a_whole_ledger_made_anew_answers_everything_as_before(
+    copy: Path, expected: dict[str, list[Any]]
+) -> None:
+    """The old one is kept as it was, and nothing else is left."""
+    before = (copy / "ledger" / "ledger.duckdb").read_bytes()
+    _, kept = rebuilt(copy)
+    assert answered(copy) == expected
+    assert kept is not None
+    assert kept.read_bytes() == before
+    names = {path.name for path in (copy / "ledger").iterdir()}
+    assert names == {"ledger.duckdb", "lock", kept.name}
+
+
+def test_what_is_damaged_beside_the_rows_is_made_of_them(
+    copy: Path, expected: dict[str, list[Any]]
+) -> None:
+    """Sums, calls, readings and views are as before the damage, whatever of it there is."""
+    for damage in sorted(DAMAGES.keys() - OF_ROWS):
+        changed(copy, " ".join(DAMAGES[damage][:2]))
+    found, _ = rebuilt(copy)
+    assert found.proof is not None
+    assert not found.proof.is_whole
+    assert answered(copy) == expected
+
+
+def test_booking_goes_on_exactly_once(copy: Path, whole: Path, tmp_path: Path) -> None:
+    """What comes again books nothing, what is new is booked, numbers go on, and operations can be undone."""
+    other = Path(shutil.copytree(whole, tmp_path / "other", symlinks=True))
+    rebuilt(copy)
+    said: list[Message] = [it for step in history(1) for it in step.messages]
+    found = []
+    for data_dir in (copy, other):
+        told = Told(data_dir, LAST + timedelta(hours=1))
+        assert told.ledger.booked_sequence == max(it.sequence for it in said)
+        told.take(Step(told.now, said), seals=False)
+        new = [
+            message(10**6, read_at(1, of=77)),
+            message(10**6 + 1, read_at(2, of=77, input_tokens=9)),
+        ]
+        told.take(Step(told.now, new), seals=False)
+        told.close()
+        found.append(answered(data_dir))
+        assert (data_dir / "costs.duckdb").resolve().is_file()
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("damage", ["a single row is gone", "a file is gone", "a file is cut off"])
+def test_days_whose_rows_are_not_all_there_keep_their_sums(
+    copy: Path, expected: dict[str, list[Any]], damage: str
+) -> None:
+    """Answers are as before, but for the rows themselves, of which it is said how many are gone."""
+    if damage in DAMAGES:
+        changed(copy, " ".join(DAMAGES[damage][:2]))
+    else:
+        file = sealed(copy)[0]
+        data = file.read_bytes()
+        file.unlink()
+        if damage == "a file is cut off":
+            file.write_bytes(data[:-100])
+    found, _ = rebuilt(copy)
+    [lost] = found.lost
+    after = answered(copy)
+    assert {name for name in after if after[name] != expected[name]} == {"usage"}
+    assert set(map(str, after["usage"])) < set(map(str, expected["usage"]))
+    [(removed,)] = changed(copy, "SELECT sum(rows)::BIGINT FROM removed_detail")
+    assert removed == len(expected["usage"]) - len(after["usage"])
+    assert (lost.rows == 1) == (damage in DAMAGES)
+    if damage == "a file is cut off":
+        assert file.with_name(file.name + ".damaged").is_file()
+    told = Told(copy, LAST)  # the next opening has nothing to say of it
+    told.close()
+
+
+def test_a_ledger_that_cannot_be_read_is_made_of_the_newest_snapshot(
+    copy: Path, expected: dict[str, list[Any]]
+) -> None:
+    """And of an older one where that cannot be read either; with none, nothing is changed."""
+    layout = Layout(copy)
+    file = layout.ledger
+    size = file.stat().st_size
+    with file.open("r+b") as ledger:
+        ledger.seek(12288)
+        ledger.write(bytes(size - 12288))
+    damaged = file.read_bytes()
+    found, kept = rebuilt(copy)
+    assert found.source == layout.current.resolve()
+    assert "orrupt" in found.problem
+    assert answered(copy) == expected
+    assert kept is not None
+    assert kept.read_bytes() == damaged
+    for path in (layout.ledger, *layout.snapshots().values(), layout.verified):
+        if path.exists():
+            path.write_bytes(damaged)
+    with pytest.raises(LedgerDamaged, match="cannot be read"):
+        find_source(layout, micros(LAST))
+
+
+def test_what_is_not_what_it_should_be_does_not_take_the_place(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old ledger is as it was, and the draft is gone."""
+    before = (copy / "ledger" / "ledger.duckdb").read_bytes()
+    whole_fold = rebuilding.Rebuilding._fold
+    times = iter(range(1000))
+
+    def fold(self: Rebuilding, connection: duckdb.DuckDBPyConnection) -> None:
+        if next(times) != 1:
+            whole_fold(self, connection)
+
+    monkeypatch.setattr(rebuilding.Rebuilding, "_fold", fold)
+    with pytest.raises(RebuildFailed, match="is not whole"):
+        rebuilt(copy)
+    assert (copy / "ledger" / "ledger.duckdb").read_bytes() == before
+    assert not (copy / "ledger" / "rebuilt.tmp").exists()
