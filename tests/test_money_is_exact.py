@@ -40,6 +40,7 @@ NO_MONEY: Final = {
     "analytics/commands/outbox.py": "seconds of an option; a time; sizes",
     "analytics/commands/stream.py": "hours of an option; sizes of a stream",
     "analytics/text/plain.py": "seconds are JSON numbers",
+    "consumer/store/backup.py": "folders; sizes",
     "consumer/store/clock.py": "clocks",
     "consumer/store/erasing.py": "folders",
     "consumer/store/in_hand.py": "a clock",
