@@ -6,6 +6,7 @@ as it came; one that is an event of a batch is put into a batch of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import msgspec
@@ -33,6 +34,8 @@ class _One(Struct):
 
 
 _counter = msgspec.msgpack.Decoder(_Counted)
+_fields = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_NO_BATCH: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def events_in(letter: DeadLetter) -> int | None:
@@ -41,8 +44,24 @@ def events_in(letter: DeadLetter) -> int | None:
         return 1
     try:
         return len(_counter.decode(letter.payload).events)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except _NO_BATCH:
         return None
+
+
+def without(payload: bytes, is_out: Callable[[bytes], bool]) -> tuple[bytes, int] | None:
+    """Return a whole message without the events that are out, and how many are left.
+
+    `None` where none is left, or where it cannot be told apart: it is no batch, or is out for what it has beside
+    its events.
+    """
+    try:
+        events = _counter.decode(payload).events
+        fields = _fields.decode(payload)
+    except _NO_BATCH:
+        return None
+    left = [event for event in events if not is_out(bytes(event))]
+    made = msgspec.msgpack.encode({**fields, "events": left})
+    return (made, len(left)) if left and not is_out(made) else None
 
 
 def as_message(

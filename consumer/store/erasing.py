@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 import duckdb
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
+from voicecosts.consumer.booking.letters import without
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE
 from voicecosts.consumer.booking.operations import Adjust, Erase, Operation, Redacted, Rerate, Void
 from voicecosts.consumer.booking.sessions import SessionKey
@@ -31,7 +33,7 @@ from voicecosts.consumer.store.letters import PURGED
 from voicecosts.consumer.store.sealing import name_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from voicecosts.consumer.store.layout import Layout
     from voicecosts.consumer.store.operations import Operations
@@ -94,6 +96,16 @@ class Name:
         if self._project is not None and self._project not in data:
             return False
         return self._packed in data or bool(self._apart and self._apart.search(data))
+
+
+class _OfOthers(Struct, frozen=True):
+    """A letter that stays. What is given beside its bytes is new: it has fewer events than before."""
+
+    letter: str
+    payload: bytes
+    events: int | None = None
+    size: int | None = None
+    sha256: str | None = None
 
 
 class Erasing:
@@ -233,7 +245,10 @@ class Erasing:
             self._connection.commit()
 
     def _rewrite_letters(self, file: str, name: Name, now_us: int) -> None:
-        """Have the bytes of letters of others in a new file, and remove the old one."""
+        """Have the bytes of letters of others in a new file, and remove the old one.
+
+        Of a batch that nobody could read yet the events of others stay.
+        """
         try:
             data = (self._layout.dead_letters / file).read_bytes()
         except FileNotFoundError:
@@ -243,30 +258,34 @@ class Erasing:
             return
         gone: list[str] = []
         alone: set[str] = set()
-        others: list[tuple[str, bytes]] = []
+        others: list[_OfOthers] = []
         letters = self._connection.execute(sql.LETTERS_OF_FILE, {"file": file}).fetchall()
         for letter, index, place, length in letters:
             payload = data[place : place + length]
-            if name.is_in(payload) or _ids(payload) & ours:
-                gone.append(letter)
-                if index != WHOLE_MESSAGE:
-                    alone |= _ids(payload)
-            else:
-                others.append((letter, payload))
+            left = _of_others(letter, index, payload, lambda part: _is_ours(part, name, ours))
+            if left is not None:
+                others.append(left)
+                continue
+            gone.append(letter)
+            if index != WHOLE_MESSAGE:
+                alone |= _ids(payload)
         # 1. The bytes of the others are on the disk. If we die, no row names them.
         places = self._payloads.add_apart(
-            file.rpartition("-")[0], [payload for _, payload in others]
+            file.rpartition("-")[0], [each.payload for each in others]
         )
         # 2. All or nothing: rows name the new file, and the old one is recorded as gone.
         self._connection.begin()
-        kept = [(letter, at) for (letter, _), at in zip(others, places, strict=True) if at]
+        kept = [(each, at) for each, at in zip(others, places, strict=True) if at]
         if kept:
             self._connection.execute(
                 sql.MOVE_LETTERS,
                 {
-                    "ids": [letter for letter, _ in kept],
+                    "ids": [each.letter for each, _ in kept],
                     "files": [at.file for _, at in kept],
                     "places": [at.offset for _, at in kept],
+                    "events": [each.events for each, _ in kept],
+                    "bytes": [each.size for each, _ in kept],
+                    "sha256": [each.sha256 for each, _ in kept],
                 },
             )
         self._remove_letters(gone)
@@ -374,6 +393,23 @@ class Erasing:
             [replace(operation, work=Erase(project=name.project))], is_begun=True
         )
         self._number = 0
+
+
+def _is_ours(data: bytes, name: Name, ours: set[str]) -> bool:
+    return name.is_in(data) or not ours.isdisjoint(_ids(data))
+
+
+def _of_others(
+    letter: str, index: int, payload: bytes, is_out: Callable[[bytes], bool]
+) -> _OfOthers | None:
+    """Return what is left of a letter, `None` if nothing is."""
+    if not is_out(payload):
+        return _OfOthers(letter, payload)
+    left = without(payload, is_out) if index == WHOLE_MESSAGE else None
+    if left is None:
+        return None
+    data, events = left
+    return _OfOthers(letter, data, events, len(data), hashlib.sha256(data).hexdigest())
 
 
 def _ids(data: bytes) -> set[str]:

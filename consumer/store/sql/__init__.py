@@ -219,8 +219,21 @@ WHERE contains(detail, $tenant) OR regexp_matches(detail, '[0-9a-f]{8}-[0-9a-f]{
 """
 MOVE_LETTERS: Final = """
 UPDATE refused
-SET file = moved.file, place = moved.place
-FROM (SELECT unnest($ids) AS id, unnest($files) AS file, unnest($places) AS place) AS moved
+SET
+    file = moved.file,
+    place = moved.place,
+    events = coalesce(moved.events, refused.events),
+    bytes = coalesce(moved.bytes, refused.bytes),
+    sha256 = coalesce(moved.sha256, refused.sha256)
+FROM (
+    SELECT
+        unnest($ids) AS id,
+        unnest($files) AS file,
+        unnest($places) AS place,
+        unnest($events::BIGINT[]) AS events,
+        unnest($bytes::BIGINT[]) AS bytes,
+        unnest($sha256::VARCHAR[]) AS sha256
+) AS moved
 WHERE refused.id = moved.id
 """
 REMOVE_LETTERS: Final = "DELETE FROM refused WHERE id IN (SELECT unnest($ids))"

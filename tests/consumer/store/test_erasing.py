@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.support.erasures import GONE, OTHER, ids_of, left, prepared, small, traces
+from tests.support.erasures import GONE, OTHER, ids_of, left, newer, prepared, small, traces
 from tests.support.events import PROJECT, ended, message, reading, started
 from tests.support.history import figures
 from tests.support.oracle import rate
@@ -19,6 +20,7 @@ from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.store import database
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.requests import Action, Operate, Request, remember
+from voicecosts.producer.events import VERSION
 
 NOT_ITS_OWN = ("usage", "session_usage", "sessions", "completeness")
 
@@ -83,6 +85,30 @@ def test_no_file_has_its_name_or_an_id_of_its_sessions(
     assert letters.letters == 1
     assert letters.left == 1  # its bytes are where its row says, and still of a newer version
     made.close()
+
+
+def test_of_a_batch_that_cannot_be_read_yet_the_events_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are counted as not booked, and booked by a version that reads them; it is the same letter."""
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply([message(1, reading(1, tenant=GONE)), message(2, reading(1, of=2), number=2)])
+        ids = ids_of(ledger._connection)
+        shared = newer(3, reading(2, tenant=GONE), reading(2, of=2), reading(3, of=2))
+        ledger.apply([shared, newer(4, reading(3, tenant=GONE))])
+        erased(ledger, tenant=GONE)
+        assert traces(tmp_path, ids) == []
+        ledger.apply([shared])
+        [(events, size, digest, file, place)] = ledger._connection.execute(
+            "SELECT events, bytes, sha256, file, place FROM dead_letters"
+        ).fetchall()
+        data = (tmp_path / "dead-letters" / file).read_bytes()[place:]
+        assert (events, size, digest) == (2, len(data), hashlib.sha256(data).hexdigest())
+        monkeypatch.setattr("voicecosts.consumer.booking.decode.VERSION", VERSION + 1)
+        again = ledger.do(Request(action=Action.REQUEUE, reasons=("newer_version",)))
+        assert (again.letters, again.left) == (1, 0)
+        booked = ledger._connection.execute("SELECT tenant, sum(requests) FROM usage GROUP BY ALL")
+        assert booked.fetchall() == [("acme", 3)]
 
 
 class TestLate:
