@@ -245,6 +245,8 @@ class Entries:
         )
         at = session_time(event.session_id)
         for meter, state in session.meters.items():
+            if not session.voided and replace(state, number=0) == _UNSEEN:
+                continue  # it moved nothing and has no row, so whether it is known is by chance
             rated = self._rate(
                 meter,
                 state.totals,

@@ -240,6 +240,14 @@ class TestLabels:
         )
         assert ask(tmp_path, LAYERS) == money("1.2", "0.6", None)
 
+    def test_a_start_that_comes_late_prices_no_meter_that_moved_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        """It has no row, and gets none: a ledger that was opened again meanwhile does not know it."""
+        start = started(labels={"campaign": "winter"})
+        book(tmp_path, reading(1, input_tokens=0), start, prices=self.WINTER)
+        assert ask(tmp_path, "SELECT count(*) FROM usage") == [(0,)]
+
     @pytest.mark.parametrize("late", [False, True])
     def test_labels_that_no_price_names_move_nothing(
         self,
