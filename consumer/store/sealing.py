@@ -42,6 +42,10 @@ SEAL_ROWS: Final = 100_000
 """Rows of quiet days in the ledger file before it is worth it: less is read in ten milliseconds, and
 a small ledger stays one file."""
 
+LEAST_ROWS: Final = 1_000
+"""Rows of one day in the ledger file before they become a file: what comes late, some rows at a time, would make
+a file each time, and the views name all of them."""
+
 SLICE_ROWS: Final = 50_000
 """Rows of one file, at most: it takes about 0.2 s to write, and then 0.1 s to move them."""
 
@@ -135,6 +139,7 @@ class Sealing:
             {
                 "begun_before": now_us - GRACE_US - _DAY_US,
                 "booked_before": now_us - QUIET_US,
+                "least": LEAST_ROWS,
             },
         ).fetchall()
         if sum(rows for _, rows in found) < SEAL_ROWS:

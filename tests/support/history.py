@@ -210,6 +210,7 @@ def often(patch: Any) -> None:
     patch.setattr(f"{folding}.SLICE_ROWS", 7)
     patch.setattr(f"{folding}.SLICE_SESSIONS", 3)
     patch.setattr(f"{sealing}.SEAL_ROWS", 1)
+    patch.setattr(f"{sealing}.LEAST_ROWS", 1)
     patch.setattr(f"{sealing}.SLICE_ROWS", 9)
     patch.setattr(f"{sealing}.LOOK_S", 1.0)
     patch.setattr("voicecosts.consumer.store.retention.LOOK_S", 1.0)

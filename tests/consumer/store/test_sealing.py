@@ -227,14 +227,18 @@ class TestWhen:
     def test_a_day_of_which_something_came_is_sealed_hours_later(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And then in a further file, beside the first one, which stays as it is."""
+        """And then in a further file, beside the first one, which stays as it is, if it is worth one."""
         told = sealing(tmp_path, monkeypatch)
+        monkeypatch.setattr("voicecosts.consumer.store.sealing.LEAST_ROWS", 2)
         work(told)
         first = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
-        told.take(Step(told.now, [message(2, reading(4, input_tokens=9000))]), seals=True)
-        told.now += timedelta(hours=5.9)
-        work(told)
-        assert hot(told) == 1
+        assert first
+        for number, hours in ((4, 6.1), (5, 5.9)):
+            late = message(number, reading(number, input_tokens=number * 9000))
+            told.take(Step(told.now, [late]), seals=True)
+            told.now += timedelta(hours=hours)
+            work(told)
+            assert hot(told) == number - 3
         told.now += timedelta(hours=0.2)
         work(told)
         assert hot(told) == 0
