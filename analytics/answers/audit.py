@@ -28,6 +28,7 @@ from voicecosts.analytics.answers.states import BEFORE_ALL, bounds, of_sessions,
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger
 from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, Where, select
+from voicecosts.analytics.question.relation import relation
 from voicecosts.analytics.question.times import Moment, Period, period, span
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -52,13 +53,23 @@ _TOO_OLD: Final = (
     "it up to date"
 )
 
-# A call without usage costs nothing, and does not make zero of one whose cost nobody knows.
+# A call without usage costs nothing, and does not make zero of one whose cost nobody knows; one that used
+# something free does: that is a cost.
 _TOTALS: Final = """
 SELECT
     state, count(*),
-    CASE WHEN count(cost) = count(*) OR sum(cost) <> 0 THEN sum(cost) END,
+    sum(cost), count(cost) < count(*) AND sum(cost) = 0,
     CASE WHEN count(missing_at_most) = count(*) THEN sum(missing_at_most) END
 FROM completeness_at(?, ?)
+"""
+
+_FREE: Final = """
+SELECT DISTINCT state
+FROM (FROM completeness_at(?, ?) {which})
+SEMI JOIN (
+    SELECT project, session_id FROM {rows} GROUP BY ALL HAVING sum(priced_meters) > 0
+) USING (project, session_id)
+WHERE cost = 0
 """
 
 _SESSIONS: Final = """
@@ -241,17 +252,29 @@ def _totals(
     question: Question,
     moment: datetime | None,
 ) -> list[StateTotal]:
-    condition, values = of_sessions(question.selection, schema_of(connection, snapshot))
+    schema = schema_of(connection, snapshot)
+    condition, values = of_sessions(question.selection, schema)
+    parameters = [*bounds(moment, question.open_for), *values]
     found = read(
         connection,
         snapshot.path,
         f"{_TOTALS} {condition} GROUP BY state",
-        [*bounds(moment, question.open_for), *values],
-        row=tuple[State, int, Decimal | None, Decimal | None],
+        parameters,
+        row=tuple[State, int, Decimal | None, bool | None, Decimal | None],
     )
+    free: set[State] = set()
+    if any(is_uncertain for _, _, _, is_uncertain, _ in found):
+        statement = _FREE.format(which=condition, rows=relation(schema))
+        used = read(connection, snapshot.path, statement, parameters, row=tuple[State])
+        free = {state for (state,) in used}
     totals = [
-        StateTotal(state=state, sessions=sessions, cost=cost, missing_at_most=missing)
-        for state, sessions, cost, missing in found
+        StateTotal(
+            state=state,
+            sessions=sessions,
+            cost=None if is_uncertain and state not in free else cost,
+            missing_at_most=missing,
+        )
+        for state, sessions, cost, is_uncertain, missing in found
     ]
     return sorted(totals, key=lambda total: list(State).index(total.state))
 

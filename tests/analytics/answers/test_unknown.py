@@ -258,6 +258,35 @@ def test_what_was_voided_comes_to_zero_and_hides_nothing_unknown(tmp_path: Path)
     books.ledger.close()
 
 
+def test_a_free_call_beside_one_without_a_price_costs_nothing(tmp_path: Path) -> None:
+    """In an audit as in a query: what is free has a cost, and a call that used nothing has none to show."""
+    books = Books(
+        tmp_path,
+        priced(None, '[[cost]]\nprovider = "home"\nunit = "million tokens"\nprice = "0"\n'),
+    )
+    books.apply(started(of=3), reading(1, of=2, input_tokens=MILLION))
+
+    def audited() -> Decimal | None:
+        books.ledger.publish_snapshot()
+        words: Any = {
+            "since": None,
+            "until": None,
+            "where": (),
+            "state": "open",
+            "top": 1,
+            "open_for": "1h",
+        }
+        found = audit.answer(audit.ask(**words, now=books.at), tmp_path, now=books.at)
+        [cost] = [it.cost for it in found.states if it.sessions]
+        assert cost == query(data_dir=tmp_path).total.cost
+        return cost
+
+    assert audited() is None
+    books.apply(reading(1, provider="home", input_tokens=MILLION))
+    assert audited() == 0
+    books.ledger.close()
+
+
 def test_corrections_of_a_closed_month_are_amounts(tmp_path: Path) -> None:
     """In December a call of 2.00 and a void of an equal one of November come to zero."""
     books = Books(tmp_path, priced("2", BILLED.format("3")))
