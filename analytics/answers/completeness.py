@@ -14,7 +14,7 @@ from msgspec import structs
 
 from voicecosts.analytics.answers.findings import find, say_open
 from voicecosts.analytics.answers.losses import count_gaps, count_losses
-from voicecosts.analytics.answers.operations import unfinished
+from voicecosts.analytics.answers.operations import newest, unfinished
 from voicecosts.analytics.answers.prices import say_unbilled, say_unpriced, unbilled, unpriced
 from voicecosts.analytics.answers.report import Completeness, Outbox, Source
 from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states, schema_of
@@ -52,6 +52,7 @@ def completeness(
         answered_at=status.answered_at if status else None,
         gaps=count_gaps(connection, snapshot),
         unfinished=unfinished(connection, snapshot),
+        newest_operation=newest(connection, snapshot),
         **structs.asdict(count_losses(connection, snapshot)),
         **structs.asdict(count_states(connection, snapshot, selection, moment, open_for)),
     )

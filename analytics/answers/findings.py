@@ -10,6 +10,7 @@ import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from voicecosts.analytics.answers.operations import not_published, say_not_published
 from voicecosts.analytics.answers.report import CURRENCY, Finding, Gap, Source
 from voicecosts.analytics.numbers import age, ago, counted, money, seconds
 
@@ -58,7 +59,7 @@ def find(
     yield from _stream(missing, snapshot, now)
     yield from _ledger(snapshot, moment, now)
     yield from _prices(snapshot, now)
-    yield from _operations(missing)
+    yield from _operations(missing, snapshot)
 
 
 def say_open(count: int) -> str:
@@ -147,14 +148,17 @@ def _prices(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
     yield _unknown(Source.PRICES, text)
 
 
-def _operations(missing: Completeness) -> Iterator[Finding]:
-    """Yield that an operation has changed some calls and not others: the figures are of neither side."""
+def _operations(missing: Completeness, snapshot: Snapshot) -> Iterator[Finding]:
+    """Yield that an operation is not in the figures, or has changed some calls and not others."""
+    lost = [gap.last or 0 for gap in missing.gaps or () if gap.why == "operations_lost"]
+    if numbers := not_published(snapshot, max([missing.newest_operation, *lost])):
+        yield _unknown(Source.OPERATIONS, say_not_published(numbers, snapshot))
     for each in missing.unfinished:
         goes_on = "a ledger that runs goes on with it (`costs operations`)"
         if each.is_stopped:
             goes_on = (
                 f"it was stopped: `costs operations resume {each.operation}` goes on with it, `costs "
-                f"operations revert {each.operation}` undoes it"
+                f"operations revert {each.operation} --reason …` undoes it"
             )
         text = (
             f"operation {each.operation} ({each.kind}) is not finished: these figures are partly those "

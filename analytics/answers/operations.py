@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
+from voicecosts.analytics.answers.losses import count_gaps
 from voicecosts.analytics.answers.report import Unfinished
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.question.columns import MEASURES
@@ -39,6 +40,7 @@ FROM operations AS o
 WHERE ended_at IS NULL
 ORDER BY operation
 """
+_NEWEST: Final = "SELECT coalesce(max(operation), 0) FROM operations"
 _BY_TENANT: Final = """
 SELECT tenant, sum(rows)::BIGINT, sum(list_cost), sum(cost), sum(billed)
 FROM {rows}
@@ -149,6 +151,19 @@ def by_tenant(data_dir: str | Path | None, operation: int) -> list[OfTenant]:
     return [OfTenant(*row) for row in found]
 
 
+def after_snapshot(data_dir: str | Path | None) -> str | None:
+    """Return the sentence about operations that the newest snapshot does not have yet, if there are any."""
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        lost = [
+            gap.last or 0
+            for gap in count_gaps(connection, snapshot) or ()
+            if gap.why == "operations_lost"
+        ]
+        numbers = not_published(snapshot, max([newest(connection, snapshot), *lost]))
+    return say_not_published(numbers, snapshot) if numbers else None
+
+
 def entered(data_dir: str | Path | None, operation: int) -> Entered | None:
     """Return where an adjustment was booked; None while no snapshot has it."""
     connection, snapshot = open_newest(data_dir)
@@ -203,6 +218,33 @@ def unfinished(connection: Connection, snapshot: Snapshot) -> tuple[Unfinished, 
         Unfinished(operation=number, kind=kind, is_stopped=is_stopped)
         for number, kind, is_stopped in found
     )
+
+
+def newest(connection: Connection, snapshot: Snapshot) -> int:
+    """Return the highest number of an operation, 0 without any."""
+    if schema_of(connection, snapshot) < FIRST_LAYERS_SCHEMA:
+        return 0
+    [(number,)] = read(connection, snapshot.path, _NEWEST, row=tuple[int])
+    return number
+
+
+def not_published(snapshot: Snapshot, newest_one: int) -> range:
+    """Return the numbers of operations that the ledger has recorded since it published a snapshot."""
+    recorded = snapshot.status.operations if snapshot.status else 0
+    return range(newest_one + 1, recorded + 1)
+
+
+def say_not_published(numbers: range, snapshot: Snapshot) -> str:
+    """Return the sentence about them: what is to be done where no ledger runs that will publish them."""
+    runs = snapshot.status is not None and snapshot.status.running
+    if len(numbers) == 1:
+        said = f"operation {numbers[0]} was recorded after this snapshot, and is not in it"
+    else:
+        said = f"operations {numbers[0]} to {numbers[-1]} were recorded after this snapshot, and are not in it"
+    cure = (
+        "ask again" if runs else f"`costs operations resume {numbers[-1]}` goes on, and publishes"
+    )
+    return f"{said}: {cure}"
 
 
 def _listed(connection: Connection, snapshot: Snapshot) -> list[Done]:

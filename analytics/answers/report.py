@@ -205,7 +205,8 @@ class Completeness(Struct, frozen=True, kw_only=True):
     ledger does not say; `gaps`, the sessions and `unmeasured` are None when the snapshot was written by a
     version that did not say. `short_at_most` is what the short sessions may lack, None when it is unknown.
 
-    `unfinished` are operations on the books that have done a part of their work.
+    `unfinished` are operations on the books that have done a part of their work, `newest_operation` is the highest
+    number among all of them.
     `answered_at` is when the broker last answered the ledger, None where no broker has. `findings` are
     the reasons why something may be missing; `whole` is their sum.
 
@@ -231,6 +232,7 @@ class Completeness(Struct, frozen=True, kw_only=True):
     short_at_most: Decimal | None
     unbilled: tuple[Unbilled, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
+    newest_operation: int = 0
     findings: tuple[Finding, ...] = ()
 
     @property

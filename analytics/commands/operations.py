@@ -52,7 +52,8 @@ Number = Annotated[int, typer.Argument(metavar="N", help="Its number.", min=1)]
 @app.command("list")
 def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) -> None:
     """Show every operation: what was done, why, and what it added to the cost."""
-    from voicecosts.analytics.answers.operations import listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.operations import after_snapshot, listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
     from voicecosts.analytics.text.plain import csv_bytes  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs operations list`")
@@ -71,19 +72,22 @@ def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) 
         rows = [{**it, "request": json.dumps(it["request"])} for it in records]
         typer.echo(csv_bytes(names, rows), nl=False)
         return
-    if not found:
+    later = after_snapshot(data_dir)
+    if found:
+        require("rich", needed_by="`costs operations list`")
+        typer.echo("\n".join(_table(found, states)))
+    elif not later:
         typer.echo(
             "There are no operations: nothing was re-rated, adjusted, voided, closed or erased."
         )
-        return
-    require("rich", needed_by="`costs operations list`")
-    typer.echo("\n".join(_table(found, states)))
+    if later:
+        say(f"! {later}")
 
 
 @app.command()
 def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show one operation, and what it booked by tenant."""
-    from voicecosts.analytics.answers.operations import by_tenant, listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.operations import after_snapshot, by_tenant, listed  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
     from voicecosts.analytics.question.filters import shown  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import printable, wrapped  # noqa: PLC0415 - same
@@ -95,7 +99,9 @@ def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False
     done = next((each for each in found if each.operation == operation), None)
     if done is None:
         there_are = say_numbers({each.operation for each in found})
-        raise BadQuestion(f"no operation has the number {operation}: {there_are}")
+        later = after_snapshot(data_dir)
+        also = f"; {later}" if later else ""
+        raise BadQuestion(f"no operation has the number {operation}: {there_are}{also}")
     record = _record(done, _states(found)[operation])
     tenants = by_tenant(data_dir, operation)
     if as_json:

@@ -11,7 +11,7 @@ import typer
 
 from voicecosts.analytics.commands.options import Format
 from voicecosts.analytics.errors import require
-from voicecosts.analytics.text.grid import printable
+from voicecosts.analytics.text.grid import printable, wrapped
 
 
 class Answer(Protocol):
@@ -58,6 +58,12 @@ def write(answer: A_contra, output: Format, text: Text[A_contra], *, now: dateti
 def warn(sentence: str) -> None:
     """Write a warning to standard error, without what a terminal would act on."""
     typer.echo(f"warning: {printable(sentence)}", err=True)
+
+
+def say(sentence: str) -> None:
+    """Write a sentence to standard output, in lines that fit."""
+    for line in wrapped(sentence, width()):
+        typer.echo(line)
 
 
 def width() -> int | None:

@@ -71,7 +71,8 @@ class Status(Struct, frozen=True, kw_only=True):
     `for_a_moment` that a command has it open, and nobody reads its stream meanwhile.
     `run_by` is how it is run, where it is; `boot` is the start of the host that it wrote this on.
     `was_killed` is true where it says that it runs, and its lock on this host is free: it does not.
-    `answered_at` is when the broker last answered the ledger, if it has one and it did.
+    `answered_at` is when the broker last answered the ledger, if it has one and it did. `operations` is the
+    number of the newest operation that it has recorded.
     """
 
     snapshot: int
@@ -87,6 +88,7 @@ class Status(Struct, frozen=True, kw_only=True):
     stream_max_bytes: int | None = None
     run_by: RunBy | None = None
     prices: PricesTrouble | None = None
+    operations: int = 0
     boot: str = ""
 
 

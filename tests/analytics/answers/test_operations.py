@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.events import message, reading, started
 from tests.support.price_books import mini
 from voicecosts import query
 from voicecosts.analytics.answers.report import Source, Unfinished
+from voicecosts.analytics.commands import operations
 from voicecosts.analytics.commands.asking import audit
 from voicecosts.consumer.booking.operations import Rerate
 from voicecosts.consumer.store.clock import Clock
@@ -46,6 +49,22 @@ def test_an_operation_that_is_not_finished_is_said_by_every_answer(half_done: Pa
     assert report.completeness.whole is not True
     audited = audit(data_dir=half_done, now=NOW)
     assert SAID in audited.warnings
+
+
+def test_what_was_recorded_after_the_snapshot_is_said(half_done: Path) -> None:
+    """As where a command was killed that had recorded it: no snapshot has it, and nobody sees its number."""
+    status = half_done / "ledger.json"
+    told = json.loads(status.read_text())
+    status.write_text(json.dumps({**told, "operations": 3}))
+    said = (
+        "operations 2 to 3 were recorded after this snapshot, and are not in it: `costs operations resume 3` goes "
+        "on, and publishes"
+    )
+    assert said in query(data_dir=half_done, now=NOW).warnings
+    listed = CliRunner().invoke(operations.app, ["list", "--data-dir", str(half_done)])
+    assert said in listed.output
+    shown = CliRunner().invoke(operations.app, ["show", "3", "--data-dir", str(half_done)])
+    assert said in str(shown.exception)
 
 
 def test_an_operation_that_has_ended_is_not_mentioned(half_done: Path) -> None:
