@@ -40,11 +40,12 @@ SEMI JOIN {rows} AS r ON date_trunc('month', r.day)::DATE = month
     AND r.tenant = ? AND (r.project = ? OR ?)
 ORDER BY ALL
 """
+_PROJECTS: Final = "SELECT DISTINCT project FROM {rows} WHERE tenant = ? ORDER BY project"
 _ERASED: Final = "SELECT operation, day, sessions, rows, is_closed FROM erased ORDER BY day"
 
 
 class Held(Struct, frozen=True):
-    """Calls, rows and days of a tenant, and the closed months among them."""
+    """Calls, rows and days of a tenant, the closed months among them, and all projects that have the tenant."""
 
     sessions: int
     rows: int
@@ -52,6 +53,7 @@ class Held(Struct, frozen=True):
     first: date | None
     last: date | None
     closed: tuple[str, ...]
+    projects: tuple[str, ...]
 
 
 def held(data_dir: str | Path | None, tenant: str, project: str | None) -> Held:
@@ -73,7 +75,9 @@ def held(data_dir: str | Path | None, tenant: str, project: str | None) -> Held:
             if schema >= FIRST_LAYERS_SCHEMA
             else []
         )
-    return Held(*row, tuple(month for (month,) in closed))
+        statement = _PROJECTS.format(rows=rows)
+        projects = read(connection, snapshot.path, statement, [tenant], row=tuple[str])
+    return Held(*row, tuple(it for (it,) in closed), tuple(it for (it,) in projects))
 
 
 def say_erased(connection: Connection, snapshot: Snapshot, period: Period) -> Iterator[str]:

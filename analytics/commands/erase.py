@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.exits import FAILED
-from voicecosts.analytics.commands.ledger_requests import answered, data_folder, operate
+from voicecosts.analytics.commands.ledger_requests import answered, at_folder, data_folder, operate
 from voicecosts.analytics.commands.operations import require_reason
 from voicecosts.analytics.commands.options import DataDir, Reason, ReasonSource
-from voicecosts.analytics.errors import BadQuestion, require
+from voicecosts.analytics.errors import BadFilter, BadQuestion, require
 from voicecosts.analytics.numbers import counted
 
 if TYPE_CHECKING:
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.answers.erased import Held
 
-NONE = "(none)"
-"""How an answer shows that there is no tenant."""
-
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
 def erase(
     *,
-    tenant: Annotated[str, typer.Option(metavar="NAME", help="The tenant, exactly as booked.")],
+    tenant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The tenant, exactly as booked; '\\(none)' is one of that name.",
+        ),
+    ],
     project: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only of this project; else of all.")
     ] = None,
@@ -42,48 +45,74 @@ def erase(
 
     It cannot be undone. What is recorded of it says when, why and how much, and names nobody. What comes of the
     tenant later is refused and kept as dead letters: `costs dead-letters purge --reason erased` removes them, and
-    `costs operations revert` ends the refusal. Figures of closed months change, and answers say so.
+    `costs operations revert` ends the refusal. Figures of closed months change, and answers say so. Exits with 1
+    when nothing of the tenant was booked.
     """
     from voicecosts.analytics.answers.erased import held  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.answers.operations import known  # noqa: PLC0415 - same
-    from voicecosts.analytics.text.grid import printable  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
+    from voicecosts.analytics.question.filters import shown  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Erase  # noqa: PLC0415 - same
 
-    why = require_reason(reason)
-    if not tenant.strip() or tenant == NONE:
-        raise BadQuestion(
-            "--tenant names one, as `costs query --by tenant` shows it: calls without a tenant name nobody"
-        )
-    if tenant in why or tenant in source:
+    tenant = _named(tenant)
+    require("duckdb", "voice_prices", needed_by="`costs erase`", extra="consumer")
+    from voicecosts.consumer.store.erasing import Name  # noqa: PLC0415 - it needs the extra
+
+    name = Name(tenant, project)
+    if name.is_in_words(reason) or name.is_in_words(source):
         raise BadQuestion(
             "the reason is kept for ever, and names the tenant: say it without, such as a ticket's number"
         )
-    require("duckdb", "voice_prices", needed_by="`costs erase`", extra="consumer")
     there = held(data_dir, tenant, project)
-    where = "in every project" if project is None else f"in project {printable(project)}"
-    typer.echo(f"tenant {printable(tenant)} {where}: {_said(there)}")
-    if not (there.sessions or there.rows):
+    where = "in every project" if project is None else f"in project {project}"
+    say(f"tenant {shown(tenant)} {where}: {_said(there)}")
+    if not there.projects:
         near = get_close_matches(tenant, known(data_dir).tenant, 1)
-        meant = f" ({printable(near[0])} is one)" if near else ""
-        typer.echo(f"! nothing in these books has that tenant{meant}: is it spelled as booked?")
+        meant = f" ({shown(near[0])} is one)" if near else ""
+        say(f"! nothing in these books has that tenant{meant}: is it spelled as booked?")
+    elif project is not None and project not in there.projects:
+        say(
+            f"! nothing of that tenant is in project {project}: it is in {', '.join(there.projects)}"
+        )
     if there.closed:
-        typer.echo(f"! closed months lack it afterwards: {', '.join(there.closed)}")
+        say(f"! closed months lack it afterwards: {', '.join(there.closed)}")
     for sentence in _out_of_reach(tenant, data_dir):
-        typer.echo(f"! {sentence}")
+        say(f"! {sentence}")
+    why = require_reason(reason)
     if not yes and not typer.confirm("Erase it? It cannot be undone."):
         typer.echo("nothing was changed")
         raise typer.Exit(FAILED)
     work = Erase(tenant=tenant, project=project)
     number = operate(work, reason=why, source=source, data_dir=data_dir, command="`costs erase`")
     letters = _late(data_dir)
-    typer.echo(
-        f"it is erased, by operation {number}: `costs operations show {number}` names nobody"
-    )
+    at = at_folder(data_dir)
     if letters:
-        typer.echo(
-            f"! {counted(letters, 'dead letter')} of what came late: `costs dead-letters purge --reason erased` "
+        say(
+            f"! {counted(letters, 'dead letter')} of what came late: `costs dead-letters purge --reason erased{at}` "
             "removes them"
         )
+    refused = f"what comes of it is refused until `costs operations revert {number} --reason …{at}`"
+    if not (there.sessions or there.rows):
+        say(
+            f"nothing of it was booked, and no figure has changed. By operation {number}, {refused}"
+        )
+        raise typer.Exit(FAILED)
+    say(f"it is erased, by operation {number}, which names nobody; {refused}")
+
+
+def _named(tenant: str) -> str:
+    """Return the tenant that is meant, as in `--where tenant=…`."""
+    from voicecosts.analytics.question.filters import values_by_column  # noqa: PLC0415 - `--help` is quick
+
+    try:
+        [[found]] = values_by_column([f"tenant={tenant}"]).values()
+    except BadFilter:
+        raise BadQuestion("--tenant holds bytes that are not UTF-8 text, as no name does") from None
+    if found is None:
+        raise BadQuestion(
+            "--tenant names one, as `costs query --by tenant` shows it: calls without a tenant name nobody"
+        )
+    return str(found)
 
 
 def _said(there: Held) -> str:
@@ -98,7 +127,7 @@ def _said(there: Held) -> str:
 def _out_of_reach(tenant: str, data_dir: Path | None) -> Iterator[str]:
     """Yield what an erasure of the ledger does not reach."""
     yield (
-        "not reached: messages in the stream until their age is over (`costs stream`), the outboxes of workers, "
+        f"not reached: messages in the stream until their age is over (`costs stream{at_folder(data_dir)}`), the outboxes of workers, "
         "logs, and every backup or copy that was made before: make a new one, and remove those. After a restore, "
         "erase again"
     )

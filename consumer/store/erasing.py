@@ -75,7 +75,8 @@ class Name:
         self.tenant = tenant
         self.project = project
         raw = tenant.encode("utf-8", "surrogatepass")
-        self._words = re.compile(rf"(?<![\w.-]){re.escape(tenant)}(?![\w.-])")
+        # A domain, a file or the end of a sentence names it; another name that begins or ends so does not.
+        self._words = re.compile(rf"(?<![^\W_])(?<!-){re.escape(tenant)}(?![^\W_])(?!-)")
         pack = msgspec.msgpack.encode
         self._packed = pack("tenant") + pack(tenant)
         apart = rb"(?<![\w.-])" + re.escape(raw) + rb"(?![\w.-])"
@@ -324,7 +325,9 @@ class Erasing:
         """Take its name and the ids of its sessions out of what was asked of the ledger, and why."""
         for path in self._asked():
             with contextlib.suppress(FileNotFoundError):
-                if msgspec.json.encode(name.tenant) in path.read_bytes():
+                asked = path.read_bytes()
+                is_told = name.is_in_words(asked.decode("utf-8", "replace")) or self._ours([asked])
+                if is_told or msgspec.json.encode(name.tenant) in asked:
                     path.unlink()
         changed = [new for old in self._operations.all if (new := self._without(old, name)) != old]
         self._operations.rewrite(changed)

@@ -80,7 +80,10 @@ def prepared(data_dir: Path) -> tuple[Told, list[str]]:
     day = date(2026, 11, 18)
     for work, why in (
         (Adjust(amount=Decimal(-3), day=day, project=PROJECT, tenant=GONE), "a credit"),
-        (Adjust(amount=Decimal(-3), day=day, project=PROJECT, tenant=OTHER), f"not of {GONE}"),
+        (
+            Adjust(amount=Decimal(-3), day=day, project=PROJECT, tenant=OTHER),
+            f"asked by billing@{GONE}.com.",
+        ),
         (Rerate(where={"tenant": (GONE,)}), "of one"),
         (Rerate(where={"tenant": (GONE, OTHER)}), "of two"),
         (Void(project=PROJECT, session_id=ids[-1]), f"a fraud: {ids[-1]}"),

@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.support.erasures import GONE, ids_of, traces
-from tests.support.events import message, reading
+from tests.support.events import PROJECT, message, reading
 from tests.support.oracle import rate
 from voicecosts import query
 from voicecosts.analytics.commands import erase, operations, retention
@@ -61,14 +61,43 @@ class TestErase:
         assert query(data_dir=tmp_path).total.sessions == 2
         near = run("erase", "--tenant", "globecks", "--reason", "ticket 8", answer="n\n")
         assert "nothing in these books has that tenant (globex is one)" in near.output
+        elsewhere = run("erase", "--tenant", GONE, "--project", "nowhere")
+        assert (
+            f"nothing of that tenant is in project nowhere: it is in {PROJECT}" in elsewhere.output
+        )
         done = run(*words, answer="y\n")
         assert done.exception is None
         assert "it is erased, by operation 1" in done.output
+        assert (
+            f"refused until `costs operations revert 1 --reason … --data-dir {tmp_path}`"
+            in done.output
+        )
         assert traces(tmp_path, ids) == []
         assert query(data_dir=tmp_path).total.sessions == 1
         [record] = json.loads(run("operations", "list", "--format", "json").output)
         assert (record["kind"], record["sessions"], record["rows"]) == ("erase", 1, 1)
         assert (record["reason"], record["request"]) == ("ticket 7", {"kind": "erase"})
+
+    def test_what_was_not_booked_is_not_called_erased(self, run: Run, ids: list[str]) -> None:
+        """A name that is misspelled ends with 1, also where nobody is asked."""
+        assert ids
+        result = run("erase", "--tenant", "globecks", "--reason", "ticket 8", "--yes")
+        assert result.exit_code == 1
+        assert "nothing of it was booked" in result.output
+        assert "it is erased" not in result.output
+
+    def test_a_tenant_may_have_the_name_of_none(self, run: Run, tmp_path: Path) -> None:
+        """It is written as in a condition of a query."""
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply(
+                [
+                    message(1, reading(1, tenant="(none)")),
+                    message(2, reading(1, of=2, tenant=None), number=2),
+                ]
+            )
+        result = run("erase", "--tenant", "\\(none)", "--reason", "ticket 9", "--yes")
+        assert "tenant \\(none) in every project: 1 call" in result.output
+        assert [it.group["tenant"] for it in query(data_dir=tmp_path).rows] == [None]
 
     def test_a_ledger_that_runs_does_it_while_it_books(
         self, run: Run, ids: list[str], tmp_path: Path
@@ -104,6 +133,7 @@ class TestErase:
             (("--tenant", GONE), "--reason is needed"),
             (("--tenant", GONE, "--reason", f"{GONE} asked"), "names the tenant"),
             (("--tenant", "(none)", "--reason", "x"), "name nobody"),
+            (("--tenant", "\udcff", "--reason", "x"), "UTF-8"),
         ],
     )
     def test_what_cannot_be_is_said(

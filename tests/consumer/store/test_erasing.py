@@ -46,7 +46,9 @@ def test_no_file_has_its_name_or_an_id_of_its_sessions(
     made, ids = prepared(tmp_path)
     ledger, connection = made.ledger, made.ledger._connection
     asked = Adjust(amount=Decimal(1), day=made.now.date(), project=PROJECT, tenant=GONE)
-    remember(tmp_path / "ledger" / "requests", Operate(work=asked, reason="unanswered"))
+    others = Adjust(amount=Decimal(1), day=made.now.date(), project=PROJECT, tenant=OTHER)
+    for work_asked, why in ((asked, "unanswered"), (others, f"{GONE}_2026-11.pdf")):
+        remember(tmp_path / "ledger" / "requests", Operate(work=work_asked, reason=why))
     before = figures(connection)
     holding = traces(tmp_path, ids)
     for part in ("ledger/ledger.duckdb", "sealed/", "dead-letters/", "verified", "requests/"):
