@@ -34,6 +34,9 @@ _MEMORY = "400MB"
 _THREADS = 1  # each more has memory of its own, and adds up no quicker than it costs
 _HOLLOW_BYTES = 64 * 2**20  # a smaller file costs little, whatever is in it
 _NEVER = "1TB"  # only `snapshots` checkpoints: the file must not change while it is copied
+_WITHOUT_LOG = (
+    "SET wal_autocheckpoint = '1KB'"  # larger transactions: their log is many times as large
+)
 
 
 def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
@@ -46,6 +49,8 @@ def open_database(layout: Layout, now_us: int) -> duckdb.DuckDBPyConnection:
             _create(layout, now_us)
         connection = _connect(layout.ledger)
         try:
+            if not _version(connection, layout):  # an empty file
+                _refuse_lost(layout)
             _migrate(connection, layout, now_us)
             if _is_hollow(connection, layout.ledger):
                 close(connection)
@@ -84,8 +89,11 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 def _create(layout: Layout, now_us: int) -> None:
     # 1. A draft under another name. If we die, the next open removes it and starts over.
-    close(make_draft(layout.draft, now_us))
-    sync_draft(layout.draft)
+    connection = make_draft(layout.draft, now_us)
+    try:
+        finish_draft(connection, layout.draft)
+    finally:
+        close(connection)
     # 2. Now it is the ledger: there is never an incomplete one under this name.
     layout.draft.rename(layout.ledger)
     sync_folder(layout.ledger_dir)
@@ -101,8 +109,15 @@ def make_draft(path: Path, now_us: int) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def sync_draft(path: Path) -> None:
-    """Have a draft that was closed on the disk, for its owner alone."""
+def finish_draft(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Have all of a draft in its one file, for its owner alone, and on the disk.
+
+    Closing a database does this as well, and says nothing when it fails: what is in the log would be lost.
+
+    Raises:
+        duckdb.Error: There is no room for it, or the disk fails.
+    """
+    connection.execute("CHECKPOINT")
     path.chmod(PRIVATE)
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -167,10 +182,11 @@ def _write_anew(layout: Layout, now_us: int) -> None:
         # 1. A draft under another name. If we die, the next open removes it and starts over.
         connection = make_draft(layout.draft, now_us)
         try:
+            connection.execute(_WITHOUT_LOG)
             _copy_tables(connection, layout)
+            finish_draft(connection, layout.draft)
         finally:
             close(connection)
-        sync_draft(layout.draft)
     except (duckdb.Error, OSError):
         for path in (layout.draft, layout.draft.with_name(layout.draft.name + ".wal")):
             path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from voicecosts.consumer.booking.packing import pack
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.errors import LedgerDamaged, LedgerMissing, RebuildFailed
 from voicecosts.consumer.store import sql
-from voicecosts.consumer.store.database import close, make_draft, sync_draft, write_views
+from voicecosts.consumer.store.database import close, finish_draft, make_draft, write_views
 from voicecosts.consumer.store.faults import is_damage, translated
 from voicecosts.consumer.store.files import sync_folder, write_private
 from voicecosts.consumer.store.folding import LOG_BYTES, Folding
@@ -183,9 +183,9 @@ class Rebuilding:
         connection = make_draft(layout.rebuilt, self._now_us)
         try:
             self._write(connection)
+            finish_draft(connection, layout.rebuilt)
         finally:
             close(connection)
-        sync_draft(layout.rebuilt)
         with reading(layout.rebuilt, layout) as books:
             proof = prove(books, layout, self._now_us)
         if not proof.is_whole:

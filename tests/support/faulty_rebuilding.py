@@ -24,7 +24,7 @@ def main(at: int, data_dir: Path) -> None:
     layout, now_us = Layout(data_dir), micros(history(1)[-1].now)
     found = find_source(layout, now_us)
     trap = Trap(at)
-    for name in ("make_draft", "sync_draft", "sync_folder", "write_private"):
+    for name in ("make_draft", "finish_draft", "sync_folder", "write_private"):
         setattr(_rebuilding, name, trap.after(getattr(_rebuilding, name)))
     _rebuilding.os.link = trap.after(_rebuilding.os.link)
     paths: Any = Path
