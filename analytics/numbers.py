@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 _MIN_DIGITS: Final = 6
+_SMALLEST: Final = Decimal("0.000001")
 _EXACT: Final = Context(prec=50)
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
@@ -49,6 +50,22 @@ def seconds(amount: Decimal) -> str:
     return f"{amount:,.1f}"
 
 
+def length(amount: Decimal) -> str:
+    """Return how long a call was, in whole seconds that are over: `0:42`, `12:03`, `1:02:03`."""
+    if 0 < amount < 1:
+        return "<0:01"
+    minutes, rest = divmod(int(amount), _MINUTE_S)
+    hours, minutes = divmod(minutes, _MINUTE_S)
+    return f"{hours:,}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def rate(amount: Decimal) -> str:
+    """Return money for a unit, with six digits behind the point; a smaller one is never shown as none."""
+    if 0 < abs(amount) < _SMALLEST:
+        return f"<{_SMALLEST}" if amount > 0 else f">-{_SMALLEST}"
+    return f"{amount:,.{_MIN_DIGITS}f}"
+
+
 def counted(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun: `1 row`, `2 rows`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -81,6 +98,11 @@ def age(span: timedelta) -> str:
 def clock(moment: datetime) -> str:
     """Return a UTC moment for people: `2026-11-21 14:03:12Z`."""
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def minute(moment: datetime) -> str:
+    """Return the minute of a UTC moment for people: `2026-11-21 14:03Z`."""
+    return f"{moment:%Y-%m-%d %H:%M}Z"
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -49,7 +49,7 @@ from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from voicecosts.analytics.snapshot.connection import Connection
@@ -204,7 +204,7 @@ def _measure(
     headed = [*map(str, question.by), *apart]
     width = len(headed) + 2
     total, *measured = (
-        _row(values[width:], dict(zip(headed, values[2:width], strict=True))) for values in found
+        row_of(values[width:], dict(zip(headed, values[2:width], strict=True))) for values in found
     )
     if corrects and by_day:  # a correction of one day takes back what another one lacks
         undivided = structs.replace(
@@ -246,13 +246,13 @@ def _corrections(connection: Connection, snapshot: Snapshot, selection: Selectio
     schema = schema_of(connection, snapshot)
     if not corrects_months(connection, snapshot, schema):
         return
-    for month, count, amount, also in _by_corrected(
+    for month, count, amount, also in by_corrected(
         connection, snapshot, selection.of_rows(schema), schema
     ):
         yield f"{amount} of it{also} in {count} corrects {month}, which is closed"
     if not APART.isdisjoint(selection.named):
         return
-    for month, count, amount, also in _by_corrected(
+    for month, count, amount, also in by_corrected(
         connection, snapshot, selection.of_later_corrections(), schema
     ):
         yield (
@@ -261,7 +261,7 @@ def _corrections(connection: Connection, snapshot: Snapshot, selection: Selectio
         )
 
 
-def _by_corrected(
+def by_corrected(
     connection: Connection, snapshot: Snapshot, rows: Selection, schema: int
 ) -> Iterator[tuple[str, str, str, str]]:
     """Yield of each corrected month how many rows, what they cost, and what is billed, in words."""
@@ -281,7 +281,8 @@ def _by_corrected(
         yield f"{month:%Y-%m}", counted(count, "row"), amount, also
 
 
-def _row(values: tuple[object, ...], group: dict[str, object]) -> Row:
+def row_of(values: Sequence[object], group: dict[str, object]) -> Row:
+    """Return the row of one group; the values are those of `MEASURES`, in that order."""
     measures = dict(zip(MEASURES, values, strict=True))
     for name in SECONDS:
         measures[name] = _EXACT.divide(Decimal(str(measures[name])), _MICROS)

@@ -39,7 +39,7 @@ _CORRECTS: Final = "SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS
 # A session belongs to a period and to a day by its own start, which is in its id, even if nothing of it
 # was booked. What is known of it without a booking has no model, no provider, no modality and no service
 # tier.
-_KNOWN: Final = "SELECT coalesce(project, ''), session_id FROM ({known}) WHERE {which}"
+_KNOWN: Final = "SELECT coalesce(project, '') AS project, session_id FROM ({known}) WHERE {which}"
 _OF_USAGE: Final = """
 SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model, service_tier,
     corrects
@@ -151,14 +151,24 @@ def of_sessions(selection: Selection, schema: int) -> tuple[str, list[object]]:
     """Return the WHERE that keeps the sessions of a selection, and its parameters."""
     if not selection.conditions:
         return "", []
-    which = " AND ".join(selection.conditions)
-    known = f"session_id IN ({_KNOWN_OF_OLDER} WHERE {which})"
     if schema >= FIRST_UNPRICED_SCHEMA:
-        is_of_sessions = schema >= FIRST_FOLDED_SCHEMA and of_a_session(selection.named)
-        usage = "" if is_of_sessions else _OF_USAGE.format(rows=relation(schema))
-        found = _KNOWN.format(known=usage + _OF_SESSIONS, which=which)
-        known = f"(coalesce(project, ''), session_id) IN ({found})"
+        known = f"(coalesce(project, ''), session_id) IN ({known_sessions(selection, schema)})"
+    else:
+        which = " AND ".join(selection.conditions)
+        known = f"session_id IN ({_KNOWN_OF_OLDER} WHERE {which})"
     return f" WHERE {known}", list(selection.parameters)
+
+
+def known_sessions(selection: Selection, schema: int) -> str:
+    """Return the SELECT of project (empty: unknown) and id of the sessions of a selection.
+
+    One may be in it several times; a row of no session has no id. Its parameters are the selection's. A ledger
+    before schema 5 cannot be asked so.
+    """
+    is_of_sessions = schema >= FIRST_FOLDED_SCHEMA and of_a_session(selection.named)
+    usage = "" if is_of_sessions else _OF_USAGE.format(rows=relation(schema))
+    which = " AND ".join(selection.conditions) or "TRUE"
+    return _KNOWN.format(known=usage + _OF_SESSIONS, which=which)
 
 
 def bounds(moment: datetime | None, open_for: timedelta = OPEN_FOR) -> list[object]:

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "up": "ledger",
     "consume": "ledger",
     "query": "query",
+    "calls": "calls",
     "audit": "audit",
     "prices": "prices",
     "rerate": "rerate",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voicecosts.analytics.answers import audit as audits
+from voicecosts.analytics.answers import calls as lists
 from voicecosts.analytics.answers import costs
 from voicecosts.analytics.answers.states import OPEN_FOR
 from voicecosts.analytics.commands.local_outbox import look_first
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from voicecosts.analytics.answers.audit import Audit
+    from voicecosts.analytics.answers.calls import Calls
     from voicecosts.analytics.answers.report import Report
     from voicecosts.analytics.question.filters import Where
     from voicecosts.analytics.question.times import Moment
@@ -106,3 +108,34 @@ def audit(
     require("duckdb", needed_by="an audit")
     with look_first(data_dir) as outbox:
         return audits.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+
+
+def calls(
+    *,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    where: Where = (),
+    sort: str | None = None,
+    top: int = lists.TOP,
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+) -> Calls:
+    """Return single calls, the newest first. Period and conditions are those of `query`.
+
+    A call is listed if any of its rows meets all conditions, and what it cost is of all of its rows, as
+    `query("session")` without a period says it. `sort` is started, length, cost, cost_per_minute, billed, agent,
+    tenant, room or state (the worst first), followed by `:asc` or `:desc` for other than its usual
+    direction; what is not known comes last. What waits on this host is booked first.
+
+    Raises:
+        BadQuestion: A column, moment or condition cannot be read. The ledger was not touched.
+        NoLedger: There is no snapshot at `data_dir`, or it is of a version that noted too little.
+        LedgerNewer: The snapshot was written by a newer version.
+        MissingExtra: duckdb is not installed.
+    """
+    question = lists.ask(
+        since=since, until=until, where=where, sort=sort, top=top, now=now or datetime.now(UTC)
+    )
+    require("duckdb", needed_by="`voicecosts.calls`")
+    with look_first(data_dir) as outbox:
+        return lists.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)

@@ -58,8 +58,8 @@ def as_json(report: Report) -> bytes:
     return json_bytes(
         {
             "by": list(report.by),
-            "rows": [_plain(row) for row in report.rows],
-            "total": _plain(report.total),
+            "rows": [plain_row(row) for row in report.rows],
+            "total": plain_row(report.total),
             "groups": report.groups,
             "currency": report.currency,
             "since": plain_moment(report.since),
@@ -78,7 +78,7 @@ def as_csv(report: Report) -> bytes:
     names = [*report.by, *measure_names()]
     if Group.SESSION in report.by and Group.PROJECT not in report.by:
         names.append(str(Group.PROJECT))
-    return csv_bytes(names, (_plain(row) for row in report.rows))
+    return csv_bytes(names, (plain_row(row) for row in report.rows))
 
 
 def _group(report: Report, name: str) -> Column:
@@ -99,7 +99,7 @@ def _measures(report: Report) -> list[Column]:
         Column(f"cost {report.currency}", money_column((row.cost for row in rows), UNPRICED))
     ]
     if total.lacks_prices:
-        columns.append(Column(UNPRICED, [_unpriced(row) for row in rows]))
+        columns.append(Column(UNPRICED, [unpriced_amount(row) for row in rows]))
     if total.estimated_cost:
         columns.append(
             Column("estimated", money_column((row.estimated_cost for row in rows), UNPRICED))
@@ -155,7 +155,7 @@ def _footer(report: Report, left_out: list[str], now: datetime) -> Iterator[str]
     yield fresh(report.as_of, now)
 
 
-def _unpriced(row: Row) -> str:
+def unpriced_amount(row: Row) -> str:
     """Return how much of a row has no price, in the first of its amounts that says it."""
     tokens = row.unpriced_input_tokens + row.unpriced_output_tokens + row.unpriced_other_tokens
     if row.unpriced_requests:
@@ -188,7 +188,7 @@ def _shares(total: Row) -> Iterator[str]:
         yield f"{total.unpriced_other_tokens:,} tokens of no known kind"
 
 
-def _plain(row: Row) -> dict[str, object]:
+def plain_row(row: Row) -> dict[str, object]:
     """Return a row of values that JSON and CSV can hold without loss."""
     record = row.record()
     for name, value in record.items():

@@ -217,7 +217,7 @@ def test_every_command_has_its_place() -> None:
     assert offered == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["query", "audit"])
+@pytest.mark.parametrize("command", ["query", "calls", "audit"])
 def test_the_examples_of_a_help_page_keep_their_lines(costs: Costs, command: str) -> None:
     """One line is one command, which can be copied."""
     done = costs(command, "--help", COLUMNS="80")
@@ -285,6 +285,7 @@ def test_other_commands_fit_a_terminal_of_80_columns(data_dir: Path) -> None:
     """The audit, the agents and the rules of a route: nothing is broken at the edge."""
     agents = ("--agents-dir", str(ROOT / "examples" / "agents"))
     for arguments in (
+        ("calls", "--data-dir", str(data_dir)),
         ("audit", "--data-dir", str(data_dir), "--state", "complete,open,abandoned"),
         ("agents", "list", *agents),
         ("agents", "route", *agents, "--room", LONG_ROOM),

@@ -1,0 +1,112 @@
+"""A real ledger with a call of every kind, for tests of answers about single calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from tests.support.events import (
+    PROJECT,
+    START_MS,
+    START_US,
+    ended,
+    final,
+    message,
+    reading,
+    session_id,
+    started,
+)
+from tests.support.price_books import MODEL, Figures
+from voicecosts.consumer.booking.operations import Void
+from voicecosts.consumer.pricing import rate_by
+from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import Event
+
+HALF, TWO, EMPTY, OPEN, STARTLESS, SHORT, VOIDED, UNPRICED = range(1, 9)
+"""The calls by the order in which they began: one of half a minute, one of two, and so on."""
+
+OTHER: Final = "staging"
+"""The project that has a call with the id of `HALF` too."""
+
+HOSTILE: Final = "[red]\x1b[31mroom[/red]\n" + "x" * 100
+NOW: Final = datetime.fromtimestamp(START_MS / 1000, UTC) + timedelta(minutes=20)
+
+_BOOK: Final = '[[billed]]\ntenant = "acme"\nmarkup = "20 %"\n'
+_MINUTE_US: Final = 60_000_000
+_MILLION: Final = 1_000_000
+_GLOBEX: Final = {"tenant": "globex", "agent_id": "sales"}
+_HOME: Final = {"provider": "homebrew", "model": "llama"}
+
+
+def call_id(number: int) -> UUID:
+    """Return the id of a call; each began a minute after the one before it."""
+    return UUID(session_id(number, after_ms=number * 60_000))
+
+
+def write_calls(folder: Path) -> Path:
+    """Book the calls, at 0.40 USD for a million tokens, and publish them; return the data directory."""
+    rate = rate_by(Figures({MODEL: "0.4"}), read(_BOOK))
+    with Ledger.open(folder, rate, clock=Clock(now=lambda: NOW)) as ledger:
+        twin, globex = message(2, *_twin(), project=OTHER), message(3, *_of_globex(), agent="sales")
+        ledger.apply([message(1, *_calls()), twin, globex])
+        ledger.operate(Void(project=PROJECT, session_id=str(call_id(VOIDED))), reason="a test")
+    return folder
+
+
+def _calls() -> Iterator[Event]:
+    million: dict[str, Any] = {"input_tokens": _MILLION}
+    yield _start(HALF, room_name="front-desk", job_id="AJ_1")
+    yield reading(1, **_own(HALF), input_tokens=2 * _MILLION)
+    yield _end(HALF, _MINUTE_US // 2, {"input_tokens": 2 * _MILLION})
+    yield _start(EMPTY, room_name="front-desk", tenant=None)
+    yield _end(EMPTY, 0, tenant=None)
+    yield _start(OPEN, room_name="lobby")
+    yield reading(1, **_own(OPEN), **million)
+    yield reading(1, **_own(STARTLESS), **million)
+    yield _end(STARTLESS, _MINUTE_US, million)
+    yield _start(SHORT)
+    yield reading(1, **_own(SHORT), input_tokens=3 * _MILLION)
+    yield _end(SHORT, _MINUTE_US, million, readings=1)
+    yield _start(VOIDED)
+    yield reading(1, **_own(VOIDED), **million)
+    yield _end(VOIDED, _MINUTE_US, million)
+    yield _start(UNPRICED)
+    yield reading(1, **_own(UNPRICED), requests=2, **_HOME)
+    yield _end(UNPRICED, _MINUTE_US, {"requests": 2, **_HOME})
+
+
+def _of_globex() -> Iterator[Event]:
+    yield _start(TWO, room_name=HOSTILE, job_id="AJ_2", **_GLOBEX)
+    yield reading(1, **_own(TWO), input_tokens=_MILLION, **_GLOBEX)
+    yield reading(2, **_own(TWO), requests=3, **_HOME, **_GLOBEX)
+    yield _end(TWO, 2 * _MINUTE_US, {"input_tokens": _MILLION}, {"requests": 3, **_HOME}, **_GLOBEX)
+
+
+def _twin() -> Iterator[Event]:
+    """Yield a call of another project that has the id of one here."""
+    yield _start(HALF, room_name="front-desk", project=OTHER)
+    yield reading(1, **_own(HALF), input_tokens=4 * _MILLION, project=OTHER)
+    yield _end(HALF, _MINUTE_US, {"input_tokens": 4 * _MILLION}, project=OTHER)
+
+
+def _own(number: int) -> dict[str, Any]:
+    return {"session_id": str(call_id(number)), "occurred_at": _began(number) + 1_000_000}
+
+
+def _start(number: int, **more: object) -> Event:
+    own = {"session_id": str(call_id(number)), "started_at": _began(number)}
+    return started(**own, **more)
+
+
+def _end(number: int, length_us: int, *meters: dict[str, Any], **more: object) -> Event:
+    own = {"session_id": str(call_id(number)), "ended_at": _began(number) + length_us}
+    return ended(len(meters) + 1, *(final(**dict(it)) for it in meters), **own, **more)
+
+
+def _began(number: int) -> int:
+    return START_US + number * _MINUTE_US
