@@ -2,8 +2,13 @@ UNION ALL BY NAME
 SELECT *
 FROM read_parquet(
     list_transform(
-        [$files], lambda file: coalesce(getvariable('costs_dir'), folder) || '/' || file
+        [$files],
+        -- the folder is no pattern, whatever its name
+        lambda file: regexp_replace(
+            coalesce(getvariable('costs_dir'), folder), '([*?[])', '[\1]', 'g'
+        ) || '/' || file
     ),
-    hive_partitioning = TRUE,
-    hive_types = {'day': DATE}
+    -- a folder above that is named like `tenant=acme` would be a column as well
+    hive_partitioning = NOT contains(coalesce(getvariable('costs_dir'), folder), '='),
+    hive_types_autocast = TRUE
 )

@@ -122,13 +122,21 @@ class TestFiles:
         }
         assert files == {name for name, *_ in recorded}
 
+    @pytest.mark.parametrize(
+        "name", ["it's moved", "day=1999-01-01/cost=7/tenant=evil", "st*r", "[star]", "st?r"]
+    )
     def test_a_directory_that_was_moved_is_read_where_it_is(
-        self, told: tuple[Path, Path], tmp_path: Path
+        self, told: tuple[Path, Path], tmp_path: Path, name: str
     ) -> None:
-        """By our own functions as it is, and by DuckDB alone after one line."""
+        """By our own functions as it is, and by DuckDB alone after one line.
+
+        Neither a folder that is named like a column nor one that is named like a pattern changes a row.
+        """
         plain, sealed = told
-        moved = tmp_path / "it's moved"
+        moved = tmp_path / name
         shutil.copytree(sealed, moved, symlinks=True)
+        for beside in ("star", "s"):
+            (tmp_path / beside).symlink_to(moved)
         aside = sealed.rename(sealed.with_name("aside"))
         try:
             with opened(plain) as snapshot:
