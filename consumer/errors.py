@@ -162,11 +162,11 @@ class OperationRefused(LedgerError):
 
 
 class RebuildFailed(LedgerError):
-    """The ledger could not be made anew: `why` says what is in the way. It is as it was."""
+    """The ledger could not be compared or made anew: `why` says what is in the way. It is as it was."""
 
     def __init__(self, why: str) -> None:
         self.why = why
-        super().__init__(f"The ledger could not be rebuilt: {why}. It is as it was.")
+        super().__init__(f"The ledger could not be compared or made anew: {why}. It is as it was.")
 
 
 class LedgerNewer(LedgerError):

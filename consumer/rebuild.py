@@ -118,8 +118,7 @@ async def refill(ledger: Ledger, config: LedgerConfig) -> int:
     """
     rows = 0
     async for group in _booked(config, ledger.progress):
-        applied = ledger.refill(group)
-        rows += applied.bookings
+        rows += ledger.refill(group)
     return rows
 
 

@@ -89,10 +89,13 @@ def rebuild(
     if verify:
         _verify(root, (servers, credentials, tls), data_dir, top=None if as_json else top)
         return
-    _rebuild(root, data_dir, keep_sums=keep_sums, yes=yes, top=None if as_json else top)
+    source, kept = _rebuild(
+        root, data_dir, keep_sums=keep_sums, yes=yes, top=None if as_json else top
+    )
     rows, after = _refilled(root, (servers, credentials, tls))
+    more = {"made_of": str(source), "kept": kept and str(kept), "from_stream": rows}
     if as_json:
-        typer.echo(json.dumps(_record(after) | {"refilled": rows}, indent=2))
+        typer.echo(json.dumps(_record(after) | more, indent=2))
     else:
         if rows:
             typer.echo(f"{counted(rows, 'row')} that it lacked came from the stream")
@@ -131,13 +134,16 @@ def _verified(root: Path, access: Access) -> Verified:
 
 def _rebuild(
     root: Path, data_dir: Path | None, *, keep_sums: bool, yes: bool, top: int | None
-) -> None:
-    """Make the ledger anew and put it in its place; with `top` say what is done."""
+) -> tuple[Path, Path | None]:
+    """Make the ledger anew and put it in its place; return what it was made of, and where the old one is kept.
+
+    With `top` it says what is done.
+    """
     from voicecosts.consumer.rebuild import rebuilding  # noqa: PLC0415 - `--help` is quick
 
-    def say(text: str, *, is_warning: bool = False) -> None:
+    def say(text: str) -> None:
         if top is not None:
-            typer.echo(text, err=is_warning)
+            typer.echo(text)
 
     with rebuilding(root) as (found, work):
         with changing_nothing():
@@ -158,6 +164,7 @@ def _rebuild(
         say(
             f"it has taken the ledger's place; the old one is {kept}: remove it when you have looked"
         )
+    return found.source, kept
 
 
 def _show_found(found: Found, top: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from voicecosts.consumer.booking.decode import read
 from voicecosts.consumer.booking.difference import readings
@@ -42,12 +43,22 @@ class Told:
 
     def differences(self, messages: Sequence[Message]) -> list[Difference]:
         """Return what the books lack of these messages, or have otherwise."""
-        return [difference for _, difference in self._compared(messages)]
+        return list(self._compared(messages))
 
-    def lacking(self, messages: Sequence[Message]) -> list[Message]:
-        """Return those of which the books lack something."""
-        wanted = {sequence for sequence, it in self._compared(messages) if _is_less(it)}
-        return [message for message in messages if message.sequence in wanted]
+    def lacking(self, messages: Sequence[Message]) -> list[Delivery]:
+        """Return what they say of the sessions of which the books lack something that they say."""
+        keys = {
+            SessionKey(it.project or "", it.session_id or "")
+            for it in self.differences(messages)
+            if it.found is None or int(it.found) < int(it.expected or 0)
+        }
+        booked = self.booked(messages)
+        found: dict[int, Delivery] = {}
+        for delivery, event in self._events(booked, self._refused(booked)):
+            if SessionKey(event.project, event.session_id) in keys:
+                own = found.setdefault(delivery.message.sequence, replace(delivery, events=[]))
+                own.events.append((len(own.events), event))
+        return list(found.values())
 
     def booked(self, messages: Iterable[Message]) -> list[Message]:
         """Return those that are booked."""
@@ -58,8 +69,7 @@ class Told:
             and not any(first <= it.sequence <= last for first, last in self._unbooked)
         ]
 
-    def _compared(self, messages: Sequence[Message]) -> Iterator[tuple[int, Difference]]:
-        """Yield what differs, each after the number of the message that says so."""
+    def _compared(self, messages: Sequence[Message]) -> Iterator[Difference]:
         booked = self.booked(messages)
         events = list(self._events(booked, self._refused(booked)))
         newest: dict[tuple[SessionKey, Meter], Reading] = {}
@@ -73,13 +83,10 @@ class Told:
                 if place not in newest or newest[place].number < each.number:
                     newest[place] = each
         sessions = load_sessions(self._books, keys, self._prices)
-        for delivery, event in events:
-            session = sessions[SessionKey(event.project, event.session_id)]
-            for difference in _facts(event, session):
-                yield delivery.message.sequence, difference
+        for _, event in events:
+            yield from _facts(event, sessions[SessionKey(event.project, event.session_id)])
         for (key, _), each in newest.items():
-            for difference in _totals(key, each, sessions[key]):
-                yield each.delivery.message.sequence, difference
+            yield from _totals(key, each, sessions[key])
 
     def _events(
         self, messages: Sequence[Message], refused: set[tuple[int, int]]
@@ -103,10 +110,6 @@ class Told:
             return set()
         span = {"first": messages[0].sequence, "last": messages[-1].sequence}
         return set(self._books.execute(sql.REFUSED_OF_MESSAGES, span).fetchall())
-
-
-def _is_less(it: Difference) -> bool:
-    return it.found is None or int(it.found) < int(it.expected or 0)
 
 
 def _facts(event: SessionEvent, session: SessionState) -> Iterator[Difference]:

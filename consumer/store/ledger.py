@@ -340,15 +340,22 @@ class Ledger:
                 applied += self._apply(piece)
         return applied
 
-    def refill(self, messages: Sequence[Message]) -> Applied:
-        """Book again those of the messages that were booked and of which something is not in the books.
+    def refill(self, messages: Sequence[Message]) -> int:
+        """Book again what was booked of some messages and is not in the books; return how many rows it is.
+
+        What was noted of it and what was refused is in the books: that is not noted or refused once more.
 
         Raises what `apply` does.
         """
         self._require_open()
-        with translated(self._layout.ledger):
+        with self._stopping(), translated(self._layout.ledger):
             lacking = Told(self._connection, self._streams.progress).lacking(messages)
-        return self.apply(lacking)
+        entries = self._entries(self._sessions(lacking))
+        for delivery in lacking:
+            entries.add(delivery)
+        entries.notes.clear()
+        entries.dead_letters.clear()
+        return self._commit(entries, [], micros(self._clock.now()))["bookings"]
 
     def set_aside(self, message: Message) -> Applied:
         """Keep a message as a dead letter without reading it: the ledger does not survive that.

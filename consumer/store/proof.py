@@ -21,6 +21,7 @@ from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.packing import unpack
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.sessions import SessionKey
+from voicecosts.consumer.errors import LedgerNewer, RebuildFailed
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.database import close
 from voicecosts.consumer.store.folding import QUIET_DAYS
@@ -104,7 +105,12 @@ class Proof(Struct, kw_only=True):
 
 @contextlib.contextmanager
 def reading(path: Path, layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a ledger file or a snapshot to compare what is in it; nothing of it is changed."""
+    """Open a ledger file or a snapshot to compare what is in it; nothing of it is changed.
+
+    Raises:
+        LedgerNewer: A newer version wrote it.
+        RebuildFailed: An older one did.
+    """
     spill = layout.ledger_dir.joinpath(_SPILL)
     connection = duckdb.connect(
         path,
@@ -112,12 +118,24 @@ def reading(path: Path, layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
         config={"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(spill)},
     )
     try:
+        _require_version(connection, path)
         connection.execute("SET VARIABLE costs_dir = $folder", {"folder": str(layout.data_dir)})
         yield connection
     finally:
         close(connection)
         with contextlib.suppress(OSError):
             spill.rmdir()
+
+
+def _require_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    (found,) = connection.execute(sql.LOAD_VERSION).fetchone() or (0,)
+    known = max(sql.migrations())
+    if found > known:
+        raise LedgerNewer(path, found, known)
+    if found < known:
+        raise RebuildFailed(
+            f"{path} is of an older version: start the ledger once with this one, and stop it"
+        )
 
 
 def prove(connection: duckdb.DuckDBPyConnection, layout: Layout, now_us: int) -> Proof:

@@ -106,13 +106,6 @@ def _look(path: Path, layout: Layout, now_us: int, problem: str) -> Found:
     if not problem and not layout.ledger.exists():
         problem = "it is gone"
     with reading(path, layout) as books:
-        found = books.execute(sql.LOAD_VERSION).fetchone()
-        if found is None or found[0] != max(sql.migrations()):
-            version = "?" if found is None else found[0]
-            raise RebuildFailed(
-                f"{path} has version {version} of the schema, and {max(sql.migrations())} is needed: start the "
-                "ledger once with this version of voicecosts, and stop it"
-            )
         _read_kept(books)
         try:
             proof: Proof | None = prove(books, layout, now_us)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -425,7 +426,9 @@ def all_bookings(folder: str, files_by_version: list[list[str]]) -> str:
 
 def detail_of_days(paths: list[str]) -> str:
     """Return what takes the single rows of some days that are in sums; `paths` are of their sealed files."""
-    named = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    # no path is a pattern, whatever its name
+    plain = (re.sub(r"([*?[])", r"[\1]", path) for path in paths)
+    named = ", ".join("'" + path.replace("'", "''") + "'" for path in plain)
     files = (
         _SEALED_DETAIL.replace("$files", named) if paths else "SELECT * FROM bookings WHERE FALSE"
     )
@@ -443,7 +446,9 @@ def rows_of_day(paths: list[str]) -> str:
 
 
 def _sealed_rows(paths: list[str]) -> str:
-    named = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    # no path is a pattern, whatever its name
+    plain = (re.sub(r"([*?[])", r"[\1]", path) for path in paths)
+    named = ", ".join("'" + path.replace("'", "''") + "'" for path in plain)
     return (
         _SEALED_DETAIL.replace("$files", named) if paths else "SELECT * FROM bookings WHERE FALSE"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from click.testing import Result
@@ -26,11 +27,19 @@ from voicecosts.consumer.errors import LedgerInUse
 from voicecosts.consumer.store.layout import Layout
 
 NEWEST = "(SELECT max(place) FROM bookings)"
+A_CALL = "(SELECT min(session_id) FROM session_ends)"
+STATES = "SELECT session_id, state, cause FROM completeness ORDER BY ALL"
 
 
 def ran(data_dir: Path, *arguments: str) -> Result:
     """Run the command."""
     return CliRunner().invoke(rebuild.app, ["--data-dir", str(data_dir), *arguments])
+
+
+def asked(data_dir: Path, statement: str) -> list[Any]:
+    """Return what the newest snapshot answers."""
+    with duckdb.connect((data_dir / "costs.duckdb").resolve(), read_only=True) as snapshot:
+        return snapshot.execute(statement).fetchall()
 
 
 async def process(data_dir: Path, *arguments: str) -> CostsProcess:
@@ -97,14 +106,18 @@ async def test_what_is_gone_comes_from_the_stream_and_booking_goes_on(
         await until(lambda: booked(data_dir) == bill(first))
         refused = await asyncio.to_thread(ran, data_dir, *words)
     assert isinstance(refused.exception, LedgerInUse)
+    states = asked(data_dir, STATES)
     changed(data_dir, f"DELETE FROM bookings WHERE place > {NEWEST} - 3")  # noqa: S608 - our own names
-    changed(data_dir, "DELETE FROM session_ends")
+    changed(data_dir, f"DELETE FROM session_ends WHERE session_id = {A_CALL}")  # noqa: S608 - same
     done = await process(data_dir, *words)
     assert done.wait() == 0, done.log
     assert "it has taken the ledger's place; the old one is " in done.output
     assert "that it lacked came from the stream" in done.output
     assert done.output.rstrip().endswith("nothing differs")
     assert booked(data_dir) == bill(first)
+    assert asked(data_dir, STATES) == states
+    assert asked(data_dir, "FROM session_notes") == []
+    assert asked(data_dir, "FROM dead_letters") == []
     [kept] = Layout(data_dir).kept()
     assert str(kept) in done.output.replace("\n", "")
     async with consuming(config, waits=QUICK):
@@ -157,5 +170,9 @@ def test_sums_are_not_made_of_rows_that_are_not_all_there(tmp_path: Path) -> Non
     assert (tmp_path / "ledger" / "ledger.duckdb").read_bytes() == before
     done = ran(tmp_path, "--yes", "--keep-sums", "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["whole"] is True
+    told = json.loads(done.stdout)
+    assert (told["whole"], told["from_stream"], told["made_of"]) == (
+        *(True, 0, str(tmp_path / "ledger" / "ledger.duckdb")),
+    )
+    assert Path(told["kept"]).is_file()
     assert isinstance(ran(tmp_path, "--json").exception, BadQuestion)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from voicecosts import query
 from voicecosts.consumer.booking.operations import Adjust, Close, Erase, Revert, Void
 from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.store import database
+from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.requests import Action, Operate, Request, remember
 from voicecosts.producer.events import VERSION
@@ -50,9 +52,17 @@ def test_no_file_has_its_name_or_an_id_of_its_sessions(
     others = Adjust(amount=Decimal(1), day=made.now.date(), project=PROJECT, tenant=OTHER)
     for work_asked, why in ((asked, "unanswered"), (others, f"{GONE}_2026-11.pdf")):
         remember(tmp_path / "ledger" / "requests", Operate(work=work_asked, reason=why))
+    shutil.copy(tmp_path / "ledger" / "ledger.duckdb", Layout(tmp_path).before("a-rebuild"))
     before = figures(connection)
     holding = traces(tmp_path, ids)
-    for part in ("ledger/ledger.duckdb", "sealed/", "dead-letters/", "verified", "requests/"):
+    for part in (
+        "ledger/ledger.duckdb",
+        "ledger/ledger-a-rebuild",
+        "sealed/",
+        "dead-letters/",
+        "verified",
+        "requests/",
+    ):
         assert any(part in name for name in holding), part
     number = erased(ledger, tenant=GONE)
     done = ledger.operation(number)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,16 @@ import pytest
 from tests.consumer.store.test_proof import DAMAGES, changed, sealed
 from tests.support.events import message
 from tests.support.events import reading as read_at
-from tests.support.history import Step, Told, figures, history, partly
+from tests.support.history import Step, Told, figures, history, often, partly
 from voicecosts.consumer.booking.message import Message
+from voicecosts.consumer.booking.operations import (
+    Adjust,
+    Close,
+    Rerate,
+    Retain,
+    Revert,
+    Work,
+)
 from voicecosts.consumer.errors import LedgerDamaged, RebuildFailed
 from voicecosts.consumer.store import rebuilding
 from voicecosts.consumer.store.clock import micros
@@ -62,13 +71,13 @@ def answered(data_dir: Path, of: Path | None = None) -> dict[str, list[Any]]:
         return figures(ledger)
 
 
-def rebuilt(data_dir: Path) -> tuple[Found, Path | None]:
+def rebuilt(data_dir: Path, name: str = "then") -> tuple[Found, Path | None]:
     """Make a ledger anew, and put it in the old one's place."""
     layout = Layout(data_dir)
     found = find_source(layout, micros(LAST))
     work = Rebuilding(layout, found, micros(LAST))
     work.make()
-    return found, work.swap("then")
+    return found, work.swap(name)
 
 
 def test_a_whole_ledger_made_anew_answers_everything_as_before(
@@ -117,6 +126,49 @@ def test_booking_goes_on_exactly_once(copy: Path, whole: Path, tmp_path: Path) -
     assert found[0] == found[1]
 
 
+def work(told: Told, *works: Work) -> None:
+    """Do operations, the first of them at other prices; each to its end, with folding and sealing."""
+    for each in works:
+        told.take(Step(told.now, work=each), seals=True)
+
+
+def test_corrections_of_a_closed_month_and_removed_detail_stay_what_they_are(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebuilt ledger undoes a re-rating as the old one does, also where the rows of calls lie in two months."""
+    often(monkeypatch)
+    december = LAST.replace(month=12, day=5)
+    told = Told(copy, december)
+    work(told, Close(month=date(2026, 11, 1)), Rerate(), Retain(days=18))
+    told.now += timedelta(days=4)
+    work(told, Adjust(amount=Decimal("-2.5"), day=date(2026, 11, 19), project="prod"))
+    told.close()
+    [(corrected, removed)] = changed(
+        copy,
+        "SELECT (SELECT count(*) FROM usage WHERE corrects IS NOT NULL AND session_id IS NOT NULL), "
+        "(SELECT count(DISTINCT day) FROM removed_detail)",
+    )
+    assert corrected > 10
+    assert 0 < removed < 4
+    before = answered(copy)
+    other = Path(shutil.copytree(copy, copy.with_name("other"), symlinks=True))
+    found, _ = rebuilt(copy)
+    assert found.lost == ()
+    assert found.proof is not None
+    assert found.proof.is_whole
+    assert answered(copy) == before
+    undone = []
+    for data_dir in (copy, other):
+        told = Told(data_dir, december + timedelta(days=5))
+        operations = told.ledger._operations
+        numbers = [it.number for it in operations._known.values() if isinstance(it.work, Rerate)]
+        work(told, *(Revert(operation=number) for number in reversed(numbers)))
+        told.close()
+        undone.append(answered(data_dir))
+    assert undone[0] == undone[1]
+    assert undone[0]["session_usage"] != before["session_usage"]
+
+
 @pytest.mark.parametrize("damage", ["a single row is gone", "a file is gone", "a file is cut off"])
 def test_days_whose_rows_are_not_all_there_keep_their_sums(
     copy: Path, expected: dict[str, list[Any]], damage: str
@@ -140,8 +192,10 @@ def test_days_whose_rows_are_not_all_there_keep_their_sums(
     assert (lost.rows == 1) == (damage in DAMAGES)
     if damage == "a file is cut off":
         assert file.with_name(file.name + ".damaged").is_file()
-    told = Told(copy, LAST)  # the next opening has nothing to say of it
-    told.close()
+    Told(copy, LAST).close()  # the next opening has nothing to say of it
+    again, _ = rebuilt(copy, "later")
+    assert again.lost == ()
+    assert answered(copy) == after
 
 
 def test_a_ledger_that_cannot_be_read_is_made_of_the_newest_snapshot(
