@@ -7,6 +7,7 @@ between leaves a file that is recorded here, and the next opening goes on.
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.store import sql
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     import duckdb
 
     from voicecosts.consumer.store.layout import Layout
+
+_log = logging.getLogger(__name__)
+
+AGAIN_US: Final = 600 * 1_000_000
+"""How long nothing is tried after a file could not be removed."""
 
 GRACE_US: Final = 15 * 1_000_000
 """How long a file stays after a snapshot without it was published: a reader may have opened an older one."""
@@ -36,11 +42,17 @@ class Removal:
         self._layout = layout
         self._now_us = now_us
         self._waiting: dict[str, tuple[int, int]] = {}
+        self._failed_us = 0
         self.load()
         self._finish([name for name in self._waiting if not (layout.data_dir / name).exists()])
 
     def __repr__(self) -> str:
         return f"<Removal: {len(self._waiting)} files wait>"
+
+    @property
+    def waiting(self) -> set[str]:
+        """The files that are to be removed, by their paths in the data directory."""
+        return set(self._waiting)
 
     def load(self) -> None:
         """Take in what is recorded, as after a commit."""
@@ -63,8 +75,17 @@ class Removal:
         return bool(self._waiting) and bool(self._unnamed(published) or self._ready())
 
     def step(self, published: int) -> None:
-        """Remove the files that can go, and record since when readers do not need the others."""
-        self._finish(self._ready())
+        """Remove the files that can go, and record since when readers do not need the others.
+
+        One that cannot be removed is a warning: the ledger books on, and it is tried again later.
+        """
+        try:
+            self._finish(self._ready())
+        except OSError as error:
+            self._failed_us = self._now_us()
+            _log.warning(
+                "a file of sealed days that nobody needs stays until it can be removed: %s", error
+            )
         names = self._unnamed(published)
         if names:
             now_us = self._now_us()
@@ -75,7 +96,11 @@ class Removal:
             self._waiting |= dict.fromkeys(names, (_UNNAMED, now_us))
 
     def finish(self) -> None:
-        """Remove all files that wait: no snapshot that names them is left."""
+        """Remove all files that wait: no snapshot that names them is left.
+
+        Raises:
+            OSError: One cannot be removed.
+        """
         self._finish(list(self._waiting))
 
     def _unnamed(self, published: int) -> list[str]:
@@ -84,6 +109,8 @@ class Removal:
 
     def _ready(self) -> list[str]:
         now_us = self._now_us()  # a clock that was set back keeps no file
+        if abs(now_us - self._failed_us) < AGAIN_US:
+            return []
         return [
             name
             for name, (snapshot, since_us) in self._waiting.items()

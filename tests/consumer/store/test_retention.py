@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.history import Told, figures, history, often
 from voicecosts import query
+from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Retain, Revert
 from voicecosts.consumer.store import removal, retention
 from voicecosts.consumer.store.layout import Layout
@@ -99,6 +100,34 @@ def test_no_sum_and_no_state_changes(
     )
     made.ledger.operate(Revert(operation=number), reason="it came too early")
     assert made.ledger._operations.retain == Retain()
+    made.close()
+
+
+def test_a_file_that_cannot_be_removed_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a warning, and is tried again later; as where the folder was restored by somebody else."""
+    often(monkeypatch)
+    made = told(tmp_path, seals=True)
+    layout = Layout(tmp_path)
+    made.ledger.operate(Retain(days=1), reason="the law")
+    unlink = Path.unlink
+
+    def refused(path: Path, **options: bool) -> None:
+        if path.suffix == ".parquet":
+            raise PermissionError("Operation not permitted")
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        tidied(made, timedelta(days=3))
+        made.now += timedelta(minutes=1)
+        assert not made.ledger.work()
+        made.ledger.apply([Message("costs.v1.x", 90_001, b"not an event")])
+    assert layout.sealed_files()
+    assert caplog.text.count("Operation not permitted") == 1
+    tidied(made, timedelta(hours=1))
+    assert not layout.sealed_files()
     made.close()
 
 
