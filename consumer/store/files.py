@@ -7,6 +7,7 @@ Everything made here is for its owner alone: 0600, and folders 0700.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -82,6 +83,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Raise `OSError` where so many bytes do not fit on the disk: it would be full before that was noticed."""
+    found = os.statvfs(folder)
+    if found.f_bavail * found.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def make_folder(folder: Path) -> None:

@@ -24,7 +24,7 @@ from voicecosts.consumer.store.blocks import BlockError, blocks_of
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.copying import Copy, Versions, copy_of, next_copy
 from voicecosts.consumer.store.faults import translated
-from voicecosts.consumer.store.files import InPlace, sync_folder
+from voicecosts.consumer.store.files import InPlace, require_room, sync_folder
 from voicecosts.consumer.store.heartbeat import (
     Heartbeat,
     PricesTrouble,
@@ -59,6 +59,12 @@ SPARE_S: Final = 5.0
 
 KEPT_APART_S: Final = 86_400.0
 """How old the snapshot outside of the rotation may become before a newer one takes its place."""
+
+APART_AGAIN_S: Final = 3_600.0
+"""How long that is not tried again after it failed."""
+
+LEFT_BYTES: Final = 64 * 2**20
+"""Room that the copy kept apart leaves to others: it is not begun where it would fill the disk."""
 
 MAX_LOG_BYTES: Final = 64 * 2**20
 """A longer write-ahead log is folded into the file between two snapshots: a start reads all of it."""
@@ -109,6 +115,7 @@ class Snapshots:
         self._versions = Versions()
         self._copy: Copy | None = None
         self._apart: Copy | None = None
+        self._next_apart = -math.inf
         self._copied_until: datetime | None = None
         self._took_s = 0.0
         self.changed = True
@@ -276,7 +283,8 @@ class Snapshots:
         self.beat(self._waiting, running=True, at_once=True)
         _remove_old(self._layout, self._clock.now().timestamp())
         self._versions.keep(self._layout.snapshots())
-        if number > 1 and self._is_old(self._layout.verified, KEPT_APART_S):
+        is_time = self._clock.ticks() >= self._next_apart
+        if number > 1 and is_time and self._is_old(self._layout.verified, KEPT_APART_S):
             self._begin_apart()
 
     def replaced(self) -> None:
@@ -355,8 +363,10 @@ class Snapshots:
 
     def _begin_apart(self) -> None:
         self._give_up_apart()
+        source = self._layout.snapshot(self.number)
         try:
-            self._apart = copy_of(self._layout.snapshot(self.number), self._apart_draft())
+            require_room(self._layout.data_dir, source.stat().st_size + LEFT_BYTES)
+            self._apart = copy_of(source, self._apart_draft())
         except (OSError, BlockError) as error:
             self._give_up_apart(error)
 
@@ -367,8 +377,11 @@ class Snapshots:
         with contextlib.suppress(OSError):
             self._apart_draft().unlink(missing_ok=True)
         if problem is not None:
+            self._next_apart = self._clock.ticks() + APART_AGAIN_S
             _log.warning(
-                "no snapshot could be kept apart in %s: %s", self._layout.verified, problem
+                "no snapshot could be kept apart in %s, which is tried again in an hour: %s",
+                self._layout.verified,
+                problem,
             )
 
     def _apart_draft(self) -> Path:

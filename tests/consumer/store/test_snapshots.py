@@ -472,6 +472,30 @@ class TestRot:
         with duckdb.connect(apart, read_only=True, config={"threads": 1}) as renewed:
             assert renewed.execute("SELECT snapshot FROM ledger_state").fetchall() == [(5,)]
 
+    def test_without_room_for_that_the_disk_is_not_filled(
+        self,
+        ledger: Ledger,
+        tmp_path: Path,
+        hands: Hands,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """It is not begun, said once, and tried again an hour later."""
+        hands.moment = datetime.now(UTC)
+        with monkeypatch.context() as patch:
+            patch.setattr("voicecosts.consumer.store.snapshots.LEFT_BYTES", 2**62)
+            for number in range(1, 6):
+                book(ledger, number)
+                ledger.publish_snapshot()
+        assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+            f"no snapshot could be kept apart in {tmp_path}/verified.duckdb, which is tried again in an hour"
+        ]
+        ledger.publish_snapshot()
+        assert not list(tmp_path.glob("verified*"))
+        hands.forward(3_601)
+        ledger.publish_snapshot()
+        assert (tmp_path / "verified.duckdb").exists()
+
 
 def rot_open(path: Path, *, like: Path) -> None:
     """Flip a byte of a database that is open here, at the place that its copy tells."""
