@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import duckdb
@@ -33,12 +33,15 @@ from voicecosts.consumer.store.letters import PURGED
 from voicecosts.consumer.store.sealing import name_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from voicecosts.consumer.store.layout import Layout
     from voicecosts.consumer.store.operations import Operations
     from voicecosts.consumer.store.payloads import Payloads
     from voicecosts.consumer.store.removal import Removal
+
+_log = logging.getLogger(__name__)
 
 SLICE_SESSIONS: Final = 2_000
 """Sessions of one transaction, at most."""
@@ -65,7 +68,12 @@ _WITH_TENANT: Final = (
     "session_ends",
     "settled_sessions",
 )
+_CURE: Final = "put a good copy in its place, or move it out of the data directory"
 _ID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class SealedUnreadable(OSError):  # noqa: N818 - it says what happened
+    """A sealed file is not what was written, so that nobody knows whose rows it has. The ledger is as good as before."""
 
 
 class Name:
@@ -79,7 +87,7 @@ class Name:
         self._words = re.compile(rf"(?<![^\W_])(?<!-){re.escape(tenant)}(?![^\W_])(?!-)")
         pack = msgspec.msgpack.encode
         self._packed = pack("tenant") + pack(tenant)
-        apart = rb"(?<![\w.-])" + re.escape(raw) + rb"(?![\w.-])"
+        apart = rb"%b|(?<![\w.-])%b(?![\w-]|\.\w)" % (re.escape(pack(tenant)), re.escape(raw))
         self._apart = re.compile(apart) if len(raw) >= LONG_NAME else None
         self._project = None if project is None else project.encode()
 
@@ -159,29 +167,61 @@ class Erasing:
             return self._remove_sessions(name, operation)
         return []
 
+    def forget(self) -> None:
+        """Look for everything again at the next step: the last one failed, and nobody knows how far it came."""
+        self._number = 0
+
     def _find_files(self, name: Name) -> list[str]:
-        """Return the sealed files that have rows of it, by their paths in the data directory."""
+        """Return the sealed files that have rows of it, by their paths in the data directory.
+
+        Files that the ledger does not name are looked through as well: a newer ledger left them, of which an older
+        copy was restored. Damaged ones that were laid aside go. What it names and is not there holds nothing.
+        """
+        for (
+            path
+        ) in self._layout.damaged():  # nobody knows whose rows it has, and no answer has them
+            path.unlink()
+            sync_folder(path.parent)
+        there = self._layout.sealed_files()
+        known = self._connection.execute(sql.SEALED_FILES).fetchall()
+        groups = [[file for file in files if file in there] for _, files in known]
+        lacking = sum(len(files) for _, files in known) - sum(len(files) for files in groups)
+        if lacking:
+            _log.warning(
+                "%d files of sealed days are not there, and were not looked through: if they come back, erase again",
+                lacking,
+            )
+        named = {file for files in groups for file in files}
+        named |= self._removal.waiting  # they go at the end
+        groups += [[file] for file in there if file not in named]  # of any version
         found: list[str] = []
-        for _, files in self._connection.execute(sql.SEALED_FILES).fetchall():
-            paths = [str(self._layout.data_dir.absolute() / file) for file in files]
-            rows = self._connection.execute(sql.FILES_OF_ERASED, {"files": paths, **name.values})
-            found += [
-                Path(path).relative_to(self._layout.data_dir.absolute()).as_posix()
-                for (path,) in rows.fetchall()
-            ]
+        for files in filter(None, groups):
+            paths = {str(there[file].absolute()): file for file in files}
+            values = {"files": [sql.literal(path) for path in paths], **name.values}
+            with _readable():
+                rows = self._connection.execute(sql.FILES_OF_ERASED, values).fetchall()
+            found += [paths[path] for (path,) in rows]
         return found
 
     def _rewrite_file(self, file: str, name: Name, now_us: int, snapshot: int) -> None:
         """Have the rows of others in a new file, and none of them in the old one, which goes at the end."""
-        day, first, last, version = self._connection.execute(
-            sql.SEALED_FILE, {"file": file}
-        ).fetchone() or (None, 0, 0, 0)
-        source = str(self._layout.data_dir.absolute() / file)
-        values = {"source": source, **name.values}
-        others = self._connection.execute(sql.SUM_OF_OTHERS, values).fetchone() or (0, None)
-        new = self._layout.sealed_name(day, first, last)
+        source = self._layout.data_dir.absolute() / file
+        known = self._connection.execute(sql.SEALED_FILE, {"file": file}).fetchone()
+        day, first, last, version, sha256 = known or (*self._layout.sealed_span(file), 0, "")
+        if known and _checksum(source) != sha256:
+            raise SealedUnreadable(f"{source} is not what was written to it: {_CURE}")
+        values = {"source": sql.literal(str(source)), **name.values}
+        with _readable():
+            others = self._connection.execute(sql.SUM_OF_OTHERS, values).fetchone() or (0, None)
+        new = self._layout.sealed_name(day, first, last, now_us)
         path = self._layout.data_dir.absolute() / new
         checksum = ""
+        if not known:
+            if others[0]:
+                self._write(path, values, others)
+            source.unlink()
+            sync_folder(source.parent)
+            return
         if others[0]:
             # 1. It is known that nobody needs the new file. If we die, it is removed.
             self._connection.begin()
@@ -217,12 +257,13 @@ class Erasing:
         try:
             self._connection.execute(sql.SEAL_OTHERS, {**values, "file": str(draft)})
             draft.chmod(PRIVATE)
-            found = self._connection.execute(sql.SUM_OF_FILE, {"file": str(draft)}).fetchone()
+            read = {"file": sql.literal(str(draft))}
+            found = self._connection.execute(sql.SUM_OF_FILE, read).fetchone()
             if found != expected:
                 raise OSError(f"{draft} does not hold what was written to it")  # noqa: TRY301 - it is removed
             with draft.open("rb") as opened:
                 os.fsync(opened.fileno())
-                checksum = hashlib.file_digest(opened, "sha256").hexdigest()
+            checksum = _checksum(draft)
         except BaseException:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
@@ -413,6 +454,23 @@ def _of_others(
         return None
     data, events = left
     return _OfOthers(letter, data, events, len(data), hashlib.sha256(data).hexdigest())
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Say what to do about a sealed file that cannot be read: nobody knows whose rows it has."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        problem = str(error).partition("\n")[0]
+        raise SealedUnreadable(f"a sealed file cannot be read ({problem}): {_CURE}") from error
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _ids(data: bytes) -> set[str]:

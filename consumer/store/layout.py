@@ -16,14 +16,12 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec import Struct
-
-if TYPE_CHECKING:
-    from datetime import date
 
 _SNAPSHOT: Final = re.compile(r"costs-([0-9]+)\.duckdb")
 _DRAFT: Final = re.compile(
@@ -144,16 +142,25 @@ class Layout(Struct, frozen=True):
         found = ((_SNAPSHOT.fullmatch(path.name), path) for path in self.data_dir.iterdir())
         return dict(sorted((int(match[1]), path) for match, path in found if match))
 
-    def sealed_name(self, day: date, first: int, last: int) -> str:
+    def sealed_name(self, day: date, first: int, last: int, again: int | None = None) -> str:
         """Return the path in the data directory of a new file of a day, from its first place to its last.
 
-        A name that is taken, in a directory where an older ledger was restored, is not used again.
+        A name that is taken, in a directory where an older ledger was restored, is not used again. With `again`,
+        a number that only grows, the name differs from those of earlier files that had these rows and are gone.
         """
         stem = f"sealed/usage/day={day:%Y-%m-%d}/{first}-{last}"
-        names = chain([stem], (f"{stem}_{number}" for number in count(2)))
+        first_choice = stem if again is None else f"{stem}_{again}"
+        names = chain([first_choice], (f"{stem}_{number}" for number in count((again or 1) + 1)))
         return next(
             f"{name}.parquet" for name in names if not (self.data_dir / f"{name}.parquet").exists()
         )
+
+    @staticmethod
+    def sealed_span(name: str) -> tuple[date, int, int]:
+        """Return the day of a sealed file, and its first and last place, as its path says."""
+        folder, file = name.split("/")[-2:]
+        first, last = file.removesuffix(".parquet").partition("_")[0].split("-")
+        return date.fromisoformat(folder.removeprefix("day=")), int(first), int(last)
 
     def sealed_files(self) -> dict[str, Path]:
         """Return the files of sealed days that are there, by their paths in the data directory."""
@@ -164,6 +171,11 @@ class Layout(Struct, frozen=True):
             if _SEALED.fullmatch(path.name) and path.is_file() and not path.is_symlink()
         )
         return {path.relative_to(self.data_dir).as_posix(): path for path in found}
+
+    def damaged(self) -> list[Path]:
+        """Return the files of sealed days that `costs rebuild` could not read and laid aside."""
+        found = (path for folder in self._days() for path in folder.glob("*.damaged"))
+        return [path for path in found if _SEALED.fullmatch(path.stem) and path.is_file()]
 
     def _days(self) -> list[Path]:
         usage = self.sealed / "usage"

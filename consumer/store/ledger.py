@@ -38,7 +38,7 @@ from voicecosts.consumer.errors import (
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database, rewrite_open
-from voicecosts.consumer.store.erasing import Erasing
+from voicecosts.consumer.store.erasing import Erasing, SealedUnreadable
 from voicecosts.consumer.store.faults import is_damage, translated
 from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
 from voicecosts.consumer.store.folding import (
@@ -597,7 +597,7 @@ class Ledger:
                 duckdb.IOException,
                 duckdb.OutOfMemoryException,
             ) as error:
-                if is_damage(str(error)):
+                if is_damage(str(error)) and not isinstance(error, SealedUnreadable):
                     raise
                 self._give_up(operation, error)
         return self._has_work
@@ -621,6 +621,7 @@ class Ledger:
         """Stop an erasure for which there is no room now; a person has it go on."""
         with contextlib.suppress(duckdb.TransactionException):  # none is open
             self._connection.rollback()
+        self._erasing.forget()
         problem = str(error).partition("\n")[0]
         _log.warning("operation %d is stopped: %s", operation.number, problem)
         known = self._operations.get(operation.number) or operation

@@ -282,16 +282,19 @@ def remove_unrecorded(connection: duckdb.DuckDBPyConnection, layout: Layout) -> 
         if name in recorded:
             continue
         try:
-            kept, rows = connection.execute(sql.UNSEALED_ROWS, {"file": str(path)}).fetchone() or (
-                0,
-                1,
-            )
+            read = {"file": sql.literal(str(path))}
+            kept, rows = connection.execute(sql.UNSEALED_ROWS, read).fetchone() or (0, 1)
         except duckdb.Error as error:
-            if is_damage(str(error)):
+            if is_damage(str(error)) and path.name not in str(error):  # the ledger itself
                 raise
             kept, rows = 0, 1
         if kept == rows:
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError as error:
+                _log.warning(
+                    "%s, all of whose rows the ledger has, cannot be removed: %s", path, error
+                )
         else:
             _log.warning(
                 "%s has rows that this ledger has neither recorded nor booked: was an older copy of the "

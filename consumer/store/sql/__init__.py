@@ -205,7 +205,7 @@ UPDATE erasures SET letters = letters + $letters WHERE operation = $number
 OF_ERASED: Final = _read("of_erased")
 FILES_OF_ERASED: Final = _read("files_of_erased")
 SEALED_FILE: Final = """
-SELECT day, first_place, last_place, version FROM sealed_files WHERE file = $file
+SELECT day, first_place, last_place, version, sha256 FROM sealed_files WHERE file = $file
 """
 SEAL_OTHERS: Final = _read("seal_others")
 SUM_OF_OTHERS: Final = _read("sum_of_others")
@@ -414,6 +414,11 @@ VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
 MARK_OF_VIEWS: Final = (
     "SELECT comment FROM duckdb_views() WHERE NOT internal AND view_name = 'usage'"
 )
+
+
+def literal(path: str) -> str:
+    """Return what DuckDB reads as this one path: `*`, `?` and `[` stand for themselves."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in path)
 
 
 def all_bookings(folder: str, files_by_version: list[list[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import resource
 import shutil
 from decimal import Decimal
@@ -20,6 +21,7 @@ from voicecosts import query
 from voicecosts.consumer.booking.operations import Adjust, Close, Erase, Revert, Void
 from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.store import database
+from voicecosts.consumer.store.erasing import Erasing
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.requests import Action, Operate, Request, remember
@@ -122,6 +124,61 @@ def test_of_a_batch_that_cannot_be_read_yet_the_events_of_others_stay(
         assert (again.letters, again.left) == (1, 0)
         booked = ledger._connection.execute("SELECT tenant, sum(requests) FROM usage GROUP BY ALL")
         assert booked.fetchall() == [("acme", 3)]
+
+
+def test_what_fails_is_done_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that nobody can read stops it and not the ledger, one that is gone does not; none is left out.
+
+    Neither are files that no row names, as after the restore of an older copy.
+    """
+    small(monkeypatch)
+    made, ids = prepared(tmp_path)
+    ledger = made.ledger
+    sealed = [path for path in tmp_path.rglob("*.parquet") if GONE.encode() in path.read_bytes()]
+    (lost, broken, changed, strange, *_) = sorted(sealed)
+    strange.with_name("9001-9002.parquet").write_bytes(strange.read_bytes())
+    strange.with_name("1-2.parquet.damaged").write_bytes(strange.read_bytes()[:-9])
+    lost.unlink()
+    good = {path: path.read_bytes() for path in (broken, changed)}
+    broken.write_bytes(good[broken][:-9])
+    changed.write_bytes(b"PAR1\xff" + good[changed][5:])
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    number = erased(ledger, tenant=GONE)
+    said: list[str] = []
+    for path, method in (
+        (broken, ""),
+        (changed, "_write"),
+        (changed, "_rewrite_letters"),
+        (changed, ""),
+    ):
+        operation = ledger.operation(number)
+        assert operation is not None
+        assert operation.stopped_us is not None
+        said.append(operation.left_why)
+        assert ledger.apply([message(9100, reading(len(said), of=910), number=len(said))]).events
+        path.write_bytes(good[path])
+        ledger.halt(number, goes_on=True)
+        with monkeypatch.context() as patch:
+            if method:
+                patch.setattr(Erasing, method, full)
+            work(ledger)
+    assert re.search(r"cannot be read \(.*\): put a good copy in its place", said[0])
+    assert re.search(r"is not what was written to it: put a good copy", said[1])
+    assert said[2:] == ["No space left on device"] * 2
+    made.close()
+    assert traces(tmp_path, ids) == []
+    names = {path.name for path in tmp_path.rglob("*.parquet")}
+    made.open_again()
+    erased(made.ledger, tenant=OTHER)
+    made.close()
+    again = {path.name for path in tmp_path.rglob("*.parquet")} - names
+    assert again
+    assert not again & {path.name for path in (lost, *sealed)}  # an open snapshot may name those
 
 
 class TestLate:
