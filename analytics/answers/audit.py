@@ -24,7 +24,13 @@ from voicecosts.analytics.answers.report import (
     Outbox,
     Source,
 )
-from voicecosts.analytics.answers.states import BEFORE_ALL, bounds, of_sessions, schema_of
+from voicecosts.analytics.answers.states import (
+    BEFORE_ALL,
+    FIRST_SCHEMA,
+    StateCounts,
+    look_at,
+    schema_of,
+)
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger
 from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, Where, select
@@ -60,12 +66,11 @@ SELECT
     state, count(*),
     sum(cost), count(cost) < count(*) AND sum(cost) = 0,
     CASE WHEN count(missing_at_most) = count(*) THEN sum(missing_at_most) END
-FROM completeness_at(?, ?)
 """
 
 _FREE: Final = """
 SELECT DISTINCT state
-FROM (FROM completeness_at(?, ?) {which})
+FROM ({of_them})
 SEMI JOIN (
     SELECT project, session_id FROM {rows} GROUP BY ALL HAVING sum(priced_meters) > 0
 ) USING (project, session_id)
@@ -76,7 +81,6 @@ _SESSIONS: Final = """
 SELECT
     session_id, state, cause, project, tenant, agent_id, cost, missing_at_most, last_seen_at,
     readings_made, readings_arrived
-FROM completeness_at(?, ?)
 """
 
 # Unknown comes first: it may be the most.
@@ -186,19 +190,22 @@ def answer(
     """
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
+        if schema_of(connection, snapshot) < FIRST_SCHEMA:
+            raise NotALedger(snapshot.path, _TOO_OLD)
         moment = as_of(connection, snapshot)
+        of_them, given = look_at(
+            connection, snapshot, question.selection, moment, question.open_for
+        )
+        totals = _totals(connection, snapshot, of_them, given)
+        listed = _listed(connection, snapshot, question, of_them, given)
         missing = completeness(
             connection,
             snapshot,
             question.selection,
             moment=moment,
             outbox=outbox,
-            open_for=question.open_for,
+            states=_counts(totals),
         )
-        if missing.short_sessions is None:
-            raise NotALedger(snapshot.path, _TOO_OLD)
-        totals = _totals(connection, snapshot, question, moment)
-        listed = _listed(connection, snapshot, question, moment)
         lost, dropped = lost_in(connection, snapshot, question.period)
         gaps = count_gaps(connection, snapshot, question.period.since or BEFORE_ALL)
         missing = tell(missing, snapshot, outbox, moment=moment, now=now)
@@ -247,26 +254,23 @@ def _failures(
 
 
 def _totals(
-    connection: Connection,
-    snapshot: Snapshot,
-    question: Question,
-    moment: datetime | None,
+    connection: Connection, snapshot: Snapshot, of_them: str, given: list[object]
 ) -> list[StateTotal]:
-    schema = schema_of(connection, snapshot)
-    condition, values = of_sessions(question.selection, schema)
-    parameters = [*bounds(moment, question.open_for), *values]
     found = read(
         connection,
         snapshot.path,
-        f"{_TOTALS} {condition} GROUP BY state",
-        parameters,
+        f"{_TOTALS} {of_them} GROUP BY state",
+        given,
         row=tuple[State, int, Decimal | None, bool | None, Decimal | None],
     )
     free: set[State] = set()
     if any(is_uncertain for _, _, _, is_uncertain, _ in found):
-        statement = _FREE.format(which=condition, rows=relation(schema))
-        used = read(connection, snapshot.path, statement, parameters, row=tuple[State])
-        free = {state for (state,) in used}
+        rows = relation(schema_of(connection, snapshot))
+        statement = _FREE.format(of_them=of_them, rows=rows)
+        free = {
+            state
+            for (state,) in read(connection, snapshot.path, statement, given, row=tuple[State])
+        }
     totals = [
         StateTotal(
             state=state,
@@ -279,19 +283,31 @@ def _totals(
     return sorted(totals, key=lambda total: list(State).index(total.state))
 
 
+def _counts(totals: list[StateTotal]) -> StateCounts:
+    """Return what a query says of the states."""
+    sessions = {it.state: it.sessions for it in totals}
+    missing = {it.state: it.missing_at_most for it in totals}
+    return StateCounts(
+        open_sessions=sessions.get(State.OPEN, 0),
+        abandoned_sessions=sessions.get(State.ABANDONED, 0),
+        short_sessions=sessions.get(State.SHORT, 0),
+        short_at_most=missing.get(State.SHORT, Decimal(0)),
+    )
+
+
 def _listed(
     connection: Connection,
     snapshot: Snapshot,
     question: Question,
-    moment: datetime | None,
+    of_them: str,
+    given: list[object],
 ) -> list[Audited]:
-    condition, values = of_sessions(question.selection, schema_of(connection, snapshot))
     places = ", ".join("?" for _ in question.states)
     found = read(
         connection,
         snapshot.path,
-        f"FROM ({_SESSIONS} {condition}) WHERE state IN ({places}) {_ORDER} LIMIT ?",
-        [*bounds(moment, question.open_for), *values, *question.states, question.top],
+        f"FROM ({_SESSIONS} {of_them}) WHERE state IN ({places}) {_ORDER} LIMIT ?",
+        [*given, *question.states, question.top],
         row=tuple[object, ...],
     )
     fields = Audited.__struct_fields__

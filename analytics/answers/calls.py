@@ -203,8 +203,13 @@ class _Stated(Struct, frozen=True, array_like=True):
     missing_at_most: Decimal | None = None
 
 
-_UNKNOWN_OF_NONE: Final = {"estimated_cost", "billed"}
-_NOTHING: Final = row_of([None if it in _UNKNOWN_OF_NONE else 0 for it in MEASURES], {})
+_NO_MONEY: Final = {
+    "cost": Decimal(0),
+    "list_cost": Decimal(0),
+    "estimated_cost": None,
+    "billed": None,
+}
+_NOTHING: Final = row_of([_NO_MONEY.get(it, 0) for it in MEASURES], {})
 """What a call used of which nothing was booked: it costs nothing."""
 
 

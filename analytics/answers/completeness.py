@@ -7,7 +7,7 @@ whole ledger.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
@@ -17,7 +17,7 @@ from voicecosts.analytics.answers.losses import count_gaps, count_losses
 from voicecosts.analytics.answers.operations import newest, unfinished
 from voicecosts.analytics.answers.prices import say_unbilled, say_unpriced, unbilled, unpriced
 from voicecosts.analytics.answers.report import Completeness, Outbox, Source
-from voicecosts.analytics.answers.states import BEFORE_ALL, OPEN_FOR, count_states, schema_of
+from voicecosts.analytics.answers.states import BEFORE_ALL, StateCounts, count_states, schema_of
 from voicecosts.analytics.numbers import clock
 from voicecosts.analytics.question.relation import relation
 from voicecosts.analytics.snapshot.connection import read
@@ -39,10 +39,15 @@ def completeness(
     *,
     moment: datetime | None,
     outbox: Outbox | None,
-    open_for: timedelta = OPEN_FOR,
+    states: StateCounts | None = None,
 ) -> Completeness:
-    """Return what is missing from the numbers of a selection, as of `moment`; see `tell`."""
+    """Return what is missing from the numbers of a selection, as of `moment`; see `tell`.
+
+    The states of its sessions are counted, unless they are known.
+    """
     status = snapshot.status
+    if states is None:
+        states = count_states(connection, snapshot, selection, moment)
     return Completeness(
         unpriced=unpriced(connection, snapshot, selection),
         unbilled=unbilled(connection, snapshot, selection),
@@ -54,7 +59,7 @@ def completeness(
         unfinished=unfinished(connection, snapshot),
         newest_operation=newest(connection, snapshot),
         **structs.asdict(count_losses(connection, snapshot)),
-        **structs.asdict(count_states(connection, snapshot, selection, moment, open_for)),
+        **structs.asdict(states),
     )
 
 

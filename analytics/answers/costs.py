@@ -6,12 +6,14 @@ SQL is made of constants of `columns` and of parameters; nothing that a user typ
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing as ending
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct, structs
 
 from voicecosts.analytics.answers.completeness import (
@@ -34,6 +36,7 @@ from voicecosts.analytics.question.columns import (
     GROUPED,
     MEASURES,
     OF_GROUPS,
+    OPENED,
     SECONDS,
     VOIDED,
     WRITTEN,
@@ -44,9 +47,13 @@ from voicecosts.analytics.question.columns import (
     sessions,
 )
 from voicecosts.analytics.question.filters import Selection, Where, select
-from voicecosts.analytics.question.relation import FIRST_FOLDED_SCHEMA, FIRST_LAYERS_SCHEMA
+from voicecosts.analytics.question.relation import (
+    FIRST_FOLDED_SCHEMA,
+    FIRST_LAYERS_SCHEMA,
+    taken_back,
+)
 from voicecosts.analytics.question.times import Moment, Period, period
-from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,28 +62,34 @@ if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
-_MICROS: Final = Decimal(1_000_000)
+FEW_GROUPS: Final = 20_000
+"""So many groups take 50 MB twice."""
+
 _EXACT: Final = Context(prec=50)
-
-_SHARED: Final = (
-    "min(project) OVER (PARTITION BY session_id) <> max(project) OVER (PARTITION BY session_id)"
-)
-
 
 _ANY_APART: Final = """
 SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS NOT NULL AND operation IS NULL)
 """
 
-_MEASURED: Final = """
+# Groups in one pass over the rows, and the total of the groups.
+_FEW: Final = """
 WITH grouped AS MATERIALIZED (
     SELECT {keys}, {sessions} AS sessions, {added_up} {rows} GROUP BY {keys}
 )
 
-SELECT count(*) OVER () - 1, {is_shared}, {chosen}
+SELECT {chosen}
 FROM grouped
 GROUP BY GROUPING SETS (({keys}), ())
 ORDER BY grouping({first}) DESC, {order}
 """
+
+# Many groups are held once, and not each of them twice.
+_MANY: Final = "SELECT {chosen} {rows} GROUP BY {keys} ORDER BY {order}"
+_HOW_MANY: Final = "SELECT count(*) FROM (SELECT 1 {rows} GROUP BY {keys})"
+
+_SHARED: Final = (
+    "SELECT EXISTS (SELECT 1 {rows} GROUP BY session_id HAVING min(project) <> max(project))"
+)
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -87,6 +100,12 @@ class Question(Struct, frozen=True, kw_only=True):
     selection: Selection
     sort: Sort
     top: int | None
+
+    @property
+    def may_be_apart(self) -> bool:
+        """Whether rows of a session may be in it, or in a group, and others not, where they are of several days."""
+        chosen = APART.isdisjoint((*self.by, *self.selection.named))
+        return not chosen or self.period != Period()
 
     @property
     def names_project(self) -> bool:
@@ -121,15 +140,32 @@ def answer(
     now: datetime,
     outbox: Outbox | None = None,
 ) -> Report:
-    """Return the answer of the newest snapshot of `data_dir`, which lacks what waits in `outbox`.
+    """Return the answer with all of its rows; see `answering`."""
+    with answering(question, data_dir, now=now, outbox=outbox) as (report, rows):
+        return structs.replace(report, rows=tuple(rows))
+
+
+@contextmanager
+def answering(
+    question: Question,
+    data_dir: str | Path | None,
+    *,
+    now: datetime,
+    outbox: Outbox | None = None,
+    spill: Path | None = None,
+) -> Iterator[tuple[Report, Iterator[Row]]]:
+    """Yield the answer of the newest snapshot of `data_dir` without its rows, and its rows one after another.
+
+    It lacks what waits in `outbox`. With the folder `spill` memory is bounded, however many rows there are.
 
     Raises:
         NoLedger: There is no snapshot there.
         LedgerNewer: The snapshot was written by a newer version.
     """
-    connection, snapshot = open_newest(data_dir)
+    connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
-        total, rows, in_all, is_shared = _measure(connection, snapshot, question)
+        measured = _measure(connection, snapshot, question)
+        total = measured.total
         moment = as_of(connection, snapshot)
         missing = completeness(
             connection, snapshot, question.selection, moment=moment, outbox=outbox
@@ -143,89 +179,165 @@ def answer(
         )
         untimed = tuple(without_time(connection, snapshot, question.selection))
         empty = () if total.rows else (nothing_found(connection, snapshot),)
-    return Report(
-        by=tuple(map(str, question.by)),
-        rows=tuple(rows),
-        total=total,
-        groups=in_all,
-        is_shared=is_shared,
-        since=question.period.since,
-        until=question.period.until,
-        currency=CURRENCY,
-        as_of=moment,
-        completeness=missing,
-        warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
-        notes=(*notes(missing), *parts, *corrected, *gone),
-    )
+        report = Report(
+            by=tuple(map(str, question.by)),
+            rows=(),
+            total=total,
+            groups=measured.groups,
+            is_shared=measured.is_shared,
+            since=question.period.since,
+            until=question.period.until,
+            currency=CURRENCY,
+            as_of=moment,
+            completeness=missing,
+            warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
+            notes=(*notes(missing), *parts, *corrected, *gone),
+        )
+        with ending(measured.rows):
+            yield report, measured.rows
+
+
+class _Measured(Struct, frozen=True):
+    """The total, the rows in their order, and how many there would be without `top`.
+
+    `is_shared` says whether the id of a session among them is also one of another project.
+    """
+
+    total: Row
+    rows: Generator[Row]
+    groups: int
+    is_shared: bool = False
+
+
+class _Rows(Struct, frozen=True):
+    """The rows of a question in a ledger, and what has to be known of that ledger to add them up."""
+
+    selection: Selection
+    schema: int
+    corrects: bool
+    apart: bool
+    voided: list[tuple[str, UUID]]
+
+    def counted(
+        self, by: Iterable[Group], *, of_one: bool = False, by_day: bool = False
+    ) -> tuple[_Sql, _Sql]:
+        """Return the SQL that counts the sessions of groups, and the FROM and WHERE for it."""
+        count = sessions(by, apart=self.apart, of_one=of_one)
+        more: tuple[str, ...] = ()
+        told: list[object] = []
+        if not self.voided:
+            count = count.replace(VOIDED, "")
+        elif count == OPENED:
+            back, told = taken_back(self.voided)
+            more = (back,)
+        else:
+            ids = [each for _, each in self.voided]
+            told = [ids, [f"{project} {each}" for project, each in self.voided]]
+        source = self.selection.sql(schema=self.schema, more=more)
+        if self.corrects:
+            source = self.selection.standing(schema=self.schema, by_day=by_day, more=more)
+        given = self.selection.parameters
+        if more:
+            return _Sql(count), _Sql(source, [*told, *given])
+        return _Sql(count, told), _Sql(source, given)
+
+
+class _Sql(Struct, frozen=True):
+    """A part of a statement, and its parameters."""
+
+    text: str
+    parameters: list[object] = []
 
 
 def _measure(
-    connection: Connection, snapshot: Snapshot, question: Question
-) -> tuple[Row, list[Row], int, bool]:
-    """Return the total, the rows in their order, how many there would be without `top`, and one thing more.
-
-    That is whether the session of a row is also the id of another project's session.
-
-    The groups are measured in one pass over the rows, and the total over the groups; a session that falls
-    into two groups counts once there.
-    """
+    connection: Connection, snapshot: Snapshot, question: Question, *, for_total: bool = False
+) -> _Measured:
+    """Return what the rows of a question add up to."""
+    rows = _rows(connection, snapshot, question)
+    by_day = not APART.isdisjoint(question.by)
+    of_one = Group.SESSION in question.by
     columns = [COLUMN[group] for group in question.by]
     # A session is one of its project: the same id in two projects is two sessions.
-    apart = [COLUMN[Group.PROJECT]] if question.names_project else []
-    keys = ", ".join([*columns, *apart])
-    schema = schema_of(connection, snapshot)
-    rows = question.selection.of_rows(schema)
-    voided = _uncounted(connection, snapshot, schema)
-    apart_days = _are_apart(connection, snapshot, schema)
-    corrects = corrects_months(connection, snapshot, schema)
-    by_day = not APART.isdisjoint(question.by)
-    chosen_by = (*question.by, *rows.named)
-    counted = [sessions(by, apart=apart_days) for by in (chosen_by, rows.named)]
-    of_group, of_all = (sql if voided else sql.replace(VOIDED, "") for sql in counted)
-    told = _told(voided) if voided else []
+    beside = [COLUMN[Group.PROJECT]] if question.names_project else []
+    keys = ", ".join([*columns, *beside])
+    count, source = rows.counted(
+        (*question.by, *rows.selection.named), of_one=of_one, by_day=by_day
+    )
+    how_many = _HOW_MANY.format(rows=source.text, keys=keys)
+    [(groups,)] = read(connection, snapshot.path, how_many, source.parameters, row=tuple[int])
+    many = of_one or (groups > FEW_GROUPS and not for_total)
+    sums = {**MEASURES, "sessions": count.text} if many else OF_GROUPS
     chosen = [f'{WRITTEN[group]} AS "{group}"' for group in question.by]
-    chosen += [f'{column} AS "{column}"' for column in apart]
-    chosen += [f'{sql} AS "{name}"' for name, sql in OF_GROUPS.items()]
-    statement = _MEASURED.format(
+    chosen += [f'{column} AS "{column}"' for column in beside]
+    chosen += [f'{sql} AS "{name}"' for name, sql in sums.items()]
+    statement = (_MANY if many else _FEW).format(
         keys=keys,
-        sessions=of_group,
+        sessions=count.text,
         added_up=GROUPED,
-        rows=rows.standing(schema=schema, by_day=by_day) if corrects else rows.sql(schema=schema),
-        is_shared=_SHARED if apart else "FALSE",
+        rows=source.text,
         chosen=", ".join(chosen),
         first=columns[0],
-        order=", ".join([question.sort.sql(), *apart]),
+        order=", ".join([question.sort.sql(), *beside]),
     )
-    parameters = [*told, *rows.parameters]
+    parameters = [*count.parameters, *source.parameters]
     if question.top is not None:
         statement += " LIMIT ?"
-        parameters = [*parameters, question.top + 1]
-    found = read(connection, snapshot.path, statement, parameters, row=tuple[object, ...])
-    headed = [*map(str, question.by), *apart]
-    width = len(headed) + 2
-    total, *measured = (
-        row_of(values[width:], dict(zip(headed, values[2:width], strict=True))) for values in found
+        parameters.append(question.top + (not many))
+    headed = [*map(str, question.by), *beside]
+    found = _each(stream(connection, snapshot.path, statement, parameters), headed)
+    if many:
+        total = _undivided(connection, snapshot, question)
+        is_shared = bool(beside) and _is_shared(connection, snapshot, rows)
+        return _Measured(total, found, groups, is_shared)
+    total = structs.replace(next(found), group={})
+    if rows.corrects and by_day:  # a correction of one day takes back what another one lacks
+        total = _undivided(connection, snapshot, question)
+    elif rows.apart or not of_a_session((*question.by, *rows.selection.named)):
+        # a session may be in several groups
+        count, source = rows.counted(rows.selection.named)
+        [(sessions_of_all,)] = read(
+            connection,
+            snapshot.path,
+            f"SELECT {count.text} {source.text}",
+            [*count.parameters, *source.parameters],
+            row=tuple[int],
+        )
+        total = structs.replace(total, sessions=sessions_of_all)
+    return _Measured(total, found, groups)
+
+
+def _rows(connection: Connection, snapshot: Snapshot, question: Question) -> _Rows:
+    schema = schema_of(connection, snapshot)
+    return _Rows(
+        selection=question.selection.of_rows(schema),
+        schema=schema,
+        corrects=corrects_months(connection, snapshot, schema),
+        apart=schema < FIRST_FOLDED_SCHEMA
+        or (question.may_be_apart and _are_apart(connection, snapshot)),
+        voided=_uncounted(connection, snapshot, schema),
     )
-    if corrects and by_day:  # a correction of one day takes back what another one lacks
-        undivided = structs.replace(
-            question, by=(Group.PROJECT,), sort=Sort(None, (Group.PROJECT,)), top=1
-        )
-        total, *_ = _measure(connection, snapshot, undivided)
-    if apart_days or not of_a_session(chosen_by):  # a session may be in several groups
-        in_all = f"SELECT {of_all} {rows.sql(schema=schema)}"
-        [(count,)] = read(
-            connection, snapshot.path, in_all, [*told, *rows.parameters], row=tuple[int]
-        )
-        total = structs.replace(total, sessions=count)
-    is_shared = any(values[1] for values in found[1:])
-    return structs.replace(total, group={}), measured, int(str(found[0][0])), is_shared
 
 
-def _are_apart(connection: Connection, snapshot: Snapshot, schema: int) -> bool:
-    """Return whether rows of a session may be of several days: some correct a month that was closed."""
-    if schema < FIRST_FOLDED_SCHEMA:
-        return True
+def _undivided(connection: Connection, snapshot: Snapshot, question: Question) -> Row:
+    """Return the total alone."""
+    undivided = structs.replace(
+        question, by=(Group.PROJECT,), sort=Sort(None, (Group.PROJECT,)), top=1
+    )
+    measured = _measure(connection, snapshot, undivided, for_total=True)
+    measured.rows.close()
+    return measured.total
+
+
+def _are_apart(connection: Connection, snapshot: Snapshot) -> bool:
+    """Return whether rows of a session are of several days: some correct a month that was closed."""
     return read(connection, snapshot.path, _ANY_APART, row=tuple[bool]) == [(True,)]
+
+
+def _is_shared(connection: Connection, snapshot: Snapshot, rows: _Rows) -> bool:
+    """Return whether the id of a session of the rows is also one of another project."""
+    statement = _SHARED.format(rows=rows.selection.sql(schema=rows.schema))
+    parameters = rows.selection.parameters
+    return read(connection, snapshot.path, statement, parameters, row=tuple[bool]) == [(True,)]
 
 
 def _uncounted(connection: Connection, snapshot: Snapshot, schema: int) -> list[tuple[str, UUID]]:
@@ -234,11 +346,6 @@ def _uncounted(connection: Connection, snapshot: Snapshot, schema: int) -> list[
         return []
     statement = "SELECT project, session_id FROM voided WHERE uncounted"
     return read(connection, snapshot.path, statement, row=tuple[str, UUID])
-
-
-def _told(voided: list[tuple[str, UUID]]) -> list[object]:
-    """Return the parameters of `VOIDED`."""
-    return [[each for _, each in voided], [f"{project} {each}" for project, each in voided]]
 
 
 def _corrections(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
@@ -281,9 +388,17 @@ def by_corrected(
         yield f"{month:%Y-%m}", counted(count, "row"), amount, also
 
 
-def row_of(values: Sequence[object], group: dict[str, object]) -> Row:
+def _each(found: Iterable[Sequence[object]], headed: list[str]) -> Generator[Row]:
+    """Yield rows of groups, which come first in what was found, under these names."""
+    width = len(headed)
+    for values in found:
+        group = dict(zip(headed, values[:width], strict=True))
+        yield row_of(values[width:], group)
+
+
+def row_of(values: Sequence[Any], group: dict[str, Any]) -> Row:
     """Return the row of one group; the values are those of `MEASURES`, in that order."""
     measures = dict(zip(MEASURES, values, strict=True))
     for name in SECONDS:
-        measures[name] = _EXACT.divide(Decimal(str(measures[name])), _MICROS)
-    return msgspec.convert({**measures, "group": group}, Row)
+        measures[name] = Decimal(measures[name]).scaleb(-6, _EXACT)
+    return Row(group=group, **measures)

@@ -35,7 +35,8 @@ WITHOUT_TIME: Final = (
 # is not, so only the sessions that have such a row are looked at. What a meter has is said by all of its rows
 # until the end of the period: a correction may move one layer and leave another as it was.
 _LACKS: Final = "(cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1})"
-_ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {rows})"
+# Only what an operation booked may be of no session: ids of all others need not be read.
+_ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {reported}) OR EXISTS (SELECT 1 {done})"
 _LACKING: Final = """
 WITH meters AS (
     SELECT
@@ -86,10 +87,15 @@ def left_out(
     }
     lacks = [_LACKS.format(*names) for names, amount in layers.items() if amount is not None]
     rows, until = selection.of_rows(schema), selection.until(schema)
-    few = rows.sql("session_id IS NOT NULL", f"({' OR '.join(lacks)})", schema=schema)
-    any_lacks = _ANY_LACKS.format(rows=few)
-    if read(connection, snapshot.path, any_lacks, rows.parameters, row=tuple[bool]) == [(False,)]:
+    which = f"({' OR '.join(lacks)})"
+    any_lacks = _ANY_LACKS.format(
+        reported=rows.sql("operation IS NULL", which, schema=schema),
+        done=rows.sql("operation IS NOT NULL AND session_id IS NOT NULL", which, schema=schema),
+    )
+    twice = [*rows.parameters, *rows.parameters]
+    if read(connection, snapshot.path, any_lacks, twice, row=tuple[bool]) == [(False,)]:
         return
+    few = rows.sql("session_id IS NOT NULL", which, schema=schema)
     of_few = f"session_id IN (SELECT session_id {few})"
     [(unlisted, free)] = read(
         connection,

@@ -62,6 +62,7 @@ FROM (
 )
 """
 
+_ANY_UNMEASURED: Final = "SELECT max(unmeasured) > 0 FROM producer_reports WHERE number > 0"
 _UNMEASURED: Final = "SELECT unmeasured FROM losses"
 
 _UNATTRIBUTED: Final = """
@@ -123,7 +124,7 @@ ends AS (
         coalesce(max(unmeasured) FILTER (coalesce(e.received_at, e.ended_at) < $2), 0) AS until
     FROM session_ends AS e
     LEFT JOIN session_starts AS s USING (project, session_id)
-    WHERE unmeasured > 0
+    WHERE {ends}
     GROUP BY project, session_id
 ),
 at_start AS (
@@ -206,7 +207,9 @@ def count_losses(connection: Connection, snapshot: Snapshot) -> Losses:
     [(dropped, unattributed)] = read(connection, snapshot.path, _LOST, row=tuple[int, int])
     if schema_of(connection, snapshot) < FIRST_SCHEMA:
         return Losses(dead_letters=dead, dropped=dropped, unattributed=unattributed)
-    [(unmeasured,)] = read(connection, snapshot.path, _UNMEASURED, row=tuple[int | None])
+    unmeasured: int | None = 0
+    if _any_unmeasured(connection, snapshot):
+        [(unmeasured,)] = read(connection, snapshot.path, _UNMEASURED, row=tuple[int | None])
     return Losses(
         dead_letters=dead,
         dropped=dropped,
@@ -243,14 +246,21 @@ def lost_in(connection: Connection, snapshot: Snapshot, period: Period) -> tuple
     """
     is_older = schema_of(connection, snapshot) < _FIRST_TOLD_SCHEMA
     since, until = period.since or BEFORE_ALL, period.until or _AFTER_ALL
+    which = "unmeasured > 0" if is_older or _any_unmeasured(connection, snapshot) else "FALSE"
     [(events, dropped)] = read(
         connection,
         snapshot.path,
-        _LOST_OF_OLDER if is_older else _LOST_IN,
+        _LOST_OF_OLDER if is_older else _LOST_IN.format(ends=which),
         [since.replace(tzinfo=None), until.replace(tzinfo=None)],
         row=tuple[int, int],
     )
     return events + _dead_letters(connection, snapshot, since, until), dropped
+
+
+def _any_unmeasured(connection: Connection, snapshot: Snapshot) -> bool:
+    """Return whether a report of a producer may count what ends of sessions count as well."""
+    found = read(connection, snapshot.path, _ANY_UNMEASURED, row=tuple[bool | None])
+    return found != [(False,)]
 
 
 def _dead_letters(

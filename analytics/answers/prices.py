@@ -28,6 +28,10 @@ _NAMED: Final = 3
 
 _SUMS: Final = ", ".join(f"coalesce(sum({column}), 0)" for column in UNPRICED)
 
+# A row without any of it takes no part.
+_LACKS: Final = " OR ".join(
+    ["unpriced_reason IS NOT NULL", *(f"{it} <> 0" for it in ("unpriced_rows", *UNPRICED))]
+)
 _BY_MODEL: Final = f"""
 SELECT
     modality, provider, model, coalesce(arg_max(unpriced_reason, last_place), ''),
@@ -67,9 +71,8 @@ def unpriced(
     """Return the models of a selection of whose usage something has no price, by service tier."""
     schema = schema_of(connection, snapshot)
     rows = selection.of_rows(schema)
-    source = rows.sql(schema=schema)
-    if corrects_months(connection, snapshot, schema):
-        source = rows.standing(schema=schema)
+    of = rows.standing if corrects_months(connection, snapshot, schema) else rows.sql
+    source = of(f"({_LACKS})", schema=schema)
     found = read(
         connection,
         snapshot.path,

@@ -92,8 +92,33 @@ SELECT
         WHEN count(*) FILTER (state = 'short' AND missing_at_most IS NULL) = 0
             THEN coalesce(sum(missing_at_most) FILTER (state = 'short'), 0)
     END
-FROM unsettled_sessions(?, ?)
+FROM {}
 """
+_UNSETTLED_OF_OLDER: Final = "unsettled_sessions(?, ?)"
+_UNSETTLED: Final = """(
+    SELECT session_id, state, cause, missing_at_most, nullif(project, '') AS project
+    FROM settled_sessions
+    WHERE state IN ('short', 'abandoned')
+    UNION ALL
+    SELECT * FROM unsettled_of_pending(?, ?, ?, ?)
+)"""
+
+_SEEN: Final = """
+    session_id, project, agent_id, tenant,
+    coalesce(day, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE) AS day,
+    state, cause, last_seen_at, readings_made, readings_arrived, cost, missing_at_most
+"""
+_LOOK_AT_ALL: Final = f"CREATE TEMP TABLE audited AS SELECT {_SEEN} FROM completeness_at(?, ?)"  # noqa: S608 - our own names
+_LOOK_AT_PENDING: Final = f"""
+CREATE TEMP TABLE audited AS SELECT {_SEEN} FROM completeness_of_pending(?, ?, ?, ?)
+"""  # noqa: S608 - our own names
+_WITH_SETTLED: Final = f"""(
+    FROM audited
+    UNION ALL
+    SELECT {_SEEN}
+    FROM (SELECT * REPLACE (nullif(project, '') AS project, own_cost AS cost) FROM settled_sessions)
+    WHERE state IS NOT NULL
+)"""  # noqa: S608 - our own names
 
 
 class StateCounts(Struct, frozen=True, kw_only=True):
@@ -116,14 +141,19 @@ def count_states(
     open_for: timedelta = OPEN_FOR,
 ) -> StateCounts:
     """Return how many sessions of a selection are in which state as of `moment`."""
-    if schema_of(connection, snapshot) < FIRST_SCHEMA:
+    schema = schema_of(connection, snapshot)
+    if schema < FIRST_SCHEMA:
         return StateCounts()
-    condition, values = of_sessions(selection, schema_of(connection, snapshot))
+    condition, values = of_sessions(selection, schema)
+    given = bounds(moment, open_for)
+    is_older = schema < FIRST_COUNTED_SCHEMA
+    if not is_older:
+        given += selection.when.ids()
     [(opened, abandoned, short, at_most)] = read(
         connection,
         snapshot.path,
-        _COUNT + condition,
-        [*bounds(moment, open_for), *values],
+        _COUNT.format(_UNSETTLED_OF_OLDER if is_older else _UNSETTLED) + condition,
+        [*given, *values],
         row=tuple[int, int, int, Decimal | None],
     )
     return StateCounts(
@@ -134,8 +164,36 @@ def count_states(
     )
 
 
+def look_at(
+    connection: Connection,
+    snapshot: Snapshot,
+    selection: Selection,
+    moment: datetime | None,
+    open_for: timedelta,
+) -> tuple[str, list[object]]:
+    """Find out the state of each session of a selection; return the FROM and WHERE that has it, and parameters.
+
+    What is settled is read as it is; what is not has to be worked out, once for all that is asked of it. The
+    columns are those of the view `completeness`.
+    """
+    schema = schema_of(connection, snapshot)
+    given = bounds(moment, open_for)
+    if schema < FIRST_COUNTED_SCHEMA:
+        read(connection, snapshot.path, _LOOK_AT_ALL, given, row=tuple[int])
+        condition, values = of_sessions(selection, schema)
+        return f"FROM audited{condition}", values
+    pending = [*given, *selection.when.ids()]
+    read(connection, snapshot.path, _LOOK_AT_PENDING, pending, row=tuple[int])
+    condition, values = of_sessions(selection, schema)
+    if of_a_session(selection.named) and selection.conditions:
+        condition, values = f" WHERE {' AND '.join(selection.conditions)}", selection.parameters
+    return f"FROM {_WITH_SETTLED}{condition}", list(values)
+
+
 def schema_of(connection: Connection, snapshot: Snapshot) -> int:
     """Return the version of the schema that a snapshot was written with."""
+    if snapshot.schema is not None:
+        return snapshot.schema
     [(schema,)] = read(connection, snapshot.path, _SCHEMA, row=tuple[int])
     return schema
 
@@ -151,6 +209,8 @@ def of_sessions(selection: Selection, schema: int) -> tuple[str, list[object]]:
     """Return the WHERE that keeps the sessions of a selection, and its parameters."""
     if not selection.conditions:
         return "", []
+    if not selection.named:  # of a period: that is in its id
+        return f" WHERE {' AND '.join(selection.conditions)}", list(selection.parameters)
     if schema >= FIRST_UNPRICED_SCHEMA:
         known = f"(coalesce(project, ''), session_id) IN ({known_sessions(selection, schema)})"
     else:

@@ -6,9 +6,12 @@ asked. An answer never fails because that cannot be done: it says what it lacks.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from voicecosts.analytics.answers import audit as audits
 from voicecosts.analytics.answers import calls as lists
@@ -18,12 +21,12 @@ from voicecosts.analytics.commands.local_outbox import look_first
 from voicecosts.analytics.errors import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
 
     from voicecosts.analytics.answers.audit import Audit
     from voicecosts.analytics.answers.calls import Calls
-    from voicecosts.analytics.answers.report import Report
+    from voicecosts.analytics.answers.report import Report, Row
     from voicecosts.analytics.question.filters import Where
     from voicecosts.analytics.question.times import Moment
 
@@ -59,6 +62,27 @@ def query(
         LedgerNewer: The snapshot was written by a newer version.
         MissingExtra: duckdb is not installed.
     """
+    found = answering(
+        by, since=since, until=until, where=where, top=top, sort=sort, data_dir=data_dir, now=now
+    )
+    with found as (report, rows):
+        return structs.replace(report, rows=tuple(rows))
+
+
+@contextmanager
+def answering(
+    by: str | Iterable[str],
+    *,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    where: Where = (),
+    top: int | None = None,
+    sort: str | None = None,
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+    spill: Path | None = None,
+) -> Iterator[tuple[Report, Iterator[Row]]]:
+    """Yield the same answer without its rows, and its rows as they are read, in bounded memory with `spill`."""
     question = costs.ask(
         by,
         since=since,
@@ -69,8 +93,13 @@ def query(
         now=now or datetime.now(UTC),
     )
     require("duckdb", needed_by="`voicecosts.query`")
-    with look_first(data_dir) as outbox:
-        return costs.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+    with (
+        look_first(data_dir) as outbox,
+        costs.answering(
+            question, data_dir, now=now or datetime.now(UTC), outbox=outbox, spill=spill
+        ) as found,
+    ):
+        yield found
 
 
 def audit(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Protocol, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, AnyStr, Final, Protocol, TypeVar
 
 import typer
 
 from voicecosts.analytics.commands.options import Format
 from voicecosts.analytics.errors import require
 from voicecosts.analytics.text.grid import printable, wrapped
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.answers.report import Report, Row
+
+_PARTS: Final = 200
 
 
 class Answer(Protocol):
@@ -53,6 +60,29 @@ def write(answer: A_contra, output: Format, text: Text[A_contra], *, now: dateti
     if output is Format.CSV:
         for warning in answer.warnings:
             warn(warning)
+
+
+def write_rows(report: Report, rows: Iterable[Row], output: Format, *, now: datetime) -> None:
+    """Write a report while its rows are read, as `write` does where all of them are there."""
+    from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - `costs --help` must start fast
+
+    if output is Format.TABLE:
+        _write("", text.table_parts(report, rows, now=now, width=width()))
+    elif output is Format.JSON:
+        _write(b"", text.json_rows(report, rows))
+    else:
+        _write(b"", text.csv_rows(report, rows))
+        for warning in report.warnings:
+            warn(warning)
+
+
+def _write(nothing: AnyStr, parts: Iterable[AnyStr]) -> None:
+    """Write parts, some at a time, the first ones at once."""
+    left = iter(parts)
+    at_once = 1
+    while found := nothing.join(islice(left, at_once)):
+        typer.echo(found, nl=False)
+        at_once = _PARTS
 
 
 def warn(sentence: str) -> None:

@@ -6,6 +6,8 @@ What cannot be asked or read is raised, and `exits` turns it into an exit code.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -66,17 +68,20 @@ def query(
     server left on this host is booked first. What has no price is shown as unpriced, never as zero.
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
-    from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same
-    from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.output import require_for, write_rows  # noqa: PLC0415 - same
 
     require_for(output, needed_by="`costs query`")
-    report = asking.query(
-        by or ("tenant",),
-        since=since,
-        until=until,
-        where=where or (),
-        top=top,
-        sort=sort,
-        data_dir=data_dir,
-    )
-    write(report, output, text, now=datetime.now(UTC))
+    with (
+        TemporaryDirectory(prefix="costs-") as spill,
+        asking.answering(
+            by or ("tenant",),
+            since=since,
+            until=until,
+            where=where or (),
+            top=top,
+            sort=sort,
+            data_dir=data_dir,
+            spill=Path(spill),
+        ) as (report, rows),
+    ):
+        write_rows(report, rows, output, now=datetime.now(UTC))

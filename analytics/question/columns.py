@@ -65,11 +65,14 @@ WRITTEN: Final[dict[Group, str]] = {
 APART: Final = frozenset({Group.DAY, Group.CORRECTS})
 """By what a correction of a closed month is apart from the rows that it corrects."""
 
-VOIDED: Final = (
-    " AND NOT (list_contains(?::UUID[], session_id) "
-    "AND list_contains(?::VARCHAR[], concat(project, ' ', session_id)))"
+OF_VOIDED: Final = (
+    "list_contains(?::UUID[], session_id) "
+    "AND list_contains(?::VARCHAR[], concat(project, ' ', session_id))"
 )
-"""A row is of none of the given sessions, which were voided: their ids, and project and id with a blank between."""
+"""A row is of one of the given sessions, which were voided: their ids, and project and id with a blank between."""
+
+VOIDED: Final = f" AND NOT ({OF_VOIDED})"
+"""A row is of none of them."""
 
 
 def _lacks(amount: str, meters_with_it: str) -> str:
@@ -131,7 +134,10 @@ UNPRICED: Final = tuple(
 )
 """The columns behind the amounts that have no price."""
 
-_OPENED: Final = f"coalesce(sum(sessions) FILTER (sessions > 0{VOIDED}), 0)"
+OPENED: Final = "coalesce(sum(sessions), 0)"
+"""The sessions of rows that have all rows of each, or none."""
+
+_IS_ONE: Final = f"(count(*) FILTER (operation IS NULL) > 0{VOIDED})::BIGINT"
 
 _ADDED_UP: Final = (
     "cost", "list_cost", "billed", "meters", "priced_meters", "listed_meters", "billed_meters", "rows", "unpriced_rows", "requests", "input_tokens",
@@ -163,13 +169,16 @@ def of_a_session(columns: Iterable[Group]) -> bool:
     return set(columns).issubset(_OF_A_SESSION)
 
 
-def sessions(by: Iterable[Group], *, apart: bool) -> str:
+def sessions(by: Iterable[Group], *, apart: bool, of_one: bool = False) -> str:
     """Return the SQL that counts the sessions of rows that some columns choose, or group.
 
     Where all rows of a session are together, it is counted with the row that opens it: the others need not
-    be looked at. With `apart` they may not be.
+    be looked at, and `relation.taken_back` leaves out voided sessions. With `apart` they may not be; `of_one`
+    says that all rows of a group are of one session. Then `VOIDED` leaves them out.
     """
-    return _COUNTED if apart or not of_a_session(by) else _OPENED
+    if of_one:
+        return _IS_ONE
+    return _COUNTED if apart or not of_a_session(by) else OPENED
 
 
 class Sort:

@@ -24,8 +24,9 @@ from voicecosts.analytics.question.columns import APART, COLUMN, Group, group
 from voicecosts.analytics.question.relation import (
     FIRST_COUNTED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
+    given_back,
     relation,
-    standing,
+    united,
 )
 from voicecosts.analytics.question.times import Period
 
@@ -61,26 +62,29 @@ class Selection(Struct, frozen=True, kw_only=True):
     named: tuple[Group, ...] = ()
     when: Period = Period()
 
-    def sql(self, *also: str, schema: int) -> str:
-        """Return the FROM and WHERE of it in a ledger of some schema, with constant conditions added."""
+    def sql(self, *also: str, schema: int, more: Iterable[str] = ()) -> str:
+        """Return the FROM and WHERE of it in a ledger of some schema, with constant conditions added.
+
+        `more` are statements whose rows are chosen from as well.
+        """
         conditions = [*self.conditions, *also]
-        return f"FROM {relation(schema)}" + (
+        return f"FROM {united(relation(schema), more)}" + (
             f" WHERE {' AND '.join(conditions)}" if conditions else ""
         )
 
-    def standing(self, *, schema: int, by_day: bool = False) -> str:
+    def standing(
+        self, *also: str, schema: int, by_day: bool = False, more: Iterable[str] = ()
+    ) -> str:
         """Return the same for sums of what meters have and lack now, of a ledger that corrects closed months.
 
         With `by_day`, or where a day or a corrected month is named, rows of each day are summed apart.
         """
         by_day = by_day or not APART.isdisjoint(self.named)
-        given_back = self.when.sql_of_corrections()
-        if schema < FIRST_COUNTED_SCHEMA or not (given_back or by_day):
-            return self.sql(schema=schema)
-        rows = standing([] if by_day else given_back, by_day=by_day)
-        return f"FROM {rows}" + (
-            f" WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
-        )
+        before = self.when.sql_of_corrections()
+        if schema < FIRST_COUNTED_SCHEMA or not (before or by_day):
+            return self.sql(*also, schema=schema, more=more)
+        back = given_back([] if by_day else before, by_day=by_day)
+        return self.sql(*also, schema=schema, more=[*more, back])
 
     def of_rows(self, schema: int) -> Selection:
         """Return the same of rows, for which a period is more than the start of their session.

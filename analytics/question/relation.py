@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.question.columns import UNPRICED
+from voicecosts.analytics.question.columns import OF_VOIDED, UNPRICED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from uuid import UUID
 
 FIRST_UNPRICED_SCHEMA: Final = 5
 FIRST_LAYERS_SCHEMA: Final = 8
@@ -76,18 +77,43 @@ HAVING {" OR ".join(f"sum({name}) < 0" for name in _COUNTS)}
 """  # noqa: S608 - our own names
 
 
-def standing(which: Iterable[str], *, by_day: bool) -> str:
-    """Return the same for rows of some time, of a ledger that corrects closed months.
+_TAKEN_BACK: Final = f"""
+SELECT
+    project, session_id, day, agent_id, tenant, agent_label, modality, provider, model, service_tier, corrects,
+    0 AS operation,
+    -sessions AS sessions
+FROM session_usage
+WHERE sessions > 0 AND session_id >= ? AND session_id <= ? AND {OF_VOIDED}
+"""  # noqa: S608 - our own names
+
+
+def given_back(which: Iterable[str], *, by_day: bool) -> str:
+    """Return rows to be added to those of some time, of a ledger that corrects closed months.
 
     What a correction takes back from a meter whose other rows are not among them was not theirs, and must not
     hide what they lack: its counts and unpriced amounts are given back. `which` are conditions on the
     corrections whose meters have their other rows elsewhere; with `by_day`, rows of each day are apart.
     """
-    given_back = _GIVEN_BACK.format(
+    return _GIVEN_BACK.format(
         which=" AND ".join(["corrects IS NOT NULL", "session_id IS NOT NULL", *which]),
         by_day=", day" if by_day else "",
     )
-    return f"(SELECT * FROM session_usage UNION ALL BY NAME {given_back})"  # noqa: S608 - same
+
+
+def taken_back(voided: Sequence[tuple[str, UUID]]) -> tuple[str, list[object]]:
+    """Return rows to be added so that voided sessions, each after its project, are counted by none that opens them.
+
+    Their parameters come with them.
+    """
+    ids = [session_id for _, session_id in voided]
+    keys = [f"{project} {session_id}" for project, session_id in voided]
+    return _TAKEN_BACK, [min(ids), max(ids), ids, keys]
+
+
+def united(relation: str, more: Iterable[str]) -> str:
+    """Return what stands behind FROM for the rows of a relation and more."""
+    parts = [f"SELECT * FROM {relation}", *more]  # noqa: S608 - our own names
+    return relation if len(parts) == 1 else f"({' UNION ALL BY NAME '.join(parts)})"
 
 
 def relation(schema: int) -> str:

@@ -47,6 +47,12 @@ class Period(Struct, frozen=True, kw_only=True):
         given = [(condition, _first_id(end)) for condition, end in ends if end]
         return [condition for condition, _ in given], [end for _, end in given]
 
+    def ids(self) -> list[object]:
+        """Return the first and the last id that a session of the period may have, to look at no others."""
+        first = _first_id(self.since) if self.since else UUID(int=0)
+        last = _first_id(self.until) if self.until else UUID(int=2**128 - 1)
+        return [first, last]
+
     def sql_of_rows(self) -> tuple[list[str], list[object]]:
         """Return the same for rows, of which some are of no session, or correct a closed month.
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from voicecosts.analytics.errors import (
     LedgerInUse,
@@ -23,7 +24,7 @@ from voicecosts.analytics.errors import (
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     import duckdb
@@ -42,6 +43,9 @@ _SEALED: Final = "sealed"
 _MISSING: Final = re.compile(
     r'(?:No files found that match the pattern|Cannot open file) "(.*/sealed/[^"]*)"'
 )
+_AT_ONCE: Final = 1_000
+"""Rows that are in memory as Python's values at once."""
+
 _LOOK_BESIDE: Final = "SET VARIABLE costs_dir = ?"
 
 T = TypeVar("T")
@@ -66,18 +70,24 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     return open_newest(data_dir)[0]
 
 
-def open_newest(where: str | Path | None) -> tuple[Connection, Snapshot]:
-    """Return a checked connection together with the snapshot that it reads."""
+def open_newest(
+    where: str | Path | None, *, spill: Path | None = None
+) -> tuple[Connection, Snapshot]:
+    """Return a checked connection together with the snapshot that it reads.
+
+    With a folder `spill` it uses a bounded amount of memory, and the folder for what needs more. The bound is
+    one of all connections of this process to the same snapshot.
+    """
     for _ in range(_OPEN_ATTEMPTS - 1):
         snapshot = locate(where)
         try:
-            return _open(snapshot), snapshot
+            return _open(snapshot, spill)
         except NotALedger:
             # The ledger may have removed this snapshot after we followed the link to it.
             if snapshot.path.exists():
                 raise
     snapshot = locate(where)
-    return _open(snapshot), snapshot
+    return _open(snapshot, spill)
 
 
 @contextmanager
@@ -116,20 +126,36 @@ def read(
         raise NotALedger(path, str(error)) from error
 
 
-def _open(snapshot: Snapshot) -> Connection:
+def stream(
+    connection: Connection, path: Path, sql: str, parameters: Sequence[object] = ()
+) -> Generator[tuple[object, ...]]:
+    """Yield the rows of one of our own statements, however many there are; raises as `read` does.
+
+    It runs from the first row on, and other statements of the connection do not end it.
+    """
+    with _translated(path), connection.cursor() as cursor:
+        cursor.execute(sql, list(parameters))
+        while found := cursor.fetchmany(_AT_ONCE):
+            yield from found
+
+
+def _open(snapshot: Snapshot, spill: Path | None) -> tuple[Connection, Snapshot]:
     import duckdb  # noqa: PLC0415 - costs 60 ms and must not slow `costs --help`
 
     with _translated(snapshot.path):
         connection = duckdb.connect(snapshot.path, read_only=True)
     try:
-        _check_version(connection, snapshot.path)
+        if spill is not None:
+            connection.execute("SET memory_limit = '300MB'")
+            connection.execute("SET temp_directory = ?", [str(spill)])
+        schema = _version(connection, snapshot.path)
         folder = snapshot.path.parent
         if (folder / _SEALED).is_dir():  # else they are where the ledger wrote them
             connection.execute(_LOOK_BESIDE, [str(folder)])
     except BaseException:
         _close(connection)
         raise
-    return connection
+    return connection, structs.replace(snapshot, schema=schema)
 
 
 def _close(connection: Connection) -> None:
@@ -143,10 +169,12 @@ def _close(connection: Connection) -> None:
     connection.close()
 
 
-def _check_version(connection: Connection, path: Path) -> None:
+def _version(connection: Connection, path: Path) -> int:
+    """Return the version of the schema of a snapshot; raises `LedgerNewer`."""
     [(found,)] = read(connection, path, _VERSION, row=tuple[int])
     if found > SCHEMA_VERSION:
         raise LedgerNewer(path, found, SCHEMA_VERSION)
+    return found
 
 
 @contextmanager

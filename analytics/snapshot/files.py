@@ -93,11 +93,15 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """One published file, with its number if it has one and the status that belongs to it."""
+    """One published file, with its number if it has one and the status that belongs to it.
+
+    `schema` is the version of its schema, once it is open.
+    """
 
     path: Path
     number: int | None = None
     status: Status | None = None
+    schema: int | None = None
 
     @property
     def is_of_a_demo(self) -> bool:

@@ -8,18 +8,31 @@ The keys of JSON and CSV are public and only ever added to.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.answers.report import measure_names
-from voicecosts.analytics.numbers import counted, fresh, money, money_column, period, seconds, share
+from msgspec import Struct
+
+from voicecosts.analytics.answers.report import Row, measure_names
+from voicecosts.analytics.numbers import (
+    counted,
+    fresh,
+    money,
+    money_digits,
+    period,
+    seconds,
+    share,
+)
 from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.question.filters import STANDARD, shown
-from voicecosts.analytics.text.grid import Column, fit, lines, page, say_left_out
+from voicecosts.analytics.text.grid import Column, fit, footer, layout, say_left_out
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import (
-    csv_bytes,
-    json_bytes,
+    csv_lines,
+    json_parts,
     plain_completeness,
     plain_moment,
     plain_money,
@@ -27,10 +40,9 @@ from voicecosts.analytics.text.plain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from voicecosts.analytics.answers.report import Report, Row
+    from voicecosts.analytics.answers.report import Report
 
 UNPRICED: Final = "unpriced"
 NOT_BILLED: Final = "no rule"
@@ -38,112 +50,186 @@ CONNECTED: Final = "connected s"
 """Seconds of all connections of one modality, each by itself: a call has one `agent_session`, and a
 `participant` or a `telephony` for each leg."""
 _MONEY: Final = ("cost", "estimated_cost", "list_cost", "billed")
+_AMOUNTS: Final = ("requests", "tokens in", "tokens out", "characters", "audio s", CONNECTED)
+"""The columns that are left out where their total is zero."""
+
+WIDTHS_OF: Final = 1_000
+"""So many rows, the first ones, say how wide a table is: it may have millions."""
 
 
 def as_table(report: Report, *, now: datetime, width: int | None = None) -> str:
     """Return the report as lines of at most `width` cells; without a width nothing is left out."""
-    names = list(report.by)
-    if report.is_shared:
-        names.insert(names.index(Group.SESSION) + 1, str(Group.PROJECT))
-    groups = [_group(report, name) for name in names]
-    measures, left_out = fit(groups, _measures(report), width)
-    if not report.rows:  # where there is nothing, there is nothing to add up
-        groups = [Column(it.head, []) for it in groups]
-    table = [*lines(groups, measures, width=width, total=True), *[""] * bool(report.rows)]
-    return page(table, _footer(report, left_out, now), report.warnings, width=width)
+    return "".join(table_parts(report, report.rows, now=now, width=width))
 
 
 def as_json(report: Report) -> bytes:
     """Return the report as one JSON object, indented, ending with a newline."""
-    return json_bytes(
-        {
-            "by": list(report.by),
-            "rows": [plain_row(row) for row in report.rows],
-            "total": plain_row(report.total),
-            "groups": report.groups,
-            "currency": report.currency,
-            "since": plain_moment(report.since),
-            "until": plain_moment(report.until),
-            "as_of": plain_moment(report.as_of),
-            "source": "snapshot",
-            "completeness": plain_completeness(report.completeness),
-            "warnings": list(report.warnings),
-            "notes": list(report.notes),
-        }
-    )
+    return b"".join(json_rows(report, report.rows))
 
 
 def as_csv(report: Report) -> bytes:
     """Return the rows as CSV with a header line; the total is left out so that columns add up."""
+    return b"".join(csv_rows(report, report.rows))
+
+
+def table_parts(
+    report: Report, rows: Iterable[Row], *, now: datetime, width: int | None = None
+) -> Iterator[str]:
+    """Yield the lines of the same table, some rows at a time.
+
+    Columns are as wide as the total and the first `WIDTHS_OF` rows need. In a later row a longer name is folded,
+    and a longer number makes its line longer.
+    """
+    left = iter(rows)
+    some = list(islice(left, WIDTHS_OF))
+    names = _names(report)
+    measures = _measures(report, some)
+    groups = [
+        # where there is nothing, there is nothing to add up
+        Column(it.head, [*map(it.cell, some), *[it.total] * bool(some)])
+        for it in names
+    ]
+    numbers = [Column(it.head, [*map(it.cell, some), it.total]) for it in measures]
+    fitting, left_out = fit(groups, numbers, width)
+    measures = measures[: len(fitting)]
+    laid_out = layout(groups, fitting, width)
+    yield from _ended(laid_out.row([it.head for it in names], [it.head for it in measures]))
+    yield f"{laid_out.rule}\n"
+    shown = 0
+    modalities: set[str | None] = set()
+    while some:
+        for row in some:
+            cells = laid_out.row([it.cell(row) for it in names], [it.cell(row) for it in measures])
+            yield from _ended(cells)
+        shown += len(some)
+        modalities.update(row.group.get(Group.MODALITY) for row in some)
+        some = list(islice(left, WIDTHS_OF))
+    if shown:
+        yield f"{laid_out.rule}\n"
+        # agent and callers are connected at the same time: no sum is a length
+        no_length = {CONNECTED} if len(modalities) > 1 else set()
+        totals = ["" if it.head in no_length else it.total for it in measures]
+        yield from _ended(laid_out.row([it.total for it in names], totals))
+        yield "\n"
+    said = _footer(report, shown, left_out, now)
+    yield from _ended(footer(said, report.warnings, width=width))
+
+
+def json_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:
+    """Yield the same object, row by row."""
+    document: dict[str, object] = {
+        "by": list(report.by),
+        "rows": [],
+        "total": plain_row(report.total),
+        "groups": report.groups,
+        "currency": report.currency,
+        "since": plain_moment(report.since),
+        "until": plain_moment(report.until),
+        "as_of": plain_moment(report.as_of),
+        "source": "snapshot",
+        "completeness": plain_completeness(report.completeness),
+        "warnings": list(report.warnings),
+        "notes": list(report.notes),
+    }
+    return json_parts(document, "rows", map(plain_row, rows))
+
+
+def csv_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:
+    """Yield the same lines, row by row."""
     names = [*report.by, *measure_names()]
     if Group.SESSION in report.by and Group.PROJECT not in report.by:
         names.append(str(Group.PROJECT))
-    return csv_bytes(names, (plain_row(row) for row in report.rows))
+    return csv_lines(names, map(plain_row, rows))
 
 
-def _group(report: Report, name: str) -> Column:
-    values = (row.group[name] for row in report.rows)
-    label = "total" if name == report.by[0] else ""
+class _Shown(Struct, frozen=True):
+    """A column: how each row has it, and what stands in the line of the total."""
+
+    head: str
+    cell: Callable[[Row], str]
+    total: str
+
+
+def _names(report: Report) -> list[_Shown]:
+    """Return the columns of the groups; the first one says which line is the total."""
+    names = list(report.by)
+    if report.is_shared:
+        names.insert(names.index(Group.SESSION) + 1, str(Group.PROJECT))
+    first = names[0]
+    return [
+        _Shown(name, partial(_name, name=name), "total" if name == first else "") for name in names
+    ]
+
+
+def _name(row: Row, *, name: str) -> str:
+    value = row.group[name]
     # Only a tenant can be absent, and only of a tenant `(none)` has a meaning. Only of a service tier
     # the empty name has one.
-    names = [shown(it) if name == Group.TENANT or it is None else it for it in values]
-    if name == Group.SERVICE_TIER:
-        names = [it or STANDARD for it in names]
-    return Column(name, [*map(in_cell, names), label])
+    text = shown(value) if name == Group.TENANT or value is None else value
+    return in_cell(text or STANDARD if name == Group.SERVICE_TIER else text)
 
 
-def _measures(report: Report) -> list[Column]:
-    """Return the columns that hold anything but zeros, the most important first."""
-    rows, total = (*report.rows, report.total), report.total
-    columns = [
-        Column(f"cost {report.currency}", money_column((row.cost for row in rows), UNPRICED))
-    ]
+def _measures(report: Report, some: list[Row]) -> list[_Shown]:
+    """Return the columns that hold anything but zeros, the most important first, with the digits of some rows."""
+    total = report.total
+    rows = [*some, total]
+
+    def amount(head: str, of: Callable[[Row], Decimal | None], unknown: str) -> _Shown:
+        digits = money_digits(of(row) for row in rows)
+
+        def cell(row: Row) -> str:
+            value = of(row)
+            return unknown if value is None else money(value, digits)
+
+        return _Shown(head, cell, cell(total))
+
+    columns = [amount(f"cost {report.currency}", lambda row: row.cost, UNPRICED)]
     if total.lacks_prices:
-        columns.append(Column(UNPRICED, [unpriced_amount(row) for row in rows]))
+        columns.append(_Shown(UNPRICED, unpriced_amount, unpriced_amount(total)))
     if total.estimated_cost:
-        columns.append(
-            Column("estimated", money_column((row.estimated_cost for row in rows), UNPRICED))
-        )
+        columns.append(amount("estimated", lambda row: row.estimated_cost, UNPRICED))
     if total.billed is not None:
-        columns.append(Column("billed", money_column((row.billed for row in rows), NOT_BILLED)))
+        columns.append(amount("billed", lambda row: row.billed, NOT_BILLED))
     if total.list_cost is not None and total.list_cost != total.cost:
-        listed = money_column((row.list_cost for row in rows), UNPRICED)
-        used = [row.sessions or row.lacks_prices for row in rows]  # a credit has used nothing
-        shown_list = [
-            "" if it == UNPRICED and not of_usage else it
-            for it, of_usage in zip(listed, used, strict=True)
-        ]
-        columns.append(Column("list", shown_list))
+        listed = amount("list", lambda row: row.list_cost, UNPRICED)
+
+        def of_usage(row: Row) -> str:
+            has_used = row.list_cost is not None or row.sessions or row.lacks_prices
+            return listed.cell(row) if has_used else ""  # a credit has used nothing
+
+        columns.append(_Shown(listed.head, of_usage, of_usage(total)))
     if Group.SESSION not in report.by:
-        columns.append(Column("sessions", [f"{row.sessions:,}" for row in rows]))
-    amounts: dict[str, Callable[[Row], str | int]] = {
-        "requests": lambda row: row.requests,
-        "tokens in": lambda row: row.input_tokens,
-        "tokens out": lambda row: row.output_tokens,
-        "characters": lambda row: row.characters,
-        "audio s": lambda row: seconds(row.audio_seconds),
-    }
+        columns.append(_counted("sessions", lambda row: row.sessions, total))
+    columns += [
+        _counted("requests", lambda row: row.requests, total),
+        _counted("tokens in", lambda row: row.input_tokens, total),
+        _counted("tokens out", lambda row: row.output_tokens, total),
+        _counted("characters", lambda row: row.characters, total),
+        _lasted("audio s", lambda row: row.audio_seconds, total),
+    ]
     if Group.MODALITY in report.by:
-        amounts[CONNECTED] = lambda row: seconds(row.session_seconds)
-    for head, of in amounts.items():
-        if of(total) not in (0, "0.0"):
-            values = [of(row) for row in rows]
-            if head == CONNECTED and len({row.group["modality"] for row in report.rows}) > 1:
-                values[-1] = (
-                    ""  # agent and callers are connected at the same time: no sum is a length
-                )
-            columns.append(
-                Column(head, [f"{it:,}" if isinstance(it, int) else it for it in values])
-            )
-    return columns
+        columns.append(_lasted(CONNECTED, lambda row: row.session_seconds, total))
+    return [it for it in columns if it.head not in _AMOUNTS or it.total not in ("0", "0.0")]
 
 
-def _footer(report: Report, left_out: list[str], now: datetime) -> Iterator[str]:
+def _counted(head: str, of: Callable[[Row], int], total: Row) -> _Shown:
+    return _Shown(head, lambda row: f"{of(row):,}", f"{of(total):,}")
+
+
+def _lasted(head: str, of: Callable[[Row], Decimal], total: Row) -> _Shown:
+    return _Shown(head, lambda row: seconds(of(row)), seconds(of(total)))
+
+
+def _ended(found: Iterable[str]) -> Iterator[str]:
+    return (f"{line}\n" for line in found)
+
+
+def _footer(report: Report, rows: int, left_out: list[str], now: datetime) -> Iterator[str]:
     total = report.total
     if report.since or report.until:
         yield period(report.since, report.until)
-    if len(report.rows) < report.groups:
-        yield f"{len(report.rows):,} of {counted(report.groups, 'row')} shown, the total is of all"
+    if rows < report.groups:
+        yield f"{rows:,} of {counted(report.groups, 'row')} shown, the total is of all"
     yield from say_left_out(left_out)
     if total.rows:
         yield f"unpriced: {', '.join(_shares(total)) or 'nothing'}"

@@ -39,6 +39,28 @@ class Column(Struct, frozen=True):
         return max(map(_cells, (self.head, *self.cells)))
 
 
+class Layout(Struct, frozen=True):
+    """The widths of all columns: names stand on the left and are folded to fit, numbers on the right and are not."""
+
+    names: list[int]
+    numbers: list[int]
+
+    @property
+    def rule(self) -> str:
+        """A line below all columns."""
+        widths = [*self.names, *self.numbers]
+        return "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))
+
+    def row(self, names: Sequence[str], numbers: Sequence[str]) -> Iterator[str]:
+        """Yield one row, on several lines where a name had to be folded; what is wider makes it wider."""
+        yield from _row(names, numbers, self.names, self.numbers)
+
+
+def layout(names: list[Column], numbers: list[Column], width: int | None) -> Layout:
+    """Return the widths that these columns need, the names narrowed until a row fits."""
+    return Layout(_folded(names, numbers, width), [number.width for number in numbers])
+
+
 def lines(
     names: list[Column],
     numbers: list[Column],
@@ -49,21 +71,16 @@ def lines(
 ) -> Iterator[str]:
     """Yield head and rows with a rule between them, and one above the last row if it is a total.
 
-    Names stand on the left and are folded to fit the width, numbers on the right and are not.
     `below` has a sentence for each row, or an empty text, that is written under it.
     """
-    left = _folded(names, numbers, width)
-    right = [number.width for number in numbers]
-    rule = "─" * (sum(left) + sum(right) + len(_GAP) * (len(left) + len(right) - 1))
-    yield from _row([it.head for it in names], [it.head for it in numbers], left, right)
-    yield rule
+    laid_out = layout(names, numbers, width)
+    yield from laid_out.row([it.head for it in names], [it.head for it in numbers])
+    yield laid_out.rule
     rows = len(names[0].cells)
     for at in range(rows):
         if total and at == rows - 1:
-            yield rule
-        yield from _row(
-            [it.cells[at] for it in names], [it.cells[at] for it in numbers], left, right
-        )
+            yield laid_out.rule
+        yield from laid_out.row([it.cells[at] for it in names], [it.cells[at] for it in numbers])
         if below and below[at]:
             yield from wrapped(below[at], width, indent="  ")
 
@@ -86,10 +103,15 @@ def page(
     table: Iterable[str], sentences: Iterable[str], warnings: Iterable[str], *, width: int | None
 ) -> str:
     """Return a table with sentences below it, and warnings below those."""
-    found = list(table)
+    return "\n".join([*table, *footer(sentences, warnings, width=width)]) + "\n"
+
+
+def footer(
+    sentences: Iterable[str], warnings: Iterable[str], *, width: int | None
+) -> Iterator[str]:
+    """Yield the lines of sentences, and of warnings below those."""
     for text in (*sentences, *(f"! {warning}" for warning in warnings)):
-        found += wrapped(text, width)
-    return "\n".join(found) + "\n"
+        yield from wrapped(text, width)
 
 
 def say_left_out(heads: list[str]) -> list[str]:
@@ -150,7 +172,7 @@ def _cells(text: str) -> int:
 
 
 def _row(
-    names: list[str], numbers: list[str], widths: list[int], right: list[int]
+    names: Sequence[str], numbers: Sequence[str], widths: list[int], right: list[int]
 ) -> Iterator[str]:
     """Yield one row, on several lines where a name had to be folded."""
     left = [folded(name, width) for name, width in zip(names, widths, strict=True)]

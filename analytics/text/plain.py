@@ -20,7 +20,7 @@ from voicecosts.analytics.numbers import stamp
 from voicecosts.analytics.text.names import spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from decimal import Decimal
 
@@ -35,13 +35,30 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 def json_bytes(document: dict[str, object]) -> bytes:
     """Return one JSON object, indented, ending with a newline."""
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    # JSON lets these stand, and a terminal obeys some of them.
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
+    return f"{_indented(document)}\n".encode()
+
+
+def json_parts(
+    document: dict[str, object], name: str, items: Iterable[dict[str, object]]
+) -> Iterator[bytes]:
+    """Yield the same object part by part, with an item of the list `name`, which is empty in it, in each."""
+    before, after = _indented(document).split(f'\n  "{name}": []', 1)
+    yield f'{before}\n  "{name}": ['.encode()
+    between, closing = "", ""
+    for item in items:
+        text = _indented(item).replace("\n", "\n    ")
+        yield f"{between}\n    {text}".encode()
+        between, closing = ",", "\n  "
+    yield f"{closing}]{after}\n".encode()
 
 
 def csv_bytes(names: Iterable[str], rows: Iterable[dict[str, object]]) -> bytes:
-    r"""Return rows with a header line, one line each.
+    """Return rows with a header line, as `csv_lines` writes them."""
+    return b"".join(csv_lines(names, rows))
+
+
+def csv_lines(names: Iterable[str], rows: Iterable[dict[str, object]]) -> Iterator[bytes]:
+    r"""Yield rows with a header line, one line each.
 
     In a text, control characters are spelled out (a line feed as `\n`, see `names`), and one that a
     spreadsheet would take for a formula begins with an apostrophe: one more than in its name, where it has
@@ -50,8 +67,24 @@ def csv_bytes(names: Iterable[str], rows: Iterable[dict[str, object]]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
-    return out.getvalue().encode()
+    for row in rows:
+        writer.writerow({name: _harmless(value) for name, value in row.items()})
+        yield _taken(out)
+    yield _taken(out)
+
+
+def _taken(out: io.StringIO) -> bytes:
+    """Return what was written, and leave nothing."""
+    found = out.getvalue()
+    out.seek(0)
+    out.truncate()
+    return found.encode()
+
+
+def _indented(document: dict[str, object]) -> str:
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # JSON lets these stand, and a terminal obeys some of them.
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _harmless(value: object) -> object:

@@ -811,6 +811,7 @@ came AS (
         UNION ALL
         SELECT project, session_id, number
         FROM bookings
+        SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
         WHERE place > (SELECT folded_to FROM fold_state)
         UNION ALL
         SELECT project, session_id, number
@@ -819,7 +820,11 @@ came AS (
         WHERE reason = 'nothing_new'
     ) AS reading
     LEFT JOIN ended USING (project, session_id)
-    ANTI JOIN session_ends AS e
+    ANTI JOIN (
+        SELECT project, session_id, number
+        FROM session_ends
+        SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
+    ) AS e
         ON e.session_id = reading.session_id
         AND e.project = reading.project
         AND e.number = reading.number
@@ -1031,23 +1036,29 @@ WITH producers AS (
     WHERE number > 0  -- what the ledger itself notes of a producer counts nothing
     GROUP BY project, producer_id
 ),
+short AS (
+    SELECT
+        project,
+        session_id,
+        max(producer_id) AS producer_id,
+        max(unmeasured) AS unmeasured
+    FROM session_ends
+    WHERE unmeasured > 0
+    GROUP BY project, session_id
+),
 said AS (
     -- the sessions whose end says it are short: they are not counted again
     SELECT
         e.project,
         coalesce(e.producer_id, s.producer_id) AS producer_id,
         sum(e.unmeasured) AS unmeasured
-    FROM (
-        SELECT
-            project,
-            session_id,
-            max(producer_id) AS producer_id,
-            max(unmeasured) AS unmeasured
-        FROM session_ends
-        WHERE unmeasured > 0
-        GROUP BY project, session_id
-    ) AS e
-    LEFT JOIN session_starts AS s USING (project, session_id)
+    FROM short AS e
+    LEFT JOIN (
+        SELECT project, session_id, own.producer_id
+        FROM session_starts AS own
+        INNER JOIN (SELECT project, session_id FROM short WHERE producer_id IS NULL) AS unsaid
+            USING (project, session_id)
+    ) AS s USING (project, session_id)
     GROUP BY ALL
 )
 SELECT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,8 @@ from tests.support.sample_ledger import (
     write_snapshot,
 )
 from voicecosts import connect, query
-from voicecosts.analytics.commands.asking import audit
+from voicecosts.analytics.answers import costs
+from voicecosts.analytics.commands.asking import answering, audit
 from voicecosts.analytics.errors import BadTop, UnknownColumn
 from voicecosts.analytics.text.audit import as_table as audit_table
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
@@ -291,6 +293,44 @@ def test_a_session_is_told_with_its_project_to_programs(data_dir: Path) -> None:
     assert "project" not in as_table(report, now=NOW)
     asked = as_csv(query("session,project", data_dir=data_dir, now=NOW)).decode()
     assert asked.splitlines()[0].count("project") == 1
+
+
+def test_many_groups_are_added_up_as_few_are(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, an answer is the same to the last digit."""
+    asked: list[dict[str, str]] = [
+        {"by": "tenant"},
+        {"by": "model,day", "sort": "sessions"},
+        {"by": "agent", "where": "model=nova-3"},
+        {"by": "tenant", "since": "2026-11-20"},
+    ]
+    few = [query(data_dir=data_dir, now=NOW, **it) for it in asked]  # type: ignore[arg-type]  # cases
+    monkeypatch.setattr(costs, "FEW_GROUPS", 0)
+    assert [query(data_dir=data_dir, now=NOW, **it) for it in asked] == few  # type: ignore[arg-type]  # same
+
+
+def test_memory_does_not_grow_with_the_rows_of_an_answer(tmp_path: Path) -> None:
+    """Of five times the sessions no more rows are in memory at a time, and none is missing."""
+    folder = write_ledger(tmp_path, [Booking(occurred_at=day(20), session_id=ACME, cost="1")])
+    rows, peaks = [], []
+    for first, sessions in ((100_000, 1_500), (200_000, 6_000)):
+        with duckdb.connect((folder / "costs.duckdb").resolve()) as ledger:
+            ledger.execute(
+                "INSERT INTO bookings SELECT b.* REPLACE "
+                "((left(session_id::VARCHAR, 24) || printf('%012x', n))::UUID AS session_id) "
+                "FROM (FROM bookings LIMIT 1) AS b, range($1::BIGINT, $2::BIGINT) AS numbers (n)",
+                [first, first + sessions],
+            )
+        tracemalloc.start()
+        with answering("session", data_dir=folder, now=NOW, spill=tmp_path / "spill") as found:
+            report, left = found
+            rows.append(sum(row.sessions for row in left))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert rows[-1] == report.groups == report.total.sessions
+    assert rows == [1_501, 7_501]
+    assert peaks[1] - peaks[0] < 1_000_000
 
 
 def test_absurd_amounts_are_added_up(tmp_path: Path) -> None:

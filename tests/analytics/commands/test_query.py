@@ -337,9 +337,11 @@ def test_a_stream_that_cannot_be_written_is_one_line_and_a_code(
     assert done.stderr.count("\n") == bool(said)
 
 
-def test_a_reader_that_ends_early_is_no_error(data_dir: Path) -> None:
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_a_reader_that_ends_early_is_no_error(data_dir: Path, form: str) -> None:
     """`costs query | true` is what the user wanted: the shell's code for it, and no message."""
-    command = f"{sys.executable} -P -m voicecosts query --data-dir {data_dir} | true; "
+    asked = f"--by session --format {form} --data-dir {data_dir}"
+    command = f"{sys.executable} -P -m voicecosts query {asked} | true; "
     done = subprocess.run(
         ["bash", "-c", command + "echo ${PIPESTATUS[0]}"],
         check=True,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import cycle, islice, repeat
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,16 @@ from rich.cells import cell_len
 
 from tests.support.sample_ledger import ACME, GLOBEX, NOW, Booking, day, write_ledger, write_status
 from voicecosts import query
-from voicecosts.analytics.text.costs import as_csv, as_json, as_table
+from voicecosts.analytics.answers.report import Row
+from voicecosts.analytics.text.costs import (
+    WIDTHS_OF,
+    as_csv,
+    as_json,
+    as_table,
+    csv_rows,
+    json_rows,
+    table_parts,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -98,6 +109,48 @@ def test_every_column_shows_the_digits_that_it_needs(tmp_path: Path) -> None:
     fine = query(data_dir=write_ledger(tmp_path / "b", [plain, tiny]), now=NOW)
     assert "acme    1,234.500000000 " in as_table(fine, now=NOW)
     assert "tiny        0.000000001 " in as_table(fine, now=NOW)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_rows_are_written_while_they_are_read(data_dir: Path, form: str) -> None:
+    """The first line is there after the rows that say how wide a table is, and no row waits for the last."""
+    report = query("tenant", data_dir=data_dir, now=NOW)
+    read = 0
+
+    def rows() -> Iterator[Row]:
+        nonlocal read
+        for row in islice(cycle(report.rows[:2]), 3 * WIDTHS_OF):
+            read += 1
+            yield row
+
+    parts: Iterator[str] | Iterator[bytes] = csv_rows(report, rows())
+    if form == "table":
+        parts = table_parts(report, rows(), now=NOW)
+    elif form == "json":
+        parts = json_rows(report, rows())
+    found, read_then = [], []
+    for part in parts:
+        found.append(part)
+        read_then.append(read)
+    assert read_then[0] <= WIDTHS_OF
+    assert len(found) > 3 * WIDTHS_OF
+    assert all(now >= at - WIDTHS_OF for at, now in enumerate(read_then[: 3 * WIDTHS_OF]))
+    assert all(now <= at + WIDTHS_OF for at, now in enumerate(read_then[: 3 * WIDTHS_OF]))
+
+
+def test_a_row_that_is_wider_than_the_first_ones_is_whole(data_dir: Path) -> None:
+    """A name is folded, and a number makes its line longer: nothing is cut."""
+    report = query("tenant", data_dir=data_dir, now=NOW)
+    first, late = report.rows[0], "a tenant with a long name"
+    wide = replace(first, group={"tenant": late}, cost=Decimal("1234567890.123456789"))
+    lines = "".join(
+        table_parts(report, [*repeat(first, WIDTHS_OF), wide], now=NOW, width=60)
+    ).splitlines()
+    folded = lines[2 + WIDTHS_OF : lines.index(lines[1], 2)]
+    assert "1,234,567,890.123456789" in folded[0]
+    assert "".join(line[: len("globex")].strip() for line in folded).replace(
+        " ", ""
+    ) == late.replace(" ", "")
 
 
 def test_the_text_of_the_ledger_cannot_act_on_the_terminal(data_dir: Path) -> None:
