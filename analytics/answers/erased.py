@@ -41,11 +41,15 @@ SEMI JOIN {rows} AS r ON date_trunc('month', r.day)::DATE = month
 ORDER BY ALL
 """
 _PROJECTS: Final = "SELECT DISTINCT project FROM {rows} WHERE tenant = ? ORDER BY project"
+_SEALED: Final = "SELECT file FROM sealed_files"
 _ERASED: Final = "SELECT operation, day, sessions, rows, is_closed FROM erased ORDER BY day"
 
 
 class Held(Struct, frozen=True):
-    """Calls, rows and days of a tenant, the closed months among them, and all projects that have the tenant."""
+    """Calls, rows and days of a tenant, the closed months among them, and all projects that have the tenant.
+
+    `lacking` files of sealed days, of whomever, are not where they should be.
+    """
 
     sessions: int
     rows: int
@@ -54,6 +58,7 @@ class Held(Struct, frozen=True):
     last: date | None
     closed: tuple[str, ...]
     projects: tuple[str, ...]
+    lacking: int
 
 
 def held(data_dir: str | Path | None, tenant: str, project: str | None) -> Held:
@@ -77,7 +82,13 @@ def held(data_dir: str | Path | None, tenant: str, project: str | None) -> Held:
         )
         statement = _PROJECTS.format(rows=rows)
         projects = read(connection, snapshot.path, statement, [tenant], row=tuple[str])
-    return Held(*row, tuple(it for (it,) in closed), tuple(it for (it,) in projects))
+        files = (
+            read(connection, snapshot.path, _SEALED, row=tuple[str])
+            if schema >= FIRST_FORGETTING_SCHEMA
+            else []
+        )
+    lacking = sum(not (snapshot.path.parent / file).exists() for (file,) in files)
+    return Held(*row, tuple(it for (it,) in closed), tuple(it for (it,) in projects), lacking)
 
 
 def say_erased(connection: Connection, snapshot: Snapshot, period: Period) -> Iterator[str]:

@@ -156,10 +156,12 @@ def _operations(missing: Completeness, snapshot: Snapshot) -> Iterator[Finding]:
     for each in missing.unfinished:
         goes_on = "a ledger that runs goes on with it (`costs operations`)"
         if each.is_stopped:
-            goes_on = (
-                f"it was stopped: `costs operations resume {each.operation}` goes on with it, `costs "
-                f"operations revert {each.operation} --reason …` undoes it"
+            undone = (
+                "what it took out does not come back"
+                if each.kind == "erase"
+                else f"`costs operations revert {each.operation} --reason …` undoes it"
             )
+            goes_on = f"it was stopped: `costs operations resume {each.operation}` goes on with it, {undone}"
         text = (
             f"operation {each.operation} ({each.kind}) is not finished: these figures are partly those "
             f"before it and partly those after it; {goes_on}"

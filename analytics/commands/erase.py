@@ -76,6 +76,11 @@ def erase(
         )
     if there.closed:
         say(f"! closed months lack it afterwards: {', '.join(there.closed)}")
+    if there.lacking:
+        say(
+            f"! {counted(there.lacking, 'file')} of sealed days cannot be looked through, not being there: put what is "
+            "lost back before, or erase again if it comes back"
+        )
     for sentence in _out_of_reach(tenant, data_dir):
         say(f"! {sentence}")
     why = require_reason(reason)

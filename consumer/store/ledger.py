@@ -682,7 +682,10 @@ class Ledger:
         """
         match asked:
             case Request():
-                return self.do(asked)
+                outcome = self.do(asked)
+                if asked.action is not Action.FIND:
+                    self._tell()
+                return outcome
             case Operate():
                 return self._operated(asked)
             case Halt():
@@ -710,11 +713,8 @@ class Ledger:
     def _told(self, number: int) -> Outcome:
         operation = self._operations.get(number)
         is_done = operation is None or not operation.is_under_way
-        if is_done and self._snapshots.changed:  # who hears that it is done asks what came of it
-            try:
-                self.publish_snapshot()
-            except SnapshotFailed as error:
-                _log.warning("%s", error)
+        if is_done:
+            self._tell()
         if operation is None:
             return Outcome(operation=number)
         progress = self._operations.progress if operation.is_under_way else None
@@ -726,6 +726,14 @@ class Ledger:
             left=operation.left,
             left_why=operation.left_why,
         )
+
+    def _tell(self) -> None:
+        """Publish what changed, if it can be: who hears that it is done asks what came of it."""
+        if self._snapshots.changed:
+            try:
+                self.publish_snapshot()
+            except SnapshotFailed as error:
+                _log.warning("%s", error)
 
     def look_at_prices(self) -> None:
         """Read the operator's own prices again if their file changed. Cheap to call often.

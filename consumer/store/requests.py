@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voicecosts.consumer.booking.operations import Work
-from voicecosts.consumer.errors import LedgerBusy
+from voicecosts.consumer.errors import InvalidConfig, LedgerBusy
 from voicecosts.consumer.store.files import make_folder, write_private
 
 if TYPE_CHECKING:
@@ -144,8 +144,15 @@ def remember(folder: Path, operate: Operate) -> tuple[Operate, timedelta | None]
     is another one all the same.
 
     Raises:
-        OSError: The folder cannot be written.
+        InvalidConfig: The folder cannot be written: the disk is full, or it may only be read.
     """
+    try:
+        return _remembered(folder, operate)
+    except OSError as error:
+        raise InvalidConfig([f"{folder} cannot be used ({error})"]) from error
+
+
+def _remembered(folder: Path, operate: Operate) -> tuple[Operate, timedelta | None]:
     make_folder(folder)
     age: timedelta | None = None
     for path in sorted(folder.glob(f"*{_UNANSWERED}")):

@@ -18,6 +18,7 @@ from tests.support.oracle import rate
 from voicecosts import query
 from voicecosts.analytics.commands import erase, operations, retention
 from voicecosts.analytics.errors import BadQuestion
+from voicecosts.consumer.store import database
 from voicecosts.consumer.store.ledger import Ledger
 
 Run = Callable[..., Result]
@@ -77,6 +78,27 @@ class TestErase:
         [record] = json.loads(run("operations", "list", "--format", "json").output)
         assert (record["kind"], record["sessions"], record["rows"]) == ("erase", 1, 1)
         assert (record["reason"], record["request"]) == ("ticket 7", {"kind": "erase"})
+
+    def test_what_stands_in_its_way_is_said(
+        self, run: Run, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Files that are not there, before it is asked; and of one that stopped, that it is not undone."""
+
+        def full(*_: object) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(database, "_copy_tables", full)
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger._connection.execute(
+                "INSERT INTO sealed_files VALUES ('2026-11-01', 'sealed/usage/day=2026-11-01/1-2.parquet', 2, 1, 2, 9, '', 14, '2026-11-03')"
+            )
+            ledger._snapshots.changed = True
+        result = run("erase", "--tenant", GONE, "--reason", "ticket 7", "--yes")
+        assert "1 file of sealed days cannot be looked through" in result.output
+        assert "is stopped: No space left on device" in str(result.exception)
+        [said] = [it for it in query(data_dir=tmp_path).warnings if "not finished" in it]
+        assert said.endswith("goes on with it, what it took out does not come back")
+        assert ids
 
     def test_what_was_not_booked_is_not_called_erased(self, run: Run, ids: list[str]) -> None:
         """A name that is misspelled ends with 1, also where nobody is asked."""

@@ -16,11 +16,20 @@ from tests.support.older import before_money
 from tests.support.oracle import booked, expected, rate
 from voicecosts.consumer.booking import decode
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.errors import LedgerBusy
+from voicecosts.consumer.booking.operations import Retain
+from voicecosts.consumer.errors import InvalidConfig, LedgerBusy
 from voicecosts.consumer.store import requests
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.payloads import Payloads, read_payload
-from voicecosts.consumer.store.requests import Action, Outcome, Request, answer_requests, ask
+from voicecosts.consumer.store.requests import (
+    Action,
+    Operate,
+    Outcome,
+    Request,
+    answer_requests,
+    ask,
+    remember,
+)
 from voicecosts.producer.events import VERSION, Batch, Event, encode
 
 GARBAGE = b"\xff" * 1000
@@ -347,9 +356,16 @@ class TestRequests:
             while worker.is_alive():
                 ledger.answer_requests()
                 worker.join(0.01)
+            assert letters(tmp_path) == [("not_a_batch", 1, "purged")]  # the next answer knows
         assert asked["answer"] == Outcome(letters=1)
         assert list(folder.iterdir()) == []
-        assert letters(tmp_path) == [("not_a_batch", 1, "purged")]
+
+    def test_where_nothing_can_be_asked_it_is_said(self, tmp_path: Path) -> None:
+        """On a disk that is full, or may only be read: it is the setting that is wrong, not the ledger."""
+        folder = tmp_path / "requests"
+        folder.touch()
+        with pytest.raises(InvalidConfig, match="requests cannot be used"):
+            remember(folder, Operate(work=Retain(days=1), reason="the law"))
 
     def test_a_request_that_nobody_answers_is_withdrawn(self, tmp_path: Path) -> None:
         """It must not be done later, when nobody expects it."""
