@@ -34,17 +34,18 @@ from voicecosts.analytics.question.columns import (
     APART,
     COLUMN,
     GROUPED,
+    KEY,
     MEASURES,
     OF_GROUPS,
     OPENED,
     SECONDS,
     VOIDED,
-    WRITTEN,
     Group,
     Sort,
     groups,
     of_a_session,
     sessions,
+    written,
 )
 from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.relation import (
@@ -74,12 +75,12 @@ SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS NOT NULL AND operat
 # Groups in one pass over the rows, and the total of the groups.
 _FEW: Final = """
 WITH grouped AS MATERIALIZED (
-    SELECT {keys}, {sessions} AS sessions, {added_up} {rows} GROUP BY {keys}
+    SELECT {named}, {sessions} AS sessions, {added_up} {rows} GROUP BY {keys}
 )
 
 SELECT {chosen}
 FROM grouped
-GROUP BY GROUPING SETS (({keys}), ())
+GROUP BY GROUPING SETS (({names}), ())
 ORDER BY grouping({first}) DESC, {order}
 """
 
@@ -257,6 +258,7 @@ def _measure(
     by_day = not APART.isdisjoint(question.by)
     of_one = Group.SESSION in question.by
     columns = [COLUMN[group] for group in question.by]
+    names = [KEY[group] for group in question.by]
     # A session is one of its project: the same id in two projects is two sessions.
     beside = [COLUMN[Group.PROJECT]] if question.names_project else []
     keys = ", ".join([*columns, *beside])
@@ -267,16 +269,23 @@ def _measure(
     [(groups,)] = read(connection, snapshot.path, how_many, source.parameters, row=tuple[int])
     many = of_one or (groups > FEW_GROUPS and not for_total)
     sums = {**MEASURES, "sessions": count.text} if many else OF_GROUPS
-    chosen = [f'{WRITTEN[group]} AS "{group}"' for group in question.by]
+    chosen = [
+        f'{written(group, column)} AS "{group}"'
+        for group, column in zip(question.by, columns if many else names, strict=True)
+    ]
     chosen += [f'{column} AS "{column}"' for column in beside]
     chosen += [f'{sql} AS "{name}"' for name, sql in sums.items()]
     statement = (_MANY if many else _FEW).format(
         keys=keys,
+        names=", ".join([*names, *beside]),
+        named=", ".join(
+            [*(f"{it} AS {name}" for it, name in zip(columns, names, strict=True)), *beside]
+        ),
         sessions=count.text,
         added_up=GROUPED,
         rows=source.text,
         chosen=", ".join(chosen),
-        first=columns[0],
+        first=names[0],
         order=", ".join([question.sort.sql(), *beside]),
     )
     parameters = [*count.parameters, *source.parameters]

@@ -59,6 +59,13 @@ LIMIT 10
 """  # noqa: S608 - our own names
 
 
+_CORRECTED: Final = """
+SELECT corrects, day, coalesce(sum(cost), 0), coalesce(sum(billed), 0)
+FROM {rows}
+WHERE operation = ? AND corrects IS NOT NULL
+GROUP BY corrects, day
+ORDER BY corrects, day
+"""
 _ENTERED: Final = "SELECT day, corrects FROM {rows} WHERE operation = ? LIMIT 1"
 _KNOWN: Final = """
 SELECT
@@ -106,6 +113,15 @@ class Entered(Struct, frozen=True):
 
     day: date
     corrects: date | None
+
+
+class Corrected(Struct, frozen=True):
+    """What an operation booked of a closed month, and the day in an open one on which it is dated."""
+
+    month: date
+    day: date
+    cost: Decimal
+    billed: Decimal
 
 
 class Known(Struct, frozen=True):
@@ -162,6 +178,21 @@ def after_snapshot(data_dir: str | Path | None) -> str | None:
         ]
         numbers = not_published(snapshot, max([newest(connection, snapshot), *lost]))
     return say_not_published(numbers, snapshot) if numbers else None
+
+
+def corrected(data_dir: str | Path | None, operation: int) -> list[Corrected]:
+    """Return what an operation booked of closed months, by month."""
+    connection, snapshot = open_newest(data_dir)
+    with closing(connection):
+        statement = _CORRECTED.format(rows=relation(schema_of(connection, snapshot)))
+        found = read(
+            connection,
+            snapshot.path,
+            statement,
+            [operation],
+            row=tuple[date, date, Decimal, Decimal],
+        )
+    return [Corrected(*row) for row in found]
 
 
 def entered(data_dir: str | Path | None, operation: int) -> Entered | None:

@@ -19,6 +19,7 @@ from voicecosts.analytics.answers import costs
 from voicecosts.analytics.answers.states import OPEN_FOR
 from voicecosts.analytics.commands.local_outbox import look_first
 from voicecosts.analytics.errors import require
+from voicecosts.analytics.text.advice import at_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.answers.audit import Audit
     from voicecosts.analytics.answers.calls import Calls
-    from voicecosts.analytics.answers.report import Report, Row
+    from voicecosts.analytics.answers.report import Completeness, Finding, Report, Row
     from voicecosts.analytics.question.filters import Where
     from voicecosts.analytics.question.times import Moment
 
@@ -45,7 +46,7 @@ def query(
     """Return what was used and what it cost, grouped by one or more columns.
 
     `by` is any of tenant, agent, agent_label, project, provider, model, modality, service_tier, session,
-    day and corrects, which is the closed month that a row of a later day corrects. `where` holds conditions `name=value` on the same columns: the same name twice means
+    day, month and corrects, which is the closed month that a row of a later day corrects. `where` holds conditions `name=value` on the same columns: the same name twice means
     either, different names mean all, `tenant=(none)` means without a tenant, `service_tier=(standard)`
     the standard tier, whose name is empty. A mapping does as well, and takes values as they are:
     `{"tenant": ["acme", None], "agent": "dental"}`, where None is without a tenant. A call belongs to a period, and to
@@ -99,7 +100,14 @@ def answering(
             question, data_dir, now=now or datetime.now(UTC), outbox=outbox, spill=spill
         ) as found,
     ):
-        yield found
+        report, rows = found
+        named = structs.replace(
+            report,
+            completeness=_at_ledger(report.completeness, data_dir),
+            warnings=tuple(at_ledger(it, data_dir) for it in report.warnings),
+            notes=tuple(at_ledger(it, data_dir) for it in report.notes),
+        )
+        yield named, rows
 
 
 def audit(
@@ -136,7 +144,13 @@ def audit(
     )
     require("duckdb", needed_by="an audit")
     with look_first(data_dir) as outbox:
-        return audits.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+        found = audits.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+    return structs.replace(
+        found,
+        completeness=_at_ledger(found.completeness, data_dir),
+        failures=_named(found.failures, data_dir),
+        warnings=tuple(at_ledger(it, data_dir) for it in found.warnings),
+    )
 
 
 def calls(
@@ -167,4 +181,19 @@ def calls(
     )
     require("duckdb", needed_by="`voicecosts.calls`")
     with look_first(data_dir) as outbox:
-        return lists.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+        found = lists.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+    return structs.replace(
+        found,
+        completeness=_at_ledger(found.completeness, data_dir),
+        warnings=tuple(at_ledger(it, data_dir) for it in found.warnings),
+        notes=tuple(at_ledger(it, data_dir) for it in found.notes),
+    )
+
+
+def _at_ledger(missing: Completeness, data_dir: str | Path | None) -> Completeness:
+    """Return what is missing, in sentences whose commands ask the same ledger."""
+    return structs.replace(missing, findings=_named(missing.findings, data_dir))
+
+
+def _named(findings: Iterable[Finding], data_dir: str | Path | None) -> tuple[Finding, ...]:
+    return tuple(structs.replace(it, text=at_ledger(it.text, data_dir)) for it in findings)

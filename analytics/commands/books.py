@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.exits import FAILED
-from voicecosts.analytics.commands.ledger_requests import at_folder, operate
+from voicecosts.analytics.commands.ledger_requests import at_folder, operate, say_closed
 from voicecosts.analytics.commands.operations import require_reason
 from voicecosts.analytics.commands.options import DataDir, Reason, ReasonSource
 from voicecosts.analytics.errors import BadQuestion, BadTime, require
@@ -216,6 +216,7 @@ def void(
     typer.echo(
         f"session {found.session_id} of project {found.project} ({cost}) is voided, by operation {number}"
     )
+    say_closed(number, data_dir)
 
 
 def _found(session: str, project: str, data_dir: Path | None) -> Session:

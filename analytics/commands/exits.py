@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from typer.exceptions import Abort, TyperException
 
+from voicecosts.analytics.commands.options import named_folder
 from voicecosts.analytics.commands.signals import is_ctrl_c
 from voicecosts.analytics.config import is_debug
+from voicecosts.analytics.text.advice import at_ledger
 from voicecosts.analytics.text.grid import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from _typeshed import ReadableBuffer
 
@@ -178,11 +181,14 @@ def _end(error: Exception) -> int:
         discard_output()
     if isinstance(error, BrokenPipeError) or (isinstance(error, OutputLost) and error.is_cut_off):
         return CUT_OFF  # the reader of a pipe has ended, as `head` does
-    return explain(error)
+    return explain(error, named_folder())
 
 
-def explain(error: Exception) -> int:
-    """Say what happened in one line on standard error and return its exit code."""
+def explain(error: Exception, folder: Path | None = None) -> int:
+    """Say what happened in one line on standard error and return its exit code.
+
+    Commands that it advises ask the ledger of `folder`, where one was named.
+    """
     code = code_of(error)
     debug = is_debug()
     if debug:
@@ -190,13 +196,18 @@ def explain(error: Exception) -> int:
     text = _said_by_typer(error) if isinstance(error, TyperException) else str(error)
     if isinstance(error, Abort):  # Ctrl-C, Ctrl-D or no terminal at a question
         sys.stderr.write("\n")  # the question has no end of its line
+        if isinstance(error.__context__, KeyboardInterrupt):
+            return _fail("nothing was changed", INTERRUPTED, is_error=False)
         return _fail(_UNANSWERED, FAILED)
     if type(error).__name__ == _HELP_WANTED:
         return _fail(text, USAGE, is_error=False)
     if code is None:
         hint = "" if debug else " (COSTS_DEBUG=1 shows where)"
         text = f"unexpected {type(error).__name__}: {text}{hint}"
-    return _fail(printable(" ".join(text.split())), FAILED if code is None else code)
+    text = " ".join(text.split())
+    if code != MISSING_EXTRA:  # that one names the command that was run
+        text = at_ledger(text, folder)
+    return _fail(printable(text), FAILED if code is None else code)
 
 
 def _said_by_typer(error: TyperException) -> str:

@@ -257,6 +257,16 @@ def say_done(operation: int, data_dir: Path | None) -> str:
     return f"operation {operation} is done: {'; '.join(filter(None, [moved, show]))}"
 
 
+def say_closed(operation: int, data_dir: Path | None) -> None:
+    """Say what an operation booked of closed months, and where."""
+    from voicecosts.analytics.answers.operations import corrected  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.changes import say_corrected  # noqa: PLC0415 - same
+
+    for it in corrected(data_dir, operation):
+        say(say_corrected(it.month, it.day, it.cost, it.billed, is_booked=True))
+
+
 def at_folder(data_dir: Path | None) -> str:
     """Return the option that names the ledger in a command that is advised, where it was named."""
     return "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"

@@ -14,6 +14,7 @@ from voicecosts.analytics.commands.ledger_requests import (
     go_on,
     halted,
     operate,
+    say_closed,
     say_done,
     say_stopped,
 )
@@ -54,6 +55,7 @@ def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) 
     """Show every operation: what was done, why, and what it added to the cost."""
     from voicecosts.analytics.answers.operations import after_snapshot, listed  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.advice import at_ledger  # noqa: PLC0415 - same
     from voicecosts.analytics.text.plain import csv_bytes  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs operations list`")
@@ -81,13 +83,13 @@ def list_operations(*, output: Output = Format.TABLE, data_dir: DataDir = None) 
             "There are no operations: nothing was re-rated, adjusted, voided, closed or erased."
         )
     if later:
-        say(f"! {later}")
+        say(f"! {at_ledger(later, data_dir)}")
 
 
 @app.command()
 def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show one operation, and what it booked by tenant."""
-    from voicecosts.analytics.answers.operations import after_snapshot, by_tenant, listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.operations import after_snapshot, by_tenant, corrected, listed  # noqa: PLC0415 - `--help` is quick
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
     from voicecosts.analytics.question.filters import shown  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import printable, wrapped  # noqa: PLC0415 - same
@@ -115,6 +117,15 @@ def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False
             }
             for it in tenants
         ]
+        record["corrects"] = [
+            {
+                "month": f"{it.month:%Y-%m}",
+                "day": f"{it.day}",
+                "cost": plain_money(it.cost),
+                "billed": plain_money(it.billed),
+            }
+            for it in corrected(data_dir, operation)
+        ]
         typer.echo(json.dumps(record, indent=2))
         return
     for name, value in record.items():
@@ -130,6 +141,7 @@ def show(operation: Number, *, data_dir: DataDir = None, as_json: AsJson = False
         typer.echo(
             f"  {printable(shown(it.tenant))}: {', '.join(said)} USD in {counted(it.rows, 'row')}"
         )
+    say_closed(operation, data_dir)
 
 
 @app.command()
@@ -160,6 +172,7 @@ def revert(
             f"{at_folder(data_dir)}`)"
         )
     typer.echo(f"operation {operation} is reverted, by operation {number}{booked}")
+    say_closed(number, data_dir)
 
 
 @app.command()
@@ -177,6 +190,7 @@ def resume(operation: Number, *, data_dir: DataDir = None) -> None:
     """Go on with an operation that was stopped, by the prices with which it began."""
     go_on(operation, data_dir, "`costs operations resume`")
     typer.echo(say_done(operation, data_dir))
+    say_closed(operation, data_dir)
 
 
 @app.command()

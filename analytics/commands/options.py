@@ -19,9 +19,26 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+def _remember(folder: Path | None) -> Path | None:
+    _named[0] = folder
+    return folder
+
+
+_named: list[Path | None] = [None]
+
+
+def named_folder() -> Path | None:
+    """Return the `--data-dir` of the command that runs, `None` without one."""
+    return _named[0]
+
+
 DataDir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help=f"The ledger's data directory.  {_DEFAULT_DATA_DIR}"),
+    typer.Option(
+        metavar="DIR",
+        help=f"The ledger's data directory.  {_DEFAULT_DATA_DIR}",
+        callback=_remember,
+    ),
 ]
 DataDirOrSnapshot = Annotated[
     Path | None,
@@ -29,6 +46,7 @@ DataDirOrSnapshot = Annotated[
         "--data-dir",
         metavar="DIR",
         help=f"The ledger's data directory, or one snapshot file.  {_DEFAULT_DATA_DIR}",
+        callback=_remember,
     ),
 ]
 

@@ -41,7 +41,7 @@ def query(
         typer.Option(
             metavar="COLUMN,…",
             help="Group by tenant, agent, agent_label, project, provider, model, modality, "
-            "service_tier, session, day or corrects (the closed month): several with commas, or the option "
+            "service_tier, session, day, month or corrects (the closed month): several with commas, or the option "
             "again.  "
             "[default: tenant]",
         ),

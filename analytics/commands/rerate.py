@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voicecosts.analytics.commands.ledger_requests import at_folder, data_folder, operate
+from voicecosts.analytics.commands.ledger_requests import (
+    at_folder,
+    data_folder,
+    operate,
+    say_closed,
+)
 from voicecosts.analytics.commands.options import (
     DataDir,
     Format,
@@ -104,6 +109,7 @@ def rerate(
         )
         with undisturbed():
             _say_done(number, data_dir)
+            say_closed(number, data_dir)
             if kept:
                 typer.echo(say_kept(kept))
         return
@@ -150,7 +156,7 @@ def _work(since: str | None, until: str | None, where: list[str], *, unpriced: b
     if first is not None and end is not None and first >= end:
         raise BadQuestion(f"--since {first} is not before --until {end}: the period holds no day")
     chosen = values_by_column(where)
-    for column in (Group.SESSION, Group.DAY, Group.CORRECTS):
+    for column in (Group.SESSION, Group.DAY, Group.MONTH, Group.CORRECTS):
         if column in chosen:
             raise BadFilter(
                 f"{column}=…", "is no condition of a re-rating: give --since and --until"

@@ -28,6 +28,7 @@ class Group(StrEnum):
     SERVICE_TIER = "service_tier"
     SESSION = "session"
     DAY = "day"
+    MONTH = "month"
     CORRECTS = "corrects"
 
 
@@ -52,17 +53,15 @@ COLUMN: Final[dict[Group, str]] = {
     Group.SERVICE_TIER: "service_tier",
     Group.SESSION: "session_id",
     Group.DAY: "day",
+    Group.MONTH: "date_trunc('month', day)::DATE",
     Group.CORRECTS: "corrects",
 }
-"""The column of `relation` behind each group."""
+"""What of the rows of `relation` is behind each group."""
 
-WRITTEN: Final[dict[Group, str]] = {
-    **{column: f"{name}::VARCHAR" for column, name in COLUMN.items()},
-    Group.CORRECTS: "strftime(corrects, '%Y-%m')",
-}
-"""How the value of each group is written in an answer."""
+KEY: Final[dict[Group, str]] = {**COLUMN, Group.MONTH: "month"}
+"""What that is called where rows are added up."""
 
-APART: Final = frozenset({Group.DAY, Group.CORRECTS})
+APART: Final = frozenset({Group.DAY, Group.MONTH, Group.CORRECTS})
 """By what a correction of a closed month is apart from the rows that it corrects."""
 
 OF_VOIDED: Final = (
@@ -160,7 +159,9 @@ OF_GROUPS: Final[dict[str, str]] = {
 }
 """What is summed of groups, in the order of `Row`."""
 
-_OF_A_SESSION: Final = (Group.TENANT, Group.AGENT, Group.PROJECT, Group.SESSION, Group.DAY)
+_OF_A_SESSION: Final = (
+    Group.TENANT, Group.AGENT, Group.PROJECT, Group.SESSION, Group.DAY, Group.MONTH,
+)  # fmt: skip
 """What all rows of a session have in common, but for the day of those that correct a closed month."""
 
 
@@ -179,6 +180,13 @@ def sessions(by: Iterable[Group], *, apart: bool, of_one: bool = False) -> str:
     if of_one:
         return _IS_ONE
     return _COUNTED if apart or not of_a_session(by) else OPENED
+
+
+def written(column: Group, value: str) -> str:
+    """Return the SQL that writes a value of a group as an answer has it."""
+    if column in (Group.MONTH, Group.CORRECTS):
+        return f"strftime({value}, '%Y-%m')"
+    return f"{value}::VARCHAR"
 
 
 class Sort:

@@ -183,7 +183,7 @@ def _exactly(column: Group, value: object, condition: str) -> object:
     if column is Group.SESSION and isinstance(value, UUID):
         return value
     if column in APART and type(value) is date:
-        return value
+        return value.replace(day=1) if column is Group.MONTH else value
     if value == "" and column is Group.TENANT:
         raise BadFilter(condition, "is empty: None means without a tenant")
     if not isinstance(value, str):
@@ -226,6 +226,7 @@ def _value(column: Group, text: str, condition: str) -> object:
 _WANTED: Final = {
     Group.SESSION: "a session id (UUID)",
     Group.DAY: "a day such as 2026-11-21",
+    Group.MONTH: "a month such as 2026-11",
     Group.CORRECTS: "a month such as 2026-11, or (none)",
 }
 
@@ -237,7 +238,7 @@ def _typed(column: Group, text: str, condition: str) -> object:
             return UUID(text)
         if column is Group.DAY:
             return date.fromisoformat(text)
-        if column is Group.CORRECTS:
+        if column in (Group.MONTH, Group.CORRECTS):
             return date.fromisoformat(f"{text}-01")
     except ValueError:
         raise BadFilter(condition, f"needs {_WANTED[column]}") from None

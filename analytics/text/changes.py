@@ -128,14 +128,16 @@ def signed(amount: Decimal | None) -> str:
     return f"+{money(amount)}" if amount > 0 else money(amount)
 
 
-def say_corrected(month: date, day: date, cost: Decimal, billed: Decimal) -> str:
-    """Return what of a difference belongs to a closed month, and where it would be."""
+def say_corrected(
+    month: date, day: date, cost: Decimal, billed: Decimal, *, is_booked: bool = False
+) -> str:
+    """Return what of a difference belongs to a closed month, and where it is or would be."""
     amount = ", ".join(
         f"{name} {signed(it)}" for name, it in (("cost", cost), ("billed", billed)) if it
     )
     return (
         f"of it {amount or 'no amount'} {CURRENCY} corrects {month:%Y-%m}, which is closed and stays as it is: "
-        f"it would be dated {day}"
+        f"it {'is' if is_booked else 'would be'} dated {day}"
     )
 
 

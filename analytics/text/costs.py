@@ -242,7 +242,13 @@ def _footer(report: Report, rows: int, left_out: list[str], now: datetime) -> It
 
 
 def unpriced_amount(row: Row) -> str:
-    """Return how much of a row has no price, in the first of its amounts that says it."""
+    """Return how much of a row has no price: in the first amount of models that says it, and connected time."""
+    length = row.unpriced_session_seconds
+    connected = f"{seconds(length)} s connected" if length else ""
+    return ", ".join(filter(None, (_unpriced_of_models(row), connected)))
+
+
+def _unpriced_of_models(row: Row) -> str:
     tokens = row.unpriced_input_tokens + row.unpriced_output_tokens + row.unpriced_other_tokens
     if row.unpriced_requests:
         return counted(row.unpriced_requests, "request")
@@ -252,8 +258,7 @@ def unpriced_amount(row: Row) -> str:
         return counted(row.unpriced_characters, "character")
     if row.unpriced_audio_seconds:
         return f"{seconds(row.unpriced_audio_seconds)} s of audio"
-    length = row.unpriced_session_seconds
-    return f"{seconds(length)} s connected" if length else ""
+    return ""
 
 
 def _shares(total: Row) -> Iterator[str]:

@@ -108,7 +108,7 @@ def test_what_waits_for_a_server_on_this_host_is_said(home: Path, tmp_path: Path
     [said] = [
         it.text for it in query(data_dir=home).completeness.findings if it.source is Source.OUTBOX
     ]
-    assert "that no server has accepted yet; `costs outbox status` shows them" in said
+    assert "that no server has accepted yet; `costs outbox status --data-dir " in said
 
 
 async def test_what_was_sent_late_is_not_said_to_be_there(

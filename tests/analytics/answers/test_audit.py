@@ -286,7 +286,7 @@ class TestTheLineOfAQuery:
         report = query(data_dir=directory, now=NOW)
         assert report.warnings[0] == (
             "the numbers may lack something: 3 calls were abandoned without an end; "
-            "`costs audit` names them"
+            f"`costs audit --data-dir {directory}` names them"
         )
         assert report.completeness.abandoned_sessions == 3
 

@@ -60,8 +60,8 @@ def test_unpriced_rows_are_named_with_model_and_reason(data_dir: Path) -> None:
     [warning] = report.warnings
     assert warning == (
         "not in these costs: 2 requests to homebrew/llama (llm), which has no price: unknown_model; "
-        "1 request to deepgram/nova-3 (stt), which has no price: no_unit; `costs prices check` shows "
-        "what to write"
+        "1 request to deepgram/nova-3 (stt), which has no price: no_unit; `costs prices check --data-dir "
+        f"{data_dir}` shows what to write"
     )
 
 
@@ -87,7 +87,7 @@ def test_many_unpriced_models_do_not_fill_the_screen(tmp_path: Path) -> None:
     write_status(write_ledger(tmp_path, models))
     [warning] = query(data_dir=tmp_path, now=NOW).warnings
     assert warning.endswith(
-        "no price: unknown_model; 5 more models; `costs prices check` shows what to write"
+        f"no price: unknown_model; 5 more models; `costs prices check --data-dir {tmp_path}` shows what to write"
     )
 
 
@@ -105,8 +105,8 @@ def test_losses_are_told_whatever_the_filter(tmp_path: Path) -> None:
     assert (lost.dead_letters, lost.dropped, lost.unattributed) == (2, 7, 1)
     assert report.warnings == (
         (
-            "not in these costs: 2 events that could not be booked; `costs dead-letters list` says "
-            "why"
+            "not in these costs: 2 events that could not be booked; `costs dead-letters list --data-dir "
+            f"{tmp_path}` says why"
         ),
         (
             "not in these costs: 1 usage event that could not be attributed to a call; the log of "
@@ -202,7 +202,7 @@ def test_a_stream_that_is_nearly_full_is_told(tmp_path: Path) -> None:
     [text] = found
     assert text == (
         "the stream is 70% full; when it is full, workers keep what they cannot send: see "
-        "`costs stream`"
+        f"`costs stream --data-dir {tmp_path}`"
     )
 
 

@@ -63,6 +63,7 @@ def test_cost_comes_by_tenant_largest_first_and_unpriced_last(data_dir: Path) ->
         ("service_tier", ""),
         ("session", "01a1fb30-2980-7000-8000-000000000003"),
         ("day", "2026-11-20"),
+        ("month", "2026-11"),
     ],
 )
 def test_every_group_can_be_asked_for(data_dir: Path, by: str, first: str) -> None:
@@ -159,6 +160,8 @@ def test_days_are_utc_days(data_dir: Path) -> None:
         (["agent=sales", "model=gpt-4.1-mini"], 2),
         ([f"session={ACME}", f"session={ACME_OLD}"], 5),
         (["day=2026-11-18", "day=2026-11-21"], 4),
+        (["month=2026-11"], 10),
+        (["month=2026-10"], 0),
         (["tenant=ACME"], 0),
         (["tenant=acme' OR '1'='1"], 0),
         (["tenant=%"], 0),

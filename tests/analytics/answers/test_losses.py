@@ -150,8 +150,8 @@ def test_what_could_not_be_measured_is_said_without_an_amount(tmp_path: Path) ->
     assert query(data_dir=folder).completeness.unmeasured == 2
     assert query(data_dir=folder).warnings == (
         (
-            "the numbers may lack something: 1 call is short (how much is unknown); `costs audit` "
-            "names them"
+            "the numbers may lack something: 1 call is short (how much is unknown); `costs audit "
+            f"--data-dir {folder}` names them"
         ),
         (
             "not in these costs: what 2 usage events used that could not be measured; the log of "

@@ -22,7 +22,7 @@ from voicecosts.consumer.store.ledger import Ledger
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 SAID = (
     "operation 1 (rerate) is not finished: these figures are partly those before it and partly those "
-    "after it; a ledger that runs goes on with it (`costs operations`)"
+    "after it; a ledger that runs goes on with it (`costs operations --data-dir {}`)"
 )
 
 
@@ -45,10 +45,10 @@ def test_an_operation_that_is_not_finished_is_said_by_every_answer(half_done: Pa
     report = query(data_dir=half_done, now=NOW)
     assert report.total.cost == 7
     assert report.completeness.unfinished == (Unfinished(operation=1, kind="rerate"),)
-    assert SAID in report.warnings
+    assert SAID.format(half_done) in report.warnings
     assert report.completeness.whole is not True
     audited = audit(data_dir=half_done, now=NOW)
-    assert SAID in audited.warnings
+    assert SAID.format(half_done) in audited.warnings
 
 
 def test_what_was_recorded_after_the_snapshot_is_said(half_done: Path) -> None:
@@ -60,9 +60,10 @@ def test_what_was_recorded_after_the_snapshot_is_said(half_done: Path) -> None:
         "operations 2 to 3 were recorded after this snapshot, and are not in it: `costs operations resume 3` goes "
         "on, and publishes"
     )
-    assert said in query(data_dir=half_done, now=NOW).warnings
+    named = said.replace("resume 3", f"resume 3 --data-dir {half_done}")
+    assert named in query(data_dir=half_done, now=NOW).warnings
     listed = CliRunner().invoke(operations.app, ["list", "--data-dir", str(half_done)])
-    assert said in listed.output
+    assert named in listed.output
     shown = CliRunner().invoke(operations.app, ["show", "3", "--data-dir", str(half_done)])
     assert said in str(shown.exception)
 

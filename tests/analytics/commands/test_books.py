@@ -421,7 +421,7 @@ class TestBooks:
         note = (
             "not in it, and dated later: 7.000000 USD in 1 row corrects 2026-11, which is closed; "
         )
-        asked = "`costs query --where corrects=2026-11` has it"
+        asked = f"`costs query --where corrects=2026-11 --data-dir {data_dir}` has it"
         assert after.notes == (*before.notes, note + asked)
         for asks in ({"where": "corrects=2026-11"}, {"where": {"corrects": date(2026, 11, 1)}}):
             [row] = query("corrects", data_dir=data_dir, **asks).rows
@@ -438,3 +438,12 @@ class TestBooks:
         assert again == f"+7 USD (cost) {where}, by operation 3\n"
         only(run("operations", "revert", "3", "--reason", "twice"))
         assert report.notes[-1] == "7.000000 USD of it in 1 row corrects 2026-11, which is closed"
+        booked = " ".join(only(run("rerate", "--apply", "--reason", "it came late")).split())
+        said = f"corrects 2026-11, which is closed and stays as it is: it is dated {day}"
+        assert said in booked
+        assert said in " ".join(only(run("operations", "show", "5")).split())
+        [part] = json.loads(only(run("operations", "show", "5", "--json")))["corrects"]
+        assert part == {"month": "2026-11", **{k: v for k, v in corrected.items() if k != "month"}}
+        months = {row.group["month"]: row.cost for row in query("month", data_dir=data_dir).rows}
+        assert months == {"2026-11": None, day[:7]: 7 + Decimal(corrected["cost"])}
+        assert query(data_dir=data_dir, where=f"month={day[:7]}").total.cost == months[day[:7]]

@@ -87,7 +87,7 @@ def test_ctrl_c_stops_an_operation_between_two_slices_until_somebody_has_it_go_o
     Ledger.open(data_dir, no_price(), embedded=True).close()
     report = query(data_dir=data_dir)
     assert report.total.cost == 5
-    assert [it for it in report.warnings if "`costs operations resume 1` goes on" in it]
+    assert [it for it in report.warnings if "`costs operations resume 1 --data-dir " in it]
     assert report.completeness.whole is False
     assert "stopped" in costs(data_dir, "list")
     assert costs(data_dir, "resume", "1").startswith("operation 1 is done: cost +15.000000")

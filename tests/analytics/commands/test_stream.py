@@ -115,8 +115,8 @@ def test_where_nothing_runs_it_says_what_to_start(tmp_path: Path) -> None:
     assert process.log == (
         "error: there is no stream to ask: no servers are named, and `costs up` does not run on "
         f"{tmp_path / 'd'}. Name the servers with --servers, or start it with `costs up --data-dir "
-        f"{tmp_path / 'd'}`; workers without a server use no stream, and `costs outbox status` shows "
-        "what waits of theirs\n"
+        f"{tmp_path / 'd'}`; workers without a server use no stream, and `costs outbox status "
+        f"--data-dir {tmp_path / 'd'}` shows what waits of theirs\n"
     )
 
 

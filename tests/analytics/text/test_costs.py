@@ -30,9 +30,10 @@ from voicecosts.analytics.text.costs import (
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def test_the_table_of_the_sample(data_dir: Path) -> None:
+def test_the_table_of_the_sample(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Head, rows, total, then what is missing, what is estimated, and how fresh it all is."""
-    report = query(data_dir=data_dir, now=NOW)
+    monkeypatch.setenv("COSTS_DATA_DIR", str(data_dir))
+    report = query(now=NOW)
     assert as_table(report, now=NOW, width=80).splitlines() == [
         "tenant                     cost USD    unpriced  estimated  sessions  requests",
         "──────────────────────────────────────────────────────────────────────────────",
@@ -71,6 +72,26 @@ def test_legs_that_overlap_are_added_up_to_no_length(tmp_path: Path) -> None:
     ]
     one = query("modality", where="modality=agent_session", data_dir=folder, now=NOW)
     assert as_table(one, now=NOW).splitlines()[4].endswith("60.0")
+
+
+def test_usage_of_models_and_time_without_a_price_stand_in_one_cell(tmp_path: Path) -> None:
+    """Neither is in the other: a request is no time that anybody was connected."""
+    lacks = {"unpriced_reason": "no_unit"}
+    folder = write_ledger(
+        tmp_path,
+        [
+            Booking(occurred_at=day(20), session_id=ACME, **lacks),
+            Booking(
+                occurred_at=day(20),
+                session_id=ACME,
+                modality="avatar",
+                requests=0,
+                session_us=61_500_000,
+                **lacks,
+            ),
+        ],
+    )
+    assert "1 request, 61.5 s connected" in as_table(query(data_dir=folder, now=NOW), now=NOW)
 
 
 @pytest.mark.parametrize("by", ["tenant", "session", "tenant,agent,agent_label,model", "day"])
@@ -219,9 +240,12 @@ def test_an_old_snapshot_shows_its_date(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("form", ["json", "csv"])
-def test_output_is_what_it_was(data_dir: Path, name: str, asked: dict[str, str], form: str) -> None:
+def test_output_is_what_it_was(
+    data_dir: Path, name: str, asked: dict[str, str], form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Scripts read these bytes: keys, order, nulls and digits change only on purpose."""
-    report = query(**asked, data_dir=data_dir, now=NOW)  # type: ignore[arg-type]  # all of them are text
+    monkeypatch.setenv("COSTS_DATA_DIR", str(data_dir))
+    report = query(**asked, now=NOW)  # type: ignore[arg-type]  # all of them are text
     output = as_json(report) if form == "json" else as_csv(report)
     assert output.decode() == (GOLDEN / f"{name}.{form}").read_text()
 
