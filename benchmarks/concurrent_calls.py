@@ -67,8 +67,12 @@ class Time:
         return self._began + timedelta(seconds=self.ticks())
 
     def move_to(self, seconds: float) -> None:
-        """Set it; it never goes back."""
-        self._moved = max(self._moved, seconds)
+        """Let it be that second, unless it is later already."""
+        self._moved = max(self.ticks(), seconds)
+        self._cpu = time.process_time()
+
+    def leave_out(self) -> None:
+        """Let what was computed since it was moved on take no time."""
         self._cpu = time.process_time()
 
 
@@ -137,7 +141,7 @@ class Played:
         """Let a second pass, in which all comes that is due."""
         self._clock.move_to(second)
         arrived = list(self._arriving(second))
-        self._clock.move_to(second)  # to make them is not the ledger's work
+        self._clock.leave_out()  # to make them is not the ledger's work
         if arrived:
             self._timed("book", lambda: self._book(arrived))
         self._timed("publish", self._ledger.publish_if_due)
