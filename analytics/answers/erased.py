@@ -44,6 +44,9 @@ _PROJECTS: Final = "SELECT DISTINCT project FROM {rows} WHERE tenant = ? ORDER B
 _SEALED: Final = "SELECT file FROM sealed_files"
 _ERASED: Final = "SELECT operation, day, sessions, rows, is_closed FROM erased ORDER BY day"
 
+_NAMED: Final = 5
+"""Operations that an answer names by their numbers; more are counted."""
+
 
 class Held(Struct, frozen=True):
     """Calls, rows and days of a tenant, the closed months among them, and all projects that have the tenant.
@@ -104,7 +107,11 @@ def say_erased(connection: Connection, snapshot: Snapshot, period: Period) -> It
     if not found:
         return
     numbers = sorted({row[0] for row in found})
-    by = f"operation{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+    by = (
+        f"operation{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+        if len(numbers) <= _NAMED
+        else f"{len(numbers)} operations (`costs operations`)"
+    )
     calls, rows = sum(row[2] for row in found), sum(row[3] for row in found)
     closed = sorted({f"{row[1]:%Y-%m}" for row in found if row[4]})
     lacks = f"; {', '.join(closed)}, which is closed, lacks them" if closed else ""

@@ -25,7 +25,7 @@ from voicecosts.consumer.store.blocks import (
     place_of,
     read_blocks,
 )
-from voicecosts.consumer.store.files import PRIVATE, share_blocks, take_unread
+from voicecosts.consumer.store.files import PRIVATE, require_room, share_blocks, take_unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -216,6 +216,7 @@ def next_copy(
 
     Raises:
         BlockError: The headers of the source or its lists cannot be read.
+        OSError: There is no room for a new file, which is known before it fills the disk.
     """
     with _closed_on_error() as files:
         files.append(os.open(source, os.O_RDONLY | os.O_CLOEXEC))
@@ -228,6 +229,7 @@ def next_copy(
             if (spare := take_unread(path, draft)) is not None:
                 files.append(spare)
                 return Copy(files, blocks, versions.changed(number, blocks))
+        require_room(draft.parent, len(blocks.used()) * SIZE)
         files.append(_new(draft))
         return Copy(files, blocks)
 

@@ -290,6 +290,13 @@ class TestScope:
         assert "1 call with 1 row" in said[0]
         assert "2026-11, which is closed, lacks them" in said[0]
         assert not any("erased" in it for it in query(data_dir=tmp_path, since="2026-12-01").notes)
+        with Ledger.open(tmp_path, rate) as ledger:  # as after many: an answer does not list them
+            statement = "INSERT INTO erased_days SELECT range, day, sessions, rows FROM erased_days, range(11, 17)"
+            ledger._connection.execute(statement)
+            ledger._snapshots.changed = True
+        [many] = [it for it in query(data_dir=tmp_path).notes if "erased" in it]
+        assert "7 calls with 7 rows" in many
+        assert "erased by 7 operations (`costs operations`)" in many
 
 
 def test_where_there_is_no_room_it_stops_and_goes_on_later(

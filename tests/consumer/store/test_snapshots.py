@@ -386,6 +386,20 @@ class TestRepair:
             assert ledger.publish_if_due()
         assert readings_in(tmp_path / "costs.duckdb") == 2
 
+    def test_a_copy_that_does_not_fit_is_not_begun(
+        self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It would fill the disk first, for the broker as well."""
+        book(ledger, 1)
+        full = os.statvfs_result((4096, 4096, *[0] * 8))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "statvfs", lambda _: full)
+            with pytest.raises(SnapshotFailed, match="No space left"):
+                ledger.publish_snapshot()
+        assert not list(tmp_path.glob("*.tmp"))
+        assert ledger.publish_snapshot()
+        assert readings_in(tmp_path / "costs.duckdb") == 1
+
     def test_a_clock_that_was_set_back_keeps_no_old_snapshots(
         self, ledger: Ledger, tmp_path: Path, hands: Hands
     ) -> None:
