@@ -1163,6 +1163,12 @@ def _clear(layout: Layout) -> None:
 
 def _lock(layout: Layout) -> WriterLock:
     """Become the one writer of the data directory, and remove what a killed one left unfinished."""
+    if "?" in str(layout.data_dir.absolute()):
+        raise InvalidConfig(
+            [
+                f"{layout.data_dir} has a ? in its path, where DuckDB ends a name: move it to another path"
+            ]
+        )
     with contextlib.ExitStack() as undo:
         try:
             make_folder(layout.ledger_dir)

@@ -87,6 +87,9 @@ class TestOneWriter:
     def test_an_unusable_directory_is_a_problem_of_the_settings(self, tmp_path: Path) -> None:
         """A path that can never hold a ledger is told as such."""
         (tmp_path / "file").write_text("")
+        with pytest.raises(InvalidConfig, match=r"has a \? in its path"):
+            Ledger.open(tmp_path / "why?" / "data", rate)
+        assert not (tmp_path / "why?").exists()
         with pytest.raises(InvalidConfig, match="cannot be used"):
             Ledger.open(tmp_path / "file", rate)
 
@@ -200,6 +203,9 @@ class TestDamage:
         """Readers keep their snapshots, and the error says how to go on, which works."""
         shutil.rmtree(filled / "ledger")
         with pytest.raises(LedgerMissing) as refusal:
+            Ledger.open(filled, rate)
+        duckdb.connect(filled / "ledger/ledger.duckdb").close()  # a file without tables is none
+        with pytest.raises(LedgerMissing):
             Ledger.open(filled, rate)
         advice = re.search(r"what was booked, copy (\S+) to (\S+);", str(refusal.value))
         assert advice is not None
