@@ -266,7 +266,12 @@ class Operations:
         if isinstance(operation.work, Erase) and not goes_on:
             return f"operation {number} is an erasure: it is not stopped, and goes on when a ledger runs"
         if operation.ended_us is not None:
-            return f"operation {number} has ended: `costs operations revert {number} --reason …` undoes it"
+            undoes = (
+                "ends its refusal of what comes later, and brings nothing back"
+                if isinstance(operation.work, Erase)
+                else "undoes it"
+            )
+            return f"operation {number} has ended: `costs operations revert {number} --reason …` {undoes}"
         if goes_on and (pending := self.pending) is not None:
             return f"{self._say(pending)}. Try again then"
         halted = replace(operation, stopped_us=None if goes_on else now.us)

@@ -271,6 +271,8 @@ class TestScope:
             with pytest.raises(OperationRefused, match="is not stopped"):
                 ledger.halt(number)
             work(ledger)
+            with pytest.raises(OperationRefused, match="brings nothing back"):
+                ledger.halt(number, goes_on=True)
 
     def test_a_closed_month_lacks_it_and_every_answer_of_that_time_says_so(
         self, tmp_path: Path
