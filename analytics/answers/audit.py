@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from voicecosts.analytics.answers.completeness import as_of, completeness, tell
+from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.losses import count_gaps, lost_in
 from voicecosts.analytics.answers.report import (
     CURRENCY,
@@ -125,7 +126,7 @@ class Audit(Struct, frozen=True, kw_only=True):
     not be attributed, and of which only some amounts could be read, counts as both. Where a session
     that could not be measured runs across the start or the end of the period, `lost` may be too high,
     and is not too low. `completeness` is that of a query; `failures` are those of its findings that
-    concern the period, and without one nothing is missing in it.
+    concern the period, and without one nothing is missing in it. `notes` say what of it was erased.
     """
 
     states: tuple[StateTotal, ...]
@@ -140,6 +141,7 @@ class Audit(Struct, frozen=True, kw_only=True):
     completeness: Completeness
     failures: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -208,6 +210,7 @@ def answer(
         )
         lost, dropped = lost_in(connection, snapshot, question.period)
         gaps = count_gaps(connection, snapshot, question.period.since or BEFORE_ALL)
+        erased = tuple(say_erased(connection, snapshot, question.period))
         missing = tell(missing, snapshot, outbox, moment=moment, now=now)
     counts = {it.state: it.sessions for it in totals}
     return Audit(
@@ -223,6 +226,7 @@ def answer(
         completeness=missing,
         failures=_failures(missing.findings, lost=lost, dropped=dropped, gaps=len(gaps or ())),
         warnings=tuple(it.text for it in missing.findings if it.source is not Source.SESSIONS),
+        notes=erased,
     )
 
 

@@ -61,6 +61,7 @@ def close(
     corrects it.
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.months import following, not_ended  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Close  # noqa: PLC0415 - same
     from voicecosts.consumer.errors import OperationRefused  # noqa: PLC0415 - same
@@ -73,7 +74,7 @@ def close(
     cost = "no cost" if report.total.cost is None else f"{money(report.total.cost)} USD"
     typer.echo(f"{first:%Y-%m} has {cost} in {counted(report.total.sessions, 'session')}")
     for sentence in (*(it.text for it in report.completeness.findings), *report.notes):
-        typer.echo(f"! {sentence}")
+        say(f"! {sentence}")
     if not yes and not typer.confirm(f"Close {first:%Y-%m}?"):
         typer.echo("nothing was changed")
         raise typer.Exit(FAILED)

@@ -58,8 +58,7 @@ def write(answer: A_contra, output: Format, text: Text[A_contra], *, now: dateti
         return
     typer.echo(text.as_json(answer) if output is Format.JSON else text.as_csv(answer), nl=False)
     if output is Format.CSV:
-        for warning in answer.warnings:
-            warn(warning)
+        _say_beside(answer, getattr(answer, "notes", ()))  # an answer about prices has none
 
 
 def write_rows(report: Report, rows: Iterable[Row], output: Format, *, now: datetime) -> None:
@@ -72,8 +71,15 @@ def write_rows(report: Report, rows: Iterable[Row], output: Format, *, now: date
         _write(b"", text.json_rows(report, rows))
     else:
         _write(b"", text.csv_rows(report, rows))
-        for warning in report.warnings:
-            warn(warning)
+        _say_beside(report, report.notes)
+
+
+def _say_beside(answer: Answer, notes: Iterable[str]) -> None:
+    """Write what a CSV has no place for to standard error."""
+    for note in notes:
+        typer.echo(f"note: {printable(note)}", err=True)
+    for warning in answer.warnings:
+        warn(warning)
 
 
 def _write(nothing: AnyStr, parts: Iterable[AnyStr]) -> None:

@@ -11,6 +11,7 @@ from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.commands.price_words import (
     charge_record,
     charge_words,
+    entry_words,
     list_record,
     list_words,
     origin_of,
@@ -161,9 +162,7 @@ def _says(entry: Entry) -> str:
     said += [f"label {name}={value}" for name, value in entry.label]
     said += [f"from {entry.valid_from}"] if entry.valid_from else []
     said += [f"to {entry.valid_to}"] if entry.valid_to else []
-    price = entry.original
-    if entry.unit_name:
-        price += f" {entry.currency} per {entry.unit_name}"
+    price = entry_words(entry.original, entry.currency, entry.unit_name)
     return f"{', '.join(said) or 'everything'}: {price}"
 
 

@@ -26,6 +26,7 @@ _PER_TIME: Final = {
 }
 _PER: Final = {1: "each", 1_000: "per thousand", 1_000_000: "per million"}
 _SHOWN_DIGITS: Final = 24
+_EACH: Final = "request = "
 
 
 def amount_text(part: str, amount: int) -> str:
@@ -192,8 +193,7 @@ def origin_of(charge: Charge) -> str:
     """Return where a price of the operator comes from, in one sentence."""
     if charge.included:
         return f"included in the price for the whole call, {charge.entry}: " + _stands(charge)
-    stands = charge.original_price + (f" {charge.currency}" if charge.unit else "")
-    said = [f"from {charge.entry}: {stands}" + (f" per {charge.unit}" if charge.unit else "")]
+    said = [f"from {charge.entry}: {_stands(charge)}"]
     if charge.exchange_rate is not None:
         said.append(f"one {charge.currency} was {charge.exchange_rate:f} USD")
     if charge.valid_from is not None or charge.valid_to is not None:
@@ -205,8 +205,19 @@ def origin_of(charge: Charge) -> str:
     return "; ".join(said)
 
 
+def entry_words(original: str, currency: str, unit: str) -> str:
+    """Return a price as the file has it, with what it is for: a price for each request is beside those of tokens."""
+    if not unit:
+        return original
+    parts = original.split(", ")
+    each = [it.removeprefix(_EACH) for it in parts if it.startswith(_EACH)]
+    said = ", ".join(it for it in parts if not it.startswith(_EACH))
+    prices = [f"{said} {currency} per {unit}"] if said else []
+    return " and ".join([*prices, *(f"{it} {currency} per request" for it in each)])
+
+
 def _stands(charge: Charge) -> str:
-    return f"{charge.original_price} {charge.currency} per {charge.unit}"
+    return entry_words(charge.original_price, charge.currency, charge.unit)
 
 
 def _text(number: Decimal | None) -> str | None:

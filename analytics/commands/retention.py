@@ -46,6 +46,7 @@ def retention(
     states are answered as before. What is removed does not come back when the rule is reverted.
     """
     from voicecosts.analytics.answers.detail import days, kept, removed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs retention`", extra="consumer")
     found = days(data_dir)
@@ -61,16 +62,22 @@ def retention(
     if asked is None and as_json:
         typer.echo(json.dumps({"rule": str(current), **{k: _record(v) for k, v in parts.items()}}))
         return
-    typer.echo(f"rule      {current}{'' if asked is None else f' -> {asked}'}")
-    for name, amount in parts.items():
-        if amount is not None:
-            typer.echo(f"{name.replace('_', ' '):<10}{_said(amount)}")
+    if as_json and not yes:
+        raise BadQuestion("--json shows the rule, or sets one with --yes: it asks nothing")
+    if not as_json:
+        say(f"rule      {current}{'' if asked is None else f' -> {asked}'}")
+        for name, amount in parts.items():
+            if amount is not None:
+                say(f"{name.replace('_', ' '):<10}{_said(amount)}")
     if asked is None:
         return
+    record: dict[str, object] = {"rule": str(asked), **{k: _record(v) for k, v in parts.items()}}
     if str(asked) == str(current):
-        typer.echo("that is the rule already: nothing was changed")
+        unchanged = "that is the rule already: nothing was changed"
+        typer.echo(json.dumps(record | {"operation": None}) if as_json else unchanged)
         return
-    if not yes and not typer.confirm(f"Keep detail by the rule {asked} from now on?"):
+    lasting = " What is removed does not come back." if first_kept is not None else ""
+    if not yes and not typer.confirm(f"Keep detail by the rule {asked} from now on?{lasting}"):
         typer.echo("nothing was changed")
         raise typer.Exit(FAILED)
     number = operate(
@@ -80,7 +87,8 @@ def retention(
         data_dir=data_dir,
         command="`costs retention`",
     )
-    typer.echo(f"the rule is {asked}, by operation {number}")
+    done = f"the rule is {asked}, by operation {number}"
+    typer.echo(json.dumps(record | {"operation": number}) if as_json else done)
 
 
 def _rule(text: str) -> Retain:

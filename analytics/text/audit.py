@@ -104,6 +104,7 @@ def as_json(audit: Audit) -> bytes:
             "lost": audit.lost,
             "completeness": plain_completeness(audit.completeness),
             "warnings": list(audit.warnings),
+            "notes": list(audit.notes),
         }
     )
 
@@ -171,4 +172,5 @@ def _footer(audit: Audit, left_out: list[str], now: datetime) -> Iterator[str]:
     if len(audit.sessions) < audit.listed:
         yield f"{len(audit.sessions):,} of {counted(audit.listed, 'session')} shown (--top)"
     yield from say_left_out(left_out)
+    yield from audit.notes
     yield fresh(audit.as_of, now)

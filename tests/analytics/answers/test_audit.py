@@ -185,7 +185,7 @@ def test_json_and_csv_hold_all_of_it(real: Path) -> None:
     document = json.loads(as_json(found))
     assert list(document) == [
         *("states", "sessions", "listed", "currency", "since", "until", "open_for_s", "as_of"),
-        *("lost", "completeness", "warnings"),
+        *("lost", "completeness", "warnings", "notes"),
     ]
     assert document["states"][0] == {
         "state": "short",

@@ -168,6 +168,16 @@ class TestErase:
 
 
 class TestRetention:
+    def test_a_rule_is_set_for_a_program(self, run: Run, ids: list[str]) -> None:
+        """One object, with the operation; without --yes nobody can be asked."""
+        assert ids
+        with pytest.raises(BadQuestion, match="--yes"):
+            raise run("retention", "13mo", "--json").exception or AssertionError
+        done = json.loads(run("retention", "13mo", "--json", "--yes").output)
+        assert (done["rule"], done["operation"], done["would_go"]["rows"]) == ("13mo", 1, 0)
+        again = json.loads(run("retention", "13mo", "--json", "--yes").output)
+        assert again["operation"] is None
+
     def test_it_shows_the_rule_and_what_would_go_and_sets_it(
         self, run: Run, ids: list[str], tmp_path: Path
     ) -> None:

@@ -18,6 +18,7 @@ from tests.support.events import PROJECT, ended, message, reading, started
 from tests.support.history import figures
 from tests.support.oracle import rate
 from voicecosts import query
+from voicecosts.analytics.commands.asking import audit
 from voicecosts.consumer.booking.operations import Adjust, Close, Erase, Revert, Void
 from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.store import database
@@ -291,6 +292,7 @@ class TestScope:
         assert len(said) == 1
         assert "1 call with 1 row" in said[0]
         assert "2026-11, which is closed, lacks them" in said[0]
+        assert audit(data_dir=tmp_path).notes == tuple(said)
         assert not any("erased" in it for it in query(data_dir=tmp_path, since="2026-12-01").notes)
         with Ledger.open(tmp_path, rate) as ledger:  # as after many: an answer does not list them
             statement = "INSERT INTO erased_days SELECT range, day, sessions, rows FROM erased_days, range(11, 17)"
