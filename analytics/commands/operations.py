@@ -47,6 +47,13 @@ app = typer.Typer(
 _WHY = 12
 """A reason is folded to this width before a number is left out for it."""
 
+_KEPT = {
+    "erase": "what was erased does not come back; what comes of that tenant is booked again, unless another erasure "
+    "of it is in force",
+    "retain": "what was removed does not come back; `costs retention` says which rule is in force now",
+}
+"""What a revert does not undo, by the kind of operation."""
+
 Number = Annotated[int, typer.Argument(metavar="N", help="Its number.", min=1)]
 
 
@@ -154,6 +161,8 @@ def revert(
     done again by reverting the operation that did it. Where the others say the same, no amount changes.
     """
     from voicecosts.analytics.answers.operations import listed  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.advice import at_ledger  # noqa: PLC0415 - same
     from voicecosts.analytics.text.changes import say_moved  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Revert  # noqa: PLC0415 - same
 
@@ -164,7 +173,8 @@ def revert(
         data_dir=data_dir,
         command="`costs operations revert`",
     )
-    moved = {it.operation: say_moved(it) for it in listed(data_dir)}
+    found = listed(data_dir)
+    moved = {it.operation: say_moved(it) for it in found}
     booked = f": {moved[number]}" if moved.get(number) else ""
     if not booked and moved.get(operation):
         booked = (
@@ -172,6 +182,8 @@ def revert(
             f"{at_folder(data_dir)}`)"
         )
     typer.echo(f"operation {operation} is reverted, by operation {number}{booked}")
+    if kept := _KEPT.get(next((it.kind for it in found if it.operation == operation), "")):
+        say(at_ledger(kept, data_dir))
     say_closed(number, data_dir)
 
 

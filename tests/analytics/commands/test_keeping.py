@@ -78,6 +78,8 @@ class TestErase:
         [record] = json.loads(run("operations", "list", "--format", "json").output)
         assert (record["kind"], record["sessions"], record["rows"]) == ("erase", 1, 1)
         assert (record["reason"], record["request"]) == ("ticket 7", {"kind": "erase"})
+        back = run("operations", "revert", "1", "--reason", "they came back")
+        assert "what was erased does not come back" in back.output
 
     def test_what_stands_in_its_way_is_said(
         self, run: Run, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -193,7 +195,8 @@ class TestRetention:
         assert "operation 1" in run("retention", "13mo", "--yes").output
         assert json.loads(run("retention", "--json").output)["rule"] == "13mo"
         assert "already" in run("retention", "13mo", "--yes").output
-        run("operations", "revert", "1", "--reason", "no")
+        back = run("operations", "revert", "1", "--reason", "no")
+        assert "what was removed does not come back" in back.output
         assert json.loads(run("retention", "--json").output)["rule"] == "keep"
 
     @pytest.mark.parametrize("rule", ["0d", "13", "d", "1y", "-3d", "forever"])
