@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.broker import Broker
+from tests.support.history import partly
 from tests.support.new_ledgers import NewLedgers
 
 # How long an example takes says how busy the machine is. The examples are the same in every run, so
@@ -49,6 +50,12 @@ def _new_ledgers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewLedger
     with pytest.MonkeyPatch.context() as patch:
         ledgers.use(patch)
         yield ledgers
+
+
+@pytest.fixture(scope="session")
+def partly_sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed ledger that is to be copied: most of it is folded, settled and sealed, and some is not."""
+    return partly(tmp_path_factory.mktemp("partly"))
 
 
 @pytest.fixture

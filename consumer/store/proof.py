@@ -232,7 +232,9 @@ class _Sums:
         gone = [it.day for it in days if it.removed]
         if gone:
             self._proof.left_out.append(
-                f"sums of {len(gone)} days from {min(gone)} to {max(gone)}: their single rows were removed by age"
+                f"sums of {len(gone):,} days, {min(gone)} to {max(gone)}: single rows of them were removed"
+                if len(gone) > 1
+                else f"sums of {gone[0]}: single rows of that day were removed"
             )
         if self._proof.bad_days:
             self._proof.left_out.append(

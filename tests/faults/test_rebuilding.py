@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.support.history import Told, figures, history, partly
+from tests.support.history import Told, figures, history
 from tests.support.processes import program
 from voicecosts.consumer.store.layout import Layout
 
@@ -27,9 +27,13 @@ def answered(data_dir: Path) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("has_log", [False, True])
-def test_a_ledger_is_whole_wherever_its_rebuild_is_killed(tmp_path: Path, has_log: bool) -> None:  # noqa: FBT001 - two cases
+def test_a_ledger_is_whole_wherever_its_rebuild_is_killed(
+    partly_sealed: Path,
+    tmp_path: Path,
+    has_log: bool,  # noqa: FBT001 - two cases
+) -> None:
     """The next opening has the old one or the new one, with every row, also those of its log, and no draft."""
-    whole = partly(tmp_path / "whole")
+    whole = Path(shutil.copytree(partly_sealed, tmp_path / "whole", symlinks=True))
     if has_log:  # as of a ledger that was killed: rows that only its log has
         with duckdb.connect(whole / "ledger" / "ledger.duckdb") as ledger:
             ledger.execute("PRAGMA disable_checkpoint_on_shutdown")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.events import message
 from tests.support.events import reading as read_at
-from tests.support.history import Step, Told, history, partly
+from tests.support.history import Step, Told, history
 from voicecosts.consumer.store import proof as proofs
 from voicecosts.consumer.store.clock import micros
 from voicecosts.consumer.store.layout import Layout
@@ -20,16 +20,15 @@ from voicecosts.consumer.store.proof import Proof, prove, reading
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(partly_sealed: Path) -> Path:
     """A closed ledger with calls of every kind: most is folded, settled and sealed, and some is not."""
-    data_dir = partly(tmp_path_factory.mktemp("whole"))
-    with duckdb.connect(data_dir / "ledger" / "ledger.duckdb", read_only=True) as ledger:
+    with duckdb.connect(partly_sealed / "ledger" / "ledger.duckdb", read_only=True) as ledger:
         for table in ("bookings", "sealed_files", "settled_sessions", "pending_sessions"):
             assert ledger.execute(f"SELECT count(*) FROM {table}").fetchone() != (0,)  # noqa: S608 - our own names
         assert ledger.execute(
             "SELECT count(*) FROM bookings WHERE place <= (SELECT folded_to FROM fold_state)"
         ).fetchone() != (0,)
-    return data_dir
+    return partly_sealed
 
 
 @pytest.fixture
@@ -214,7 +213,7 @@ def test_days_without_their_single_rows_are_not_called_different(copy: Path) -> 
     )
     found = proved(copy)
     assert [it.what for it in found.differences] == ["views"]  # which still names the files
-    assert "removed by age" in found.left_out[0]
+    assert "were removed" in found.left_out[0]
     changed(copy, "UPDATE removed_detail SET rows = rows - 1")
     assert ("sums", "rows") in {(it.what, it.quantity) for it in proved(copy).differences}
 

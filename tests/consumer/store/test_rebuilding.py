@@ -14,7 +14,7 @@ import pytest
 from tests.consumer.store.test_proof import DAMAGES, changed, sealed
 from tests.support.events import message
 from tests.support.events import reading as read_at
-from tests.support.history import Step, Told, figures, history, often, partly
+from tests.support.history import Step, Told, figures, history, often
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import (
     Adjust,
@@ -41,21 +41,15 @@ OF_ROWS = {
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed ledger: most is folded, settled and sealed, and some is not."""
-    return partly(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture(scope="module")
-def expected(whole: Path) -> dict[str, list[Any]]:
+def expected(partly_sealed: Path) -> dict[str, list[Any]]:
     """What every view answers."""
-    return answered(whole)
+    return answered(partly_sealed)
 
 
 @pytest.fixture
-def copy(whole: Path, tmp_path: Path) -> Path:
+def copy(partly_sealed: Path, tmp_path: Path) -> Path:
     """A copy of it to be damaged."""
-    return Path(shutil.copytree(whole, tmp_path / "data", symlinks=True))
+    return Path(shutil.copytree(partly_sealed, tmp_path / "data", symlinks=True))
 
 
 @pytest.fixture(autouse=True)
@@ -106,9 +100,9 @@ def test_what_is_damaged_beside_the_rows_is_made_of_them(
     assert answered(copy) == expected
 
 
-def test_booking_goes_on_exactly_once(copy: Path, whole: Path, tmp_path: Path) -> None:
+def test_booking_goes_on_exactly_once(copy: Path, partly_sealed: Path, tmp_path: Path) -> None:
     """What comes again books nothing, what is new is booked, numbers go on, and operations can be undone."""
-    other = Path(shutil.copytree(whole, tmp_path / "other", symlinks=True))
+    other = Path(shutil.copytree(partly_sealed, tmp_path / "other", symlinks=True))
     rebuilt(copy)
     said: list[Message] = [it for step in history(1) for it in step.messages]
     found = []
@@ -202,9 +196,12 @@ def test_days_whose_rows_are_not_all_there_keep_their_sums(
 def test_a_ledger_that_cannot_be_read_is_made_of_the_newest_snapshot(
     copy: Path, expected: dict[str, list[Any]]
 ) -> None:
-    """And of an older one where that cannot be read either; with none, nothing is changed."""
+    """So is one that is gone; with nothing that can be read, nothing is changed."""
     layout = Layout(copy)
     file = layout.ledger
+    file.unlink()
+    assert rebuilt(copy, "gone")[1] is None
+    assert answered(copy) == expected
     size = file.stat().st_size
     with file.open("r+b") as ledger:
         ledger.seek(12288)
