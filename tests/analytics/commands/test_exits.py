@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import voicecosts.__main__ as start
 from voicecosts.analytics import errors
 from voicecosts.analytics.commands.app import main
 from voicecosts.analytics.commands.exits import (
@@ -205,3 +206,21 @@ def test_an_unknown_home_directory_is_one_line_that_says_what_to_set(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: there is no home directory")
     assert "set COSTS_DATA_DIR" in line
+
+
+def test_ctrl_c_while_the_command_is_loaded_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing was done yet; the code is that of any Ctrl-C."""
+    loaded = "voicecosts.analytics.commands.app"
+
+    class Pressed:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == loaded:
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == INTERRUPTED
