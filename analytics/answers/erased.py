@@ -90,7 +90,7 @@ def held(data_dir: str | Path | None, tenant: str, project: str | None) -> Held:
             if schema >= FIRST_FORGETTING_SCHEMA
             else []
         )
-    lacking = sum(not (snapshot.path.parent.joinpath(file)).exists() for (file,) in files)
+    lacking = sum(not snapshot.path.parent.joinpath(file).exists() for (file,) in files)
     return Held(*row, tuple(it for (it,) in closed), tuple(it for (it,) in projects), lacking)
 
 

@@ -26,6 +26,7 @@ def answered(data_dir: Path) -> dict[str, list[Any]]:
         return figures(snapshot)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("has_log", [False, True])
 def test_a_ledger_is_whole_wherever_its_rebuild_is_killed(
     partly_sealed: Path,
@@ -45,7 +46,7 @@ def test_a_ledger_is_whole_wherever_its_rebuild_is_killed(
     for at in range(1, 100):
         data_dir = Path(shutil.copytree(whole, tmp_path / "data", symlinks=True))
         layout = Layout(data_dir)
-        code = program("faulty_rebuilding", at, data_dir).wait(120)
+        code = program("faulty_rebuilding", at, data_dir).wait(300)
         deaths += code == -signal.SIGKILL
         told = Told(data_dir, LAST)
         told.ledger._snapshots.changed = True
