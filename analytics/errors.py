@@ -5,7 +5,9 @@
     │   ├── UnknownColumn
     │   ├── BadTime
     │   ├── BadFilter
-    │   └── BadTop
+    │   ├── BadTop
+    │   ├── UnknownCall
+    │   └── SeveralCalls
     ├── NoLedger            there is nothing to ask
     │   ├── NoSnapshotYet
     │   ├── SnapshotGone
@@ -84,6 +86,33 @@ class BadTop(BadQuestion):
     def __init__(self, value: int) -> None:
         self.value = value
         super().__init__(f"top {value} shows nothing: ask for 1 row or more")
+
+
+class UnknownCall(BadQuestion):
+    """No call has this id, this room or this job."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"no call has an id that begins with {name!r}, nor such a room or job: `costs calls` shows what "
+            "there is"
+        )
+
+
+class SeveralCalls(BadQuestion):
+    """A name is that of several calls: `candidates` are the newest, as (project, id), of `found`."""
+
+    def __init__(self, name: str, candidates: Sequence[tuple[str, str]], found: int) -> None:
+        self.name = name
+        self.candidates = tuple(candidates)
+        self.found = found
+        ids = {each for _, each in candidates}
+        what = "the whole id of one"
+        if len(ids) < len(candidates):
+            what = "--project as well" if len(ids) == 1 else f"{what}, and --project"
+        shown = ", ".join(f"{each} of {project or 'no project'}" for project, each in candidates)
+        more = f", and {found - len(candidates):,} more" if found > len(candidates) else ""
+        super().__init__(f"{found:,} calls are meant by {name!r}: {shown}{more}; type {what}")
 
 
 class NoLedger(AnalyticsError):

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.commands.asking import calls, query
+    from voicecosts.analytics.commands.asking import call, calls, query
     from voicecosts.analytics.snapshot.connection import connect
     from voicecosts.producer.config import BufferLimits
     from voicecosts.producer.dispatch import dispatch_metadata
@@ -46,6 +46,7 @@ __all__ = [
     "SessionStatus",
     "Tls",
     "agent_config",
+    "call",
     "calls",
     "connect",
     "dispatch_metadata",
@@ -69,6 +70,7 @@ _HOMES: Final = {
     "SessionStatus": "voicecosts.producer.pool.observers",
     "Tls": "voicecosts.producer.tls",
     "agent_config": "voicecosts.producer.pool.discovery",
+    "call": "voicecosts.analytics.commands.asking",
     "calls": "voicecosts.analytics.commands.asking",
     "connect": "voicecosts.analytics.snapshot.connection",
     "dispatch_metadata": "voicecosts.producer.dispatch",

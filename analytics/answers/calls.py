@@ -120,6 +120,7 @@ WHERE {which}
 """
 _VOIDED: Final = "SELECT project, session_id FROM voided WHERE operation IS NOT NULL AND {which}"
 
+_APART: Final = "`costs call ID` takes one of them apart"
 _TOO_OLD: Final = "it was written by an older version, which noted too little of single calls; `costs up` brings it up to date"
 
 Key = tuple[str, UUID]
@@ -283,7 +284,7 @@ def answer(
         as_of=moment,
         completeness=missing,
         warnings=(*empty, *(finding.text for finding in missing.findings)),
-        notes=(*notes(missing), *corrected),
+        notes=(*([_APART] if calls else []), *notes(missing), *corrected),
     )
 
 

@@ -250,6 +250,13 @@ class _Sql(Struct, frozen=True):
     parameters: list[object] = []
 
 
+def add_up(connection: Connection, snapshot: Snapshot, question: Question) -> tuple[Row, list[Row]]:
+    """Return the total of a question, and its rows in their order."""
+    measured = _measure(connection, snapshot, question)
+    with ending(measured.rows):
+        return measured.total, list(measured.rows)
+
+
 def _measure(
     connection: Connection, snapshot: Snapshot, question: Question, *, for_total: bool = False
 ) -> _Measured:

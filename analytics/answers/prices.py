@@ -163,3 +163,10 @@ def _amount(it: Unpriced) -> str:
     if it.audio_seconds:
         return f"{seconds(it.audio_seconds)} s of audio of"
     return f"{seconds(it.session_seconds)} s connected to"
+
+
+def source_of(source: str | None, version: str | None, model: str | None) -> str:
+    """Return where a booked price came from; an entry of the operator names its file itself."""
+    if model is not None and source is not None and model.startswith(source):
+        return model
+    return " ".join(filter(None, (source, version, model)))

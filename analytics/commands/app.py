@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "consume": "ledger",
     "query": "query",
     "calls": "calls",
+    "call": "call",
     "audit": "audit",
     "prices": "prices",
     "rerate": "rerate",

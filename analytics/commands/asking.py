@@ -15,7 +15,7 @@ from msgspec import structs
 
 from voicecosts.analytics.answers import audit as audits
 from voicecosts.analytics.answers import calls as lists
-from voicecosts.analytics.answers import costs
+from voicecosts.analytics.answers import costs, receipts
 from voicecosts.analytics.answers.states import OPEN_FOR
 from voicecosts.analytics.commands.local_outbox import look_first
 from voicecosts.analytics.errors import require
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.answers.audit import Audit
     from voicecosts.analytics.answers.calls import Calls
+    from voicecosts.analytics.answers.receipts import Receipt
     from voicecosts.analytics.answers.report import Completeness, Finding, Report, Row
     from voicecosts.analytics.question.filters import Where
     from voicecosts.analytics.question.times import Moment
@@ -184,6 +185,38 @@ def calls(
         found = lists.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
     return structs.replace(
         found,
+        completeness=_at_ledger(found.completeness, data_dir),
+        warnings=tuple(at_ledger(it, data_dir) for it in found.warnings),
+        notes=tuple(at_ledger(it, data_dir) for it in found.notes),
+    )
+
+
+def call(
+    name: str = receipts.LAST,
+    *,
+    project: str | None = None,
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+) -> Receipt:
+    """Return what one call cost: by modality, turn by turn, and by which prices.
+
+    `name` is the id of its session or the beginning of it, its room, its job, or `last`: the one that began last.
+    An id in full means that call, whatever a room is called. What waits on this host is booked first.
+
+    Raises:
+        UnknownCall: There is no such call.
+        SeveralCalls: There are several; its `candidates` are the newest ten.
+        NoLedger: There is no snapshot at `data_dir`, or it is of a version that noted too little.
+        LedgerNewer: The snapshot was written by a newer version.
+        MissingExtra: duckdb is not installed.
+    """
+    question = receipts.ask(name, project=project)
+    require("duckdb", needed_by="`voicecosts.call`")
+    with look_first(data_dir) as outbox:
+        found = receipts.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+    return structs.replace(
+        found,
+        detail_missing=found.detail_missing and at_ledger(found.detail_missing, data_dir),
         completeness=_at_ledger(found.completeness, data_dir),
         warnings=tuple(at_ledger(it, data_dir) for it in found.warnings),
         notes=tuple(at_ledger(it, data_dir) for it in found.notes),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from voicecosts.analytics.answers.layers import WITHOUT_TIME
+from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion, NotALedger
 from voicecosts.analytics.question.columns import MEASURES, UNPRICED
@@ -270,10 +271,3 @@ def _lacks_time(meters: tuple[MeterMoney, ...]) -> bool:
     """Return whether a price for the whole call includes meters, and there is nothing that it bills."""
     included = any(it.terms and it.terms.billed and it.terms.billed.included for it in meters)
     return included and all(it.meter.modality != "agent_session" for it in meters)
-
-
-def source_of(source: str | None, version: str | None, model: str | None) -> str:
-    """Return where a booked price came from; an entry of the operator names its file itself."""
-    if model is not None and source is not None and model.startswith(source):
-        return model
-    return " ".join(filter(None, (source, version, model)))

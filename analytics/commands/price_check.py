@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
+from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.states import schema_of
-from voicecosts.analytics.commands.price_call import TOO_OLD, source_of
+from voicecosts.analytics.commands.price_call import TOO_OLD
 from voicecosts.analytics.commands.price_words import part_amount
 from voicecosts.analytics.errors import NotALedger
 from voicecosts.analytics.numbers import clock, counted

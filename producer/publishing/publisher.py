@@ -361,6 +361,7 @@ class Publisher:
             if report is not None:
                 events.append(report)
             self.backlog.keep(self._packer.pack(events))
+            _log_sessions(events)
             if not len(self.buffer):
                 return True
             await asyncio.sleep(0)
@@ -398,6 +399,20 @@ class Publisher:
         self.backlog.close()
         self._has_ended.set()
         self._flushes.end()  # who asked meanwhile; who asks from here on sees that we have ended
+
+
+def _log_sessions(events: Sequence[Event]) -> None:
+    """Log the id of each session that began or ended: here, because the voice loop does not log."""
+    for event in events:
+        if isinstance(event, SessionStarted):
+            logger.info("session %s of agent %r is metered", event.session_id, event.agent_id)
+        elif isinstance(event, SessionEnded):
+            logger.info(
+                "session %s has ended (%s): `costs call %s` shows what it cost",
+                event.session_id,
+                event.status,
+                event.session_id,
+            )
 
 
 def close_all(publishers: Sequence[Publisher], timeout_s: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,14 @@ from voicecosts.consumer.pricing import rate_by
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.producer.events import Event
+from voicecosts.producer.events import Event, RequestDetail
 
 HALF, TWO, EMPTY, OPEN, STARTLESS, SHORT, VOIDED, UNPRICED = range(1, 9)
 """The calls by the order in which they began: one of half a minute, one of two, and so on."""
+
+DEAREST: Final = 14
+CUT_OFF: Final = 2
+"""Turns of `write_turns`."""
 
 OTHER: Final = "staging"
 """The project that has a call with the id of `HALF` too."""
@@ -56,6 +60,45 @@ def write_calls(folder: Path) -> Path:
         ledger.apply([message(1, *_calls()), twin, globex])
         ledger.operate(Void(project=PROJECT, session_id=str(call_id(VOIDED))), reason="a test")
     return folder
+
+
+def write_turns(folder: Path, turns: int) -> Path:
+    """Book one call with so many turns, of which the 14th is the dearest; return the data directory.
+
+    Each turn is an answer and its voice, which has no price; what sums it up is in none. The 2nd answer was cut off, and
+    what came of its speech is estimated.
+    """
+    rate = rate_by(Figures({MODEL: "0.4", "summary": "1"}))
+    with Ledger.open(folder, rate, clock=Clock(now=lambda: NOW)) as ledger:
+        ledger.apply([message(at, it) for at, it in enumerate(_of_turns(turns), start=1)])
+    return folder
+
+
+def _of_turns(turns: int) -> Iterator[Event]:
+    summed: dict[str, Any] = {"model": "summary"}
+    voice: dict[str, Any] = {"modality": "tts", "provider": "homebrew", "model": "voice"}
+    own = {"session_id": str(call_id(HALF))}
+    yield _start(HALF, room_name=HOSTILE, job_id="AJ_1")
+    tokens, number = 0, 0
+    for turn in range(1, turns + 1):
+        tokens += _MILLION * (5 if turn == DEAREST else 1)
+        at = {**own, "occurred_at": _began(HALF) + turn * 10_000_000}
+        speech = RequestDetail(speech_id=f"speech_{turn:04}", cancelled=turn == CUT_OFF)
+        yield reading(number + 1, **at, input_tokens=tokens, requests=turn, last=speech)
+        spoken = RequestDetail(speech_id=f"speech_{turn:04}")
+        yield reading(number + 2, **at, **voice, characters=turn * 10, last=spoken)
+        yield reading(number + 3, **at, **summed, input_tokens=turn * 1000)
+        number += 3
+    at = {**own, "occurred_at": _began(HALF) + 9_000_000}
+    yield reading(number + 1, **at, estimated=True, input_tokens=500_000)
+    meters = [
+        final(input_tokens=tokens, requests=turns),
+        final(**voice, characters=turns * 10),
+        final(**summed, input_tokens=turns * 1000),
+        final(estimated=True, input_tokens=500_000),
+    ]
+    length = {"ended_at": _began(HALF) + 10 * _MINUTE_US}
+    yield ended(number + 2, *meters, **own, **length)
 
 
 def _calls() -> Iterator[Event]:
@@ -110,3 +153,8 @@ def _end(number: int, length_us: int, *meters: dict[str, Any], **more: object) -
 
 def _began(number: int) -> int:
     return START_US + number * _MINUTE_US
+
+
+def nowhere(sentences: Iterable[str], folder: Path) -> tuple[str, ...]:
+    """Return sentences whose commands name no folder, for an answer that is compared with a file."""
+    return tuple(it.replace(f" --data-dir {folder}`", "`") for it in sentences)

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from rich.cells import cell_len
 
-from tests.support.some_calls import HOSTILE, NOW, TWO, call_id, write_calls
+from tests.support.some_calls import HOSTILE, NOW, TWO, call_id, nowhere, write_calls
 from voicecosts import calls
 from voicecosts.analytics.answers.calls import Calls
 from voicecosts.analytics.text.calls import as_csv, as_json, as_table
@@ -24,8 +24,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Calls:
     """The calls of a real ledger, without what is said of the ledger itself: its path is in that."""
     folder = write_calls(tmp_path_factory.mktemp("calls"))
     answer = calls(data_dir=folder, now=NOW)
-    nowhere = [it.replace(f" --data-dir {folder}`", "`") for it in answer.warnings[:-1]]
-    return structs.replace(answer, warnings=tuple(nowhere))
+    return structs.replace(
+        answer,
+        warnings=nowhere(answer.warnings[:-1], folder),
+        notes=nowhere(answer.notes, folder),
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

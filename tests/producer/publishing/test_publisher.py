@@ -18,7 +18,7 @@ from nats.js import api
 
 from tests.support import stream
 from tests.support.broker import Broker
-from tests.support.events import ended, reading, started
+from tests.support.events import ended, reading, session_id, started
 from tests.support.publishing import NO_SERVER, files, flushed, publishing
 from tests.support.waiting import until
 from voicecosts.producer.config import BufferLimits, ProducerConfig
@@ -160,6 +160,25 @@ async def test_a_session_that_has_ended_is_not_live_whatever_the_buffer_does(
     assert (publisher.stats().dropped > 0) == is_dropped
     reports = [event for event in stored if isinstance(event, ProducerReport)]
     assert [report.live_sessions for report in reports[-1:]] == [0]
+
+
+async def test_a_worker_logs_the_id_of_a_session_when_it_begins_and_ends(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads the worker's log can ask for the call; the thread logs it, not the voice loop."""
+    caplog.set_level(logging.INFO, logger="voicecosts.producer.publishing.publisher")
+    await stream.declare(broker.url)
+    with publishing(broker.url) as publisher:
+        for event in (started(), reading(1), ended(2)):
+            publisher.put(event)
+        await flushed(publisher)
+    known = session_id(1)
+    told = [record for record in caplog.records if record.getMessage().startswith("session ")]
+    assert [record.getMessage() for record in told] == [
+        f"session {known} of agent 'dental' is metered",
+        f"session {known} has ended (closed): `costs call {known}` shows what it cost",
+    ]
+    assert {record.thread for record in told}.isdisjoint({threading.get_ident()})
 
 
 async def test_a_session_whose_start_was_dropped_is_live(broker: Broker) -> None:
