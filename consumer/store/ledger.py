@@ -159,7 +159,14 @@ class Ledger:
         self._folding = Folding(connection, places, self._packed)
         self._sealing = Sealing(connection, layout, self._folding, clock.ticks)
         self._removal = Removal(connection, layout, lambda: micros(clock.now()))
-        self._retention = Retention(connection, layout, self._folding, self._removal, clock.ticks)
+        self._retention = Retention(
+            connection,
+            layout,
+            self._folding,
+            self._removal,
+            clock.ticks,
+            last_us=_last_at_work_us(layout, clock),
+        )
         self._retention.follow(operations.retain)
         self._erasing = Erasing(
             connection,
@@ -1135,6 +1142,13 @@ def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[
     if last is not None and last.snapshot == number and (last.embedded or last.answered_at):
         until = max(until, last.moment)
     return sequence, max(number, *layout.snapshots(), 0), until
+
+
+def _last_at_work_us(layout: Layout, clock: Clock) -> int:
+    """Return when the last heartbeat was written; now where there is none."""
+    with contextlib.suppress(OSError):
+        return layout.heartbeat.stat().st_mtime_ns // 1000
+    return micros(clock.now())
 
 
 def _publish_first(snapshots: Snapshots, sequence: int) -> None:

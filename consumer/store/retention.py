@@ -31,6 +31,12 @@ _log = logging.getLogger(__name__)
 LOOK_S: Final = 600.0
 """How often it is looked for detail that has grown too old."""
 
+JUMP_US: Final = 35 * 86_400 * 1_000_000
+"""A clock that is so far ahead of when the ledger was last at work may be wrong, as at a start before it was set."""
+
+PATIENCE_S: Final = 86_400.0
+"""How long nothing is removed then: what goes does not come back."""
+
 SLICE_FILES: Final = 200
 """Files that one transaction forgets, at most."""
 
@@ -48,6 +54,8 @@ class Retention:
         folding: Folding,
         removal: Removal,
         ticks: Callable[[], float],
+        *,
+        last_us: int,
     ) -> None:
         self._connection = connection
         self._layout = layout
@@ -55,6 +63,7 @@ class Retention:
         self._removal = removal
         self._ticks = ticks
         self._next_look = ticks()
+        self._last_us = last_us
         self._rule = Retain()
 
     def __repr__(self) -> str:
@@ -75,6 +84,15 @@ class Retention:
 
         `snapshot` is the number of the last one that may name the files: it is published, or under way.
         """
+        ahead_us, self._last_us = now.us - self._last_us, now.us
+        if ahead_us > JUMP_US:
+            self._next_look = self._ticks() + PATIENCE_S
+            _log.warning(
+                "the clock is %d days ahead of when this ledger was last at work: if it is right, detail that grew too "
+                "old is removed in a day, or when the ledger is opened again",
+                ahead_us // (86_400 * 1_000_000),
+            )
+            return False
         before = self._rule.first_kept(now.today)
         if before is not None and (
             self._forget_files(before, now.us, snapshot) or self._remove_rows(before, now.us)

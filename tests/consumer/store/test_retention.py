@@ -103,6 +103,33 @@ def test_no_sum_and_no_state_changes(
     made.close()
 
 
+def test_a_clock_that_is_far_ahead_is_not_believed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As at a start before it was set; one that stays so for a day is."""
+    seconds = [0.0]
+    often(monkeypatch)
+    monkeypatch.setattr(Told, "_ticks", lambda _: seconds[0])
+    made = told(tmp_path, seals=True)
+
+    def work(later: timedelta, *, wait_s: float) -> int:
+        made.now += later
+        seconds[0] += wait_s
+        while made.ledger.work():
+            pass
+        return int(ask(made, "SELECT count(*) FROM usage"))
+
+    made.ledger.operate(Retain(days=400), reason="the law")
+    there = work(timedelta(), wait_s=700)
+    assert work(timedelta(days=730), wait_s=700) == there
+    assert "730 days ahead" in caplog.text
+    assert work(timedelta(days=-730), wait_s=90_000) == there
+    assert work(timedelta(days=730), wait_s=700) == there
+    assert work(timedelta(hours=1), wait_s=3_600) == there
+    assert work(timedelta(days=1), wait_s=90_000) == 0
+    made.close()
+
+
 def test_a_file_that_cannot_be_removed_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
