@@ -300,7 +300,7 @@ class TestScope:
             ledger._snapshots.changed = True
         [many] = [it for it in query(data_dir=tmp_path).notes if "erased" in it]
         assert "7 calls with 7 rows" in many
-        assert "erased by 7 operations (`costs operations`)" in many
+        assert f"erased by 7 operations (`costs operations --data-dir {tmp_path}`)" in many
 
 
 def test_where_there_is_no_room_it_stops_and_goes_on_later(
