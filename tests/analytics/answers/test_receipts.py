@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.history import Told, history, often
+from tests.support.sample_ledger import ACME, write_ledger
 from tests.support.some_calls import (
     CUT_OFF,
     DEAREST,
@@ -165,6 +166,16 @@ def test_every_kind_of_call_has_a_receipt(real: Path) -> None:
     assert "voided this call" in of[VOIDED].warnings[0]
     assert of[VOIDED].by_operations is not None
     assert (of[UNPRICED].total.cost, of[UNPRICED].dearest) == (None, None)
+
+
+def test_a_call_of_which_only_the_id_is_known_has_a_receipt(tmp_path: Path) -> None:
+    """Nothing was booked of it, so it cost nothing yet; whose it was is unknown."""
+    folder = write_ledger(tmp_path, [], endless=[ACME])
+    (listed,) = calls(data_dir=folder, now=NOW).calls
+    receipt = call(str(ACME), data_dir=folder, now=NOW)
+    assert receipt.call == listed
+    assert (listed.session, listed.agent, listed.state) == (ACME, None, "abandoned")
+    assert (receipt.total.cost, receipt.parts, receipt.turns) == (0, (), ())
 
 
 def test_sums_stay_where_turns_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
