@@ -16,6 +16,7 @@
     │   └── NotALedger
     │       └── SnapshotDamaged
     ├── LedgerNewer         this version cannot read what is there
+    ├── NoRoom              the answer needs more memory and temporary disk than there is
     ├── LedgerInUse         the file of the writer was named, not its snapshot
     └── MissingExtra        a package that reading needs is not installed
 
@@ -190,6 +191,17 @@ class SnapshotDamaged(NotALedger):
             path,
             f"the snapshot {path} is damaged ({detail}): delete this file, and the ledger publishes "
             "another one within seconds; start the ledger if none runs, and check the disk",
+        )
+
+
+class NoRoom(AnalyticsError):
+    """An answer is too large for the memory and the temporary folder that it may use."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(
+            f"the answer needs more room than there is ({detail}): set TMPDIR to a folder on a disk with more, "
+            "or ask for a shorter period or fewer columns"
         )
 
 

@@ -5,6 +5,8 @@ What cannot be asked or read is raised, and `exits` turns it into an exit code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,7 +74,7 @@ def query(
 
     require_for(output, needed_by="`costs query`")
     with (
-        TemporaryDirectory(prefix="costs-") as spill,
+        _spill() as spill,
         asking.answering(
             by or ("tenant",),
             since=since,
@@ -81,7 +83,19 @@ def query(
             top=top,
             sort=sort,
             data_dir=data_dir,
-            spill=Path(spill),
+            spill=spill,
         ) as (report, rows),
     ):
         write_rows(report, rows, output, now=datetime.now(UTC))
+
+
+@contextmanager
+def _spill() -> Iterator[Path | None]:
+    """Yield a folder for what needs more memory than an answer may use; None where there can be none."""
+    try:
+        folder = TemporaryDirectory(prefix="costs-")
+    except OSError:  # all is read-only, as in some containers: then memory is not bounded
+        yield None
+        return
+    with folder:
+        yield Path(folder.name)

@@ -16,6 +16,7 @@ from msgspec import structs
 from voicecosts.analytics.errors import (
     LedgerInUse,
     LedgerNewer,
+    NoRoom,
     NotALedger,
     SealedMissing,
     SnapshotDamaged,
@@ -38,6 +39,7 @@ _OPEN_ATTEMPTS: Final = 3
 _VERSION: Final = "SELECT max(version) FROM schema_migrations"
 
 _HELD: Final = "Could not set lock"
+_SPILLED: Final = "duckdb_temp_storage"
 _DAMAGED: Final = ("Corrupt", "Could not read enough bytes")
 _SEALED: Final = "sealed"
 _MISSING: Final = re.compile(
@@ -186,6 +188,8 @@ def _translated(path: Path) -> Iterator[None]:
     except duckdb.Error as error:
         if _HELD in str(error):
             raise LedgerInUse(path) from error
+        if isinstance(error, duckdb.OutOfMemoryException) or _SPILLED in str(error):
+            raise NoRoom(_first_line(error)) from error
         if missing := _MISSING.search(str(error)):
             raise SealedMissing(path, missing[1]) from error
         if any(words in str(error) for words in _DAMAGED):

@@ -337,6 +337,21 @@ def test_a_stream_that_cannot_be_written_is_one_line_and_a_code(
     assert done.stderr.count("\n") == bool(said)
 
 
+NO_FOLDER = """
+import tempfile
+def refuse(*_):
+    raise OSError("Read-only file system")
+tempfile.mkdtemp = refuse
+"""
+
+
+def test_without_a_temporary_folder_there_is_an_answer(costs: Costs, data_dir: Path) -> None:
+    """Where everything is read-only, an answer has memory alone."""
+    done = costs("query", "--by", "session", "--data-dir", str(data_dir), code=NO_FOLDER)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4.032000003" in done.stdout
+
+
 @pytest.mark.parametrize("form", ["table", "csv"])
 def test_a_reader_that_ends_early_is_no_error(data_dir: Path, form: str) -> None:
     """`costs query | true` is what the user wanted: the shell's code for it, and no message."""

@@ -12,8 +12,14 @@ import pytest
 
 from tests.support.sample_ledger import STORE, write_ledger, write_snapshot
 from voicecosts import connect
-from voicecosts.analytics.errors import LedgerInUse, LedgerNewer, NotALedger, SnapshotDamaged
-from voicecosts.analytics.snapshot.connection import SCHEMA_VERSION, open_newest, read
+from voicecosts.analytics.errors import (
+    LedgerInUse,
+    LedgerNewer,
+    NoRoom,
+    NotALedger,
+    SnapshotDamaged,
+)
+from voicecosts.analytics.snapshot.connection import SCHEMA_VERSION, closing, open_newest, read
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
 
@@ -34,6 +40,22 @@ def test_a_connection_leaves_nothing_behind(tmp_path: Path) -> None:
     with connect(tmp_path) as ledger:
         ledger.execute("SELECT * FROM sessions").fetchall()
         assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_answer_that_is_too_large_says_where_to_make_room(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    """It uses no more memory than it may, and then the temporary folder, as long as that has room."""
+    connection, snapshot = open_newest(data_dir, spill=tmp_path / "spill")
+    with closing(connection):
+        connection.execute("SET memory_limit = '5MB'; SET max_temp_directory_size = '1MB'")
+        with pytest.raises(NoRoom, match="set TMPDIR to a folder on a disk with more"):
+            read(
+                connection,
+                snapshot.path,
+                "SELECT count(DISTINCT n) FROM range(5000000) AS numbers (n)",
+                row=tuple[int],
+            )
 
 
 def test_plain_duckdb_opens_the_same_snapshot(data_dir: Path) -> None:
