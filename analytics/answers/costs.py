@@ -51,7 +51,8 @@ from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.relation import (
     FIRST_FOLDED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
-    taken_back,
+    TAKEN_BACK,
+    of_voided,
 )
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
@@ -225,15 +226,12 @@ class _Rows(Struct, frozen=True):
         """Return the SQL that counts the sessions of groups, and the FROM and WHERE for it."""
         count = sessions(by, apart=self.apart, of_one=of_one)
         more: tuple[str, ...] = ()
-        told: list[object] = []
+        told = of_voided(self.voided) if self.voided else []
         if not self.voided:
             count = count.replace(VOIDED, "")
         elif count == OPENED:
-            back, told = taken_back(self.voided)
-            more = (back,)
-        else:
-            ids = [each for _, each in self.voided]
-            told = [ids, [f"{project} {each}" for project, each in self.voided]]
+            more = (TAKEN_BACK,)
+            told = [*told[:2], *told]
         source = self.selection.sql(schema=self.schema, more=more)
         if self.corrects:
             source = self.selection.standing(schema=self.schema, by_day=by_day, more=more)

@@ -65,10 +65,11 @@ APART: Final = frozenset({Group.DAY, Group.MONTH, Group.CORRECTS})
 """By what a correction of a closed month is apart from the rows that it corrects."""
 
 OF_VOIDED: Final = (
-    "list_contains(?::UUID[], session_id) "
-    "AND list_contains(?::VARCHAR[], concat(project, ' ', session_id))"
+    "CASE WHEN session_id >= ? AND session_id <= ? THEN list_contains(?::UUID[], session_id) "
+    "AND list_contains(?::VARCHAR[], concat(project, ' ', session_id)) ELSE FALSE END"
 )
-"""A row is of one of the given sessions, which were voided: their ids, and project and id with a blank between."""
+"""A row is of one of the given sessions, which were voided, by the parameters `relation.of_voided`. With CASE only those
+that may be are looked for in the list."""
 
 VOIDED: Final = f" AND NOT ({OF_VOIDED})"
 """A row is of none of them."""
@@ -174,7 +175,7 @@ def sessions(by: Iterable[Group], *, apart: bool, of_one: bool = False) -> str:
     """Return the SQL that counts the sessions of rows that some columns choose, or group.
 
     Where all rows of a session are together, it is counted with the row that opens it: the others need not
-    be looked at, and `relation.taken_back` leaves out voided sessions. With `apart` they may not be; `of_one`
+    be looked at, and `relation.TAKEN_BACK` leaves out voided sessions. With `apart` they may not be; `of_one`
     says that all rows of a group are of one session. Then `VOIDED` leaves them out.
     """
     if of_one:

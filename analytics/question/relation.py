@@ -77,16 +77,6 @@ HAVING {" OR ".join(f"sum({name}) < 0" for name in _COUNTS)}
 """  # noqa: S608 - our own names
 
 
-_TAKEN_BACK: Final = f"""
-SELECT
-    project, session_id, day, agent_id, tenant, agent_label, modality, provider, model, service_tier, corrects,
-    0 AS operation,
-    -sessions AS sessions
-FROM session_usage
-WHERE sessions > 0 AND session_id >= ? AND session_id <= ? AND {OF_VOIDED}
-"""  # noqa: S608 - our own names
-
-
 def given_back(which: Iterable[str], *, by_day: bool) -> str:
     """Return rows to be added to those of some time, of a ledger that corrects closed months.
 
@@ -100,14 +90,25 @@ def given_back(which: Iterable[str], *, by_day: bool) -> str:
     )
 
 
-def taken_back(voided: Sequence[tuple[str, UUID]]) -> tuple[str, list[object]]:
-    """Return rows to be added so that voided sessions, each after its project, are counted by none that opens them.
+TAKEN_BACK: Final = f"""
+SELECT
+    project, session_id, day, agent_id, tenant, agent_label, modality, provider, model, service_tier, corrects,
+    0 AS operation,
+    -sessions AS sessions
+FROM session_usage
+WHERE sessions > 0 AND session_id >= ? AND session_id <= ? AND {OF_VOIDED}
+"""  # noqa: S608 - our own names
+"""Rows to be added so that voided sessions are counted by none that opens them; its parameters are the first two of
+`of_voided`, by which most of the table is skipped, and all of them."""
 
-    Their parameters come with them.
+
+def of_voided(voided: Sequence[tuple[str, UUID]]) -> list[object]:
+    """Return the parameters of `OF_VOIDED` for some sessions, each after its project.
+
+    They are the first id and the last, which is quick to compare with, all ids, and project and id with a blank between.
     """
     ids = [session_id for _, session_id in voided]
-    keys = [f"{project} {session_id}" for project, session_id in voided]
-    return _TAKEN_BACK, [min(ids), max(ids), ids, keys]
+    return [min(ids), max(ids), ids, [f"{project} {each}" for project, each in voided]]
 
 
 def united(relation: str, more: Iterable[str]) -> str:
