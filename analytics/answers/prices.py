@@ -124,9 +124,9 @@ def unbilled(
 
 
 def say_unbilled(lacking: tuple[Unbilled, ...]) -> Finding:
-    """Return the finding for models that a rule bills in part."""
+    """Return the finding for models that a rule does not bill, or bills in part."""
     named = [
-        f"a part of {it.provider}/{it.model} ({it.modality}): {it.reason}"
+        f"{it.provider}/{it.model} ({it.modality}), or a part of it: {it.reason}"
         for it in lacking[:_NAMED]
     ]
     others = len(lacking) - len(named)
@@ -152,7 +152,10 @@ def _kind(it: Unpriced) -> str:
 
 
 def _amount(it: Unpriced) -> str:
-    """Return how much was used, in what the model is asked for as a rule."""
+    """Return how much was used, in what the model is asked for as a rule; connected time is no request."""
+    connected = f"{seconds(it.session_seconds)} s connected to"
+    if it.session_seconds:
+        return f"{counted(it.requests, 'request')} and {connected}" if it.requests else connected
     tokens = it.input_tokens + it.output_tokens + it.other_tokens
     if it.requests:
         return f"{counted(it.requests, 'request')} to"
@@ -160,9 +163,7 @@ def _amount(it: Unpriced) -> str:
         return f"{counted(tokens, 'token')} of"
     if it.characters:
         return f"{counted(it.characters, 'character')} of"
-    if it.audio_seconds:
-        return f"{seconds(it.audio_seconds)} s of audio of"
-    return f"{seconds(it.session_seconds)} s connected to"
+    return f"{seconds(it.audio_seconds)} s of audio of"
 
 
 def source_of(source: str | None, version: str | None, model: str | None) -> str:

@@ -273,10 +273,13 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
         ((tenant, len(calls)) for tenant, calls in found.without_time.items()),
         key=lambda it: (-it[1], it[0] or ""),
     )
-    tenants = [{"tenant": name, **text.record(change)} for name, change in found.by_tenant.items()]
+    tenants = [
+        {"tenant": name, **text.record(change)}
+        for name, change in text.tenants_in_order(found.by_tenant.items())
+    ]
     models = [
         dict(zip(("modality", "provider", "model"), key, strict=True)) | text.record(change)
-        for key, change in found.by_model.items()
+        for key, change in text.models_in_order(found.by_model.items())
     ]
     if output is Format.JSON:
         typer.echo(

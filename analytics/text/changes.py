@@ -64,7 +64,7 @@ def by_tenant(
     found: Iterable[tuple[str | None, Change]], total: Change, *, width: int | None
 ) -> list[str]:
     """Return the table by tenant, with the total."""
-    rows = sorted(found, key=lambda row: (*_largest(row[1]), row[0] or ""))
+    rows = tenants_in_order(found)
     names = [Column("tenant", [*(in_cell(shown(name)) for name, _ in rows), "total"])]
     return list(_table(names, [*(change for _, change in rows), total], width))
 
@@ -73,12 +73,26 @@ def by_model(
     found: Iterable[tuple[tuple[str, str, str], Change]], total: Change, *, width: int | None
 ) -> list[str]:
     """Return the table by modality, provider and model, with the total."""
-    rows = sorted(found, key=lambda row: (*_largest(row[1]), row[0]))
+    rows = models_in_order(found)
     names = [
         Column(head, [*(in_cell(key[at]) for key, _ in rows), "" if at else "total"])
         for at, head in enumerate(("modality", "provider", "model"))
     ]
     return list(_table(names, [*(change for _, change in rows), total], width))
+
+
+def tenants_in_order(
+    found: Iterable[tuple[str | None, Change]],
+) -> list[tuple[str | None, Change]]:
+    """Return tenants with the largest difference first, and by name where it is the same."""
+    return sorted(found, key=lambda row: (*_largest(row[1]), row[0] or ""))
+
+
+def models_in_order(
+    found: Iterable[tuple[tuple[str, str, str], Change]],
+) -> list[tuple[tuple[str, str, str], Change]]:
+    """Return models in the same order."""
+    return sorted(found, key=lambda row: (*_largest(row[1]), row[0]))
 
 
 def _largest(change: Change) -> tuple[bool, Decimal]:

@@ -91,7 +91,9 @@ def test_usage_of_models_and_time_without_a_price_stand_in_one_cell(tmp_path: Pa
             ),
         ],
     )
-    assert "1 request, 61.5 s connected" in as_table(query(data_dir=folder, now=NOW), now=NOW)
+    table = as_table(query(data_dir=folder, now=NOW), now=NOW)
+    assert "1 request, 61.5 s connected" in table
+    assert "61.5 s connected to openai/gpt-4.1-mini (avatar), which has no price" in table
 
 
 @pytest.mark.parametrize("by", ["tenant", "session", "tenant,agent,agent_label,model", "day"])
