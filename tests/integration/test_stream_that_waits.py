@@ -103,7 +103,7 @@ async def test_a_ledger_goes_on_with_its_own_stream_unless_it_is_told_to_leave_i
     with CostsProcess(up, home.parent / "run") as refused:
         assert refused.wait() == 2
         assert f"The ledger in {home} reads the stream of `costs consume`" in refused.log
-        assert "`costs up --new-stream`" in refused.log
+        assert f"`costs up --new-stream --data-dir {home}`" in refused.log
     assert json.loads((home / "ledger.json").read_text())["run_by"]["servers"] == [url]
     with CostsProcess([*up, "--new-stream"], home.parent / "run") as leaving:
         leaving.wait_ready()

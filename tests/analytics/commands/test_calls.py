@@ -27,7 +27,7 @@ def test_every_option_reaches_the_question(costs: Costs, tmp_path: Path) -> None
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [it["project"] for it in rows if it["cost"] == "1.600000000"] == ["staging"]
     assert rows[-1]["cost"] == ""
-    assert done.stderr.startswith("warning: ")
+    assert "\nwarning: " in done.stderr
     wrong = costs("calls", "--sort", "csot", *at)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "did you mean 'cost'" in wrong.stderr
