@@ -179,13 +179,13 @@ def test_a_call_of_which_only_the_id_is_known_has_a_receipt(tmp_path: Path) -> N
 
 
 def test_sums_stay_where_turns_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every receipt of a long history adds up, folded and sealed; then files go, and then rows by age."""
+    """A receipt in four of a long history adds up, folded and sealed; then files go, and then rows by age."""
     often(monkeypatch)
     told = Told(tmp_path)
     for step in history(3):
         told.take(step, seals=True)
     told.ledger.publish_snapshot()
-    listed = calls(data_dir=tmp_path, top=1000, now=NOW).calls
+    listed = calls(data_dir=tmp_path, top=1000, now=NOW).calls[::4]
 
     def receipts() -> list[Receipt]:
         return [
