@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from tests.support.events import PROJECT, message, reading, session_id, started
+from tests.support.long_forms import later
 from tests.support.older import before_counting
 from tests.support.price_books import MODEL, Figures, no_price
 from voicecosts import connect, query
@@ -168,9 +169,11 @@ def test_a_price_for_a_label_that_takes_another_one_away_leaves_none(
     [
         ((None, ""), ("2", BILLED.format("3")), NOBODY_KNOWS, money("2", "2", "3")),
         (("2", BILLED.format("3")), (None, ""), money("2", "2", "3"), NOBODY_KNOWS),
-        ((None, ""), ("0", BILLED.format("0")), NOBODY_KNOWS, money("0", "0", "0")),
-        (("0", BILLED.format("0")), (None, ""), money("0", "0", "0"), NOBODY_KNOWS),
-        (("2", BILLED.format("3")), ("0", BILLED.format("0")), money("2", "2", "3"), money("0", "0", "0")),
+        *later(
+            ((None, ""), ("0", BILLED.format("0")), NOBODY_KNOWS, money("0", "0", "0")),
+            (("0", BILLED.format("0")), (None, ""), money("0", "0", "0"), NOBODY_KNOWS),
+            (("2", BILLED.format("3")), ("0", BILLED.format("0")), money("2", "2", "3"), money("0", "0", "0")),
+        ),
     ],
 )  # fmt: skip
 def test_a_re_rating_there_and_back_restores_what_is_unknown(

@@ -127,6 +127,7 @@ def test_of_a_batch_that_cannot_be_read_yet_the_events_of_others_stay(
         assert booked.fetchall() == [("acme", 3)]
 
 
+@pytest.mark.slow
 def test_what_fails_is_done_when_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

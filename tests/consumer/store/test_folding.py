@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.events import ended, final, message, reading, report, session_id, started
+from tests.support.long_forms import later
 from tests.support.oracle import rate
 from tests.support.traffic import METERS, Call
 from voicecosts.consumer.booking.message import Message
@@ -136,7 +137,7 @@ def known_of(sessions: dict[SessionKey, SessionState]) -> dict[SessionKey, objec
     }
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *later(2, 3, 4, 5)])
 def test_no_answer_depends_on_what_is_folded_and_settled(tmp_path: Path, seed: int) -> None:
     """Whatever comes between: late readings, repetitions, second ends, operations, a new month, a restart."""
     chance, at = random.Random(seed), At()  # noqa: S311 - the same in every run

@@ -15,6 +15,7 @@ from tests.consumer.store.test_proof import DAMAGES, changed, sealed
 from tests.support.events import message
 from tests.support.events import reading as read_at
 from tests.support.history import Step, Told, figures, history, often
+from tests.support.long_forms import later
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import (
     Adjust,
@@ -127,6 +128,7 @@ def work(told: Told, *works: Work) -> None:
         told.take(Step(told.now, work=each), seals=True)
 
 
+@pytest.mark.slow
 def test_corrections_of_a_closed_month_and_removed_detail_stay_what_they_are(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +166,9 @@ def test_corrections_of_a_closed_month_and_removed_detail_stay_what_they_are(
     assert undone[0]["session_usage"] != before["session_usage"]
 
 
-@pytest.mark.parametrize("damage", ["a single row is gone", "a file is gone", "a file is cut off"])
+@pytest.mark.parametrize(
+    "damage", ["a single row is gone", *later("a file is gone", "a file is cut off")]
+)
 def test_days_whose_rows_are_not_all_there_keep_their_sums(
     copy: Path, expected: dict[str, list[Any]], damage: str
 ) -> None:

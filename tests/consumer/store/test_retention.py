@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from tests.support.history import Told, figures, history, often
+from tests.support.long_forms import later
 from voicecosts import query
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Retain, Revert
@@ -64,7 +65,7 @@ class TestRule:
         assert rule.first_kept(today) == first
 
 
-@pytest.mark.parametrize("seals", [True, False])
+@pytest.mark.parametrize("seals", [False, *later(True)])  # noqa: FBT003 - an example
 def test_no_sum_and_no_state_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, seals: bool
 ) -> None:
@@ -103,6 +104,7 @@ def test_no_sum_and_no_state_changes(
     made.close()
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_far_ahead_is_not_believed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_clock_that_is_far_ahead_is_not_believed_at_once(
     made.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_removed_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,7 +161,7 @@ def test_a_file_that_cannot_be_removed_stops_nothing(
     made.close()
 
 
-@pytest.mark.parametrize("under_way", [True, False])
+@pytest.mark.parametrize("under_way", [True, *later(False)])  # noqa: FBT003 - an example
 def test_a_reader_of_the_newest_snapshot_finds_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, under_way: bool
 ) -> None:
