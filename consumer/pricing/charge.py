@@ -109,8 +109,8 @@ class Charged(NamedTuple):
 def charged(charge: Charge, meter: Meter, totals: Quantities, base: Decimal | None) -> Charged:
     """Return what `totals` come to by a charge, with its lines and what it leaves unpriced.
 
-    `base` is the amount of the layer that a share is of. A share has no lines and no misses of its own: it covers what `base` covers, and is `None` where
-    that is.
+    `base` is the amount of the layer that a share is of. A share has no lines and no misses of its own:
+    it covers what `base` covers, and is `None` where that is.
     """
     if charge.included:
         return Charged(_ZERO)

@@ -1,4 +1,4 @@
--- The same, as it is kept.
+-- What the settled sessions of a span of ids come to, as it is kept: the columns of `facts_worked_out`.
 SELECT
     project,
     session_id,

@@ -1,4 +1,4 @@
--- The same, as it is kept.
+-- In which state the settled sessions of a span of ids are, as it is kept: the columns of `states_worked_out`.
 SELECT
     project,
     session_id,

@@ -1,4 +1,4 @@
--- In which state the same sessions are.
+-- In which state the settled sessions of `facts_worked_out` are, worked out anew.
 SELECT
     coalesce(project, '') AS project,
     session_id,

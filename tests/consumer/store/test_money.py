@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import signal
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 
 from tests.support.events import ended, final, message, reading, started
 from tests.support.older import before_money
+from tests.support.processes import ROOT
 from voicecosts import query
 from voicecosts.consumer.booking.months import Months
 from voicecosts.consumer.booking.operations import Adjust, Close
@@ -351,3 +355,40 @@ def test_a_ledger_of_before_has_the_cost_as_list_price(
     assert (
         max(sql.migrations()) == ask(tmp_path, "SELECT max(version) FROM schema_migrations")[0][0]
     )
+
+
+KILLED: Final = """
+import os, signal, sys
+from pathlib import Path
+from voicecosts.consumer.store import database
+from voicecosts.consumer.store.layout import Layout
+
+apply = database._apply
+
+def deadly(connection, version, *rest):
+    apply(connection, version, *rest)
+    if version == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+database._apply = deadly
+database.open_database(Layout(Path(sys.argv[1])), 0)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("version", [8, 11, max(sql.migrations())])
+def test_an_upgrade_that_is_killed_goes_on_with_the_step_that_it_was_in(
+    tmp_path: Path, version: int
+) -> None:
+    """The steps before it are done for good, and it is not."""
+    book(tmp_path, started(), reading(1, input_tokens=10**6), prices="")
+    path = tmp_path / "ledger" / "ledger.duckdb"
+    with duckdb.connect(path) as connection:
+        before_money(connection)
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(version)]
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == -signal.SIGKILL
+    with duckdb.connect(path) as connection:
+        done = connection.execute("SELECT max(version) FROM schema_migrations").fetchall()
+    assert done == [(version - 1,)]
+    book(tmp_path, reading(2, input_tokens=2 * 10**6), prices="")
+    assert ask(tmp_path, LAYERS) == money("0.8", "0.8", None)
