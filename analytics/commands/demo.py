@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from voicecosts.analytics.commands.options import Format
-from voicecosts.analytics.commands.signals import stopping, undisturbed
+from voicecosts.analytics.commands.signals import run_in_order, stopping, undisturbed
 from voicecosts.analytics.config import data_dir, without_settings
 from voicecosts.analytics.errors import AnalyticsError, require_extras
 from voicecosts.analytics.snapshot.connection import connect
@@ -125,7 +125,8 @@ def demo(
             )
             try:
                 with _temporary_files_in(folder / "tmp"):
-                    billed = run(servers, calls, _progress(calls), outbox_dir=folder / "outbox")
+                    metered = run(servers, calls, _progress(calls), outbox_dir=folder / "outbox")
+                    billed = run_in_order(metered)
             finally:
                 with undisturbed():
                     close()

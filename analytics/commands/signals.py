@@ -7,15 +7,20 @@ runs. A signal that the process was told to ignore (SIGHUP under `nohup`) is ign
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Coroutine, Iterator
 from types import FrameType
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import typer
 
+_T = TypeVar("_T")
+
 _LIKE_CTRL_C: Final = (signal.SIGTERM, signal.SIGHUP)
+_IN_ORDER_S: Final = 10.0
 
 
 @contextlib.contextmanager
@@ -46,6 +51,47 @@ def stopping() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run_in_order(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine as `asyncio.run` does; the first Ctrl-C cancels it, and later ones wait until it has ended.
+
+    `asyncio.run` raises at the second one, in whatever runs then, and what is ended halfway says so on the
+    screen. Ten seconds after the first, Ctrl-C ends it at once.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # it is ignored
+        return asyncio.run(main)
+    first_at: float | None = None
+
+    def on_ctrl_c(number: int, frame: FrameType | None) -> None:
+        nonlocal first_at
+        if first_at is None:
+            first_at = time.monotonic()
+            task.get_loop().call_soon_threadsafe(task.cancel)
+        elif time.monotonic() - first_at > _IN_ORDER_S:
+            before(number, frame)
+
+    try:
+        with asyncio.Runner() as runner:
+            task = runner.get_loop().create_task(main)
+            signal.signal(signal.SIGINT, on_ctrl_c)
+            result = runner.run(_result(task))
+    except asyncio.CancelledError:
+        if first_at is None:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if first_at is not None:
+        raise KeyboardInterrupt
+    return result
+
+
+async def _result(task: asyncio.Task[_T]) -> _T:
+    return await task
 
 
 class NothingChanged(KeyboardInterrupt):

@@ -182,7 +182,7 @@ def _billed(calls: list[Call], providers: dict[str, Providers]) -> list[Billed]:
     ]
 
 
-def run(
+async def run(
     servers: str, calls: int, on_finished: Callable[[int], None], *, outbox_dir: Path
 ) -> list[Billed]:
     """Run the script in this process as a worker would, with the worker's outbox in `outbox_dir`.
@@ -194,7 +194,7 @@ def run(
     for name in (CREDENTIALS, TLS_CA, TLS_CERT, TLS_KEY):
         os.environ.pop(name, None)  # what the shell has for other servers is not for this one
     observer = CostObserver(project="demo", servers=servers, outbox_dir=outbox_dir)
-    return asyncio.run(run_calls(observer, calls, on_finished=on_finished))
+    return await run_calls(observer, calls, on_finished=on_finished)
 
 
 def close() -> None:
