@@ -13,6 +13,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.grafana import PANELS, VARIABLES, filled
 from tests.support.oracle import rate
 from tests.support.processes import ROOT
 from voicecosts import query
@@ -170,9 +171,10 @@ def test_a_plain_duckdb_connection_reads_what_the_demo_keeps(kept: Path) -> None
     assert {label for (label,) in labels} == {"support", "specialist"}
 
 
-def test_the_notebook_runs_on_what_the_demo_keeps(kept: Path) -> None:
-    """All cells of the first notebook run headless on the demo's ledger."""
-    notebook = ROOT / "analytics" / "notebooks" / "first_look.py"
+@pytest.mark.parametrize("name", ["first_look", "one_call", "choosing_a_model"])
+def test_the_notebooks_run_on_what_the_demo_keeps(kept: Path, name: str) -> None:
+    """All cells of each notebook run headless on the demo's ledger."""
+    notebook = ROOT / "analytics" / "notebooks" / f"{name}.py"
     ran = subprocess.run(
         [sys.executable, str(notebook)],
         capture_output=True,
@@ -182,6 +184,25 @@ def test_the_notebook_runs_on_what_the_demo_keeps(kept: Path) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def test_every_panel_of_grafana_runs_on_what_the_demo_keeps(kept: Path) -> None:
+    """With all tenants and agents chosen, and its cost is that of the query."""
+    with duckdb.connect(
+        str(kept / "costs.duckdb"), read_only=True, config={"threads": 1}
+    ) as ledger:
+        tenants, agents = (
+            [name for (name,) in ledger.sql(VARIABLES[each]).fetchall()]
+            for each in ("tenant", "agent")
+        )
+        found = {
+            title: ledger.sql(filled(sql, tenants=tenants, agents=agents)).fetchall()
+            for title, sql in PANELS.items()
+        }
+    total = query(data_dir=kept).total
+    assert found["Cost"] == [(total.cost,)]
+    assert found["Calls"] == [(CALLS,)] == [(total.sessions,)]
+    assert all(rows for title, rows in found.items() if title != "Unsettled calls")
 
 
 def test_a_difference_is_named_and_fails(kept: Path) -> None:
