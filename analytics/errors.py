@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIME_FORMS = (
-    "2026-11-21, 2026-11-21T14:03, 2026-11-21T14:03:12+01:00, 7d, 24h, 30m, today or yesterday"
+    "2026-11-21, 2026-11-21T14:03, 2026-11-21T14:03:12+01:00, 2026-11, 2026-W47, 1w, 7d, 24h, 30m, today, "
+    "yesterday, this-week, last-week, this-month or last-month"
 )
 
 

@@ -44,13 +44,14 @@ def query(
     data_dir: str | Path | None = None,
     now: datetime | None = None,
 ) -> Report:
-    """Return what was used and what it cost, grouped by one or more columns.
+    r"""Return what was used and what it cost, grouped by one or more columns.
 
     `by` is any of tenant, agent, agent_label, project, provider, model, modality, service_tier, session,
     day, month and corrects, which is the closed month that a row of a later day corrects. `where` holds conditions `name=value` on the same columns: the same name twice means
-    either, different names mean all, `tenant=(none)` means without a tenant, `service_tier=(standard)`
+    either, different names mean all, `name!=value` means all others; in a name `*` stands for any text, and `\*` for
+    a star. `tenant=(none)` means without a tenant, `service_tier=(standard)`
     the standard tier, whose name is empty. A mapping does as well, and takes values as they are:
-    `{"tenant": ["acme", None], "agent": "dental"}`, where None is without a tenant. A call belongs to a period, and to
+    `{"tenant": ["acme", None], "agent!": "dental"}`, where None is without a tenant. A call belongs to a period, and to
     a day, by its start; `since` is included, `until` is not. Rows come by cost, largest first and
     unpriced ones last, unless `sort` names a column, followed by `:asc` or `:desc` for other than its
     usual direction; `top` keeps that many rows.

@@ -106,11 +106,12 @@ def erase(
 
 
 def _named(tenant: str) -> str:
-    """Return the tenant that is meant, as in `--where tenant=…`."""
-    from voicecosts.analytics.question.filters import values_by_column  # noqa: PLC0415 - `--help` is quick
+    """Return the tenant that is meant, as in `--where tenant=…`, but for a star, which is one."""
+    from voicecosts.analytics.question.columns import Group  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.question.filters import named  # noqa: PLC0415 - same
 
     try:
-        [[found]] = values_by_column([f"tenant={tenant}"]).values()
+        found = named(Group.TENANT, tenant)
     except BadFilter:
         raise BadQuestion("--tenant holds bytes that are not UTF-8 text, as no name does") from None
     if found is None:

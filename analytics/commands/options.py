@@ -54,8 +54,9 @@ Since = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="Calls that started at this moment or later: 2026-11-21, 2026-11-21T14:03+01:00, 7d, 24h, 30m (minutes), "
-        "today or yesterday. UTC unless an offset is given.",
+        help="Calls that started at this moment or later: 2026-11-21, 2026-11-21T14:03+01:00, 2026-11 (a month), "
+        "2026-W47 (a week), 1w, 7d, 24h, 30m (minutes), today, yesterday, this-week, last-week, this-month or "
+        "last-month, each by its first moment. UTC unless an offset is given.",
     ),
 ]
 Until = Annotated[
@@ -67,9 +68,10 @@ Until = Annotated[
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="COLUMN=VALUE",
-        help="Only these rows. Repeat it: the same column means either value, another column "
-        "means both. 'tenant=(none)' means no tenant, 'tenant=\\(none)' one of that name.",
+        metavar="COLUMN[!]=VALUE",
+        help="Only these rows; with != all but these. Repeat it: the same column means either value, another "
+        "column means both, and != twice leaves out both. In a name * stands for any text, and \\* for a star. "
+        "'tenant=(none)' means no tenant, 'tenant=\\(none)' one of that name.",
     ),
 ]
 TOP: Final = typer.Option(metavar="N", help="Show at most N rows; totals are of all rows.")

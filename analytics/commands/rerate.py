@@ -178,7 +178,7 @@ def _day(text: str | None) -> date | None:
     if text is None:
         return None
     found = moment(text, now=datetime.now(UTC))
-    if found.time() != clock_time() and not text.strip().endswith("d"):
+    if found.time() != clock_time() and not text.strip().endswith(("d", "w")):
         raise BadQuestion(
             f"{text!r} is a time of day, and a re-rating is of whole days (UTC): give one, as in {found.date()}"
         )

@@ -1,17 +1,19 @@
-r"""Reading `--where name=value`: which rows a question is about.
+r"""Reading `--where name=value` and `name!=value`: which rows a question is about.
 
-The same name twice means either value, different names mean all of them. An empty value, or `(none)`,
+The same name twice means either value, different names mean all of them; `!=` leaves rows out, and twice
+leaves out both. A `*` stands for any text, `\*` for itself: half of the backslashes in front of a star are meant. An empty value, or `(none)`,
 means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
 backslashes. An agent or a model that is named `(none)` is asked for by that name; an empty value means the rows
 that name none, as an adjustment may. The standard service tier has no name: an empty value means it, or
 `(standard)`. Values are parameters, whatever they contain.
 
-Python may give a mapping instead, `{"tenant": "acme"}`: its values are taken as they are, one or several of
-a column, and None is the absent tenant.
+Python may give a mapping instead, `{"tenant": "acme", "model!": "gpt-5"}`: its values are taken as they are, stars
+too, one or several of a column, and None is the absent tenant. A name with `!` behind it leaves them out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Final
@@ -20,7 +22,7 @@ from uuid import UUID
 from msgspec import Struct, structs
 
 from voicecosts.analytics.errors import BadFilter
-from voicecosts.analytics.question.columns import APART, COLUMN, Group, group
+from voicecosts.analytics.question.columns import APART, COLUMN, Group, group, of_a_session
 from voicecosts.analytics.question.relation import (
     FIRST_COUNTED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
@@ -121,11 +123,14 @@ class Selection(Struct, frozen=True, kw_only=True):
 
 def select(span: Period, where: Where) -> Selection:
     """Return the rows of a period that meet all conditions; raises as `conditions` does."""
+    where = where if isinstance(where, str | Mapping) else tuple(where)
     when, moments = span.sql()
     which, values = conditions(where)
-    named = tuple(values_by_column(where))
     return Selection(
-        conditions=[*when, *which], parameters=[*moments, *values], named=named, when=span
+        conditions=[*when, *which],
+        parameters=[*moments, *values],
+        named=columns(where),
+        when=span,
     )
 
 
@@ -138,42 +143,120 @@ def conditions(where: Where) -> tuple[list[str], list[object]]:
     """
     sql: list[str] = []
     parameters: list[object] = []
-    for column, values in values_by_column(where).items():
-        sql.append(_either(COLUMN[column], values))
-        parameters.extend(value for value in values if value is not None)
+    wanted: dict[tuple[Group, bool], list[object]] = {}
+    for it in _tests(where):
+        wanted.setdefault((it.column, it.is_left_out), []).append(it.value)
+    for (column, is_left_out), values in wanted.items():
+        meets = _either(COLUMN[column], values)
+        sql.append(_left_out(column, meets, values) if is_left_out else meets)
+        parameters.extend(value for value in values if value is not None and not _is_like(value))
+        parameters.extend(value.like for value in values if isinstance(value, Pattern))
     return sql, parameters
 
 
+def columns(where: Where) -> tuple[Group, ...]:
+    """Return the columns that conditions name; raises as `conditions` does."""
+    return tuple(dict.fromkeys(it.column for it in _tests(where)))
+
+
 def values_by_column(where: Where) -> dict[Group, list[object]]:
-    """Return the values that are meant of each column, None for the absent one; raises as `conditions`."""
+    """Return the values that are meant of each column, None for the absent one, where each is named.
+
+    Raises:
+        BadFilter: A condition leaves something out, or has a `*` for any text; and as `conditions` does.
+    """
     wanted: dict[Group, list[object]] = {}
-    for column, value in _of_mapping(where) if isinstance(where, Mapping) else _of_texts(where):
-        wanted.setdefault(column, []).append(value)
+    for it in _tests(where):
+        if it.is_left_out or isinstance(it.value, Pattern):
+            said = "does not name its value, which is needed here: write each (a star in a name is \\*)"
+            raise BadFilter(it.condition, said)
+        wanted.setdefault(it.column, []).append(it.value)
     return wanted
 
 
-def _of_texts(where: str | Iterable[str]) -> Iterator[tuple[Group, object]]:
+def named(column: Group, text: str) -> object:
+    """Return the one value that a text names, stars and all, None for the absent one; raises `BadFilter`."""
+    return _value(column, text, f"{column}={text}")
+
+
+class Pattern(Struct, frozen=True):
+    """Values that look alike, as SQL has it behind LIKE."""
+
+    like: str
+
+
+class _Test(Struct, frozen=True):
+    """One condition: rows whose column has a value, or all others."""
+
+    column: Group
+    value: object
+    condition: str
+    is_left_out: bool = False
+
+
+def _tests(where: Where) -> Iterator[_Test]:
+    return _of_mapping(where) if isinstance(where, Mapping) else _of_texts(where)
+
+
+def _of_texts(where: str | Iterable[str]) -> Iterator[_Test]:
     for text in [where] if isinstance(where, str) else where:
         if not isinstance(text, str):
             raise BadFilter(repr(text), "is no text: write 'tenant=acme', or {'tenant': 'acme'}")
         name, equals, value = text.partition("=")
         if not equals:
             raise BadFilter(text, "is not of the form name=value, such as tenant=acme")
-        if name.rstrip().endswith(tuple("!<>~")):
-            raise BadFilter(text, "compares by something else than =: name the values to include")
-        column = group(name.strip())
-        yield column, _value(column, value, text)
+        column, is_left_out = _named(name.rstrip())
+        if name.rstrip().endswith(tuple("<>~")):
+            raise BadFilter(text, "compares by something else than = and !=: name the values")
+        column = group(column)
+        meant = _pattern(column, value, text) or _value(column, _STAR.sub(_unescaped, value), text)
+        yield _Test(column, meant, text, is_left_out)
 
 
-def _of_mapping(where: Mapping[str, object]) -> Iterator[tuple[Group, object]]:
+def _of_mapping(where: Mapping[str, object]) -> Iterator[_Test]:
     for name, given in where.items():
-        column = group(str(name))
+        column, is_left_out = _named(str(name))
         several = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
         values = list(given) if several and isinstance(given, Iterable) else [given]
         if not values:
             raise BadFilter(str(name), "has no value: give one or several")
         for value in values:
-            yield column, _exactly(column, value, f"{name}={value}")
+            condition = f"{name}={value}"
+            meant = _exactly(group(column), value, condition)
+            yield _Test(group(column), meant, condition, is_left_out)
+
+
+def _named(name: str) -> tuple[str, bool]:
+    """Return the column of a condition, and whether its rows are left out."""
+    return name.removesuffix("!").strip(), name.endswith("!")
+
+
+_STAR: Final = re.compile(r"(\\*)\*")
+"""A star, and the backslashes in front of it: of two, one is meant, and the last odd one makes the star a star."""
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return "\\" * (len(found[1]) // 2) + "*"
+
+
+def _pattern(column: Group, text: str, condition: str) -> Pattern | None:
+    """Return the pattern that a text is, None for one that names a value."""
+    if not any(len(star[1]) % 2 == 0 for star in _STAR.finditer(text)):
+        return None
+    if column in _WANTED:
+        raise BadFilter(condition, f"has a *, which is for names, and needs {_WANTED[column]}")
+    _check(text, condition)
+    parts, at = [], 0
+    for star in _STAR.finditer(text):
+        parts += [_like(text[at : star.start()]), _like("\\" * (len(star[1]) // 2))]
+        parts.append("*" if len(star[1]) % 2 else "%")
+        at = star.end()
+    return Pattern("".join([*parts, _like(text[at:])]))
+
+
+def _like(text: str) -> str:
+    """Return a text as LIKE has it for itself."""
+    return re.sub(r"[\\%_]", r"\\\g<0>", text)
 
 
 def _exactly(column: Group, value: object, condition: str) -> object:
@@ -196,13 +279,31 @@ def _is_none(name: str) -> bool:
     return name.lstrip("\\") == NONE
 
 
+def _is_like(value: object) -> bool:
+    return isinstance(value, Pattern)
+
+
 def _either(column: str, values: list[object]) -> str:
-    """Return the condition that `column` is one of `values`, where None stands for NULL."""
-    places = ", ".join("?" for value in values if value is not None)
+    """Return the condition that `column` is one of `values`, where None stands for NULL.
+
+    Its parameters are the values that are no patterns, and then the patterns.
+    """
+    places = ", ".join("?" for value in values if value is not None and not _is_like(value))
     parts = [f"{column} IN ({places})"] if places else []
+    parts += [f"{column} LIKE ? ESCAPE '\\'" for value in values if _is_like(value)]
     if None in values:
         parts.append(f"{column} IS NULL")
     return f"({' OR '.join(parts)})"
+
+
+def _left_out(column: Group, meets: str, values: list[object]) -> str:
+    """Return the condition that a row does not meet another one.
+
+    What has no tenant is not `acme`, and what is known of a session without its usage is of no model.
+    """
+    if None in values or (not of_a_session([column]) and column is not Group.CORRECTS):
+        return f"({COLUMN[column]} IS NOT NULL AND NOT {meets})"
+    return f"({COLUMN[column]} IS NULL OR NOT {meets})"
 
 
 def _value(column: Group, text: str, condition: str) -> object:
@@ -216,11 +317,15 @@ def _value(column: Group, text: str, condition: str) -> object:
         return ""
     elif not text and column not in _MAY_BE_EMPTY:
         raise BadFilter(condition, f"is empty, and no row lacks its {column}")
+    _check(text, condition)
+    return _typed(column, text, condition)
+
+
+def _check(text: str, condition: str) -> None:
     try:
         text.encode()  # bytes of a terminal that were no UTF-8 cannot be in the ledger
     except UnicodeEncodeError:
         raise BadFilter(condition, "holds bytes that are not UTF-8 text") from None
-    return _typed(column, text, condition)
 
 
 _WANTED: Final = {

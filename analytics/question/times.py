@@ -3,7 +3,8 @@
 A period is half-open: it holds the calls that started at `since` or after it, up to, but not at,
 `until`. So two periods that touch share no call and leave none out, and no order of arrival changes
 a sum. A day is a UTC day, and `7d` is 7 times 24 hours
-before now.
+before now. Whatever is longer than a moment means its first one: `2026-11` and `this-month` begin with
+the month, and weeks on Monday. So `--since last-month --until this-month` is the last month.
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ _ABSOLUTE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
-_RELATIVE = re.compile(r"([0-9]{1,6})([dhm])")
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+_WEEK = re.compile(r"[0-9]{4}-W[0-9]{2}")
+_RELATIVE = re.compile(r"([0-9]{1,6})([wdhm])")
 _SPAN = re.compile(r"([0-9]{1,4})([dhm])")
-_UNIT: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
+_UNIT: Final = {
+    "w": timedelta(days=7),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+}
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS: Final = 2**48 - 1
@@ -159,12 +167,36 @@ def span(value: str | timedelta) -> timedelta:
     return int(found[1]) * _UNIT[found[2]]
 
 
+def first_day(text: str) -> date | None:
+    """Return the first day of a month such as 2026-11, or of a week such as 2026-W47; None for another text.
+
+    Raises:
+        ValueError: There is no such month or week.
+    """
+    if _MONTH.fullmatch(text):
+        return date.fromisoformat(f"{text}-01")
+    if _WEEK.fullmatch(text):
+        return date.fromisoformat(f"{text}-1")
+    return None
+
+
+def _of_word(text: str, today: date) -> date | None:
+    """Return the first day of what a word means; None for another text."""
+    monday, month = today - timedelta(days=today.weekday()), today.replace(day=1)
+    return {
+        "today": today,
+        "yesterday": today - timedelta(days=1),
+        "this-week": monday,
+        "last-week": monday - timedelta(days=7),
+        "this-month": month,
+        "last-month": (month - timedelta(days=1)).replace(day=1),
+    }.get(text)
+
+
 def _read(text: str, *, now: datetime) -> datetime:
-    today = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
-    if text == "today":
-        return today
-    if text == "yesterday":
-        return today - timedelta(days=1)
+    day = _of_word(text, now.astimezone(UTC).date()) or first_day(text)
+    if day is not None:
+        return datetime.combine(day, time(), UTC)
     if relative := _RELATIVE.fullmatch(text):
         return now.astimezone(UTC) - int(relative[1]) * _UNIT[relative[2]]
     if _ABSOLUTE.fullmatch(text):

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.sample_ledger import ACME
 from voicecosts.analytics.errors import BadFilter, UnknownColumn
-from voicecosts.analytics.question.filters import conditions, select
+from voicecosts.analytics.question.columns import Group
+from voicecosts.analytics.question.filters import conditions, named, select, values_by_column
 from voicecosts.analytics.question.times import Period
 
 
@@ -69,6 +70,65 @@ def test_sessions_and_days_are_checked_before_the_ledger_is_asked() -> None:
         conditions("session=last")
     with pytest.raises(BadFilter, match="needs a day such as"):
         conditions("day=20.11.")
+
+
+@pytest.mark.parametrize(
+    ("text", "like"),
+    [
+        ("gpt-*", "gpt-%"),
+        ("*", "%"),
+        ("a_%*", r"a\_\%%"),
+        (r"a\\*", r"a\\%"),
+        (r"*\*", "%*"),
+        (r"C:\x*", r"C:\\x%"),
+    ],
+)
+def test_a_star_stands_for_any_text(text: str, like: str) -> None:
+    """Nothing else does: what LIKE would read as more is escaped."""
+    sql, parameters = conditions([f"model={text}", "model=nova-3"])
+    assert sql == [r"(model IN (?) OR model LIKE ? ESCAPE '\')"]
+    assert parameters == ["nova-3", like]
+
+
+@pytest.mark.parametrize(("text", "name"), [(r"a\*", "a*"), (r"a\\\*", r"a\*"), (r"a\b", r"a\b")])
+def test_a_star_is_written_with_a_backslash(text: str, name: str) -> None:
+    """Backslashes mean something in front of a star alone, and half of them are meant there."""
+    assert conditions([f"model={text}"]) == (["(model IN (?))"], [name])
+
+
+def test_an_exclamation_mark_leaves_rows_out() -> None:
+    """All named values are left out; a row without a tenant is not acme's, and is not without a model."""
+    assert conditions(["tenant!=acme", "tenant!=glo*", "tenant=*e"]) == (
+        [
+            r"(tenant IS NULL OR NOT (tenant IN (?) OR tenant LIKE ? ESCAPE '\'))",
+            r"(tenant LIKE ? ESCAPE '\')",
+        ],
+        ["acme", "glo%", "%e"],
+    )
+    assert conditions("tenant!=(none)") == (
+        ["(tenant IS NOT NULL AND NOT (tenant IS NULL))"],
+        [],
+    )
+    assert conditions("model!=x") == (["(model IS NOT NULL AND NOT (model IN (?)))"], ["x"])
+    assert conditions({"tenant!": ["a*", None], "model": "*"}) == conditions(
+        [r"tenant!=a\*", "tenant!=", r"model=\*"]
+    )
+
+
+@pytest.mark.parametrize("condition", ["day=2026-*", "session=*", "month!=*", "corrects=*"])
+def test_only_names_have_patterns(condition: str) -> None:
+    """A period says it better of days, and no id is meant by a part of it."""
+    with pytest.raises(BadFilter, match="for names, and needs a"):
+        conditions(condition)
+
+
+@pytest.mark.parametrize("condition", ["tenant!=acme", "tenant=a*"])
+def test_what_writes_names_its_values(condition: str) -> None:
+    """A re-rating is of the tenants that were named, and not of one with a star in its name."""
+    with pytest.raises(BadFilter, match="does not name its value"):
+        values_by_column(condition)
+    assert values_by_column(r"tenant=a\*") == {Group.TENANT: ["a*"]}
+    assert named(Group.TENANT, "a*") == "a*"
 
 
 @pytest.mark.parametrize("condition", ["acme", "", "tenant"])

@@ -30,10 +30,18 @@ NOW = datetime(2026, 11, 21, 14, 3, 12, tzinfo=UTC)
         ("today", datetime(2026, 11, 21, tzinfo=UTC)),
         ("yesterday", datetime(2026, 11, 20, tzinfo=UTC)),
         (" today ", datetime(2026, 11, 21, tzinfo=UTC)),
+        ("1w", datetime(2026, 11, 14, 14, 3, 12, tzinfo=UTC)),
+        ("2026-11", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("2026-W47", datetime(2026, 11, 16, tzinfo=UTC)),
+        ("2026-W01", datetime(2025, 12, 29, tzinfo=UTC)),
+        ("this-week", datetime(2026, 11, 16, tzinfo=UTC)),
+        ("last-week", datetime(2026, 11, 9, tzinfo=UTC)),
+        ("this-month", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("last-month", datetime(2026, 10, 1, tzinfo=UTC)),
     ],
 )
 def test_a_moment_is_read_as_utc(text: str, meant: datetime) -> None:
-    """A date is its first moment, an offset is converted, and what has none is UTC."""
+    """A date, a month and a week are their first moment, an offset is converted, and what has none is UTC."""
     assert moment(text, now=NOW) == meant
     assert moment(text, now=NOW).utcoffset() == timedelta(0)
 
@@ -50,6 +58,10 @@ def test_a_moment_is_read_as_utc(text: str, meant: datetime) -> None:
         "2026-11-20T25:00",
         "2026-11-20x09:30",
         "2026-W47-1",
+        "2026-W54",
+        "2026-W00",
+        "2026-00",
+        "next-month",
         "31x",
         "-7d",
         "7 d",
@@ -66,7 +78,17 @@ def test_what_is_no_moment_is_named_with_the_forms_that_are(text: str) -> None:
     with pytest.raises(BadTime) as caught:
         moment(text, now=NOW)
     assert repr(text.strip()) in str(caught.value) or repr(text) in str(caught.value)
-    for form in ("2026-11-21", "7d", "24h", "30m", "today", "yesterday"):
+    for form in (
+        "2026-11-21",
+        "2026-11",
+        "2026-W47",
+        "1w",
+        "7d",
+        "24h",
+        "30m",
+        "today",
+        "this-month",
+    ):
         assert form in str(caught.value)
 
 
