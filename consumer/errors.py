@@ -243,7 +243,17 @@ class LedgerWriteFailed(LedgerError):
 
 
 class LedgerDiskFull(LedgerWriteFailed):
-    """A transaction did not commit because there is no room for it."""
+    """There is no room for a transaction, or for what is asked of the ledger."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        LedgerError.__init__(
+            self,
+            f"There is no room to write {path}: {problem}. Nothing is lost: what is booked is safe, and messages "
+            "that are not stay in the stream, or in the outbox that they came from. Make room on that disk, and "
+            "start again, or run the same command again: what it did already is not done twice.",
+        )
 
 
 class LedgerMoved(LedgerWriteFailed):

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.exits import FAILED
-from voicecosts.analytics.commands.ledger_requests import at_folder, operate, say_closed
+from voicecosts.analytics.commands.ledger_requests import (
+    at_folder,
+    operate,
+    refuse_early,
+    say_closed,
+)
 from voicecosts.analytics.commands.operations import require_reason
 from voicecosts.analytics.commands.options import DataDir, Reason, ReasonSource
+from voicecosts.analytics.commands.signals import changing_nothing
 from voicecosts.analytics.errors import BadQuestion, BadTime, require
 from voicecosts.analytics.numbers import counted, money
 
@@ -70,7 +76,10 @@ def close(
     if (problem := not_ended(first, datetime.now(UTC).date())) is not None:
         raise OperationRefused(problem)
     require("duckdb", "voice_prices", needed_by="`costs close`", extra="consumer")
-    report = asking.query("tenant", since=first, until=following(first), data_dir=data_dir)
+    work = Close(month=first)
+    with changing_nothing():
+        refuse_early(work, data_dir, "`costs close`")
+        report = asking.query("tenant", since=first, until=following(first), data_dir=data_dir)
     cost = "no cost" if report.total.cost is None else f"{money(report.total.cost)} USD"
     typer.echo(f"{first:%Y-%m} has {cost} in {counted(report.total.sessions, 'session')}")
     for sentence in (*(it.text for it in report.completeness.findings), *report.notes):
@@ -79,7 +88,7 @@ def close(
         typer.echo("nothing was changed")
         raise typer.Exit(FAILED)
     number = operate(
-        Close(month=first),
+        work,
         reason=reason or "the month has ended",
         source=source,
         data_dir=data_dir,
@@ -143,7 +152,8 @@ def adjust(
     )
     why = require_reason(reason)
     require("duckdb", needed_by="`costs adjust`")
-    doubts = list(_doubts(work, known(data_dir)))
+    with changing_nothing():
+        doubts = list(_doubts(work, known(data_dir)))
     number = operate(
         work,
         reason=why,
@@ -205,7 +215,8 @@ def void(
     if not session.strip():
         raise BadQuestion("an id is not empty: `costs query --by session` shows them")
     require("duckdb", needed_by="`costs void`")
-    found = _found(session.strip(), project, data_dir)
+    with changing_nothing():
+        found = _found(session.strip(), project, data_dir)
     number = operate(
         Void(project=found.project, session_id=found.session_id),
         reason=why,

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voicecosts.analytics.commands.exits import FAILED
-from voicecosts.analytics.commands.ledger_requests import answered, at_folder, data_folder, operate
+from voicecosts.analytics.commands.ledger_requests import (
+    answered,
+    at_folder,
+    data_folder,
+    operate,
+    refuse_early,
+)
 from voicecosts.analytics.commands.operations import require_reason
 from voicecosts.analytics.commands.options import DataDir, Reason, ReasonSource
+from voicecosts.analytics.commands.signals import changing_nothing
 from voicecosts.analytics.errors import BadFilter, BadQuestion, require
 from voicecosts.analytics.numbers import counted
 
@@ -49,7 +56,7 @@ def erase(
     when nothing of the tenant was booked.
     """
     from voicecosts.analytics.answers.erased import held  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.analytics.answers.operations import known  # noqa: PLC0415 - same
+    from voicecosts.analytics.answers.operations import known, listed  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
     from voicecosts.analytics.question.filters import shown  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.operations import Erase  # noqa: PLC0415 - same
@@ -63,7 +70,10 @@ def erase(
         raise BadQuestion(
             "the reason is kept for ever, and names the tenant: say it without, such as a ticket's number"
         )
-    there = held(data_dir, tenant, project)
+    work = Erase(tenant=tenant, project=project)
+    with changing_nothing():
+        refuse_early(work, data_dir, "`costs erase`")
+        there = held(data_dir, tenant, project)
     where = "in every project" if project is None else f"in project {project}"
     say(f"tenant {shown(tenant)} {where}: {_said(there)}")
     if not there.projects:
@@ -87,7 +97,6 @@ def erase(
     if not yes and not typer.confirm("Erase it? It cannot be undone."):
         typer.echo("nothing was changed")
         raise typer.Exit(FAILED)
-    work = Erase(tenant=tenant, project=project)
     number = operate(work, reason=why, source=source, data_dir=data_dir, command="`costs erase`")
     letters = _late(data_dir)
     at = at_folder(data_dir)
@@ -97,7 +106,8 @@ def erase(
             "removes them"
         )
     refused = f"what comes of it is refused until `costs operations revert {number} --reason …{at}`"
-    if not (there.sessions or there.rows):
+    took = any(it.sessions or it.rows for it in listed(data_dir) if it.operation == number)
+    if not (there.sessions or there.rows or took):
         say(
             f"nothing of it was booked, and no figure has changed. By operation {number}, {refused}"
         )

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Final
 import typer
 from msgspec.structs import replace
 
-from voicecosts.analytics.commands.signals import NothingChanged, changing_nothing, undisturbed
+from voicecosts.analytics.commands.signals import (
+    NothingChanged,
+    changing_nothing,
+    stopping,
+    undisturbed,
+)
 from voicecosts.analytics.errors import require
 from voicecosts.analytics.numbers import age
 
@@ -38,7 +43,7 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
     """
     require("duckdb", "voice_prices", needed_by=command, extra="consumer")
     from voicecosts.analytics.errors import NoLedger  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.consumer.errors import LedgerInUse  # noqa: PLC0415 - same
+    from voicecosts.consumer.errors import LedgerInUse, SnapshotFailed  # noqa: PLC0415 - same
     from voicecosts.consumer.store.layout import Layout  # noqa: PLC0415 - same
     from voicecosts.consumer.store.ledger import Ledger  # noqa: PLC0415 - same
     from voicecosts.consumer.store.requests import Halt, ask  # noqa: PLC0415 - same
@@ -68,13 +73,19 @@ def answered(asked: Asked, data_dir: Path | None, command: str) -> Outcome:
         raise
     except LedgerInUse:
         return ask(layout.requests, asked, timeout_s=_ANSWER_S)
+    except SnapshotFailed as error:
+        if outcome is None:
+            raise
+        typer.echo(f"! {error}", err=True)  # it is done, and answers do not show it yet
     return outcome
 
 
+@stopping()
 def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, command: str) -> int:
     """Have an operation done on the books, and return its number when it has ended.
 
-    It is done once, however often it is asked before an answer comes, for as long as `ONCE`.
+    It is done once, however often it is asked before an answer comes, for as long as `ONCE`. Ctrl-C, and what ends
+    a process otherwise, stops it between two slices, and says what was done.
 
     Raises:
         OperationRefused: Something is in its way; nothing was changed.
@@ -127,6 +138,16 @@ def operate(work: Work, *, reason: str, source: str, data_dir: Path | None, comm
     return number
 
 
+def refuse_early(work: Work, data_dir: Path | None, command: str) -> None:
+    """Raise `OperationRefused` where something is in the way of an operation that a person is to be asked about."""
+    from voicecosts.consumer.errors import OperationRefused  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.consumer.store.requests import Check  # noqa: PLC0415 - same
+
+    if problem := answered(Check(work=work), data_dir, command).problem:
+        raise OperationRefused(problem)
+
+
+@stopping()
 def go_on(operation: int, data_dir: Path | None, command: str) -> None:
     """Have an operation that was stopped go on, and return when it has ended.
 

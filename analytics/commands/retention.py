@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import typer
 from voicecosts.analytics.commands.exits import FAILED
 from voicecosts.analytics.commands.ledger_requests import operate
 from voicecosts.analytics.commands.options import AsJson, DataDir, Reason, ReasonSource
+from voicecosts.analytics.commands.signals import changing_nothing
 from voicecosts.analytics.errors import BadQuestion, require
 from voicecosts.analytics.numbers import counted
 
@@ -49,16 +51,17 @@ def retention(
     from voicecosts.analytics.commands.output import say  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs retention`", extra="consumer")
-    found = days(data_dir)
     asked = None if rule is None else _rule(rule)
-    current = _current(data_dir)
-    shown = current if asked is None else asked
-    first_kept = shown.first_kept(datetime.now(UTC).date())
-    parts = {
-        "kept": kept(found),
-        "would_go": kept(found, first_kept) if first_kept is not None else None,
-        "removed": removed(found),
-    }
+    with contextlib.nullcontext() if asked is None else changing_nothing():
+        found = days(data_dir)
+        current = _current(data_dir)
+        shown = current if asked is None else asked
+        first_kept = shown.first_kept(datetime.now(UTC).date())
+        parts = {
+            "kept": kept(found),
+            "would_go": kept(found, first_kept) if first_kept is not None else None,
+            "removed": removed(found),
+        }
     if asked is None and as_json:
         typer.echo(json.dumps({"rule": str(current), **{k: _record(v) for k, v in parts.items()}}))
         return

@@ -51,6 +51,11 @@ def is_damage(text: str) -> bool:
     return any(words in text for words in _DAMAGED)
 
 
+def is_full(text: str) -> bool:
+    """Return whether the text of an error says that there is no room."""
+    return any(words in text for words in _FULL)
+
+
 def _translate(path: Path, text: str) -> LedgerError:
     problem = _first_line(text)
     if "Could not set lock" in text:
@@ -64,7 +69,7 @@ def _translate(path: Path, text: str) -> LedgerError:
         )
     if is_damage(text):
         return LedgerDamaged(path, problem)
-    if any(words in text for words in _FULL):
+    if is_full(text):
         return LedgerDiskFull(path, problem)
     return LedgerWriteFailed(path, problem)
 

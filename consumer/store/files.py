@@ -172,17 +172,21 @@ def _kind_of(path: Path) -> str:
 def write_private(path: Path, data: bytes, *, synced: bool = False) -> None:
     """Replace a file by a rename, so that a reader sees the old one or the new one.
 
-    With `synced` the new one is on the disk when this returns.
+    With `synced` the new one is on the disk when this returns. Where it cannot be written, nothing of it stays.
     """
     draft = path.with_name(path.name + ".tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), PRIVATE)
-        file.write(data)
-        if synced:
-            file.flush()
-            os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), PRIVATE)
+            file.write(data)
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     if synced:
         sync_folder(path.parent)
 

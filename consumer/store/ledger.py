@@ -71,6 +71,7 @@ from voicecosts.consumer.store.rebuilding import finish_swap
 from voicecosts.consumer.store.removal import Removal
 from voicecosts.consumer.store.requests import (
     Action,
+    Check,
     Halt,
     Operate,
     Outcome,
@@ -489,6 +490,7 @@ class Ledger:
             operation is not None
             and operation.ended_us is None
             and goes_on == operation.is_under_way
+            and (goes_on or not isinstance(operation.work, Erase))
         ):
             return
         with self._stopping(), translated(self._layout.ledger):
@@ -695,6 +697,10 @@ class Ledger:
                 return outcome
             case Operate():
                 return self._operated(asked)
+            case Check():
+                with self._stopping(), translated(self._layout.ledger):
+                    in_the_way = self._operations.obstacle(asked.work, self._now().today)
+                return Outcome(problem=in_the_way or "")
             case Halt():
                 try:
                     self.halt(asked.operation, goes_on=asked.goes_on)

@@ -203,7 +203,13 @@ class Operations:
         """Return why something cannot be done now; None if it can."""
         pending = self.pending
         if pending is not None and self._waits(work):
-            return f"{self._say(pending)}. Try again then, or stop it: `costs operations stop {pending.number}`"
+            is_stoppable = not isinstance(pending.work, Erase)
+            stop = f", or stop it: `costs operations stop {pending.number}`" if is_stoppable else ""
+            return f"{self._say(pending)}. Try again then{stop}"
+        return self.obstacle(work, today)
+
+    def obstacle(self, work: Work, today: date) -> str | None:
+        """Return why something cannot be done, whatever else is under way; None if it can."""
         problem: str | None = None
         match work:
             case Revert():
@@ -255,6 +261,19 @@ class Operations:
             else f"{said}, the rest takes some {progress.left_s:,} s"
         )
 
+    def _say_erasing(self, operation: Operation) -> str:
+        """Say of an erasure that has not ended why it is not stopped."""
+        number = operation.number
+        if operation.is_under_way:
+            return (
+                f"operation {number} is an erasure, and is not stopped: what it took out does not come back, and `costs "
+                f"operations resume {number}`, or a ledger that runs, goes on with it"
+            )
+        return (
+            f"operation {number} is an erasure, and stopped already: `costs operations resume {number}` goes on with it, "
+            "and what it took out does not come back"
+        )
+
     def halt(self, number: int, now: Now, *, goes_on: bool) -> str | None:
         """Stop a long operation, or have it go on; return why that cannot be done, None where it is.
 
@@ -263,8 +282,6 @@ class Operations:
         operation = self._known.get(number)
         if operation is None:
             return self._problem_of_number(number)
-        if isinstance(operation.work, Erase) and not goes_on:
-            return f"operation {number} is an erasure: it is not stopped, and goes on when a ledger runs"
         if operation.ended_us is not None:
             undoes = (
                 "ends its refusal of what comes later, and brings nothing back"
@@ -272,6 +289,8 @@ class Operations:
                 else "undoes it"
             )
             return f"operation {number} has ended: `costs operations revert {number} --reason …` {undoes}"
+        if isinstance(operation.work, Erase) and not goes_on:
+            return self._say_erasing(operation)
         if goes_on and (pending := self.pending) is not None:
             return f"{self._say(pending)}. Try again then"
         halted = replace(operation, stopped_us=None if goes_on else now.us)
@@ -593,7 +612,7 @@ class Operations:
         stopped = next((it.number for it in self._known.values() if it.ended_us is None), None)
         if stopped is None:
             return None
-        return f"operation {stopped} was stopped: resume or revert it first"
+        return f"operation {stopped} was stopped: first go on with it (`costs operations resume {stopped}`), or revert it"
 
     def _problem_of_number(self, number: int) -> str:
         return f"no operation has the number {number}: {say_numbers(self._known)}"

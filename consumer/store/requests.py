@@ -20,7 +20,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from voicecosts.consumer.booking.operations import Work
-from voicecosts.consumer.errors import InvalidConfig, LedgerBusy
+from voicecosts.consumer.errors import InvalidConfig, LedgerBusy, LedgerDiskFull
+from voicecosts.consumer.store.faults import is_full
 from voicecosts.consumer.store.files import make_folder, write_private
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ class Operate(Struct, frozen=True, kw_only=True, tag="operate", tag_field="about
     id: str = ""
 
 
+class Check(Struct, frozen=True, kw_only=True, tag="check", tag_field="about"):
+    """An operation of which is to be said what is in its way, before anybody is asked about it."""
+
+    work: Work
+
+
 class Halt(Struct, frozen=True, kw_only=True, tag="halt", tag_field="about"):
     """A long operation that is to be stopped, or that `goes_on`."""
 
@@ -111,7 +118,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     left_why: str = ""
 
 
-Asked = Request | Operate | Halt | Watch
+Asked = Request | Operate | Check | Halt | Watch
 
 
 def answer_requests(folder: Path, do: Callable[[Asked], Outcome]) -> None:
@@ -144,11 +151,21 @@ def remember(folder: Path, operate: Operate) -> tuple[Operate, timedelta | None]
     is another one all the same.
 
     Raises:
-        InvalidConfig: The folder cannot be written: the disk is full, or it may only be read.
+        LedgerDiskFull: There is no room for it.
+        InvalidConfig: The folder cannot be written.
     """
-    try:
+    with _writing(folder):
         return _remembered(folder, operate)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise what keeps a command from writing to the folder of requests as one of ours."""
+    try:
+        yield
     except OSError as error:
+        if is_full(str(error)):
+            raise LedgerDiskFull(folder, str(error)) from error
         raise InvalidConfig([f"{folder} cannot be used ({error})"]) from error
 
 
@@ -181,13 +198,15 @@ def ask(folder: Path, request: Asked, *, timeout_s: float) -> Outcome:
 
     Raises:
         LedgerBusy: It did not answer in time. The request is withdrawn, unless the ledger took it.
-        OSError: The folder cannot be written.
+        LedgerDiskFull: There is no room for the request.
+        InvalidConfig: The folder cannot be written.
     """
-    make_folder(folder)
     path = folder / f"{uuid4().hex}.json"
     took = False
     try:
-        write_private(path, msgspec.json.encode(request))
+        with _writing(folder):
+            make_folder(folder)
+            write_private(path, msgspec.json.encode(request))
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             if _answer_of(path).exists():

@@ -24,7 +24,7 @@ from voicecosts.consumer.store.blocks import BlockError, blocks_of
 from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.copying import Copy, Versions, copy_of, next_copy
 from voicecosts.consumer.store.faults import translated
-from voicecosts.consumer.store.files import InPlace, require_room, sync_folder
+from voicecosts.consumer.store.files import InPlace, require_room, sync_folder, tighten
 from voicecosts.consumer.store.heartbeat import (
     Heartbeat,
     PricesTrouble,
@@ -467,8 +467,12 @@ class Snapshots:
                 self._versions = versions
 
     def check_in_place(self) -> None:
-        """Raise `LedgerMoved` when the ledger's file is not the one under its name any more."""
+        """Raise `LedgerMoved` when the ledger's file is not the one under its name any more.
+
+        The log is for its owner alone as well: DuckDB makes it anew, with the rights that the process gives.
+        """
         self._in_place.check()
+        tighten([self._layout.log])
 
     def beat(self, waiting: int | None, *, running: bool, at_once: bool = False) -> None:
         """Tell readers that the ledger lives, once a second at most.

@@ -387,6 +387,28 @@ class TestBooks:
         """It has not begun, like every month to come."""
         assert isinstance(run("close", "9999-12", "--yes").exception, OperationRefused)
 
+    @pytest.mark.parametrize(
+        ("words", "slow"),
+        [
+            (("close", "2026-10"), "voicecosts.analytics.commands.asking.query"),
+            (
+                ("adjust", "--amount", "1", "--project", "prod", "--day", "2026-10-01"),
+                "voicecosts.analytics.answers.operations.known",
+            ),
+            (("void", "019"), "voicecosts.analytics.answers.operations.sessions"),
+        ],
+    )
+    def test_ctrl_c_before_a_change_says_that_there_is_none(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], slow: str
+    ) -> None:
+        """Also while it only reads: whoever ends it need not look."""
+
+        def ended(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(slow, ended)
+        assert "nothing was changed" in run(*words, "--reason", "x").output
+
     def test_a_month_is_closed_when_it_was_looked_at(self, run: Run, data_dir: Path) -> None:
         """What is not whole in it is said before; nobody is asked about one that has not ended."""
         early = run("close", f"{datetime.now(UTC):%Y-%m}")
@@ -397,7 +419,9 @@ class TestBooks:
         )
         assert "nothing was changed" in asked.output
         assert "2026-10 is closed, by operation 1" in only(run("close", "2026-10", "--yes"))
-        assert isinstance(run("close", "2026-10", "--yes").exception, OperationRefused)
+        again = run("close", "2026-10")
+        assert "2026-10 is closed already" in str(again.exception)
+        assert not again.output
         assert isinstance(run("close", "2999-01", "--yes").exception, OperationRefused)
 
     def test_an_answer_says_how_much_corrects_a_closed_month(

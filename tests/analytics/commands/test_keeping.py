@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Flag
@@ -102,6 +105,48 @@ class TestErase:
         assert said.endswith("goes on with it, what it took out does not come back")
         assert ids
 
+        stopped = run("operations", "stop", "1")
+        assert "is an erasure, and stopped already: `costs operations resume 1` goes on" in str(
+            stopped.exception
+        )
+        early = run("erase", "--tenant", "globex", "--reason", "ticket 8")
+        assert "1 was stopped: first go on with it" in str(early.exception)
+        assert "Erase it?" not in early.output
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_one_that_is_ended_says_what_was_done_and_what_goes_on_with_it(
+        self,
+        run: Run,
+        ids: list[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: signal.Signals,
+    ) -> None:
+        """As a machine that is shut down ends it."""
+        work = Ledger.work
+
+        def ended(self: Ledger) -> bool:
+            more = work(self)
+            if more:
+                os.kill(os.getpid(), number)
+            return more
+
+        words = ("erase", "--tenant", GONE, "--reason", "ticket 7", "--yes")
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "work", ended)
+            with contextlib.suppress(KeyboardInterrupt):
+                result = run(*words)
+                assert result.exit_code in (128 + number, 1)
+                assert (
+                    "operation 1 is an erasure, and is not stopped: what it took out"
+                    in result.output
+                )
+                assert "`costs operations resume 1`, or a ledger that runs" in result.output
+        assert "operation 1 is done" in run("operations", "resume", "1").output
+        assert traces(tmp_path, ids) == []
+        [record] = json.loads(run("operations", "list", "--format", "json").output)
+        assert record["state"] == "in force"
+
     def test_what_was_not_booked_is_not_called_erased(self, run: Run, ids: list[str]) -> None:
         """A name that is misspelled ends with 1, also where nobody is asked."""
         assert ids
@@ -198,6 +243,19 @@ class TestRetention:
         back = run("operations", "revert", "1", "--reason", "no")
         assert "what was removed does not come back" in back.output
         assert json.loads(run("retention", "--json").output)["rule"] == "keep"
+
+    def test_ctrl_c_before_a_change_says_that_there_is_none(
+        self, run: Run, ids: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also while it only reads; where nothing is to be changed, there is nothing to say."""
+        assert ids
+
+        def ended(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("voicecosts.analytics.answers.detail.days", ended)
+        assert "nothing was changed" in run("retention", "13mo").output
+        assert "nothing was changed" not in run("retention").output
 
     @pytest.mark.parametrize("rule", ["0d", "13", "d", "1y", "-3d", "forever"])
     def test_what_is_no_rule_is_said(self, run: Run, ids: list[str], rule: str) -> None:

@@ -22,7 +22,7 @@ from voicecosts.analytics.commands import operations as operations_command
 from voicecosts.analytics.commands.ledger_requests import operate
 from voicecosts.analytics.errors import BadQuestion
 from voicecosts.consumer.booking.operations import Adjust, Rerate, Revert
-from voicecosts.consumer.errors import LedgerBusy
+from voicecosts.consumer.errors import LedgerBusy, SnapshotFailed
 from voicecosts.consumer.store import operations
 from voicecosts.consumer.store.heartbeat import RunBy
 from voicecosts.consumer.store.ledger import Ledger
@@ -94,6 +94,23 @@ def test_ctrl_c_stops_an_operation_between_two_slices_until_somebody_has_it_go_o
     report = query(data_dir=data_dir)
     assert report.total.cost == 15
     assert not [it for it in report.warnings if "operation 1" in it]
+
+
+def test_what_is_done_is_said_where_no_snapshot_can_be_published(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever heard of an error alone would not know that it is done."""
+
+    def full(*_: object, **__: object) -> None:
+        raise SnapshotFailed(data_dir, "No space left on device")
+
+    credit = Adjust(day=date(2026, 11, 20), amount=Decimal(-1), project=PROJECT)
+    with monkeypatch.context() as patch:
+        patch.setattr("voicecosts.consumer.store.ledger.Snapshots.publish", full)
+        number = operate(credit, reason="x", source="", data_dir=data_dir, command="`costs adjust`")
+    assert number == 1
+    assert "! No snapshot could be published" in capsys.readouterr().err
+    assert "operation 1 was recorded after this snapshot" in costs(data_dir, "list")
 
 
 def test_a_ledger_that_runs_stops_an_operation_and_does_a_credit_between_two_slices(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from pathlib import Path
 from threading import Thread
@@ -17,7 +18,7 @@ from tests.support.oracle import booked, expected, rate
 from voicecosts.consumer.booking import decode
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Retain
-from voicecosts.consumer.errors import InvalidConfig, LedgerBusy
+from voicecosts.consumer.errors import InvalidConfig, LedgerBusy, LedgerDiskFull
 from voicecosts.consumer.store import requests
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.payloads import Payloads, read_payload
@@ -361,11 +362,25 @@ class TestRequests:
         assert list(folder.iterdir()) == []
 
     def test_where_nothing_can_be_asked_it_is_said(self, tmp_path: Path) -> None:
-        """On a disk that is full, or may only be read: it is the setting that is wrong, not the ledger."""
+        """On a disk that is full, with what to do; of a folder that cannot be used, that the setting is wrong."""
         folder = tmp_path / "requests"
+        operate = Operate(work=Retain(days=1), reason="the law")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        for asks in (
+            lambda: remember(folder, operate),
+            lambda: ask(folder, Request(action=Action.PURGE), timeout_s=20),
+        ):
+            try:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+                with pytest.raises(LedgerDiskFull, match=r"no room to write .*Make room on that"):
+                    asks()
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert list(folder.iterdir()) == []
+        folder.rmdir()
         folder.touch()
         with pytest.raises(InvalidConfig, match="requests cannot be used"):
-            remember(folder, Operate(work=Retain(days=1), reason="the law"))
+            remember(folder, operate)
 
     def test_a_request_that_nobody_answers_is_withdrawn(self, tmp_path: Path) -> None:
         """It must not be done later, when nobody expects it."""

@@ -575,6 +575,8 @@ class TestPrivacy:
             with Ledger.open(tmp_path / "new" / "data", rate) as ledger:
                 book(ledger, 1)
                 ledger.publish_snapshot()
+                book(ledger, 2)
+                assert open_to_others(tmp_path / "new") == []  # the log of the ledger among it
         finally:
             os.umask(old)
         assert open_to_others(tmp_path / "new") == []
