@@ -1,7 +1,7 @@
 """`costs demo`: scripted calls, metered for real, and the ledger checked against the providers.
 
 Only the providers are scripted: a private broker and a ledger run in a process of their own, the
-calls are real sessions, and the tables are those of `costs query`. Afterwards the ledger is compared
+calls are real sessions, and what is shown is what `costs query` and `costs call` show. Afterwards the ledger is compared
 with what the providers counted themselves, and a difference is a failure. The ledger is kept, to be
 asked, in a folder of the demo's own that each run makes anew, or in that of `--keep`. A demo that is
 ended before leaves no process and no file.
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -49,6 +50,12 @@ _NEEDED: Final = {
     "agents": ("livekit.agents",),
 }
 """What each extra brings: the demo is a whole installation."""
+
+METERED: Final = """\
+observer = CostObserver(project="prod")               # from voicecosts import CostObserver
+observer.attach(session, agent_id="dental", job=ctx)  # before session.start()
+"""
+"""What a worker's own code needs to be metered."""
 
 _READY_S: Final = 30.0
 _BOOKED_S: Final = 30.0
@@ -109,9 +116,9 @@ def demo(
     """Meter scripted calls and check the ledger.
 
     Starts a private broker and a ledger, runs real LiveKit sessions of three agents for four
-    tenants on scripted providers, shows what they cost, and compares the ledger with what the
-    providers counted. A difference is a failure. Needs no network; takes about 15 seconds. The
-    ledger is kept, so that you can ask it yourself.
+    tenants on scripted providers, shows what they cost and the receipt of one of them, and compares
+    the ledger with what the providers counted. A difference is a failure. Needs no network; takes
+    about 15 seconds. The ledger is kept, so that you can ask it yourself.
     """
     require_extras(_NEEDED, needed_by="`costs demo`")
     from voicecosts.producer.demo.calls import close, run  # noqa: PLC0415 - loads livekit-agents
@@ -136,8 +143,13 @@ def demo(
     where = shlex.quote(str(folder))
     typer.echo(
         "\nAsk this ledger:\n"
-        f"  costs query --by tenant --data-dir {where}\n"
-        f"  costs audit --data-dir {where}"
+        f"  costs query --by agent,model --data-dir {where}\n"
+        f"  costs call last --data-dir {where}\n"
+        f"  costs audit --data-dir {where}\n"
+        "\nMeter your own agent on this host, with nothing else to run. In its worker:\n"
+        f"{textwrap.indent(METERED, '  ')}"
+        "and then:\n"
+        "  costs query --by agent"
     )
 
 
@@ -307,15 +319,17 @@ def _wait_until_booked(folder: Path, calls: int) -> None:
 
 
 def _show(folder: Path) -> None:
-    from voicecosts.analytics.commands.asking import query  # noqa: PLC0415 - loaded when it is asked for
+    from voicecosts.analytics.commands.asking import call, calls, query  # noqa: PLC0415 - loaded when it is asked for
     from voicecosts.analytics.commands.output import write  # noqa: PLC0415 - same
     from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - same
+    from voicecosts.analytics.text import receipts  # noqa: PLC0415 - same
 
-    for by in ("tenant", "agent"):
-        now = datetime.now(UTC)
-        report = query((by,), data_dir=folder, now=now)
-        typer.echo(f"\nBy {by}:\n")
-        write(report, Format.TABLE, text, now=now)
+    now = datetime.now(UTC)
+    typer.echo("\nBy tenant:\n")
+    write(query("tenant", data_dir=folder, now=now), Format.TABLE, text, now=now)
+    [dearest] = calls(sort="cost", top=1, data_dir=folder, now=now).calls
+    typer.echo("\nThe call that cost most, turn by turn:\n")
+    write(call(str(dearest.session), data_dir=folder, now=now), Format.TABLE, receipts, now=now)
 
 
 def _check(folder: Path, billed: Sequence[Billed]) -> None:

@@ -6,32 +6,39 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import psutil
 import pytest
+from livekit.agents import Agent, AgentSession
 from typer.testing import CliRunner
 
 from tests.support.grafana import PANELS, VARIABLES, filled
+from tests.support.jobs import job
 from tests.support.oracle import rate
+from tests.support.pool_agents import QUIET
 from tests.support.processes import ROOT
-from voicecosts import query
-from voicecosts.analytics.commands.demo import BadFolder, _prepare, app, compare
+from voicecosts import CostObserver, query
+from voicecosts.analytics.commands.demo import METERED, BadFolder, _prepare, app, compare
 from voicecosts.analytics.commands.exits import code_of
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.demo.calls import Billed
+from voicecosts.producer.demo.providers import ScriptedLLM
 
 CALLS = 12
 
 
 def block() -> str:
-    """Return the first block of the README."""
-    return (ROOT / "README.md").read_text(encoding="utf-8").split("```console\n")[1].split("```")[0]
+    """Return the block of the README's first screen that has the demo."""
+    blocks = (ROOT / "README.md").read_text(encoding="utf-8").split("```console\n")[1:]
+    return next(found for it in blocks if "costs demo" in (found := it.split("```")[0]))
 
 
 def readme_commands() -> list[str]:
-    """Return what the README's first block has a stranger type."""
+    """Return what that block has a stranger type."""
     return [line.removeprefix("$ ") for line in block().splitlines() if line.startswith("$ ")]
 
 
@@ -69,7 +76,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kept(home: Path, shown: dict[str, str]) -> Path:
-    """The data of the demo that the README begins with, with fewer calls."""
+    """The data of the demo that the README's first screen has, with fewer calls."""
     dear = home / "dear.toml"
     dear.write_text('[[cost]]\nmodality = "llm"\nunit = "request"\nprice = "9"\n')
     for_others = (
@@ -84,8 +91,15 @@ def kept(home: Path, shown: dict[str, str]) -> Path:
 
 
 def test_the_demo_agrees_with_the_providers(kept: Path, shown: dict[str, str]) -> None:
-    """Tables by tenant and agent, what has no price, and the comparison."""
-    for part in ("By tenant:", "By agent:", "(none)", "unpriced", "meadow"):
+    """A table by tenant, what has no price, a receipt turn by turn, and the comparison."""
+    for part in (
+        "By tenant:",
+        "(none)",
+        "unpriced",
+        "meadow",
+        "cost most, turn by turn",
+        "dearest",
+    ):
         assert part in shown["text"]
     assert "agrees with the providers' own books" in shown["text"]
 
@@ -115,22 +129,48 @@ def test_the_commands_that_the_demo_ends_with_work(
     kept: Path, home: Path, shown: dict[str, str]
 ) -> None:
     """What a new user reads last can be pasted."""
-    commands = [line for line in shown["text"].splitlines() if line.startswith("  costs ")]
-    assert len(commands) == 2
+    *commands, last = [line for line in shown["text"].splitlines() if line.startswith("  costs ")]
+    assert len(commands) == 3
     for command in commands:
         assert str(kept) in command
         assert typed(command, home).returncode == 0
+    assert last == "  costs query --by agent"  # of one's own agent: there is none here
 
 
-def test_the_first_block_of_the_readme_works_as_typed(kept: Path, home: Path) -> None:
-    """Its commands answer, and the table has the columns that the page shows."""
+@pytest.mark.parametrize("where", ["README", "demo"])
+async def test_two_lines_meter_an_agent_without_anything_that_runs(
+    where: str, shown: dict[str, str], kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the README's first screen, and those that the demo ends with, as they stand."""
+    assert kept
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = page.split("```python\n")[1].split("```")[0] if where == "README" else METERED
+    assert where == "README" or textwrap.indent(lines, "  ") in shown["text"]
+    assert len(lines.splitlines()) == 2
+    monkeypatch.setenv("COSTS_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("COSTS_OUTBOX_DIR", raising=False)
+    session: AgentSession[Any] = AgentSession(llm=ScriptedLLM(), **QUIET)
+    with job("call-1") as ctx:
+        names = {"CostObserver": CostObserver, "session": session, "ctx": ctx}
+        exec(lines, names)  # noqa: S102 - ours
+        await session.start(Agent(instructions="x"))
+        await session.run(user_input="#1# hello")
+        await session.aclose()
+    assert await names["observer"].flush()
+    [row] = query("agent", data_dir=tmp_path).rows
+    assert (row.group, row.sessions, row.requests) == ({"agent": "dental"}, 1, 1)
+
+
+def test_the_first_screen_of_the_readme_works_as_typed(kept: Path, home: Path) -> None:
+    """Its commands answer, and the tables have the columns that the page shows."""
     (_, *then) = readme_commands()
-    assert then
-    (head,) = [line for line in block().splitlines() if line.startswith("tenant ")]
-    for command in then:
-        ran = typed(command, home)
-        assert ran.returncode == 0, ran.stderr
-        assert head.split() in [line.split() for line in ran.stdout.splitlines()]
+    assert len(then) == 2
+    answers = [typed(command, home) for command in then]
+    assert [it.returncode for it in answers] == [0, 0]
+    found = [line.split() for it in answers for line in it.stdout.splitlines()]
+    heads = [it for it in block().splitlines() if it.startswith(("tenant ", "modality ", "turn "))]
+    assert len(heads) == 3
+    assert all(head.split() in found for head in heads)
 
 
 def test_what_the_demo_keeps_can_be_queried_afterwards(kept: Path) -> None:
