@@ -7,6 +7,7 @@
     │   ├── BadFilter
     │   ├── BadTop
     │   ├── UnknownCall
+    │   ├── UnknownTenant
     │   └── SeveralCalls
     ├── NoLedger            there is nothing to ask
     │   ├── NoSnapshotYet
@@ -98,6 +99,20 @@ class UnknownCall(BadQuestion):
         super().__init__(
             f"no call has an id that begins with {name!r}, nor such a room or job: `costs calls` shows what "
             "there is"
+        )
+
+
+class UnknownTenant(BadQuestion):
+    """Nothing of a tenant is in the ledger, or nothing in a project; `nearest` are names that are like it."""
+
+    def __init__(self, name: str, nearest: Sequence[str], *, project: str | None = None) -> None:
+        self.name = name
+        self.nearest = tuple(nearest)
+        self.project = project
+        where = "" if project is None else f" in project {project!r}"
+        meant = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+        super().__init__(
+            f"no call{where} is of tenant {name!r}: {meant}`costs query --by tenant,project` shows what there is"
         )
 
 

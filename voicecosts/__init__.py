@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.commands.asking import call, calls, query
+    from voicecosts.analytics.commands.asking import call, calls, query, statement
     from voicecosts.analytics.snapshot.connection import connect
     from voicecosts.producer.config import BufferLimits
     from voicecosts.producer.dispatch import dispatch_metadata
@@ -51,6 +51,7 @@ __all__ = [
     "connect",
     "dispatch_metadata",
     "query",
+    "statement",
 ]
 
 _HOMES: Final = {
@@ -75,6 +76,7 @@ _HOMES: Final = {
     "connect": "voicecosts.analytics.snapshot.connection",
     "dispatch_metadata": "voicecosts.producer.dispatch",
     "query": "voicecosts.analytics.commands.asking",
+    "statement": "voicecosts.analytics.commands.asking",
 }
 
 _EXTRAS: Final = {"livekit": "producer,agents", "nats": "producer", "duckdb": "analytics"}

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "query": "query",
     "calls": "calls",
     "call": "call",
+    "statement": "statement",
     "audit": "audit",
     "prices": "prices",
     "rerate": "rerate",

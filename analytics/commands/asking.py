@@ -15,7 +15,7 @@ from msgspec import structs
 
 from voicecosts.analytics.answers import audit as audits
 from voicecosts.analytics.answers import calls as lists
-from voicecosts.analytics.answers import costs, receipts
+from voicecosts.analytics.answers import costs, receipts, statements
 from voicecosts.analytics.answers.states import OPEN_FOR
 from voicecosts.analytics.commands.local_outbox import look_first
 from voicecosts.analytics.errors import require
@@ -23,12 +23,13 @@ from voicecosts.analytics.text.advice import at_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import timedelta
+    from datetime import date, timedelta
 
     from voicecosts.analytics.answers.audit import Audit
     from voicecosts.analytics.answers.calls import Calls
     from voicecosts.analytics.answers.receipts import Receipt
     from voicecosts.analytics.answers.report import Completeness, Finding, Report, Row
+    from voicecosts.analytics.answers.statements import Statement
     from voicecosts.analytics.question.filters import Where
     from voicecosts.analytics.question.times import Moment
 
@@ -218,6 +219,41 @@ def call(
     return structs.replace(
         found,
         detail_missing=found.detail_missing and at_ledger(found.detail_missing, data_dir),
+        completeness=_at_ledger(found.completeness, data_dir),
+        warnings=tuple(at_ledger(it, data_dir) for it in found.warnings),
+        notes=tuple(at_ledger(it, data_dir) for it in found.notes),
+    )
+
+
+def statement(
+    tenant: str | None,
+    month: str | date = statements.LAST,
+    *,
+    project: str | None = None,
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+) -> Statement:
+    """Return what a tenant is billed for a month, by agent and modality, corrections apart.
+
+    `month` is `2026-10`, a date in it, `last-month` or `this-month`; its days are UTC days, and a call is on that on
+    which it began. `tenant` is None, or `(none)`, for calls without one. Money is in US dollars. The total is that of
+    `query` for the same tenant, days and project, and the lines add up to it. Costs are in it: it is the text of
+    `costs statement` that leaves them out. What waits on this host is booked first.
+
+    Raises:
+        UnknownTenant: Nothing of this tenant is in the ledger; its `nearest` are names that are like it.
+        BadQuestion: The month or the name cannot be read. The ledger was not touched.
+        NoLedger: There is no snapshot at `data_dir`, or it is of a version that noted too little.
+        LedgerNewer: The snapshot was written by a newer version.
+        MissingExtra: duckdb is not installed.
+    """
+    moment = now or datetime.now(UTC)
+    asked = statements.ask(tenant, month, project=project, now=moment)
+    require("duckdb", needed_by="`voicecosts.statement`")
+    with look_first(data_dir) as outbox:
+        found = statements.answer(asked, data_dir, now=moment, outbox=outbox)
+    return structs.replace(
+        found,
         completeness=_at_ledger(found.completeness, data_dir),
         warnings=tuple(at_ledger(it, data_dir) for it in found.warnings),
         notes=tuple(at_ledger(it, data_dir) for it in found.notes),

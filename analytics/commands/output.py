@@ -58,7 +58,7 @@ def write(answer: A_contra, output: Format, text: Text[A_contra], *, now: dateti
         return
     typer.echo(text.as_json(answer) if output is Format.JSON else text.as_csv(answer), nl=False)
     if output is Format.CSV:
-        _say_beside(answer, getattr(answer, "notes", ()))  # an answer about prices has none
+        say_beside(answer, getattr(answer, "notes", ()))  # an answer about prices has none
 
 
 def write_rows(report: Report, rows: Iterable[Row], output: Format, *, now: datetime) -> None:
@@ -71,10 +71,10 @@ def write_rows(report: Report, rows: Iterable[Row], output: Format, *, now: date
         _write(b"", text.json_rows(report, rows))
     else:
         _write(b"", text.csv_rows(report, rows))
-        _say_beside(report, report.notes)
+        say_beside(report, report.notes)
 
 
-def _say_beside(answer: Answer, notes: Iterable[str]) -> None:
+def say_beside(answer: Answer, notes: Iterable[str]) -> None:
     """Write what a CSV has no place for to standard error."""
     for note in notes:
         typer.echo(f"note: {printable(note)}", err=True)
