@@ -25,7 +25,7 @@ from voicecosts.analytics.answers.layers import left_out, without_time
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row, Source
 from voicecosts.analytics.errors import BadTime, UnknownTenant
 from voicecosts.analytics.question.columns import MEASURES, VOIDED, Group
-from voicecosts.analytics.question.filters import values_by_column
+from voicecosts.analytics.question.filters import named
 from voicecosts.analytics.question.relation import of_voided
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -233,17 +233,16 @@ class Asked(Struct, frozen=True, kw_only=True):
 def ask(tenant: str | None, month: str | date, *, project: str | None, now: datetime) -> Asked:
     """Return the question; raises `BadQuestion` before any ledger is opened.
 
-    A tenant is named as in a condition of `costs query`: `(none)`, or None, is without a tenant.
+    A tenant is named as in a condition of `costs query`, but for a star, which is one: `(none)`, or None, is without.
     """
     first = _first_of(month, now)
-    condition = "tenant=(none)" if tenant is None else f"tenant={tenant}"
-    where = [condition] if project is None else [condition, f"project={project}"]
-    [named] = values_by_column([condition])[Group.TENANT]
+    whose = None if tenant is None else named(Group.TENANT, tenant)
+    where = {"tenant": whose} if project is None else {"tenant": whose, "project": project}
     question = costs.ask(
         Group.PROJECT, since=first, until=_after(first), where=where, top=None, sort=None, now=now
     )
     return Asked(
-        tenant=None if named is None else str(named),
+        tenant=None if whose is None else str(whose),
         project=project,
         month=first,
         question=question,

@@ -215,6 +215,8 @@ def test_a_tenant_that_nobody_knows_is_refused_with_names_like_it(folder: Path) 
         statement("Acne", data_dir=folder, now=NOW)
     with pytest.raises(UnknownTenant, match="no call in project 'test' is of tenant 'acme'"):
         statement("acme", project="test", data_dir=folder, now=NOW)
+    with pytest.raises(UnknownTenant, match=r"no call is of tenant 'acm\*'"):
+        statement("acm*", data_dir=folder, now=NOW)
     assert statement("acme", "2026-10", project="prod", data_dir=folder, now=NOW).lines
     assert statement(None, "2026-10", data_dir=folder, now=NOW).lines == ()
     with pytest.raises(BadFilter):
