@@ -27,6 +27,7 @@ PAGE: Final = ROOT / "docs" / "events.md"
 EVENTS: Final[tuple[type[Struct], ...]] = events.Event.__args__
 PARTS: Final[tuple[type[Struct], ...]] = (
     events.MeterTotals,
+    events.Outcome,
     events.Quantities,
     events.RequestDetail,
 )
@@ -93,6 +94,14 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "readings": "Readings made until the end, so that a loss can be seen.",
         "coalesced": "Readings of the session that were merged into newer ones in a full buffer.",
         "unmeasured": "Usage events of the session that could not be measured, in whole or in part; that part is in no total.",
+        "outcome": "What came of the call; absent from older versions.",
+    },
+    "Outcome": {
+        "result": "`success` or `fail`, as the worker's code told LiveKit (`ctx.tagger`); empty where it said nothing. The reason that it gave does not travel.",
+        "tags": "The job's other tags, sorted, with phone numbers taken out; what is attached to them does not travel.",
+        "tags_cut": "Tags that were left out, because there were more or they were no text, or shortened.",
+        "user_turns": "Messages of the user in LiveKit's history; absent where it is not known: with a realtime model that wrote down none.",
+        "preempted": "LiveKit's speeches that were begun before the user had finished and then discarded, unheard; absent where it is not known, and above 256.",
     },
     "ProducerReport": {
         "producer_id": "The process that reports.",
@@ -158,7 +167,7 @@ One NATS message is one `Batch`, a MessagePack map. Every event in it is a map w
 key `type`. An event leaves out a field whose value is its default. Times are whole microseconds
 since 1970 UTC, durations whole microseconds, money is a decimal text in US dollars. Lengths count
 characters, and integers end at 2^53 - 1. No field has room for free text: a transcript has nowhere
-to travel.
+to travel. Labels and tags are short texts of the worker's own code.
 
 The subject is `{subjects.PREFIX}.<project>.<agent>.<slot>` in the stream
 `{subjects.STREAM}` (`{subjects.STREAM_SUBJECTS}`):

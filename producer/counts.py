@@ -194,6 +194,10 @@ class Counts:
         """
         return [count.final() for count in list(self._counts.values()) if count.is_used]
 
+    def has(self, modality: str) -> bool:
+        """Whether there is a meter of a modality."""
+        return any(meter.modality == modality for meter in self._counts)
+
     def _find(self, spelling: _Spelling) -> Count:
         """Open a meter, or find the one that another spelling of the same names opened."""
         label, modality, provider_raw, model, estimated, size, tier = spelling

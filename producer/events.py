@@ -37,6 +37,12 @@ Requests between two of them are counted on a meter of their own, so that a pric
 a meter's totals. A step may be added; none is ever removed.
 """
 
+MAX_TAGS: Final = 32
+"""Tags of a session, at most."""
+
+MAX_PREEMPTED: Final = 256
+"""Discarded speeches that a session names, at most."""
+
 SessionId = Annotated[
     str,
     Meta(
@@ -182,6 +188,21 @@ class MeterTotals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     service_tier: Label = ""
 
 
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What came of a call, beside its totals. It decides nothing that is booked.
+
+    `result` and `tags` are what the worker's code said of the job (LiveKit's `JobContext.tagger`),
+    so all sessions of a job have the same. `user_turns` and `preempted` are absent where nobody
+    knows them.
+    """
+
+    result: Label = ""
+    tags: Annotated[list[Name], Meta(max_length=MAX_TAGS)] = []
+    tags_cut: Count = 0
+    user_turns: Count | None = None
+    preempted: Annotated[list[Label], Meta(max_length=MAX_PREEMPTED)] | None = None
+
+
 class SessionEnded(
     Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session_ended"
 ):
@@ -190,7 +211,8 @@ class SessionEnded(
     `number` is above every reading sent before it. `readings` counts those, so a ledger can tell a
     session whose readings all arrived from one that was repaired. `unmeasured` counts usage events
     of the session that were heard and could not be measured, in whole or in part; that part is in
-    no total.
+    no total. What is known of the `outcome` only later comes in one more end with a higher number,
+    which repeats the rest; older versions do not say.
     """
 
     session_id: SessionId
@@ -205,6 +227,7 @@ class SessionEnded(
     readings: Count
     coalesced: Count = 0
     unmeasured: Count = 0
+    outcome: Outcome | None = None
 
 
 class ProducerReport(

@@ -338,6 +338,7 @@ class CostObserver:
 
         async def flush_costs(reason: str) -> None:
             until = time.monotonic() + self._config.flush_timeout_s
+            await asyncio.sleep(0)  # LiveKit calls all hooks at once: one may say the outcome
             attachments = PROCESS.attachments_of(job_id)
             try:
                 async with asyncio.timeout(self._config.flush_timeout_s):

@@ -16,7 +16,7 @@ from voicecosts.producer.capture.meters import Meters
 from voicecosts.producer.capture.own_thread import OwnThread
 from voicecosts.producer.capture.recorded import Note, say
 from voicecosts.producer.counts import Usage
-from voicecosts.producer.events import Event
+from voicecosts.producer.events import Event, Outcome
 
 
 class Outlet(Protocol):
@@ -52,6 +52,7 @@ class Account:
         self._unmeasured = 0
         self._coalesced = 0
         self._ended: tuple[str, str, int] | None = None
+        self.outcome = Outcome()
 
     @property
     def session_id(self) -> str:
@@ -90,6 +91,12 @@ class Account:
             # not; how many come after that is in the process's reports.
             self.end(*self._ended)
 
+    def conclude(self, outcome: Outcome) -> None:
+        """Keep what came of the call; where another was told, that takes a second end."""
+        is_new, self.outcome = outcome != self.outcome, outcome
+        if is_new and self._ended is not None:
+            self.end(*self._ended)
+
     def end(self, status: str, reason: str, ended_at: int) -> None:
         """Tell the end, with every meter's totals."""
         self._ended = status, reason, ended_at
@@ -101,5 +108,6 @@ class Account:
                 reason=reason,
                 coalesced=self._coalesced,
                 unmeasured=self._unmeasured,
+                outcome=self.outcome,
             )
         )

@@ -22,8 +22,10 @@ from voicecosts.producer.capture.components import has_restarted, is_started
 from voicecosts.producer.capture.connected import NOTHING, Connections, Rules
 from voicecosts.producer.capture.estimates import Estimates
 from voicecosts.producer.capture.identity import SessionIdentity
+from voicecosts.producer.capture.installed import SAYS_SCHEDULED
 from voicecosts.producer.capture.listener import listener, report_failure
 from voicecosts.producer.capture.open_streams import Streams
+from voicecosts.producer.capture.outcome import talk_of, verdict_of
 from voicecosts.producer.capture.recorded import Note
 from voicecosts.producer.capture.requests import open_stream, watch
 from voicecosts.producer.capture.tap import Tap
@@ -75,6 +77,7 @@ class Attachment:
         self.finalised = False
         self._has_run = False
         self._has_failed = False
+        self._preempted: list[str] | None = [] if SAYS_SCHEDULED else None
         self._said_unmeasured: set[str] = set()
         self._on_detached = on_detached
         self._restart = on_restart
@@ -125,11 +128,13 @@ class Attachment:
         self._connections.open()
 
     def finalise(self, *, status: str, reason: str) -> None:
-        """Publish the end with every meter's totals; a second call does nothing.
+        """Publish the end with every meter's totals.
 
-        A session that never ran is not listened to any more.
+        A second call tells what the job says of the call since then, if anything. A session that
+        never ran is not listened to any more.
         """
         if self.finalised:
+            self._conclude()
             return
         self.catch_up()
         self._tap.release_held()
@@ -139,6 +144,10 @@ class Attachment:
         self._connections.close()
         self._streams.close()
         self.account.agent_label = self._tap.label()
+        self.account.conclude(
+            talk_of(self.session, self._preempted, is_realtime=self.meters.has("realtime"))
+        )
+        self._conclude()
         self.account.end(status, reason, now_us())
         if not self._has_run and not is_started(self.session):
             self.detach()
@@ -147,6 +156,8 @@ class Attachment:
         """Stop listening to usage; safe to call twice. A new start is still noticed."""
         if not self._tap.is_open:
             return
+        if self.finalised:
+            self._conclude()
         self._connections.close()
         self._tap.close()
         self.session.off("speech_created", self._on_speech)
@@ -266,7 +277,12 @@ class Attachment:
             if event.type == "speech_created":
                 self._on_speech(event)
 
+    def _conclude(self) -> None:
+        self.account.conclude(verdict_of(self.job, self.account.outcome))
+
     def _speech_done(self, handle: Any) -> None:
+        if self._preempted is not None and handle.interrupted and not handle.scheduled:
+            self._preempted.append(handle.id)
         if self._estimates.finished(handle.id):
             asyncio.get_running_loop().call_later(
                 _REPORTED_WITHIN_S, self._book_unreported, handle.id

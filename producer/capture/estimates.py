@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from voicecosts.producer.capture import contexts, requests
 from voicecosts.producer.capture.requests import Prompt, Voice, WholeText
 from voicecosts.producer.counts import Usage
+from voicecosts.producer.events import RequestDetail
 
 _REMEMBERED: Final = 256
 """Open speeches that a session remembers."""
@@ -109,6 +110,7 @@ class Estimates:
                         model=voice.model,
                         occurred_at=now_us,
                         quantities={"characters": characters},
+                        detail=RequestDetail(speech_id=speech_id),
                     ),
                     speech.label,
                 )
@@ -155,6 +157,7 @@ class Estimates:
                     model=usage.model,
                     occurred_at=usage.occurred_at,
                     quantities=quantities,
+                    detail=RequestDetail(speech_id=usage.detail.speech_id),
                     service_tier=usage.service_tier,
                 ),
                 label,

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from livekit.agents import get_job_context, metrics
-from livekit.agents.voice import events
+from livekit.agents.voice import SpeechHandle, events
 
 VERSION: Final = version("livekit-agents")
 """The installed version, such as `1.8.9`."""
@@ -52,6 +52,10 @@ FIELDS_OF: Final[dict[str, frozenset[str]]] = {
 
 EVENTS: Final[frozenset[str]] = frozenset(typing.get_args(getattr(events, "EventTypes", None)))
 """The events that a session emits."""
+
+
+SAYS_SCHEDULED: Final = hasattr(SpeechHandle, "scheduled")
+"""Whether a speech says that it was to be heard: one that was begun ahead may be discarded before."""
 
 
 def job_finder(get: Callable[..., Any]) -> Callable[[], Any]:

@@ -17,6 +17,7 @@ from voicecosts.producer.events import (
     Meter,
     MeterReading,
     MeterTotals,
+    Outcome,
     SessionEnded,
     SessionStarted,
 )
@@ -106,6 +107,10 @@ class Meters:
         """Return the totals of every meter that has any; from any thread."""
         return self._counts.totals()
 
+    def has(self, modality: str) -> bool:
+        """Whether the session has a meter of a modality."""
+        return self._counts.has(modality)
+
     def ended(
         self,
         *,
@@ -114,6 +119,7 @@ class Meters:
         reason: str,
         coalesced: int = 0,
         unmeasured: int = 0,
+        outcome: Outcome | None = None,
     ) -> SessionEnded:
         """Return the event that closes the session, with every meter's totals.
 
@@ -135,4 +141,5 @@ class Meters:
             readings=self.readings,
             coalesced=coalesced,
             unmeasured=unmeasured,
+            outcome=outcome,
         )

@@ -186,6 +186,8 @@ def test_what_is_in_no_session_is_skipped_by_an_older_ledger() -> None:
     """It reads the counts that it knows, and misses nothing that it would have to refuse."""
     end = msgspec.msgpack.decode(golden("session_ended_unmeasured"), type=OldEnd)
     assert (end.session_id, end.number, end.readings) == (SESSION_ID, 8, 7)
+    other = msgspec.msgpack.decode(golden("session_ended_outcome"), type=OldEnd)
+    assert (other.session_id, other.number, other.readings) == (SESSION_ID, 11, 7)
     report = msgspec.msgpack.decode(golden("producer_report_in_no_session"), type=OldReport)
     assert (report.number, report.unattributed) == (4, 14)
 
@@ -196,6 +198,7 @@ def test_an_older_worker_says_nothing_of_what_is_in_no_session() -> None:
     assert isinstance(end, SessionEnded)
     assert isinstance(report, ProducerReport)
     assert (end.unmeasured, report.unmeasured, report.unattributed_usage) == (0, 0, [])
+    assert end.outcome is None
 
 
 def test_an_absent_field_means_nothing_used_and_nothing_known() -> None:
@@ -230,6 +233,7 @@ def test_a_new_quantity_never_becomes_required() -> None:
         "MeterTotals": meter,
         "SessionEnded": who | {"number", "ended_at", "status", "meters", "readings"},
         "ProducerReport": {"producer_id", "number", "project", "reported_at"},
+        "Outcome": set(),
         "Quantities": set(),
         "RequestDetail": set(),
     }

@@ -154,6 +154,7 @@ BOUNDED_TEXTS: dict[str, dict[str, list[int | str]]] = {
         "reason": [256],
     },
     "ProducerReport": {"producer_id": [128], "project": [128]},
+    "Outcome": {"result": [64], "tags": [128], "preempted": [64]},
     "Quantities": {},
     "RequestDetail": {"request_id": [256], "speech_id": [256]},
 }

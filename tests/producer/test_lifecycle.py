@@ -98,6 +98,25 @@ async def test_a_job_waits_for_a_session_that_runs(bus: Broker) -> None:
     assert (ended.status, ended.meters[0].totals.requests) == ("success", 1)
 
 
+async def test_an_outcome_that_a_hook_of_the_job_says_is_told(bus: Broker) -> None:
+    """LiveKit calls a job's hooks at once, in whatever order they were added, after the session has ended."""
+    observer = CostObserver(project="prod", servers=bus.url)
+    with job("judged") as context:
+        session = text_session()
+        observer.attach(session, agent_id="dental")
+        await session.start(Agent(instructions="x"))
+        await session.aclose()
+
+        async def judge(_reason: str) -> None:
+            context.tagger.success(reason="booked")
+
+        context.add_shutdown_callback(judge)
+        await end(context)
+    told = of(SessionEnded, await stream.events(bus.url))
+    assert [it.outcome.result for it in told] == ["", "success"]
+    assert await observer.flush()
+
+
 async def test_a_job_has_one_shutdown_callback_however_many_sessions_it_opens(bus: Broker) -> None:
     """A job that opens session after session keeps only the last few that closed."""
     observer = CostObserver(project="prod", servers=bus.url)

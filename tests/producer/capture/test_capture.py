@@ -363,6 +363,11 @@ async def test_an_interrupted_speech_is_estimated_on_a_meter_of_its_own() -> Non
     assert measured["characters"] == shared.tts.billed[1]["characters"]
     estimated = shared.recorder.totals(attachment.session_id, estimated=True)
     assert 0 < estimated["tts"]["characters"] <= shared.tts.cut_off[1]
+    readings = [it for it in shared.recorder.readings() if it.modality == "tts"]
+    of_speech = [it.last and it.last.speech_id for it in readings]  # the cut off one is the last
+    assert [it.estimated for it in readings] == [False, True]
+    assert len(set(of_speech)) == 2
+    assert all(of_speech)
 
 
 async def test_a_speech_that_is_interrupted_after_its_synthesis_is_not_estimated() -> None:

@@ -16,6 +16,7 @@ from voicecosts.producer.events import (
     Event,
     MeterReading,
     MeterTotals,
+    Outcome,
     ProducerReport,
     Quantities,
     RequestDetail,
@@ -206,6 +207,23 @@ LATER_EVENTS: Final[dict[str, Event]] = {
             ),
         ],
         readings=9,
+    ),
+    "session_ended_outcome": SessionEnded(
+        session_id=SESSION_ID,
+        number=11,
+        project="prod",
+        agent_id="dental",
+        ended_at=STARTED_AT + 60_000_000,
+        status="success",
+        meters=[],
+        readings=7,
+        outcome=Outcome(
+            result="fail",
+            tags=["language:es", "lk.amd:human"],
+            tags_cut=3,
+            user_turns=0,
+            preempted=["speech_0123456789ab"],
+        ),
     ),
 }
 """Fields that came later, each event with its own bytes."""

@@ -17,6 +17,7 @@ from voicecosts.producer.events import (
     Batch,
     MeterReading,
     MeterTotals,
+    Outcome,
     ProducerReport,
     Quantities,
     RequestDetail,
@@ -31,6 +32,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     MeterTotals,
     SessionEnded,
     ProducerReport,
+    Outcome,
     Quantities,
     RequestDetail,
 )

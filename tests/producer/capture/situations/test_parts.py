@@ -134,6 +134,12 @@ async def test_preemptive_generation(
 
     one, two = await together(run(1), run(2))
     situation.assert_booked({one: 1, two: 2})
+    for end in situation.recorder.ends():
+        asked = [it.last for it in situation.recorder.readings(end.session_id) if it.last]
+        speeches = list(dict.fromkeys(it.speech_id for it in asked if it.speech_id))
+        assert end.outcome is not None
+        assert end.outcome.user_turns == 1
+        assert end.outcome.preempted == ([] if used else speeches[:1])
 
 
 async def test_a_voice_and_a_model_that_fail_over(situation: Situation) -> None:

@@ -32,6 +32,22 @@ async def test_a_realtime_call(situation: Situation, in_job: bool) -> None:  # n
     situation.assert_booked({session: 1})
 
 
+async def test_who_spoke_is_unknown_where_a_realtime_model_wrote_down_nothing(
+    situation: Situation,
+) -> None:
+    """No message of the user is no proof of silence; one that is there counts."""
+    for number in (1, 2):
+        call = situation.call(number, realtime())
+        situation.attach(call)
+        await call.start()
+        await call.session.generate_reply(instructions=f"#{number}# say hello")
+        if number == 1:
+            await call.turn()
+        await call.close()
+    turns = [it.outcome and it.outcome.user_turns for it in situation.recorder.ends()]
+    assert turns == [1, None]
+
+
 @in_jobs
 @sharing
 async def test_realtime_calls_at_once(
