@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 14
+SCHEMA_VERSION: Final = 15
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

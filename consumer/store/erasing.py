@@ -27,7 +27,7 @@ from voicecosts.consumer.booking.letters import without
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE
 from voicecosts.consumer.booking.operations import Adjust, Erase, Operation, Redacted, Rerate, Void
 from voicecosts.consumer.booking.sessions import SessionKey
-from voicecosts.consumer.store import sql
+from voicecosts.consumer.store import months, sql
 from voicecosts.consumer.store.files import PRIVATE, sync_folder
 from voicecosts.consumer.store.letters import PURGED
 from voicecosts.consumer.store.sealing import name_sealed
@@ -64,6 +64,7 @@ _OF_SESSIONS: Final = (
 _WITH_TENANT: Final = (
     "bookings",
     "folded_usage",
+    "folded_months",
     "session_starts",
     "session_ends",
     "settled_sessions",
@@ -420,6 +421,7 @@ class Erasing:
             self._remove_rest(name, operation)
             return []
         keys = [SessionKey(*row) for row in self._connection.execute(sql.LIST_OF_ERASED).fetchall()]
+        months.take_erased(self._connection, first, last)
         for table in (*_OF_SESSIONS, "erasing"):
             self._connection.execute(sql.erase_sessions(table), {"first": first, "last": last})
         # 1. Some sessions whole. If we die, the next ledger goes on with those that have an identity.

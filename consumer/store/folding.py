@@ -1,6 +1,6 @@
 """Keep answers independent of history: add up the rows of meters, and settle sessions that have ended.
 
-Folding adds rows to `folded_usage` and `session_readings` and moves `folded_to`; settling moves sessions
+Folding adds rows to `folded_usage`, `folded_months` and `session_readings` and moves `folded_to`; settling moves sessions
 from `pending_sessions` to `settled_sessions`. Neither changes an answer: the views `session_usage`, `sessions` and
 `completeness` have what is done and what is not yet. Both work in slices, each a transaction, so that a
 ledger with years of rows that are not folded is folded between two groups of messages.
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from voicecosts.consumer.booking.sessions import SessionKey
-from voicecosts.consumer.store import sql
+from voicecosts.consumer.store import months, sql
 from voicecosts.consumer.store.write import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import date
 
     import duckdb
 
@@ -70,6 +71,7 @@ class Folding:
         row = connection.execute(sql.LOAD_FOLDED).fetchone()
         self._folded_to = 0 if row is None else int(row[0])
         self._is_settling = True  # what was left when the ledger was closed
+        self._months: list[date | None] = []  # to be added up anew
         self._most = SLICE_ROWS
         self._rests = False
 
@@ -86,13 +88,20 @@ class Folding:
         """Whether there is enough to do for a `step`."""
         if self._rests:
             return False
-        return self._is_settling or self._places.last - self._folded_to >= FOLD_ROWS
+        return (
+            self._is_settling
+            or bool(self._months)
+            or self._places.last - self._folded_to >= FOLD_ROWS
+        )
 
     def step(self, now_us: int) -> Done:
-        """Fold a slice of rows, or settle a slice of sessions."""
+        """Fold a slice of rows, add up a month anew, or settle a slice of sessions."""
         if self._places.last - self._folded_to >= FOLD_ROWS:
             self.fold()
             self._is_settling = True
+            return Done(has_written=True)
+        if self._months:
+            months.add_up(self._connection, self._months.pop())
             return Done(has_written=True)
         settled = self.settle(now_us)
         return Done(has_written=bool(settled), settled=settled)
@@ -103,6 +112,7 @@ class Folding:
         Answers do not need what was not done; they take longer.
         """
         self._connection.rollback()
+        self._months.clear()
         self._most //= 2
         self._rests = self._most < LEAST_ROWS
 
@@ -114,10 +124,12 @@ class Folding:
         self._connection.begin()
         self._connection.execute(sql.FOLD_USAGE, span)
         self._connection.execute(sql.FOLD_READINGS, span)
+        months.add(self._connection, self._folded_to)
         self._connection.execute(sql.CLEAR_FOLDED)
         self._connection.execute(sql.WRITE_FOLDED, {"folded_to": upto})
         self._connection.commit()
         self._folded_to = upto
+        self._months = months.to_add_up(self._connection)
 
     def settle(self, now_us: int) -> list[SessionKey]:
         """Settle sessions, a slice at most; return their keys. Those that are open all the same come last."""

@@ -50,6 +50,9 @@ _WHICH: Final = (
     *("project", "session_id", "day", "agent_id", "tenant", *METER, "estimated"),
     *("operation", "price_id", "corrects", "provider_raw"),
 )
+_OF_MONTHS: Final = tuple(
+    name for name in _WHICH if name not in ("session_id", "size_tier", "price_id", "provider_raw")
+)
 _UNUSED: Final = MeterState()
 _MISSING: Final = ("rows", "number", "cost")
 """What is told of sums that only one side has."""
@@ -58,7 +61,8 @@ _MISSING: Final = ("rows", "number", "cost")
 class Difference(Struct, frozen=True, kw_only=True):
     """One value that is in the ledger twice and differs: `expected` by what was booked, and `found`.
 
-    `what` is where it was found: `sealed file`, `rows`, `sums`, `calls`, `views` or `stream`. What does not
+    `what` is where it was found: `sealed file`, `rows`, `sums`, `months` (by their first
+    days), `calls`, `views` or `stream`. What does not
     apply is None. `expected` is None where there should be nothing.
     """
 
@@ -243,6 +247,7 @@ class _Sums:
         left_out = {*gone, *self._proof.bad_days}
         for slice_ in _slices([it for it in days if it.day not in left_out]):
             self._compare(slice_, left_out)
+        self._compare_months()
         self._count_rows(days)
         if not self._proof.bad_files:
             self._compare_view()
@@ -273,6 +278,16 @@ class _Sums:
             self._proof.add(self._readings())
             self._proof.add(self._unknown())
         for name in ("detail", "folded", "booked", "added"):
+            self._connection.execute(f"DROP TABLE temp.{name}")
+
+    def _compare_months(self) -> None:
+        """Compare the sums of months with those of their sessions."""
+        self._connection.execute(sql.months_of_sessions("booked"))
+        self._connection.execute(sql.months_as_kept("added"))
+        self._proof.add(
+            differing("months", *_unlike(self._connection, "booked", "added"), which=_OF_MONTHS)
+        )
+        for name in ("booked", "added"):
             self._connection.execute(f"DROP TABLE temp.{name}")
 
     def _readings(self) -> Iterator[Difference]:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from voicecosts.consumer.booking.packing import pack
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.errors import LedgerDamaged, LedgerMissing, RebuildFailed
-from voicecosts.consumer.store import sql
+from voicecosts.consumer.store import months, sql
 from voicecosts.consumer.store.database import close, finish_draft, make_draft, write_views
 from voicecosts.consumer.store.faults import is_damage, translated
 from voicecosts.consumer.store.files import sync_folder, write_private
@@ -42,6 +42,7 @@ MADE_ANEW: Final = frozenset(
     (
         "bookings",
         "folded_usage",
+        "folded_months",
         "session_readings",
         "settled_sessions",
         "pending_sessions",
@@ -290,6 +291,9 @@ class Rebuilding:
                 self._fold(connection)
                 connection.execute("DROP TABLE temp.bookings")
         connection.execute("DROP TABLE temp.late_rows")
+        connection.begin()
+        months.add_all(connection)
+        connection.commit()
 
     def _fold(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Add up the rows that were taken, as the ledger adds up those of its own."""

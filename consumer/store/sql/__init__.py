@@ -34,9 +34,40 @@ LOAD_REPRICED: Final = _read("load_repriced")
 LAST_PLACE: Final = (
     "SELECT greatest((SELECT max(place) FROM bookings), (SELECT folded_to FROM fold_state))"
 )
+_OF_ERASED_NOW: Final = (
+    "session_id BETWEEN $first::UUID AND $last::UUID "
+    "AND (project, session_id) IN (SELECT project, session_id FROM erased_now)"
+)
+
 LOAD_FOLDED: Final = "SELECT folded_to FROM fold_state"
 CLEAR_FOLDED: Final = "DELETE FROM fold_state"
 WRITE_FOLDED: Final = "INSERT INTO fold_state VALUES ($folded_to)"
+
+_ADD_TO_MONTHS: Final = _read("add_to_months")
+ADD_FOLDED: Final = (
+    _ADD_TO_MONTHS.replace("$which", "first_place > $after")
+    .replace("$sign", "1")
+    .replace("$is_compact", "FALSE")
+)
+ADD_ALL_FOLDED: Final = (
+    _ADD_TO_MONTHS.replace("$which", "TRUE").replace("$sign", "1").replace("$is_compact", "TRUE")
+)
+TAKE_ERASED: Final = (
+    _ADD_TO_MONTHS.replace("$which", _OF_ERASED_NOW)
+    .replace("$sign", "-1")
+    .replace("$is_compact", "FALSE")
+)
+MONTHS_TO_ADD_UP: Final = """
+SELECT month
+FROM folded_months
+GROUP BY month
+HAVING count(*) FILTER (NOT is_compact) >= greatest($least, count(*) FILTER (is_compact) // 2)
+ORDER BY count(*) FILTER (NOT is_compact)
+"""
+ADD_UP_MONTH: Final = _read("add_up_month")
+REMOVE_MONTH: Final = "DELETE FROM folded_months WHERE month IS NOT DISTINCT FROM $month"
+INSERT_MONTH: Final = "INSERT INTO folded_months BY NAME SELECT * FROM month_anew"
+DROP_MONTH: Final = "DROP TABLE month_anew"
 FOLD_USAGE: Final = _read("fold_usage")
 FOLD_READINGS: Final = _read("fold_readings")
 NOTE_PENDING: Final = _read("note_pending")
@@ -408,6 +439,7 @@ _SEALED_BOOKINGS: Final = _read("sealed_bookings")
 _DETAIL_OF_DAYS: Final = _read("detail_of_days")
 _SEALED_DETAIL: Final = _read("sealed_detail")
 _ADD_UP: Final = _read("add_up")
+_SUMS_OF_MONTHS: Final = _read("sums_of_months")
 _LATE_ROWS: Final = _read("late_rows")
 _ROWS_OF_DAY: Final = _read("rows_of_day")
 VIEWS: Final = _FOLDER.joinpath("views.sql").read_text("utf-8")
@@ -464,6 +496,19 @@ def add_up(rows: str, sums: str) -> str:
     return _ADD_UP.replace("$rows", rows).replace("$sums", sums)
 
 
+def months_of_sessions(sums: str) -> str:
+    """Return what adds up the rows of sessions by months into a table."""
+    month = "date_trunc('month', day)::DATE"
+    text = _SUMS_OF_MONTHS.replace("$rows", "folded_usage").replace("$month", month)
+    return text.replace("$sums", sums)
+
+
+def months_as_kept(sums: str) -> str:
+    """Return what adds up the rows of months into a table of the same columns."""
+    text = _SUMS_OF_MONTHS.replace("$rows", "folded_months").replace("$month", "month")
+    return text.replace("$sums", sums)
+
+
 def unlike(table: str, other: str) -> str:
     """Return what finds the rows of a table that another one of the same columns has not."""
     return f"""
@@ -483,11 +528,7 @@ def copy_table(table: str) -> str:
 
 def erase_sessions(table: str) -> str:
     """Return what removes the rows of the sessions in `erased_now` from a table."""
-    return f"""
-DELETE FROM {table}
-WHERE session_id BETWEEN $first::UUID AND $last::UUID
-    AND (project, session_id) IN (SELECT project, session_id FROM erased_now)
-"""  # noqa: S608 - our own names
+    return f"DELETE FROM {table} WHERE {_OF_ERASED_NOW}"  # noqa: S608 - our own names
 
 
 def erase_tenant(table: str) -> str:

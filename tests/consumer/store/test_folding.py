@@ -20,7 +20,7 @@ from tests.support.traffic import METERS, Call
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Adjust, Close, Revert, Void
 from voicecosts.consumer.booking.sessions import SessionKey, SessionState
-from voicecosts.consumer.store import folding
+from voicecosts.consumer.store import folding, months
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.load import load_sessions, load_settled
@@ -35,6 +35,12 @@ VIEWS: Final = {
             sum(meters), sum(priced_meters), sum(cost), sum(reported_cost), sum(requests), sum(output_tokens),
             sum(unpriced_output_tokens), min(first_at), max(last_at)
         FROM session_usage GROUP BY ALL ORDER BY ALL
+    """,
+    "monthly_usage": """
+        SELECT month, project, tenant, agent_label, modality, provider, model, estimated, operation, corrects,
+            sum(sessions), sum(rows), sum(unpriced_rows), sum(meters), sum(priced_meters), sum(cost),
+            sum(reported_cost), sum(requests), sum(output_tokens), sum(unpriced_output_tokens)
+        FROM monthly_usage GROUP BY ALL ORDER BY ALL
     """,
     **{
         name: f"SELECT * FROM {name} ORDER BY ALL"  # noqa: S608 - names of views
@@ -73,13 +79,15 @@ def fold(ledger: Ledger) -> None:
     """Fold and settle whatever can be, as when it is due."""
     ledger._folding.fold()
     ledger._folding._is_settling = True
-    ledger.work()
+    while ledger._folding.is_due:
+        ledger.work()
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settle a session as soon as it has ended."""
+    """Settle a session as soon as it has ended, and add up a month anew as soon as it has more rows."""
     monkeypatch.setattr(folding, "SETTLE_AFTER_US", 0)
+    monkeypatch.setattr(months, "LOOSE_ROWS", 1)
 
 
 def some_events(chance: random.Random) -> list[Any]:

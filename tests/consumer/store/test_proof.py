@@ -112,6 +112,9 @@ DAMAGES = {
     "a row that is in no sum yet is gone": (
         "DELETE FROM bookings", "WHERE place = (SELECT folded_to + 1 FROM fold_state)", "rows", "row",
     ),
+    "the sum of a month": (
+        "UPDATE folded_months SET cost = cost + 1", "WHERE modality = 'llm'", "months", "cost",
+    ),
     "what a call cost": ("UPDATE settled_sessions SET cost = 0", _OF_CALL, "calls", "cost"),
     "in which state a call is": (
         "UPDATE settled_sessions SET state = 'open'", _OF_CALL, "calls", "state",
@@ -151,7 +154,7 @@ def test_a_sum_that_differs_is_told_with_its_day_call_meter_and_both_amounts(cop
         f"SELECT session_id::VARCHAR, day, cost FROM folded_usage {_OF_SUM}",  # noqa: S608 - our own
     )
     changed(copy, " ".join(DAMAGES["a sum of money"][:2]))
-    [first, *others] = proved(copy).differences
+    [first, *others] = [it for it in proved(copy).differences if it.what != "months"]
     assert (first.what, first.quantity, first.session_id, first.day) == (
         *("sums", "cost", session_id, day),
     )
