@@ -6,7 +6,7 @@ compared. A block is copied only when its checksum is right.
 
 A copy is made in a file that nobody reads: in one that shares the blocks of its source where the file
 system can, else in an old copy that nobody has open any more, else in a new one. Its headers are
-written last, so that an unfinished copy cannot be opened, whatever becomes of us.
+written last, so that an unfinished copy cannot be opened, whatever becomes of us, or of the power.
 """
 
 from __future__ import annotations
@@ -117,6 +117,10 @@ class Copy:
         self.blocks = blocks
         if not shares:
             os.pwrite(self._target, bytes(HEADERS), 0)
+            if not self._is_new:
+                os.fdatasync(
+                    self._target
+                )  # before any block: no power cut leaves an old header to new blocks
 
     @property
     def cost_bytes(self) -> int:

@@ -142,8 +142,10 @@ def take_unread(path: Path, name: Path) -> int | None:
             #    by a signal that does nothing. If we die, nobody has the lease, and the file is whole.
             fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            # 2. Nobody finds it any more. If we die, it is a draft, which the next ledger removes.
+            # 2. Nobody finds it any more, also not after a power cut in the middle of what is written into it. If we
+            #    die, it is a draft, which the next ledger removes.
             path.rename(name)
+            sync_folder(name.parent)
             # 3. Who opened it in between waits until we close it, and reads it as it is.
             if fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
                 return file

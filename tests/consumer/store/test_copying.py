@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicecosts.consumer.store import copying
+from voicecosts.consumer.store import copying, files
 from voicecosts.consumer.store.blocks import (
+    HEADERS,
     SIZE,
     BlockError,
     blocks_of,
@@ -312,3 +313,35 @@ class TestReaders:
         assert steps > 3
         assert is_copy(published.path(6), published.file)
         held.close()
+
+    def test_a_power_cut_leaves_no_half_copy_under_a_name_that_is_opened(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before a block is written into an old copy, it is on the disk that it has another name and no header."""
+        on_disk: dict[str, object] = {"names": set(), "header": None}
+        steps = 0
+
+        def sync_names(folder: Path) -> None:
+            real_sync(folder)
+            on_disk["names"] = {it.name for it in folder.iterdir()}
+
+        def sync_data(file: int) -> None:
+            real_fdatasync(file)
+            on_disk["header"] = os.pread(file, HEADERS, 0)
+
+        def write(file: int, data: bytes, place: int) -> int:
+            nonlocal steps
+            steps += 1
+            if place >= HEADERS:
+                assert on_disk["header"] == bytes(HEADERS)
+            assert published.draft.name in on_disk["names"]  # type: ignore[operator]
+            assert published.path(3).name not in on_disk["names"]  # type: ignore[operator]
+            return real_write(file, data, place)
+
+        real_sync, real_fdatasync, real_write = files.sync_folder, os.fdatasync, os.pwrite
+        monkeypatch.setattr(files, "sync_folder", sync_names)
+        monkeypatch.setattr(copying.os, "fdatasync", sync_data)
+        monkeypatch.setattr(copying.os, "pwrite", write)
+        published.connection.execute(CHANGES[1])
+        published.publish()
+        assert steps > 3

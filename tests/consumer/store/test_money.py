@@ -363,32 +363,47 @@ from pathlib import Path
 from voicecosts.consumer.store import database
 from voicecosts.consumer.store.layout import Layout
 
-apply = database._apply
+apply, connect, done = database._apply, database._connect, []
+
+class Deadly:
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+    def execute(self, statement, *rest):
+        if statement == "CHECKPOINT" and int(sys.argv[2]) in done:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.connection.execute(statement, *rest)
 
 def deadly(connection, version, *rest):
     apply(connection, version, *rest)
-    if version == int(sys.argv[2]):
+    done.append(version)
+    if version == int(sys.argv[2]) and sys.argv[3] == "in it":
         os.kill(os.getpid(), signal.SIGKILL)
 
+database._connect = lambda path: Deadly(connect(path))
 database._apply = deadly
 database.open_database(Layout(Path(sys.argv[1])), 0)
 """
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("moment", ["in it", "before its checkpoint"])
 @pytest.mark.parametrize("version", [8, 11, max(sql.migrations())])
 def test_an_upgrade_that_is_killed_goes_on_with_the_step_that_it_was_in(
-    tmp_path: Path, version: int
+    tmp_path: Path, version: int, moment: str
 ) -> None:
-    """The steps before it are done for good, and it is not."""
+    """The steps before it are done for good, and it is where it was committed: DuckDB reads its log again."""
     book(tmp_path, started(), reading(1, input_tokens=10**6), prices="")
     path = tmp_path / "ledger" / "ledger.duckdb"
     with duckdb.connect(path) as connection:
         before_money(connection)
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(version)]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(version), moment]
     assert subprocess.run(command, check=False, cwd=ROOT).returncode == -signal.SIGKILL
     with duckdb.connect(path) as connection:
         done = connection.execute("SELECT max(version) FROM schema_migrations").fetchall()
-    assert done == [(version - 1,)]
+    assert done == [(version - (moment == "in it"),)]
     book(tmp_path, reading(2, input_tokens=2 * 10**6), prices="")
     assert ask(tmp_path, LAYERS) == money("0.8", "0.8", None)
