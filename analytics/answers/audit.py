@@ -183,14 +183,17 @@ def answer(
     *,
     now: datetime,
     outbox: Outbox | None = None,
+    spill: Path | None = None,
 ) -> Audit:
     """Return the answer of the newest snapshot of `data_dir`, which lacks what waits in `outbox`.
+
+    With the folder `spill` it takes a bounded amount of memory.
 
     Raises:
         NoLedger: There is no snapshot there, or it is of a version that noted too little.
         LedgerNewer: The snapshot was written by a newer version.
     """
-    connection, snapshot = open_newest(data_dir)
+    connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
         if schema_of(connection, snapshot) < FIRST_SCHEMA:
             raise NotALedger(snapshot.path, _TOO_OLD)

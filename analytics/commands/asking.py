@@ -123,12 +123,14 @@ def audit(
     open_for: str | timedelta = OPEN_FOR,
     data_dir: str | Path | None = None,
     now: datetime | None = None,
+    spill: Path | None = None,
 ) -> Audit:
     """Return the state of each call. Period and conditions are those of `query`.
 
     The totals are of all states; `state` chooses what is listed, else whatever is neither complete nor
     repaired. A call that has no end is open until nothing was heard of it for `open_for`, by the
     ledger's clock. What waits on this host is booked first.
+    With a folder `spill` memory is bounded, and what needs more is put there.
 
     Raises:
         BadQuestion: A state, moment, span or condition cannot be read.
@@ -147,7 +149,9 @@ def audit(
     )
     require("duckdb", needed_by="an audit")
     with look_first(data_dir) as outbox:
-        found = audits.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+        found = audits.answer(
+            question, data_dir, now=now or datetime.now(UTC), outbox=outbox, spill=spill
+        )
     return structs.replace(
         found,
         completeness=_at_ledger(found.completeness, data_dir),
@@ -165,6 +169,7 @@ def calls(
     top: int = lists.TOP,
     data_dir: str | Path | None = None,
     now: datetime | None = None,
+    spill: Path | None = None,
 ) -> Calls:
     """Return single calls, the newest first. Period and conditions are those of `query`.
 
@@ -172,6 +177,7 @@ def calls(
     `query("session")` without a period says it. `sort` is started, length, cost, cost_per_minute, billed, agent,
     tenant, room or state (the worst first), followed by `:asc` or `:desc` for other than its usual
     direction; what is not known comes last. What waits on this host is booked first.
+    With a folder `spill` memory is bounded, and what needs more is put there.
 
     Raises:
         BadQuestion: A column, moment or condition cannot be read. The ledger was not touched.
@@ -184,7 +190,9 @@ def calls(
     )
     require("duckdb", needed_by="`voicecosts.calls`")
     with look_first(data_dir) as outbox:
-        found = lists.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+        found = lists.answer(
+            question, data_dir, now=now or datetime.now(UTC), outbox=outbox, spill=spill
+        )
     return structs.replace(
         found,
         completeness=_at_ledger(found.completeness, data_dir),
@@ -199,11 +207,13 @@ def call(
     project: str | None = None,
     data_dir: str | Path | None = None,
     now: datetime | None = None,
+    spill: Path | None = None,
 ) -> Receipt:
     """Return what one call cost: by modality, turn by turn, and by which prices.
 
     `name` is the id of its session or the beginning of it, its room, its job, or `last`: the one that began last.
     An id in full means that call, whatever a room is called. What waits on this host is booked first.
+    With a folder `spill` memory is bounded, and what needs more is put there.
 
     Raises:
         UnknownCall: There is no such call.
@@ -215,7 +225,9 @@ def call(
     question = receipts.ask(name, project=project)
     require("duckdb", needed_by="`voicecosts.call`")
     with look_first(data_dir) as outbox:
-        found = receipts.answer(question, data_dir, now=now or datetime.now(UTC), outbox=outbox)
+        found = receipts.answer(
+            question, data_dir, now=now or datetime.now(UTC), outbox=outbox, spill=spill
+        )
     return structs.replace(
         found,
         detail_missing=found.detail_missing and at_ledger(found.detail_missing, data_dir),

@@ -81,18 +81,21 @@ def audit(
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
     from voicecosts.analytics.text import audit as text  # noqa: PLC0415 - same
 
     require_for(output, needed_by="`costs audit`")
-    found = asking.audit(
-        since=since,
-        until=until,
-        where=where or (),
-        state=state or (),
-        top=top,
-        open_for=open_for,
-        data_dir=data_dir,
-    )
+    with spilling() as spill:
+        found = asking.audit(
+            since=since,
+            until=until,
+            where=where or (),
+            state=state or (),
+            top=top,
+            open_for=open_for,
+            data_dir=data_dir,
+            spill=spill,
+        )
     write(found, output, text, now=datetime.now(UTC))
     if strict and found.failures:
         why = "; ".join(it.text for it in found.failures)

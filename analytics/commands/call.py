@@ -45,8 +45,10 @@ def call(
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
     from voicecosts.analytics.text import receipts as text  # noqa: PLC0415 - same
 
     require_for(output, needed_by="`costs call`")
-    found = asking.call(name, project=project, data_dir=data_dir)
+    with spilling() as spill:
+        found = asking.call(name, project=project, data_dir=data_dir, spill=spill)
     write(found, output, text, now=datetime.now(UTC))

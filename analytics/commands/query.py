@@ -5,11 +5,7 @@ What cannot be asked or read is raised, and `exits` turns it into an exit code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -71,10 +67,11 @@ def query(
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import require_for, write_rows  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
 
     require_for(output, needed_by="`costs query`")
     with (
-        _spill() as spill,
+        spilling() as spill,
         asking.answering(
             by or ("tenant",),
             since=since,
@@ -87,15 +84,3 @@ def query(
         ) as (report, rows),
     ):
         write_rows(report, rows, output, now=datetime.now(UTC))
-
-
-@contextmanager
-def _spill() -> Iterator[Path | None]:
-    """Yield a folder for what needs more memory than an answer may use; None where there can be none."""
-    try:
-        folder = TemporaryDirectory(prefix="costs-")
-    except OSError:  # all is read-only, as in some containers: then memory is not bounded
-        yield None
-        return
-    with folder:
-        yield Path(folder.name)

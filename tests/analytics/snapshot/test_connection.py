@@ -9,9 +9,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.sample_ledger import STORE, write_ledger, write_snapshot
+from tests.support.some_calls import write_calls
 from voicecosts import connect
+from voicecosts.analytics.commands.app import app
 from voicecosts.analytics.errors import (
     LedgerInUse,
     LedgerNewer,
@@ -19,6 +22,7 @@ from voicecosts.analytics.errors import (
     NotALedger,
     SnapshotDamaged,
 )
+from voicecosts.analytics.snapshot import connection
 from voicecosts.analytics.snapshot.connection import SCHEMA_VERSION, closing, open_newest, read
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
@@ -46,16 +50,43 @@ def test_an_answer_that_is_too_large_says_where_to_make_room(
     data_dir: Path, tmp_path: Path
 ) -> None:
     """It uses no more memory than it may, and then the temporary folder, as long as that has room."""
-    connection, snapshot = open_newest(data_dir, spill=tmp_path / "spill")
-    with closing(connection):
-        connection.execute("SET memory_limit = '5MB'; SET max_temp_directory_size = '1MB'")
+    found, snapshot = open_newest(data_dir, spill=tmp_path / "spill")
+    with closing(found):
+        found.execute("SET memory_limit = '5MB'; SET max_temp_directory_size = '1MB'")
         with pytest.raises(NoRoom, match="set TMPDIR to a folder on a disk with more"):
             read(
-                connection,
+                found,
                 snapshot.path,
                 "SELECT count(DISTINCT n) FROM range(5000000) AS numbers (n)",
                 row=tuple[int],
             )
+
+
+@pytest.mark.parametrize("words", [("query",), ("audit",), ("calls",), ("call", "last")])
+def test_a_command_takes_a_bounded_amount_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """What needs more is in a folder, which is gone afterwards."""
+    spilled: list[Path] = []
+
+    def opened(
+        snapshot: Snapshot, spill: Path | None
+    ) -> tuple[duckdb.DuckDBPyConnection, Snapshot]:
+        assert spill is not None
+        assert spill.is_dir()
+        spilled.append(spill)
+        found, where = real(snapshot, spill)
+        limit = found.execute("SELECT current_setting('memory_limit')").fetchone()
+        assert limit == ("286.1 MiB",)
+        return found, where
+
+    real = connection._open
+    monkeypatch.setattr(connection, "_open", opened)
+    at = write_calls(tmp_path / "data")
+    result = CliRunner().invoke(app, [*words, "--data-dir", str(at)])
+    assert result.exception is None, result.exception
+    assert spilled
+    assert not any(it.exists() for it in spilled)
 
 
 def test_plain_duckdb_opens_the_same_snapshot(data_dir: Path) -> None:
