@@ -52,7 +52,6 @@ from voicecosts.analytics.question.months import may_answer, rows_of
 from voicecosts.analytics.question.relation import (
     FIRST_FOLDED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
-    FIRST_MONTHS_SCHEMA,
     TAKEN_BACK,
     of_voided,
 )
@@ -228,7 +227,9 @@ class _Rows(Struct, frozen=True):
         """Return the SQL that counts the sessions of groups, and the FROM and WHERE for it."""
         named = tuple(by)
         count = sessions(named, apart=self.apart, of_one=of_one)
-        if self._has_months_of(named):
+        if may_answer(
+            self.selection, named, schema=self.schema, corrects=self.corrects, counts=True
+        ):
             return _Sql(count), self._of_months()
         more: tuple[str, ...] = ()
         told = of_voided(self.voided) if self.voided else []
@@ -245,20 +246,12 @@ class _Rows(Struct, frozen=True):
             return _Sql(count), _Sql(source, [*told, *given])
         return _Sql(count, told), _Sql(source, given)
 
-    def _has_months_of(self, named: tuple[Group, ...]) -> bool:
-        """Return whether sums of months have what is asked for.
-
-        Where closed months were corrected, they do where a row counts whenever it is dated.
-        """
-        if self.schema < FIRST_MONTHS_SCHEMA or not may_answer(named, self.selection.when):
-            return False
-        return not self.corrects or (self.selection.when == Period() and APART.isdisjoint(named))
-
     def _of_months(self) -> _Sql:
         """Return the same from sums of months."""
         told = of_voided(self.voided) if self.voided else []
         taken_back = TAKEN_BACK if self.voided else None
-        return _Sql(*rows_of(self.selection, taken_back, [*told[:2], *told]))
+        told = [*told[:2], *told]
+        return _Sql(*rows_of(self.selection, taken_back=taken_back, told=told))
 
 
 class _Sql(Struct, frozen=True):

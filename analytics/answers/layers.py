@@ -12,6 +12,7 @@ from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.filters import shown
+from voicecosts.analytics.question.months import may_answer, rows_of
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
 
@@ -37,6 +38,7 @@ WITHOUT_TIME: Final = (
 _LACKS: Final = "(cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1})"
 # Only what an operation booked may be of no session: ids of all others need not be read.
 _ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {reported}) OR EXISTS (SELECT 1 {done})"
+_HOW_MANY: Final = "SELECT coalesce(sum(unlisted_rows), 0), coalesce(sum(unbilled_rows), 0) {rows}"
 _LACKING: Final = """
 WITH meters AS (
     SELECT
@@ -87,6 +89,17 @@ def left_out(
     }
     lacks = [_LACKS.format(*names) for names, amount in layers.items() if amount is not None]
     rows, until = selection.of_rows(schema), selection.until(schema)
+    if may_answer(rows, rows.named, schema=schema, corrects=True):
+        source, given = rows_of(rows)
+        [lacking] = read(
+            connection, snapshot.path, _HOW_MANY.format(rows=source), given, row=tuple[int, int]
+        )
+        if not any(
+            many
+            for many, amount in zip(lacking, layers.values(), strict=True)
+            if amount is not None
+        ):
+            return
     which = f"({' OR '.join(lacks)})"
     any_lacks = _ANY_LACKS.format(
         reported=rows.sql("operation IS NULL", which, schema=schema),

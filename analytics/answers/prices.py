@@ -15,6 +15,7 @@ from voicecosts.analytics.numbers import counted, seconds
 from voicecosts.analytics.question.columns import (
     UNPRICED,
 )
+from voicecosts.analytics.question.months import may_answer, rows_of
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
 
@@ -71,13 +72,17 @@ def unpriced(
     """Return the models of a selection of whose usage something has no price, by service tier."""
     schema = schema_of(connection, snapshot)
     rows = selection.of_rows(schema)
-    of = rows.standing if corrects_months(connection, snapshot, schema) else rows.sql
-    source = of(f"({_LACKS})", schema=schema)
+    corrects = corrects_months(connection, snapshot, schema)
+    if may_answer(rows, rows.named, schema=schema, corrects=corrects):
+        source, given = rows_of(rows, f"({_LACKS})")
+    else:
+        of = rows.standing if corrects else rows.sql
+        source, given = of(f"({_LACKS})", schema=schema), rows.parameters
     found = read(
         connection,
         snapshot.path,
         _BY_MODEL.format(rows=source),
-        rows.parameters,
+        given,
         row=tuple[str, str, str, str, int, int, int, int, int, int, int, int, str],
     )
     return tuple(

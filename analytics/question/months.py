@@ -11,41 +11,79 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from voicecosts.analytics.question.columns import Group
+from voicecosts.analytics.question.columns import APART, Group
+from voicecosts.analytics.question.relation import FIRST_MONTHS_SCHEMA
+from voicecosts.analytics.question.times import Period
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from voicecosts.analytics.question.filters import Selection
-    from voicecosts.analytics.question.times import Period
 
-_ROWS: Final = "SELECT * EXCLUDE (month), month AS day FROM monthly_usage"
-_CALLS: Final = "SELECT * FROM session_usage"
+_LACKS: Final = (
+    "coalesce((operation IS NULL OR session_id IS NOT NULL) "
+    "AND (cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1}), FALSE)::BIGINT"
+)
+_MONTHS: Final = (
+    "SELECT * EXCLUDE (month), month AS day, unpriced_place AS last_place FROM monthly_usage"
+)
+_CALLS: Final = f"""
+SELECT
+    *,
+    {_LACKS.format("list_cost", "listed_meters")} AS unlisted_rows,
+    {_LACKS.format("billed", "billed_meters")} AS unbilled_rows
+FROM session_usage
+"""  # noqa: S608 - our own names
 
 _COUNTED: Final = frozenset((Group.TENANT, Group.AGENT, Group.PROJECT, Group.MONTH))
 """By these every session is of one group, with the row that opens it."""
 
+_ADDED_UP: Final = _COUNTED | {
+    *(Group.AGENT_LABEL, Group.MODALITY, Group.PROVIDER, Group.MODEL, Group.SERVICE_TIER),
+}
+"""By these rows add up."""
 
-def may_answer(named: Iterable[Group], span: Period) -> bool:
-    """Return whether sums of months have the rows of some columns in a period, or a part of them."""
+
+def may_answer(
+    selection: Selection,
+    named: Iterable[Group],
+    *,
+    schema: int,
+    corrects: bool,
+    counts: bool = False,
+) -> bool:
+    """Return whether sums of months have the rows of a selection, or a part of them, by some columns.
+
+    With `counts`, sessions are counted as well. Where closed months were corrected (`corrects`), sums of months are
+    asked where a row counts whenever it is dated.
+    """
+    columns, span = frozenset(named), selection.when
+    if schema < FIRST_MONTHS_SCHEMA or not columns <= (_COUNTED if counts else _ADDED_UP):
+        return False
+    if span == Period():
+        return not corrects or APART.isdisjoint(columns)
     if (
         span.since is not None and span.since.year == date.max.year
     ):  # the next month may have no date
         return False
-    return _COUNTED.issuperset(named) and (span.since is span.until is None or _whole(span) != [])
+    return not corrects and _whole(span) != []
 
 
 def rows_of(
-    selection: Selection, taken_back: str | None, told: list[object]
+    selection: Selection,
+    *also: str,
+    taken_back: str | None = None,
+    told: Iterable[object] = (),
 ) -> tuple[str, list[object]]:
-    """Return the FROM and WHERE of rows that a selection chooses, and the parameters.
+    """Return the FROM and WHERE of rows that a selection chooses, with constant conditions added, and the parameters.
 
-    The rows of the statement `taken_back`, whose parameters are `told`, are among them.
+    The rows of the statement `taken_back`, whose parameters are `told`, are among them. Rows of months have no
+    session, and the columns that `monthly_usage` has.
     """
     span = selection.when
     conditions, given = span.sql_of_rows()
-    parts, parameters = [_ROWS], list[object]()
-    if span.since or span.until:
+    parts, parameters = [_MONTHS], list[object]()
+    if span != Period():
         months = _whole(span)
         parts[0] += f" WHERE {' AND '.join(f'month {sign} ?' for sign, _ in months)}"
         parameters += [day for _, day in months]
@@ -57,7 +95,7 @@ def rows_of(
         within = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         parts.append(f"SELECT * FROM ({taken_back}){within}")  # noqa: S608 - our own names
         parameters += [*told, *given]
-    others = selection.conditions[len(conditions) :]
+    others = [*selection.conditions[len(conditions) :], *also]
     where = f" WHERE {' AND '.join(others)}" if others else ""
     text = f"FROM ({' UNION ALL BY NAME '.join(parts)}){where}"
     return text, [*parameters, *selection.parameters[len(given) :]]

@@ -287,7 +287,11 @@ SELECT
     meters,
     priced_meters,
     listed_meters,
-    billed_meters
+    billed_meters,
+    unpriced_reason,
+    unpriced_place,
+    unlisted_rows,
+    unbilled_rows
 FROM folded_months
 UNION ALL
 SELECT
@@ -340,7 +344,13 @@ SELECT
     meters,
     priced_meters,
     listed_meters,
-    billed_meters
+    billed_meters,
+    unpriced_reason,
+    CASE WHEN unpriced_reason IS NOT NULL THEN place END AS unpriced_place,
+    coalesce(((operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND list_cost IS NULL OR priced_meters <> listed_meters)), FALSE)::BIGINT AS unlisted_rows,
+    coalesce(((operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND billed IS NULL OR priced_meters <> billed_meters)), FALSE)::BIGINT AS unbilled_rows
 FROM bookings
 WHERE place > (SELECT folded_to FROM fold_state);
 

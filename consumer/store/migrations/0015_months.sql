@@ -53,6 +53,10 @@ CREATE TABLE folded_months (
     priced_meters                 BIGINT NOT NULL,
     listed_meters                 BIGINT NOT NULL,
     billed_meters                 BIGINT NOT NULL,
+    unpriced_reason               VARCHAR,  -- of the last row that has one
+    unpriced_place                BIGINT,  -- the place of that one
+    unlisted_rows                 BIGINT NOT NULL,  -- 0: what has a cost has a list price; at least as many as lack it
+    unbilled_rows                 BIGINT NOT NULL,  -- the same of what is billed
     is_compact                    BOOLEAN NOT NULL   -- written when the month was added up anew: no other such row has its keys
 );
 
@@ -108,6 +112,12 @@ SELECT
     sum(priced_meters)::BIGINT AS priced_meters,
     sum(listed_meters)::BIGINT AS listed_meters,
     sum(billed_meters)::BIGINT AS billed_meters,
+    arg_max(unpriced_reason, last_place) AS unpriced_reason,
+    max(last_place) FILTER (unpriced_reason IS NOT NULL) AS unpriced_place,
+    count(*) FILTER ((operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND list_cost IS NULL OR priced_meters <> listed_meters)) AS unlisted_rows,
+    count(*) FILTER ((operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND billed IS NULL OR priced_meters <> billed_meters)) AS unbilled_rows,
     TRUE AS is_compact
 FROM folded_usage
 GROUP BY

@@ -44,19 +44,17 @@ CLEAR_FOLDED: Final = "DELETE FROM fold_state"
 WRITE_FOLDED: Final = "INSERT INTO fold_state VALUES ($folded_to)"
 
 _ADD_TO_MONTHS: Final = _read("add_to_months")
-ADD_FOLDED: Final = (
-    _ADD_TO_MONTHS.replace("$which", "first_place > $after")
-    .replace("$sign", "1")
-    .replace("$is_compact", "FALSE")
+_ADD: Final = (
+    _ADD_TO_MONTHS.replace("$sign", "1")
+    .replace("$reason", "arg_max(unpriced_reason, last_place)")
+    .replace("$place", "max(last_place) FILTER (unpriced_reason IS NOT NULL)")
 )
-ADD_ALL_FOLDED: Final = (
-    _ADD_TO_MONTHS.replace("$which", "TRUE").replace("$sign", "1").replace("$is_compact", "TRUE")
+_TAKE: Final = (
+    _ADD_TO_MONTHS.replace("$sign", "-1").replace("$reason", "NULL").replace("$place", "NULL")
 )
-TAKE_ERASED: Final = (
-    _ADD_TO_MONTHS.replace("$which", _OF_ERASED_NOW)
-    .replace("$sign", "-1")
-    .replace("$is_compact", "FALSE")
-)
+ADD_FOLDED: Final = _ADD.replace("$which", "first_place > $after").replace("$is_compact", "FALSE")
+ADD_ALL_FOLDED: Final = _ADD.replace("$which", "TRUE").replace("$is_compact", "TRUE")
+TAKE_ERASED: Final = _TAKE.replace("$which", _OF_ERASED_NOW).replace("$is_compact", "FALSE")
 MONTHS_TO_ADD_UP: Final = """
 SELECT month
 FROM folded_months

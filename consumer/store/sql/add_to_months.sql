@@ -51,6 +51,12 @@ SELECT
     ($sign * sum(priced_meters))::BIGINT AS priced_meters,
     ($sign * sum(listed_meters))::BIGINT AS listed_meters,
     ($sign * sum(billed_meters))::BIGINT AS billed_meters,
+    $reason AS unpriced_reason,
+    $place AS unpriced_place,
+    $sign * count(*) FILTER ((operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND list_cost IS NULL OR priced_meters <> listed_meters)) AS unlisted_rows,
+    $sign * count(*) FILTER ((operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND billed IS NULL OR priced_meters <> billed_meters)) AS unbilled_rows,
     $is_compact AS is_compact
 FROM folded_usage
 WHERE $which

@@ -51,6 +51,10 @@ SELECT
     sum(priced_meters)::BIGINT AS priced_meters,
     sum(listed_meters)::BIGINT AS listed_meters,
     sum(billed_meters)::BIGINT AS billed_meters,
+    arg_max(unpriced_reason, unpriced_place) AS unpriced_reason,
+    max(unpriced_place) AS unpriced_place,
+    sum(unlisted_rows)::BIGINT AS unlisted_rows,
+    sum(unbilled_rows)::BIGINT AS unbilled_rows,
     TRUE AS is_compact
 FROM folded_months
 WHERE month IS NOT DISTINCT FROM $month

@@ -16,6 +16,8 @@ from tests.support.events import ended as end_of
 from tests.support.oracle import rate
 from voicecosts import connect, query
 from voicecosts.analytics.question import months as asked
+from voicecosts.analytics.question.columns import Group
+from voicecosts.analytics.question.filters import select
 from voicecosts.analytics.question.times import Period
 from voicecosts.consumer.booking.operations import Adjust, Close, Void
 from voicecosts.consumer.store import folding, months
@@ -133,13 +135,25 @@ def test_months_say_what_calls_say(ledger: Path, tenant: str | None) -> None:
         assert found == sorted(((row[0] or "", *row[1:])) for row in expected), (since, until)
 
 
-def test_a_question_without_calls_and_days_reads_no_row_of_a_call(ledger: Path) -> None:
-    """Where its period has whole months it reads only the others."""
+def test_months_are_asked_for_what_they_have() -> None:
+    """Whole months of a period without sessions and days; the rest of it is asked of calls."""
     whole = Period(since=datetime(2026, 11, 30, tzinfo=UTC))
-    assert asked.may_answer(asked._COUNTED, Period())
-    assert asked.may_answer(asked._COUNTED, whole)
-    assert not asked.may_answer(asked._COUNTED, Period(since=START, until=START + SPAN / 100))
-    assert not asked.may_answer(asked._COUNTED, Period(since=datetime(9999, 12, 2, tzinfo=UTC)))
+    few = Period(since=START, until=START + SPAN / 100)
+    last = Period(since=datetime(9999, 12, 2, tzinfo=UTC))
+    for span, months_have_it in ((Period(), True), (whole, True), (few, False), (last, False)):
+        selection = select(span, "tenant=acme")
+        assert asked.may_answer(
+            selection, (Group.AGENT,), schema=15, corrects=False, counts=True
+        ) is (months_have_it)
+    every = select(Period(), ())
+    assert asked.may_answer(every, (Group.MODEL,), schema=15, corrects=False)
+    for named, also in (
+        ((Group.MODEL,), {"counts": True}),
+        ((Group.DAY,), {}),
+        ((Group.SESSION,), {}),
+    ):
+        assert not asked.may_answer(every, named, schema=15, corrects=False, **also)
+    assert not asked.may_answer(every, (Group.MONTH,), schema=15, corrects=True)
     assert [(it.since, it.until) for it in asked._rest(whole)] == [
         (whole.since, datetime(2026, 12, 1, tzinfo=UTC))
     ]
