@@ -6,6 +6,7 @@
     │   ├── BadTime
     │   ├── BadFilter
     │   ├── BadTop
+    │   ├── BadSql
     │   ├── UnknownCall
     │   ├── UnknownTenant
     │   └── SeveralCalls
@@ -89,6 +90,16 @@ class BadTop(BadQuestion):
     def __init__(self, value: int) -> None:
         self.value = value
         super().__init__(f"top {value} shows nothing: ask for 1 row or more")
+
+
+class BadSql(BadQuestion):
+    """A statement that cannot be run; `line` and `column` say where, from 1 on, as far as that is known."""
+
+    def __init__(self, said: str, *, line: int | None = None, column: int | None = None) -> None:
+        self.line = line
+        self.column = column
+        place = "" if line is None else f"line {line}, column {column}: "
+        super().__init__(f"{place}{said}")
 
 
 class UnknownCall(BadQuestion):

@@ -40,6 +40,7 @@ NO_MONEY: Final = {
     "analytics/commands/outbox.py": "seconds of an option; a time; sizes",
     "analytics/commands/stream.py": "hours of an option; sizes of a stream",
     "analytics/text/plain.py": "seconds are JSON numbers",
+    "analytics/text/sql.py": "what a person's own SQL divides",
     "consumer/store/backup.py": "folders; sizes",
     "consumer/store/clock.py": "clocks",
     "consumer/store/erasing.py": "folders",

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "calls": "calls",
     "call": "call",
     "statement": "statement",
+    "sql": "sql",
     "audit": "audit",
     "prices": "prices",
     "rerate": "rerate",

@@ -66,11 +66,11 @@ def write_rows(report: Report, rows: Iterable[Row], output: Format, *, now: date
     from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - `costs --help` must start fast
 
     if output is Format.TABLE:
-        _write("", text.table_parts(report, rows, now=now, width=width()))
+        write_parts("", text.table_parts(report, rows, now=now, width=width()))
     elif output is Format.JSON:
-        _write(b"", text.json_rows(report, rows))
+        write_parts(b"", text.json_rows(report, rows))
     else:
-        _write(b"", text.csv_rows(report, rows))
+        write_parts(b"", text.csv_rows(report, rows))
         say_beside(report, report.notes)
 
 
@@ -82,7 +82,7 @@ def say_beside(answer: Answer, notes: Iterable[str]) -> None:
         warn(warning)
 
 
-def _write(nothing: AnyStr, parts: Iterable[AnyStr]) -> None:
+def write_parts(nothing: AnyStr, parts: Iterable[AnyStr]) -> None:
     """Write parts, some at a time, the first ones at once."""
     left = iter(parts)
     at_once = 1

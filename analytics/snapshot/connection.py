@@ -14,6 +14,7 @@ import msgspec
 from msgspec import structs
 
 from voicecosts.analytics.errors import (
+    AnalyticsError,
     LedgerInUse,
     LedgerNewer,
     NoRoom,
@@ -186,16 +187,23 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        if _HELD in str(error):
-            raise LedgerInUse(path) from error
-        if isinstance(error, duckdb.OutOfMemoryException) or _SPILLED in str(error):
-            raise NoRoom(_first_line(error)) from error
-        if missing := _MISSING.search(str(error)):
-            raise SealedMissing(path, missing[1]) from error
-        if any(words in str(error) for words in _DAMAGED):
-            raise SnapshotDamaged(path, _first_line(error)) from error
-        raise NotALedger(path, _first_line(error)) from error
+        raise fault(path, error, str(error)) from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0].rstrip(".")
+def fault(path: Path, error: Exception, said: str) -> AnalyticsError:
+    """Return what an error of DuckDB, which says this, means of the snapshot that it was reading."""
+    import duckdb  # noqa: PLC0415 - see `_open`
+
+    if _HELD in said:
+        return LedgerInUse(path)
+    if isinstance(error, duckdb.OutOfMemoryException) or _SPILLED in said:
+        return NoRoom(_first_line(said))
+    if missing := _MISSING.search(said):
+        return SealedMissing(path, missing[1])
+    if any(words in said for words in _DAMAGED):
+        return SnapshotDamaged(path, _first_line(said))
+    return NotALedger(path, _first_line(said))
+
+
+def _first_line(said: str) -> str:
+    return said.split("\n", 1)[0].rstrip(".")

@@ -216,7 +216,7 @@ def test_every_command_has_its_place() -> None:
     assert offered == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["query", "calls", "call", "statement", "audit"])
+@pytest.mark.parametrize("command", ["query", "calls", "call", "statement", "sql", "audit"])
 def test_the_examples_of_a_help_page_keep_their_lines(costs: Costs, command: str) -> None:
     """One line is one command, which can be copied."""
     done = costs(command, "--help", COLUMNS="80")

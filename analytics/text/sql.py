@@ -1,0 +1,170 @@
+"""The answer of a person's own SQL as text: a table for people, JSON and CSV for programs.
+
+Columns stand in their order. Decimals have all of their digits, and what is NULL is nothing else: in a table `NULL`,
+in JSON `null`, in CSV an empty field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import islice, zip_longest
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from voicecosts.analytics.numbers import counted, fresh
+from voicecosts.analytics.text.grid import Column, folded, footer, say_left_out
+from voicecosts.analytics.text.names import in_cell
+from voicecosts.analytics.text.plain import csv_lines, json_parts, plain_moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Columns = list[tuple[str, str]]
+"""The name and the type of each."""
+
+_WIDTHS_OF: Final = 1_000
+"""So many rows, the first ones, say how wide a table is: it may have millions."""
+_NARROW: Final = 8
+"""A column of text is folded no narrower than this."""
+_GAP: Final = "  "
+_NULL: Final = "NULL"
+_NUMBERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
+
+
+class _Shape(Struct, frozen=True):
+    """How a table is laid out: the widths of the columns that are shown, and which of them hold numbers."""
+
+    widths: list[int]
+    right: list[bool]
+
+    def lines(self, cells: Sequence[str]) -> Iterator[str]:
+        """Yield one row, on several lines where a text is folded; what is wider makes it wider."""
+        parts = [
+            [cell] if right else folded(cell, width)
+            for cell, width, right in zip(cells, self.widths, self.right, strict=False)
+        ]
+        for line in zip_longest(*parts, fillvalue=""):
+            placed = (
+                " " * (width - _width(part)) + part
+                if right
+                else part + " " * (width - _width(part))
+                for part, width, right in zip(line, self.widths, self.right, strict=True)
+            )
+            yield f"{_GAP.join(placed).rstrip()}\n"
+
+
+def table_parts(
+    columns: Columns,
+    rows: Iterable[Sequence[Any]],
+    *,
+    as_of: datetime | None,
+    now: datetime,
+    width: int | None = None,
+) -> Iterator[str]:
+    """Yield the lines of a table, some rows at a time; what does not fit the width is left out from the right."""
+    left = iter(rows)
+    some = [_cells(row) for row in islice(left, _WIDTHS_OF)]
+    heads = [in_cell(name) for name, _ in columns]
+    shape = _fitted([heads, *some], [_is_number(kind) for _, kind in columns], width)
+    yield from shape.lines(heads)
+    yield f"{'─' * (sum(shape.widths) + len(_GAP) * (len(shape.widths) - 1))}\n"
+    count = 0
+    while some:
+        for cells in some:
+            yield from shape.lines(cells)
+        count += len(some)
+        some = [_cells(row) for row in islice(left, _WIDTHS_OF)]
+    yield "\n"
+    said = [counted(count, "row"), *say_left_out(heads[len(shape.widths) :]), fresh(as_of, now)]
+    yield from (f"{line}\n" for line in footer(said, (), width=width))
+
+
+def json_rows(
+    columns: Columns, rows: Iterable[Sequence[Any]], *, as_of: datetime | None
+) -> Iterator[bytes]:
+    """Yield one JSON object, row by row."""
+    document: dict[str, object] = {
+        "columns": [{"name": name, "type": kind} for name, kind in columns],
+        "rows": [],
+        "as_of": plain_moment(as_of),
+        "source": "snapshot",
+    }
+    return json_parts(document, "rows", _records(columns, rows))
+
+
+def csv_rows(columns: Columns, rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """Yield the rows as CSV with a header line; what has parts is written as JSON."""
+    found = (
+        {name: _text(value) if _has_parts(value) else value for name, value in record.items()}
+        for record in _records(columns, rows)
+    )
+    return csv_lines([name for name, _ in columns], found)
+
+
+def _records(columns: Columns, rows: Iterable[Sequence[Any]]) -> Iterator[dict[str, object]]:
+    names = [name for name, _ in columns]
+    return (dict(zip(names, map(_plain, row), strict=True)) for row in rows)
+
+
+def _cells(row: Sequence[Any]) -> list[str]:
+    return [_NULL if value is None else in_cell(_text(_plain(value))) for value in row]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _has_parts(value: object) -> bool:
+    return isinstance(value, list | dict | bool)
+
+
+def _plain(value: Any) -> object:  # noqa: PLR0911 - one for each kind of value
+    """Return a value as JSON has it, without loss; a time is one in UTC, as in all views."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return plain_moment(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return str(value)
+
+
+def _is_number(kind: str) -> bool:
+    return kind.startswith("DECIMAL") or kind.removeprefix("U") in _NUMBERS
+
+
+def _width(text: str) -> int:
+    return Column(text, []).width
+
+
+def _fitted(lines: list[list[str]], right: list[bool], width: int | None) -> _Shape:
+    """Return the widths of the columns: texts are narrowed until all fit, and then the last ones are left out."""
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+
+    def excess() -> int:
+        return sum(widths) + len(_GAP) * (len(widths) - 1) - (width or 0)
+
+    texts = [at for at, is_number in enumerate(right) if not is_number]
+    while width is not None and excess() > 0:
+        widest = max(texts, key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= _NARROW:
+            break
+        widths[widest] -= 1
+    while width is not None and excess() > 0 and len(widths) > 1:
+        widths.pop()
+    return _Shape(widths, right[: len(widths)])

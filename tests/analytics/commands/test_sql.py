@@ -1,0 +1,82 @@
+"""Tests of `costs sql` as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.analytics.conftest import ROOT, Costs
+
+
+def test_a_statement_is_read_from_wherever_it_is(
+    costs: Costs, data_dir: Path, tmp_path: Path
+) -> None:
+    """From the command or a file; each form says as of when, and a mistake is one line."""
+    at = ("--data-dir", str(data_dir))
+    done = costs("sql", "SELECT sum(cost) AS cost FROM sessions", *at)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(
+        "       cost\n───────────\n4.032000003\n\n1 row\nas of 2026-11-21 "
+    )
+    (tmp_path / "a.sql").write_text(
+        "-- ä\nSELECT tenant FROM sessions\nWHERE tenant = 'acme' LIMIT 1;\n"
+    )
+    done = costs("sql", "--file", "a.sql", "--format", "csv", *at)
+    assert (done.returncode, done.stdout) == (0, "tenant\nacme\n")
+    assert done.stderr.startswith("as of 2026-11-21 14:03:12Z")
+    (tmp_path / "a.sql").write_bytes(b"SELECT '\xff'")
+    for wrong, said in (
+        (("SELECT x FROM sessions", "--format", "json"), 'line 1, column 8: Referenced column "x"'),
+        ((), "give one statement"),
+        (("SELECT 1", "--file", "a.sql"), "give one statement"),
+        (("--file", "none.sql"), "none.sql cannot be read (No such file or directory)"),
+        (("--file", "a.sql"), "the statement is not UTF-8 text"),
+    ):
+        done = costs("sql", *wrong, *at)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), wrong
+        assert said in done.stderr
+
+
+def test_ctrl_c_ends_a_statement_that_is_read_from_standard_input(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    """However long it would take, and nothing of it is left."""
+    program = "from voicecosts.analytics.commands.app import main; main()"
+    command = [sys.executable, "-c", program, "sql", "-", "--data-dir", str(data_dir)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    running = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with running:
+        assert running.stdin is not None
+        running.stdin.write(
+            b"SELECT count(*) FROM range(1000000) a(i), range(1000000) b(j) WHERE i * j % 7 = 3"
+        )
+        running.stdin.close()
+        deadline = time.monotonic() + 60
+        while cpu_s(running.pid) < 2:  # starting takes a part of a second
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert (running.stdout.read(), running.stderr.read()) == (b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    done = subprocess.run(
+        ["ps", "-o", "cputimes=", "-p", str(pid)], capture_output=True, check=False, text=True
+    )
+    return float(done.stdout or 0)

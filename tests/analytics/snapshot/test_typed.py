@@ -1,0 +1,158 @@
+"""SQL that a person typed reads the ledger, and can do nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voicecosts.analytics.errors import BadSql, NoRoom, SealedMissing
+from voicecosts.analytics.snapshot import typed
+from voicecosts.analytics.snapshot.connection import closing, open_newest
+
+
+def ask(folder: Path, text: str, spill: Path | None = None) -> tuple[list[str], list[Any]]:
+    """Return the names of the columns of an answer, and its rows."""
+    connection, snapshot = open_newest(folder, spill=spill)
+    with closing(connection):
+        found = typed.run(connection, snapshot, text, spill=spill)
+        return [name for name, _ in found.columns], list(found.rows)
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Iterator[Path]:
+    """A file that is none of the ledger's; nothing may stand beside it afterwards."""
+    path = tmp_path / "private.csv"
+    path.write_text("a,b\n1,2\n")
+    yield path
+    assert [it.name for it in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM '{path}'",
+        "FROM read_csv('{path}')",
+        "FROM read_text('{path}')",
+        "FROM read_blob('{path}')",
+        "FROM read_parquet('{path}')",
+        "FROM sniff_csv('{path}')",
+        "FROM glob('{folder}/*')",
+        "SELECT (SELECT count(*) FROM main.read_csv_auto('{path}'))",
+        "FROM 'https://example.com/a.parquet'",
+        "FROM query('FROM read_csv(''{path}'')')",
+        "FROM query_table('private')",
+        "FROM sqlite_scan('{path}', 'a')",
+        "COPY (SELECT 1) TO '{folder}/new.csv'",
+        "COPY sessions FROM '{path}'",
+        "EXPORT DATABASE '{folder}/new'",
+        "ATTACH '{folder}/new.duckdb'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET memory_limit = '100GB'",
+        "RESET enable_external_access",
+        "PRAGMA enable_profiling",
+        "CALL enable_logging()",
+        "FROM \"Enable_Logging\"(storage = 'file', storage_config = {{'path': '{folder}/new'}})",
+        "FROM enable_profiling(format = 'json', save_location = '{folder}/new.json')",
+        "FROM force_checkpoint()",
+        "FROM duckdb_secrets()",
+        "FROM json_execute_serialized_sql('')",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{folder}/new.csv'",
+        "CREATE TEMP TABLE a AS SELECT 1",
+        "DELETE FROM bookings",
+        "UPDATE ledger_state SET as_of = NULL",
+        "CHECKPOINT",
+        "BEGIN",
+        "PREPARE a AS SELECT 1",
+        "SELECT 1; SELECT 2",
+        "PIVOT sessions ON tenant USING sum(cost)",
+        "FROM private",
+        "",
+        "-- nothing",
+        "SELECT getenv('HOME')",
+        "SELECT ?",
+    ],
+)
+def test_nothing_but_the_ledger_is_read_and_nothing_is_written(
+    data_dir: Path, private: Path, text: str
+) -> None:
+    """Not by a statement of another kind, not by a function, not by a name of the program around it."""
+    with pytest.raises(BadSql):
+        ask(data_dir, text.format(path=private, folder=private.parent))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "SELECT 'ä', tenat\nFROM sessions",
+            'line 1, column 13: Referenced column "tenat" not found',
+        ),
+        ("SELECT cost\n  FROM session", "line 2, column 8: Table with name session does not exist"),
+        ("SELECT cost FROM FROM x", 'line 1, column 18: syntax error at or near "FROM"'),
+        ("SELECT 'x'::INT", "line 1, column 11: Could not convert string 'x' to INT32"),
+        ("SELECT now()", r"write it as a time in UTC, now\(\)::TIMESTAMP"),
+    ],
+)
+def test_a_mistake_is_said_with_its_place(data_dir: Path, text: str, said: str) -> None:
+    """By line and column, in characters; and what may have been meant, as DuckDB says it."""
+    with pytest.raises(BadSql, match=said):
+        ask(data_dir, text)
+
+
+def test_what_reads_can_be_asked(data_dir: Path) -> None:
+    """Every form of SELECT, exact decimals, two columns of one name, times in UTC."""
+    assert ask(data_dir, "SELECT sum(cost) AS c, count(*) AS c FROM sessions; -- of all") == (
+        ["c", "c_1"],
+        [(Decimal("4.032000003"), 5)],
+    )
+    assert ask(data_dir, "SELECT 1 AS a, 2 AS a, 3 AS a_1")[0] == ["a", "a_2", "a_1"]
+    for text in (
+        "DESCRIBE sessions",
+        "SHOW TABLES",
+        "SUMMARIZE voided",
+        "VALUES (1)",
+        "WITH a AS (FROM sessions) SELECT * FROM a, unnest([1]) LIMIT 1",
+        "PIVOT sessions ON tenant IN ('acme') USING sum(cost)",
+        "FROM completeness_at(TIMESTAMP '2026-11-21', INTERVAL 1 HOUR)",
+        "SELECT view_name FROM duckdb_views() WHERE NOT internal",
+    ):
+        assert ask(data_dir, text)[0], text
+    midnight = (
+        "SELECT TIMESTAMPTZ '2026-11-21 00:00'::TIMESTAMP, 9::TINYINT WHERE now() > '2026-01-01'"
+    )
+    assert ask(data_dir, midnight)[1] == [(datetime(2026, 11, 21), 9)]  # noqa: DTZ001 - as views have it
+
+
+def test_rows_of_sealed_days_are_read_wherever_the_folder_is(
+    partly_sealed: Path, tmp_path: Path
+) -> None:
+    """Also where its name is a pattern; without the files the answer is what to put where."""
+    folder = tmp_path / "a [1]*" / "x=y"
+    shutil.copytree(partly_sealed, folder, symlinks=True)
+    text = "SELECT count(*), sum(cost), min(day) FROM usage"
+    found = ask(partly_sealed, text)
+    assert found == ask(folder, text)
+    assert found[1][0][0] > 100
+    shutil.rmtree(folder / "sealed")
+    with pytest.raises(SealedMissing, match="put the folder `sealed`"):
+        ask(folder, text)
+    assert ask(folder, "SELECT count(*) FROM sessions")[1] != [(0,)]
+
+
+def test_memory_and_disk_are_bounded(data_dir: Path, tmp_path: Path) -> None:
+    """What does not fit is refused; what can go to the disk goes there, and takes half of it at most."""
+    with pytest.raises(NoRoom, match="set TMPDIR"):
+        ask(data_dir, "SELECT len(list(i)) FROM range(100000000) AS r(i)", tmp_path)
+    settings = "SELECT current_setting('memory_limit'), current_setting('max_temp_directory_size')"
+    [(memory, disk)] = ask(data_dir, settings, tmp_path)[1]
+    assert (memory, disk[-2:]) == ("286.1 MiB", "iB")
+    assert ask(data_dir, "SELECT current_setting('temp_directory')")[1] == [("",)]
+    assert ask(data_dir, "SELECT current_setting('TimeZone')")[1] == [(UTC.tzname(None),)]
