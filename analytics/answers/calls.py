@@ -21,7 +21,7 @@ from voicecosts.analytics.answers.completeness import (
     nothing_found,
     tell,
 )
-from voicecosts.analytics.answers.costs import by_corrected, row_of
+from voicecosts.analytics.answers.costs import TOO_OLD, by_corrected, row_of
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row
 from voicecosts.analytics.answers.states import bounds, corrects_months, known_sessions, schema_of
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
@@ -121,7 +121,6 @@ WHERE {which}
 _VOIDED: Final = "SELECT project, session_id FROM voided WHERE operation IS NOT NULL AND {which}"
 
 _APART: Final = "`costs call ID` takes one of them apart"
-_TOO_OLD: Final = "it was written by an older version, which noted too little of single calls; `costs up` brings it up to date"
 
 Key = tuple[str, UUID]
 """A call: its project, empty where it is not known, and the id of its session."""
@@ -295,7 +294,7 @@ def check(connection: Connection, snapshot: Snapshot) -> int:
     """Return the schema of a snapshot; raises `NotALedger` where it is too old to say this of calls."""
     schema = schema_of(connection, snapshot)
     if schema < FIRST_COUNTED_SCHEMA:
-        raise NotALedger(snapshot.path, _TOO_OLD)
+        raise NotALedger(snapshot.path, TOO_OLD)
     return schema
 
 

@@ -28,20 +28,22 @@ from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out, without_time
 from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
 from voicecosts.analytics.answers.states import corrects_months, schema_of
-from voicecosts.analytics.errors import BadTop
+from voicecosts.analytics.errors import BadTop, NotALedger
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.columns import (
     APART,
-    COLUMN,
     GROUPED,
-    KEY,
     MEASURES,
     OF_GROUPS,
     OPENED,
     SECONDS,
     VOIDED,
+    Column,
     Group,
     Sort,
+    alias_of,
+    column_of,
+    fact,
     groups,
     of_a_session,
     sessions,
@@ -50,12 +52,14 @@ from voicecosts.analytics.question.columns import (
 from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.months import may_answer, rows_of
 from voicecosts.analytics.question.relation import (
+    FIRST_COUNTED_SCHEMA,
     FIRST_FOLDED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
     TAKEN_BACK,
     of_voided,
 )
 from voicecosts.analytics.question.times import Moment, Period, period
+from voicecosts.analytics.question.turns import NOT_KNOWN
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
 
 if TYPE_CHECKING:
@@ -69,6 +73,8 @@ FEW_GROUPS: Final = 20_000
 """So many groups take 50 MB twice."""
 
 _EXACT: Final = Context(prec=50)
+
+TOO_OLD: Final = "it was written by an older version, which noted too little of single calls; `costs up` brings it up to date"
 
 _ANY_APART: Final = """
 SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS NOT NULL AND operation IS NULL)
@@ -98,7 +104,7 @@ _SHARED: Final = (
 class Question(Struct, frozen=True, kw_only=True):
     """A checked question: what to group by, which rows, in which order, how many."""
 
-    by: tuple[Group, ...]
+    by: tuple[Column, ...]
     period: Period
     selection: Selection
     sort: Sort
@@ -176,10 +182,10 @@ def answering(
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
         corrected = tuple(_corrections(connection, snapshot, question.selection))
         parts = tuple(left_out(connection, snapshot, question.selection, total))
-        gone = (
-            *say_erased(connection, snapshot, question.period),
-            *say_removed(connection, snapshot, question.period),
-        )
+        removed = tuple(say_removed(connection, snapshot, question.period))
+        if Group.TURN in (*question.by, *question.selection.named):
+            removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
+        gone = (*say_erased(connection, snapshot, question.period), *removed)
         untimed = tuple(without_time(connection, snapshot, question.selection))
         empty = () if total.rows else (nothing_found(connection, snapshot),)
         report = Report(
@@ -222,7 +228,7 @@ class _Rows(Struct, frozen=True):
     voided: list[tuple[str, UUID]]
 
     def counted(
-        self, by: Iterable[Group], *, of_one: bool = False, by_day: bool = False
+        self, by: Iterable[Column], *, of_one: bool = False, by_day: bool = False
     ) -> tuple[_Sql, _Sql]:
         """Return the SQL that counts the sessions of groups, and the FROM and WHERE for it."""
         named = tuple(by)
@@ -275,10 +281,10 @@ def _measure(
     rows = _rows(connection, snapshot, question)
     by_day = not APART.isdisjoint(question.by)
     of_one = Group.SESSION in question.by
-    columns = [COLUMN[group] for group in question.by]
-    names = [KEY[group] for group in question.by]
+    columns = [column_of(group) for group in question.by]
+    names = [alias_of(group) for group in question.by]
     # A session is one of its project: the same id in two projects is two sessions.
-    beside = [COLUMN[Group.PROJECT]] if question.names_project else []
+    beside = [column_of(Group.PROJECT)] if question.names_project else []
     keys = ", ".join([*columns, *beside])
     count, source = rows.counted(
         (*question.by, *rows.selection.named), of_one=of_one, by_day=by_day
@@ -288,7 +294,7 @@ def _measure(
     many = of_one or (groups > FEW_GROUPS and not for_total)
     sums = {**MEASURES, "sessions": count.text} if many else OF_GROUPS
     chosen = [
-        f'{written(group, column)} AS "{group}"'
+        f'{written(group, column)} AS "{alias_of(group)}"'
         for group, column in zip(question.by, columns if many else names, strict=True)
     ]
     chosen += [f'{column} AS "{column}"' for column in beside]
@@ -335,8 +341,11 @@ def _measure(
 
 def _rows(connection: Connection, snapshot: Snapshot, question: Question) -> _Rows:
     schema = schema_of(connection, snapshot)
+    asked = (*question.by, *question.selection.named)
+    if schema < FIRST_COUNTED_SCHEMA and (Group.TURN in asked or any(map(fact, asked))):
+        raise NotALedger(snapshot.path, TOO_OLD)
     return _Rows(
-        selection=question.selection.of_rows(schema),
+        selection=structs.replace(question.selection.of_rows(schema), by=question.by),
         schema=schema,
         corrects=corrects_months(connection, snapshot, schema),
         apart=schema < FIRST_FOLDED_SCHEMA

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.question.columns import of_a_session
+from voicecosts.analytics.question.columns import Group, of_a_session
 from voicecosts.analytics.question.relation import (
     FIRST_COUNTED_SCHEMA,
     FIRST_FOLDED_SCHEMA,
     FIRST_UNPRICED_SCHEMA,
-    relation,
 )
 from voicecosts.analytics.snapshot.connection import read
 
@@ -42,19 +41,19 @@ _CORRECTS: Final = "SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS
 _KNOWN: Final = "SELECT coalesce(project, '') AS project, session_id FROM ({known}) WHERE {which}"
 _OF_USAGE: Final = """
 SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model, service_tier,
-    corrects
+    corrects, {turn} AS turn
 FROM {rows}
 UNION ALL
 """
 _OF_SESSIONS: Final = """
 SELECT
     session_id, day, project, agent_id, NULL AS agent_label, tenant, NULL AS modality,
-    NULL AS provider, NULL AS model, NULL AS service_tier, NULL AS corrects
+    NULL AS provider, NULL AS model, NULL AS service_tier, NULL AS corrects, NULL AS turn
 FROM session_identities
 UNION ALL
 SELECT
     session_id, make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))::DATE,
-    nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    nullif(project, ''), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM session_notes
 ANTI JOIN session_identities USING (project, session_id)  -- that says the tenant
 """
@@ -226,7 +225,9 @@ def known_sessions(selection: Selection, schema: int) -> str:
     before schema 5 cannot be asked so.
     """
     is_of_sessions = schema >= FIRST_FOLDED_SCHEMA and of_a_session(selection.named)
-    usage = "" if is_of_sessions else _OF_USAGE.format(rows=relation(schema))
+    turn = "turn" if Group.TURN in selection.named else "NULL"
+    usage = _OF_USAGE.format(rows=selection.relation(schema), turn=turn)
+    usage = "" if is_of_sessions else usage
     which = " AND ".join(selection.conditions) or "TRUE"
     return _KNOWN.format(known=usage + _OF_SESSIONS, which=which)
 

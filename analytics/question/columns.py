@@ -27,9 +27,32 @@ class Group(StrEnum):
     MODALITY = "modality"
     SERVICE_TIER = "service_tier"
     SESSION = "session"
+    TURN = "turn"
+    ROOM = "room"
+    JOB = "job"
+    DEPLOYMENT = "deployment"
+    HOUR = "hour"
     DAY = "day"
+    WEEK = "week"
     MONTH = "month"
     CORRECTS = "corrects"
+
+
+class Label(str):
+    """A label that workers gave to sessions, as `label.region`: to group and filter by, like the others."""
+
+    __slots__ = ()
+
+    @property
+    def alias(self) -> str:
+        """What it is called in SQL: nothing that was typed is part of that."""
+        return f"label_{self.removeprefix(LABEL).encode().hex()}"
+
+
+Column = Group | Label
+
+LABEL: Final = "label."
+"""What the name of a label begins with here."""
 
 
 class State(StrEnum):
@@ -42,6 +65,8 @@ class State(StrEnum):
     COMPLETE = "complete"
 
 
+_STARTED: Final = "make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))"
+
 COLUMN: Final[dict[Group, str]] = {
     Group.TENANT: "tenant",
     Group.AGENT: "agent_id",
@@ -52,16 +77,27 @@ COLUMN: Final[dict[Group, str]] = {
     Group.MODALITY: "modality",
     Group.SERVICE_TIER: "service_tier",
     Group.SESSION: "session_id",
+    Group.TURN: "turn",
+    Group.ROOM: "room",
+    Group.JOB: "job",
+    Group.DEPLOYMENT: "deployment",
+    # What is dated on another day than its session started on is at the first moment of that.
+    Group.HOUR: f"CASE WHEN day = {_STARTED}::DATE THEN date_trunc('hour', {_STARTED}) ELSE day::TIMESTAMP END",
     Group.DAY: "day",
+    Group.WEEK: "date_trunc('week', day)::DATE",
     Group.MONTH: "date_trunc('month', day)::DATE",
     Group.CORRECTS: "corrects",
 }
-"""What of the rows of `relation` is behind each group."""
+"""What of the rows of `relation` is behind each group; rooms, jobs and deployments are joined."""
 
-KEY: Final[dict[Group, str]] = {**COLUMN, Group.MONTH: "month"}
-"""What that is called where rows are added up."""
+OF_SESSIONS: Final[dict[Group, str]] = {
+    Group.ROOM: "nullif(room_name, '')",
+    Group.JOB: "nullif(job_id, '')",
+    Group.DEPLOYMENT: "nullif(deployment, '')",
+}
+"""What the view `sessions` says of a session, and its usage does not; labels too, by `fact`."""
 
-APART: Final = frozenset({Group.DAY, Group.MONTH, Group.CORRECTS})
+APART: Final = frozenset({Group.HOUR, Group.DAY, Group.WEEK, Group.MONTH, Group.CORRECTS})
 """By what a correction of a closed month is apart from the rows that it corrects."""
 
 OF_VOIDED: Final = (
@@ -161,17 +197,41 @@ OF_GROUPS: Final[dict[str, str]] = {
 """What is summed of groups, in the order of `Row`."""
 
 _OF_A_SESSION: Final = (
-    Group.TENANT, Group.AGENT, Group.PROJECT, Group.SESSION, Group.DAY, Group.MONTH,
+    Group.TENANT, Group.AGENT, Group.PROJECT, Group.SESSION, Group.HOUR, Group.DAY, Group.WEEK, Group.MONTH,
+    *OF_SESSIONS,
 )  # fmt: skip
 """What all rows of a session have in common, but for the day of those that correct a closed month."""
 
 
-def of_a_session(columns: Iterable[Group]) -> bool:
+def of_a_session(columns: Iterable[Column]) -> bool:
     """Return whether all rows of a session have the same in some columns."""
-    return set(columns).issubset(_OF_A_SESSION)
+    return all(isinstance(it, Label) or it in _OF_A_SESSION for it in columns)
 
 
-def sessions(by: Iterable[Group], *, apart: bool, of_one: bool = False) -> str:
+def column_of(it: Column) -> str:
+    """Return the SQL that has a column in the rows that are added up."""
+    return it.alias if isinstance(it, Label) else COLUMN[it]
+
+
+def alias_of(it: Column) -> str:
+    """Return what a column is called in SQL."""
+    return it.alias if isinstance(it, Label) else str(it)
+
+
+def fact(it: Column) -> str | None:
+    """Return the SQL that has a column in the view `sessions`, None where the usage has it."""
+    if isinstance(it, Label):
+        key = it.removeprefix(LABEL).encode().hex()
+        return f"nullif((labels::MAP(VARCHAR, VARCHAR))[decode(unhex('{key}'))], '')"
+    return OF_SESSIONS.get(it)
+
+
+def may_be_absent(it: Column) -> bool:
+    """Return whether a row may be without it; `(none)` asks for those."""
+    return fact(it) is not None or it in (Group.TENANT, Group.TURN, Group.CORRECTS)
+
+
+def sessions(by: Iterable[Column], *, apart: bool, of_one: bool = False) -> str:
     """Return the SQL that counts the sessions of rows that some columns choose, or group.
 
     Where all rows of a session are together, it is counted with the row that opens it: the others need not
@@ -183,18 +243,30 @@ def sessions(by: Iterable[Group], *, apart: bool, of_one: bool = False) -> str:
     return _COUNTED if apart or not of_a_session(by) else OPENED
 
 
-def written(column: Group, value: str) -> str:
+_WRITTEN: Final = {
+    Group.HOUR: "%Y-%m-%dT%H:00Z",
+    Group.WEEK: "%G-W%V",
+    Group.MONTH: "%Y-%m",
+    Group.CORRECTS: "%Y-%m",
+}
+
+
+def written(column: Column, value: str) -> str:
     """Return the SQL that writes a value of a group as an answer has it."""
-    if column in (Group.MONTH, Group.CORRECTS):
-        return f"strftime({value}, '%Y-%m')"
+    if isinstance(column, Group) and column in _WRITTEN:
+        return f"strftime({value}, '{_WRITTEN[column]}')"
     return f"{value}::VARCHAR"
 
 
 class Sort:
     """The order of the rows: by one column, then by all groups, so that ties have an order too."""
 
-    def __init__(self, text: str | None, by: tuple[Group, ...]) -> None:
+    def __init__(self, text: str | None, by: tuple[Column, ...]) -> None:
         name, _, direction = (text or "cost").partition(":")
+        if (text or "").startswith(LABEL):  # whose name may have a colon
+            name, direction = str(text), ""
+            if name not in by:
+                name, _, direction = name.rpartition(":")
         allowed = (*by, *MEASURES)
         if name not in allowed:
             raise UnknownColumn(name, allowed, role="sort column")
@@ -202,35 +274,43 @@ class Sort:
             raise BadQuestion(f"sort {text!r} must end in :asc or :desc, or in neither")
         # Money and amounts come largest first, names and days in their own order.
         self.descending = direction == "desc" or (not direction and name in MEASURES)
-        self.name = name
+        self.name = next((alias_of(it) for it in by if it == name), name)
         self.by = by
 
     def sql(self) -> str:
         """Return the ORDER BY list; what is NULL (unpriced, no tenant) comes last either way."""
         first = f'"{self.name}" {"DESC" if self.descending else "ASC"} NULLS LAST'
-        return ", ".join([first, *(f'"{group}" NULLS LAST' for group in self.by)])
+        return ", ".join([first, *(f'"{alias_of(it)}" NULLS LAST' for it in self.by)])
 
 
-def groups(names: str | Iterable[str]) -> tuple[Group, ...]:
+def groups(names: str | Iterable[str]) -> tuple[Column, ...]:
     """Return the groups that were named, each once, in the order they were named.
 
-    A name may hold several, separated by commas: `"tenant,agent"`.
+    A name may hold several, separated by commas: `"tenant,agent"`. A turn is one of its session, which stands
+    before it where it was not named.
 
     Raises:
         UnknownColumn: A name is not a group.
     """
-    found = dict.fromkeys(map(group, _split(names)))
+    found = list(dict.fromkeys(map(group, _split(names))))
     if not found:
-        raise BadQuestion(f"nothing to group by: name at least one of {', '.join(Group)}")
+        raise BadQuestion(f"nothing to group by: name at least one of {', '.join(_ALL)}")
+    if Group.TURN in found and Group.SESSION not in found:
+        found.insert(found.index(Group.TURN), Group.SESSION)
     return tuple(found)
 
 
-def group(name: str) -> Group:
+_ALL: Final = (*Group, f"{LABEL}NAME")
+
+
+def group(name: str) -> Column:
     """Return the group called `name`; raises `UnknownColumn`."""
+    if name.startswith(LABEL) and len(name) > len(LABEL) and name.isprintable():
+        return Label(name)
     try:
         return Group(name)
     except ValueError:
-        raise UnknownColumn(name, list(Group), role="column to group or filter by") from None
+        raise UnknownColumn(name, _ALL, role="column to group or filter by") from None
 
 
 def states(names: str | Iterable[str]) -> tuple[State, ...]:

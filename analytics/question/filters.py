@@ -15,14 +15,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from msgspec import Struct, structs
 
 from voicecosts.analytics.errors import BadFilter
-from voicecosts.analytics.question.columns import APART, COLUMN, Group, group, of_a_session
+from voicecosts.analytics.question.columns import (
+    APART,
+    Column,
+    Group,
+    alias_of,
+    column_of,
+    fact,
+    group,
+    may_be_absent,
+    of_a_session,
+)
 from voicecosts.analytics.question.relation import (
     FIRST_COUNTED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
@@ -30,7 +40,8 @@ from voicecosts.analytics.question.relation import (
     relation,
     united,
 )
-from voicecosts.analytics.question.times import Period
+from voicecosts.analytics.question.times import Period, first_day
+from voicecosts.analytics.question.turns import turns
 
 Where = str | Iterable[str] | Mapping[str, object]
 """Conditions: `name=value`, several of them, or values by name."""
@@ -41,9 +52,6 @@ NONE: Final = "(none)"
 
 _MAY_BE_EMPTY: Final = (Group.AGENT, Group.AGENT_LABEL, Group.PROVIDER, Group.MODEL)
 """What an adjustment need not name."""
-
-_MAY_BE_NONE: Final = (Group.TENANT, Group.CORRECTS)
-"""What a row may be without; `(none)` asks for those."""
 
 STANDARD: Final = "(standard)"
 """How the service tier without a name is shown and asked for."""
@@ -57,12 +65,20 @@ def shown(name: str | None) -> str:
 
 
 class Selection(Struct, frozen=True, kw_only=True):
-    """The rows that a question is about: conditions, the columns that they name, and their parameters."""
+    """The rows that a question is about: conditions, the columns that they name, and their parameters.
+
+    `by` has the columns that its rows must have beside what all have.
+    """
 
     conditions: list[str]
     parameters: list[object]
-    named: tuple[Group, ...] = ()
+    named: tuple[Column, ...] = ()
     when: Period = Period()
+    by: tuple[Column, ...] = ()
+
+    def relation(self, schema: int) -> str:
+        """Return what stands behind FROM for all rows of a ledger of some schema."""
+        return turns(schema) if Group.TURN in (*self.named, *self.by) else relation(schema)
 
     def sql(self, *also: str, schema: int, more: Iterable[str] = ()) -> str:
         """Return the FROM and WHERE of it in a ledger of some schema, with constant conditions added.
@@ -70,7 +86,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         `more` are statements whose rows are chosen from as well.
         """
         conditions = [*self.conditions, *also]
-        return f"FROM {united(relation(schema), more)}" + (
+        return f"FROM {united(self.relation(schema), more)}{_joined(self.by)}" + (
             f" WHERE {' AND '.join(conditions)}" if conditions else ""
         )
 
@@ -97,11 +113,10 @@ class Selection(Struct, frozen=True, kw_only=True):
             return self
         before, _ = self.when.sql()
         after, given = self.when.sql_of_rows()
-        return Selection(
+        return structs.replace(
+            self,
             conditions=[*after, *self.conditions[len(before) :]],
             parameters=[*given, *self.parameters[len(before) :]],
-            named=self.named,
-            when=self.when,
         )
 
     def of_later_corrections(self) -> Selection:
@@ -118,7 +133,18 @@ class Selection(Struct, frozen=True, kw_only=True):
         """Return all rows from before the end of the period."""
         ends = structs.replace(self.when, since=None)
         conditions, given = ends.sql() if schema < FIRST_LAYERS_SCHEMA else ends.sql_of_rows()
-        return Selection(conditions=conditions, parameters=given, when=ends)
+        return Selection(conditions=conditions, parameters=given, when=ends, by=self.named)
+
+
+def _joined(by: Iterable[Column]) -> str:
+    """Return the join that adds what is known of sessions alone, where it is wanted."""
+    facts = [f"{sql} AS {alias_of(it)}" for it in by if (sql := fact(it))]
+    if not facts:
+        return ""
+    return (
+        f" AS used LEFT JOIN (SELECT project, session_id, {', '.join(facts)} FROM sessions) AS facts "  # noqa: S608 - our own names
+        "USING (project, session_id)"
+    )
 
 
 def select(span: Period, where: Where) -> Selection:
@@ -143,29 +169,29 @@ def conditions(where: Where) -> tuple[list[str], list[object]]:
     """
     sql: list[str] = []
     parameters: list[object] = []
-    wanted: dict[tuple[Group, bool], list[object]] = {}
+    wanted: dict[tuple[Column, bool], list[object]] = {}
     for it in _tests(where):
         wanted.setdefault((it.column, it.is_left_out), []).append(it.value)
     for (column, is_left_out), values in wanted.items():
-        meets = _either(COLUMN[column], values)
+        meets = _meets(column, values)
         sql.append(_left_out(column, meets, values) if is_left_out else meets)
         parameters.extend(value for value in values if value is not None and not _is_like(value))
         parameters.extend(value.like for value in values if isinstance(value, Pattern))
     return sql, parameters
 
 
-def columns(where: Where) -> tuple[Group, ...]:
+def columns(where: Where) -> tuple[Column, ...]:
     """Return the columns that conditions name; raises as `conditions` does."""
     return tuple(dict.fromkeys(it.column for it in _tests(where)))
 
 
-def values_by_column(where: Where) -> dict[Group, list[object]]:
+def values_by_column(where: Where) -> dict[Column, list[object]]:
     """Return the values that are meant of each column, None for the absent one, where each is named.
 
     Raises:
         BadFilter: A condition leaves something out, or has a `*` for any text; and as `conditions` does.
     """
-    wanted: dict[Group, list[object]] = {}
+    wanted: dict[Column, list[object]] = {}
     for it in _tests(where):
         if it.is_left_out or isinstance(it.value, Pattern):
             said = "does not name its value, which is needed here: write each (a star in a name is \\*)"
@@ -174,7 +200,7 @@ def values_by_column(where: Where) -> dict[Group, list[object]]:
     return wanted
 
 
-def named(column: Group, text: str) -> object:
+def named(column: Column, text: str) -> object:
     """Return the one value that a text names, stars and all, None for the absent one; raises `BadFilter`."""
     return _value(column, text, f"{column}={text}")
 
@@ -188,7 +214,7 @@ class Pattern(Struct, frozen=True):
 class _Test(Struct, frozen=True):
     """One condition: rows whose column has a value, or all others."""
 
-    column: Group
+    column: Column
     value: object
     condition: str
     is_left_out: bool = False
@@ -205,30 +231,32 @@ def _of_texts(where: str | Iterable[str]) -> Iterator[_Test]:
         name, equals, value = text.partition("=")
         if not equals:
             raise BadFilter(text, "is not of the form name=value, such as tenant=acme")
-        column, is_left_out = _named(name.rstrip())
-        if name.rstrip().endswith(tuple("<>~")):
+        name, is_left_out = _named(name)
+        if name.endswith(tuple("<>~")):
             raise BadFilter(text, "compares by something else than = and !=: name the values")
-        column = group(column)
+        column = group(name)
         meant = _pattern(column, value, text) or _value(column, _STAR.sub(_unescaped, value), text)
         yield _Test(column, meant, text, is_left_out)
 
 
 def _of_mapping(where: Mapping[str, object]) -> Iterator[_Test]:
     for name, given in where.items():
-        column, is_left_out = _named(str(name))
+        bare, is_left_out = _named(str(name))
+        column = group(bare)
         several = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
         values = list(given) if several and isinstance(given, Iterable) else [given]
         if not values:
             raise BadFilter(str(name), "has no value: give one or several")
         for value in values:
             condition = f"{name}={value}"
-            meant = _exactly(group(column), value, condition)
-            yield _Test(group(column), meant, condition, is_left_out)
+            meant = _exactly(column, value, condition)
+            yield _Test(column, meant, condition, is_left_out)
 
 
 def _named(name: str) -> tuple[str, bool]:
     """Return the column of a condition, and whether its rows are left out."""
-    return name.removesuffix("!").strip(), name.endswith("!")
+    bare = name.strip()
+    return bare.removesuffix("!").strip(), bare.endswith("!")
 
 
 _STAR: Final = re.compile(r"(\\*)\*")
@@ -239,7 +267,7 @@ def _unescaped(found: re.Match[str]) -> str:
     return "\\" * (len(found[1]) // 2) + "*"
 
 
-def _pattern(column: Group, text: str, condition: str) -> Pattern | None:
+def _pattern(column: Column, text: str, condition: str) -> Pattern | None:
     """Return the pattern that a text is, None for one that names a value."""
     if not any(len(star[1]) % 2 == 0 for star in _STAR.finditer(text)):
         return None
@@ -259,16 +287,16 @@ def _like(text: str) -> str:
     return re.sub(r"[\\%_]", r"\\\g<0>", text)
 
 
-def _exactly(column: Group, value: object, condition: str) -> object:
+def _exactly(column: Column, value: object, condition: str) -> object:
     """Return a value of a mapping as one of `column`; only None is the absent one."""
-    if column in _MAY_BE_NONE and value is None:
+    if may_be_absent(column) and value is None:
         return None
     if column is Group.SESSION and isinstance(value, UUID):
         return value
-    if column in APART and type(value) is date:
-        return value.replace(day=1) if column is Group.MONTH else value
-    if value == "" and column is Group.TENANT:
-        raise BadFilter(condition, "is empty: None means without a tenant")
+    if column in APART and column is not Group.HOUR and type(value) is date:
+        return _from_day(column, value)
+    if value == "" and may_be_absent(column):
+        raise BadFilter(condition, f"is empty: None means without a {column}")
     if not isinstance(value, str):
         raise BadFilter(condition, f"has a value of type {type(value).__name__}: give it as text")
     return _value(column, f"\\{value}" if _is_none(value) else value, condition)
@@ -283,11 +311,28 @@ def _is_like(value: object) -> bool:
     return isinstance(value, Pattern)
 
 
-def _either(column: str, values: list[object]) -> str:
-    """Return the condition that `column` is one of `values`, where None stands for NULL.
+_KEY: Final = "(coalesce(project, ''), session_id)"
+_FACTS: Final = f"{_KEY} IN (SELECT {_KEY} FROM sessions WHERE {{0}})"  # noqa: S608 - our own names
 
-    Its parameters are the values that are no patterns, and then the patterns.
+
+def _meets(column: Column, values: list[object]) -> str:
+    """Return the condition that a column is one of `values`, where None stands for NULL.
+
+    Its parameters are the values that are no patterns, and then the patterns. What is known of sessions alone is
+    asked of these, so that the condition can be met by whatever has a session.
     """
+    sql = fact(column)
+    if sql is None:
+        return _either(column_of(column), values)
+    some = [value for value in values if value is not None]
+    parts = [_FACTS.format(_either(sql, some))] if some else []
+    if None in values:
+        parts.append(f"NOT coalesce({_FACTS.format(f'{sql} IS NOT NULL')}, FALSE)")
+    return f"coalesce({' OR '.join(parts)}, FALSE)"
+
+
+def _either(column: str, values: list[object]) -> str:
+    """Return the condition that an SQL column is one of `values`, as `_meets` says."""
     places = ", ".join("?" for value in values if value is not None and not _is_like(value))
     parts = [f"{column} IN ({places})"] if places else []
     parts += [f"{column} LIKE ? ESCAPE '\\'" for value in values if _is_like(value)]
@@ -296,19 +341,22 @@ def _either(column: str, values: list[object]) -> str:
     return f"({' OR '.join(parts)})"
 
 
-def _left_out(column: Group, meets: str, values: list[object]) -> str:
+def _left_out(column: Column, meets: str, values: list[object]) -> str:
     """Return the condition that a row does not meet another one.
 
     What has no tenant is not `acme`, and what is known of a session without its usage is of no model.
     """
-    if None in values or (not of_a_session([column]) and column is not Group.CORRECTS):
-        return f"({COLUMN[column]} IS NOT NULL AND NOT {meets})"
-    return f"({COLUMN[column]} IS NULL OR NOT {meets})"
+    if fact(column) is not None:
+        return f"NOT {meets}"
+    sql = column_of(column)
+    if None in values or not (of_a_session([column]) or may_be_absent(column)):
+        return f"({sql} IS NOT NULL AND NOT {meets})"
+    return f"({sql} IS NULL OR NOT {meets})"
 
 
-def _value(column: Group, text: str, condition: str) -> object:
+def _value(column: Column, text: str, condition: str) -> object:
     """Return `text` as a value of `column`, None when it means an absent one."""
-    if column in _MAY_BE_NONE:
+    if may_be_absent(column):
         if text in ("", NONE):
             return None
         if text.startswith("\\") and _is_none(text):
@@ -328,23 +376,51 @@ def _check(text: str, condition: str) -> None:
         raise BadFilter(condition, "holds bytes that are not UTF-8 text") from None
 
 
-_WANTED: Final = {
+_WANTED: Final[dict[Column, str]] = {
     Group.SESSION: "a session id (UUID)",
+    Group.HOUR: "an hour such as 2026-11-21T14:00Z",
     Group.DAY: "a day such as 2026-11-21",
+    Group.WEEK: "a week such as 2026-W47",
     Group.MONTH: "a month such as 2026-11",
     Group.CORRECTS: "a month such as 2026-11, or (none)",
 }
 
 
-def _typed(column: Group, text: str, condition: str) -> object:
-    """Return `text` as the column has it: a session id, a day, a month by its first day, or a text."""
+def _typed(column: Column, text: str, condition: str) -> object:
+    """Return `text` as the column has it: a session id, a day, a week or a month by its first day, or a text."""
+    if column not in _WANTED:
+        return text
     try:
         if column is Group.SESSION:
             return UUID(text)
-        if column is Group.DAY:
-            return date.fromisoformat(text)
-        if column in (Group.MONTH, Group.CORRECTS):
-            return date.fromisoformat(f"{text}-01")
+        if column is Group.HOUR:
+            return _hour(text)
+        return date.fromisoformat(text) if column is Group.DAY else _first_day(column, text)
     except ValueError:
         raise BadFilter(condition, f"needs {_WANTED[column]}") from None
-    return text
+
+
+def _first_day(column: Column, text: str) -> date:
+    """Return the first day of a week or a month; raises `ValueError` where the text is none, or the other."""
+    found = first_day(text)
+    if found is None or ("W" in text) is not (column is Group.WEEK):
+        raise ValueError(text)
+    return found
+
+
+def _from_day(column: Column, day: date) -> date:
+    """Return the first day of the week or the month of a day, for the columns of these."""
+    if column is Group.WEEK:
+        return day - timedelta(days=day.weekday())
+    return day.replace(day=1) if column is Group.MONTH else day
+
+
+def _hour(text: str) -> datetime:
+    """Return the beginning of an hour, in UTC as the rows have it; raises `ValueError`."""
+    found = datetime.fromisoformat(text)
+    if len(text) < _HOUR_LENGTH or found.minute or found.second or found.microsecond:
+        raise ValueError(text)
+    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+
+
+_HOUR_LENGTH: Final = len("2026-11-21T14:00")

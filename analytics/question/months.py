@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from voicecosts.analytics.question.columns import APART, Group
+from voicecosts.analytics.question.columns import APART, Column, Group
 from voicecosts.analytics.question.relation import FIRST_MONTHS_SCHEMA
 from voicecosts.analytics.question.times import Period
 
@@ -46,7 +46,7 @@ _ADDED_UP: Final = _COUNTED | {
 
 def may_answer(
     selection: Selection,
-    named: Iterable[Group],
+    named: Iterable[Column],
     *,
     schema: int,
     corrects: bool,

@@ -26,7 +26,7 @@ from voicecosts.analytics.numbers import (
     seconds,
     share,
 )
-from voicecosts.analytics.question.columns import Group
+from voicecosts.analytics.question.columns import Group, group, may_be_absent
 from voicecosts.analytics.question.filters import STANDARD, shown
 from voicecosts.analytics.text.grid import Column, fit, footer, layout, say_left_out
 from voicecosts.analytics.text.names import in_cell
@@ -163,9 +163,8 @@ def _names(report: Report) -> list[_Shown]:
 
 def _name(row: Row, *, name: str) -> str:
     value = row.group[name]
-    # Only a tenant can be absent, and only of a tenant `(none)` has a meaning. Only of a service tier
-    # the empty name has one.
-    text = shown(value) if name == Group.TENANT or value is None else value
+    # Only of what may be absent `(none)` has a meaning, and only of a service tier the empty name.
+    text = shown(value) if value is None or may_be_absent(group(name)) else value
     return in_cell(text or STANDARD if name == Group.SERVICE_TIER else text)
 
 

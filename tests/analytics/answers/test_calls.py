@@ -187,7 +187,7 @@ def test_where_nothing_matches_it_is_said_what_there_is(listed: Listed) -> None:
         ({"sort": "csot"}, "unknown sort column 'csot', did you mean 'cost'"),
         ({"sort": "cost:up"}, "must end in :asc or :desc"),
         ({"top": 0}, "top 0 shows nothing"),
-        ({"where": "room=x"}, "unknown column to group or filter by 'room'"),
+        ({"where": "rom=x"}, "unknown column to group or filter by 'rom', did you mean 'room'"),
         ({"since": "soon"}, "cannot be read as a time"),
     ],
 )

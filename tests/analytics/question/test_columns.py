@@ -37,7 +37,7 @@ def test_an_unknown_column_is_named_with_what_may_have_been_meant(
     with pytest.raises(UnknownColumn) as caught:
         groups(name)
     assert caught.value.name == name
-    assert caught.value.allowed == tuple(map(str, Group))
+    assert caught.value.allowed == (*map(str, Group), "label.NAME")
     assert caught.value.suggestion == suggestion
     assert ("did you mean" in str(caught.value)) == (suggestion is not None)
 

@@ -1,0 +1,41 @@
+"""The rows of a question about turns: single rows, which alone say for which speech something was used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from voicecosts.analytics.question.relation import FIRST_FORGETTING_SCHEMA
+
+_SINGLE: Final = """
+SELECT
+    *,
+    1 AS rows,
+    (unpriced_reason IS NOT NULL)::BIGINT AS unpriced_rows,
+    opens::BIGINT AS sessions,
+    place AS last_place,
+    CASE WHEN operation IS NULL THEN nullif(speech_id, '') END AS turn
+FROM usage
+"""
+_REMOVED: Final = "day IN (SELECT day FROM detail WHERE removed_rows > 0)"
+_WITH_REMOVED: Final = f"""(
+{_SINGLE}
+WHERE NOT {_REMOVED}
+UNION ALL BY NAME
+SELECT *, NULL::VARCHAR AS turn
+FROM session_usage
+WHERE {_REMOVED}
+)"""  # noqa: S608 - our own names
+
+FIRST_SCHEMA: Final = 11
+"""Ledgers before it did not count meters in single rows."""
+
+NOT_KNOWN: Final = "what was used on those days is in the turn (none)"
+"""What an answer by turn says where single rows were removed: sums have them, and turns do not."""
+
+
+def turns(schema: int) -> str:
+    """Return what stands behind FROM, with the column `turn`: NULL where nobody knows it, or there was none.
+
+    Of a day of which single rows were removed, all is read of the sums.
+    """
+    return f"({_SINGLE})" if schema < FIRST_FORGETTING_SCHEMA else _WITH_REMOVED

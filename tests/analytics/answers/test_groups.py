@@ -1,0 +1,179 @@
+"""Tests of groups and conditions: whatever is asked, parts add up to what all of it is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from tests.support.asked import CALLS, HOSTILE, NOW, VOIDED, call_id, write
+from tests.support.long_forms import later
+from tests.support.sample_ledger import write_snapshot
+from voicecosts import query
+from voicecosts.analytics.answers.report import Report, Row, measure_names
+from voicecosts.analytics.commands.asking import audit, calls
+from voicecosts.analytics.errors import BadFilter, NotALedger, SealedMissing, UnknownColumn
+from voicecosts.analytics.question.columns import Group
+from voicecosts.analytics.text.costs import as_csv, as_json, as_table
+
+COLUMNS = (*Group, "label.region", 'label.a.b"]=')
+ADDED_UP = tuple(it for it in measure_names() if it not in ("sessions", "estimated_cost"))
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ledger with all of its single rows. Nobody may change it."""
+    return write(tmp_path_factory.mktemp("asked"))
+
+
+@pytest.fixture(scope="module")
+def removed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without the single rows that were too old."""
+    return write(tmp_path_factory.mktemp("removed"), removed=True)
+
+
+def ask(folder: Path, by: object, **asked: object) -> Report:
+    """Return an answer as of the moment of these ledgers."""
+    return query(by, data_dir=folder, now=NOW, **asked)  # type: ignore[arg-type]  # cases of tables
+
+
+def figures(*rows: Row) -> dict[str, Decimal]:
+    """Return what rows add up to; what is not known of one adds nothing."""
+    return {
+        name: sum((Decimal(getattr(row, name) or 0) for row in rows), Decimal(0))
+        for name in ADDED_UP
+    }
+
+
+PAIRS = list(combinations(COLUMNS, 2))
+
+
+def assert_adds_up(folder: Path, by: object, where: object, total: Row) -> None:
+    """The rows of an answer add up to its total, which is this one."""
+    report = ask(folder, by, where=where)
+    assert report.total == total, by
+    assert figures(*report.rows) == figures(total), by
+    assert len(report.rows) == len({tuple(row.group.items()) for row in report.rows}), by
+
+
+@pytest.mark.parametrize(
+    ("where", "by"),
+    [
+        ((), (*COLUMNS, *PAIRS[3::29])),
+        (["room=*d*", "model!=summary"], PAIRS[5::29]),
+        *later(((), PAIRS), ("tenant!=globex", PAIRS), (["room=*d*", "model!=summary"], PAIRS)),
+    ],
+)
+def test_any_grouping_of_any_filter_adds_up_to_the_same(
+    asked: Path, where: object, by: list[object]
+) -> None:
+    """By each column, and by two of them: the rows add up to the total, which is one, voids and corrections too."""
+    total = ask(asked, "project", where=where).total
+    assert total.cost
+    for each in by:
+        assert_adds_up(asked, each, where, total)
+
+
+def assert_divides(folder: Path, column: str, rows: Sequence[Row]) -> None:
+    """A condition has what its row shows, and the opposite has the rest."""
+    whole = ask(folder, "project").total
+    for row in rows:
+        total = ask(folder, "project", where={column: row.group[column]}).total
+        rest = ask(folder, "project", where={f"{column}!": row.group[column]}).total
+        assert figures(total, rest) == figures(whole), row.group
+        if column != Group.TURN:  # which is one of its session
+            assert (figures(total), total.sessions) == (figures(row), row.sessions), row.group
+
+
+@pytest.mark.parametrize("every", [4, *later(1)])
+def test_a_condition_and_its_opposite_are_everything(asked: Path, every: int) -> None:
+    """What a group shows is what the condition on its name has, and `!=` has the rest."""
+    for column in COLUMNS[:: 2 if every > 1 else 1]:
+        rows = [row for row in ask(asked, column).rows if row.group[column] or column != "session"]
+        assert_divides(asked, column, rows[-1::-every])
+
+
+def test_what_a_session_says_of_itself_is_a_column(asked: Path) -> None:
+    """Rooms, jobs, deployments and labels, whatever their names are; what has none is told from a name."""
+    rooms = {row.group["room"]: row.sessions for row in ask(asked, "room").rows}
+    assert rooms == {"front-desk": 2, HOSTILE: 2, "(none)": 2, None: 2}
+    assert ask(asked, "room", where="room=(none)").rows[0].group == {"room": None}
+    assert ask(asked, "room", where=r"room=\(none)").rows[0].group == {"room": "(none)"}
+    [row] = ask(asked, 'label.a.b"]=', where="label.region=u*").rows
+    assert (row.group, row.sessions) == ({'label.a.b"]=': HOSTILE}, 2)
+    report = ask(asked, ("label.region", "room"), sort="label.region:desc")
+    assert [row.group["label.region"] for row in report.rows][:2] == ["us", "eu"]
+    for text in (as_table(report, now=NOW), as_csv(report).decode(), as_json(report).decode()):
+        assert "\x1b" not in text
+    assert as_csv(report).startswith(b"label.region,room,cost,")
+
+
+def test_calls_are_chosen_by_the_same_names(asked: Path) -> None:
+    """A list of calls and an audit take the conditions that a query takes."""
+    for where, numbers in (
+        ("room=front-desk", [8, 4]),
+        ("label.region=eu", [VOIDED, 1]),
+        (["job=AJ_*", "deployment!=blue"], [7, VOIDED, 1]),
+        ("turn=speech_3", [2]),
+        ("hour=2026-10-25T01:00Z", [4]),
+        ("hour=2026-10-25T02:00+01:00", [4]),
+        ("week=2026-W42", []),
+        ("room=", [9, VOIDED, 1]),
+    ):
+        found = calls(where=where, data_dir=asked, now=NOW)
+        assert [str(it.session) for it in found.calls] == [call_id(it) for it in numbers], where
+        stated = audit(where=where, data_dir=asked, now=NOW).states
+        voided = numbers.count(VOIDED)
+        assert sum(it.sessions for it in stated) == len(numbers) - voided, where
+
+
+def test_a_turn_is_one_of_its_session(asked: Path) -> None:
+    """Two sessions may name a turn alike; what is in none of a session is one row of it."""
+    report = ask(asked, "turn,model")
+    assert report.by == ("session", "turn", "model")
+    first = [row for row in report.rows if row.group["turn"] == "speech_1" and row.cost]
+    assert len(first) == CALLS
+    assert ask(asked, "tenant", where="turn=speech_3").total.cost == Decimal("0.8")
+
+
+def test_turns_that_are_gone_leave_the_sums_as_they_are(removed: Path, asked: Path) -> None:
+    """What was used on days without single rows is in no turn, and the answer says so."""
+    whole, report = ask(asked, "turn"), ask(removed, "turn")
+    assert report.total == whole.total
+    assert figures(*report.rows) == figures(report.total)
+    assert {row.group["turn"] for row in report.rows} == {None}
+    said = "what was used on those days is in the turn (none)"
+    assert [it for it in report.notes if it.endswith(said)]
+    assert [it for it in ask(removed, "tenant", where="turn=speech_1").notes if it.endswith(said)]
+    assert not [it for it in ask(removed, "tenant").notes if it.endswith(said)]
+
+
+def test_turns_whose_files_are_missing_are_said_to_be(asked: Path, tmp_path: Path) -> None:
+    """Sums need none of the files, hours and rooms neither; a turn cannot be told without them."""
+    copy = shutil.copy((asked / "costs.duckdb").resolve(), tmp_path / "costs.duckdb")
+    (tmp_path / "sealed").mkdir()
+    assert ask(copy, "hour,room").total == ask(asked, "tenant").total
+    with pytest.raises(SealedMissing, match="put the folder `sealed`"):
+        ask(copy, "turn")
+
+
+def test_an_older_ledger_says_what_to_do(tmp_path: Path) -> None:
+    """One that noted too little of sessions is not read halfway."""
+    path = write_snapshot(tmp_path / "old.duckdb", version=10)
+    for by, where in (("room", ()), ("turn", ()), ("tenant", "label.x=y")):
+        with pytest.raises(NotALedger, match="`costs up` brings it up to date"):
+            ask(path, by, where=where)
+
+
+def test_names_that_nothing_can_have_are_refused(tmp_path: Path) -> None:
+    """Before a ledger is opened, and with the form that is wanted."""
+    for name in ("label.", "label", "label.\x1b", "label.\udcff", "outcome_"):
+        with pytest.raises(UnknownColumn, match=r"label\.NAME"):
+            ask(tmp_path, name)
+    for where in ("hour=2026-10-25", "hour=2026-10-25T01:30Z", "week=2026-10", "month=2026-W43"):
+        with pytest.raises(BadFilter, match=r"needs an? (hour|week|month) such as"):
+            ask(tmp_path, "tenant", where=where)
