@@ -27,7 +27,7 @@ from voicecosts.analytics.answers.states import bounds, corrects_months, known_s
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
 from voicecosts.analytics.question.columns import MEASURES, Group, State
 from voicecosts.analytics.question.filters import Selection, Where, select
-from voicecosts.analytics.question.relation import FIRST_COUNTED_SCHEMA
+from voicecosts.analytics.question.relation import FIRST_COUNTED_SCHEMA, FIRST_OUTCOME_SCHEMA
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -103,10 +103,11 @@ _THESE: Final = (
     "(coalesce(project, ''), session_id) IN (SELECT (unnest(?::VARCHAR[]), unnest(?::UUID[])))",
 )
 _FACTS: Final = """
-SELECT project, session_id, agent_id, tenant, started_at, ended_at, duration_us, room_name, job_id
+SELECT project, session_id, agent_id, tenant, started_at, ended_at, duration_us, room_name, job_id{more}
 FROM sessions
-WHERE {which}
+WHERE {{which}}
 """
+_OUTCOME: Final = """, outcome, from_json(tags, '["VARCHAR"]'), user_turns"""
 _USED: Final = f"""
 SELECT project, session_id, {", ".join(_MEASURED.values())}
 FROM session_usage
@@ -136,7 +137,8 @@ class Call(Struct, frozen=True, kw_only=True):
     `costs query --by session` says of it. `cost_per_minute` is what has a cost by the length from start to end,
     in US dollars, rounded half to even to nine digits behind the point; None where the length is not known or
     zero, and of a call without an end, which may go on. `state` is that of the view `completeness`, or `voided`;
-    `missing_at_most` is None when it is unknown.
+    `missing_at_most` is None when it is unknown. `outcome`, `tags` and `user_turns` are those of the view `sessions`:
+    None where nobody said or knows them.
     """
 
     session: UUID
@@ -152,6 +154,9 @@ class Call(Struct, frozen=True, kw_only=True):
     cause: str | None
     missing_at_most: Decimal | None
     cost_per_minute: Decimal | None
+    outcome: str | None
+    tags: tuple[str, ...] | None
+    user_turns: int | None
     used: Row
 
 
@@ -191,6 +196,9 @@ class _Facts(Struct, frozen=True, array_like=True):
     length_us: int | None = None
     room: str | None = None
     job: str | None = None
+    outcome: str | None = None
+    tags: tuple[str, ...] | None = None
+    user_turns: int | None = None
 
 
 class _Stated(Struct, frozen=True, array_like=True):
@@ -319,7 +327,9 @@ def read_calls(
         sql = statement.format(which=which)
         return read(connection, snapshot.path, sql, [*before, *these.parameters], row=row)
 
-    facts = {(it.project, it.session): it for it in found(_FACTS, row=_Facts)}
+    has_outcome = schema_of(connection, snapshot) >= FIRST_OUTCOME_SCHEMA
+    of_facts = _FACTS.format(more=_OUTCOME if has_outcome else "")
+    facts = {(it.project, it.session): it for it in found(of_facts, row=_Facts)}
     states = {(it.project, it.session): it for it in found(_STATES, *bounds(moment), row=_Stated)}
     used = {
         (str(row[0]), UUID(str(row[1]))): row_of(row[2:], {})
@@ -399,6 +409,9 @@ def _call(key: Key, facts: _Facts, used: Row, stated: _Stated) -> Call:
         cause=stated.cause,
         missing_at_most=stated.missing_at_most,
         cost_per_minute=per_minute(used.cost, length),
+        outcome=facts.outcome,
+        tags=facts.tags,
+        user_turns=facts.user_turns,
         used=used,
     )
 

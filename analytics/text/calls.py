@@ -6,6 +6,7 @@ there is a width, an id is shown as far as it takes to tell the calls apart; `co
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.answers.calls import Call
@@ -47,8 +48,8 @@ _SHORTEST: Final = 13
 _WIDEST: Final = 24
 """A column of names need not be wider to be shown; it is folded."""
 _ORDER: Final = (
-    "call", "project", "cost", "started", "state", "length", "tenant", "agent", "per minute", UNPRICED, "room", "billed",
-    "estimated",
+    "call", "project", "cost", "started", "state", "length", "tenant", "agent", "per minute", UNPRICED, "outcome", "room",
+    "billed", "estimated",
 )  # fmt: skip
 """The columns, the most important first."""
 _ALWAYS: Final = 2
@@ -84,7 +85,7 @@ def as_json(calls: Calls) -> bytes:
 
 def as_csv(calls: Calls) -> bytes:
     """Return the calls as CSV with a header line."""
-    return csv_bytes([*_OWN, *_MEASURED], map(plain_call, calls.calls))
+    return csv_bytes([*_OWN, *_MEASURED], map(_flat, calls.calls))
 
 
 def plain_call(call: Call) -> dict[str, object]:
@@ -100,6 +101,12 @@ def plain_call(call: Call) -> dict[str, object]:
     }
     used = plain_row(call.used)
     return own | {name: used[name] for name in _MEASURED}
+
+
+def _flat(call: Call) -> dict[str, object]:
+    """Return the same with the tags as one text, the JSON of their list."""
+    tags = None if call.tags is None else json.dumps(call.tags, ensure_ascii=False)
+    return plain_call(call) | {"tags": tags}
 
 
 def call_length(call: Call) -> str:
@@ -151,6 +158,8 @@ def _numbers(calls: Calls) -> list[Column]:
         )
     if any(it.billed is not None for it in used):
         columns.append(Column("billed", money_column((it.billed for it in used), NOT_BILLED)))
+    if any(it.outcome for it in found):
+        columns.append(Column("outcome", [in_cell(it.outcome or "") for it in found]))
     columns.append(Column("state", [it.state for it in found]))
     return columns
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from voicecosts.analytics.answers.calls import Call
     from voicecosts.analytics.answers.receipts import Priced, Receipt
     from voicecosts.analytics.answers.report import Row
 
@@ -151,6 +152,8 @@ def _head(receipt: Receipt) -> Iterator[tuple[str, str]]:
     if call.job:
         yield "job", in_cell(call.job)
     yield "state", f"{call.state}: {_state(receipt)}"
+    if said := _outcome(call):
+        yield "outcome", said
     cost = UNPRICED if total.cost is None else f"{money(total.cost)} {currency}"
     lacks = total.cost is not None and total.lacks_prices
     yield "cost", f"{cost}, and {unpriced_amount(total)} unpriced" if lacks else cost
@@ -158,6 +161,20 @@ def _head(receipt: Receipt) -> Iterator[tuple[str, str]]:
         yield "list price", f"{money(total.list_cost)} {currency}"
     yield "billed", NOT_BILLED if total.billed is None else f"{money(total.billed)} {currency}"
     yield "per minute", _per_minute(receipt)
+
+
+def _outcome(call: Call) -> str:
+    """Return what the worker said came of a call, and whether its user spoke; nothing where neither is known."""
+    said = [in_cell(call.outcome)] if call.outcome else []
+    if call.user_turns is not None:
+        said.append(
+            counted(call.user_turns, "turn of the user", "turns of the user")
+            if call.user_turns
+            else "the user said nothing"
+        )
+    if call.tags:
+        said.append(f"tags: {', '.join(map(in_cell, call.tags))}")
+    return "; ".join(said)
 
 
 def _state(receipt: Receipt) -> str:

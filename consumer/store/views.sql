@@ -448,7 +448,12 @@ SELECT
     s.labels,
     i.day,
     CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.list_cost END AS list_cost,
-    used.billed
+    used.billed,
+    e.outcome,
+    e.tags,
+    e.tags_cut,
+    e.user_turns,
+    e.preempted
 FROM session_identities AS i
 SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
 LEFT JOIN used USING (project, session_id)
@@ -486,7 +491,12 @@ SELECT
     labels,
     day,
     list_cost,
-    billed
+    billed,
+    outcome,  -- what the worker's code said of the job; NULL: nothing
+    tags,
+    tags_cut,
+    user_turns,  -- NULL: not known
+    preempted
 FROM settled_sessions
 WHERE is_identified
 UNION ALL
@@ -1335,3 +1345,93 @@ GROUP BY ALL;
 -- Sessions that were taken out of every sum.
 CREATE OR REPLACE VIEW voided AS
 SELECT project, session_id, operation, uncounted FROM void_marks;
+
+-- What was spent on calls that came to nothing, and on answers that were cut off, as far as sums say it: a row for
+-- each session. The amounts overlap, so they are not added up. NULL is what nobody knows; zero is known.
+CREATE OR REPLACE VIEW waste AS
+WITH cut_off AS (
+    -- what was asked for and not reported: a lower bound
+    SELECT project, session_id, summed(cost, priced_meters, meters) AS cost
+    FROM session_usage
+    WHERE estimated AND modality IN ('llm', 'tts') AND corrects IS NULL
+    GROUP BY project, session_id
+)
+SELECT
+    s.project,
+    s.session_id,
+    s.day,
+    s.agent_id,
+    s.tenant,
+    s.outcome,
+    s.user_turns,
+    s.cost,
+    CASE WHEN s.outcome = 'fail' THEN s.cost WHEN s.outcome IS NOT NULL THEN 0 END AS failed_cost,
+    CASE WHEN s.user_turns = 0 THEN s.cost WHEN s.user_turns > 0 THEN 0 END AS silent_cost,
+    CASE WHEN cut_off.session_id IS NULL THEN 0 ELSE cut_off.cost END AS interrupted_cost
+FROM sessions AS s
+LEFT JOIN cut_off USING (project, session_id);
+
+-- The same of single requests: what was cancelled and reported, and what was asked for ahead and discarded. It is known
+-- of sessions whose requests all have rows of their own, at the prices at which they were booked.
+CREATE OR REPLACE VIEW waste_of_requests AS
+WITH kept AS (
+    SELECT project, session_id, day, sum(rows) AS rows
+    FROM session_usage
+    GROUP BY project, session_id, day
+),
+single AS (
+    SELECT
+        project,
+        session_id,
+        day,
+        count(*) AS rows,
+        bool_and(
+            requests <= 1 AND cancelled IS NOT NULL
+            OR estimated
+            OR modality NOT IN ('llm', 'tts', 'realtime')
+        ) AS is_single,
+        count(*) FILTER (cancelled) AS cancelled_requests,
+        sum(cost) FILTER (cancelled) AS cancelled_cost,
+        count(*) FILTER (is_preempted) AS preempted_rows,
+        sum(requests) FILTER (is_preempted)::BIGINT AS preempted_requests,
+        sum(cost) FILTER (is_preempted) AS preempted_cost
+    FROM (
+        SELECT
+            *,
+            (project, session_id, speech_id) IN (
+                SELECT (project, session_id, unnest(from_json(preempted, '["VARCHAR"]')))
+                FROM sessions
+                WHERE preempted <> '[]'
+            ) AS is_preempted
+        FROM usage
+    )
+    GROUP BY project, session_id, day
+),
+known AS (
+    SELECT single.*
+    FROM single
+    INNER JOIN kept USING (project, session_id, day)
+    WHERE single.is_single
+        AND single.rows = kept.rows
+        AND (project, session_id) NOT IN (
+            SELECT (project, session_id)
+            FROM session_usage
+            WHERE operation IS NOT NULL AND session_id IS NOT NULL
+        )
+)
+SELECT
+    s.project,
+    s.session_id,
+    s.day,
+    s.agent_id,
+    s.tenant,
+    known.cancelled_requests,
+    CASE WHEN known.cancelled_requests = 0 THEN 0 ELSE known.cancelled_cost END AS cancelled_cost,
+    CASE WHEN s.preempted IS NOT NULL AND known.session_id IS NOT NULL
+        THEN coalesce(known.preempted_requests, 0)
+    END AS preempted_requests,
+    CASE WHEN s.preempted IS NOT NULL AND known.preempted_rows = 0 THEN 0
+        WHEN s.preempted IS NOT NULL THEN known.preempted_cost
+    END AS preempted_cost
+FROM sessions AS s
+LEFT JOIN known USING (project, session_id, day);

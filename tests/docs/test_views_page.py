@@ -56,6 +56,6 @@ def test_every_state_and_cause_is_explained() -> None:
 
 def test_the_examples_run(reader: duckdb.DuckDBPyConnection) -> None:
     """SQL that is shown can be pasted."""
-    [block] = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
-    for statement in block.strip().split(";\n"):
+    blocks = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+    for statement in "".join(blocks).strip().split(";\n"):
         assert reader.execute(statement).fetchall() == []

@@ -35,6 +35,14 @@ CALLS_A_DAY: Final = 4
 _DAY_MS: Final = 86_400_000
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START_US)
 
+OUTCOMES: Final = (
+    None,
+    {"result": "success", "tags": ["language:es"], "user_turns": 2, "preempted": []},
+    {"result": "fail", "tags_cut": 1, "user_turns": 0},
+    {"user_turns": 1, "preempted": ["speech_1", "speech_2"]},
+)
+"""What ends say came of a call; None: an older worker's."""
+
 VIEWS: Final = (
     "sessions", "cost_by_day", "unpriced", "completeness", "unattributed", "losses", "gaps", "operations",
     "closed_months", "corrections", "voided",
@@ -128,6 +136,7 @@ def _call(rng: random.Random, number: int, day: int) -> Iterator[Event]:
             yield reading(each, audio_us=audio, **stt, **moment)
     if kind != "abandoned":
         end = {**own, "ended_at": at + 60_000_000, "readings": count + (kind == "short")}
+        end["outcome"] = OUTCOMES[number % len(OUTCOMES)]
         yield ended(count + 1, final(input_tokens=tokens + 7, requests=count), **end)
 
 

@@ -12,6 +12,7 @@ _TABLES_OF_MONEY: Final = ("prices_used", "operation_records", "month_closings",
 _OF_FOLDING: Final = ("place", "opens")
 _OF_COUNTING: Final = ("meters", "priced_meters", "listed_meters", "billed_meters")
 _BEFORE_COUNTING: Final = ("priced_rows", "listed_rows", "billed_rows")
+_OF_OUTCOMES: Final = ("outcome", "tags", "tags_cut", "user_turns", "preempted")
 _TABLES_SINCE: Final = (
     "folded_usage",
     "fold_state",
@@ -23,6 +24,7 @@ _TABLES_SINCE: Final = (
     "removed_files",
     "erasures",
     "erased_days",
+    "folded_months",
 )
 
 
@@ -31,6 +33,7 @@ def before_money(connection: duckdb.DuckDBPyConnection) -> None:
     _drop_views(connection)
     for column in (*_OF_MONEY, *_OF_FOLDING, *_OF_COUNTING):
         connection.execute(f"ALTER TABLE bookings DROP COLUMN {column}")
+    _before_outcomes(connection)
     for table in (*_TABLES_OF_MONEY, *_TABLES_SINCE):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("DELETE FROM schema_migrations WHERE version >= 8")
@@ -42,11 +45,18 @@ def before_counting(connection: duckdb.DuckDBPyConnection) -> None:
     for column in _OF_COUNTING:
         connection.execute(f"ALTER TABLE bookings DROP COLUMN {column}")
         connection.execute(f"ALTER TABLE folded_usage DROP COLUMN {column}")
+    _before_outcomes(connection)
     for column in _BEFORE_COUNTING:
         connection.execute(f"ALTER TABLE folded_usage ADD COLUMN {column} BIGINT DEFAULT 0")
     for table in _TABLES_SINCE[_TABLES_SINCE.index("sealed_files") :]:
         connection.execute(f"DROP TABLE {table}")
     connection.execute("DELETE FROM schema_migrations WHERE version >= 11")
+
+
+def _before_outcomes(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in ("session_ends", "settled_sessions"):
+        for column in _OF_OUTCOMES:
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
 
 
 def _drop_views(connection: duckdb.DuckDBPyConnection) -> None:

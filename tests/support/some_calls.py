@@ -98,16 +98,18 @@ def _of_turns(turns: int) -> Iterator[Event]:
         final(estimated=True, input_tokens=500_000),
     ]
     length = {"ended_at": _began(HALF) + 10 * _MINUTE_US}
-    yield ended(number + 2, *meters, **own, **length)
+    outcome = {"result": "fail", "tags": ["[b]\x1b[1m"], "user_turns": turns}
+    yield ended(number + 2, *meters, **own, **length, outcome=outcome)
 
 
 def _calls() -> Iterator[Event]:
     million: dict[str, Any] = {"input_tokens": _MILLION}
     yield _start(HALF, room_name="front-desk", job_id="AJ_1")
     yield reading(1, **_own(HALF), input_tokens=2 * _MILLION)
-    yield _end(HALF, _MINUTE_US // 2, {"input_tokens": 2 * _MILLION})
+    booked = {"result": "success", "tags": ["booked", "language:es"], "user_turns": 2}
+    yield _end(HALF, _MINUTE_US // 2, {"input_tokens": 2 * _MILLION}, outcome=booked)
     yield _start(EMPTY, room_name="front-desk", tenant=None)
-    yield _end(EMPTY, 0, tenant=None)
+    yield _end(EMPTY, 0, tenant=None, outcome={"user_turns": 0})
     yield _start(OPEN, room_name="lobby")
     yield reading(1, **_own(OPEN), **million)
     yield reading(1, **_own(STARTLESS), **million)

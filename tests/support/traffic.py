@@ -76,10 +76,10 @@ class Call:
         shown = {name: getattr(meter, name) for name in MeterTotals.__struct_fields__}
         self.events.append(reading(self.number, **self._labels, **shown))
 
-    def end(self) -> None:
+    def end(self, **more: object) -> None:
         """Say that the session ended, with every meter's totals."""
         self.number += 1
-        self.events.append(ended(self.number, *self.meters, **self._labels))
+        self.events.append(ended(self.number, *self.meters, **self._labels, **more))
 
     def needed(self) -> set[int]:
         """Return the places of the events that must arrive: the last word on every meter."""

@@ -27,6 +27,11 @@ SELECT
     fake_job,
     labels,
     list_cost,
-    billed
+    billed,
+    outcome,
+    tags,
+    tags_cut,
+    user_turns,
+    preempted
 FROM settled_sessions
 WHERE is_identified AND session_id BETWEEN $first_id::UUID AND $last_id::UUID

@@ -27,5 +27,10 @@ SELECT
     fake_job,
     labels,
     list_cost,
-    billed
+    billed,
+    outcome,
+    tags,
+    tags_cut,
+    user_turns,
+    preempted
 FROM facts_of_pending($first_id::UUID, $last_id::UUID)

@@ -16,7 +16,12 @@ SELECT
     coalesce(entry.coalesced, 0),
     coalesce(entry.unmeasured, 0),
     producer_id,
-    make_timestamp($received_at)
+    make_timestamp($received_at),
+    nullif(entry.outcome.result, ''),
+    CASE WHEN entry.outcome IS NOT NULL THEN coalesce(entry.outcome.tags, '[]') END,
+    CASE WHEN entry.outcome IS NOT NULL THEN coalesce(entry.outcome.tags_cut, 0) END,
+    entry.outcome.user_turns,
+    entry.outcome.preempted
 FROM (
     SELECT row."end" AS entry, row.producer_id AS producer_id
     FROM (
@@ -32,7 +37,14 @@ FROM (
             "meters": ["JSON"],
             "readings": "BIGINT",
             "coalesced": "BIGINT",
-            "unmeasured": "BIGINT"
+            "unmeasured": "BIGINT",
+            "outcome": {
+                "result": "VARCHAR",
+                "tags": "JSON",
+                "tags_cut": "BIGINT",
+                "user_turns": "BIGINT",
+                "preempted": "JSON"
+            }
         }}') AS row
         FROM (SELECT unnest(string_split($lines, chr(10))) AS line)
     )

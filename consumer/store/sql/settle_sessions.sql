@@ -40,7 +40,12 @@ SELECT
     state.cost,
     state.missing_at_most,
     state.unmeasured,
-    from_base64(kept.packed)
+    from_base64(kept.packed),
+    facts.outcome,
+    facts.tags,
+    facts.tags_cut,
+    facts.user_turns,
+    facts.preempted
 FROM settling AS own
 LEFT JOIN (
     SELECT line[1] AS project, line[2]::UUID AS session_id, line[3] AS packed

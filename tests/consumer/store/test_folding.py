@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.events import ended, final, message, reading, report, session_id, started
+from tests.support.history import OUTCOMES
 from tests.support.long_forms import later
 from tests.support.oracle import rate
 from tests.support.traffic import METERS, Call
@@ -100,7 +101,7 @@ def some_events(chance: random.Random) -> list[Any]:
             added = {"requests": 1, "output_tokens": chance.randint(0, 900_000)}
             call.use(chance.randrange(len(METERS)), added, chance.randint(0, 10**9))
         if chance.random() < 0.8:
-            call.end()
+            call.end(outcome=OUTCOMES[number % len(OUTCOMES)])
         if chance.random() < 0.3:
             call.use(0, {"output_tokens": 1000})
         events = [each for each in call.events if chance.random() < 0.95]

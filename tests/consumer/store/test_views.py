@@ -76,6 +76,23 @@ CONTRACT: Final = {
         BIGINT, unpriced_session_us BIGINT,
         meters BIGINT, priced_meters BIGINT, listed_meters BIGINT, billed_meters BIGINT
     """,
+    "monthly_usage": """
+        month DATE, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, agent_label VARCHAR,
+        modality VARCHAR, provider VARCHAR, model VARCHAR, estimated BOOLEAN, service_tier
+        VARCHAR, operation BIGINT, corrects DATE, sessions BIGINT, rows BIGINT, unpriced_rows
+        BIGINT, cost DECIMAL(38,9), list_cost DECIMAL(38,9), billed DECIMAL(38,9), reported_cost
+        DECIMAL(38,9), requests BIGINT, large_requests BIGINT, input_tokens BIGINT,
+        cache_read_input_tokens BIGINT, cache_creation_input_tokens BIGINT, text_input_tokens
+        BIGINT, audio_input_tokens BIGINT, image_input_tokens BIGINT, text_cache_read_input_tokens
+        BIGINT, audio_cache_read_input_tokens BIGINT, image_cache_read_input_tokens BIGINT,
+        output_tokens BIGINT, reasoning_output_tokens BIGINT, text_output_tokens BIGINT,
+        audio_output_tokens BIGINT, image_output_tokens BIGINT, characters BIGINT, audio_us
+        BIGINT, session_us BIGINT, other_tokens BIGINT, unpriced_requests BIGINT,
+        unpriced_input_tokens BIGINT, unpriced_output_tokens BIGINT, unpriced_other_tokens BIGINT,
+        unpriced_characters BIGINT, unpriced_audio_us BIGINT, unpriced_session_us BIGINT, meters
+        BIGINT, priced_meters BIGINT, listed_meters BIGINT, billed_meters BIGINT, unpriced_reason
+        VARCHAR, unpriced_place BIGINT, unlisted_rows BIGINT, unbilled_rows BIGINT
+    """,
     "sessions": """
         session_id UUID, project VARCHAR, agent_id VARCHAR, tenant VARCHAR, started_at TIMESTAMP,
         ended_at TIMESTAMP, duration_us BIGINT, status VARCHAR, reason VARCHAR,
@@ -84,7 +101,18 @@ CONTRACT: Final = {
         realtime_cost DECIMAL(38,9), estimated_cost DECIMAL(38,9), unpriced_rows BIGINT,
         rows BIGINT, job_id VARCHAR, room_name VARCHAR, room_sid VARCHAR, worker_id VARCHAR,
         deployment VARCHAR, fake_job BOOLEAN, labels JSON, day DATE, list_cost DECIMAL(38,9),
-        billed DECIMAL(38,9)
+        billed DECIMAL(38,9), outcome VARCHAR, tags JSON, tags_cut BIGINT, user_turns BIGINT,
+        preempted JSON
+    """,
+    "waste": """
+        project VARCHAR, session_id UUID, day DATE, agent_id VARCHAR, tenant VARCHAR,
+        outcome VARCHAR, user_turns BIGINT, cost DECIMAL(38,9), failed_cost DECIMAL(38,9),
+        silent_cost DECIMAL(38,9), interrupted_cost DECIMAL(38,9)
+    """,
+    "waste_of_requests": """
+        project VARCHAR, session_id UUID, day DATE, agent_id VARCHAR, tenant VARCHAR,
+        cancelled_requests BIGINT, cancelled_cost DECIMAL(38,9), preempted_requests BIGINT,
+        preempted_cost DECIMAL(38,9)
     """,
     "cost_by_day": """
         day DATE, project VARCHAR, tenant VARCHAR, agent_id VARCHAR, modality VARCHAR,

@@ -1,0 +1,180 @@
+"""What came of a call is kept with its end, and the views of waste claim what is known of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pytest
+
+from tests.consumer.store.test_folding import at_once, fold
+from tests.support.events import (
+    PROJECT,
+    START_US,
+    ended,
+    final,
+    message,
+    reading,
+    session_id,
+    started,
+)
+from tests.support.oracle import rate
+from tests.support.price_books import mini
+from voicecosts.consumer.booking.operations import Void
+from voicecosts.consumer.store import sealing
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import Event
+
+__all__ = ["at_once"]  # sessions are settled as soon as they have ended
+
+SOLD: Final = {"result": "success", "tags": ["language:es"], "user_turns": 2, "preempted": ["s1"]}
+LOST: Final = {"result": "fail", "tags_cut": 3, "user_turns": 0, "preempted": []}
+THOUSAND: Final = Decimal("0.0001234")
+"""What a thousand input tokens cost."""
+
+FACTS: Final = """
+SELECT outcome, tags, tags_cut, user_turns, preempted FROM sessions ORDER BY session_id
+"""
+
+
+def call(of: int, outcome: dict[str, object] | None, *readings: dict[str, Any]) -> list[Event]:
+    """Return the events of a call whose model was asked so often; its end says the last totals."""
+    asked = [reading(number, of=of, **it) for number, it in enumerate(readings, 1)]
+    last = {(it.model, it.estimated): it for it in asked}
+    meters = [
+        final(model=it.model, estimated=it.estimated, totals=it.totals) for it in last.values()
+    ]
+    return [
+        started(of=of),
+        *asked,
+        ended(len(asked) + 1, *meters, of=of, readings=len(asked), outcome=outcome),
+    ]
+
+
+def request(number: int, speech: str = "", **more: Any) -> dict[str, Any]:
+    """Return the running totals after so many requests, each of a thousand tokens."""
+    last = {"speech_id": speech, "cancelled": more.pop("cancelled", False)}
+    return {"requests": number, "input_tokens": number * 1000, "last": last, **more}
+
+
+def estimate(**more: Any) -> dict[str, Any]:
+    """Return what was estimated of a request that was cut off."""
+    return {"estimated": True, "input_tokens": 1000, **more}
+
+
+def open_ledger(path: Path, at: list[datetime] | None = None) -> Ledger:
+    """Return a ledger whose clock stands."""
+    moment = at or [datetime.fromtimestamp(START_US / 1e6, UTC)]
+    return Ledger.open(path, rate, clock=Clock(now=lambda: moment[0]))
+
+
+def ask(ledger: Ledger, text: str) -> list[tuple[Any, ...]]:
+    """Return what a statement says to whoever reads the newest snapshot."""
+    ledger.publish_snapshot()
+    with duckdb.connect(str(ledger._layout.current), read_only=True) as reader:
+        return reader.execute(text).fetchall()
+
+
+def test_an_outcome_is_kept_with_the_end_of_its_session(tmp_path: Path) -> None:
+    """The end with the highest number says it, in whatever order they come, settled or not."""
+    later = ended(9, of=1, readings=1, outcome=LOST)
+    newest = ended(10, final(requests=1, input_tokens=1000), of=1, readings=1, outcome=SOLD)
+    with open_ledger(tmp_path) as ledger:
+        ledger.apply([message(1, *call(1, None, request(1)))])
+        assert ask(ledger, FACTS) == [(None, None, None, None, None)]
+        fold(ledger)
+        assert ask(ledger, FACTS) == [(None, None, None, None, None)]
+        for number, event in enumerate((newest, later), 2):
+            ledger.apply([message(number, event)])
+        for _ in range(2):
+            [(outcome, tags, cut, turns, preempted)] = ask(ledger, FACTS)
+            assert (outcome, json.loads(tags), cut, turns) == ("success", ["language:es"], 0, 2)
+            assert json.loads(preempted) == ["s1"]
+            assert ask(ledger, "SELECT state, cost FROM completeness") == [("complete", THOUSAND)]
+            fold(ledger)
+        assert ask(ledger, "SELECT count(*) FROM settled_sessions") == [(1,)]
+
+
+def test_nothing_said_is_no_outcome(tmp_path: Path) -> None:
+    """That a worker asked and nobody had said anything is told from a worker that does not ask."""
+    with open_ledger(tmp_path) as ledger:
+        ledger.apply([message(1, *call(1, {}, request(1)))])
+        assert ask(ledger, FACTS) == [(None, "[]", 0, None, None)]
+
+
+PAGE: Final = (Path(__file__).parents[3] / "docs" / "views.md").read_text(encoding="utf-8")
+[COST_PER_SUCCESS] = re.findall(r"```sql\n(SELECT\n    agent_id,.*?)```", PAGE, re.DOTALL)
+
+WASTE: Final = """
+SELECT failed_cost, silent_cost, interrupted_cost FROM waste ORDER BY session_id
+"""
+OF_REQUESTS: Final = """
+SELECT cancelled_requests, cancelled_cost, preempted_requests, preempted_cost
+FROM waste_of_requests
+ORDER BY session_id
+"""
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["new", "settled and sealed"])
+def test_waste_is_what_is_known_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_old: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Zero where it is known that there was none, NULL where nobody knows; folding changes nothing."""
+    calls = {
+        1: call(1, SOLD, request(1, "s1", cancelled=True), request(2, "s2"), estimate()),
+        2: call(2, LOST, request(1, "s1"), request(2, "s2", cancelled=True), request(3)),
+        3: call(3, None, request(1, "s1")),  # an older worker's
+        4: call(4, SOLD, request(2, "s1", cancelled=True)),  # two requests in one reading
+        5: call(5, LOST, estimate(model="unknown")),
+        6: call(6, {"user_turns": 1, "preempted": []}, {"requests": 1, "input_tokens": 1000}),
+    }
+    monkeypatch.setattr(sealing, "SEAL_ROWS", 1)
+    monkeypatch.setattr(sealing, "LEAST_ROWS", 1)
+    at = [datetime.fromtimestamp(START_US / 1e6, UTC)]
+    with open_ledger(tmp_path, at) as ledger:
+        for number, events in calls.items():
+            ledger.apply([message(number, *events)])
+        if is_old:
+            at[0] += timedelta(days=3)
+            fold(ledger)
+            while ledger.work():
+                pass
+            assert ask(ledger, "SELECT count(*) FROM bookings") == [(0,)]
+            assert ask(ledger, "SELECT count(*) FROM settled_sessions") == [(6,)]
+        assert ask(ledger, WASTE) == [
+            (0, 0, THOUSAND),
+            (3 * THOUSAND, 3 * THOUSAND, 0),
+            (None, None, 0),
+            (0, 0, 0),
+            (None, None, None),
+            (None, 0, 0),
+        ]
+        # all that was spent in the month, by the two calls that came to something
+        assert ask(ledger, COST_PER_SUCCESS) == [("dental", 2, 2, 2, 10 * THOUSAND, 5 * THOUSAND)]
+        assert ask(ledger, OF_REQUESTS) == [
+            (1, THOUSAND, 1, THOUSAND),
+            (1, THOUSAND, 0, 0),
+            (0, 0, None, None),
+            (None, None, None, None),
+            (0, 0, 0, 0),
+            (None, None, None, None),  # its row came of the end, or of what a worker recorded
+        ]
+
+
+def test_what_an_operation_changed_is_not_told_by_requests(tmp_path: Path) -> None:
+    """A call that was voided wasted nothing, and what its requests cost is not known any more."""
+    with Ledger.open(tmp_path, mini("0.1")) as ledger:
+        ledger.apply([message(1, *call(1, LOST, request(1, "s1", cancelled=True)))])
+        ledger.operate(Void(project=PROJECT, session_id=session_id(1)), reason="a test call")
+        while ledger.work():
+            pass
+        assert ask(ledger, WASTE) == [(0, 0, 0)]
+        assert ask(ledger, OF_REQUESTS) == [(None, None, None, None)]
