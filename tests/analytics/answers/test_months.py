@@ -13,8 +13,11 @@ import pytest
 
 from tests.support.events import START_MS, final, message, reading, session_id
 from tests.support.events import ended as end_of
+from tests.support.long_forms import later
 from tests.support.oracle import rate
 from voicecosts import connect, query
+from voicecosts.analytics.answers import costs, layers, prices
+from voicecosts.analytics.answers.report import Report
 from voicecosts.analytics.question import months as asked
 from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.question.filters import select
@@ -50,9 +53,10 @@ def calls(chance: random.Random) -> Iterator[list[Any]]:
             "tenant": chance.choice(("acme", "beta", None)),
             "agent_id": chance.choice(("dental", "sales")),
         }
-        used = {"input_tokens": chance.randint(1, 10**6), "output_tokens": 1000, "model": "priced"}
+        model = chance.choice(("priced", "priced", "house-llm"))
+        used = {"input_tokens": chance.randint(1, 10**6), "output_tokens": 1000, "model": model}
         yield [
-            reading(1, of=of, **who, input_tokens=1, output_tokens=10, model="priced"),
+            reading(1, of=of, **who, input_tokens=1, output_tokens=10, model=model),
             reading(2, of=of, **who, **used),
             end_of(3, final(**used), of=of, **who, readings=2),
         ]
@@ -133,6 +137,29 @@ def test_months_say_what_calls_say(ledger: Path, tenant: str | None) -> None:
                 given,
             ).fetchall()
         assert found == sorted(((row[0] or "", *row[1:])) for row in expected), (since, until)
+
+
+@pytest.mark.parametrize(
+    "where", [["agent=sales"], ["model=house-llm"], *later([], ["tenant=beta"])]
+)
+def test_nothing_else_is_said_of_months_than_of_calls(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch, where: list[str]
+) -> None:
+    """Every figure, note and warning of an answer is the same where all rows of calls are read."""
+    spans = periods()
+
+    def answers() -> list[Report]:
+        return [
+            query("tenant,month", data_dir=ledger, since=since, until=until, where=where, now=NOW)
+            for since, until in spans
+        ]
+
+    of_months = answers()
+    for module in (costs, prices, layers):
+        monkeypatch.setattr(module, "may_answer", lambda *_, **__: False)
+    for span, one, other in zip(spans, of_months, answers(), strict=True):
+        assert one == other, span
+    assert any(report.completeness.unpriced for report in of_months)
 
 
 def test_months_are_asked_for_what_they_have() -> None:
