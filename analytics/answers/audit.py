@@ -35,7 +35,7 @@ from voicecosts.analytics.answers.states import (
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger
 from voicecosts.analytics.question.columns import State, states
 from voicecosts.analytics.question.filters import Selection, Where, select
-from voicecosts.analytics.question.relation import relation
+from voicecosts.analytics.question.relation import first_schema, relation
 from voicecosts.analytics.question.times import Moment, Period, period, span
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -195,7 +195,8 @@ def answer(
     """
     connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
-        if schema_of(connection, snapshot) < FIRST_SCHEMA:
+        named = question.selection.named
+        if schema_of(connection, snapshot) < max(FIRST_SCHEMA, first_schema(named)):
             raise NotALedger(snapshot.path, _TOO_OLD)
         moment = as_of(connection, snapshot)
         of_them, given = look_at(

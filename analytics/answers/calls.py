@@ -27,14 +27,19 @@ from voicecosts.analytics.answers.states import bounds, corrects_months, known_s
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
 from voicecosts.analytics.question.columns import MEASURES, Group, State
 from voicecosts.analytics.question.filters import Selection, Where, select
-from voicecosts.analytics.question.relation import FIRST_COUNTED_SCHEMA, FIRST_OUTCOME_SCHEMA
+from voicecosts.analytics.question.relation import (
+    FIRST_COUNTED_SCHEMA,
+    FIRST_OUTCOME_SCHEMA,
+    first_schema,
+)
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from voicecosts.analytics.question.columns import Column
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
@@ -276,7 +281,7 @@ def answer(
     """
     connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
-        schema = check(connection, snapshot)
+        schema = check(connection, snapshot, question.selection.named)
         moment = as_of(connection, snapshot)
         found, keys = _choose(connection, snapshot, question, schema, moment)
         calls = read_calls(connection, snapshot, keys, moment)
@@ -298,10 +303,10 @@ def answer(
     )
 
 
-def check(connection: Connection, snapshot: Snapshot) -> int:
-    """Return the schema of a snapshot; raises `NotALedger` where it is too old to say this of calls."""
+def check(connection: Connection, snapshot: Snapshot, named: Iterable[Column] = ()) -> int:
+    """Return the schema of a snapshot; raises `NotALedger` where it is too old to say this of calls, by some columns."""
     schema = schema_of(connection, snapshot)
-    if schema < FIRST_COUNTED_SCHEMA:
+    if schema < max(FIRST_COUNTED_SCHEMA, first_schema(named)):
         raise NotALedger(snapshot.path, TOO_OLD)
     return schema
 

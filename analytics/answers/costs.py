@@ -43,7 +43,6 @@ from voicecosts.analytics.question.columns import (
     Sort,
     alias_of,
     column_of,
-    fact,
     groups,
     of_a_session,
     sessions,
@@ -52,10 +51,10 @@ from voicecosts.analytics.question.columns import (
 from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.months import may_answer, rows_of
 from voicecosts.analytics.question.relation import (
-    FIRST_COUNTED_SCHEMA,
     FIRST_FOLDED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
     TAKEN_BACK,
+    first_schema,
     of_voided,
 )
 from voicecosts.analytics.question.times import Moment, Period, period
@@ -342,7 +341,7 @@ def _measure(
 def _rows(connection: Connection, snapshot: Snapshot, question: Question) -> _Rows:
     schema = schema_of(connection, snapshot)
     asked = (*question.by, *question.selection.named)
-    if schema < FIRST_COUNTED_SCHEMA and (Group.TURN in asked or any(map(fact, asked))):
+    if schema < first_schema(asked):
         raise NotALedger(snapshot.path, TOO_OLD)
     return _Rows(
         selection=structs.replace(question.selection.of_rows(schema), by=question.by),

@@ -48,7 +48,7 @@ def query(
     r"""Return what was used and what it cost, grouped by one or more columns.
 
     `by` is any of tenant, agent, agent_label, project, provider, model, modality, service_tier, session,
-    turn, room, job, deployment, `label.NAME`, hour, day, week, month and corrects, which is the closed month that a row of a
+    turn, room, job, deployment, outcome, `label.NAME`, hour, day, week, month and corrects, which is the closed month that a row of a
     later day corrects. A turn is one of its session, which is named with it. `where` holds conditions `name=value` on the same columns: the same name twice means
     either, different names mean all, `name!=value` means all others; in a name `*` stands for any text, and `\*` for
     a star. `tenant=(none)` means without a tenant, `service_tier=(standard)`

@@ -39,7 +39,7 @@ def query(
         typer.Option(
             metavar="COLUMN,…",
             help="Group by tenant, agent, agent_label, project, provider, model, modality, "
-            "service_tier, session, turn, room, job, deployment, label.NAME, hour, day, week, month or corrects (the "
+            "service_tier, session, turn, room, job, deployment, outcome, label.NAME, hour, day, week, month or corrects (the "
             "closed month): several with commas, or the option again. All of a call is in the hour, day, week and "
             "month in which it started (UTC). A turn is told with its session, and needs single rows.  "
             "[default: tenant]",

@@ -31,6 +31,7 @@ class Group(StrEnum):
     ROOM = "room"
     JOB = "job"
     DEPLOYMENT = "deployment"
+    OUTCOME = "outcome"
     HOUR = "hour"
     DAY = "day"
     WEEK = "week"
@@ -81,6 +82,7 @@ COLUMN: Final[dict[Group, str]] = {
     Group.ROOM: "room",
     Group.JOB: "job",
     Group.DEPLOYMENT: "deployment",
+    Group.OUTCOME: "outcome",
     # What is dated on another day than its session started on is at the first moment of that.
     Group.HOUR: f"CASE WHEN day = {_STARTED}::DATE THEN date_trunc('hour', {_STARTED}) ELSE day::TIMESTAMP END",
     Group.DAY: "day",
@@ -88,12 +90,13 @@ COLUMN: Final[dict[Group, str]] = {
     Group.MONTH: "date_trunc('month', day)::DATE",
     Group.CORRECTS: "corrects",
 }
-"""What of the rows of `relation` is behind each group; rooms, jobs and deployments are joined."""
+"""What of the rows of `relation` is behind each group; those of `OF_SESSIONS` are joined."""
 
 OF_SESSIONS: Final[dict[Group, str]] = {
     Group.ROOM: "nullif(room_name, '')",
     Group.JOB: "nullif(job_id, '')",
     Group.DEPLOYMENT: "nullif(deployment, '')",
+    Group.OUTCOME: "outcome",
 }
 """What the view `sessions` says of a session, and its usage does not; labels too, by `fact`."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.question.columns import OF_VOIDED, UNPRICED
+from voicecosts.analytics.question.columns import OF_VOIDED, UNPRICED, Group, fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
+
+    from voicecosts.analytics.question.columns import Column
 
 FIRST_UNPRICED_SCHEMA: Final = 5
 FIRST_LAYERS_SCHEMA: Final = 8
@@ -77,6 +79,14 @@ WHERE {{which}}
 GROUP BY {_METER} {{by_day}}
 HAVING {" OR ".join(f"sum({name}) < 0" for name in _COUNTS)}
 """  # noqa: S608 - our own names
+
+
+def first_schema(asked: Iterable[Column]) -> int:
+    """Return the first schema whose ledgers noted enough to be asked by some columns."""
+    columns = set(asked)
+    if Group.OUTCOME in columns:
+        return FIRST_OUTCOME_SCHEMA
+    return FIRST_COUNTED_SCHEMA if Group.TURN in columns or any(map(fact, columns)) else 0
 
 
 def given_back(which: Iterable[str], *, by_day: bool) -> str:

@@ -86,6 +86,7 @@ def _call(number: int) -> Iterator[Event]:
         "agent_id": _agent(number),
         "tenant": ("acme", "globex", None)[number % 3],
     }
+    outcome = (None, {"result": "success"}, {"result": "fail"}, {})[number % 4]
     labels = [{}, {"region": "eu"}, {"region": "us", 'a.b"]=': HOSTILE}, {"region": ""}]
     if number != CALLS:  # of one the start never came
         yield started(
@@ -120,4 +121,4 @@ def _call(number: int) -> Iterator[Event]:
     if number % 4:  # of the others nobody counted the connected time
         yield reading(6, **at, **connected, session_us=length)
         meters.append(final(**connected, session_us=length))
-    yield ended(7, *meters, **own, ended_at=began + length)
+    yield ended(7, *meters, **own, ended_at=began + length, outcome=outcome)

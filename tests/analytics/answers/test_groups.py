@@ -105,6 +105,8 @@ def test_what_a_session_says_of_itself_is_a_column(asked: Path) -> None:
     assert ask(asked, "room", where=r"room=\(none)").rows[0].group == {"room": "(none)"}
     [row] = ask(asked, 'label.a.b"]=', where="label.region=u*").rows
     assert (row.group, row.sessions) == ({'label.a.b"]=': HOSTILE}, 2)
+    outcomes = {row.group["outcome"]: row.sessions for row in ask(asked, "outcome").rows}
+    assert outcomes == {"success": 2, "fail": 2, None: 4}
     report = ask(asked, ("label.region", "room"), sort="label.region:desc")
     assert [row.group["label.region"] for row in report.rows][:2] == ["us", "eu"]
     for text in (as_table(report, now=NOW), as_csv(report).decode(), as_json(report).decode()):
@@ -123,6 +125,8 @@ def test_calls_are_chosen_by_the_same_names(asked: Path) -> None:
         ("hour=2026-10-25T02:00+01:00", [4]),
         ("week=2026-W42", []),
         ("room=", [9, VOIDED, 1]),
+        ("outcome=fail", [6, 2]),
+        (["outcome!=fail", "outcome!="], [9, VOIDED, 1]),
     ):
         found = calls(where=where, data_dir=asked, now=NOW)
         assert [str(it.session) for it in found.calls] == [call_id(it) for it in numbers], where
@@ -164,9 +168,13 @@ def test_turns_whose_files_are_missing_are_said_to_be(asked: Path, tmp_path: Pat
 def test_an_older_ledger_says_what_to_do(tmp_path: Path) -> None:
     """One that noted too little of sessions is not read halfway."""
     path = write_snapshot(tmp_path / "old.duckdb", version=10)
-    for by, where in (("room", ()), ("turn", ()), ("tenant", "label.x=y")):
+    for by, where in (("room", ()), ("turn", ()), ("outcome", ()), ("tenant", "label.x=y")):
         with pytest.raises(NotALedger, match="`costs up` brings it up to date"):
             ask(path, by, where=where)
+    path = write_snapshot(tmp_path / "newer.duckdb", version=15)
+    for answer in (audit, calls):
+        with pytest.raises(NotALedger, match="`costs up` brings it up to date"):
+            answer(where="outcome=fail", data_dir=path, now=NOW)
 
 
 def test_names_that_nothing_can_have_are_refused(tmp_path: Path) -> None:
