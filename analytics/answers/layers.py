@@ -44,7 +44,7 @@ WITH meters AS (
     SELECT
         sum(cost) FILTER ({which}) AS cost,
         sum(listed_meters) = 0 AND coalesce(sum(list_cost), 0) = 0 AS is_unlisted,
-        sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AS is_unbilled
+        sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AND NOT {included} AS is_unbilled
     {rows}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
@@ -54,6 +54,10 @@ SELECT sum(cost) FILTER (is_unlisted), sum(cost) FILTER (is_unbilled)
 FROM meters
 """
 
+# By the prices that the meter has now: those of its last rows.
+_IS_INCLUDED: Final = (
+    "coalesce(arg_max({{'price': price_id}}, last_place).price IN ({numbers}), FALSE)"
+)
 _INCLUDING: Final = """
 SELECT price_id FROM prices_used WHERE json_extract_string(terms, '$.billed.included') = 'true'
 """
@@ -114,7 +118,9 @@ def left_out(
         connection,
         snapshot.path,
         _LACKING.format(
-            which=" AND ".join(rows.conditions) or "TRUE", rows=until.sql(of_few, schema=schema)
+            which=" AND ".join(rows.conditions) or "TRUE",
+            included=is_included(connection, snapshot),
+            rows=until.sql(of_few, schema=schema),
         ),
         [*rows.parameters, *until.parameters, *rows.parameters],
         row=tuple[Decimal | None, Decimal | None],
@@ -130,12 +136,9 @@ def without_time(connection: Connection, snapshot: Snapshot, selection: Selectio
     schema = schema_of(connection, snapshot)
     if schema < FIRST_LAYERS_SCHEMA:
         return
-    including = [
-        number for (number,) in read(connection, snapshot.path, _INCLUDING, row=tuple[int])
-    ]
-    if not including:
+    numbers = _including(connection, snapshot)
+    if not numbers:
         return
-    numbers = ", ".join(map(str, including))
     rows = selection.of_rows(schema)
     found = read(
         connection,
@@ -148,6 +151,18 @@ def without_time(connection: Connection, snapshot: Snapshot, selection: Selectio
     )
     if found:
         yield say_without_time(found)
+
+
+def is_included(connection: Connection, snapshot: Snapshot) -> str:
+    """Return the SQL of whether a price for the whole call includes the rows of one meter."""
+    numbers = _including(connection, snapshot)
+    return _IS_INCLUDED.format(numbers=numbers) if numbers else "FALSE"
+
+
+def _including(connection: Connection, snapshot: Snapshot) -> str:
+    """Return the numbers of such prices, with commas."""
+    found = read(connection, snapshot.path, _INCLUDING, row=tuple[int])
+    return ", ".join(str(number) for (number,) in found)
 
 
 def say_without_time(calls: Sequence[tuple[str | None, int]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from voicecosts.analytics.answers.layers import is_included
 from voicecosts.analytics.answers.report import Finding, Source, Unbilled, Unpriced
 from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.numbers import counted, seconds
@@ -52,7 +53,7 @@ _UNBILLED: Final = """
 WITH meters AS (
     SELECT
         modality, provider, model,
-        arg_max({{'reason': unbilled_reason}}, last_place).reason AS reason
+        CASE WHEN NOT {included} THEN arg_max({{'reason': unbilled_reason}}, last_place).reason END AS reason
     {rows}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
@@ -108,7 +109,10 @@ def unpriced(
 def unbilled(
     connection: Connection, snapshot: Snapshot, selection: Selection
 ) -> tuple[Unbilled, ...]:
-    """Return the models of a selection of whose usage a rule bills a part only."""
+    """Return the models of a selection of whose usage a rule bills a part only.
+
+    What a price for the whole call includes is not among them: of that, calls are counted (`layers`).
+    """
     schema = schema_of(connection, snapshot)
     if schema < FIRST_LAYERS_SCHEMA:
         return ()
@@ -119,7 +123,9 @@ def unbilled(
     found = read(
         connection,
         snapshot.path,
-        _UNBILLED.format(rows=rows.sql(_BILLED, schema=schema)),
+        _UNBILLED.format(
+            rows=rows.sql(_BILLED, schema=schema), included=is_included(connection, snapshot)
+        ),
         rows.parameters,
         row=tuple[str, str, str, str],
     )

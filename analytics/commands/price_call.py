@@ -20,6 +20,8 @@ from voicecosts.analytics.question.columns import MEASURES, UNPRICED
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 from voicecosts.consumer.booking.prices import PricesUsed
+from voicecosts.consumer.pricing import rated_by
+from voicecosts.consumer.pricing.billing import CALL_TIME
 from voicecosts.consumer.pricing.explain import Explanation, Layer, explain
 from voicecosts.consumer.pricing.terms import Terms
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
@@ -196,7 +198,7 @@ def answer(
             row=tuple[Any, ...],
         )
         meters = tuple(_meters(connection, snapshot, rows, row[0], row[1]))
-        lacking = (it for it in meters if it.unbilled)
+        lacking = (it for it in meters if it.unbilled and not _is_included(it))
         warnings += tuple(
             f"not in what is billed: {it.meter.provider}/{it.meter.model} ({it.meter.modality}), or a part of "
             f"it: {it.unbilled}"
@@ -252,10 +254,21 @@ def _meters(
     numbers = [row[10] for row in rows if row[10] is not None]
     kept = read(connection, snapshot.path, _TERMS, [numbers], row=tuple[int, str])
     prices = PricesUsed(kept)
-    for row in rows:
-        meter = Meter(session, *row[:7])
-        totals = Quantities(**dict(zip(QUANTITIES, row[15:], strict=True)))
-        terms = prices.terms(row[10])
+    found = [
+        (
+            Meter(session, *row[:7]),
+            Quantities(**dict(zip(QUANTITIES, row[15:], strict=True))),
+            prices.terms(row[10]),
+        )
+        for row in rows
+    ]
+    is_charged = any(
+        rated_by(terms, meter, totals).billed is not None
+        for meter, totals, terms in found
+        if meter.modality == CALL_TIME and terms is not None
+    )
+    for row, (meter, totals, terms) in zip(rows, found, strict=True):
+        told = None if terms is None else explain(terms, meter, totals, is_charged=is_charged)
         yield MeterMoney(
             meter=meter,
             totals=totals,
@@ -263,11 +276,14 @@ def _meters(
             source=source_of(*row[11:14]),
             reason=row[14],
             terms=terms,
-            explanation=None if terms is None else explain(terms, meter, totals),
+            explanation=told,
         )
 
 
+def _is_included(it: MeterMoney) -> bool:
+    return it.terms is not None and it.terms.is_included
+
+
 def _lacks_time(meters: tuple[MeterMoney, ...]) -> bool:
-    """Return whether a price for the whole call includes meters, and there is nothing that it bills."""
-    included = any(it.terms and it.terms.billed and it.terms.billed.included for it in meters)
-    return included and all(it.meter.modality != "agent_session" for it in meters)
+    """Return whether a price for the whole call includes meters, and does not charge the call."""
+    return any(_is_included(it) and it.unbilled for it in meters)

@@ -23,12 +23,14 @@ from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.months import ALL_OPEN, Months
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.pricing import Rate, Rated, Scope, Terms
+from voicecosts.consumer.pricing.billing import CALL_TIME
 from voicecosts.consumer.pricing.ceiling import MAX_REPORTED
 from voicecosts.consumer.pricing.unpriced import UNPRICED, UnpricedUsage
 from voicecosts.producer.events import (
     QUANTITIES,
     Meter,
     MeterReading,
+    MeterTotals,
     Quantities,
     RequestDetail,
     SessionEnded,
@@ -129,7 +131,10 @@ class Refusal(Struct, frozen=True):
 
 
 def readings(delivery: Delivery, event: MeterReading | SessionEnded) -> list[Reading]:
-    """Return the readings that an event carries: its own, or the final one of every meter."""
+    """Return the readings that an event carries: its own, or the final one of every meter.
+
+    Connected time comes first: what others are billed may depend on it.
+    """
     if isinstance(event, MeterReading):
         return [
             Reading(
@@ -160,8 +165,12 @@ def readings(delivery: Delivery, event: MeterReading | SessionEnded) -> list[Rea
             final.reported_cost,
             None,
         )
-        for final in event.meters
+        for final in sorted(event.meters, key=_is_no_call_time)
     ]
+
+
+def _is_no_call_time(final: MeterTotals) -> bool:
+    return final.modality != CALL_TIME
 
 
 @lru_cache(maxsize=_SESSIONS)
@@ -259,7 +268,8 @@ def kept_of(terms: Terms | None, rated: Rated) -> Terms | None:
     """Return the terms that a meter keeps, once it was rated by them."""
     if terms is None:
         return None
-    return terms.kept(has_cost=rated.cost is not None, has_billed=rated.billed is not None)
+    has_billed = rated.billed is not None or terms.is_included
+    return terms.kept(has_cost=rated.cost is not None, has_billed=has_billed)
 
 
 def _scope(reading: Reading, labels: Mapping[str, str] = NO_LABELS) -> Scope:

@@ -36,7 +36,14 @@ from voicecosts.consumer.booking.months import ALL_OPEN, Months
 from voicecosts.consumer.booking.notes import Doubt, Note
 from voicecosts.consumer.booking.repricing import Origin, repriced
 from voicecosts.consumer.booking.sessions import Identity, SessionKey
+from voicecosts.consumer.booking.whole_calls import (
+    included_unknown,
+    is_charged,
+    rate_beside,
+    time_first,
+)
 from voicecosts.consumer.pricing import Rate, Scope
+from voicecosts.consumer.pricing.billing import CALL_TIME
 from voicecosts.producer.events import (
     Event,
     MeterReading,
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.message import DeadLetter
     from voicecosts.consumer.booking.prices import PriceRow, PricesUsed
     from voicecosts.consumer.booking.sessions import SessionState
+    from voicecosts.producer.events import Meter
 
 MAX_REFUSED: Final = 1_000
 """Meters of other producers that are remembered for one session, at most."""
@@ -226,13 +234,38 @@ class Entries:
         if not event.labels:
             return
         session.labels = event.labels
-        if self._prices is None or not session.meters:
+        self._reprice(delivery, event, session, time_first(session.meters), relabelled=True)
+
+    def _charge(
+        self,
+        delivery: Delivery,
+        event: MeterReading | SessionEnded,
+        session: SessionState,
+        read: list[Reading],
+    ) -> None:
+        """Bill at zero what a price for the whole call includes, when it charges the call from now on."""
+        if not read or read[0].meter.modality != CALL_TIME or not is_charged(session.meters):
+            return
+        if unknown := included_unknown(session.meters):
+            self._reprice(delivery, event, session, unknown, relabelled=False)
+
+    def _reprice(
+        self,
+        delivery: Delivery,
+        event: _SessionEvent,
+        session: SessionState,
+        meters: list[Meter],
+        *,
+        relabelled: bool,
+    ) -> None:
+        """Rate some meters of a session again, and book the difference."""
+        if self._prices is None:
             return
         origin = Origin(
             event.project,
             event.agent_id,
             event.tenant,
-            event.started_at,
+            _moment(event),
             delivery.producer_id,
             delivery.number,
             delivery.message.sequence,
@@ -241,20 +274,21 @@ class Entries:
             project=event.project,
             agent_id=event.agent_id,
             tenant=event.tenant,
-            labels=event.labels,
+            labels=session.labels,
         )
-        at = session_time(event.session_id)
-        for meter, state in session.meters.items():
+        at, rate = session_time(event.session_id), rate_beside(self._rate, session.meters)
+        for meter in meters:
+            state = session.meters[meter]
             if not session.voided and replace(state, number=0) == _UNSEEN:
                 continue  # it moved nothing and has no row, so whether it is known is by chance
-            rated = self._rate(
+            rated = rate(
                 meter,
                 state.totals,
                 at,
                 provider_raw=state.provider_raw,
                 scope=scope,
                 terms=state.terms,
-                relabelled=True,
+                relabelled=relabelled,
             )
             found = (
                 repriced(
@@ -363,6 +397,7 @@ class Entries:
                     self._note(delivery, event, reason, number=session.ended)
             elif isinstance(event, MeterReading):
                 self._note(delivery, event, notes.NOTHING_NEW)
+        self._charge(delivery, event, session, read)
         if final:
             refused = {doubt.meter for doubt in doubts}
             doubts += notes.disagreements(read, session, refused, self._rate)
@@ -385,7 +420,7 @@ class Entries:
         return book(
             reading,
             state,
-            self._rate,
+            rate_beside(self._rate, session.meters),
             labels=session.labels,
             prices=self._prices,
             months=self._months,

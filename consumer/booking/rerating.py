@@ -11,7 +11,9 @@ from voicecosts.consumer.booking.difference import Booking, MeterState, Refusal,
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.repricing import Origin, repriced
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
-from voicecosts.consumer.pricing import Rated, Scope, Terms
+from voicecosts.consumer.booking.whole_calls import is_charged, time_first
+from voicecosts.consumer.pricing import Rated, Scope, Terms, uncharged
+from voicecosts.consumer.pricing.billing import CALL_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -72,11 +74,17 @@ def rerated(
             meter: state for meter, state in session.meters.items() if _is_meant(work, meter, state)
         }
         keeps_billed = 0 < len(meant) < len(session.meters) and _bills_a_part(session, rate, scope)
-        for meter, state in meant.items():
+        charged = {meter for meter, state in session.meters.items() if _is_charged(meter, state)}
+        for meter in time_first(meant):
+            state = meant[meter]
             rated = _rated(rate, meter, state, scope)
             if keeps_billed and rated.terms is not None:
                 billed = None if state.terms is None else state.terms.billed
                 rated = _rated(rate, meter, state, scope, replace(rated.terms, billed=billed))
+            if meter.modality == CALL_TIME and rated.excess is None:
+                charged = charged - {meter} if rated.billed is None else charged | {meter}
+            elif not charged and _is_included(rated.terms):
+                rated = uncharged(rated)
             if rated.excess is not None:
                 row: Booking | Refusal | None = Refusal(
                     Reason.ABOVE_CEILING, _of_meter(meter, rated, rated.excess)
@@ -110,19 +118,27 @@ def _rated(
 
 
 def _bills_a_part(session: SessionState, rate: Rate, scope: Scope) -> bool:
-    """Return whether a price for the whole call begins or ceases to bill a session.
+    """Return whether a price for the whole call begins or ceases to bill a session, or to charge it.
 
     Then what is billed changes for all of its meters or for none: otherwise the call would be billed as a
     whole and by its parts as well, or by neither.
     """
-    return any(
-        _is_included(state.terms) != _is_included(_rated(rate, meter, state, scope).terms)
-        for meter, state in session.meters.items()
+    rated = {meter: _rated(rate, meter, state, scope) for meter, state in session.meters.items()}
+    is_included = [_is_included(each.terms) for each in rated.values()]
+    if is_included != [_is_included(state.terms) for state in session.meters.values()]:
+        return True
+    charges = any(
+        it.billed is not None for meter, it in rated.items() if meter.modality == CALL_TIME
     )
+    return any(is_included) and charges != is_charged(session.meters)
+
+
+def _is_charged(meter: Meter, state: MeterState) -> bool:
+    return is_charged({meter: state})
 
 
 def _is_included(terms: Terms | None) -> bool:
-    return terms is not None and terms.billed is not None and terms.billed.included
+    return terms is not None and terms.is_included
 
 
 def origin_of(identity: Identity, operation: int | None, now_us: int) -> Origin:

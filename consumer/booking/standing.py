@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from voicecosts.consumer.booking.difference import ZERO
-from voicecosts.consumer.pricing import Rated, Terms, rated_by
+from voicecosts.consumer.pricing import Rated, Terms, rated_by, uncharged
 from voicecosts.producer.events import Quantities
 
 if TYPE_CHECKING:
@@ -61,8 +61,12 @@ def standing(
     rerates: Collection[int],
     is_voided: bool,
     prices: PricesUsed,
+    is_charged: bool = False,
 ) -> Standing:
-    """Return what ought to be booked of a meter, with these re-ratings in force."""
+    """Return what ought to be booked of a meter, with these re-ratings in force.
+
+    Where a price for the whole call includes it, `is_charged` says whether that one charges the call.
+    """
     decision = next(
         each
         for each in reversed(reported.decisions)
@@ -75,6 +79,8 @@ def standing(
         return Standing(Quantities(), ZERO, nothing)
     if terms is not None:
         rated = rated_by(terms, meter, reported.totals)
+        if terms.is_included and not is_charged:
+            rated = uncharged(rated)
     elif decision.operation is None and decision.has_cost:
         # What the readings of a meter were booked with, where its prices were not kept.
         rated = Rated(cost=reported.cost, list_cost=reported.list_cost)

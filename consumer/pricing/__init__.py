@@ -7,7 +7,7 @@ package: `catalogue`, `match` and `rates`.
 
 from voicecosts.consumer.pricing.list_prices import ListPrices
 from voicecosts.consumer.pricing.price import Price, PriceBook, Unpriced
-from voicecosts.consumer.pricing.rating import Rate, Rated, rate_by, rated_by
+from voicecosts.consumer.pricing.rating import Rate, Rated, rate_by, rated_by, uncharged
 from voicecosts.consumer.pricing.scope import Scope
 from voicecosts.consumer.pricing.terms import OwnPrices, Terms
 from voicecosts.consumer.pricing.unpriced import UnpricedUsage
@@ -25,4 +25,5 @@ __all__ = [
     "UnpricedUsage",
     "rate_by",
     "rated_by",
+    "uncharged",
 ]

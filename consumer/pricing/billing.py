@@ -54,6 +54,9 @@ model; today no row of the list has two, once the vendors' own estimates are lef
 CONNECTED: Final = frozenset({"telephony", "agent_session", "participant"})
 """Modalities that are connected time. One meter of them is one connection."""
 
+CALL_TIME: Final = "agent_session"
+"""The connected time that a price for the whole call is charged with."""
+
 _MINUTE: Final = 60_000_000
 INCREMENTS: Final[Mapping[str, int]] = {
     # "Each individual resource usage is rounded up to the minimum increment prior to summation",

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from voicecosts.consumer.pricing.billing import billed
 from voicecosts.consumer.pricing.charge import charged
-from voicecosts.consumer.pricing.rating import rated_by
+from voicecosts.consumer.pricing.rating import WITHOUT_TIME, rated_by
 from voicecosts.consumer.pricing.units import PER
 
 if TYPE_CHECKING:
@@ -85,22 +85,29 @@ def rounded(exact: Fraction) -> Decimal:
     return Decimal(round(exact * 10**DIGITS)).scaleb(-DIGITS)
 
 
-def explain(terms: Terms, meter: Meter, totals: Quantities) -> Explanation:
-    """Return how the totals of a meter come to what they come to by `terms`."""
+def explain(
+    terms: Terms, meter: Meter, totals: Quantities, *, is_charged: bool = True
+) -> Explanation:
+    """Return how the totals of a meter come to what they come to by `terms`.
+
+    What a price for the whole call includes has an amount only where that price charges the call.
+    """
     rated = rated_by(terms, meter, totals)
+    is_unknown = terms.is_included and not is_charged
     listed = _listed(terms, meter, totals, is_priced=rated.list_cost is not None)
     cost = listed if terms.cost is None else _charged(terms.cost, meter, totals, listed.amount)
     bill = None
     if terms.billed is not None:
         base = cost.amount if terms.billed.of == "cost" else listed.amount
         bill = _charged(terms.billed, meter, totals, base)
+        bill = Layer() if is_unknown else bill
     return Explanation(
         listed=listed,
         cost=cost,
         billed=bill,
         reason=rated.reason,
         unpriced=rated.unpriced_usage,
-        unbilled=rated.unbilled,
+        unbilled=WITHOUT_TIME if is_unknown else rated.unbilled,
     )
 
 

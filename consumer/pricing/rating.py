@@ -50,6 +50,12 @@ OWN: Final = "prices.toml"
 NOT_LISTED: Final = "no list price"
 
 
+WITHOUT_TIME: Final = (
+    "a price for the whole call is charged with its connected time, and none was counted"
+)
+"""Why what such a price includes has no billed amount."""
+
+
 class Rated(Struct, frozen=True, kw_only=True):
     """What totals come to in each layer, and by which prices.
 
@@ -138,6 +144,11 @@ def rated_by(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
     if terms.billed.share is not None:  # it covers what it is a share of
         unbilled = rated.reason if terms.billed.of == "cost" else listed.reason
     return replace(rated, billed=found.amount, unbilled=unbilled)
+
+
+def uncharged(rated: Rated) -> Rated:
+    """Return what a meter is rated at whose call nothing charges: what includes it bills an unknown amount."""
+    return replace(rated, billed=None, unbilled=WITHOUT_TIME)
 
 
 def _own(charge: Charge, listed: Rated, meter: Meter, totals: Quantities) -> Rated:

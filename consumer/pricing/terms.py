@@ -44,6 +44,11 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
             return True
         return self.listed is not None
 
+    @property
+    def is_included(self) -> bool:
+        """Whether a price for the whole call bills the meter, so that it has no amount of its own."""
+        return self.billed is not None and self.billed.included
+
     def kept(self, *, has_cost: bool, has_billed: bool) -> Terms | None:
         """Return what of this a meter keeps once it has money in these layers, `None` if nothing.
 

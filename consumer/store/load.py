@@ -143,7 +143,8 @@ def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
     counted, sums = Counted(*counts), row[11:]
     terms = prices.terms(price_id)
     if terms is not None and counted.meters:  # what was voided keeps its prices
-        terms = terms.kept(has_cost=counted.priced_meters > 0, has_billed=counted.billed_meters > 0)
+        has_billed = counted.billed_meters > 0 or terms.is_included
+        terms = terms.kept(has_cost=counted.priced_meters > 0, has_billed=has_billed)
     return MeterState(
         number,
         Quantities(**dict(zip(QUANTITIES, sums[: len(QUANTITIES)], strict=True))),

@@ -46,6 +46,8 @@ from voicecosts.consumer.booking.rerating import COLUMNS, rerated
 from voicecosts.consumer.booking.rerating import origin_of as origin_of_row
 from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.booking.standing import standing
+from voicecosts.consumer.booking.whole_calls import time_first
+from voicecosts.consumer.pricing.billing import CALL_TIME
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.folding import unsettle
 from voicecosts.consumer.store.load import load_reported, load_repriced, load_sessions
@@ -461,17 +463,21 @@ class Operations:
             if session.identity is None:
                 continue
             origin = origin_of_row(session.identity, operation.number, now.us)
-            for meter, state in session.meters.items():
+            is_charged = False
+            for meter in time_first(session.meters):
                 stands = standing(
                     meter,
                     reported[key][meter],
                     rerates=rerates,
                     is_voided=bool(session.voided),
                     prices=self._prices,
+                    is_charged=is_charged,
                 )
+                if meter.modality == CALL_TIME:
+                    is_charged = is_charged or stands.rated.billed is not None
                 found = repriced(
                     meter,
-                    state,
+                    session.meters[meter],
                     stands.rated,
                     origin=origin,
                     prices=self._prices,

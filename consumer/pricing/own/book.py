@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Context
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.errors import InvalidPrices
+from voicecosts.consumer.pricing.billing import CALL_TIME
 from voicecosts.consumer.pricing.charge import Charge, Rate
 from voicecosts.consumer.pricing.own.entries import (
     DOLLAR,
@@ -153,7 +154,7 @@ class OwnBook:
 
 def _single_part(entry: Entry, modality: str) -> str:
     """Return what the one price of an entry is for; it is empty for a share and for several prices."""
-    if entry.bills_the_call and modality != "agent_session":
+    if entry.bills_the_call and modality != CALL_TIME:
         return _INCLUDED
     unit = entry.unit
     return part_of(unit.kind, modality) if unit is not None and "" in dict(entry.prices) else ""

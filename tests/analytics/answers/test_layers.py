@@ -97,7 +97,7 @@ def test_what_is_taken_back_is_unknown_again_and_not_zero(tmp_path: Path) -> Non
 
 
 def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:
-    """Without connected time it is billed nothing, which nobody may take for its price."""
+    """Without connected time nobody knows what it is charged; when that comes, the rest of it is included."""
     time = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
     book(
         tmp_path,
@@ -108,9 +108,21 @@ def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:
         "not in what is billed: 1 call of globex: a price for the whole call is charged with its "
         "connected time, and none was counted; COSTS_CONNECTIONS=on has workers count it"
     )
-    assert said in query(data_dir=tmp_path).warnings
+    report = query(data_dir=tmp_path)
+    assert said in report.warnings
+    assert [(it.group["tenant"], it.billed) for it in report.rows] == [
+        ("acme", Decimal("0.48")),
+        ("globex", None),
+    ]
+    assert not [note for note in report.notes if "billed is a part" in note]  # it is a rule's
+    assert report.completeness.unbilled == ()
     assert said not in query(data_dir=tmp_path, where="tenant=acme").warnings
     with Ledger.open(tmp_path, rate_by(ListPrices(), read(BOOK))) as ledger:
         late = reading(2, tenant="globex", session_us=60 * MILLION, requests=1, **time)
         ledger.apply([message(2, late, number=2)])
-    assert said not in query(data_dir=tmp_path).warnings
+    report = query("provider", data_dir=tmp_path, where="tenant=globex")
+    assert said not in report.warnings
+    assert {str(it.group["provider"]): it.billed for it in report.rows} == {
+        "openai": 0,
+        "livekit": Decimal("0.12"),
+    }

@@ -385,7 +385,19 @@ def test_what_a_bill_lacks_is_said_and_what_a_rule_includes_is_zero(tmp_path: Pa
 
     assert billed() == ([Decimal("2.4"), None], ["unlisted"])
     books.run(Rerate(), priced("2", '[[billed]]\nunit = "minute"\nprice = "0.30"\n'))
-    assert billed() == ([Decimal(0), Decimal(0)], [])
+    assert billed() == ([None, None], [])  # nobody knows how long the call was
+    assert query(data_dir=tmp_path).total.billed is None
+    time = {"modality": "agent_session", "provider": "livekit", "model": "a session"}
+    books.apply(reading(3, session_us=60 * MILLION, **time))
+    whole = [Decimal("0.3"), Decimal(0), Decimal(0)], []
+    assert billed() == whole
+    books.run(Void(project=PROJECT, session_id=session_id(1)))
+    books.run(Revert(operation=2))
+    assert billed() == whole
     books.run(Rerate(), priced("2", '[[billed]]\ndiscount = "100 %"\n'))
-    assert billed() == ([Decimal(0), None], ["unlisted"])
+    assert billed() == ([None, Decimal(0), None], ["a session", "unlisted"])
+    books.run(Revert(operation=4))
+    assert billed() == whole
+    books.run(Revert(operation=1))
+    assert billed() == ([Decimal("0.3"), Decimal("2.4"), None], ["unlisted"])  # as its reading found
     books.ledger.close()
