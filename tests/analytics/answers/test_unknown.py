@@ -399,5 +399,8 @@ def test_what_a_bill_lacks_is_said_and_what_a_rule_includes_is_zero(tmp_path: Pa
     books.run(Revert(operation=4))
     assert billed() == whole
     books.run(Revert(operation=1))
-    assert billed() == ([Decimal("0.3"), Decimal("2.4"), None], ["unlisted"])  # as its reading found
+    assert billed() == (
+        [Decimal("0.3"), Decimal("2.4"), None],
+        ["unlisted"],
+    )  # as its reading found
     books.ledger.close()

@@ -216,7 +216,9 @@ class TestExplain:
         assert f"  not billed: {why}\n" in prices("explain", FIRST, "--data-dir", folder)
         assert [it["kind"] for it in found["by_operation"]] == [None, "rerate"]
         for name, total in found["total"].items():
-            assert sum(Decimal(it[name] or 0) for it in found["by_operation"]) == Decimal(total or 0)
+            assert sum(Decimal(it[name] or 0) for it in found["by_operation"]) == Decimal(
+                total or 0
+            )
         assert found["total"]["billed"] is None  # no connected time was counted
         assert "of it, by operation 1 (rerate)\n  list " in prices(
             "explain", FIRST, "--data-dir", folder
