@@ -20,6 +20,7 @@
     ├── LedgerNewer         this version cannot read what is there
     ├── NoRoom              the answer needs more memory and temporary disk than there is
     ├── LedgerInUse         the file of the writer was named, not its snapshot
+    ├── PortTaken           the page cannot be served there
     └── MissingExtra        a package that reading needs is not installed
 
 A message says what happened, with which value, and what to do next.
@@ -253,6 +254,16 @@ class LedgerInUse(AnalyticsError):
         super().__init__(
             f"{path} is held by the ledger that writes it: name its data directory instead, "
             "the snapshot there can be read at any time"
+        )
+
+
+class PortTaken(AnalyticsError):
+    """A port of this host cannot be listened on."""
+
+    def __init__(self, port: int, why: str) -> None:
+        self.port = port
+        super().__init__(
+            f"port {port} cannot be used ({why}): choose another with --port, or any free one with --port 0"
         )
 
 

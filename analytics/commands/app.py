@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "statement": "statement",
     "sql": "sql",
     "audit": "audit",
+    "dashboard": "dashboard",
     "prices": "prices",
     "rerate": "rerate",
     "operations": "operations",

@@ -62,6 +62,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "voicecosts.analytics.errors.LedgerNewer": LEDGER_NEWER,
     "voicecosts.analytics.errors.LedgerInUse": IN_USE,
     "voicecosts.analytics.errors.MissingExtra": MISSING_EXTRA,
+    "voicecosts.analytics.errors.PortTaken": IN_USE,
     "voicecosts.analytics.commands.demo.BadFolder": USAGE,
     "voicecosts.analytics.commands.exits.OutputLost": FAILED,
     "voicecosts.consumer.errors.LedgerError": FAILED,

@@ -49,40 +49,47 @@ CAUSES: Final[dict[str, str]] = {
 
 def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
     """Return the audit as lines of at most `width` cells; without a width nothing is left out."""
+    names, numbers = states_of(audit)
+    text = list(lines(names, numbers, width=width))
+    left_out: list[str] = []
+    if audit.sessions:
+        names, numbers = sessions_of(audit, now)
+        numbers, left_out = fit(names, numbers, width)
+        below = [_below(it, left_out, audit.currency) for it in audit.sessions]
+        left_out = [head for head in left_out if head != _BECAUSE]
+        text += ["", *lines(names, numbers, width=width, below=below)]
+    return page([*text, ""], _footer(audit, left_out, now), audit.warnings, width=width)
+
+
+def states_of(audit: Audit) -> tuple[list[Column], list[Column]]:
+    """Return the table of states: its columns of names, and of numbers."""
     names = [Column("state", [str(it.state) for it in audit.states])]
     numbers = [
         Column(f"cost {audit.currency}", money_column((it.cost for it in audit.states), _UNPRICED)),
         Column("sessions", [f"{it.sessions:,}" for it in audit.states]),
         Column(_MISSING, money_column((it.missing_at_most for it in audit.states), _UNKNOWN)),
     ]
-    text = list(lines(names, numbers, width=width))
-    left_out: list[str] = []
-    if audit.sessions:
-        names = [
-            Column("session", [str(it.session) for it in audit.sessions]),
-            Column("state", [str(it.state) for it in audit.sessions]),
-            Column("tenant", [_shown(it.tenant) for it in audit.sessions]),
-        ]
-        if len({it.session for it in audit.sessions}) < len(audit.sessions):
-            # The same id in two projects is two sessions.
-            names.insert(1, Column("project", [in_cell(it.project or "") for it in audit.sessions]))
-        numbers = [
-            Column(
-                f"cost {audit.currency}", money_column((s.cost for s in audit.sessions), _UNPRICED)
-            ),
-            Column(
-                _MISSING,
-                money_column((s.missing_at_most for s in audit.sessions), _UNKNOWN),
-            ),
-            Column("last seen", [_seen(it, now) for it in audit.sessions]),
-            Column("readings", [_readings(it) for it in audit.sessions]),
-            Column(_BECAUSE, [_because(it) for it in audit.sessions]),
-        ]
-        numbers, left_out = fit(names, numbers, width)
-        below = [_below(it, left_out, audit.currency) for it in audit.sessions]
-        left_out = [head for head in left_out if head != _BECAUSE]
-        text += ["", *lines(names, numbers, width=width, below=below)]
-    return page([*text, ""], _footer(audit, left_out, now), audit.warnings, width=width)
+    return names, numbers
+
+
+def sessions_of(audit: Audit, now: datetime) -> tuple[list[Column], list[Column]]:
+    """Return the table of the sessions that are listed: its columns of names, and of numbers."""
+    names = [
+        Column("session", [str(it.session) for it in audit.sessions]),
+        Column("state", [str(it.state) for it in audit.sessions]),
+        Column("tenant", [_shown(it.tenant) for it in audit.sessions]),
+    ]
+    if len({it.session for it in audit.sessions}) < len(audit.sessions):
+        # The same id in two projects is two sessions.
+        names.insert(1, Column("project", [in_cell(it.project or "") for it in audit.sessions]))
+    numbers = [
+        Column(f"cost {audit.currency}", money_column((s.cost for s in audit.sessions), _UNPRICED)),
+        Column(_MISSING, money_column((s.missing_at_most for s in audit.sessions), _UNKNOWN)),
+        Column("last seen", [_seen(it, now) for it in audit.sessions]),
+        Column("readings", [_readings(it) for it in audit.sessions]),
+        Column(_BECAUSE, [_because(it) for it in audit.sessions]),
+    ]
+    return names, numbers
 
 
 def as_json(audit: Audit) -> bytes:

@@ -59,11 +59,15 @@ _MEASURED: Final = tuple(name for name in measure_names() if name != "sessions")
 
 def as_table(calls: Calls, *, now: datetime, width: int | None = None) -> str:
     """Return the calls as lines of at most `width` cells; without a width nothing is left out."""
-    names = [Column("call", _ids(calls, width)), *_names(calls)]
-    numbers = _numbers(calls)
+    names, numbers = columns(calls, width=width)
     names, numbers, left_out = _fitted(names, numbers, width)
     table = [*lines(names, numbers, width=width), *[""] * bool(calls.calls)]
     return page(table, _footer(calls, left_out, now), calls.warnings, width=width)
+
+
+def columns(calls: Calls, *, width: int | None) -> tuple[list[Column], list[Column]]:
+    """Return all columns, of names and of numbers; where there is a width, ids only as far as tells them apart."""
+    return [Column("call", _ids(calls, width)), *_names(calls)], _numbers(calls)
 
 
 def as_json(calls: Calls) -> bytes:

@@ -70,7 +70,7 @@ _STATES: Final = {
 def as_table(receipt: Receipt, *, now: datetime, width: int | None = None) -> str:
     """Return the receipt as lines of at most `width` cells; without a width no column is left out."""
     text: list[str] = []
-    for label, value in _head(receipt):
+    for label, value in head_of(receipt):
         room = None if width is None else max(width - _LABEL, _LABEL)
         parts = [value] if room is None else folded(value, room)
         text += [
@@ -78,12 +78,12 @@ def as_table(receipt: Receipt, *, now: datetime, width: int | None = None) -> st
             for head, part in zip_longest([label], parts, fillvalue="")
         ]
     left_out: list[str] = []
-    for names, numbers, total in (_parts(receipt), _turns(receipt)):
+    for names, numbers, total in (parts_of(receipt), turns_of(receipt)):
         if names:
             fitting, lost = fit(names, numbers, width)
             left_out += [it for it in lost if it not in left_out]
             text += ["", *lines(names, fitting, width=width, total=total)]
-    return page([*text, ""], _footer(receipt, left_out, now), receipt.warnings, width=width)
+    return page([*text, ""], said_of(receipt, left_out, now), receipt.warnings, width=width)
 
 
 def as_json(receipt: Receipt) -> bytes:
@@ -138,7 +138,7 @@ def _plain(it: Turn | Priced) -> dict[str, object]:
     return record
 
 
-def _head(receipt: Receipt) -> Iterator[tuple[str, str]]:
+def head_of(receipt: Receipt) -> Iterator[tuple[str, str]]:
     """Yield what the call is and what it cost, each with its label."""
     call, total, currency = receipt.call, receipt.total, receipt.currency
     yield "call", str(call.session)
@@ -200,7 +200,7 @@ def _per_minute(receipt: Receipt) -> str:
     return f"not known: length {call_length(call)}"
 
 
-def _parts(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
+def parts_of(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
     """Return the table by modality: what each cost, its share as a bar, and what was used of it."""
     rows = receipt.parts
     if not rows:
@@ -243,7 +243,7 @@ def _used(it: Row | Turn | Priced) -> str:
     return ", ".join(amounts)
 
 
-def _turns(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
+def turns_of(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
     """Return the table of turns: the first and the dearest in their order, and what is in none below."""
     chosen = _chosen(receipt.turns)
     rest = [("in no turn", receipt.outside), ("operations", receipt.by_operations)]
@@ -285,7 +285,8 @@ def _marks(turn: Turn, *, is_dearest: bool) -> str:
     return ", ".join(marks)
 
 
-def _footer(receipt: Receipt, left_out: list[str], now: datetime) -> Iterator[str]:
+def said_of(receipt: Receipt, left_out: list[str], now: datetime) -> Iterator[str]:
+    """Yield what is said below the tables: what is not shown, interruptions, prices, and how fresh it is."""
     shown_turns = len(_chosen(receipt.turns))
     if shown_turns < len(receipt.turns):
         yield (

@@ -1,0 +1,1 @@
+"""The page that `costs dashboard` serves: what it asks, how that looks, and the app itself."""

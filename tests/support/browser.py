@@ -1,0 +1,83 @@
+"""A headless Chromium that reads pages, and reports whatever they ask of another host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+WIDTHS: Final = (400, 800, 1400)
+HEIGHT: Final = 900
+DEADLINE_MS: Final = 120_000
+
+_CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start Chromium; skip where there is none."""
+    if _CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        sandbox = os.geteuid() != 0  # it refuses to have one for root
+        browser = playwright.chromium.launch(
+            executable_path=_CHROMIUM, chromium_sandbox=sandbox, args=["--disable-gpu"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Reader:
+    """One page at one width. What it asks of others, and what goes wrong in it, is kept."""
+
+    def __init__(self, browser: Browser, width: int) -> None:
+        context = browser.new_context(viewport={"width": width, "height": HEIGHT})
+        context.set_default_timeout(DEADLINE_MS)
+        self.page: Page = context.new_page()
+        self.elsewhere: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self._asked(request.url))
+        self.page.on("websocket", lambda socket: self._asked(socket.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _asked(self, url: str) -> None:
+        found = urlsplit(url)
+        if found.scheme not in ("data", "blob") and found.hostname != "127.0.0.1":
+            self.elsewhere.append(url)
+
+    def reads(self, text: str) -> str:
+        """Wait until the page shows a text; return all that it shows."""
+        self.page.get_by_text(text).first.wait_for(state="visible")
+        return self.page.inner_text("body")
+
+    def until(self, selector: str, text: str) -> None:
+        """Wait until an element has a text."""
+        self.page.locator(selector, has_text=text).first.wait_for()
+
+    def check(self) -> None:
+        """Fail where anything was asked of another host, went wrong, or is wider than the page."""
+        assert self.elsewhere == []
+        assert self.errors == []
+        wide, width = self.page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert wide <= width
+
+
+@contextlib.contextmanager
+def reader(browser: Browser, width: int) -> Iterator[Reader]:
+    """Open a page, and check it at the end."""
+    found = Reader(browser, width)
+    try:
+        yield found
+        found.check()
+    finally:
+        found.page.context.close()
