@@ -201,7 +201,7 @@ def answer(
     connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
         schema = check(connection, snapshot)
-        key = _find(connection, snapshot, question, schema)
+        key = find(connection, snapshot, question, schema)
         moment = as_of(connection, snapshot)
         [call] = read_calls(connection, snapshot, [key], moment)
         these = of_calls([key])
@@ -239,7 +239,7 @@ def answer(
         )
 
 
-def _find(connection: Connection, snapshot: Snapshot, question: Question, schema: int) -> Key:
+def find(connection: Connection, snapshot: Snapshot, question: Question, schema: int) -> Key:
     """Return the call that is meant; raises `UnknownCall` or `SeveralCalls`.
 
     An id that is written in full means that call, whatever a room is called.

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.layers import WITHOUT_TIME
 from voicecosts.analytics.answers.prices import source_of
+from voicecosts.analytics.answers.receipts import ask, find
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion, NotALedger
 from voicecosts.analytics.question.columns import MEASURES, UNPRICED
@@ -30,23 +31,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from voicecosts.analytics.answers.receipts import Question
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
-_NAMED: Final = 5
 LAYERS: Final = ("list", "cost", "billed")
 TOO_OLD: Final = (
     "it was written by an older version, which kept no prices; `costs up` brings it up to date"
 )
 
-_CALLS: Final = """
-SELECT project, session_id::VARCHAR, tenant, agent_id, day
-FROM sessions
-WHERE starts_with(session_id::VARCHAR, lower(?)) AND (?::VARCHAR IS NULL OR project = ?)
-ORDER BY session_id, project
-LIMIT 20
+_FACTS: Final = """
+SELECT tenant, agent_id, day FROM sessions WHERE project = ? AND session_id = ?::UUID
 """
-
 _MONEY: Final = ", ".join(MEASURES[name] for name in ("list_cost", "cost", "billed"))
 _BOOKED: Final = f"""
 SELECT {_MONEY}
@@ -159,21 +155,22 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 def answer(
-    session: str, data_dir: Path | None, *, project: str | None, warnings: tuple[str, ...] = ()
+    name: str, data_dir: Path | None, *, project: str | None, warnings: tuple[str, ...] = ()
 ) -> Call:
-    """Return the call whose id is `session`, or begins with it.
+    """Return the call that a name means, as for `costs call`: an id, its beginning, a room, a job, or `last`.
 
     Raises:
-        BadQuestion: No call has such an id, or several have.
+        BadQuestion: No call is meant, or several are.
         NoLedger: There is no snapshot, or it is of a version that kept no prices.
     """
+    question = ask(name, project=project)
     connection, snapshot = open_newest(data_dir)
     with closing(connection):
         schema = schema_of(connection, snapshot)
         if schema < FIRST_LAYERS_SCHEMA:
             raise NotALedger(snapshot.path, TOO_OLD)
         rows = relation(schema)
-        row = _call(connection, snapshot, session, project)
+        row = _call(connection, snapshot, question, schema)
         voided = read(connection, snapshot.path, _VOIDED, list(row[:2]), row=tuple[int])
         warnings += tuple(
             f"operation {number} voided this call: it is in no sum, but for a month that was closed before "
@@ -223,22 +220,18 @@ def answer(
 
 
 def _call(
-    connection: Connection, snapshot: Snapshot, session: str, project: str | None
+    connection: Connection, snapshot: Snapshot, question: Question, schema: int
 ) -> tuple[Any, ...]:
-    parameters = [session, project, project]
-    found = read(connection, snapshot.path, _CALLS, parameters, row=tuple[Any, ...])
-    if len(found) == 1:
-        return found[0]
+    """Return project, id, tenant, agent and day of the call that is meant."""
+    project, session = find(connection, snapshot, question, schema)
+    key = [project, str(session)]
+    found = read(connection, snapshot.path, _FACTS, key, row=tuple[Any, ...])
     if not found:
         raise BadQuestion(
-            f"no call has an id that begins with {session!r}: `costs query --by session` shows them"
+            f"nothing but its id is known of call {session}, so there is no cost to explain: `costs call {session}` "
+            "shows what there is"
         )
-    several = ", ".join(f"{row[1]} of {row[0]}" for row in found[:_NAMED])
-    more = ", and more" if len(found) > _NAMED else ""
-    other = ", or --project" if len({row[0] for row in found}) > 1 else ""
-    raise BadQuestion(
-        f"several calls have an id that begins with {session!r}: {several}{more}; write more of it{other}"
-    )
+    return (*key, *found[0])
 
 
 def _meters(

@@ -142,12 +142,18 @@ def show(
 
 @app.command()
 def explain(
-    session: Annotated[
-        str, typer.Argument(metavar="SESSION", help="The id of a call, or how it begins.")
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The id of its session or the beginning of it, its room, its job, or `last`: the call that "
+            "began last.",
+        ),
     ],
     *,
     project: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where an id is in several projects.")
+        str | None,
+        typer.Option(metavar="NAME", help="The project, where several have such a call."),
     ] = None,
     output: Output = Format.TABLE,
     as_json: ShortJson = False,
@@ -165,10 +171,8 @@ def explain(
     from voicecosts.analytics.commands.output import write  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.price_call import answer  # noqa: PLC0415 - `--help` is quick
 
-    if not session.strip():
-        raise BadQuestion("an id is not empty: `costs query --by session` shows them")
     with look_first(data_dir) as outbox:
-        found = answer(session.strip(), data_dir, project=project, warnings=_not_booked(outbox))
+        found = answer(name, data_dir, project=project, warnings=_not_booked(outbox))
     write(found, output, price_explain, now=datetime.now(UTC))
 
 

@@ -15,7 +15,8 @@ import duckdb
 import pytest
 
 from tests.support.events import message, reading, session_id
-from tests.support.sample_ledger import write_ledger, write_status
+from tests.support.sample_ledger import ACME, write_ledger, write_status
+from tests.support.some_calls import HALF, OPEN, UNPRICED, call_id, write_calls
 from voicecosts import query
 from voicecosts.analytics.commands.app import main
 from voicecosts.analytics.commands.price_check import block
@@ -325,10 +326,25 @@ class TestExplain:
     ) -> None:
         """Nobody is shown another call than was meant."""
         prices("explain", FIRST[:10], "--data-dir", booked, code=2)
-        assert "several calls have an id that begins with" in prices.error
+        assert f"calls are meant by '{FIRST[:10]}': " in prices.error
         prices("explain", "ffff", "--data-dir", booked, code=2)
         assert "no call has an id that begins with 'ffff'" in prices.error
         prices("explain", "%", "--data-dir", booked, code=2)
+        prices("explain", " ", "--data-dir", booked, code=2)
+        assert "no call is named" in prices.error
+
+    def test_a_call_is_named_as_for_its_receipt(self, prices: Prices, tmp_path: Path) -> None:
+        """By its room, its job or `last` as well; of one of which only the id is known there is no cost."""
+        folder = write_calls(tmp_path)
+        at = ("--data-dir", folder)
+        for name, call in (("lobby", OPEN), ("AJ_1", HALF), ("last", UNPRICED)):
+            assert prices.record("explain", name, *at)["session"] == str(call_id(call)), name
+        assert prices.record("explain", "lobby", "--project", "prod", *at)["agent"] == "dental"
+        prices("explain", "front-desk", *at, code=2)
+        assert "3 calls are meant by 'front-desk': " in prices.error
+        unknown = write_ledger(tmp_path / "unknown", [], endless=[ACME])
+        prices("explain", str(ACME), "--data-dir", unknown, code=2)
+        assert f"nothing but its id is known of call {ACME}" in prices.error
 
     def test_csv_has_a_line_for_each_part(self, prices: Prices, booked: Path) -> None:
         """A spreadsheet gets every line, and what each layer comes to."""
