@@ -7,15 +7,17 @@ runs. A signal that the process was told to ignore (SIGHUP under `nohup`) is ign
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import time
 from collections.abc import Coroutine, Iterator
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    import asyncio
 
 _T = TypeVar("_T")
 
@@ -62,6 +64,8 @@ def run_in_order(main: Coroutine[Any, Any, _T]) -> _T:
     Raises:
         KeyboardInterrupt: Ctrl-C came.
     """
+    import asyncio  # noqa: PLC0415 - every command loads this module, and few need that one
+
     before = signal.getsignal(signal.SIGINT)
     if not callable(before):  # it is ignored
         return asyncio.run(main)
