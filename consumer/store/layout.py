@@ -3,6 +3,7 @@
 <data_dir>/ledger/ledger.duckdb   the ledger: one writer, no readers
 <data_dir>/ledger/lock            held by that writer, its pid inside
 <data_dir>/ledger/in_hand.json    what it is booking, so that it does not die of it again and again
+<data_dir>/ledger/clock_doubt     when its host's clock was found far ahead, for a day
 <data_dir>/ledger/prices.toml     a copy of the operator's last good prices
 <data_dir>/ledger/requests/       what `costs dead-letters` asks of a ledger that runs
 <data_dir>/sealed/usage/day=<d>/  the rows of days that are over, never changed afterwards
@@ -97,6 +98,11 @@ class Layout(Struct, frozen=True):
     def in_hand(self) -> Path:
         """What the writer is booking, for its successor."""
         return self.ledger_dir / "in_hand.json"
+
+    @property
+    def clock_doubt(self) -> Path:
+        """When the clock was found far ahead of when the ledger was last at work, while that is not settled."""
+        return self.ledger_dir / "clock_doubt"
 
     @property
     def prices(self) -> Path:

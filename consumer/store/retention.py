@@ -7,17 +7,20 @@ each session came to, is in tables of its own, which stay: no sum, no count and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.booking.operations import Retain
 from voicecosts.consumer.store import sql
+from voicecosts.consumer.store.files import write_private
 from voicecosts.consumer.store.sealing import name_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
+    from pathlib import Path
 
     import duckdb
 
@@ -34,8 +37,8 @@ LOOK_S: Final = 600.0
 JUMP_US: Final = 35 * 86_400 * 1_000_000
 """A clock that is so far ahead of when the ledger was last at work may be wrong, as at a start before it was set."""
 
-PATIENCE_S: Final = 86_400.0
-"""How long nothing is removed then: what goes does not come back."""
+PATIENCE_US: Final = 86_400 * 1_000_000
+"""How long nothing is removed then, however often the ledger is opened: what goes does not come back."""
 
 SLICE_FILES: Final = 200
 """Files that one transaction forgets, at most."""
@@ -64,6 +67,7 @@ class Retention:
         self._ticks = ticks
         self._next_look = ticks()
         self._last_us = last_us
+        self._doubted_us = _noted(layout.clock_doubt)
         self._rule = Retain()
 
     def __repr__(self) -> str:
@@ -84,14 +88,8 @@ class Retention:
 
         `snapshot` is the number of the last one that may name the files: it is published, or under way.
         """
-        ahead_us, self._last_us = now.us - self._last_us, now.us
-        if ahead_us > JUMP_US:
-            self._next_look = self._ticks() + PATIENCE_S
-            _log.warning(
-                "the clock is %d days ahead of when this ledger was last at work: if it is right, detail that grew too "
-                "old is removed in a day, or when the ledger is opened again",
-                ahead_us // (86_400 * 1_000_000),
-            )
+        if wait_us := self._doubt(now.us):
+            self._next_look = self._ticks() + wait_us / 1e6
             return False
         before = self._rule.first_kept(now.today)
         if before is not None and (
@@ -100,6 +98,34 @@ class Retention:
             return True
         self._next_look = self._ticks() + LOOK_S
         return False
+
+    def _doubt(self, now_us: int) -> int:
+        """Return for how long the clock is not to be believed; 0 where it is.
+
+        When it was far ahead is in a file, so that the next opening does not believe what this one doubts. One that
+        is behind that moment was corrected.
+        """
+        ahead_us, self._last_us = now_us - self._last_us, now_us
+        if ahead_us > JUMP_US:
+            self._doubted_us = now_us
+            _log.warning(
+                "the clock is %d days ahead of when this ledger was last at work: if it stays so for a day, detail that "
+                "grew too old is removed then; if it is wrong, set it",
+                ahead_us // (86_400 * 1_000_000),
+            )
+            try:
+                write_private(self._layout.clock_doubt, str(now_us).encode(), synced=True)
+            except OSError as error:
+                _log.warning("that cannot be noted for the next start: %s", error)
+        if self._doubted_us is None:
+            return 0
+        wait_us = self._doubted_us + PATIENCE_US - now_us
+        if 0 < wait_us <= PATIENCE_US:
+            return wait_us
+        with contextlib.suppress(OSError):
+            self._layout.clock_doubt.unlink(missing_ok=True)
+            self._doubted_us = None
+        return 0
 
     def _forget_files(self, before: date, now_us: int, snapshot: int) -> bool:
         found = self._connection.execute(
@@ -146,3 +172,11 @@ class Retention:
         self._connection.execute(sql.REMOVE_OLD_ROWS, span)
         self._connection.commit()
         return True
+
+
+def _noted(path: Path) -> int | None:
+    """Return when the clock was found far ahead, if that is not settled."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,34 @@ def test_no_sum_and_no_state_changes(
     )
     made.ledger.operate(Revert(operation=number), reason="it came too early")
     assert made.ledger._operations.retain == Retain()
+    made.close()
+
+
+def test_a_clock_that_is_far_ahead_is_not_believed_by_the_next_opening_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is started again and again, as by a crash or by each question without a server, for a day."""
+    often(monkeypatch)
+    made = told(tmp_path, seals=True, until=6)
+    made.ledger.operate(Retain(days=400), reason="the law")
+    there = 0
+    for passed, is_there in (
+        (timedelta(), True),
+        (timedelta(days=730), True),
+        (timedelta(minutes=1), True),
+        (timedelta(hours=23), True),
+        (timedelta(hours=1), False),
+    ):
+        made.now += passed
+        while made.ledger.work():
+            pass
+        rows = int(ask(made, "SELECT count(*) FROM usage"))
+        there = there or rows
+        assert (rows == there) == is_there
+        assert Layout(tmp_path).clock_doubt.exists() == (is_there and passed > timedelta())
+        made.close()
+        os.utime(Layout(tmp_path).heartbeat, (made.now.timestamp(), made.now.timestamp()))
+        made = Told(tmp_path, made.now)
     made.close()
 
 
