@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -212,6 +213,17 @@ def work_until(told: Told, *, written: bool) -> None:
         assert told.ledger.work()
 
 
+def leave_no_memory(connection: duckdb.DuckDBPyConnection) -> None:
+    """Set the limit of memory to what is used and cannot be freed, and a little more."""
+    [(used,)] = rows(connection, "SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory()")
+    limit = used >> 10
+    with contextlib.suppress(duckdb.OutOfMemoryException):
+        while True:
+            connection.execute(f"SET memory_limit = '{limit - 100} KiB'")
+            limit -= 100
+    connection.execute(f"SET memory_limit = '{limit + 200} KiB'")
+
+
 def hot(told: Told) -> int:
     """Return how many rows are in the ledger file."""
     [(count,)] = rows(told.ledger._connection, "SELECT count(*) FROM bookings")
@@ -306,10 +318,7 @@ class TestTrouble:
         for files in (0, 1):
             work_until(told, written=files == 1)
             assert len([*tmp_path.rglob("*.parquet")]) == files
-            [(used,)] = rows(
-                connection, "SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory()"
-            )
-            connection.execute(f"SET memory_limit = '{(used >> 10) + 200} KiB'")
+            leave_no_memory(connection)
             told.ledger.work()
             connection.execute("SET memory_limit = '400MB'")
             assert "day 2026-11-18 cannot be sealed, and is kept as it is" in caplog.text
