@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _LIKE_CTRL_C: Final = (signal.SIGTERM, signal.SIGHUP)
-_IN_ORDER_S: Final = 10.0
+_IN_ORDER_NS: Final = 10_000_000_000
 
 
 @contextlib.contextmanager
@@ -69,14 +69,14 @@ def run_in_order(main: Coroutine[Any, Any, _T]) -> _T:
     before = signal.getsignal(signal.SIGINT)
     if not callable(before):  # it is ignored
         return asyncio.run(main)
-    first_at: float | None = None
+    first_ns: int | None = None
 
     def on_ctrl_c(number: int, frame: FrameType | None) -> None:
-        nonlocal first_at
-        if first_at is None:
-            first_at = time.monotonic()
+        nonlocal first_ns
+        if first_ns is None:
+            first_ns = time.monotonic_ns()
             task.get_loop().call_soon_threadsafe(task.cancel)
-        elif time.monotonic() - first_at > _IN_ORDER_S:
+        elif time.monotonic_ns() - first_ns > _IN_ORDER_NS:
             before(number, frame)
 
     try:
@@ -85,11 +85,11 @@ def run_in_order(main: Coroutine[Any, Any, _T]) -> _T:
             signal.signal(signal.SIGINT, on_ctrl_c)
             result = runner.run(_result(task))
     except asyncio.CancelledError:
-        if first_at is None:
+        if first_ns is None:
             raise
     finally:
         signal.signal(signal.SIGINT, before)
-    if first_at is not None:
+    if first_ns is not None:
         raise KeyboardInterrupt
     return result
 

@@ -59,7 +59,7 @@ MONTHS_TO_ADD_UP: Final = """
 SELECT month
 FROM folded_months
 GROUP BY month
-HAVING count(*) FILTER (NOT is_compact) >= greatest($least, count(*) FILTER (is_compact) // 2)
+HAVING 2 * count(*) FILTER (NOT is_compact) >= greatest(2 * $least, count(*) FILTER (is_compact))
 ORDER BY count(*) FILTER (NOT is_compact)
 """
 ADD_UP_MONTH: Final = _read("add_up_month")
