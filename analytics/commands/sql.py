@@ -37,7 +37,7 @@ def sql(
     output: Output = Format.TABLE,
     data_dir: DataDirOrSnapshot = None,
 ) -> None:
-    """Ask the ledger in SQL: its views, read-only.
+    """Ask the views of the ledger in SQL, for reading alone.
 
     docs/views.md in the repository describes the views, and docs/cookbook.md has questions to copy; SHOW TABLES names them, and
     DESCRIBE their columns. The statement is DuckDB's, and reads the newest snapshot and nothing else: no other file,
