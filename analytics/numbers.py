@@ -36,6 +36,14 @@ def money(amount: Decimal, digits: int = _MIN_DIGITS) -> str:
     return f"{amount:,.{max(digits, money_digits([amount]))}f}"
 
 
+def rounded(amount: Decimal, digits: int) -> str:
+    """Return an amount rounded half to even to so many digits; a smaller one is never shown as none."""
+    least = Decimal(1).scaleb(-digits)
+    if 0 < abs(amount) < least:
+        return f"<{least:f}" if amount > 0 else f">-{least:f}"
+    return f"{amount:,.{digits}f}"
+
+
 def money_column(amounts: Iterable[Decimal | None], unknown: str) -> list[str]:
     """Return amounts with the same number of digits, enough for each; None is the word `unknown`."""
     found = list(amounts)

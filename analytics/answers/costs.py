@@ -26,7 +26,7 @@ from voicecosts.analytics.answers.completeness import (
 from voicecosts.analytics.answers.detail import say_removed
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out, without_time
-from voicecosts.analytics.answers.report import CURRENCY, Outbox, Report, Row
+from voicecosts.analytics.answers.report import CURRENCY, Length, Outbox, Report, Row
 from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.errors import BadTop, NotALedger
 from voicecosts.analytics.numbers import counted, money
@@ -35,6 +35,7 @@ from voicecosts.analytics.question.columns import (
     GROUPED,
     MEASURES,
     OF_GROUPS,
+    OF_LENGTHS,
     OPENED,
     SECONDS,
     VOIDED,
@@ -44,6 +45,7 @@ from voicecosts.analytics.question.columns import (
     alias_of,
     column_of,
     groups,
+    metrics,
     of_a_session,
     sessions,
     written,
@@ -51,6 +53,7 @@ from voicecosts.analytics.question.columns import (
 from voicecosts.analytics.question.filters import Selection, Where, select
 from voicecosts.analytics.question.months import may_answer, rows_of
 from voicecosts.analytics.question.relation import (
+    FIRST_COUNTED_SCHEMA,
     FIRST_FOLDED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
     TAKEN_BACK,
@@ -91,8 +94,25 @@ GROUP BY GROUPING SETS (({names}), ())
 ORDER BY grouping({first}) DESC, {order}
 """
 
+# A call is in several groups, and once in each: it is the length of the whole call that counts there.
+_LENGTHS: Final = """
+WITH lengths AS (
+    SELECT project, session_id, sum(session_us) AS us
+    FROM session_usage
+    WHERE modality = 'agent_session'
+    GROUP BY project, session_id
+    HAVING sum(session_us) > 0
+),
+calls AS (SELECT DISTINCT {keys}project, session_id {rows})
+
+SELECT {grouped}coalesce(sum(us), 0)::BIGINT, count(us)
+FROM calls
+LEFT JOIN lengths USING (project, session_id)
+GROUP BY {grouped}()
+"""
+
 # Many groups are held once, and not each of them twice.
-_MANY: Final = "SELECT {chosen} {rows} GROUP BY {keys} ORDER BY {order}"
+_MANY: Final = "SELECT * FROM (SELECT {chosen} {rows} GROUP BY {keys}) ORDER BY {order}"
 _HOW_MANY: Final = "SELECT count(*) FROM (SELECT 1 {rows} GROUP BY {keys})"
 
 _SHARED: Final = (
@@ -108,6 +128,12 @@ class Question(Struct, frozen=True, kw_only=True):
     selection: Selection
     sort: Sort
     top: int | None
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def needs_lengths(self) -> bool:
+        """Whether something is asked for that only the lengths of calls say."""
+        return self.sort.by_length or not set(OF_LENGTHS).isdisjoint(self.metrics)
 
     @property
     def may_be_apart(self) -> bool:
@@ -130,6 +156,7 @@ def ask(
     top: int | None,
     sort: str | None,
     now: datetime,
+    metric: str | Iterable[str] = (),
 ) -> Question:
     """Return the question these words mean; raises `BadQuestion` before any ledger is opened."""
     named = groups(by)
@@ -137,7 +164,12 @@ def ask(
         raise BadTop(top)
     span = period(since, until, now=now)
     return Question(
-        by=named, period=span, selection=select(span, where), sort=Sort(sort, named), top=top
+        by=named,
+        period=span,
+        selection=select(span, where),
+        sort=Sort(sort, named),
+        top=top,
+        metrics=metrics(metric),
     )
 
 
@@ -172,7 +204,7 @@ def answering(
     """
     connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
-        measured = _measure(connection, snapshot, question)
+        measured = _with_rest(connection, snapshot, question)
         total = measured.total
         moment = as_of(connection, snapshot)
         missing = completeness(
@@ -199,14 +231,16 @@ def answering(
             as_of=moment,
             completeness=missing,
             warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
-            notes=(*notes(missing), *parts, *corrected, *gone),
+            notes=(*notes(missing), *parts, *_say_metrics(question, total), *corrected, *gone),
+            metrics=question.metrics,
+            other=measured.other,
         )
         with ending(measured.rows):
             yield report, measured.rows
 
 
 class _Measured(Struct, frozen=True):
-    """The total, the rows in their order, and how many there would be without `top`.
+    """The total, the rows in their order, and how many there would be without `top`, and what these are together.
 
     `is_shared` says whether the id of a session among them is also one of another project.
     """
@@ -215,6 +249,7 @@ class _Measured(Struct, frozen=True):
     rows: Generator[Row]
     groups: int
     is_shared: bool = False
+    other: Row | None = None
 
 
 class _Rows(Struct, frozen=True):
@@ -273,6 +308,110 @@ def add_up(connection: Connection, snapshot: Snapshot, question: Question) -> tu
         return measured.total, list(measured.rows)
 
 
+def _with_rest(connection: Connection, snapshot: Snapshot, question: Question) -> _Measured:
+    """Return what the rows of a question add up to, with the lengths of their calls where these are needed."""
+    if not question.needs_lengths:
+        return _with_other(connection, snapshot, question, _measure(connection, snapshot, question))
+    every = structs.replace(question, top=None) if question.sort.by_length else question
+    measured = _measure(connection, snapshot, every)
+    found = _lengths(connection, snapshot, question)
+    rows = (_of_length(row, found) for row in measured.rows)
+    if question.sort.by_length:
+        rows = (row for row in _sorted(rows, question.sort)[: question.top])
+    [(_, whole)] = _lengths(connection, snapshot, question, by=()).items()
+    measured = _Measured(
+        structs.replace(measured.total, length=whole), rows, measured.groups, measured.is_shared
+    )
+    return _with_other(connection, snapshot, question, measured)
+
+
+def _with_other(
+    connection: Connection, snapshot: Snapshot, question: Question, measured: _Measured
+) -> _Measured:
+    """Return the same with what is beyond the top rows, which are read now."""
+    if question.top is None or measured.groups <= question.top:
+        return measured
+    with ending(measured.rows):
+        rows = list(measured.rows)
+    parts = [written(group, column_of(group)) for group in question.by]
+    if question.names_project:
+        parts.append(column_of(Group.PROJECT))
+    # the length of each name stands before it, so that no two rows are written alike
+    key = " || ".join(f"coalesce(length({it}) || ':' || {it}, '-')" for it in parts)
+    shown = ["".join(map(_keyed, row.group.values())) for row in rows]
+    selection = question.selection
+    beyond = structs.replace(
+        selection,
+        conditions=[*selection.conditions, f"({key}) NOT IN (SELECT unnest(?::VARCHAR[]))"],
+        parameters=[*selection.parameters, shown],
+        named=tuple(dict.fromkeys((*selection.named, *question.by))),
+        by=question.by,
+    )
+    rest = structs.replace(question, selection=beyond)
+    other = _undivided(connection, snapshot, rest)
+    if question.needs_lengths:
+        [(_, length)] = _lengths(connection, snapshot, rest, by=()).items()
+        other = structs.replace(other, length=length)
+    return structs.replace(measured, rows=(row for row in rows), other=other)
+
+
+def _keyed(value: str | None) -> str:
+    return "-" if value is None else f"{len(value)}:{value}"
+
+
+def _lengths(
+    connection: Connection,
+    snapshot: Snapshot,
+    question: Question,
+    *,
+    by: tuple[Column, ...] | None = None,
+) -> dict[tuple[str | None, ...], Length]:
+    """Return how long the calls of each group were connected, each call once; of all without a group."""
+    rows = _rows(connection, snapshot, question)
+    keys = [written(it, column_of(it)) for it in (question.by if by is None else by)]
+    if by is None and question.names_project:
+        keys.append(column_of(Group.PROJECT))
+    counts = ["operation IS NULL", *([VOIDED.removeprefix(" AND ")] if rows.voided else [])]
+    statement = _LENGTHS.format(
+        keys="".join(f"{key} AS key_{at}, " for at, key in enumerate(keys)),
+        rows=rows.selection.sql(*counts, schema=rows.schema),
+        grouped="".join(f"key_{at}, " for at, _ in enumerate(keys)),
+    )
+    told = of_voided(rows.voided) if rows.voided else []
+    given = [*rows.selection.parameters, *told]
+    found = stream(connection, snapshot.path, statement, given)
+    return {row[:-2]: Length(*row[-2:]) for row in found}  # type: ignore[arg-type,misc]  # whole numbers, after texts
+
+
+def _of_length(row: Row, found: dict[tuple[str | None, ...], Length]) -> Row:
+    return structs.replace(row, length=found.get(tuple(row.group.values()), Length(0, 0)))
+
+
+def _sorted(rows: Iterable[Row], sort: Sort) -> list[Row]:
+    """Return rows in an order that SQL does not have; ties as they came, and last what is not known."""
+    known: list[tuple[Decimal | int, Row]] = []
+    unknown = []
+    for row in rows:
+        value = row.metric(sort.name)
+        if value is None:
+            unknown.append(row)
+        else:
+            known.append((-value if sort.descending else value, row))
+    return [*(row for _, row in sorted(known, key=lambda it: it[0])), *unknown]
+
+
+def _say_metrics(question: Question, total: Row) -> Iterator[str]:
+    """Yield what a margin leaves out of nothing, and of how many calls minutes are, where they are not of all."""
+    if "margin" in question.metrics:
+        yield "margin is what is billed less all of the cost, that of what no rule bills too"
+    if total.length is not None and total.length.calls < total.sessions:
+        yield (
+            f"minutes are those of {total.length.calls:,} of {counted(total.sessions, 'call')}: the connected time of the "
+            "others was not counted (COSTS_CONNECTIONS=on has workers count it), and no price of a minute is given "
+            "where they are"
+        )
+
+
 def _measure(
     connection: Connection, snapshot: Snapshot, question: Question, *, for_total: bool = False
 ) -> _Measured:
@@ -292,6 +431,7 @@ def _measure(
     [(groups,)] = read(connection, snapshot.path, how_many, source.parameters, row=tuple[int])
     many = of_one or (groups > FEW_GROUPS and not for_total)
     sums = {**MEASURES, "sessions": count.text} if many else OF_GROUPS
+    ordered = {name: f'"{name}"' for name in MEASURES} if many else OF_GROUPS
     chosen = [
         f'{written(group, column)} AS "{alias_of(group)}"'
         for group, column in zip(question.by, columns if many else names, strict=True)
@@ -309,7 +449,7 @@ def _measure(
         rows=source.text,
         chosen=", ".join(chosen),
         first=names[0],
-        order=", ".join([question.sort.sql(), *beside]),
+        order=", ".join([question.sort.sql(ordered), *beside]),
     )
     parameters = [*count.parameters, *source.parameters]
     if question.top is not None:
@@ -341,10 +481,14 @@ def _measure(
 def _rows(connection: Connection, snapshot: Snapshot, question: Question) -> _Rows:
     schema = schema_of(connection, snapshot)
     asked = (*question.by, *question.selection.named)
-    if schema < first_schema(asked):
+    least = max(first_schema(asked), FIRST_COUNTED_SCHEMA if question.needs_lengths else 0)
+    if schema < least:
         raise NotALedger(snapshot.path, TOO_OLD)
     return _Rows(
-        selection=structs.replace(question.selection.of_rows(schema), by=question.by),
+        selection=structs.replace(
+            question.selection.of_rows(schema),
+            by=tuple(dict.fromkeys((*question.selection.by, *question.by))),
+        ),
         schema=schema,
         corrects=corrects_months(connection, snapshot, schema),
         apart=schema < FIRST_FOLDED_SCHEMA

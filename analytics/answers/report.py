@@ -7,14 +7,35 @@ counts a session once however many groups it falls into.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
 
 CURRENCY: Final = "USD"
+
+
+_MINUTE_US: Final = 60_000_000
+_NANO: Final = Decimal("0.000000001")
+_MICRO: Final = Decimal("0.000001")
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+
+
+def _ratio(amount: Decimal | None, by: int, digits: Decimal = _NANO) -> Decimal | None:
+    """Return an amount divided, rounded half to even; None where it is unknown, or there is nothing to divide by."""
+    if amount is None or not by:
+        return None
+    return _EXACT.quantize(_EXACT.divide(amount, Decimal(by)), digits)
+
+
+class Length(Struct, frozen=True):
+    """How long calls were connected together, in microseconds, and of how many of them that is known."""
+
+    us: int
+    calls: int
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -30,6 +51,7 @@ class Row(Struct, frozen=True, kw_only=True):
     part, and a re-rating may have found it since. How much
     has no price now, is in the `unpriced_` amounts. `session_seconds` adds up all legs of a call, which are
     connected at the same time: it is a length only where the modality is `agent_session`.
+    `length` is that of the calls of the row, where a metric was asked for that needs it.
     """
 
     group: dict[str, str | None] = {}
@@ -53,6 +75,46 @@ class Row(Struct, frozen=True, kw_only=True):
     unpriced_session_seconds: Decimal
     list_cost: Decimal | None = None
     billed: Decimal | None = None
+    length: Length | None = None
+
+    def metric(self, name: str) -> Decimal | int | None:
+        """Return what a row has under the name of a metric; None where it is not known.
+
+        `calls` are its sessions, `tokens` those in and out, `margin` is what is billed less the cost. `minutes`
+        is how long its calls were connected, each counted once, also where the row is of a part of it only. A
+        ratio is rounded half to even to nine digits, and is unknown where something that it divides by is not
+        known of a call.
+        """
+        found: Decimal | int | None
+        match name:
+            case "minutes" | "cost_per_minute" | "billed_per_minute":
+                found = self._of_length(name)
+            case "calls":
+                found = self.sessions
+            case "tokens":
+                found = self.input_tokens + self.output_tokens
+            case "margin":
+                known = self.billed is not None and self.cost is not None
+                found = _EXACT.subtract(self.billed or 0, self.cost or 0) if known else None
+            case "cost_per_call":
+                found = _ratio(self.cost, self.sessions)
+            case "billed_per_call":
+                found = _ratio(self.billed, self.sessions)
+            case _:
+                found = getattr(self, name)
+        return found
+
+    def _of_length(self, name: str) -> Decimal | None:
+        """Return minutes, or money by the minute: unknown where a call without a length is among the row's."""
+        if self.length is None or (self.length.calls == 0 and self.sessions):
+            return None
+        if name == "minutes":
+            return _ratio(Decimal(self.length.us), _MINUTE_US, _MICRO)
+        if self.length.calls < self.sessions:
+            return None
+        money = self.cost if name == "cost_per_minute" else self.billed
+        whole = None if money is None else _EXACT.multiply(money, _MINUTE_US)
+        return _ratio(whole, self.length.us)
 
     @property
     def lacks_prices(self) -> bool:
@@ -63,15 +125,16 @@ class Row(Struct, frozen=True, kw_only=True):
             if name.startswith("unpriced_") and name != "unpriced_rows"
         )
 
-    def record(self) -> dict[str, object]:
-        """Return groups and measures as one flat mapping, groups first."""
+    def record(self, metrics: Iterable[str] = ()) -> dict[str, object]:
+        """Return groups and measures as one flat mapping, groups first; `metrics` beside these."""
         measures = {name: getattr(self, name) for name in measure_names()}
-        return {**self.group, **measures}
+        more = {name: self.metric(name) for name in metrics}
+        return {**self.group, **measures, **more}
 
 
 def measure_names() -> tuple[str, ...]:
     """Return the names of what a row measures, in their order."""
-    return tuple(field for field in Row.__struct_fields__ if field != "group")
+    return tuple(it for it in Row.__struct_fields__ if it not in ("group", "length"))
 
 
 class Unpriced(Struct, frozen=True, kw_only=True):
@@ -256,7 +319,8 @@ class Report(Struct, frozen=True, kw_only=True):
     `groups` counts all groups there are; `rows` may hold only the top ones. `is_shared` says that the id of
     a session in `rows` is that of a session of another project too. `as_of` is None while the
     ledger has received nothing. `warnings` are sentences for people, `completeness` is for programs;
-    `notes` are sentences about what is as it should be.
+    `notes` are sentences about what is as it should be. `metrics` are those that were asked for. `other` is all
+    that is not in `rows` because only the top ones are; None where they are all.
     """
 
     by: tuple[str, ...]
@@ -271,7 +335,9 @@ class Report(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     is_shared: bool = False
+    metrics: tuple[str, ...] = ()
+    other: Row | None = None
 
     def records(self) -> list[dict[str, object]]:
         """Return the rows as flat mappings, for a table, a chart or a data frame."""
-        return [row.record() for row in self.rows]
+        return [row.record(self.metrics) for row in self.rows]

@@ -42,6 +42,7 @@ def query(
     where: Where = (),
     top: int | None = None,
     sort: str | None = None,
+    metric: str | Iterable[str] = (),
     data_dir: str | Path | None = None,
     now: datetime | None = None,
 ) -> Report:
@@ -56,7 +57,8 @@ def query(
     `{"tenant": ["acme", None], "agent!": "dental"}`, where None is without a tenant. A call belongs to a period, and to
     a day, by its start; `since` is included, `until` is not. Rows come by cost, largest first and
     unpriced ones last, unless `sort` names a column, followed by `:asc` or `:desc` for other than its
-    usual direction; `top` keeps that many rows.
+    usual direction; `top` keeps that many rows, and `other` is the rest. `metric` names what else is asked for, as
+    `Row.metric` has it: `cost_per_minute`, `margin` and others.
 
     What workers without a server left on this host is booked first, as `costs query` does; what
     cannot be booked is said in `warnings`. Only `completeness.whole` says that nothing is missing.
@@ -68,7 +70,15 @@ def query(
         MissingExtra: duckdb is not installed.
     """
     found = answering(
-        by, since=since, until=until, where=where, top=top, sort=sort, data_dir=data_dir, now=now
+        by,
+        since=since,
+        until=until,
+        where=where,
+        top=top,
+        sort=sort,
+        metric=metric,
+        data_dir=data_dir,
+        now=now,
     )
     with found as (report, rows):
         return structs.replace(report, rows=tuple(rows))
@@ -83,6 +93,7 @@ def answering(
     where: Where = (),
     top: int | None = None,
     sort: str | None = None,
+    metric: str | Iterable[str] = (),
     data_dir: str | Path | None = None,
     now: datetime | None = None,
     spill: Path | None = None,
@@ -95,6 +106,7 @@ def answering(
         where=where,
         top=top,
         sort=sort,
+        metric=metric,
         now=now or datetime.now(UTC),
     )
     require("duckdb", needed_by="`voicecosts.query`")

@@ -39,6 +39,7 @@ UNREACHABLE: Final = 5
 MISSING_EXTRA: Final = 6
 IN_USE: Final = 7
 DRIFT: Final = 8
+OVER: Final = 9
 INTERRUPTED: Final = 130
 CUT_OFF: Final = 141
 
@@ -52,6 +53,7 @@ CODES: Final[dict[int, str]] = {
     MISSING_EXTRA: "an extra is not installed",
     IN_USE: "the data directory, the ledger, the port or the stream is in use",
     DRIFT: "the stream is not configured as it must be",
+    OVER: "the costs are over the amount of --fail-over",
 }
 """What each code means; `costs --help` prints this."""
 

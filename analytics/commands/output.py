@@ -61,12 +61,17 @@ def write(answer: A_contra, output: Format, text: Text[A_contra], *, now: dateti
         say_beside(answer, getattr(answer, "notes", ()))  # an answer about prices has none
 
 
-def write_rows(report: Report, rows: Iterable[Row], output: Format, *, now: datetime) -> None:
-    """Write a report while its rows are read, as `write` does where all of them are there."""
+def write_rows(
+    report: Report, rows: Iterable[Row], output: Format, *, now: datetime, digits: int | None = None
+) -> None:
+    """Write a report while its rows are read, as `write` does where all of them are there.
+
+    In a table money is rounded to `digits`, if there are any.
+    """
     from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - `costs --help` must start fast
 
     if output is Format.TABLE:
-        write_parts("", text.table_parts(report, rows, now=now, width=width()))
+        write_parts("", text.table_parts(report, rows, now=now, width=width(), digits=digits))
     elif output is Format.JSON:
         write_parts(b"", text.json_rows(report, rows))
     else:

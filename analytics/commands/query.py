@@ -5,11 +5,14 @@ What cannot be asked or read is raised, and `exits` turns it into an exit code.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from voicecosts.analytics.commands.exits import FAILED, OK, OVER
 from voicecosts.analytics.commands.options import (
     TOP,
     DataDirOrSnapshot,
@@ -19,6 +22,12 @@ from voicecosts.analytics.commands.options import (
     Until,
     Where,
 )
+from voicecosts.analytics.errors import BadQuestion
+from voicecosts.analytics.numbers import money
+from voicecosts.analytics.text.grid import printable
+
+if TYPE_CHECKING:
+    from voicecosts.analytics.answers.report import Report
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -27,8 +36,11 @@ Examples:
   costs query
   costs query --by agent,model --since 7d --top 20
   costs query --by day --where tenant=acme --since 2026-11-01 --until 2026-12-01
+  costs query --by agent --metric calls,minutes,cost_per_minute,cost_per_call --sort cost_per_minute
+  costs query --since this-month --strict --fail-over 500
   costs query --by session --where 'tenant=(none)' --format csv > no-tenant.csv
 """
+DIGITS: Final = 4
 
 
 @app.command(epilog=_EXAMPLES)
@@ -53,9 +65,43 @@ def query(
         str | None,
         typer.Option(
             metavar="COLUMN[:asc|:desc]",
-            help="Order by a grouped column or by cost, estimated_cost, sessions, rows, "
-            "unpriced_rows, requests, input_tokens, output_tokens, characters, audio_seconds, "
-            "session_seconds.  [default: cost]",
+            help="Order by a grouped column or by a metric, whether it is shown or not.  [default: cost]",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Show these: cost, billed, margin (what is billed less the cost), list_cost, estimated_cost, calls, "
+            "minutes (connected minutes of the calls of a row, each counted once), cost_per_call, cost_per_minute, "
+            "billed_per_call, billed_per_minute, requests, tokens, input_tokens, output_tokens, characters, "
+            "audio_seconds, session_seconds, rows, unpriced_requests and whatever else JSON has. JSON and CSV have "
+            "them beside the others. A ratio is rounded half to even, to nine digits.",
+        ),
+    ] = None,
+    digits: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=9,
+            help="Digits of money in a table, behind the point. JSON and CSV have all.",
+        ),
+    ] = DIGITS,
+    exact: Annotated[bool, typer.Option("--exact", help="All digits of money in a table.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit with 1 unless every source was asked and nothing is missing from the answer, prices "
+            "included.",
+        ),
+    ] = False,
+    fail_over: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help=f"Exit with {OVER} when the total costs more than so many US dollars, as far as it has prices.",
         ),
     ] = None,
     output: Output = Format.TABLE,
@@ -70,6 +116,7 @@ def query(
     from voicecosts.analytics.commands.output import require_for, write_rows  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
 
+    limit = _amount(fail_over)
     require_for(output, needed_by="`costs query`")
     with (
         spilling() as spill,
@@ -80,8 +127,41 @@ def query(
             where=where or (),
             top=top,
             sort=sort,
+            metric=metric or (),
             data_dir=data_dir,
             spill=spill,
         ) as (report, rows),
     ):
-        write_rows(report, rows, output, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        write_rows(report, rows, output, now=now, digits=None if exact else digits)
+    if code := _failed(report, limit, strict=strict):
+        raise typer.Exit(code)
+
+
+def _amount(text: str | None) -> Decimal | None:
+    """Return an amount of money; raises `BadQuestion` for a text that is none."""
+    if text is None:
+        return None
+    if not _AMOUNT.fullmatch(text.strip()):
+        raise BadQuestion(
+            f"--fail-over {text!r} is no amount: write US dollars such as 500 or 12.50"
+        )
+    return Decimal(text.strip())
+
+
+_AMOUNT: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,9})?")
+
+
+def _failed(report: Report, limit: Decimal | None, *, strict: bool) -> int:
+    """Return the exit code of an answer that was to be whole, or below an amount, and say why it is not."""
+    code = OK
+    if strict and report.completeness.whole is not True:
+        why = "; ".join(it.text for it in report.completeness.findings)
+        typer.echo(f"the exit code is {FAILED} because of --strict: {printable(why)}", err=True)
+        code = FAILED
+    cost = report.total.cost
+    if limit is not None and cost is not None and cost > limit:
+        said = f"{money(cost)} {report.currency} is over {limit:f}"
+        typer.echo(f"the exit code is {OVER} because of --fail-over: {said}", err=True)
+        code = OVER
+    return code

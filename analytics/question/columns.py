@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from voicecosts.analytics.errors import BadQuestion, UnknownColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Group(StrEnum):
@@ -261,6 +261,31 @@ def written(column: Column, value: str) -> str:
     return f"{value}::VARCHAR"
 
 
+_DERIVED: Final = {
+    "calls": "({sessions})",
+    "tokens": "({input_tokens}) + ({output_tokens})",
+    "margin": "({billed}) - ({cost})",
+    # whole numbers of billionths: exact, and in the order of what they are rounded from
+    "cost_per_call": "replace(({cost})::VARCHAR, '.', '')::HUGEINT * 1000 // nullif({sessions}, 0)",
+    "billed_per_call": "replace(({billed})::DECIMAL(38, 9)::VARCHAR, '.', '')::HUGEINT * 1000 // nullif({sessions}, 0)",
+}
+
+OF_LENGTHS: Final = ("minutes", "cost_per_minute", "billed_per_minute")
+"""What needs the lengths of calls."""
+
+METRICS: Final = (*MEASURES, *_DERIVED, *OF_LENGTHS)
+"""All that a row can be asked for; `Row.metric` says what each is."""
+
+
+def metrics(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the metrics that were named, as `groups` does, with `-` for `_`; raises `UnknownColumn`."""
+    found = [name.replace("-", "_") for name in _split(names)]
+    for name in found:
+        if name not in METRICS:
+            raise UnknownColumn(name, METRICS, role="metric")
+    return tuple(dict.fromkeys(found))
+
+
 class Sort:
     """The order of the rows: by one column, then by all groups, so that ties have an order too."""
 
@@ -270,20 +295,35 @@ class Sort:
             name, direction = str(text), ""
             if name not in by:
                 name, _, direction = name.rpartition(":")
-        allowed = (*by, *MEASURES)
+        allowed = (*by, *METRICS)
+        name = name if name in by else name.replace("-", "_")
         if name not in allowed:
             raise UnknownColumn(name, allowed, role="sort column")
         if direction not in ("", "asc", "desc"):
             raise BadQuestion(f"sort {text!r} must end in :asc or :desc, or in neither")
         # Money and amounts come largest first, names and days in their own order.
-        self.descending = direction == "desc" or (not direction and name in MEASURES)
+        self.descending = direction == "desc" or (not direction and name in METRICS)
         self.name = next((alias_of(it) for it in by if it == name), name)
         self.by = by
 
-    def sql(self) -> str:
-        """Return the ORDER BY list; what is NULL (unpriced, no tenant) comes last either way."""
-        first = f'"{self.name}" {"DESC" if self.descending else "ASC"} NULLS LAST'
-        return ", ".join([first, *(f'"{alias_of(it)}" NULLS LAST' for it in self.by)])
+    @property
+    def by_length(self) -> bool:
+        """Whether it is by something that only the lengths of calls say: SQL does not have these."""
+        return self.name in OF_LENGTHS
+
+    def sql(self, sums: Mapping[str, str] = MEASURES) -> str:
+        """Return the ORDER BY list; what is NULL (unpriced, no tenant) comes last either way.
+
+        `sums` are the SQL of the measures where the rows are added up.
+        """
+        found = _DERIVED.get(self.name)
+        value = found.format_map(sums) if found else f'"{self.name}"'
+        first = (
+            "" if self.by_length else f"{value} {'DESC' if self.descending else 'ASC'} NULLS LAST"
+        )
+        return ", ".join(
+            [*filter(None, [first]), *(f'"{alias_of(it)}" NULLS LAST' for it in self.by)]
+        )
 
 
 def groups(names: str | Iterable[str]) -> tuple[Column, ...]:

@@ -1,7 +1,7 @@
 """A report as text: a table for people, fitted to their terminal, JSON and CSV for programs.
 
-Money is never cut, never rounded, and never shown as zero when it is unknown. What does not fit the
-width is left out of the table as whole columns, and the table says so.
+Money is never cut, rounded only where the table says so, and never shown as zero when it is unknown. What does
+not fit the width is left out of the table as whole columns, and the table says so.
 
 The keys of JSON and CSV are public and only ever added to.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -23,6 +23,7 @@ from voicecosts.analytics.numbers import (
     money,
     money_digits,
     period,
+    rounded,
     seconds,
     share,
 )
@@ -49,7 +50,14 @@ NOT_BILLED: Final = "no rule"
 CONNECTED: Final = "connected s"
 """Seconds of all connections of one modality, each by itself: a call has one `agent_session`, and a
 `participant` or a `telephony` for each leg."""
-_MONEY: Final = ("cost", "estimated_cost", "list_cost", "billed")
+NO_LENGTH: Final = "no length"
+OTHER: Final = "(other)"
+"""Below the rule, where no name of the ledger stands."""
+NO_CALLS: Final = "no calls"
+_MONEY: Final = (
+    *("cost", "estimated_cost", "list_cost", "billed", "margin"),
+    *("cost_per_call", "cost_per_minute", "billed_per_call", "billed_per_minute"),
+)
 _AMOUNTS: Final = ("requests", "tokens in", "tokens out", "characters", "audio s", CONNECTED)
 """The columns that are left out where their total is zero."""
 
@@ -57,9 +65,14 @@ WIDTHS_OF: Final = 1_000
 """So many rows, the first ones, say how wide a table is: it may have millions."""
 
 
-def as_table(report: Report, *, now: datetime, width: int | None = None) -> str:
-    """Return the report as lines of at most `width` cells; without a width nothing is left out."""
-    return "".join(table_parts(report, report.rows, now=now, width=width))
+def as_table(
+    report: Report, *, now: datetime, width: int | None = None, digits: int | None = None
+) -> str:
+    """Return the report as lines of at most `width` cells; without a width nothing is left out.
+
+    Money has all of its digits, or is rounded to `digits`.
+    """
+    return "".join(table_parts(report, report.rows, now=now, width=width, digits=digits))
 
 
 def as_json(report: Report) -> bytes:
@@ -73,9 +86,14 @@ def as_csv(report: Report) -> bytes:
 
 
 def table_parts(
-    report: Report, rows: Iterable[Row], *, now: datetime, width: int | None = None
+    report: Report,
+    rows: Iterable[Row],
+    *,
+    now: datetime,
+    width: int | None = None,
+    digits: int | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of the same table, some rows at a time.
+    """Yield the lines of the same table, some rows at a time, with money rounded to `digits` if there are any.
 
     Columns are as wide as the total and the first `WIDTHS_OF` rows need. In a later row a longer name is folded,
     and a longer number makes its line longer.
@@ -83,20 +101,25 @@ def table_parts(
     left = iter(rows)
     some = list(islice(left, WIDTHS_OF))
     names = _names(report)
-    measures = _measures(report, some)
+    measures = _measures(report, some, digits)
+    # where there is nothing, there is nothing to add up
+    below = {"total": report.total} if some else {}
+    if report.other is not None:
+        below = {OTHER: report.other, **below}
+    titles = [_titled(names, title) for title in below]
     groups = [
-        # where there is nothing, there is nothing to add up
-        Column(it.head, [*map(it.cell, some), *[it.total] * bool(some)])
-        for it in names
+        Column(it.head, [*map(it.cell, some), *(cells[at] for cells in titles)])
+        for at, it in enumerate(names)
     ]
-    numbers = [Column(it.head, [*map(it.cell, some), it.total]) for it in measures]
+    counted_in = [*some, *below.values(), report.total]
+    numbers = [Column(it.head, [*map(it.cell, counted_in)]) for it in measures]
     fitting, left_out = fit(groups, numbers, width)
     measures = measures[: len(fitting)]
     laid_out = layout(groups, fitting, width)
     yield from _ended(laid_out.row([it.head for it in names], [it.head for it in measures]))
     yield f"{laid_out.rule}\n"
     shown = 0
-    modalities: set[str | None] = set()
+    modalities: set[str | None] = {None} if report.other else set()
     while some:
         for row in some:
             cells = laid_out.row([it.cell(row) for it in names], [it.cell(row) for it in measures])
@@ -107,11 +130,13 @@ def table_parts(
     if shown:
         yield f"{laid_out.rule}\n"
         # agent and callers are connected at the same time: no sum is a length
-        no_length = {CONNECTED} if len(modalities) > 1 else set()
-        totals = ["" if it.head in no_length else it.total for it in measures]
-        yield from _ended(laid_out.row([it.total for it in names], totals))
+        no_length = {CONNECTED, "session_seconds"} if len(modalities) > 1 else set()
+        for cells_of, row in zip(titles, below.values(), strict=True):
+            sums = ["" if it.head in no_length else it.cell(row) for it in measures]
+            yield from _ended(laid_out.row(cells_of, sums))
         yield "\n"
-    said = _footer(report, shown, left_out, now)
+    is_rounded = digits is not None and any(_lose_digits(row, digits) for row in counted_in)
+    said = _footer(report, shown, left_out, now, digits if is_rounded else None)
     yield from _ended(footer(said, report.warnings, width=width))
 
 
@@ -120,7 +145,8 @@ def json_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:
     document: dict[str, object] = {
         "by": list(report.by),
         "rows": [],
-        "total": plain_row(report.total),
+        "total": plain_row(report.total, report.metrics),
+        "other": plain_row(report.other, report.metrics) if report.other else None,
         "groups": report.groups,
         "currency": report.currency,
         "since": plain_moment(report.since),
@@ -131,15 +157,16 @@ def json_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:
         "warnings": list(report.warnings),
         "notes": list(report.notes),
     }
-    return json_parts(document, "rows", map(plain_row, rows))
+    return json_parts(document, "rows", (plain_row(row, report.metrics) for row in rows))
 
 
 def csv_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:
     """Yield the same lines, row by row."""
-    names = [*report.by, *measure_names()]
+    measured = measure_names()
+    names = [*report.by, *measured, *(it for it in report.metrics if it not in measured)]
     if Group.SESSION in report.by and Group.PROJECT not in report.by:
         names.append(str(Group.PROJECT))
-    return csv_lines(names, map(plain_row, rows))
+    return csv_lines(names, (plain_row(row, report.metrics) for row in rows))
 
 
 class _Shown(Struct, frozen=True):
@@ -147,18 +174,25 @@ class _Shown(Struct, frozen=True):
 
     head: str
     cell: Callable[[Row], str]
-    total: str
 
 
 def _names(report: Report) -> list[_Shown]:
-    """Return the columns of the groups; the first one says which line is the total."""
+    """Return the columns of the groups."""
     names = list(report.by)
     if report.is_shared:
         names.insert(names.index(Group.SESSION) + 1, str(Group.PROJECT))
-    first = names[0]
-    return [
-        _Shown(name, partial(_name, name=name), "total" if name == first else "") for name in names
-    ]
+    return [_Shown(in_cell(name), partial(_name, name=name)) for name in names]
+
+
+def _lose_digits(row: Row, digits: int) -> bool:
+    """Return whether an amount of a row has more digits behind the point."""
+    amounts = (row.cost, row.billed, row.list_cost, row.estimated_cost)
+    return any(it is not None and it != round(it, digits) for it in amounts)
+
+
+def _titled(names: list[_Shown], title: str) -> list[str]:
+    """Return the cells of the groups in a line that is of none."""
+    return [title, *("" for _ in names[1:])]
 
 
 def _name(row: Row, *, name: str) -> str:
@@ -168,23 +202,20 @@ def _name(row: Row, *, name: str) -> str:
     return in_cell(text or STANDARD if name == Group.SERVICE_TIER else text)
 
 
-def _measures(report: Report, some: list[Row]) -> list[_Shown]:
-    """Return the columns that hold anything but zeros, the most important first, with the digits of some rows."""
+def _measures(report: Report, some: list[Row], digits: int | None) -> list[_Shown]:
+    """Return the columns that hold anything but zeros, the most important first; or those that were asked for.
+
+    Money has the digits that some rows need, or `digits`.
+    """
     total = report.total
-    rows = [*some, total]
+    rows = [*some, *([report.other] if report.other else []), total]
 
-    def amount(head: str, of: Callable[[Row], Decimal | None], unknown: str) -> _Shown:
-        digits = money_digits(of(row) for row in rows)
-
-        def cell(row: Row) -> str:
-            value = of(row)
-            return unknown if value is None else money(value, digits)
-
-        return _Shown(head, cell, cell(total))
-
+    amount = partial(_amount, rows, digits)
+    if report.metrics:
+        return [_of_metric(name, amount) for name in report.metrics]
     columns = [amount(f"cost {report.currency}", lambda row: row.cost, UNPRICED)]
     if total.lacks_prices:
-        columns.append(_Shown(UNPRICED, unpriced_amount, unpriced_amount(total)))
+        columns.append(_Shown(UNPRICED, unpriced_amount))
     if total.estimated_cost:
         columns.append(amount("estimated", lambda row: row.estimated_cost, UNPRICED))
     if total.billed is not None:
@@ -196,40 +227,86 @@ def _measures(report: Report, some: list[Row]) -> list[_Shown]:
             has_used = row.list_cost is not None or row.sessions or row.lacks_prices
             return listed.cell(row) if has_used else ""  # a credit has used nothing
 
-        columns.append(_Shown(listed.head, of_usage, of_usage(total)))
+        columns.append(_Shown(listed.head, of_usage))
     if Group.SESSION not in report.by:
-        columns.append(_counted("sessions", lambda row: row.sessions, total))
+        columns.append(_counted("sessions", lambda row: row.sessions))
     columns += [
-        _counted("requests", lambda row: row.requests, total),
-        _counted("tokens in", lambda row: row.input_tokens, total),
-        _counted("tokens out", lambda row: row.output_tokens, total),
-        _counted("characters", lambda row: row.characters, total),
-        _lasted("audio s", lambda row: row.audio_seconds, total),
+        _counted("requests", lambda row: row.requests),
+        _counted("tokens in", lambda row: row.input_tokens),
+        _counted("tokens out", lambda row: row.output_tokens),
+        _counted("characters", lambda row: row.characters),
+        _lasted("audio s", lambda row: row.audio_seconds),
     ]
     if Group.MODALITY in report.by:
-        columns.append(_lasted(CONNECTED, lambda row: row.session_seconds, total))
-    return [it for it in columns if it.head not in _AMOUNTS or it.total not in ("0", "0.0")]
+        columns.append(_lasted(CONNECTED, lambda row: row.session_seconds))
+    return [it for it in columns if it.head not in _AMOUNTS or it.cell(total) not in ("0", "0.0")]
 
 
-def _counted(head: str, of: Callable[[Row], int], total: Row) -> _Shown:
-    return _Shown(head, lambda row: f"{of(row):,}", f"{of(total):,}")
+def _amount(
+    rows: list[Row],
+    digits: int | None,
+    head: str,
+    of: Callable[[Row], Decimal | None],
+    unknown: str | Callable[[Row], str],
+) -> _Shown:
+    """Return a column of money with the digits that some rows need, or so many."""
+    needed = money_digits(of(row) for row in rows)
+
+    def cell(row: Row) -> str:
+        value = of(row)
+        if value is None:
+            return unknown if isinstance(unknown, str) else unknown(row)
+        return money(value, needed) if digits is None else rounded(value, digits)
+
+    return _Shown(head, cell)
 
 
-def _lasted(head: str, of: Callable[[Row], Decimal], total: Row) -> _Shown:
-    return _Shown(head, lambda row: seconds(of(row)), seconds(of(total)))
+def _of_metric(name: str, amount: Callable[..., _Shown]) -> _Shown:
+    """Return the column of a metric, which has its name; what is not known says what there is none of."""
+
+    def of(row: Row) -> Any:
+        return row.metric(name)
+
+    if name in _MONEY:
+        return amount(name, of, partial(_unknown, name=name))
+    if name == "minutes":
+        return _Shown(name, lambda row: NO_LENGTH if of(row) is None else seconds(of(row)))
+    return _lasted(name, of) if name.endswith("_seconds") else _counted(name, of)
+
+
+def _unknown(row: Row, *, name: str) -> str:
+    """Return what stands for an amount of money that is not known."""
+    bills = name.startswith("billed") or (name == "margin" and row.cost is not None)
+    if (row.billed if bills else row.cost) is None:
+        return NOT_BILLED if bills else UNPRICED
+    if name.endswith("_per_call"):
+        return NO_CALLS
+    return NO_LENGTH if name.endswith("_per_minute") else UNPRICED
+
+
+def _counted(head: str, of: Callable[[Row], int]) -> _Shown:
+    return _Shown(head, lambda row: f"{of(row):,}")
+
+
+def _lasted(head: str, of: Callable[[Row], Decimal]) -> _Shown:
+    return _Shown(head, lambda row: seconds(of(row)))
 
 
 def _ended(found: Iterable[str]) -> Iterator[str]:
     return (f"{line}\n" for line in found)
 
 
-def _footer(report: Report, rows: int, left_out: list[str], now: datetime) -> Iterator[str]:
+def _footer(
+    report: Report, rows: int, left_out: list[str], now: datetime, digits: int | None
+) -> Iterator[str]:
     total = report.total
     if report.since or report.until:
         yield period(report.since, report.until)
     if rows < report.groups:
         yield f"{rows:,} of {counted(report.groups, 'row')} shown, the total is of all"
     yield from say_left_out(left_out)
+    if digits is not None:
+        yield f"money is rounded to {counted(digits, 'digit')} (--exact shows all)"
     if total.rows:
         yield f"unpriced: {', '.join(_shares(total)) or 'nothing'}"
     if total.cost and total.estimated_cost:
@@ -278,9 +355,9 @@ def _shares(total: Row) -> Iterator[str]:
         yield f"{total.unpriced_other_tokens:,} tokens of no known kind"
 
 
-def plain_row(row: Row) -> dict[str, object]:
-    """Return a row of values that JSON and CSV can hold without loss."""
-    record = row.record()
+def plain_row(row: Row, metrics: Iterable[str] = ()) -> dict[str, object]:
+    """Return a row of values that JSON and CSV can hold without loss, with `metrics` among them."""
+    record = row.record(metrics)
     for name, value in record.items():
         if isinstance(value, Decimal):
             record[name] = plain_money(value) if name in _MONEY else plain_seconds(value)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.asked import write_asked
 from tests.support.sample_ledger import write_ledger, write_status
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,12 @@ def empty_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = write_ledger(tmp_path_factory.mktemp("empty"), [])
     write_status(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory for questions of every kind, with all of its single rows. Nobody may change it."""
+    return write_asked(tmp_path_factory.mktemp("asked"))
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def call_id(number: int) -> str:
     return f"{text[:8]}-{text[8:]}-7abc-8abc-{number:012x}"
 
 
-def write(folder: Path, *, removed: bool = False) -> Path:
+def write_asked(folder: Path, *, removed: bool = False) -> Path:
     """Book the calls and what was done to the books; with `removed` single rows are gone where they may be."""
     now = [FIRST + timedelta(days=1)]
     with pytest.MonkeyPatch.context() as patch:

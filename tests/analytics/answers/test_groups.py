@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.asked import CALLS, HOSTILE, NOW, VOIDED, call_id, write
+from tests.support.asked import CALLS, HOSTILE, NOW, VOIDED, call_id, write_asked
 from tests.support.long_forms import later
 from tests.support.sample_ledger import write_snapshot
 from voicecosts import query
@@ -25,15 +25,9 @@ ADDED_UP = tuple(it for it in measure_names() if it not in ("sessions", "estimat
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ledger with all of its single rows. Nobody may change it."""
-    return write(tmp_path_factory.mktemp("asked"))
-
-
-@pytest.fixture(scope="module")
 def removed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same without the single rows that were too old."""
-    return write(tmp_path_factory.mktemp("removed"), removed=True)
+    """The ledger of `asked` without the single rows that were too old."""
+    return write_asked(tmp_path_factory.mktemp("removed"), removed=True)
 
 
 def ask(folder: Path, by: object, **asked: object) -> Report:

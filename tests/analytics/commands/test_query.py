@@ -40,7 +40,7 @@ sys.meta_path.insert(0, Missing())
 
 def test_the_answer_is_on_standard_output_and_nothing_else(costs: Costs, data_dir: Path) -> None:
     """A pipe gets the whole table, plain: no width, no colour, no control codes."""
-    done = costs("query", "--by", "tenant,session,model", "--data-dir", str(data_dir))
+    done = costs("query", "--exact", "--by", "tenant,session,model", "--data-dir", str(data_dir))
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) > 80
     assert "4.032000003" in done.stdout
@@ -91,6 +91,9 @@ def test_an_empty_ledger_is_not_an_error(costs: Costs, empty_dir: Path, form: st
         (["--since", "2026-11-02", "--until", "2026-11-01"], 2, "is not after the start"),
         (["--where", "tenant=a", "--sort", "x"], 2, "unknown sort column 'x'"),
         (["--top", "0"], 2, "top 0 shows nothing"),
+        (["--metric", "cost,profit"], 2, "unknown metric 'profit'"),
+        (["--fail-over", "1e3"], 2, "--fail-over '1e3' is no amount: write US dollars such as 500"),
+        (["--digits", "10"], 2, "Invalid value for '--digits'"),
         (["--top", "many"], 2, "Invalid value for '--top'"),
         (["--format", "xml"], 2, "Invalid value for '--format'"),
         (["--buy", "tenant"], 2, "No such option: --buy"),
@@ -112,6 +115,41 @@ def test_a_failure_is_one_line_and_a_code(
     assert shown.err.startswith("error: ")
     assert message in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_money_has_four_digits_and_all_where_it_is_asked_for(costs: Costs, data_dir: Path) -> None:
+    """A table says that it rounds, and what is less than a digit is not shown as none; JSON has all."""
+    asked = ("query", "--by", "model", "--data-dir", str(data_dir))
+    table = costs(*asked).stdout
+    assert "4.0320 " in table
+    assert "<0.0001" in table
+    assert "money is rounded to 4 digits (--exact shows all)" in table
+    for more in (("--exact",), ("--digits", "9")):
+        exact = costs(*asked, *more).stdout
+        assert "4.032000003" in exact
+        assert "rounded" not in exact
+    assert '"4.032000003"' in costs(*asked, "--digits", "0", "--format", "json").stdout
+
+
+def test_a_script_can_fail_on_what_an_answer_says(
+    costs: Costs, data_dir: Path, empty_dir: Path
+) -> None:
+    """The answer is written all the same; what has no price is not over any amount, and `--strict` fails on it."""
+    asked = ("query", "--format", "json", "--data-dir", str(data_dir))
+    over = costs(*asked, "--fail-over", "4.032000002", "--strict")
+    assert json.loads(over.stdout)["total"]["cost"] == "4.032000003"
+    assert over.returncode == 9
+    said = over.stderr.splitlines()
+    assert said[0].startswith(
+        "the exit code is 1 because of --strict: not in these costs: 2 requests"
+    )
+    assert said[1] == (
+        "the exit code is 9 because of --fail-over: 4.032000003 USD is over 4.032000002"
+    )
+    assert costs(*asked, "--fail-over", "4.032000003").returncode == 0
+    assert costs(*asked, "--strict").returncode == 1
+    unpriced = ("--where", "model=llama", "--where", "tenant=*sh*")
+    assert costs(*asked, *unpriced, "--fail-over", "0").returncode == 0
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])
@@ -203,7 +241,7 @@ def test_help_names_the_commands_and_the_exit_codes(costs: Costs) -> None:
     done = costs("--help")
     assert done.returncode == 0
     assert "query" in done.stdout
-    for code in range(9):
+    for code in range(10):
         assert f"  {code}  " in done.stdout
 
 
@@ -297,7 +335,7 @@ def test_a_terminal_that_cannot_show_a_name_still_gets_the_answer(
     costs: Costs, data_dir: Path, encoding: str
 ) -> None:
     """An old encoding costs a few odd characters, not the numbers."""
-    done = costs("query", "--data-dir", str(data_dir), PYTHONIOENCODING=encoding)
+    done = costs("query", "--exact", "--data-dir", str(data_dir), PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert "4.032000003" in done.stdout
 
@@ -346,7 +384,7 @@ tempfile.mkdtemp = refuse
 
 def test_without_a_temporary_folder_there_is_an_answer(costs: Costs, data_dir: Path) -> None:
     """Where everything is read-only, an answer has memory alone."""
-    done = costs("query", "--by", "session", "--data-dir", str(data_dir), code=NO_FOLDER)
+    done = costs("query", "--exact", "--by", "session", "--data-dir", str(data_dir), code=NO_FOLDER)
     assert (done.returncode, done.stderr) == (0, "")
     assert "4.032000003" in done.stdout
 

@@ -1,0 +1,185 @@
+"""Tests of what can be asked of a row beside its cost: margins, minutes, and money by the call and by the minute."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from tests.support.asked import CALLS, NOW, call_id
+from tests.support.sample_ledger import (
+    ACME,
+    GLOBEX,
+    NOBODY,
+    Booking,
+    day,
+    write_ledger,
+    write_snapshot,
+)
+from voicecosts import query
+from voicecosts.analytics.answers.report import Report, Row
+from voicecosts.analytics.errors import NotALedger, UnknownColumn
+from voicecosts.analytics.question.columns import METRICS, OF_LENGTHS
+from voicecosts.analytics.text.costs import as_csv, as_json, as_table
+
+MINUTES = {call_id(it): Fraction(it * 3, 2) for it in range(1, CALLS + 1) if it % 4}
+"""The calls whose connected time was counted, the voided one too."""
+
+
+def ask(folder: Path, by: str, metric: str, **asked: object) -> Report:
+    """Return an answer as of the moment of this ledger."""
+    return query(by, metric=metric, data_dir=folder, now=NOW, **asked)  # type: ignore[arg-type]  # cases
+
+
+@pytest.mark.parametrize("by", ["session", "tenant", "model", "room,modality", "day", "agent,turn"])
+def test_a_call_counts_with_its_whole_length_once_in_each_row(asked: Path, by: str) -> None:
+    """Also where the row is of a model that was connected for no time; a voided call has no length."""
+    columns = by.replace("turn", "session,turn")
+    calls = query(f"session,{by}".replace("agent,turn", "agent"), data_dir=asked, now=NOW).rows
+    for row in (*ask(asked, by, "minutes,cost_per_minute").rows, query_total(asked)):
+        names = [it for it in columns.split(",") if it in row.group and it != "turn"]
+        mine = {
+            it.group["session"]
+            for it in calls
+            if it.sessions and all(it.group[name] == row.group[name] for name in names)
+        }
+        if row.group.get("turn", "(none)") == "(none)" or "turn" not in row.group:
+            known = [MINUTES[it] for it in mine if it in MINUTES]
+            assert row.sessions == len(mine)
+            assert row.length is not None
+            assert (row.length.calls, row.length.us) == (len(known), sum(known) * 60_000_000)
+            unknown = row.cost is None or len(known) < len(mine) or not known
+            expected = None if unknown else rounded(Fraction(row.cost or 0) / sum(known))
+            assert row.metric("cost_per_minute") == expected
+
+
+def query_total(folder: Path) -> Row:
+    """Return the total with its length."""
+    return ask(folder, "project", "minutes").total
+
+
+def rounded(exact: Fraction) -> Decimal:
+    """Return a figure rounded half to even to nine digits."""
+    return Decimal(round(exact * 10**9)).scaleb(-9)
+
+
+def test_what_is_not_known_is_no_figure(asked: Path) -> None:
+    """No margin without a rule, no price of a minute where a call has no length: and the answer says so."""
+    report = ask(asked, "tenant", "margin,cost-per-call,minutes,cost_per_minute,tokens,calls")
+    acme, globex = (
+        {row.group["tenant"]: row for row in report.rows}[it] for it in ("acme", "globex")
+    )
+    assert acme.billed is not None
+    assert acme.cost is not None
+    assert acme.metric("margin") == acme.billed - acme.cost
+    assert acme.metric("cost_per_call") == rounded(Fraction(acme.cost) / 3)
+    assert acme.metric("cost_per_minute") == rounded(Fraction(acme.cost) / 27)
+    assert (acme.metric("calls"), acme.metric("tokens")) == (3, acme.input_tokens)
+    assert (globex.metric("margin"), globex.metric("cost_per_minute")) == (None, None)
+    assert globex.metric("minutes") == 12
+    assert any(it.startswith("minutes are those of 6 of 8 calls") for it in report.notes)
+    table = as_table(report, now=NOW, digits=2).splitlines()
+    assert table[0].split() == ["tenant", *report.metrics]
+    [line] = [it for it in table if it.startswith("globex")]
+    assert line.split()[1:] == ["no", "rule", "3.00", "12.0", "no", "length", "18,004,116", "3"]
+    credit = ask(asked, "session", "cost_per_call,billed_per_minute", where="model=").rows[0]
+    assert [credit.metric(it) for it in ("cost_per_call", "billed_per_minute")] == [None, None]
+    [line] = [
+        it
+        for it in as_table(ask(asked, "model", "cost_per_call,margin"), now=NOW).splitlines()
+        if it.startswith(" ")
+    ]
+    assert line.split() == ["no", "calls", "no", "rule"]
+
+
+def test_programs_get_metrics_beside_what_they_always_get(asked: Path) -> None:
+    """Money as exact text, minutes as numbers, what is not known as null: last in CSV and in each object."""
+    names = ("cost", "cost_per_minute", "minutes", "margin")
+    report = ask(asked, "tenant", ",".join(names), sort="tenant")
+    document = json.loads(as_json(report))
+    for found in (*document["rows"], document["total"]):
+        assert list(found)[-3:] == ["cost_per_minute", "minutes", "margin"]
+    assert [row["cost_per_minute"] for row in document["rows"]][1:] == [None, None]
+    assert [row["minutes"] for row in document["rows"]] == [27.0, 12.0, 3.0]
+    header, first, *_ = csv.reader(io.StringIO(as_csv(report).decode()))
+    assert header[-3:] == ["cost_per_minute", "minutes", "margin"]
+    assert first[-3:] == ["0.426151259", "27.0", "2.901216800"]
+    assert report.records()[0]["margin"] == Decimal("2.9012168")
+
+
+@pytest.mark.parametrize("sort", METRICS)
+def test_rows_come_in_the_order_of_any_metric(
+    asked: Path, sort: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest first, what is not known last, whether few groups are added up or many."""
+    for many in (False, True):
+        if many:
+            monkeypatch.setattr("voicecosts.analytics.answers.costs.FEW_GROUPS", 0)
+        metric = sort if sort in OF_LENGTHS else ()
+        report = query("tenant,model", sort=sort, metric=metric, data_dir=asked, now=NOW)
+        values = [row.metric(sort) for row in report.rows]
+        known = [it for it in values if it is not None]
+        assert values == [*sorted(known, reverse=True), *[None] * (len(values) - len(known))]
+    rising = query("tenant,model", sort=f"{sort}:asc", top=3, data_dir=asked, now=NOW)
+    assert [row.metric(sort) for row in rising.rows] == sorted(known)[:3] or len(known) < 3
+
+
+def test_names_are_those_of_the_columns(tmp_path: Path) -> None:
+    """A dash is an underscore, and a name that nothing has is refused before a ledger is opened."""
+    for asked in ({"metric": "profit"}, {"sort": "cost_per_hour"}):
+        with pytest.raises(UnknownColumn, match="Choose from"):
+            query(data_dir=tmp_path, **asked)  # type: ignore[arg-type]  # cases
+    one = write_ledger(
+        tmp_path / "one", [Booking(occurred_at=day(20), session_id=ACME, cost="1", billed="2")]
+    )
+    [row] = query(metric=["margin", "cost-per-call"], data_dir=one).rows
+    assert (row.metric("margin"), row.metric("cost_per_call")) == (1, 1)
+    old = write_snapshot(tmp_path / "old.duckdb", version=10)
+    with pytest.raises(NotALedger, match="`costs up` brings it up to date"):
+        query(metric="minutes", data_dir=old)
+
+
+@pytest.mark.parametrize("by", ["tenant", "model,tenant", "session", "room", "hour", "turn"])
+def test_what_is_beyond_the_top_is_one_row(asked: Path, by: str) -> None:
+    """Shown rows and the other one add up to the total; a call is counted once in it."""
+    whole = query(by, metric="minutes", data_dir=asked, now=NOW)
+    top = query(by, metric="minutes", top=2, data_dir=asked, now=NOW)
+    assert (top.rows, top.total, top.groups) == (whole.rows[:2], whole.total, whole.groups)
+    assert whole.other is None
+    assert top.other is not None
+    for name in ("cost", "rows", "input_tokens", "characters", "unpriced_characters", "list_cost"):
+        parts = [getattr(row, name) for row in (*top.rows, top.other)]
+        assert sum(it for it in parts if it is not None) == getattr(top.total, name), name
+    if by in ("tenant", "session", "room"):
+        assert top.other.sessions == sum(row.sessions for row in whole.rows[2:])
+        assert sum(row.length.us for row in (*top.rows, top.other) if row.length) == (
+            top.total.length and top.total.length.us
+        )
+    document = json.loads(as_json(top))
+    assert document["other"]["rows"] == top.other.rows
+    assert json.loads(as_json(whole))["other"] is None
+    lines = as_table(top, now=NOW).splitlines()
+    assert lines[4] == lines[1]
+    assert (lines[5].split()[0], lines[6].split()[0]) == ("(other)", "total")
+    assert query(by, top=whole.groups, data_dir=asked, now=NOW).other is None
+
+
+def test_nothing_of_the_rest_has_a_price(tmp_path: Path) -> None:
+    """Then the other row is unpriced, and not zero."""
+    rows = [
+        Booking(occurred_at=day(20), session_id=of, tenant=name, cost=cost, unpriced_reason=why)
+        for of, name, cost, why in (
+            (ACME, "a", "1", None),
+            (GLOBEX, "b", None, "x"),
+            (NOBODY, None, None, "x"),
+        )
+    ]
+    report = query(top=1, data_dir=write_ledger(tmp_path, rows))
+    assert report.other is not None
+    assert (report.other.cost, report.other.requests, report.other.sessions) == (None, 2, 2)
+    assert report.total.cost == 1
