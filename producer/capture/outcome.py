@@ -23,6 +23,9 @@ _MAX_LABEL: Final = 64
 _RESULTS: Final = ("lk.success", "lk.fail")
 """The tags that LiveKit makes of a result."""
 
+_SAID: Final[set[str]] = set()
+"""What was said in this process: with a version that keeps it elsewhere, each call would say it."""
+
 
 def verdict_of(job: Any, before: Outcome) -> Outcome:
     """Return `before` with what a `JobContext` says by now; where that cannot be read, `before`.
@@ -44,8 +47,8 @@ def verdict_of(job: Any, before: Outcome) -> Outcome:
             tags=sorted({text(it)[:MAX_NAME] for it in kept}),
             tags_cut=left_out + sum(len(it) > MAX_NAME for it in kept),
         )
-    except Exception:
-        logger.warning("the outcome of a call cannot be read; the call goes on", exc_info=True)
+    except Exception as error:  # noqa: BLE001 - a job is somebody else's, and costs no end its totals
+        _say_once("the outcome of a call cannot be read; the call goes on", error)
         return before
 
 
@@ -64,7 +67,13 @@ def talk_of(session: Any, preempted: list[str] | None, *, is_realtime: bool) -> 
             it.type == "message" and it.role == "user" and it.created_at >= since
             for it in session.history.items
         )
-    except Exception:
-        logger.warning("the turns of a call cannot be counted; the call goes on", exc_info=True)
+    except Exception as error:  # noqa: BLE001 - the same of a history
+        _say_once("the turns of a call cannot be counted; the call goes on", error)
         return Outcome(preempted=speeches)
     return Outcome(user_turns=None if is_realtime and not turns else turns, preempted=speeches)
+
+
+def _say_once(problem: str, error: Exception) -> None:
+    if problem not in _SAID:
+        _SAID.add(problem)
+        logger.warning(problem, exc_info=error)
