@@ -229,7 +229,8 @@ class NoRoom(AnalyticsError):
         self.detail = detail
         super().__init__(
             f"the answer needs more room than there is ({detail}): set TMPDIR to a folder on a disk with more, "
-            "or ask for a shorter period or fewer columns"
+            "or ask for a shorter period or fewer columns; of a ledger that was upgraded just now, ask again when it "
+            "has added up its rows"
         )
 
 
