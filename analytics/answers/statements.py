@@ -275,15 +275,18 @@ def answer(
     *,
     now: datetime,
     outbox: Outbox | None = None,
+    spill: Path | None = None,
 ) -> Statement:
     """Return the statement by the newest snapshot of `data_dir`, which lacks what waits in `outbox`.
+
+    With the folder `spill` it takes a bounded amount of memory.
 
     Raises:
         UnknownTenant: Nothing of this tenant is in the ledger.
         NoLedger: There is no snapshot there, or it is of a version that noted too little.
         LedgerNewer: The snapshot was written by a newer version.
     """
-    connection, snapshot = open_newest(data_dir)
+    connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
         schema = check(connection, snapshot)
         _check_tenant(connection, snapshot, asked)

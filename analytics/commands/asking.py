@@ -257,6 +257,7 @@ def statement(
     project: str | None = None,
     data_dir: str | Path | None = None,
     now: datetime | None = None,
+    spill: Path | None = None,
 ) -> Statement:
     """Return what a tenant is billed for a month, by agent and modality, corrections apart.
 
@@ -264,6 +265,7 @@ def statement(
     which it began. `tenant` is None, or `(none)`, for calls without one. Money is in US dollars. The total is that of
     `query` for the same tenant, days and project, and the lines add up to it. Costs are in it: it is the text of
     `costs statement` that leaves them out. What waits on this host is booked first.
+    With a folder `spill` memory is bounded, and what needs more is put there.
 
     Raises:
         UnknownTenant: Nothing of this tenant is in the ledger; its `nearest` are names that are like it.
@@ -276,7 +278,7 @@ def statement(
     asked = statements.ask(tenant, month, project=project, now=moment)
     require("duckdb", needed_by="`voicecosts.statement`")
     with look_first(data_dir) as outbox:
-        found = statements.answer(asked, data_dir, now=moment, outbox=outbox)
+        found = statements.answer(asked, data_dir, now=moment, outbox=outbox, spill=spill)
     return structs.replace(
         found,
         completeness=_at_ledger(found.completeness, data_dir),

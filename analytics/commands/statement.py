@@ -66,11 +66,13 @@ def statement(
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import say_beside  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
     from voicecosts.analytics.errors import require  # noqa: PLC0415 - same
     from voicecosts.analytics.text import statements as text  # noqa: PLC0415 - same
 
     require("duckdb", needed_by="`costs statement`")
-    found = asking.statement(tenant, month, project=project, data_dir=data_dir)
+    with spilling() as spill:
+        found = asking.statement(tenant, month, project=project, data_dir=data_dir, spill=spill)
     written: str | bytes
     if form is Form.JSON:
         written = text.as_json(found, with_cost=with_cost)
