@@ -218,6 +218,8 @@ def _owned(delivery: Delivery, owner: tuple[str, str]) -> tuple[Delivery, list[D
     said = {_owner(event) for _, event in delivery.events}
     project = {it for it in said if token(it[0]) == owner[0]}
     agent = {it for it in project if token(it[1]) == owner[1]}
+    if said == agent and not any(map(_is_undated, delivery.events)):
+        return delivery, []  # as nearly all are
     good: list[tuple[int, Event]] = []
     refused: list[Refused] = []
     for index, event in delivery.events:
@@ -236,6 +238,12 @@ def _owner(event: Event) -> tuple[str, str]:
     return event.project, REPORTS if isinstance(event, ProducerReport) else event.agent_id
 
 
+def _is_undated(placed: tuple[int, Event]) -> bool:
+    """Return whether an event is of a session whose time is not one of the calendar."""
+    _, event = placed
+    return not isinstance(event, ProducerReport) and event.session_id > LAST_SESSION_ID
+
+
 def _problem(
     event: Event, project: set[tuple[str, str]], agent: set[tuple[str, str]]
 ) -> tuple[Reason, str] | None:
@@ -247,7 +255,7 @@ def _problem(
     if owner not in agent:
         detail = f"the body says agent {owner[1]!r}, the subject another one"
         return Reason.AGENT_MISMATCH, detail
-    if not isinstance(event, ProducerReport) and event.session_id > LAST_SESSION_ID:
+    if _is_undated((0, event)):
         return Reason.INVALID_EVENT, "the time inside session_id is not a calendar date"
     return None
 

@@ -197,10 +197,10 @@ def book(
         return None, state
     added = moved(reading.totals, state.totals)
     reported = _reported(reading, state)
-    for name, step in added.items():
-        if step < 0:
-            booked = getattr(state.totals, name)
-            return _backwards(reading, name, booked, booked + step)
+    if added and min(added.values()) < 0:
+        name = next(name for name, step in added.items() if step < 0)
+        booked = getattr(state.totals, name)
+        return _backwards(reading, name, booked, booked + added[name])
     if reported < state.reported_cost:
         return _backwards(reading, "reported_cost", f"{state.reported_cost:f}", f"{reported:f}")
     if not added and reported == state.reported_cost:
@@ -222,6 +222,7 @@ def book(
     if prices is not None and terms is not None:
         price_id = prices.number_of(terms)
         terms = prices.terms(price_id)
+    cost = money_text(money.cost)
     row = Booking(
         reading.meter,
         reading.number,
@@ -237,12 +238,12 @@ def book(
         rated.source,
         rated.version,
         rated.model,
-        money_text(money.cost),
+        cost,
         reading.last,
         money.reason,
         unpriced_since(unpriced, state.unpriced),
         None if reading.reported_cost is None else f"{reported - state.reported_cost:f}",
-        money_text(money.list_cost),
+        cost if money.list_cost is money.cost else money_text(money.list_cost),
         money_text(money.billed),
         rated.unbilled,
         price_id,
@@ -350,7 +351,11 @@ def money_of(rated: Rated, state: MeterState) -> Money | Refusal:
     else:
         listed = _step(rated.list_cost, state.list_cost)
     billed = _step(rated.billed, state.billed)
-    for step, running in ((cost, rated.cost), (listed, rated.list_cost), (billed, rated.billed)):
+    if listed is cost and billed is None:  # as of nearly all
+        layers: tuple[tuple[Decimal | None, Decimal | None], ...] = ((cost, rated.cost),)
+    else:
+        layers = (cost, rated.cost), (listed, rated.list_cost), (billed, rated.billed)
+    for step, running in layers:
         if step is not None and not abs(step) < _LIMIT:
             return _out_of_range(running or step)
     if rated.cost is not None and rated.reason is None:

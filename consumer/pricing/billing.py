@@ -123,13 +123,14 @@ def billed(price: Price, modality: str, totals: Quantities, size_tier: int = 0) 
             rates = by_size
             parts = _tokens(modality, totals, misses)
     else:
-        parts = {part: getattr(totals, part) for part in way}
+        for part in way:
+            parts[part] = getattr(totals, part)
         if modality in CONNECTED:
             parts["session_us"] = _rounded_up(price, totals.session_us)
     used = {part: amount for part, amount in parts.items() if amount}
     if "requests" in rates and totals.requests:
         used["requests"] = totals.requests
-    if not all(map(rates.__contains__, used)):
+    if not used.keys() <= rates.keys():
         misses.append(_without_rate(price, used, rates))
     elif not used and not misses and (names := measures(modality, totals)):
         misses.append(Miss(_amounts(totals, names), _other_way(price, way, names)))

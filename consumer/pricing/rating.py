@@ -11,9 +11,10 @@ has been priced is never taken back by a later request, for that one is on a met
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+import math
+from decimal import Context, Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from voicecosts.consumer.pricing.terms import OwnPrices
     from voicecosts.producer.events import Meter, Quantities
 
-_EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
-"""A 53-bit count times a listed rate has at most 40 digits, so every leg is exact. The one division
-that can be endless (session time by the thousand minutes) is off in the 50th digit, where it cannot
-turn a sum into or out of a tie at the ninth."""
+_EXACT: Final = Context(prec=50)
+"""Enough for any cost: a 53-bit count times a listed rate has at most 40 digits."""
 _NANO: Final = Decimal("0.000000001")
-_ZERO: Final = Decimal(0).quantize(_NANO)
+_NANOS: Final = 1_000_000_000
+_MAX_WHOLE: Final = 4096
+"""Rates whose whole numbers are kept."""
 _ALL_PRICED: Final = UnpricedUsage()
 
 OWN: Final = "prices.toml"
@@ -220,11 +221,37 @@ def _unpriced(misses: list[Miss], totals: Quantities) -> UnpricedUsage:
 
 
 def _cost(parts: Mapping[str, int], rates: Mapping[str, Decimal]) -> Decimal:
-    sums: dict[int, Decimal] = {}  # by what the rates buy, so that each is divided once
-    for part, amount in parts.items():
-        per = PER[part]
-        sums[per] = _EXACT.fma(amount, rates[part], sums.get(per, _ZERO))
-    total = _ZERO
-    for per, dollars in sums.items():
-        total = _EXACT.add(total, _EXACT.divide(dollars, per))
-    return _EXACT.quantize(total, _NANO)
+    found = _whole.get(id(rates))
+    if found is None:
+        if len(_whole) >= _MAX_WHOLE:
+            _whole.clear()
+        found = _whole[id(rates)] = _Whole.of(rates)
+    shares = found.shares
+    nanos, rest = divmod(sum([amount * shares[part] for part, amount in parts.items()]), found.per)
+    if rest * 2 + (nanos & 1) > found.per:  # half to even
+        nanos += 1
+    return _EXACT.multiply(_NANO, nanos)
+
+
+class _Whole(NamedTuple):
+    """Rates as whole numbers: one of a part costs its share, of which `per` are a nano-dollar."""
+
+    rates: Mapping[str, Decimal]  # kept, so that no id is used again
+    shares: Mapping[str, int]
+    per: int
+
+    @classmethod
+    def of(cls, rates: Mapping[str, Decimal]) -> _Whole:
+        ratios = {part: rate.as_integer_ratio() for part, rate in rates.items() if part in PER}
+        per = math.lcm(*(below * PER[part] for part, (_, below) in ratios.items()))
+        return cls(
+            rates,
+            {
+                part: _NANOS * above * (per // (below * PER[part]))
+                for part, (above, below) in ratios.items()
+            },
+            per,
+        )
+
+
+_whole: Final[dict[int, _Whole]] = {}

@@ -11,7 +11,11 @@ and `output_tokens` then mean the text in them.
 
 from __future__ import annotations
 
+import re
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from voicecosts.producer.events import QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,6 +61,17 @@ thousand characters, requests, seconds or minutes), so a rate is the published n
 quotient of it: a dollar per thousand minutes has no finite decimal per microsecond."""
 
 
+_HEAR: Final = ("realtime", "stt")
+_SPEAK: Final = ("realtime", "tts")
+"""Modalities whose tokens may be something else than text where no split names them."""
+
+_input_splits = attrgetter(
+    *(name for name in QUANTITIES if re.fullmatch("(text|audio|image)_.*input_tokens", name))
+)
+_output_splits = attrgetter(
+    *(name for name in QUANTITIES if re.fullmatch("(text|audio|image)_output_tokens", name))
+)
+
 _WORDS: Final = {"audio_us": "audio", "session_us": "connected time", "time_us": "time"}
 
 
@@ -90,6 +105,15 @@ def input_parts(modality: str, totals: Quantities) -> Split:
     meter must never cost less after a response than before it.
     """
     total = totals.input_tokens
+    created, read = totals.cache_creation_input_tokens, totals.cache_read_input_tokens
+    if modality not in _HEAR and total >= read + created and not any(_input_splits(totals)):
+        return Split(
+            {
+                "input_tokens": total - read - created,
+                "cache_read_input_tokens": read,
+                "cache_creation_input_tokens": created,
+            }
+        )
     media = {
         "image": totals.image_input_tokens,
         "text": totals.text_input_tokens,
@@ -100,7 +124,6 @@ def input_parts(modality: str, totals: Quantities) -> Split:
         "text": totals.text_cache_read_input_tokens,
         "audio": totals.audio_cache_read_input_tokens,
     }
-    created, read = totals.cache_creation_input_tokens, totals.cache_read_input_tokens
     unnamed = total - sum(media.values())
     open_cached = read - sum(cached.values())
     if unnamed < 0:
@@ -138,6 +161,12 @@ def output_parts(modality: str, totals: Quantities) -> Split:
     provider counts it apart from the output, so the output cannot be trusted.
     """
     total = totals.output_tokens
+    if (
+        modality not in _SPEAK
+        and total >= totals.reasoning_output_tokens
+        and not any(_output_splits(totals))
+    ):
+        return Split({"output_tokens": total})
     media = {
         "image": totals.image_output_tokens,
         "text": totals.text_output_tokens,
