@@ -159,7 +159,7 @@ def insert_only(messages: list[Message], folder: Path, group: int = 500) -> int:
     with measured("floor: DuckDB insert and commit only", rows):
         for entries in prepared:
             connection.begin()
-            write_entries(connection, entries, Places(connection), 0)
+            write_entries(connection, entries, entries.new_prices(), Places(connection), 0)
             connection.commit()
     connection.close()
     return rows

@@ -208,16 +208,16 @@ class Entries:
         again: Reason | None,
     ) -> Refusal | None:
         """Add an event of the session's own producer."""
+        if isinstance(event, MeterReading):
+            if not (session.started or session.ended):
+                self._note_once(delivery, event, session, notes.NO_START)
+            return self._book(delivery, event, session, again=again)
         if isinstance(event, SessionStarted):
             if not session.started:
                 session.started = True
                 self.starts.append(StartRow(event, delivery.producer_id))
                 self._label(delivery, event, session)
             return None
-        if isinstance(event, MeterReading):
-            if not (session.started or session.ended):
-                self._note_once(delivery, event, session, notes.NO_START)
-            return self._book(delivery, event, session, again=again)
         if again is not None and event.number == session.ended:
             return self._judge_again(delivery, event, session, again)
         if event.number <= session.ended:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import duckdb
@@ -23,7 +25,7 @@ from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.months import Months
 from voicecosts.consumer.booking.operations import Erase
 from voicecosts.consumer.booking.packing import pack
-from voicecosts.consumer.booking.pieces import Piece, pieces
+from voicecosts.consumer.booking.pieces import MAX_WEIGHT, Piece, pieces
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
 from voicecosts.consumer.booking.sessions import SessionKey
@@ -44,6 +46,7 @@ from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
 from voicecosts.consumer.store.folding import (
     LOG_BYTES,
     SETTLE_AFTER_US,
+    Done,
     Folding,
     unsettle,
     unsettle_of,
@@ -65,6 +68,7 @@ from voicecosts.consumer.store.letters import (
 )
 from voicecosts.consumer.store.load import load_sessions, load_settled
 from voicecosts.consumer.store.operations import Now, Operations, Slice
+from voicecosts.consumer.store.overlap import Beside, Worked, Written
 from voicecosts.consumer.store.payloads import MAX_BYTES
 from voicecosts.consumer.store.places import Places
 from voicecosts.consumer.store.rebuilding import finish_swap
@@ -142,6 +146,7 @@ class Ledger:
         operations: Operations,
         places: Places,
         has_stream: bool,
+        piece_weight: int,
     ) -> None:
         self._layout = layout
         self._lock = lock
@@ -157,6 +162,8 @@ class Ledger:
         self._own_prices = own_prices
         self._operations = operations
         self._places = places
+        self._piece_weight = piece_weight
+        self._ahead: dict[SessionKey, SessionState] = {}  # on disk, and not yet in `_active`
         self._folding = Folding(connection, places, self._packed)
         self._sealing = Sealing(connection, layout, self._folding, clock.ticks)
         self._removal = Removal(connection, layout, lambda: micros(clock.now()))
@@ -193,6 +200,7 @@ class Ledger:
         cached_sessions: int = CACHED_SESSIONS,
         cached_bytes: int = PACKED_BYTES,
         dead_letter_bytes: int = MAX_BYTES,
+        piece_weight: int = MAX_WEIGHT,
         embedded: bool = False,
         has_source: bool = False,
         run_by: RunBy | None = None,
@@ -289,6 +297,7 @@ class Ledger:
                 operations=operations,
                 places=places,
                 has_stream=has_stream,
+                piece_weight=piece_weight,
             )
             if embedded:
                 snapshots.resume()
@@ -334,8 +343,9 @@ class Ledger:
     def apply(self, messages: Sequence[Message]) -> Applied:
         """Book `messages`; when this returns, they may be acked.
 
-        They are booked in pieces of bounded size, each in a transaction. What was booked before an
-        error is booked, and adds nothing when it comes again.
+        They are booked in pieces of bounded size, each in a transaction. While one is written, the
+        next is worked out from what the sessions will be after it. What was booked before an error
+        is booked, and adds nothing when it comes again.
 
         Raises:
             LedgerWriteFailed: Not all are booked, so the messages must not be acked.
@@ -343,10 +353,29 @@ class Ledger:
         """
         self._require_open()
         applied = Applied(messages=0, events=0)
-        with translated(self._layout.ledger):
-            for piece in pieces(messages):
-                applied += self._apply(piece)
-        return applied
+        before: Worked | None = None  # what is being written
+        with translated(self._layout.ledger), Beside(self._connection) as beside:
+            every = pieces(messages, max_weight=self._piece_weight)
+            while True:
+                worked: Worked | None = None
+                try:
+                    # 1. Nothing is written here, and nothing changes that is kept.
+                    piece = next(every, None)
+                    if piece is not None:
+                        worked = self._worked_out(piece, before, beside)
+                finally:
+                    # 2. The one before is on disk, and memory takes over what it says. If we die or
+                    #    fail before that, it comes again, and everything after it.
+                    if before is not None:
+                        with self._stopping(rolls_back=False):
+                            applied += self._taken_over(before, beside.written(), following=worked)
+                # 3. In the background, if there is something that can be worked out meanwhile.
+                if piece is None or worked is None:
+                    return applied
+                if piece.is_last:
+                    return applied + self._commit(worked)
+                beside.write(partial(self._write_and_work, beside), worked)
+                before = worked
 
     def refill(self, messages: Sequence[Message]) -> int:
         """Book again what was booked of some messages and is not in the books; return how many rows it is.
@@ -363,7 +392,7 @@ class Ledger:
             entries.add(delivery)
         entries.notes.clear()
         entries.dead_letters.clear()
-        return self._commit(entries, [], micros(self._clock.now()))["bookings"]
+        return self._commit(self._of(entries)).bookings
 
     def set_aside(self, message: Message) -> Applied:
         """Keep a message as a dead letter without reading it: the ledger does not survive that.
@@ -373,7 +402,7 @@ class Ledger:
             LedgerClosed: A write failed before, or the ledger is closed.
         """
         self._require_open()
-        return self._apply(Piece([message], [(None, [set_aside(message)])]))
+        return self._commit(self._worked_out(Piece([message], [(None, [set_aside(message)])])))
 
     def reconcile(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare the books with the stream that is there, note what is missing, and return it.
@@ -510,10 +539,13 @@ class Ledger:
         return (
             self._operations.pending is not None
             or self._folding.is_due
-            or self._removal.is_due(self._snapshots.published)
-            or self._retention.is_due
+            or self._is_removing
             or self._sealing.is_due
         )
+
+    @property
+    def _is_removing(self) -> bool:
+        return self._removal.is_due(self._snapshots.published) or self._retention.is_due
 
     def work(self) -> bool:
         """Do a bounded part of what is to be done; return whether there is more.
@@ -530,8 +562,10 @@ class Ledger:
             with self._stopping(), translated(self._layout.ledger):
                 self._sealing.look(micros(self._clock.now()))
             if self._folding.is_due:
-                return self._fold()
-            if self._removal.is_due(self._snapshots.published) or self._retention.is_due:
+                done = self._fold()
+                self._active.forget(() if done is None else done.settled)
+                return done is not None and self._has_work
+            if self._is_removing:
                 return self._retain()
             return self._sealing.is_due and self._seal()
         if isinstance(pending.work, Erase):
@@ -540,9 +574,9 @@ class Ledger:
         own = self._own_prices
         as_begun = own.as_in(pending.prices) if own is not None else contextlib.nullcontext()
         with self._stopping(), translated(self._layout.ledger), as_begun:
-            done = self._operations.step(self._now())
-            if done is not None:
-                self._after(done)
+            did = self._operations.step(self._now())
+            if did is not None:
+                self._after(did)
         return self.is_at_work
 
     def work_off(self) -> None:
@@ -556,22 +590,24 @@ class Ledger:
         ):
             pass
 
-    def _fold(self) -> bool:
-        """Add up some rows, or settle some sessions; return whether there is more to do."""
+    def _fold(self) -> Done | None:
+        """Add up some rows, or settle some sessions; `None` where that has to wait.
+
+        What it settles is to be forgotten.
+        """
         with self._stopping(), translated(self._layout.ledger):
             if not self._snapshots.shorten_log(LOG_BYTES):
-                return False  # the file is being copied: it goes on afterwards
+                return None  # the file is being copied: it goes on afterwards
             try:
                 done = self._folding.step(micros(self._clock.now()))
             except duckdb.OutOfMemoryException as error:
                 self._folding.ease()
                 _log.warning("bookings are not added up now: %s", str(error).partition("\n")[0])
-                return False
+                return None
             if done.has_written:
-                self._active.forget(done.settled)
                 self._snapshots.changed = True
                 self._check_written()
-        return self._has_work
+        return done
 
     def _retain(self) -> bool:
         """Remove some detail that grew too old; return whether there is more to do."""
@@ -846,57 +882,94 @@ class Ledger:
         state = self._reason or f"{len(self._active)} sessions cached, snapshot {self.snapshot}"
         return f"Ledger({str(self._layout.ledger)!r}: {state})"
 
-    def _apply(self, piece: Piece) -> Applied:
-        """Book a piece in one transaction."""
-        now_us = micros(self._clock.now())
+    def _worked_out(
+        self, piece: Piece, before: Worked | None = None, beside: Beside | None = None
+    ) -> Worked:
+        """Return what a piece comes to after the one before it, which may not be written yet."""
         deliveries = [delivery for delivery, _ in piece.reads if delivery is not None]
-        entries = self._entries(self._sessions(deliveries))
+        entries = self._entries(self._sessions(deliveries, before, beside))
         for delivery, letters in piece.reads:
             if delivery is not None:
                 entries.add(delivery)
             entries.refuse(letters, delivery)
-        added = self._commit(
-            entries,
-            [message.sequence for message in piece.messages],
-            now_us,
+        return replace(
+            self._of(entries),
+            sequences=[message.sequence for message in piece.messages],
             newest=Mark.newest((it.sequence, it.stored_us) for it in piece.messages),
+            messages=len(piece.messages),
+            events=sum(len(delivery.events) for delivery in deliveries),
         )
-        events = sum(len(delivery.events) for delivery in deliveries)
-        return Applied(messages=len(piece.messages), events=events, **added)
+
+    def _of(self, entries: Entries, requeued: Sequence[str] = ()) -> Worked:
+        return Worked(
+            entries=entries,
+            prices=entries.new_prices(),
+            now_us=micros(self._clock.now()),
+            sequences=[],
+            requeued=list(requeued),
+        )
 
     def _entries(self, sessions: dict[SessionKey, SessionState]) -> Entries:
         months = Months(self._operations.closed, self._clock.now().date())
         return Entries(sessions, self._rate, self._prices, months, self._operations.erased)
 
-    def _sessions(self, deliveries: Sequence[Delivery]) -> dict[SessionKey, SessionState]:
+    def _sessions(
+        self,
+        deliveries: Sequence[Delivery],
+        before: Worked | None = None,
+        beside: Beside | None = None,
+    ) -> dict[SessionKey, SessionState]:
+        """Return copies of the sessions that some messages speak of."""
         wanted = {
-            SessionKey(event.project, event.session_id)
+            (event.project, event.session_id)
             for delivery in deliveries
             for _, event in delivery.events
             if not isinstance(event, ProducerReport)
         }
-        return self._sessions_of(wanted)
+        return self._sessions_of([SessionKey(*key) for key in wanted], before, beside)
 
-    def _sessions_of(self, keys: Collection[SessionKey]) -> dict[SessionKey, SessionState]:
-        """Return copies of sessions: from memory, or else from the file."""
-        known, unknown = self._active.copies(keys)
-        with self._stopping(), translated(self._layout.ledger):
-            return known | self._found(unknown)
+    def _sessions_of(
+        self,
+        keys: Collection[SessionKey],
+        before: Worked | None = None,
+        beside: Beside | None = None,
+    ) -> dict[SessionKey, SessionState]:
+        """Return copies of sessions: as `before` leaves them, from memory, or else from the file."""
+        ahead = {} if before is None else before.entries.sessions
+        known, unknown = self._active.copies(key for key in keys if key not in ahead)
+        known |= {key: ahead[key].copy() for key in keys if key in ahead}
+        if unknown:
+            # What may be written meanwhile is not rolled back for it.
+            with (
+                self._stopping(rolls_back=False),
+                translated(self._layout.ledger),
+                nullcontext() if beside is None else beside.reading,
+            ):
+                known |= self._found(unknown, None if beside is None else beside.connection)
+        return known
 
-    def _found(self, keys: Collection[SessionKey]) -> dict[SessionKey, SessionState]:
+    def _found(
+        self, keys: Collection[SessionKey], connection: duckdb.DuckDBPyConnection | None = None
+    ) -> dict[SessionKey, SessionState]:
         """Find what the file has of sessions: of those that are settled, and from the rows of others."""
+        connection = self._connection if connection is None else connection
         settled = load_settled(
-            self._connection,
+            connection,
             keys,
             self._prices,
             began_before_us=micros(self._clock.now()) - SETTLE_AFTER_US,
         )
         rest = [key for key in keys if key not in settled]
-        return settled | load_sessions(self._connection, rest, self._prices)
+        return settled | load_sessions(connection, rest, self._prices)
 
     def _packed(self, keys: Collection[SessionKey]) -> dict[SessionKey, bytes]:
         """Return sessions packed: those in memory as they are, the others from their rows."""
-        held = {key: self._active.packed(key) for key in keys}
+        held = {
+            key: pack(self._ahead[key], self._prices)
+            if key in self._ahead
+            else self._active.packed(key)
+            for key in keys
+        }
         found = load_sessions(
             self._connection, [key for key in keys if held[key] is None], self._prices
         )
@@ -926,14 +999,13 @@ class Ledger:
 
     def _requeue(self, letters: list[Open]) -> int:
         """Book what can be read of some letters in one transaction; return how many are done with."""
-        now_us = micros(self._clock.now())
         found = [(letter, letter.message(self._layout.dead_letters)) for letter in letters]
         reads = [(letter, read(message)) for letter, message in found if message is not None]
         entries = self._entries(
             self._sessions([delivery for _, (delivery, _) in reads if delivery is not None])
         )
         done = [letter.id for letter, made in reads if _is_read(entries, letter, made)]
-        self._commit(entries, [], now_us, requeued=done)
+        self._commit(self._of(entries, requeued=done))
         return len(done)
 
     def _purge(self, letters: list[Open]) -> None:
@@ -948,56 +1020,89 @@ class Ledger:
             self._check_written()
             self._payloads.remove(unused)
 
-    def _commit(
-        self,
-        entries: Entries,
-        sequences: list[int],
-        now_us: int,
-        *,
-        newest: Mark | None = None,
-        requeued: Sequence[str] = (),
-    ) -> dict[str, int]:
-        sequence = max(sequences, default=0)
-        streams = replace(
-            self._streams,
-            progress=self._streams.progress.booked(sequences, newest),
-            gaps=self._streams.arrived(runs(sequences), now_us),
-        )
+    def _commit(self, worked: Worked) -> Applied:
+        return self._taken_over(worked, self._write(worked))
+
+    def _write(self, worked: Worked) -> Written:
+        """Write a piece in one transaction. Nothing is changed that working out the next one reads."""
+        entries, sequence = worked.entries, max(worked.sequences, default=0)
         with self._stopping(), translated(self._layout.ledger):
+            streams = self._streams_after(worked)
             self._connection.begin()
             # 1. The rows, in a transaction. If we die, none is booked, and the messages come again.
-            added = write_entries(self._connection, entries, self._places, now_us)
-            unsettled = self._unsettle(entries)
-            added["dead_letters"], dropped = write_letters(
-                self._connection, entries.dead_letters, self._payloads, now_us
+            added = write_entries(
+                self._connection, entries, worked.prices, self._places, worked.now_us
             )
-            mark(self._connection, requeued, REQUEUED, now_us)
-            is_news = any(added.values()) or bool(requeued) or streams != self._streams
+            pending = self._unsettle(entries)
+            added["dead_letters"], dropped = write_letters(
+                self._connection, entries.dead_letters, self._payloads, worked.now_us
+            )
+            mark(self._connection, worked.requeued, REQUEUED, worked.now_us)
+            is_news = any(added.values()) or bool(worked.requeued) or streams != self._streams
             if not is_news and sequence <= self._sequence:
                 self._connection.rollback()
-            else:
-                write_streams(self._connection, streams, self._streams)
-                write_state(
-                    self._connection,
-                    as_of_us=micros(self._snapshots.until()),
-                    sequence=max(self._sequence, sequence),
-                    snapshot=self._snapshots.number,
-                )
-                self._snapshots.changed = self._snapshots.changed or is_news
-                # 2. All or nothing. If we die here or later, the messages come again and find
-                #    either nothing of theirs booked or everything.
-                self._connection.commit()
-                self._check_written()
-                self._payloads.remove(dropped)
-                for session in unsettled:
-                    session.pending = True
-        # 3. The cache takes over only what is on disk.
-        self._active.keep(entries.sessions)
-        self._sequence = max(self._sequence, sequence)
-        self._streams = streams
-        return added
+                return Written(added, [])
+            write_streams(self._connection, streams, self._streams)
+            write_state(
+                self._connection,
+                as_of_us=micros(self._snapshots.until()),
+                sequence=max(self._sequence, sequence),
+                snapshot=self._snapshots.number,
+            )
+            self._snapshots.changed = self._snapshots.changed or is_news
+            # 2. All or nothing. If we die here or later, the messages come again and find
+            #    either nothing of theirs booked or everything.
+            self._connection.commit()
+            self._check_written()
+            self._payloads.remove(dropped)
+            return Written(added, pending)
 
-    def _unsettle(self, entries: Entries) -> list[SessionState]:
+    def _write_and_work(self, beside: Beside, worked: Worked) -> Written:
+        """Write a piece; while the next one is still worked out, do what is due between two groups.
+
+        Not an operation, nor what removes something: what they touch may be in hand.
+        """
+        written = self._write(worked)
+        self._ahead = worked.entries.sessions
+        goes_on = self._operations.pending is None
+        while goes_on and not beside.is_awaited:
+            with beside.reading:
+                goes_on = self._step_beside(written)
+        return written
+
+    def _step_beside(self, written: Written) -> bool:
+        if self._folding.is_due:
+            done = self._fold()
+            written.settled.extend(() if done is None else done.settled)
+            return done is not None
+        return self._sealing.is_due and not self._is_removing and self._seal()
+
+    def _taken_over(
+        self, worked: Worked, written: Written, *, following: Worked | None = None
+    ) -> Applied:
+        """Take into memory what is on disk. `following` was worked out from it."""
+        for each in (worked, following):
+            if each is not None:
+                known = each.entries.sessions
+                for keys, is_pending in ((written.pending, True), (written.settled, False)):
+                    for key in keys:
+                        if key in known:
+                            known[key].pending = is_pending
+        self._ahead = {}
+        self._active.keep(worked.entries.sessions)
+        self._active.forget(written.settled)
+        self._streams = self._streams_after(worked)
+        self._sequence = max(self._sequence, *worked.sequences, 0)
+        return Applied(messages=worked.messages, events=worked.events, **written.added)
+
+    def _streams_after(self, worked: Worked) -> Streams:
+        return replace(
+            self._streams,
+            progress=self._streams.progress.booked(worked.sequences, worked.newest),
+            gaps=self._streams.arrived(runs(worked.sequences), worked.now_us),
+        )
+
+    def _unsettle(self, entries: Entries) -> list[SessionKey]:
         """Write of which sessions something came, where the files do not have them as pending."""
         known = entries.sessions
         found = [key for key in entries.touched() if key not in known or not known[key].pending]
@@ -1005,7 +1110,7 @@ class Ledger:
             unsettle(self._connection, found)
         reports = [each for each in entries.reports.values() if each.dropped or each.live_sessions]
         unsettle_of(self._connection, {(each.project, each.producer_id) for each in reports})
-        return [known[key] for key in found if key in known]
+        return found
 
     def _note_restored(self, last: Heartbeat | None, now_us: int) -> None:
         """Note that this file is an older copy than what was published, if it lacks something for it.
@@ -1094,7 +1199,7 @@ class Ledger:
             raise LedgerMoved(self._layout.log)
 
     @contextlib.contextmanager
-    def _stopping(self) -> Iterator[None]:
+    def _stopping(self, *, rolls_back: bool = True) -> Iterator[None]:
         """Take no more work after a failure: only the file tells how much of it was written."""
         try:
             yield
@@ -1102,8 +1207,9 @@ class Ledger:
             raise
         except BaseException as error:
             self._state, self._reason = _State.FAILED, f"it failed ({error})"
-            with contextlib.suppress(duckdb.Error):
-                self._connection.rollback()
+            if rolls_back:
+                with contextlib.suppress(duckdb.Error):
+                    self._connection.rollback()
             raise
 
     def _require_open(self) -> None:

@@ -35,9 +35,15 @@ _encoder = msgspec.json.Encoder()
 
 
 def write_entries(
-    connection: duckdb.DuckDBPyConnection, entries: Entries, places: Places, now_us: int
+    connection: duckdb.DuckDBPyConnection,
+    entries: Entries,
+    prices: Sequence[PriceRow],
+    places: Places,
+    now_us: int,
 ) -> dict[str, int]:
     """Insert the rows of `entries`, dead letters apart, and return how many of each kind were new.
+
+    `prices` are those that they are the first to use.
 
     A session's identity comes with a row or a note of it, and is not counted.
     """
@@ -50,7 +56,7 @@ def write_entries(
         "received_at": now_us,
     }
     _insert(connection, sql.INSERT_SESSION_IDENTITIES, entries.identities)
-    _insert(connection, sql.INSERT_PRICES_USED, entries.new_prices(), {"booked_at": now_us})
+    _insert(connection, sql.INSERT_PRICES_USED, prices, {"booked_at": now_us})
     _take_back(connection, entries)
     return {
         "bookings": _book(connection, entries.bookings, places, now_us),

@@ -149,6 +149,17 @@ async def test_a_ledger_killed_before_commit_loses_and_doubles_nothing(
     await killed_at("before_commit", broker, tmp_path, check)
 
 
+async def test_a_ledger_killed_between_two_pieces_of_a_group_loses_and_doubles_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """What is written of the group is booked, what was worked out from it is not, and all comes again."""
+
+    def check(place: Place, last: int, floor: int) -> None:
+        assert floor < place.booked < last
+
+    await killed_at("between_pieces", broker, tmp_path, check)
+
+
 async def test_a_ledger_killed_after_commit_before_ack_loses_and_doubles_nothing(
     broker: Broker, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +27,11 @@ from voicecosts.consumer.booking.message import Applied, Message
 from voicecosts.consumer.broker.connection import Group
 from voicecosts.consumer.broker.feed import Feed
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.overlap import Worked, Written
 
 GROUP_MESSAGES: Final = 20
+PIECE_WEIGHT: Final = 30
+"""Readings, of the eighty of a group."""
 
 
 class FaultyLedger:
@@ -79,6 +83,18 @@ def before_commit(trap: Trap) -> None:
         trap.reached()
 
     module.write_state = deadly
+
+
+def between_pieces(trap: Trap) -> None:
+    """The first piece of the group is on disk, and the next is worked out and not written."""
+    taken_over = Ledger._taken_over
+
+    def deadly(ledger: Ledger, worked: Worked, written: Written, **following: Any) -> Applied:
+        if following:
+            trap.reached()
+        return taken_over(ledger, worked, written, **following)
+
+    Ledger._taken_over = deadly  # type: ignore[method-assign,assignment]  # the accident under test
 
 
 def after_commit(trap: Trap) -> None:
@@ -137,7 +153,13 @@ async def _flush(feed: Feed) -> None:
 
 LINES: Final[dict[str, Callable[[Trap], None]]] = {
     line.__name__: line
-    for line in (before_commit, after_commit, between_acks, between_ack_and_snapshot)
+    for line in (
+        before_commit,
+        between_pieces,
+        after_commit,
+        between_acks,
+        between_ack_and_snapshot,
+    )
 }
 
 
@@ -146,6 +168,7 @@ def main(line: str, at: int, told: Path, arguments: list[str]) -> None:
     trap = Trap(at, told)
     module: Any = voicecosts.consumer.consume
     module.GROUP_MESSAGES = GROUP_MESSAGES
+    module.Ledger.open = partial(Ledger.open, piece_weight=PIECE_WEIGHT)
     apply = Ledger.apply
 
     def noted(ledger: Ledger, messages: Sequence[Message]) -> Applied:

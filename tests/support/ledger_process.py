@@ -30,12 +30,13 @@ def main(  # noqa: PLR0917 - the two arguments and the options of a command
     ] = 0,
     interval_s: Annotated[float, typer.Option(help="Between two snapshots.")] = 0.0,
     rounds: Annotated[int, typer.Option(help="How often to apply everything.")] = 1,
+    piece_weight: Annotated[int, typer.Option(help="Readings that are booked at once.")] = 5,
 ) -> None:
     """Apply the traffic of a seed and tell what was applied."""
     messages = traffic(seed).messages
     pacing = Pacing(min_interval_s=interval_s, copy_factor=0, bytes_per_day=math.inf)
     try:
-        with Ledger.open(data_dir, rate, pacing=pacing) as ledger:
+        with Ledger.open(data_dir, rate, pacing=pacing, piece_weight=piece_weight) as ledger:
             say("open")
             if max_file_bytes:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))

@@ -36,7 +36,7 @@ SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 @settings(max_examples=3)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> None:
-    """Events may be lost, repeated, mixed, packed and grouped in any way: the sums stand.
+    """Events may be lost, repeated, mixed, packed, grouped and divided in any way: the sums stand.
 
     So they do wherever the ledger is opened again: every meter ends with the same quantities and
     the same nano-dollars.
@@ -61,13 +61,14 @@ def check_delivery(data: st.DataObject) -> None:
     messages = [message(n, *events, number=n) for n, events in enumerate(batches, 1)]
     groups = pieces(data.draw(SIZES), messages)
     reopened = data.draw(st.sets(st.integers(0, max(0, len(groups) - 1)), max_size=2))
+    small = {"cached_sessions": 2, "cached_bytes": 0, "piece_weight": data.draw(st.integers(1, 9))}
 
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.open(Path(folder), rate, cached_sessions=2, cached_bytes=0)
+        ledger = Ledger.open(Path(folder), rate, **small)
         for place, group in enumerate(groups):
             if place in reopened:
                 ledger.close()
-                ledger = Ledger.open(Path(folder), rate, cached_sessions=2, cached_bytes=0)
+                ledger = Ledger.open(Path(folder), rate, **small)
             ledger.apply(group)
         ledger.close()
         snapshot = Path(folder) / "costs.duckdb"

@@ -157,11 +157,11 @@ def _packed(events: list[Event], sizes: list[int]) -> list[Message]:
 
 def _seen(folder: Path, groups: list[list[Message]], reopened: set[int]) -> dict[str, Any]:
     """Return the sums, the states and the dead letters of a ledger that booked these groups."""
-    ledger = Ledger.open(folder, rate, cached_sessions=1, cached_bytes=0)
+    ledger = Ledger.open(folder, rate, cached_sessions=1, cached_bytes=0, piece_weight=5)
     for place, group in enumerate(groups):
         if place in reopened:
             ledger.close()
-            ledger = Ledger.open(folder, rate, cached_sessions=1, cached_bytes=0)
+            ledger = Ledger.open(folder, rate, cached_sessions=1, cached_bytes=0, piece_weight=5)
         ledger.apply(group)
     ledger.close()
     with duckdb.connect(
