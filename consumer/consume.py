@@ -274,7 +274,9 @@ class _LedgerThread:
         trouble = ""
         self._ledger.look_at_prices()
         self._ledger.answer_requests()
-        until = time.monotonic() + WORK_S
+        # Of a long queue the next group has pieces, and most of the work is done beside them.
+        is_behind = (self._waiting or 0) >= GROUP_MESSAGES and not self._ledger.is_operating
+        until = time.monotonic() + (0 if is_behind else WORK_S)
         try:
             while self._ledger.work() and time.monotonic() < until:
                 pass

@@ -530,6 +530,11 @@ class Ledger:
             raise OperationRefused(problem)
 
     @property
+    def is_operating(self) -> bool:
+        """Whether an operation on the books is under way."""
+        return self._operations.pending is not None
+
+    @property
     def is_at_work(self) -> bool:
         """Whether `work` or `publish_if_due` has something to go on with."""
         return self._has_work or self._snapshots.is_at_work
