@@ -62,7 +62,17 @@ def test_an_answer_that_is_too_large_says_where_to_make_room(
             )
 
 
-@pytest.mark.parametrize("words", [("query",), ("audit",), ("calls",), ("call", "last")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("query",),
+        ("audit",),
+        ("calls",),
+        ("call", "last"),
+        ("statement", "--tenant", "acme", "--month", "2026-11"),
+        ("sql", "FROM sessions"),
+    ],
+)
 def test_a_command_takes_a_bounded_amount_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
