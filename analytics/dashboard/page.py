@@ -42,6 +42,9 @@ ROWS: Final = 100
 _IDS: Final = 80
 """As in a terminal of this width, where ids are as long as it takes to tell them apart."""
 
+_WORDS: Final = ("", "used", "state", "last seen", "because")
+"""Columns among the numbers that hold words, or bars."""
+
 _WHOLE: Final = {
     True: "Nothing is missing from these numbers: every source was asked.",
     False: "Something is missing from these numbers.",
@@ -57,9 +60,9 @@ STYLE: Final = """<style>
 .costs th { font-weight: 600; }
 .costs .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .costs .total td { font-weight: 600; }
-.costs .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.75rem; }
+.costs .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0.75rem; }
 .costs .tile { border: 1px solid var(--border, #ddd); border-radius: 0.4rem; padding: 0.6rem 0.8rem; }
-.costs .tile b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
+.costs .tile b { display: block; font-size: 1.1rem; font-variant-numeric: tabular-nums; }
 .costs .said { border-left: 0.3rem solid #2f855a; padding: 0.2rem 0 0.2rem 0.8rem; }
 .costs .said.lacks { border-color: #b7791f; }
 .costs .said.trouble { border-color: #c53030; }
@@ -266,17 +269,22 @@ def _table(names: Sequence[Column], numbers: Sequence[Column], *, has_total: boo
     if rows == int(has_total):
         return _quiet(["no rows"])
     heads = "".join(f"<th>{escape(it.head)}</th>" for it in names)
-    heads += "".join(f'<th class="number">{escape(it.head)}</th>' for it in numbers)
+    heads += "".join(f"<th{_side(it)}>{escape(it.head)}</th>" for it in numbers)
     lines = []
     for at in range(rows):
         cells = "".join(f"<td>{escape(it.cells[at])}</td>" for it in names)
-        cells += "".join(f'<td class="number">{escape(it.cells[at])}</td>' for it in numbers)
+        cells += "".join(f"<td{_side(it)}>{escape(it.cells[at])}</td>" for it in numbers)
         kind = ' class="total"' if has_total and at == rows - 1 else ""
         lines.append(f"<tr{kind}>{cells}</tr>")
     return (
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _side(column: Column) -> str:
+    """Return the class of a cell that holds a number."""
+    return "" if column.head in _WORDS else ' class="number"'
 
 
 def _money(head: str, amounts: Iterable[Decimal | None], unknown: str) -> Column:

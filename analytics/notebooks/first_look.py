@@ -37,16 +37,14 @@ def _(mo, overall):
 
 
 @app.cell(hide_code=True)
-def _(mo, overall):
-    from html import escape
-
+def _(mo, overall, text):
     _head = {
         True: "Nothing is missing from these numbers: every source was asked.",
         False: "Something is missing from these numbers.",
         None: "It is not known whether something is missing from these numbers.",
     }[overall.completeness.whole]
     _sentences = (_head, *overall.warnings, *overall.notes)
-    _said = mo.Html("".join(f"<p>{escape(sentence)}</p>" for sentence in _sentences))
+    _said = mo.Html("".join(f"<p>{text(sentence)}</p>" for sentence in _sentences))
     mo.callout(_said, kind="success" if overall.completeness.whole else "warn")
     return
 
@@ -259,39 +257,40 @@ def _(connect, mo, query):
 
 @app.cell
 def _(mo):
+    from decimal import Decimal
+    from html import escape
+
+    most = 1_000  # rows of a table; a query of one's own may have millions
+
     def records(relation):
         """Return the rows of a query as mappings; exact numbers stay exact."""
         names = relation.columns
         return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
 
-    def plain(number):
-        return "" if number is None else f"{number:f}"
+    def text(value):
+        """Return a value as text of a page: nothing of it is markup or a link, whoever chose it."""
+        return escape("".join(it if it.isprintable() else ascii(it)[1:-1] for it in str(value)))
 
-    def money(amount):
-        return "unpriced" if amount is None else f"{amount:f}"
-
-    def named(tenant):
-        return "(none)" if tenant is None else tenant
+    def cell(name, value):
+        if value is None:
+            return "(none)" if name == "tenant" else "unpriced" if "cost" in name else ""
+        return text(f"{value:f}" if isinstance(value, Decimal) else value)
 
     def show(relation):
-        """Show the rows of a query as a table, with neither pandas nor polars."""
+        """Show the rows of a query as a table that scrolls by itself, with neither pandas nor polars."""
         rows = records(relation)
         if not rows:
             return mo.plain_text("no rows")
-        kinds = zip(relation.columns, relation.types, strict=True)
-        exact = [name for name, kind in kinds if str(kind).startswith("DECIMAL")]
-        return mo.ui.table(
-            rows,
-            selection=None,
-            page_size=20,
-            format_mapping={
-                **{name: money if "cost" in name else plain for name in exact},
-                "tenant": named,
-            },
-            text_justify_columns=dict.fromkeys(exact, "right"),
+        head = "".join(f"<th>{text(name)}</th>" for name in relation.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{cell(name, it)}</td>" for name, it in row.items()) + "</tr>"
+            for row in rows[:most]
         )
+        table = f"<table><tr>{head}</tr>{body}</table>"
+        more = f"<p>{most:,} of {len(rows):,} rows shown</p>" if len(rows) > most else ""
+        return mo.Html(f'<div style="overflow:auto;max-height:32rem">{table}</div>{more}')
 
-    return records, show
+    return records, show, text
 
 
 @app.cell

@@ -51,9 +51,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def dashboard(data_dir: Path, run_dir: Path, *more: str, **environ: str) -> Iterator[Served]:
-    """Run `costs dashboard` on any free port, end it by Ctrl-C, and see that it ended in order."""
-    arguments = ["dashboard", "--port", "0", "--data-dir", str(data_dir), *more]
+def dashboard(data_dir: Path | None, run_dir: Path, *more: str, **environ: str) -> Iterator[Served]:
+    """Run `costs dashboard` on any free port, end it by Ctrl-C, and see that it ended in order.
+
+    Without a data directory it reads that of its environment.
+    """
+    named = [] if data_dir is None else ["--data-dir", str(data_dir)]
+    arguments = ["dashboard", "--port", "0", *named, *more]
     with CostsProcess(arguments, run_dir, environ) as process:
         yield Served(process)
         code = process.stop(signal.SIGINT)

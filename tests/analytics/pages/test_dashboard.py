@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.analytics.pages.ledgers import LEDGERS, ledger_of
+from tests.analytics.pages.ledgers import LEDGERS, MAKING_S, ledger_of
 from tests.support.browser import WIDTHS, Reader, reader
 from tests.support.dashboard import Served, dashboard
 from tests.support.hostile_names import NAMES, write_hostile
@@ -26,7 +26,7 @@ from tests.support.sample_ledger import (
     write_snapshot,
     write_status,
 )
-from voicecosts import calls, query
+from voicecosts import call, calls, query
 from voicecosts.analytics.numbers import money
 from voicecosts.analytics.text.names import in_cell
 
@@ -70,19 +70,24 @@ def test_it_shows_what_the_commands_say(browser: Browser, served: Served, data_d
         for row in answer.rows:
             assert in_cell(row.group["tenant"] or "(none)") in shown
         assert page.page.inner_text(COST) == "4.032000003"
-        for call in calls(data_dir=data_dir).calls:
-            assert str(call.session)[:13] in shown
+        for each in calls(data_dir=data_dir).calls:
+            assert str(each.session)[:13] in shown
         assert "no rule" in shown
         assert page.page.locator(".vega-embed canvas, .vega-embed svg").count() == 1
 
 
+@pytest.mark.timeout(MAKING_S)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", LEDGERS)
 def test_a_ledger_of_every_size_at_every_width(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory, kind: str, width: int
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+    worker_id: str,
+    kind: str,
+    width: int,
 ) -> None:
     """Nothing is cut, nothing is wider than the page, and the cost is that of the query."""
-    directory = ledger_of(kind, tmp_path_factory)
+    directory = ledger_of(kind, tmp_path_factory, worker_id)
     run_dir = tmp_path_factory.mktemp("run")
     with dashboard(directory, run_dir) as served, reader(browser, width) as page:
         open_all(page, served)
@@ -94,7 +99,7 @@ def test_a_ledger_of_every_size_at_every_width(
             assert "the ledger holds no usage yet" in shown
             assert "no rows" in shown
         else:
-            page.until("td", "the ledger has all of it" if kind == "small" else "it goes on")
+            page.until("td", str(call(data_dir=directory).call.session))
 
 
 def test_what_is_chosen_is_what_is_shown(browser: Browser, served: Served, data_dir: Path) -> None:
