@@ -60,7 +60,7 @@ STYLE: Final = """<style>
 .costs th { font-weight: 600; }
 .costs .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .costs .total td { font-weight: 600; }
-.costs .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0.75rem; }
+.costs .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 0.75rem; }
 .costs .tile { border: 1px solid var(--border, #ddd); border-radius: 0.4rem; padding: 0.6rem 0.8rem; }
 .costs .tile b { display: block; font-size: 1.1rem; font-variant-numeric: tabular-nums; }
 .costs .said { border-left: 0.3rem solid #2f855a; padding: 0.2rem 0 0.2rem 0.8rem; }
