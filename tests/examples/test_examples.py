@@ -182,6 +182,7 @@ def requirements(wanted: str) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_examples_agents_are_what_the_command_lists(tmp_path: Path) -> None:
     """`costs agents` answers about the folder that the pool's example discovers."""
     listed = costs(tmp_path / "home", "agents", "list", "--agents-dir", "examples/agents")

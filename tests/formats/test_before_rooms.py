@@ -77,6 +77,7 @@ def test_what_waited_is_listed_and_booked(home: Path) -> None:
     assert waiting(home) == [server]
 
 
+@pytest.mark.slow
 async def test_what_waited_for_a_server_is_published(home: Path, broker: Broker) -> None:
     """Both calls reach the stream whole, from their start to their end, and leave the outbox."""
     await stream.declare(broker.url)

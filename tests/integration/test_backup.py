@@ -100,6 +100,7 @@ def site(tmp_path: Path, broker: Broker) -> Site:
     return Site(tmp_path, broker)
 
 
+@pytest.mark.slow
 async def test_a_ledger_is_restored_as_the_page_says(site: Site, broker: Broker) -> None:
     """On an empty host the figures are those of before; what left the stream is said, as the page does."""
     half = len(PARTS) // 2

@@ -164,6 +164,7 @@ async def test_a_second_ledger_is_refused_and_takes_over_as_its_error_says(
         await until(lambda: booked(tmp_path / "first") == bill(MADE))
 
 
+@pytest.mark.slow
 def test_the_option_is_there_and_the_first_one_ends_with_its_code(
     broker: Broker, tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ ENDINGS: Final[dict[str, Ending]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_demo_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     """By a terminal that is closed: all is ended in order and removed."""
     end_all(tmp_path, "terminal closed in the calls")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.events import reading, started
+from tests.support.long_forms import later
 from tests.support.oracle import booked
 from tests.support.outboxes import orphan as left_behind
 from tests.support.processes import READY, ROOT, CostsProcess, costs, program
@@ -173,6 +174,7 @@ def test_the_call_of_a_worker_that_a_neighbour_adopted_is_abandoned_too(
     adopted.close()
 
 
+@pytest.mark.slow
 def test_many_questions_at_once_book_everything_once(home: Path) -> None:
     """Two workers write while processes ask at the same time: each answers, and no sum is doubled."""
     with (
@@ -212,7 +214,7 @@ def test_a_ledger_that_runs_books_what_workers_without_a_server_leave(home: Path
     [
         pytest.param((), {"COSTS_DATA_DIR": "home"}, "home/outbox", marks=pytest.mark.slow),
         (("--data-dir", "home"), {"COSTS_DATA_DIR": "other"}, "home/outbox"),
-        (("--data-dir", "home"), {"COSTS_OUTBOX_DIR": "spool"}, "spool"),
+        *later((("--data-dir", "home"), {"COSTS_OUTBOX_DIR": "spool"}, "spool")),
     ],
 )
 def test_a_ledger_that_runs_publishes_what_dead_workers_of_its_server_left(

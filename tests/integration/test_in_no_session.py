@@ -146,6 +146,7 @@ async def test_a_call_with_usage_that_could_not_be_measured_is_short(worker: Wor
     assert await strictly(worker.home, "--where", "tenant=globex") == 0
 
 
+@pytest.mark.slow
 async def test_unattributed_usage_is_told_in_amounts_and_fails_a_strict_audit(
     worker: Worker,
 ) -> None:

@@ -178,6 +178,7 @@ def test_a_call_of_which_only_the_id_is_known_has_a_receipt(tmp_path: Path) -> N
     assert (receipt.total.cost, receipt.parts, receipt.turns) == (0, (), ())
 
 
+@pytest.mark.slow
 def test_sums_stay_where_turns_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A receipt in four of a long history adds up, folded and sealed; then files go, and then rows by age."""
     often(monkeypatch)

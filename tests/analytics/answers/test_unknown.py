@@ -122,6 +122,7 @@ class Books:
         return found
 
 
+@pytest.mark.slow
 def test_it_makes_no_difference_how_usage_was_split(tmp_path: Path) -> None:
     """Also where the first reading has requests and no tokens yet: that has no price either."""
     splits: dict[str, Sequence[dict[str, int]]] = {

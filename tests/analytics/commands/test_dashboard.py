@@ -13,6 +13,7 @@ import websockets
 
 from tests.analytics.conftest import Costs
 from tests.support.dashboard import Served, dashboard
+from tests.support.long_forms import later
 from tests.support.processes import CostsProcess
 from tests.support.waiting import wait_until
 
@@ -108,7 +109,7 @@ async def test_a_socket_is_opened_by_its_own_page_alone(served: Served) -> None:
     assert await opens(cookie, own)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *later(signal.SIGHUP)])
 def test_a_signal_ends_it_with_nothing_left(
     data_dir: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.broker import Broker
+from tests.support.long_forms import later
 from tests.support.oracle import booked
 from tests.support.processes import ROOT, CostsProcess
 from tests.support.stream import publish, settled
@@ -78,7 +79,7 @@ class TestUp:
             await publish(servers, batches(made, seed=21))
             await until(lambda: booked(tmp_path / "d") == bill(made))
 
-    @pytest.mark.parametrize("output", ["/dev/full", "closed"])
+    @pytest.mark.parametrize("output", ["/dev/full", *later("closed")])
     def test_it_runs_also_when_nobody_can_read_what_it_prints(
         self, tmp_path: Path, output: str
     ) -> None:
@@ -132,6 +133,7 @@ class TestUp:
         assert json.loads((tmp_path / "d" / "ledger.json").read_text())["running"] is False
         assert not (tmp_path / "d" / "up.json").exists()
 
+    @pytest.mark.slow
     async def test_nohup_keeps_it_running(self, tmp_path: Path) -> None:
         """Who lets the command ignore SIGHUP means it: it goes on booking."""
         made = calls(24, 3)
