@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,10 +125,14 @@ def fresh(as_of: datetime | None, now: datetime) -> str:
     return f"as of {ago(as_of, now)}" if as_of else "the ledger has received nothing yet"
 
 
-def period(since: datetime | None, until: datetime | None) -> str:
-    """Return the period between two UTC moments, either of which may be open."""
-    start = clock(since) if since else "the beginning"
-    end = f"{clock(until)} (not included)" if until else "now"
+def period(since: datetime | None, until: datetime | None, zone: str = "UTC") -> str:
+    """Return the period between two UTC moments, either of which may be open, in the time of a zone."""
+
+    def shown(moment: datetime) -> str:
+        return clock(moment) if zone == "UTC" else moment.astimezone(ZoneInfo(zone)).isoformat(" ")
+
+    start = shown(since) if since else "the beginning"
+    end = f"{shown(until)} (not included)" if until else "now"
     return f"period: from {start} to {end}"
 
 

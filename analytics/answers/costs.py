@@ -62,6 +62,7 @@ from voicecosts.analytics.question.relation import (
 )
 from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.question.turns import NOT_KNOWN
+from voicecosts.analytics.question.zones import UTC_NAME
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
 
 if TYPE_CHECKING:
@@ -157,12 +158,13 @@ def ask(
     sort: str | None,
     now: datetime,
     metric: str | Iterable[str] = (),
+    timezone: str = UTC_NAME,
 ) -> Question:
     """Return the question these words mean; raises `BadQuestion` before any ledger is opened."""
     named = groups(by)
     if top is not None and top < 1:
         raise BadTop(top)
-    span = period(since, until, now=now)
+    span = period(since, until, now=now, timezone=timezone)
     return Question(
         by=named,
         period=span,
@@ -233,6 +235,7 @@ def answering(
             warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
             notes=(*notes(missing), *parts, *_say_metrics(question, total), *corrected, *gone),
             metrics=question.metrics,
+            timezone=question.period.zone,
             other=measured.other,
         )
         with ending(measured.rows):
@@ -333,7 +336,8 @@ def _with_other(
         return measured
     with ending(measured.rows):
         rows = list(measured.rows)
-    parts = [written(group, column_of(group)) for group in question.by]
+    zone = question.period.zone
+    parts = [written(group, column_of(group, zone), zone) for group in question.by]
     if question.names_project:
         parts.append(column_of(Group.PROJECT))
     # the length of each name stands before it, so that no two rows are written alike
@@ -368,7 +372,8 @@ def _lengths(
 ) -> dict[tuple[str | None, ...], Length]:
     """Return how long the calls of each group were connected, each call once; of all without a group."""
     rows = _rows(connection, snapshot, question)
-    keys = [written(it, column_of(it)) for it in (question.by if by is None else by)]
+    zone = question.period.zone
+    keys = [written(it, column_of(it, zone), zone) for it in (question.by if by is None else by)]
     if by is None and question.names_project:
         keys.append(column_of(Group.PROJECT))
     counts = ["operation IS NULL", *([VOIDED.removeprefix(" AND ")] if rows.voided else [])]
@@ -419,7 +424,8 @@ def _measure(
     rows = _rows(connection, snapshot, question)
     by_day = not APART.isdisjoint(question.by)
     of_one = Group.SESSION in question.by
-    columns = [column_of(group) for group in question.by]
+    zone = question.period.zone
+    columns = [column_of(group, zone) for group in question.by]
     names = [alias_of(group) for group in question.by]
     # A session is one of its project: the same id in two projects is two sessions.
     beside = [column_of(Group.PROJECT)] if question.names_project else []
@@ -433,7 +439,7 @@ def _measure(
     sums = {**MEASURES, "sessions": count.text} if many else OF_GROUPS
     ordered = {name: f'"{name}"' for name in MEASURES} if many else OF_GROUPS
     chosen = [
-        f'{written(group, column)} AS "{alias_of(group)}"'
+        f'{written(group, column, zone)} AS "{alias_of(group)}"'
         for group, column in zip(question.by, columns if many else names, strict=True)
     ]
     chosen += [f'{column} AS "{column}"' for column in beside]
@@ -449,7 +455,7 @@ def _measure(
         rows=source.text,
         chosen=", ".join(chosen),
         first=names[0],
-        order=", ".join([question.sort.sql(ordered), *beside]),
+        order=", ".join([question.sort.sql(ordered, zone), *beside]),
     )
     parameters = [*count.parameters, *source.parameters]
     if question.top is not None:

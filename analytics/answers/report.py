@@ -319,7 +319,8 @@ class Report(Struct, frozen=True, kw_only=True):
     `groups` counts all groups there are; `rows` may hold only the top ones. `is_shared` says that the id of
     a session in `rows` is that of a session of another project too. `as_of` is None while the
     ledger has received nothing. `warnings` are sentences for people, `completeness` is for programs;
-    `notes` are sentences about what is as it should be. `metrics` are those that were asked for. `other` is all
+    `notes` are sentences about what is as it should be. `metrics` are those that were asked for. Days and hours are
+    those of `timezone`. `other` is all
     that is not in `rows` because only the top ones are; None where they are all.
     """
 
@@ -336,6 +337,7 @@ class Report(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     is_shared: bool = False
     metrics: tuple[str, ...] = ()
+    timezone: str = "UTC"
     other: Row | None = None
 
     def records(self) -> list[dict[str, object]]:

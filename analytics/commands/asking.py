@@ -43,6 +43,7 @@ def query(
     top: int | None = None,
     sort: str | None = None,
     metric: str | Iterable[str] = (),
+    timezone: str = "UTC",
     data_dir: str | Path | None = None,
     now: datetime | None = None,
 ) -> Report:
@@ -58,7 +59,8 @@ def query(
     a day, by its start; `since` is included, `until` is not. Rows come by cost, largest first and
     unpriced ones last, unless `sort` names a column, followed by `:asc` or `:desc` for other than its
     usual direction; `top` keeps that many rows, and `other` is the rest. `metric` names what else is asked for, as
-    `Row.metric` has it: `cost_per_minute`, `margin` and others.
+    `Row.metric` has it: `cost_per_minute`, `margin` and others. `timezone` is that of hours, days, weeks and months, and of
+    moments without an offset: `Europe/Berlin`.
 
     What workers without a server left on this host is booked first, as `costs query` does; what
     cannot be booked is said in `warnings`. Only `completeness.whole` says that nothing is missing.
@@ -77,6 +79,7 @@ def query(
         top=top,
         sort=sort,
         metric=metric,
+        timezone=timezone,
         data_dir=data_dir,
         now=now,
     )
@@ -94,6 +97,7 @@ def answering(
     top: int | None = None,
     sort: str | None = None,
     metric: str | Iterable[str] = (),
+    timezone: str = "UTC",
     data_dir: str | Path | None = None,
     now: datetime | None = None,
     spill: Path | None = None,
@@ -107,6 +111,7 @@ def answering(
         top=top,
         sort=sort,
         metric=metric,
+        timezone=timezone,
         now=now or datetime.now(UTC),
     )
     require("duckdb", needed_by="`voicecosts.query`")

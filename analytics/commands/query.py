@@ -37,6 +37,7 @@ Examples:
   costs query --by agent,model --since 7d --top 20
   costs query --by day --where tenant=acme --since 2026-11-01 --until 2026-12-01
   costs query --by agent --metric calls,minutes,cost_per_minute,cost_per_call --sort cost_per_minute
+  costs query --by day --since 2026-11 --timezone Europe/Berlin
   costs query --since this-month --strict --fail-over 500
   costs query --by session --where 'tenant=(none)' --format csv > no-tenant.csv
 """
@@ -53,7 +54,7 @@ def query(
             help="Group by tenant, agent, agent_label, project, provider, model, modality, "
             "service_tier, session, turn, room, job, deployment, outcome, label.NAME, hour, day, week, month or corrects (the "
             "closed month): several with commas, or the option again. All of a call is in the hour, day, week and "
-            "month in which it started (UTC). A turn is told with its session, and needs single rows.  "
+            "month in which it started (--timezone). A turn is told with its session, and needs single rows.  "
             "[default: tenant]",
         ),
     ] = None,
@@ -79,6 +80,14 @@ def query(
             "them beside the others. A ratio is rounded half to even, to nine digits.",
         ),
     ] = None,
+    timezone: Annotated[
+        str,
+        typer.Option(
+            metavar="ZONE",
+            help="The time zone of hours, days, weeks and months, and of --since and --until: Europe/Berlin. A call is "
+            "in those in which it started there; an hour is told with its offset.",
+        ),
+    ] = "UTC",
     digits: Annotated[
         int,
         typer.Option(
@@ -128,6 +137,7 @@ def query(
             top=top,
             sort=sort,
             metric=metric or (),
+            timezone=timezone,
             data_dir=data_dir,
             spill=spill,
         ) as (report, rows),

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.errors import BadQuestion, UnknownColumn
+from voicecosts.analytics.question.zones import UTC_NAME, shifted, suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -67,6 +68,8 @@ class State(StrEnum):
 
 
 _STARTED: Final = "make_timestamp(epoch_us(uuid_extract_timestamp(session_id)))"
+_IS_OWN: Final = f"day = {_STARTED}::DATE"
+"""A row is dated on the day on which its session started."""
 
 COLUMN: Final[dict[Group, str]] = {
     Group.TENANT: "tenant",
@@ -84,7 +87,7 @@ COLUMN: Final[dict[Group, str]] = {
     Group.DEPLOYMENT: "deployment",
     Group.OUTCOME: "outcome",
     # What is dated on another day than its session started on is at the first moment of that.
-    Group.HOUR: f"CASE WHEN day = {_STARTED}::DATE THEN date_trunc('hour', {_STARTED}) ELSE day::TIMESTAMP END",
+    Group.HOUR: f"CASE WHEN {_IS_OWN} THEN date_trunc('hour', {_STARTED}) ELSE day::TIMESTAMP END",
     Group.DAY: "day",
     Group.WEEK: "date_trunc('week', day)::DATE",
     Group.MONTH: "date_trunc('month', day)::DATE",
@@ -211,9 +214,35 @@ def of_a_session(columns: Iterable[Column]) -> bool:
     return all(isinstance(it, Label) or it in _OF_A_SESSION for it in columns)
 
 
-def column_of(it: Column) -> str:
-    """Return the SQL that has a column in the rows that are added up."""
-    return it.alias if isinstance(it, Label) else COLUMN[it]
+def column_of(it: Column, zone: str = UTC_NAME) -> str:
+    """Return the SQL that has a column in the rows that are added up; days and hours are those of a zone."""
+    if isinstance(it, Label):
+        return it.alias
+    return COLUMN[it] if zone == UTC_NAME or it not in IN_ZONE else _in_zone(it, zone)
+
+
+IN_ZONE: Final = (Group.HOUR, Group.DAY, Group.WEEK, Group.MONTH)
+"""What differs from zone to zone."""
+
+_US: Final = "epoch_us(uuid_extract_timestamp(session_id))"
+
+
+def _in_zone(it: Group, zone: str) -> str:
+    """Return the same in a zone. What is dated on another day than its session started on stays on that day.
+
+    An hour is its text, with its offset: by that two hours of one name are told from each other.
+    """
+    local = f"make_timestamp({shifted(_US, zone)})"
+    if it is Group.HOUR:
+        at, offset = f"CASE WHEN {_IS_OWN} THEN {local} ELSE day::TIMESTAMP END", suffix(_US, zone)
+        of_day = suffix("epoch_us(day::TIMESTAMP)", zone)
+        return f"(strftime({at}, '%Y-%m-%dT%H:00') || CASE WHEN {_IS_OWN} THEN {offset} ELSE {of_day} END)"
+    day = f"CASE WHEN {_IS_OWN} THEN {local}::DATE ELSE day END"
+    return {
+        Group.DAY: day,
+        Group.WEEK: f"date_trunc('week', {day})::DATE",
+        Group.MONTH: f"date_trunc('month', {day})::DATE",
+    }[it]
 
 
 def alias_of(it: Column) -> str:
@@ -254,8 +283,10 @@ _WRITTEN: Final = {
 }
 
 
-def written(column: Column, value: str) -> str:
+def written(column: Column, value: str, zone: str = UTC_NAME) -> str:
     """Return the SQL that writes a value of a group as an answer has it."""
+    if column is Group.HOUR and zone != UTC_NAME:
+        return value
     if isinstance(column, Group) and column in _WRITTEN:
         return f"strftime({value}, '{_WRITTEN[column]}')"
     return f"{value}::VARCHAR"
@@ -311,19 +342,33 @@ class Sort:
         """Whether it is by something that only the lengths of calls say: SQL does not have these."""
         return self.name in OF_LENGTHS
 
-    def sql(self, sums: Mapping[str, str] = MEASURES) -> str:
+    def sql(self, sums: Mapping[str, str] = MEASURES, zone: str = UTC_NAME) -> str:
         """Return the ORDER BY list; what is NULL (unpriced, no tenant) comes last either way.
 
         `sums` are the SQL of the measures where the rows are added up.
         """
         found = _DERIVED.get(self.name)
-        value = found.format_map(sums) if found else f'"{self.name}"'
+        value = found.format_map(sums) if found else _ordered(self.name, zone)
         first = (
             "" if self.by_length else f"{value} {'DESC' if self.descending else 'ASC'} NULLS LAST"
         )
         return ", ".join(
             [*filter(None, [first]), *(f'"{alias_of(it)}" NULLS LAST' for it in self.by)]
         )
+
+
+def _ordered(name: str, zone: str) -> str:
+    """Return the SQL by which a column is ordered: hours of a zone as moments, and not as texts with offsets."""
+    alias = alias_of(name) if isinstance(name, Label) else name
+    if name != Group.HOUR or zone == UTC_NAME:
+        return f'"{alias}"'
+    return _MOMENT
+
+
+_MOMENT: Final = """(
+    strptime(left("hour", 16), '%Y-%m-%dT%H:%M') - substr("hour", 17, 3)::BIGINT * INTERVAL 1 HOUR
+    - (substr("hour", 17, 1) || substr("hour", 21, 2))::BIGINT * INTERVAL 1 MINUTE
+)"""
 
 
 def groups(names: str | Iterable[str]) -> tuple[Column, ...]:

@@ -42,6 +42,8 @@ from voicecosts.analytics.question.relation import (
 )
 from voicecosts.analytics.question.times import Period, first_day
 from voicecosts.analytics.question.turns import turns
+from voicecosts.analytics.question.zones import UTC_NAME, utc
+from voicecosts.analytics.question.zones import zone as zone_of
 
 Where = str | Iterable[str] | Mapping[str, object]
 """Conditions: `name=value`, several of them, or values by name."""
@@ -151,7 +153,7 @@ def select(span: Period, where: Where) -> Selection:
     """Return the rows of a period that meet all conditions; raises as `conditions` does."""
     where = where if isinstance(where, str | Mapping) else tuple(where)
     when, moments = span.sql()
-    which, values = conditions(where)
+    which, values = conditions(where, span.zone)
     return Selection(
         conditions=[*when, *which],
         parameters=[*moments, *values],
@@ -160,8 +162,8 @@ def select(span: Period, where: Where) -> Selection:
     )
 
 
-def conditions(where: Where) -> tuple[list[str], list[object]]:
-    """Return the SQL conditions and their parameters.
+def conditions(where: Where, zone: str = UTC_NAME) -> tuple[list[str], list[object]]:
+    """Return the SQL conditions and their parameters; days and hours are those of a zone.
 
     Raises:
         BadFilter: A condition is not `name=value`, or its column cannot hold such a value.
@@ -171,10 +173,11 @@ def conditions(where: Where) -> tuple[list[str], list[object]]:
     parameters: list[object] = []
     wanted: dict[tuple[Column, bool], list[object]] = {}
     for it in _tests(where):
-        wanted.setdefault((it.column, it.is_left_out), []).append(it.value)
+        value = _hour_in(zone, it.value) if it.column is Group.HOUR else it.value
+        wanted.setdefault((it.column, it.is_left_out), []).append(value)
     for (column, is_left_out), values in wanted.items():
-        meets = _meets(column, values)
-        sql.append(_left_out(column, meets, values) if is_left_out else meets)
+        meets = _meets(column, values, zone)
+        sql.append(_left_out(column, meets, values, zone) if is_left_out else meets)
         parameters.extend(value for value in values if value is not None and not _is_like(value))
         parameters.extend(value.like for value in values if isinstance(value, Pattern))
     return sql, parameters
@@ -315,7 +318,7 @@ _KEY: Final = "(coalesce(project, ''), session_id)"
 _FACTS: Final = f"{_KEY} IN (SELECT {_KEY} FROM sessions WHERE {{0}})"  # noqa: S608 - our own names
 
 
-def _meets(column: Column, values: list[object]) -> str:
+def _meets(column: Column, values: list[object], zone: str) -> str:
     """Return the condition that a column is one of `values`, where None stands for NULL.
 
     Its parameters are the values that are no patterns, and then the patterns. What is known of sessions alone is
@@ -323,7 +326,7 @@ def _meets(column: Column, values: list[object]) -> str:
     """
     sql = fact(column)
     if sql is None:
-        return _either(column_of(column), values)
+        return _either(column_of(column, zone), values)
     some = [value for value in values if value is not None]
     parts = [_FACTS.format(_either(sql, some))] if some else []
     if None in values:
@@ -341,14 +344,14 @@ def _either(column: str, values: list[object]) -> str:
     return f"({' OR '.join(parts)})"
 
 
-def _left_out(column: Column, meets: str, values: list[object]) -> str:
+def _left_out(column: Column, meets: str, values: list[object], zone: str) -> str:
     """Return the condition that a row does not meet another one.
 
     What has no tenant is not `acme`, and what is known of a session without its usage is of no model.
     """
     if fact(column) is not None:
         return f"NOT {meets}"
-    sql = column_of(column)
+    sql = column_of(column, zone)
     if None in values or not (of_a_session([column]) or may_be_absent(column)):
         return f"({sql} IS NOT NULL AND NOT {meets})"
     return f"({sql} IS NULL OR NOT {meets})"
@@ -416,11 +419,24 @@ def _from_day(column: Column, day: date) -> date:
 
 
 def _hour(text: str) -> datetime:
-    """Return the beginning of an hour, in UTC as the rows have it; raises `ValueError`."""
+    """Return an hour that a text names, with its offset if it has one; raises `ValueError`."""
     found = datetime.fromisoformat(text)
     if len(text) < _HOUR_LENGTH or found.minute or found.second or found.microsecond:
         raise ValueError(text)
-    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    return found
 
 
 _HOUR_LENGTH: Final = len("2026-11-21T14:00")
+
+
+def _hour_in(name: str, value: object) -> object:
+    """Return an hour as the rows have it: in UTC its beginning, in another zone its text.
+
+    Without an offset it is of the zone; with the offset of another zone it may be no hour of this one.
+    """
+    if not isinstance(value, datetime):
+        return value
+    moment = value.astimezone(UTC) if value.tzinfo else utc(value, name)
+    if name == UTC_NAME:
+        return moment.replace(tzinfo=None)
+    return moment.astimezone(zone_of(name)).isoformat(timespec="minutes")

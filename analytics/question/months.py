@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from voicecosts.analytics.question.columns import APART, Column, Group
 from voicecosts.analytics.question.relation import FIRST_MONTHS_SCHEMA
 from voicecosts.analytics.question.times import Period
+from voicecosts.analytics.question.zones import UTC_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +60,8 @@ def may_answer(
     """
     columns, span = frozenset(named), selection.when
     if schema < FIRST_MONTHS_SCHEMA or not columns <= (_COUNTED if counts else _ADDED_UP):
+        return False
+    if span.zone != UTC_NAME:  # their months are those of UTC
         return False
     if span == Period():
         return not corrects or APART.isdisjoint(columns)

@@ -2,7 +2,7 @@
 
 A period is half-open: it holds the calls that started at `since` or after it, up to, but not at,
 `until`. So two periods that touch share no call and leave none out, and no order of arrival changes
-a sum. A day is a UTC day, and `7d` is 7 times 24 hours
+a sum. A day is one of a time zone, UTC as a rule, and `7d` is 7 times 24 hours
 before now. Whatever is longer than a moment means its first one: `2026-11` and `this-month` begin with
 the month, and weeks on Monday. So `--since last-month --until this-month` is the last month.
 """
@@ -10,13 +10,14 @@ the month, and weeks on Monday. So `--since last-month --until this-month` is th
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from voicecosts.analytics.errors import BadQuestion, BadTime
+from voicecosts.analytics.question.zones import UTC_NAME, midnight, utc, zone
 
 _ABSOLUTE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -40,10 +41,11 @@ Moment = str | date | datetime
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """From `since` (included) until `until` (excluded); an open end is None."""
+    """From `since` (included) until `until` (excluded); an open end is None. Days are those of `zone`."""
 
     since: datetime | None = None
     until: datetime | None = None
+    zone: str = UTC_NAME
 
     def sql(self) -> tuple[list[str], list[object]]:
         """Return the conditions on the view `usage` and their parameters.
@@ -64,17 +66,20 @@ class Period(Struct, frozen=True, kw_only=True):
     def sql_of_rows(self) -> tuple[list[str], list[object]]:
         """Return the same for rows, of which some are of no session, or correct a closed month.
 
-        These are on the day on which they are dated, from its first moment on. The days come first: they
-        skip most of the table.
+        These are on the day on which they are dated, from its first moment on, in whichever zone. The days come
+        first: they skip most of the table.
         """
         conditions: list[str] = []
         given: list[object] = []
         if self.since:
             conditions += ["day >= ?", _DATED.format(sign=">=")]
-            given += [self.since.date(), _first_id(self.since), _next_midnight(self.since)]
+            first = self._next_midnight(self.since)
+            given += [min(self.since.date(), first), _first_id(self.since), first]
         if self.until:
             conditions += ["day <= ?", _DATED.format(sign="<")]
-            given += [self.until.date(), _first_id(self.until), _next_midnight(self.until)]
+            end = self._next_midnight(self.until)
+            last = max(self.until.date(), end - timedelta(days=1))
+            given += [last, _first_id(self.until), end]
         return conditions, given
 
     def sql_of_corrections(self) -> list[str]:
@@ -86,10 +91,10 @@ class Period(Struct, frozen=True, kw_only=True):
             return []
         conditions = [
             f"session_id < '{_first_id(self.since)}'::UUID",
-            f"day >= DATE '{_next_midnight(self.since)}'",
+            f"day >= DATE '{self._next_midnight(self.since)}'",
         ]
         if self.until:
-            conditions.append(f"day < DATE '{_next_midnight(self.until)}'")
+            conditions.append(f"day < DATE '{self._next_midnight(self.until)}'")
         return conditions
 
     def sql_of_later_corrections(self) -> tuple[list[str], list[object]]:
@@ -100,11 +105,23 @@ class Period(Struct, frozen=True, kw_only=True):
         if not self.until:
             return ["FALSE"], []
         conditions = ["corrects IS NOT NULL", "day >= ?", _BELONGS.format(sign="<")]
-        given: list[object] = [_next_midnight(self.until), _first_id(self.until), self.until.date()]
+        given: list[object] = [
+            self._next_midnight(self.until),
+            _first_id(self.until),
+            self._local(self.until).date(),
+        ]
         if self.since:
             conditions.append(_BELONGS.format(sign=">="))
-            given += [_first_id(self.since), self.since.date().replace(day=1)]
+            given += [_first_id(self.since), self._local(self.since).date().replace(day=1)]
         return conditions, given
+
+    def _local(self, moment: datetime) -> datetime:
+        return moment.astimezone(zone(self.zone))
+
+    def _next_midnight(self, moment: datetime) -> date:
+        """Return the first day that begins at a moment or after it."""
+        day = self._local(moment).date()
+        return day if midnight(day, self.zone) >= moment else day + timedelta(days=1)
 
 
 _BELONGS: Final = "(session_id {sign} ? OR session_id IS NULL AND corrects {sign} ?)"
@@ -114,47 +131,48 @@ _DATED: Final = (
 )
 
 
-def _next_midnight(moment: datetime) -> date:
-    """Return the first day that begins at a moment or after it."""
-    day = moment.date()
-    return day if moment.time() == time() else day + timedelta(days=1)
-
-
 def _first_id(moment: datetime) -> UUID:
     """Return the lowest id that a session which starts at a moment or after it may have."""
     milliseconds = -((_EPOCH - moment) // timedelta(milliseconds=1))
     return UUID(int=min(max(milliseconds, 0), _LAST_MS) << 80)
 
 
-def period(since: Moment | None, until: Moment | None, *, now: datetime) -> Period:
+def period(
+    since: Moment | None, until: Moment | None, *, now: datetime, timezone: str = UTC_NAME
+) -> Period:
     """Return the period between two moments.
 
     Raises:
         BadTime: One cannot be read, or the period is empty because it ends before it begins.
+        BadQuestion: There is no such time zone.
     """
-    start = None if since is None else moment(since, now=now)
-    end = None if until is None else moment(until, now=now)
+    zone(timezone)
+    start = None if since is None else moment(since, now=now, timezone=timezone)
+    end = None if until is None else moment(until, now=now, timezone=timezone)
     if start is not None and end is not None and start >= end:
         raise BadTime(
             str(until), f"is not after the start {str(since)!r}: a period ends later than it starts"
         )
-    return Period(since=start, until=end)
+    return Period(since=start, until=end, zone=timezone)
 
 
-def moment(value: Moment, *, now: datetime) -> datetime:
-    """Return `value` as an aware UTC time; what has no offset is UTC, a date is its first moment.
+def moment(value: Moment, *, now: datetime, timezone: str = UTC_NAME) -> datetime:
+    """Return `value` as an aware UTC time; what has no offset is of the zone, a date is its first moment.
 
     Raises:
         BadTime: The text is none of the accepted forms, or no such time exists.
     """
     try:
         if isinstance(value, datetime):
-            return _utc(value)
-        if isinstance(value, date):
-            return datetime.combine(value, time(), UTC)
-        return _read(value.strip(), now=now)
+            found = _utc(value, timezone)
+        elif isinstance(value, date):
+            found = midnight(value, timezone)
+        else:
+            found = _read(value.strip(), now=now, timezone=timezone)
+        found.astimezone(zone(timezone))  # which the first and the last ones may not have
     except (ValueError, OverflowError) as error:
         raise BadTime(str(value)) from error
+    return found
 
 
 def span(value: str | timedelta) -> timedelta:
@@ -193,16 +211,16 @@ def _of_word(text: str, today: date) -> date | None:
     }.get(text)
 
 
-def _read(text: str, *, now: datetime) -> datetime:
-    day = _of_word(text, now.astimezone(UTC).date()) or first_day(text)
+def _read(text: str, *, now: datetime, timezone: str) -> datetime:
+    day = _of_word(text, now.astimezone(zone(timezone)).date()) or first_day(text)
     if day is not None:
-        return datetime.combine(day, time(), UTC)
+        return midnight(day, timezone)
     if relative := _RELATIVE.fullmatch(text):
         return now.astimezone(UTC) - int(relative[1]) * _UNIT[relative[2]]
     if _ABSOLUTE.fullmatch(text):
-        return _utc(datetime.fromisoformat(text))
+        return _utc(datetime.fromisoformat(text), timezone)
     raise ValueError(text)
 
 
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+def _utc(value: datetime, timezone: str) -> datetime:
+    return utc(value, timezone) if value.tzinfo is None else value.astimezone(UTC)

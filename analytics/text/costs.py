@@ -27,8 +27,9 @@ from voicecosts.analytics.numbers import (
     seconds,
     share,
 )
-from voicecosts.analytics.question.columns import Group, group, may_be_absent
+from voicecosts.analytics.question.columns import IN_ZONE, Group, group, may_be_absent
 from voicecosts.analytics.question.filters import STANDARD, shown
+from voicecosts.analytics.question.zones import UTC_NAME
 from voicecosts.analytics.text.grid import Column, fit, footer, layout, say_left_out
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import (
@@ -54,6 +55,7 @@ NO_LENGTH: Final = "no length"
 OTHER: Final = "(other)"
 """Below the rule, where no name of the ledger stands."""
 NO_CALLS: Final = "no calls"
+_OF_ZONES: Final = frozenset(map(str, IN_ZONE))
 _MONEY: Final = (
     *("cost", "estimated_cost", "list_cost", "billed", "margin"),
     *("cost_per_call", "cost_per_minute", "billed_per_call", "billed_per_minute"),
@@ -153,6 +155,7 @@ def json_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:
         "until": plain_moment(report.until),
         "as_of": plain_moment(report.as_of),
         "source": "snapshot",
+        "timezone": report.timezone,
         "completeness": plain_completeness(report.completeness),
         "warnings": list(report.warnings),
         "notes": list(report.notes),
@@ -301,7 +304,9 @@ def _footer(
 ) -> Iterator[str]:
     total = report.total
     if report.since or report.until:
-        yield period(report.since, report.until)
+        yield period(report.since, report.until, report.timezone)
+    if report.timezone != UTC_NAME and not _OF_ZONES.isdisjoint(report.by):
+        yield f"hours and days are those of {report.timezone}"
     if rows < report.groups:
         yield f"{rows:,} of {counted(report.groups, 'row')} shown, the total is of all"
     yield from say_left_out(left_out)

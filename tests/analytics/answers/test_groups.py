@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import combinations
 from pathlib import Path
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.support.asked import CALLS, HOSTILE, NOW, VOIDED, call_id, write_asked
 from tests.support.long_forms import later
-from tests.support.sample_ledger import write_snapshot
+from tests.support.sample_ledger import Booking, write_ledger, write_snapshot
 from voicecosts import query
 from voicecosts.analytics.answers.report import Report, Row, measure_names
 from voicecosts.analytics.commands.asking import audit, calls
@@ -179,3 +183,72 @@ def test_names_that_nothing_can_have_are_refused(tmp_path: Path) -> None:
     for where in ("hour=2026-10-25", "hour=2026-10-25T01:30Z", "week=2026-10", "month=2026-W43"):
         with pytest.raises(BadFilter, match=r"needs an? (hour|week|month) such as"):
             ask(tmp_path, "tenant", where=where)
+
+
+CLOCKS = [
+    ("Europe/Berlin", datetime(2026, 10, 25, 1, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+    ("America/New_York", datetime(2026, 11, 1, 6, tzinfo=UTC)),
+    ("Australia/Lord_Howe", datetime(2026, 4, 4, 15, tzinfo=UTC)),
+    ("Asia/Kathmandu", datetime(2026, 12, 31, 18, 15, tzinfo=UTC)),
+]
+
+
+@pytest.mark.parametrize(("zone", "change"), CLOCKS)
+def test_a_call_is_in_the_hour_day_week_and_month_in_which_it_started_there(
+    tmp_path: Path, zone: str, change: datetime
+) -> None:
+    """Every 20 minutes for a day and a half around a change of the clocks; an hour that is there twice is two."""
+    starts = [change + timedelta(minutes=20 * it - 10) for it in range(-54, 54)]
+    rows = [
+        Booking(occurred_at=it.replace(tzinfo=None), session_id=_started_at(it, number), cost="1")
+        for number, it in enumerate(starts)
+    ]
+    folder = write_ledger(tmp_path, rows)
+    there = [it.astimezone(ZoneInfo(zone)) for it in starts]
+    shown = {
+        "hour": [
+            it.replace(minute=0).strftime("%Y-%m-%dT%H:00") + it.isoformat()[-6:] for it in there
+        ],
+        "day": [f"{it:%Y-%m-%d}" for it in there],
+        "week": [f"{it:%G-W%V}" for it in there],
+        "month": [f"{it:%Y-%m}" for it in there],
+    }
+    for by, names in shown.items():
+        found = query(by, sort=by, timezone=zone, data_dir=folder)
+        expected = list(Counter(names).items())  # in the order of time
+        assert [(row.group[by], row.sessions) for row in found.rows] == expected
+        for name, sessions in expected[:: max(1, len(expected) // 4)]:
+            where = query(where=f"{by}={name}", timezone=zone, data_dir=folder)
+            assert where.total.sessions == sessions
+    for day, sessions in Counter(shown["day"]).items():
+        end = str(date.fromisoformat(day) + timedelta(days=1))
+        in_day = query(since=day, until=end, timezone=zone, data_dir=folder)
+        assert in_day.total.sessions == sessions
+        assert f"period: from {day} 00:00:00" in as_table(in_day, now=NOW)
+
+
+def _started_at(moment: datetime, number: int) -> UUID:
+    milliseconds = int(moment.timestamp() * 1000)
+    return UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | number)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles"])
+def test_any_grouping_in_another_zone_adds_up_to_the_same(asked: Path, zone: str) -> None:
+    """What has no call, or corrects a closed month, is on the day on which it is dated, wherever that is."""
+    total = ask(asked, "project").total
+    for by in ("hour", "day", "week,model", "month,corrects", "turn,hour"):
+        report = ask(asked, by, timezone=zone)
+        assert report.total == total
+        assert figures(*report.rows) == figures(total)
+    for since, until in (("2026-10-24", "2026-10-25"), ("2026-10-25", "2026-11-10")):
+        for by in ("day", "tenant"):
+            report = ask(asked, by, since=since, until=until, timezone=zone)
+            assert figures(*report.rows) == figures(report.total)
+        days = [
+            row.group["day"]
+            for row in ask(asked, "day", since=since, until=until, timezone=zone).rows
+        ]
+        assert all(since <= (it or "") < until for it in days)
+    later = ask(asked, "day", since="2026-11-10", timezone=zone)
+    assert [row.group["day"] for row in later.rows] == ["2026-11-10"]
