@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ import typer
 
 from voicecosts.analytics.commands.options import Format
 from voicecosts.analytics.errors import require
-from voicecosts.analytics.text.grid import printable, wrapped
+from voicecosts.analytics.text.grid import COLOURED, PLAIN, printable, wrapped
 
 if TYPE_CHECKING:
     from voicecosts.analytics.answers.report import Report, Row
@@ -71,7 +72,9 @@ def write_rows(
     from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - `costs --help` must start fast
 
     if output is Format.TABLE:
-        write_parts("", text.table_parts(report, rows, now=now, width=width(), digits=digits))
+        ink = COLOURED if has_colours() else PLAIN
+        parts = text.table_parts(report, rows, now=now, width=width(), digits=digits, ink=ink)
+        write_parts("", parts)
     elif output is Format.JSON:
         write_parts(b"", text.json_rows(report, rows))
     else:
@@ -105,6 +108,12 @@ def say(sentence: str) -> None:
     """Write a sentence to standard output, in lines that fit."""
     for line in wrapped(sentence, width()):
         typer.echo(line)
+
+
+def has_colours() -> bool:
+    """Return whether standard output is a terminal that has colours, whose user wants them (no-color.org)."""
+    refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not refused
 
 
 def width() -> int | None:

@@ -36,7 +36,7 @@ Examples:
   costs query
   costs query --by agent,model --since 7d --top 20
   costs query --by day --where tenant=acme --since 2026-11-01 --until 2026-12-01
-  costs query --by agent --metric calls,minutes,cost_per_minute,cost_per_call --sort cost_per_minute
+  costs query --by agent --metric calls,minutes,cost_per_minute --sort cost_per_minute
   costs query --by day --since 2026-11 --timezone Europe/Berlin
   costs query --since this-month --strict --fail-over 500
   costs query --by session --where 'tenant=(none)' --format csv > no-tenant.csv

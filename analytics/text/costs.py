@@ -30,7 +30,7 @@ from voicecosts.analytics.numbers import (
 from voicecosts.analytics.question.columns import IN_ZONE, Group, group, may_be_absent
 from voicecosts.analytics.question.filters import STANDARD, shown
 from voicecosts.analytics.question.zones import UTC_NAME
-from voicecosts.analytics.text.grid import Column, fit, footer, layout, say_left_out
+from voicecosts.analytics.text.grid import PLAIN, Column, Ink, fit, footer, layout, say_left_out
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import (
     csv_lines,
@@ -94,8 +94,11 @@ def table_parts(
     now: datetime,
     width: int | None = None,
     digits: int | None = None,
+    ink: Ink = PLAIN,
 ) -> Iterator[str]:
     """Yield the lines of the same table, some rows at a time, with money rounded to `digits` if there are any.
+
+    Its totals, notes and warnings are written with `ink`.
 
     Columns are as wide as the total and the first `WIDTHS_OF` rows need. In a later row a longer name is folded,
     and a longer number makes its line longer.
@@ -135,11 +138,13 @@ def table_parts(
         no_length = {CONNECTED, "session_seconds"} if len(modalities) > 1 else set()
         for cells_of, row in zip(titles, below.values(), strict=True):
             sums = ["" if it.head in no_length else it.cell(row) for it in measures]
-            yield from _ended(laid_out.row(cells_of, sums))
+            code = ink.total if row is report.total else ""
+            yield from _ended(ink.lines(code, laid_out.row(cells_of, sums)))
         yield "\n"
     is_rounded = digits is not None and any(_lose_digits(row, digits) for row in counted_in)
     said = _footer(report, shown, left_out, now, digits if is_rounded else None)
-    yield from _ended(footer(said, report.warnings, width=width))
+    yield from _ended(ink.lines(ink.note, footer(said, (), width=width)))
+    yield from _ended(ink.lines(ink.warning, footer((), report.warnings, width=width)))
 
 
 def json_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:

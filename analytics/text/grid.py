@@ -1,4 +1,4 @@
-"""Columns of text as lines, fitted to a width. Plain text, no control codes.
+"""Columns of text as lines, fitted to a width. Plain text, no control codes but those of `Ink`.
 
 What does not fit is left out as whole columns, and named to the caller; a cell is never cut. Text of
 the ledger is shown as text: the name of a tenant can neither colour nor control the terminal.
@@ -25,6 +25,24 @@ _NARROW_NAME: Final = 8
 
 _PARTS: Final = re.compile(r"[^\s\-_/.:]*[\-_/.:]+\s*|[^\s\-_/.:]+\s*|\s+")
 """Where a cell may be folded: behind each of these."""
+
+
+class Ink(Struct, frozen=True):
+    """How a terminal is told that a line is a total, a note or a warning: with nothing where it has no colours."""
+
+    total: str = ""
+    note: str = ""
+    warning: str = ""
+
+    def lines(self, code: str, found: Iterable[str]) -> Iterator[str]:
+        """Yield lines with a code before each, and its end behind."""
+        for line in found:
+            yield f"\x1b[{code}m{line}\x1b[0m" if code and line else line
+
+
+PLAIN: Final = Ink()
+COLOURED: Final = Ink(total="1", note="2", warning="33")
+"""Bold, dim and amber."""
 
 
 class Column(Struct, frozen=True):

@@ -287,11 +287,12 @@ def test_the_version_is_told(costs: Costs) -> None:
 LONG_ROOM = "a-room-with-a-name-that-is-as-long-as-no-person-would-write-it-down-on-any-morning"
 
 
-def on_terminal(width: int, *arguments: str) -> list[str]:
-    """Return the lines that a command writes to a terminal of this width."""
+def on_terminal(width: int, *arguments: str, **variables: str) -> list[str]:
+    """Return the lines that a command writes to a terminal of this width, without colours unless it has them."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    env |= variables or {"NO_COLOR": "1"}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "voicecosts", *arguments],
         check=True,
@@ -306,7 +307,7 @@ def on_terminal(width: int, *arguments: str) -> list[str]:
     text = os.read(ours, 65536).decode()
     os.close(ours)
     assert done.stderr == b""
-    assert "\x1b" not in text
+    assert ("\x1b" in text) == ("NO_COLOR" in variables and variables.get("TERM") != "dumb")
     return text.replace("\r\n", "\n").splitlines()
 
 
@@ -316,6 +317,20 @@ def test_a_terminal_gets_a_table_of_its_width(data_dir: Path, width: int) -> Non
     lines = on_terminal(width, "query", "--data-dir", str(data_dir))
     assert max(map(cell_len, lines)) <= width
     assert [line for line in lines if line.startswith("columns that do not fit: ")]
+
+
+def test_a_terminal_shows_what_counts_in_colours(data_dir: Path) -> None:
+    """Totals are bold, notes dim, warnings amber, and columns where they were; a dumb terminal has none of it."""
+    asked = (100, "query", "--data-dir", str(data_dir))
+    plain = on_terminal(*asked)
+    assert on_terminal(*asked, NO_COLOR="", TERM="dumb")[:8] == plain[:8]
+    lines = on_terminal(*asked, NO_COLOR="", TERM="xterm")
+    codes = {it[: it.index("m") + 1] for it in lines if it.startswith("\x1b")}
+    assert codes == {"\x1b[1m", "\x1b[2m", "\x1b[33m"}
+    bare = [it.partition("m")[2].removesuffix("\x1b[0m") if "\x1b" in it else it for it in lines]
+    assert bare[:8] == plain[:8]
+    assert [it for it in lines if it.startswith("\x1b[1mtotal")]
+    assert [it for it in lines if it.startswith("\x1b[33m! ")]
 
 
 def test_other_commands_fit_a_terminal_of_80_columns(data_dir: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 from rich.cells import cell_len
 
+from tests.support.asked import NOW as ASKED_AT
 from tests.support.sample_ledger import ACME, GLOBEX, NOW, Booking, day, write_ledger, write_status
 from voicecosts import query
 from voicecosts.analytics.answers.report import Row
@@ -250,6 +251,26 @@ def test_output_is_what_it_was(
     report = query(**asked, now=NOW)  # type: ignore[arg-type]  # all of them are text
     output = as_json(report) if form == "json" else as_csv(report)
     assert output.decode() == (GOLDEN / f"{name}.{form}").read_text()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_tables_are_what_they_were(
+    asked: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of a zone, a label, metrics, the other row and hostile names: what does not fit is left out."""
+    monkeypatch.setenv("COSTS_DATA_DIR", str(asked))
+    when = ASKED_AT
+    of_rooms = query("room,hour", top=4, timezone="Europe/Berlin", since="2026-10-25", now=when)
+    metrics = ("cost_per_minute", "minutes", "margin", "cost_per_call", "tokens", "calls")
+    of_agents = query("agent,label.region", metric=metrics, top=3, sort="calls", now=when)
+    # the last warning names a folder of this run: nobody runs the ledger
+    of_rooms, of_agents = (replace(it, warnings=it.warnings[:-1]) for it in (of_rooms, of_agents))
+    tables = [
+        as_table(of_rooms, now=when, width=width, digits=4),
+        as_table(of_agents, now=when, width=width),
+    ]
+    assert max(map(cell_len, "".join(tables).splitlines())) <= width
+    assert "\n".join(tables) == (GOLDEN / f"query_{width}.txt").read_text()
 
 
 def test_what_is_billed_and_a_list_price_that_is_not_paid_are_columns_of_their_own(
