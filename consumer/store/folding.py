@@ -8,8 +8,10 @@ ledger with years of rows that are not folded is folded between two groups of me
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
+import duckdb
 from msgspec import Struct
 
 from voicecosts.consumer.booking.sessions import SessionKey
@@ -19,8 +21,6 @@ from voicecosts.consumer.store.write import texts
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import date
-
-    import duckdb
 
     from voicecosts.consumer.store.places import Places
 
@@ -111,7 +111,8 @@ class Folding:
 
         Answers do not need what was not done; they take longer.
         """
-        self._connection.rollback()
+        with contextlib.suppress(duckdb.TransactionException):  # none is open
+            self._connection.rollback()
         self._months.clear()
         self._most //= 2
         self._rests = self._most < LEAST_ROWS

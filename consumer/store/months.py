@@ -31,8 +31,12 @@ def add_all(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def take_erased(connection: duckdb.DuckDBPyConnection, first_id: str, last_id: str) -> None:
-    """Take away, in the open transaction, what the sessions in `erased_now` have in `folded_usage`."""
+    """Take away, in the open transaction, what the sessions in `erased_now` have in `folded_usage`.
+
+    Where nothing is left, no row stays: an answer would name who was erased.
+    """
     connection.execute(sql.TAKE_ERASED, {"first": first_id, "last": last_id})
+    connection.execute(sql.REMOVE_TAKEN)
 
 
 def to_add_up(connection: duckdb.DuckDBPyConnection) -> list[date | None]:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.events import ended, final, message, reading, session_id, started
 from tests.support.oracle import booked, expected, rate
+from voicecosts.consumer.booking.operations import Erase
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event
 
@@ -184,3 +185,15 @@ def test_the_same_calls_are_booked_on_exactly(home: Path) -> None:
     assert rows(home, "SELECT requests, characters FROM unpriced WHERE model = 'unknown'") == [
         UNPRICED_NOW
     ]
+
+
+def test_what_is_erased_with_a_call_of_two_tenants_is_in_no_sum(home: Path) -> None:
+    """Its rows of the other tenant go with it, and leave no row of nothing in the sums of months."""
+    with Ledger.open(home, rate) as ledger:
+        ledger._folding.fold()
+        ledger.operate(Erase(tenant="acme"), reason="they asked for it")
+        while ledger.work():
+            pass
+        for view in ("session_usage", "monthly_usage"):
+            left = ledger._connection.execute(f"SELECT tenant, sum(rows) FROM {view} GROUP BY ALL")  # noqa: S608 - ours
+            assert left.fetchall() == []

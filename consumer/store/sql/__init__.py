@@ -55,6 +55,7 @@ _TAKE: Final = (
 ADD_FOLDED: Final = _ADD.replace("$which", "first_place > $after").replace("$is_compact", "FALSE")
 ADD_ALL_FOLDED: Final = _ADD.replace("$which", "TRUE").replace("$is_compact", "TRUE")
 TAKE_ERASED: Final = _TAKE.replace("$which", _OF_ERASED_NOW).replace("$is_compact", "FALSE")
+REMOVE_TAKEN: Final = _read("remove_taken")
 MONTHS_TO_ADD_UP: Final = """
 SELECT month
 FROM folded_months

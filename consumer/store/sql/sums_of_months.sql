@@ -1,4 +1,5 @@
--- What rows of `folded_usage`, or of `folded_months`, come to by months.
+-- What rows of `folded_usage`, or of `folded_months`, come to by months. An amount that nobody knows is zero here: what was
+-- erased was subtracted from it, and the counts of meters say that nobody knows it.
 CREATE OR REPLACE TEMP TABLE $sums AS
 SELECT
     $month AS day,
@@ -18,10 +19,10 @@ SELECT
     sum(sessions) AS sessions,
     sum(rows) AS rows,
     sum(unpriced_rows) AS unpriced_rows,
-    sum(cost) AS cost,
-    sum(list_cost) AS list_cost,
-    sum(billed) AS billed,
-    sum(reported_cost) AS reported_cost,
+    coalesce(sum(cost), 0) AS cost,
+    coalesce(sum(list_cost), 0) AS list_cost,
+    coalesce(sum(billed), 0) AS billed,
+    coalesce(sum(reported_cost), 0) AS reported_cost,
     sum(requests) AS requests,
     sum(large_requests) AS large_requests,
     sum(input_tokens) AS input_tokens,

@@ -21,12 +21,13 @@ from voicecosts import query
 from voicecosts.analytics.commands.asking import audit
 from voicecosts.consumer.booking.operations import Adjust, Close, Erase, Revert, Void
 from voicecosts.consumer.errors import OperationRefused
-from voicecosts.consumer.store import database
+from voicecosts.consumer.store import database, erasing
 from voicecosts.consumer.store.erasing import Erasing
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.consumer.store.proof import prove
 from voicecosts.consumer.store.requests import Action, Operate, Request, remember
-from voicecosts.producer.events import VERSION
+from voicecosts.producer.events import VERSION, now_us
 
 NOT_ITS_OWN = ("usage", "session_usage", "sessions", "completeness")
 
@@ -302,6 +303,38 @@ class TestScope:
         [many] = [it for it in query(data_dir=tmp_path).notes if "erased" in it]
         assert "7 calls with 7 rows" in many
         assert f"erased by 7 operations (`costs operations --data-dir {tmp_path}`)" in many
+
+
+def test_months_have_what_is_left_while_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row of who was erased, and nothing that a comparison would call wrong: it may be stopped for long."""
+    monkeypatch.setattr(erasing, "SLICE_SESSIONS", 1)
+    keys = "SELECT DISTINCT project, tenant, agent_id, model, sum(rows) FROM {} GROUP BY ALL"
+    with Ledger.open(tmp_path, rate) as ledger:
+        connection = ledger._connection
+        calls = [("sales", "house-llm"), ("dental", "house-llm"), ("dental", "unknown")]
+        for place, (agent, model) in enumerate(calls, 1):
+            own = reading(1, of=place, tenant=GONE, agent_id=agent, model=model, input_tokens=9)
+            ledger.apply([message(place, own, agent=agent)])
+        connection.execute(
+            "UPDATE bookings SET model = 'house-llm'"
+        )  # one call had no price for it
+        ledger.apply([message(9, reading(1, of=9))])
+        ledger._folding.fold()
+        ledger.operate(Erase(tenant=GONE), reason="they asked for it")
+        left = []
+        while ledger._operations.pending:
+            of_calls, of_months = (
+                sorted(connection.execute(keys.format(view)).fetchall())
+                for view in ("session_usage", "monthly_usage")
+            )
+            assert of_months == of_calls
+            proof = prove(connection, Layout(tmp_path), now_us())
+            assert [it for it in proof.differences if it.what == "months"] == []
+            left.append(len(of_months))
+            ledger.work()
+        assert sorted(set(left)) == [1, 2, 3]
 
 
 def test_where_there_is_no_room_it_stops_and_goes_on_later(

@@ -314,3 +314,22 @@ def test_too_little_memory_to_add_up_keeps_nothing_from_being_booked(
         ledger.apply([message(2, reading(2, of=1, output_tokens=2000, model="priced"))])
         counted = "SELECT sum(rows), sum(output_tokens) FROM session_usage"
         assert ledger._connection.execute(counted).fetchone() == (3001, 3_001_000)
+
+
+def test_too_little_memory_after_rows_are_added_up_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was added up is kept, and booking goes on."""
+
+    def lacking(_connection: object) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate a block")
+
+    monkeypatch.setattr(folding, "FOLD_ROWS", 1)
+    monkeypatch.setattr(months, "to_add_up", lacking)
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply([message(1, reading(1, output_tokens=1000, model="priced"))])
+        assert not ledger.work()
+        ledger.apply([message(2, reading(2, output_tokens=2000, model="priced"))])
+        for view in ("session_usage", "monthly_usage"):
+            counted = f"SELECT sum(rows), sum(output_tokens) FROM {view}"  # noqa: S608 - names of views
+            assert ledger._connection.execute(counted).fetchone() == (2, 2000)
