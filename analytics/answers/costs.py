@@ -280,7 +280,7 @@ class _Rows(Struct, frozen=True):
             count = count.replace(VOIDED, "")
         elif count == OPENED:
             more = (TAKEN_BACK,)
-            told = [*told[:2], *told]
+            told = told[2:]
         source = self.selection.sql(schema=self.schema, more=more)
         if self.corrects:
             source = self.selection.standing(schema=self.schema, by_day=by_day, more=more)
@@ -291,9 +291,8 @@ class _Rows(Struct, frozen=True):
 
     def _of_months(self) -> _Sql:
         """Return the same from sums of months."""
-        told = of_voided(self.voided) if self.voided else []
+        told = of_voided(self.voided)[2:] if self.voided else []
         taken_back = TAKEN_BACK if self.voided else None
-        told = [*told[:2], *told]
         return _Sql(*rows_of(self.selection, taken_back=taken_back, told=told))
 
 

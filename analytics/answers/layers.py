@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.answers.report import CURRENCY
-from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.filters import shown
 from voicecosts.analytics.question.months import may_answer, rows_of
@@ -93,7 +93,8 @@ def left_out(
     }
     lacks = [_LACKS.format(*names) for names, amount in layers.items() if amount is not None]
     rows, until = selection.of_rows(schema), selection.until(schema)
-    if may_answer(rows, rows.named, schema=schema, corrects=True):
+    corrects = corrects_months(connection, snapshot, schema)
+    if may_answer(rows, rows.named, schema=schema, corrects=corrects):
         source, given = rows_of(rows)
         [lacking] = read(
             connection, snapshot.path, _HOW_MANY.format(rows=source), given, row=tuple[int, int]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.support.events import message, reading
 from voicecosts import connect, query
+from voicecosts.analytics.answers import layers
+from voicecosts.analytics.snapshot import connection as snapshot
 from voicecosts.consumer.booking.operations import Rerate, Revert
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own import read
@@ -126,3 +131,21 @@ def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:
         "openai": 0,
         "livekit": Decimal("0.12"),
     }
+
+
+def test_months_that_lack_nothing_need_no_look_at_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the period is: what is before and after its whole months is little."""
+    asked: list[str] = []
+
+    def reading_of(connection: Any, path: Path, statement: str, *given: Any, **more: Any) -> Any:
+        asked.append(statement)
+        return snapshot.read(connection, path, statement, *given, **more)
+
+    book(tmp_path, {"tenant": "acme", "input_tokens": MILLION})
+    monkeypatch.setattr(layers, "read", reading_of)
+    for since, until in ((None, None), ("2026-10-03", None), ("2026-10-03", "2026-12-09")):
+        assert query(data_dir=tmp_path, since=since, until=until).total.billed == Decimal("0.48")
+    assert any("monthly_usage" in statement for statement in asked)
+    assert not any("EXISTS" in statement for statement in asked)
