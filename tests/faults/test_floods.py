@@ -77,7 +77,7 @@ async def test_a_million_rows_are_added_up_within_a_gigabyte(
             for part in large_ends(2_000_000):
                 publisher.send(part)
         await settled(broker.url)
-    calls = multiplied(data, 50)
+    calls = multiplied(data, 26)
     arguments = ["consume", "--servers", broker.url, "--data-dir", str(data)]
     arguments += ["--snapshot-bytes-per-day", str(10**13)]  # it is seen in snapshots
     with CostsProcess(arguments, tmp_path / "run") as consume:
