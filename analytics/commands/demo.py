@@ -320,13 +320,14 @@ def _wait_until_booked(folder: Path, calls: int) -> None:
 
 def _show(folder: Path) -> None:
     from voicecosts.analytics.commands.asking import call, calls, query  # noqa: PLC0415 - loaded when it is asked for
-    from voicecosts.analytics.commands.output import write  # noqa: PLC0415 - same
-    from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.output import write, write_rows  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.query import DIGITS  # noqa: PLC0415 - same
     from voicecosts.analytics.text import receipts  # noqa: PLC0415 - same
 
     now = datetime.now(UTC)
     typer.echo("\nBy tenant:\n")
-    write(query("tenant", data_dir=folder, now=now), Format.TABLE, text, now=now)
+    report = query("tenant", data_dir=folder, now=now)
+    write_rows(report, report.rows, Format.TABLE, now=now, digits=DIGITS)
     [dearest] = calls(sort="cost", top=1, data_dir=folder, now=now).calls
     typer.echo("\nThe call that cost most, turn by turn:\n")
     write(call(str(dearest.session), data_dir=folder, now=now), Format.TABLE, receipts, now=now)

@@ -87,7 +87,7 @@ def assert_divides(folder: Path, column: str, rows: Sequence[Row]) -> None:
             assert (figures(total), total.sessions) == (figures(row), row.sessions), row.group
 
 
-@pytest.mark.parametrize("every", [4, *later(1)])
+@pytest.mark.parametrize("every", [16, *later(1, 4)])
 def test_a_condition_and_its_opposite_are_everything(asked: Path, every: int) -> None:
     """What a group shows is what the condition on its name has, and `!=` has the rest."""
     for column in COLUMNS[:: 2 if every > 1 else 1]:
@@ -187,10 +187,12 @@ def test_names_that_nothing_can_have_are_refused(tmp_path: Path) -> None:
 
 CLOCKS = [
     ("Europe/Berlin", datetime(2026, 10, 25, 1, tzinfo=UTC)),
-    ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
-    ("America/New_York", datetime(2026, 11, 1, 6, tzinfo=UTC)),
-    ("Australia/Lord_Howe", datetime(2026, 4, 4, 15, tzinfo=UTC)),
-    ("Asia/Kathmandu", datetime(2026, 12, 31, 18, 15, tzinfo=UTC)),
+    *later(
+        ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+        ("America/New_York", datetime(2026, 11, 1, 6, tzinfo=UTC)),
+        ("Australia/Lord_Howe", datetime(2026, 4, 4, 15, tzinfo=UTC)),
+        ("Asia/Kathmandu", datetime(2026, 12, 31, 18, 15, tzinfo=UTC)),
+    ),
 ]
 
 
