@@ -34,6 +34,11 @@ def is_debug(environ: Mapping[str, str] = os.environ) -> bool:
     return settings.said(environ, settings.DEBUG) not in ("", "0")
 
 
+def wants_colours(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the user of a terminal that may have colours wants them (no-color.org)."""
+    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
 def boot_id() -> str:
     """Return which start of this host it is; empty where the system does not say."""
     return settings.boot_id()

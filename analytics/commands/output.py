@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, AnyStr, Final, Protocol, TypeVar
 import typer
 
 from voicecosts.analytics.commands.options import Format
+from voicecosts.analytics.config import wants_colours
 from voicecosts.analytics.errors import require
 from voicecosts.analytics.text.grid import COLOURED, PLAIN, printable, wrapped
 
@@ -111,9 +111,8 @@ def say(sentence: str) -> None:
 
 
 def has_colours() -> bool:
-    """Return whether standard output is a terminal that has colours, whose user wants them (no-color.org)."""
-    refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not refused
+    """Return whether standard output is a terminal that has colours, whose user wants them."""
+    return sys.stdout.isatty() and wants_colours()
 
 
 def width() -> int | None:
