@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Reader:
-    """One page at one width. What it asks of others, and what goes wrong in it, is kept."""
+    """One page. What it asks of others, and what goes wrong in it, is kept."""
 
     def __init__(self, browser: Browser, width: int) -> None:
         context = browser.new_context(viewport={"width": width, "height": HEIGHT})
@@ -61,6 +61,11 @@ class Reader:
     def until(self, selector: str, text: str) -> None:
         """Wait until an element has a text."""
         self.page.locator(selector, has_text=text).first.wait_for()
+
+    def resize(self, width: int) -> None:
+        """Check it as it is, and give it another width."""
+        self.check()
+        self.page.set_viewport_size({"width": width, "height": HEIGHT})
 
     def check(self) -> None:
         """Fail where anything was asked of another host, went wrong, or is wider than the page."""

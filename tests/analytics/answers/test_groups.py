@@ -63,7 +63,7 @@ def assert_adds_up(folder: Path, by: object, where: object, total: Row) -> None:
     [
         ((), (*COLUMNS, *PAIRS[3::29])),
         (["room=*d*", "model!=summary"], PAIRS[5::29]),
-        *later(((), PAIRS), ("tenant!=globex", PAIRS), (["room=*d*", "model!=summary"], PAIRS)),
+        *later(((), PAIRS[::2]), ("tenant!=globex", PAIRS[1::2])),
     ],
 )
 def test_any_grouping_of_any_filter_adds_up_to_the_same(
