@@ -11,9 +11,18 @@ from typing import Any
 
 import pytest
 
+from tests.support.sample_ledger import write_ledger, write_status
 from voicecosts.analytics.errors import BadSql, NoRoom, SealedMissing
 from voicecosts.analytics.snapshot import typed
 from voicecosts.analytics.snapshot.connection import closing, open_newest
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that no other test has open: what one connection sets is set for all to the same file."""
+    directory = write_ledger(tmp_path_factory.mktemp("typed"))
+    write_status(directory)
+    return directory
 
 
 def ask(folder: Path, text: str, spill: Path | None = None) -> tuple[list[str], list[Any]]:
