@@ -87,10 +87,10 @@ def assert_divides(folder: Path, column: str, rows: Sequence[Row]) -> None:
             assert (figures(total), total.sessions) == (figures(row), row.sessions), row.group
 
 
-@pytest.mark.parametrize("every", [16, *later(1, 4)])
+@pytest.mark.parametrize("every", [16, *later(4)])
 def test_a_condition_and_its_opposite_are_everything(asked: Path, every: int) -> None:
     """What a group shows is what the condition on its name has, and `!=` has the rest."""
-    for column in COLUMNS[:: 2 if every > 1 else 1]:
+    for column in COLUMNS[:: 2 if every > 4 else 1]:
         rows = [row for row in ask(asked, column).rows if row.group[column] or column != "session"]
         assert_divides(asked, column, rows[-1::-every])
 
