@@ -12,7 +12,7 @@ from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.filters import shown
-from voicecosts.analytics.question.months import may_answer, rows_of
+from voicecosts.analytics.question.months import LACKS, may_answer, rows_of
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import read
 
@@ -35,7 +35,6 @@ WITHOUT_TIME: Final = (
 # A row with a cost and without another amount is cheap to find; whether another row of its meter brought that
 # is not, so only the sessions that have such a row are looked at. What a meter has is said by all of its rows
 # until the end of the period: a correction may move one layer and leave another as it was.
-_LACKS: Final = "(cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1})"
 # Only what an operation booked may be of no session: ids of all others need not be read.
 _ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {reported}) OR EXISTS (SELECT 1 {done})"
 _HOW_MANY: Final = "SELECT coalesce(sum(unlisted_rows), 0), coalesce(sum(unbilled_rows), 0) {rows}"
@@ -91,7 +90,7 @@ def left_out(
         ("list_cost", "listed_meters"): total.list_cost,
         ("billed", "billed_meters"): total.billed,
     }
-    lacks = [_LACKS.format(*names) for names, amount in layers.items() if amount is not None]
+    lacks = [LACKS.format(*names) for names, amount in layers.items() if amount is not None]
     rows, until = selection.of_rows(schema), selection.until(schema)
     corrects = corrects_months(connection, snapshot, schema)
     if may_answer(rows, rows.named, schema=schema, corrects=corrects):

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.question.filters import Selection
 
-_LACKS: Final = (
-    "coalesce((operation IS NULL OR session_id IS NOT NULL) "
-    "AND (cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1}), FALSE)::BIGINT"
+LACKS: Final = "(cost IS NOT NULL AND {0} IS NULL OR priced_meters <> {1})"
+"""A row has a cost, and lacks another amount, which another row of its meter may have."""
+
+_COUNTED_ROW: Final = (
+    "coalesce((operation IS NULL OR session_id IS NOT NULL) AND {}, FALSE)::BIGINT"
 )
 _MONTHS: Final = (
     "SELECT * EXCLUDE (month), month AS day, unpriced_place AS last_place FROM monthly_usage"
@@ -31,8 +33,8 @@ _MONTHS: Final = (
 _CALLS: Final = f"""
 SELECT
     *,
-    {_LACKS.format("list_cost", "listed_meters")} AS unlisted_rows,
-    {_LACKS.format("billed", "billed_meters")} AS unbilled_rows
+    {_COUNTED_ROW.format(LACKS.format("list_cost", "listed_meters"))} AS unlisted_rows,
+    {_COUNTED_ROW.format(LACKS.format("billed", "billed_meters"))} AS unbilled_rows
 FROM session_usage
 """  # noqa: S608 - our own names
 
@@ -65,10 +67,8 @@ def may_answer(
         return False
     if span == Period():
         return not corrects or APART.isdisjoint(columns)
-    if (
-        span.since is not None and span.since.year == date.max.year
-    ):  # the next month may have no date
-        return False
+    if span.since is not None and span.since.year == date.max.year:
+        return False  # the next month may have no date
     return not corrects and _whole(span) != []
 
 

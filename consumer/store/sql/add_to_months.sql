@@ -1,4 +1,5 @@
--- What rows of `folded_usage` add up to by months, or what they take from it.
+-- What rows of `folded_usage` add up to by months, or what they take from it: everything that is added up, and what is
+-- told of the last row.
 INSERT INTO folded_months BY NAME
 SELECT
     date_trunc('month', day)::DATE AS month,
@@ -13,64 +14,55 @@ SELECT
     service_tier,
     operation,
     corrects,
-    ($sign * sum(sessions))::BIGINT AS sessions,
-    ($sign * sum(rows))::BIGINT AS rows,
-    ($sign * sum(unpriced_rows))::BIGINT AS unpriced_rows,
-    ($sign * sum(cost))::DECIMAL(38, 9) AS cost,
-    ($sign * sum(list_cost))::DECIMAL(38, 9) AS list_cost,
-    ($sign * sum(billed))::DECIMAL(38, 9) AS billed,
-    ($sign * sum(reported_cost))::DECIMAL(38, 9) AS reported_cost,
-    ($sign * sum(requests))::BIGINT AS requests,
-    ($sign * sum(large_requests))::BIGINT AS large_requests,
-    ($sign * sum(input_tokens))::BIGINT AS input_tokens,
-    ($sign * sum(cache_read_input_tokens))::BIGINT AS cache_read_input_tokens,
-    ($sign * sum(cache_creation_input_tokens))::BIGINT AS cache_creation_input_tokens,
-    ($sign * sum(text_input_tokens))::BIGINT AS text_input_tokens,
-    ($sign * sum(audio_input_tokens))::BIGINT AS audio_input_tokens,
-    ($sign * sum(image_input_tokens))::BIGINT AS image_input_tokens,
-    ($sign * sum(text_cache_read_input_tokens))::BIGINT AS text_cache_read_input_tokens,
-    ($sign * sum(audio_cache_read_input_tokens))::BIGINT AS audio_cache_read_input_tokens,
-    ($sign * sum(image_cache_read_input_tokens))::BIGINT AS image_cache_read_input_tokens,
-    ($sign * sum(output_tokens))::BIGINT AS output_tokens,
-    ($sign * sum(reasoning_output_tokens))::BIGINT AS reasoning_output_tokens,
-    ($sign * sum(text_output_tokens))::BIGINT AS text_output_tokens,
-    ($sign * sum(audio_output_tokens))::BIGINT AS audio_output_tokens,
-    ($sign * sum(image_output_tokens))::BIGINT AS image_output_tokens,
-    ($sign * sum(characters))::BIGINT AS characters,
-    ($sign * sum(audio_us))::BIGINT AS audio_us,
-    ($sign * sum(session_us))::BIGINT AS session_us,
-    ($sign * sum(other_tokens))::BIGINT AS other_tokens,
-    ($sign * sum(unpriced_requests))::BIGINT AS unpriced_requests,
-    ($sign * sum(unpriced_input_tokens))::BIGINT AS unpriced_input_tokens,
-    ($sign * sum(unpriced_output_tokens))::BIGINT AS unpriced_output_tokens,
-    ($sign * sum(unpriced_other_tokens))::BIGINT AS unpriced_other_tokens,
-    ($sign * sum(unpriced_characters))::BIGINT AS unpriced_characters,
-    ($sign * sum(unpriced_audio_us))::BIGINT AS unpriced_audio_us,
-    ($sign * sum(unpriced_session_us))::BIGINT AS unpriced_session_us,
-    ($sign * sum(meters))::BIGINT AS meters,
-    ($sign * sum(priced_meters))::BIGINT AS priced_meters,
-    ($sign * sum(listed_meters))::BIGINT AS listed_meters,
-    ($sign * sum(billed_meters))::BIGINT AS billed_meters,
+    $sign * sum(
+        COLUMNS(
+            * EXCLUDE (
+                project,
+                agent_id,
+                tenant,
+                agent_label,
+                modality,
+                provider,
+                model,
+                estimated,
+                service_tier,
+                operation,
+                corrects,
+                session_id,
+                day,
+                size_tier,
+                price_id,
+                provider_raw,
+                currency,
+                price_source,
+                price_version,
+                price_model,
+                unpriced_reason,
+                unbilled_reason,
+                first_place,
+                last_place,
+                number,
+                first_at,
+                last_at,
+                booked_at,
+                first_unpriced_at,
+                last_unpriced_at,
+                first_sequence
+            )
+        )
+    ),
     $reason AS unpriced_reason,
     $place AS unpriced_place,
-    $sign * count(*) FILTER ((operation IS NULL OR session_id IS NOT NULL)
-        AND (cost IS NOT NULL AND list_cost IS NULL OR priced_meters <> listed_meters)) AS unlisted_rows,
-    $sign * count(*) FILTER ((operation IS NULL OR session_id IS NOT NULL)
-        AND (cost IS NOT NULL AND billed IS NULL OR priced_meters <> billed_meters)) AS unbilled_rows,
+    $sign * count(*) FILTER (
+        (operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND list_cost IS NULL OR priced_meters <> listed_meters)
+    ) AS unlisted_rows,
+    $sign * count(*) FILTER (
+        (operation IS NULL OR session_id IS NOT NULL)
+        AND (cost IS NOT NULL AND billed IS NULL OR priced_meters <> billed_meters)
+    ) AS unbilled_rows,
     $is_compact AS is_compact
 FROM folded_usage
 WHERE $which
-GROUP BY
-    month,
-    project,
-    agent_id,
-    tenant,
-    agent_label,
-    modality,
-    provider,
-    model,
-    estimated,
-    service_tier,
-    operation,
-    corrects
+GROUP BY ALL
 ORDER BY month
