@@ -259,6 +259,13 @@ class Finding(Struct, frozen=True, kw_only=True):
     is_known: bool = True
 
 
+_SAID: Final = {
+    True: "Nothing is missing from these numbers: every source was asked.",
+    False: "Something is missing from these numbers.",
+    None: "It is not known whether something is missing from these numbers.",
+}
+
+
 class Completeness(Struct, frozen=True, kw_only=True):
     """What is missing from the numbers.
 
@@ -304,6 +311,11 @@ class Completeness(Struct, frozen=True, kw_only=True):
         if any(finding.is_known for finding in self.findings):
             return False
         return None if self.findings else True
+
+    @property
+    def said(self) -> str:
+        """The same in a sentence."""
+        return _SAID[self.whole]
 
     @property
     def waiting(self) -> int | None:

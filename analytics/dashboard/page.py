@@ -45,12 +45,6 @@ _IDS: Final = 80
 _WORDS: Final = ("", "used", "state", "last seen", "because")
 """Columns among the numbers that hold words, or bars."""
 
-_WHOLE: Final = {
-    True: "Nothing is missing from these numbers: every source was asked.",
-    False: "Something is missing from these numbers.",
-    None: "It is not known whether something is missing from these numbers.",
-}
-
 STYLE: Final = """<style>
 .costs { font-size: 0.875rem; line-height: 1.45; overflow-wrap: anywhere; }
 .costs .scroll { overflow-x: auto; max-height: 34rem; overflow-y: auto; }
@@ -255,7 +249,7 @@ def _costs(inner: str) -> str:
 
 def _said(missing: Completeness, warnings: Iterable[str]) -> str:
     kind = "said" if missing.whole else "said lacks"
-    sentences = "".join(f"<p>{escape(it)}</p>" for it in (_WHOLE[missing.whole], *warnings))
+    sentences = "".join(f"<p>{escape(it)}</p>" for it in (missing.said, *warnings))
     return f'<div class="{kind}">{sentences}</div>'
 
 

@@ -38,12 +38,7 @@ def _(mo, overall):
 
 @app.cell(hide_code=True)
 def _(mo, overall, text):
-    _head = {
-        True: "Nothing is missing from these numbers: every source was asked.",
-        False: "Something is missing from these numbers.",
-        None: "It is not known whether something is missing from these numbers.",
-    }[overall.completeness.whole]
-    _sentences = (_head, *overall.warnings, *overall.notes)
+    _sentences = (overall.completeness.said, *overall.warnings, *overall.notes)
     _said = mo.Html("".join(f"<p>{text(sentence)}</p>" for sentence in _sentences))
     mo.callout(_said, kind="success" if overall.completeness.whole else "warn")
     return

@@ -69,12 +69,7 @@ def _(mo, money, receipt, text):
 
 @app.cell(hide_code=True)
 def _(mo, receipt, text):
-    _head = {
-        True: "Nothing is missing from these numbers: every source was asked.",
-        False: "Something is missing from these numbers.",
-        None: "It is not known whether something is missing from these numbers.",
-    }[receipt.completeness.whole]
-    _sentences = (_head, *receipt.warnings, *receipt.notes)
+    _sentences = (receipt.completeness.said, *receipt.warnings, *receipt.notes)
     _said = mo.Html("".join(f"<p>{text(sentence)}</p>" for sentence in _sentences))
     mo.callout(_said, kind="success" if receipt.completeness.whole else "warn")
     return

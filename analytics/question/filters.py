@@ -1,8 +1,8 @@
 r"""Reading `--where name=value` and `name!=value`: which rows a question is about.
 
 The same name twice means either value, different names mean all of them; `!=` leaves rows out, and twice
-leaves out both. A `*` stands for any text, `\*` for itself: half of the backslashes in front of a star are meant. An empty value, or `(none)`,
-means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
+leaves out both. A `*` stands for any text, `\*` is a star, and `\\*` is a backslash before any text. An empty
+value, or `(none)`, means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
 backslashes. An agent or a model that is named `(none)` is asked for by that name; an empty value means the rows
 that name none, as an adjustment may. The standard service tier has no name: an empty value means it, or
 `(standard)`. Values are parameters, whatever they contain.
