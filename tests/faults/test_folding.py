@@ -1,4 +1,4 @@
-"""A ledger is killed at every statement and every commit of folding and settling, while calls go on."""
+"""A ledger is killed at every statement and every commit of folding, of adding up months and of settling, while calls go on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from tests.support.faulty_folding import in_small_slices
 from tests.support.oracle import rate
 from tests.support.processes import program
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.store import folding
+from voicecosts.consumer.store import folding, months
 from voicecosts.consumer.store.ledger import Ledger
 
 pytestmark = pytest.mark.faults
 
 CALLS: Final = 8
-LATER: Final = (*range(1, 18), 3, 11, 7)
+LATER: Final = (*range(1, 20), 3, 8, 9, 10, 11, 12, 7)
 """At which of the things that it does the ledger dies, one time after the other."""
 
 ANSWERS: Final = (
     """
     SELECT session_id, model, sum(rows), sum(sessions), sum(cost), sum(output_tokens)
     FROM session_usage GROUP BY ALL ORDER BY ALL
+    """,
+    """
+    SELECT month, tenant, model, sum(rows), sum(sessions), sum(cost), sum(output_tokens), sum(unpriced_output_tokens)
+    FROM monthly_usage GROUP BY ALL ORDER BY ALL
     """,
     "SELECT session_id, cost, rows, status FROM sessions ORDER BY ALL",
     "SELECT session_id, state, cause, readings_arrived, cost FROM completeness ORDER BY ALL",
@@ -67,6 +71,7 @@ def test_a_ledger_that_is_killed_while_it_adds_up_answers_as_one_that_never_did(
     assert deaths > len(LATER) // 2  # the others had less to do than that
     for name in ("FOLD_ROWS", "SLICE_ROWS", "SLICE_SESSIONS", "SETTLE_AFTER_US"):
         monkeypatch.setattr(folding, name, getattr(folding, name))  # put back after the test
+    monkeypatch.setattr(months, "LOOSE_ROWS", months.LOOSE_ROWS)
     with Ledger.open(plain, rate) as ledger:
         ledger.apply(told)
         expected = [ledger._connection.execute(text).fetchall() for text in ANSWERS]

@@ -2,7 +2,7 @@
 
     python -m tests.support.faulty_folding N DATA_DIR
 
-A slice has four rows or two sessions, so that a few calls are many slices; nothing else is changed.
+A slice has four rows or two sessions, so that a few calls are many slices, and a month is added up anew after each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.oracle import rate
-from voicecosts.consumer.store import folding
+from voicecosts.consumer.store import folding, months
 from voicecosts.consumer.store.ledger import Ledger
 
 
@@ -40,8 +40,9 @@ class Deadly:
 
 
 def in_small_slices() -> None:
-    """Fold and settle at every chance, a few at a time."""
+    """Fold and settle at every chance, a few at a time, and add up every month anew that has more rows."""
     modules: Any = folding
+    months.LOOSE_ROWS = 1  # type: ignore[misc]  # smaller than it ever is
     modules.FOLD_ROWS, modules.SLICE_ROWS, modules.SLICE_SESSIONS = 1, 4, 2
     modules.SETTLE_AFTER_US = 0
 
