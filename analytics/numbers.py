@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime, timedelta
 
 _MIN_DIGITS: Final = 6
 _SMALLEST: Final = Decimal("0.000001")
+_TENTH: Final = Decimal("0.1")
 _EXACT: Final = Context(prec=50)
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
@@ -43,6 +44,26 @@ def rounded(amount: Decimal, digits: int) -> str:
     if 0 < abs(amount) < least:
         return f"<{least:f}" if amount > 0 else f">-{least:f}"
     return f"{amount:,.{digits}f}"
+
+
+def signed(show: Callable[[Decimal | int], str], amount: Decimal | int) -> str:
+    """Return a change as `show` writes it, with a sign before what grew as well."""
+    text = show(-amount if amount < 0 else amount)
+    if amount == 0:
+        return text
+    sign = "+" if amount > 0 else "-"
+    if text.startswith("<"):  # too small for the digits that are shown
+        return f"<{sign}{text[1:]}" if amount > 0 else f">{sign}{text[1:]}"
+    return f"{sign}{text}"
+
+
+def percent_change(amount: Decimal) -> str:
+    """Return a change in percent to a tenth, with its sign; a smaller one is never shown as none."""
+
+    def show(it: Decimal | int) -> str:
+        return "<0.1" if 0 < it < _TENTH else f"{it:,.1f}"
+
+    return f"{signed(show, amount)} %"
 
 
 def money_column(amounts: Iterable[Decimal | None], unknown: str) -> list[str]:

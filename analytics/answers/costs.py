@@ -66,7 +66,7 @@ from voicecosts.analytics.question.zones import UTC_NAME
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from voicecosts.analytics.snapshot.connection import Connection
@@ -206,40 +206,51 @@ def answering(
     """
     connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
-        measured = _with_rest(connection, snapshot, question)
-        total = measured.total
-        moment = as_of(connection, snapshot)
-        missing = completeness(
-            connection, snapshot, question.selection, moment=moment, outbox=outbox
-        )
-        missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
-        corrected = tuple(_corrections(connection, snapshot, question.selection))
-        parts = tuple(left_out(connection, snapshot, question.selection, total))
-        removed = tuple(say_removed(connection, snapshot, question.period))
-        if Group.TURN in (*question.by, *question.selection.named):
-            removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
-        gone = (*say_erased(connection, snapshot, question.period), *removed)
-        untimed = tuple(without_time(connection, snapshot, question.selection))
-        empty = () if total.rows else (nothing_found(connection, snapshot),)
-        report = Report(
-            by=tuple(map(str, question.by)),
-            rows=(),
-            total=total,
-            groups=measured.groups,
-            is_shared=measured.is_shared,
-            since=question.period.since,
-            until=question.period.until,
-            currency=CURRENCY,
-            as_of=moment,
-            completeness=missing,
-            warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
-            notes=(*notes(missing), *parts, *_say_metrics(question, total), *corrected, *gone),
-            metrics=question.metrics,
-            timezone=question.period.zone,
-            other=measured.other,
-        )
-        with ending(measured.rows):
-            yield report, measured.rows
+        report, rows = reported(connection, snapshot, question, now=now, outbox=outbox)
+        with ending(rows):
+            yield report, rows
+
+
+def reported(
+    connection: Connection,
+    snapshot: Snapshot,
+    question: Question,
+    *,
+    now: datetime,
+    outbox: Outbox | None,
+) -> tuple[Report, Generator[Row]]:
+    """Return the answer of a snapshot without its rows, and its rows, which are to be closed."""
+    measured = _with_rest(connection, snapshot, question)
+    total = measured.total
+    moment = as_of(connection, snapshot)
+    missing = completeness(connection, snapshot, question.selection, moment=moment, outbox=outbox)
+    missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
+    corrected = tuple(_corrections(connection, snapshot, question.selection))
+    parts = tuple(left_out(connection, snapshot, question.selection, total))
+    removed = tuple(say_removed(connection, snapshot, question.period))
+    if Group.TURN in (*question.by, *question.selection.named):
+        removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
+    gone = (*say_erased(connection, snapshot, question.period), *removed)
+    untimed = tuple(without_time(connection, snapshot, question.selection))
+    empty = () if total.rows else (nothing_found(connection, snapshot),)
+    report = Report(
+        by=tuple(map(str, question.by)),
+        rows=(),
+        total=total,
+        groups=measured.groups,
+        is_shared=measured.is_shared,
+        since=question.period.since,
+        until=question.period.until,
+        currency=CURRENCY,
+        as_of=moment,
+        completeness=missing,
+        warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
+        notes=(*notes(missing), *parts, *_say_metrics(question, total), *corrected, *gone),
+        metrics=question.metrics,
+        timezone=question.period.zone,
+        other=measured.other,
+    )
+    return report, measured.rows
 
 
 class _Measured(Struct, frozen=True):
@@ -335,27 +346,38 @@ def _with_other(
         return measured
     with ending(measured.rows):
         rows = list(measured.rows)
+    other = beyond(connection, snapshot, question, [row.group for row in rows])
+    return structs.replace(measured, rows=(row for row in rows), other=other)
+
+
+def beyond(
+    connection: Connection,
+    snapshot: Snapshot,
+    question: Question,
+    groups: Iterable[Mapping[str, str | None]],
+) -> Row:
+    """Return what all groups but some are together."""
     zone = question.period.zone
     parts = [written(group, column_of(group, zone), zone) for group in question.by]
     if question.names_project:
         parts.append(column_of(Group.PROJECT))
     # the length of each name stands before it, so that no two rows are written alike
     key = " || ".join(f"coalesce(length({it}) || ':' || {it}, '-')" for it in parts)
-    shown = ["".join(map(_keyed, row.group.values())) for row in rows]
+    shown = ["".join(map(_keyed, group.values())) for group in groups]
     selection = question.selection
-    beyond = structs.replace(
+    left = structs.replace(
         selection,
         conditions=[*selection.conditions, f"({key}) NOT IN (SELECT unnest(?::VARCHAR[]))"],
         parameters=[*selection.parameters, shown],
         named=tuple(dict.fromkeys((*selection.named, *question.by))),
         by=question.by,
     )
-    rest = structs.replace(question, selection=beyond)
+    rest = structs.replace(question, selection=left)
     other = _undivided(connection, snapshot, rest)
     if question.needs_lengths:
         [(_, length)] = _lengths(connection, snapshot, rest, by=()).items()
         other = structs.replace(other, length=length)
-    return structs.replace(measured, rows=(row for row in rows), other=other)
+    return other
 
 
 def _keyed(value: str | None) -> str:

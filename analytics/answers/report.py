@@ -31,11 +31,29 @@ def _ratio(amount: Decimal | None, by: int, digits: Decimal = _NANO) -> Decimal 
     return _EXACT.quantize(_EXACT.divide(amount, Decimal(by)), digits)
 
 
+def difference(now: Decimal | int, before: Decimal | int) -> Decimal | int:
+    """Return one figure less another, exactly."""
+    if isinstance(now, int) and isinstance(before, int):
+        return now - before
+    return _EXACT.subtract(now, before)
+
+
+def percent(change: Decimal | int, of: Decimal | int) -> Decimal | None:
+    """Return a change in percent, rounded half to even to nine digits; None where it is a change of zero, or of less."""
+    if of <= 0:
+        return None
+    return _EXACT.quantize(_EXACT.divide(_EXACT.multiply(change, 100), of), _NANO)
+
+
 class Length(Struct, frozen=True):
     """How long calls were connected together, in microseconds, and of how many of them that is known."""
 
     us: int
     calls: int
+
+
+OF_COST: Final = frozenset(("cost", "estimated_cost", "margin", "cost_per_call", "cost_per_minute"))
+"""What is of a part only where something has no price."""
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -103,6 +121,14 @@ class Row(Struct, frozen=True, kw_only=True):
             case _:
                 found = getattr(self, name)
         return found
+
+    def is_part(self, name: str) -> bool:
+        """Whether a metric that is known is of a part: something of the row has no price, or a call no length."""
+        if self.metric(name) is None:
+            return False
+        if name == "minutes":
+            return self.length is not None and self.length.calls < self.sessions
+        return name in OF_COST and self.lacks_prices
 
     def _of_length(self, name: str) -> Decimal | None:
         """Return minutes, or money by the minute: unknown where a call without a length is among the row's."""

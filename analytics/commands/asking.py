@@ -9,13 +9,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from msgspec import structs
 
 from voicecosts.analytics.answers import audit as audits
 from voicecosts.analytics.answers import calls as lists
-from voicecosts.analytics.answers import costs, receipts, statements
+from voicecosts.analytics.answers import compared, costs, receipts, statements
 from voicecosts.analytics.answers.states import OPEN_FOR
 from voicecosts.analytics.commands.local_outbox import look_first
 from voicecosts.analytics.errors import require
@@ -27,11 +27,46 @@ if TYPE_CHECKING:
 
     from voicecosts.analytics.answers.audit import Audit
     from voicecosts.analytics.answers.calls import Calls
+    from voicecosts.analytics.answers.compared import Comparison
     from voicecosts.analytics.answers.receipts import Receipt
     from voicecosts.analytics.answers.report import Completeness, Finding, Report, Row
     from voicecosts.analytics.answers.statements import Statement
     from voicecosts.analytics.question.filters import Where
-    from voicecosts.analytics.question.times import Moment
+    from voicecosts.analytics.question.times import Compare, Moment
+
+
+@overload
+def query(
+    by: str | Iterable[str] = ...,
+    *,
+    since: Moment | None = ...,
+    until: Moment | None = ...,
+    where: Where = ...,
+    top: int | None = ...,
+    sort: str | None = ...,
+    metric: str | Iterable[str] = ...,
+    compare: None = ...,
+    timezone: str = ...,
+    data_dir: str | Path | None = ...,
+    now: datetime | None = ...,
+) -> Report: ...
+
+
+@overload
+def query(
+    by: str | Iterable[str] = ...,
+    *,
+    since: Moment | None = ...,
+    until: Moment | None = ...,
+    where: Where = ...,
+    top: int | None = ...,
+    sort: str | None = ...,
+    metric: str | Iterable[str] = ...,
+    compare: Compare,
+    timezone: str = ...,
+    data_dir: str | Path | None = ...,
+    now: datetime | None = ...,
+) -> Comparison: ...
 
 
 def query(
@@ -43,10 +78,11 @@ def query(
     top: int | None = None,
     sort: str | None = None,
     metric: str | Iterable[str] = (),
+    compare: Compare | None = None,
     timezone: str = "UTC",
     data_dir: str | Path | None = None,
     now: datetime | None = None,
-) -> Report:
+) -> Report | Comparison:
     r"""Return what was used and what it cost, grouped by one or more columns.
 
     `by` is any of tenant, agent, agent_label, project, provider, model, modality, service_tier, session,
@@ -62,6 +98,11 @@ def query(
     `Row.metric` has it: `cost_per_minute`, `margin` and others. `timezone` is that of hours, days, weeks and months, and of
     moments without an offset: `Europe/Berlin`.
 
+    With `compare` the answer is of two periods, each group beside itself in the other one: `previous`, which is as long
+    and ends where the period begins, `last-week` and `last-month`, the same days earlier, a period such as
+    `2026-10`, or its two moments. The metrics are compared, the cost where none is named; rows come by how much
+    the first one changed (`sort="change"`).
+
     What workers without a server left on this host is booked first, as `costs query` does; what
     cannot be booked is said in `warnings`. Only `completeness.whole` says that nothing is missing.
 
@@ -71,6 +112,20 @@ def query(
         LedgerNewer: The snapshot was written by a newer version.
         MissingExtra: duckdb is not installed.
     """
+    if compare is not None:
+        return comparing(
+            by,
+            compare,
+            since=since,
+            until=until,
+            where=where,
+            top=top,
+            sort=sort,
+            metric=metric,
+            timezone=timezone,
+            data_dir=data_dir,
+            now=now,
+        )
     found = answering(
         by,
         since=since,
@@ -129,6 +184,47 @@ def answering(
             notes=tuple(at_ledger(it, data_dir) for it in report.notes),
         )
         yield named, rows
+
+
+def comparing(
+    by: str | Iterable[str],
+    compare: Compare,
+    *,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    where: Where = (),
+    top: int | None = None,
+    sort: str | None = None,
+    metric: str | Iterable[str] = (),
+    timezone: str = "UTC",
+    data_dir: str | Path | None = None,
+    now: datetime | None = None,
+    spill: Path | None = None,
+) -> Comparison:
+    """Return the answer of `query` with `compare`, with less memory where there is a folder `spill`."""
+    moment = now or datetime.now(UTC)
+    question = compared.ask(
+        by,
+        compare,
+        since=since,
+        until=until,
+        where=where,
+        top=top,
+        sort=sort,
+        metric=metric,
+        timezone=timezone,
+        now=moment,
+    )
+    require("duckdb", needed_by="`voicecosts.query`")
+    with look_first(data_dir) as outbox:
+        found = compared.answer(question, data_dir, now=moment, outbox=outbox, spill=spill)
+    return structs.replace(
+        found,
+        completeness=_at_ledger(found.completeness, data_dir),
+        completeness_before=_at_ledger(found.completeness_before, data_dir),
+        warnings=tuple(at_ledger(it, data_dir) for it in found.warnings),
+        notes=tuple(at_ledger(it, data_dir) for it in found.notes),
+    )
 
 
 def audit(

@@ -17,6 +17,7 @@ from voicecosts.analytics.errors import require
 from voicecosts.analytics.text.grid import COLOURED, PLAIN, printable, wrapped
 
 if TYPE_CHECKING:
+    from voicecosts.analytics.answers.compared import Comparison
     from voicecosts.analytics.answers.report import Report, Row
 
 _PARTS: Final = 200
@@ -80,6 +81,22 @@ def write_rows(
     else:
         write_parts(b"", text.csv_rows(report, rows))
         say_beside(report, report.notes)
+
+
+def write_comparison(
+    found: Comparison, output: Format, *, now: datetime, digits: int | None = None
+) -> None:
+    """Write a comparison as `write` does; in a table money is rounded to `digits`, if there are any."""
+    from voicecosts.analytics.text import compared as text  # noqa: PLC0415 - `costs --help` must start fast
+
+    if output is Format.TABLE:
+        ink = COLOURED if has_colours() else PLAIN
+        table = text.as_table(found, now=now, width=width(), digits=digits, ink=ink)
+        typer.echo(table, nl=False)
+        return
+    typer.echo(text.as_json(found) if output is Format.JSON else text.as_csv(found), nl=False)
+    if output is Format.CSV:
+        say_beside(found, found.notes)
 
 
 def say_beside(answer: Answer, notes: Iterable[str]) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.commands.exits import FAILED, OK, OVER
 from voicecosts.analytics.commands.options import (
     TOP,
@@ -27,7 +28,9 @@ from voicecosts.analytics.numbers import money
 from voicecosts.analytics.text.grid import printable
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.answers.report import Report
+    from collections.abc import Iterable
+
+    from voicecosts.analytics.answers.report import Finding, Row
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -38,6 +41,7 @@ Examples:
   costs query --by day --where tenant=acme --since 2026-11-01 --until 2026-12-01
   costs query --by agent --metric calls,minutes,cost_per_minute --sort cost_per_minute
   costs query --by day --since 2026-11 --timezone Europe/Berlin
+  costs query --since this-week --compare last-week --by agent,model
   costs query --since this-month --strict --fail-over 500
   costs query --by session --where 'tenant=(none)' --format csv > no-tenant.csv
 """
@@ -78,6 +82,16 @@ def query(
             "billed_per_call, billed_per_minute, requests, tokens, input_tokens, output_tokens, characters, "
             "audio_seconds, session_seconds, rows, unpriced_requests and whatever else JSON has. JSON and CSV have "
             "them beside the others. A ratio is rounded half to even, to nine digits.",
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERIOD",
+            help="Beside each row the same in another period, and what changed: previous (as long, just before), "
+            "last-week or last-month (the same days earlier), or a period such as 2026-10, 2026-W47, yesterday or "
+            "2026-10-01..2026-10-15. It is the metrics that are compared, the cost without any, and rows come by how "
+            "much the first one changed (--sort change:desc has what grew first). Needs --since.",
         ),
     ] = None,
     timezone: Annotated[
@@ -122,29 +136,40 @@ def query(
     server left on this host is booked first. What has no price is shown as unpriced, never as zero.
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
-    from voicecosts.analytics.commands.output import require_for, write_rows  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.output import (  # noqa: PLC0415 - same
+        require_for,
+        write_comparison,
+        write_rows,
+    )
     from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
 
     limit = _amount(fail_over)
     require_for(output, needed_by="`costs query`")
-    with (
-        spilling() as spill,
-        asking.answering(
-            by or ("tenant",),
-            since=since,
-            until=until,
-            where=where or (),
-            top=top,
-            sort=sort,
-            metric=metric or (),
-            timezone=timezone,
-            data_dir=data_dir,
-            spill=spill,
-        ) as (report, rows),
-    ):
-        now = datetime.now(UTC)
-        write_rows(report, rows, output, now=now, digits=None if exact else digits)
-    if code := _failed(report, limit, strict=strict):
+    shown = None if exact else digits
+    asked: dict[str, Any] = {
+        "since": since,
+        "until": until,
+        "where": where or (),
+        "top": top,
+        "sort": sort,
+        "metric": metric or (),
+        "timezone": timezone,
+        "data_dir": data_dir,
+    }
+    columns = by or ("tenant",)
+    with spilling() as spill:
+        if compare is not None:
+            found = asking.comparing(columns, compare, **asked, spill=spill)
+            write_comparison(found, output, now=datetime.now(UTC), digits=shown)
+            code = _failed(found.findings, found.total.now, limit, whole=found.whole, strict=strict)
+        else:
+            with asking.answering(columns, **asked, spill=spill) as (report, rows):
+                write_rows(report, rows, output, now=datetime.now(UTC), digits=shown)
+            missing = report.completeness
+            code = _failed(
+                missing.findings, report.total, limit, whole=missing.whole, strict=strict
+            )
+    if code:
         raise typer.Exit(code)
 
 
@@ -162,16 +187,23 @@ def _amount(text: str | None) -> Decimal | None:
 _AMOUNT: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,9})?")
 
 
-def _failed(report: Report, limit: Decimal | None, *, strict: bool) -> int:
+def _failed(
+    findings: Iterable[Finding],
+    total: Row | None,
+    limit: Decimal | None,
+    *,
+    whole: bool | None,
+    strict: bool,
+) -> int:
     """Return the exit code of an answer that was to be whole, or below an amount, and say why it is not."""
     code = OK
-    if strict and report.completeness.whole is not True:
-        why = "; ".join(it.text for it in report.completeness.findings)
+    if strict and whole is not True:
+        why = "; ".join(it.text for it in findings)
         typer.echo(f"the exit code is {FAILED} because of --strict: {printable(why)}", err=True)
         code = FAILED
-    cost = report.total.cost
+    cost = None if total is None else total.cost
     if limit is not None and cost is not None and cost > limit:
-        said = f"{money(cost)} {report.currency} is over {limit:f}"
+        said = f"{money(cost)} {CURRENCY} is over {limit:f}"
         typer.echo(f"the exit code is {OVER} because of --fail-over: {said}", err=True)
         code = OVER
     return code

@@ -10,7 +10,7 @@ the month, and weeks on Monday. So `--since last-month --until this-month` is th
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -23,6 +23,7 @@ _ABSOLUTE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _WEEK = re.compile(r"[0-9]{4}-W[0-9]{2}")
 _RELATIVE = re.compile(r"([0-9]{1,6})([wdhm])")
@@ -38,6 +39,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS: Final = 2**48 - 1
 
 Moment = str | date | datetime
+
+Compare = str | tuple[Moment, Moment]
+"""Another period: `previous`, `last-week`, `last-month`, a word or a text that means a period, or its two ends."""
+
+PREVIOUS: Final = "previous"
+LAST_WEEK: Final = "last-week"
+LAST_MONTH: Final = "last-month"
 
 
 class Period(Struct, frozen=True, kw_only=True):
@@ -154,6 +162,97 @@ def period(
             str(until), f"is not after the start {str(since)!r}: a period ends later than it starts"
         )
     return Period(since=start, until=end, zone=timezone)
+
+
+def compared(asked: Period, how: Compare, *, now: datetime) -> Period:
+    """Return the period that one with both ends is compared with.
+
+    `previous` is as long and ends where that begins: as many days of the zone where both ends are at the same time of day,
+    else as much time. `last-week` is seven days of the zone earlier, and `last-month` the same days of the month before;
+    a day that this does not have is its end. All else is a period as `stretch` reads it.
+
+    Raises:
+        BadTime: It cannot be read, or holds no moment.
+    """
+    if not isinstance(how, str):
+        return period(*how, now=now, timezone=asked.zone)
+    if asked.since is None or asked.until is None:
+        raise BadQuestion(f"what begins or ends nowhere cannot be compared with {how!r}")
+    ends = [
+        end.astimezone(zone(asked.zone)).replace(tzinfo=None) for end in (asked.since, asked.until)
+    ]
+    try:
+        if how == PREVIOUS and ends[0].time() == ends[1].time():
+            found = [utc(ends[0] - (ends[1] - ends[0]), asked.zone), asked.since]
+        elif how == PREVIOUS:
+            found = [asked.since - (asked.until - asked.since), asked.since]
+        elif how == LAST_WEEK:
+            found = [utc(end - timedelta(days=7), asked.zone) for end in ends]
+        elif how == LAST_MONTH:
+            found = [utc(_a_month_earlier(end), asked.zone) for end in ends]
+        else:
+            return stretch(how, now=now, timezone=asked.zone)
+    except (ValueError, OverflowError) as error:
+        raise BadTime(how, "is before all time: compare a later period") from error
+    if found[0] >= found[1]:
+        raise BadTime(
+            how, "has none of these days: name the period, as in --compare 2026-02-01..2026-03-01"
+        )
+    return Period(since=found[0], until=found[1], zone=asked.zone)
+
+
+def stretch(text: str, *, now: datetime, timezone: str = UTC_NAME) -> Period:
+    """Return the period that a text means: `2026-10`, `2026-W47`, `2026-11-21`, `this-month`, or two moments as `A..B`.
+
+    Raises:
+        BadTime: It means none, or one that holds no moment.
+    """
+    since, dots, until = text.strip().partition("..")
+    if dots and since and until:
+        return period(since.strip(), until.strip(), now=now, timezone=timezone)
+    try:
+        days = None if dots else _days_of(since, now.astimezone(zone(timezone)).date())
+        if days is not None:
+            first, end = (midnight(day, timezone) for day in days)
+            return Period(since=first, until=end, zone=timezone)
+    except (ValueError, OverflowError) as error:
+        raise BadTime(text, _NO_PERIOD) from error
+    raise BadTime(text, _NO_PERIOD)
+
+
+_NO_PERIOD: Final = (
+    "is no period: use previous, last-week, last-month, this-month, this-week, yesterday, today, 2026-10, 2026-W47, "
+    "2026-11-21, or two moments such as 2026-10-01..2026-10-15"
+)
+
+
+def _days_of(text: str, today: date) -> tuple[date, date] | None:
+    """Return the first day of a period that a word or a date means, and the day after it; None for another text."""
+    day = _of_word(text, today) or first_day(text)
+    if day is None:
+        return (
+            (date.fromisoformat(text), _next(date.fromisoformat(text)))
+            if _DAY.fullmatch(text)
+            else None
+        )
+    if text.endswith("week") or _WEEK.fullmatch(text):
+        return day, day + timedelta(days=7)
+    if text.endswith("month") or _MONTH.fullmatch(text):
+        return day, date(day.year + day.month // 12, day.month % 12 + 1, 1)
+    return day, _next(day)
+
+
+def _next(day: date) -> date:
+    return day + timedelta(days=1)
+
+
+def _a_month_earlier(moment: datetime) -> datetime:
+    """Return the same day and time of the month before; the end of that where it has no such day."""
+    first = moment.replace(day=1)
+    before = first - timedelta(days=1)
+    if moment.day > before.day:
+        return datetime.combine(first, time())
+    return before.replace(day=moment.day)
 
 
 def moment(value: Moment, *, now: datetime, timezone: str = UTC_NAME) -> datetime:

@@ -8,7 +8,7 @@ The keys of JSON and CSV are public and only ever added to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from itertools import islice
@@ -56,7 +56,7 @@ OTHER: Final = "(other)"
 """Below the rule, where no name of the ledger stands."""
 NO_CALLS: Final = "no calls"
 _OF_ZONES: Final = frozenset(map(str, IN_ZONE))
-_MONEY: Final = (
+MONEY: Final = (
     *("cost", "estimated_cost", "list_cost", "billed", "margin"),
     *("cost_per_call", "cost_per_minute", "billed_per_call", "billed_per_minute"),
 )
@@ -121,14 +121,14 @@ def table_parts(
     fitting, left_out = fit(groups, numbers, width)
     measures = measures[: len(fitting)]
     laid_out = layout(groups, fitting, width)
-    yield from _ended(laid_out.row([it.head for it in names], [it.head for it in measures]))
+    yield from ended(laid_out.row([it.head for it in names], [it.head for it in measures]))
     yield f"{laid_out.rule}\n"
     shown = 0
     modalities: set[str | None] = {None} if report.other else set()
     while some:
         for row in some:
             cells = laid_out.row([it.cell(row) for it in names], [it.cell(row) for it in measures])
-            yield from _ended(cells)
+            yield from ended(cells)
         shown += len(some)
         modalities.update(row.group.get(Group.MODALITY) for row in some)
         some = list(islice(left, WIDTHS_OF))
@@ -139,12 +139,12 @@ def table_parts(
         for cells_of, row in zip(titles, below.values(), strict=True):
             sums = ["" if it.head in no_length else it.cell(row) for it in measures]
             code = ink.total if row is report.total else ""
-            yield from _ended(ink.lines(code, laid_out.row(cells_of, sums)))
+            yield from ended(ink.lines(code, laid_out.row(cells_of, sums)))
         yield "\n"
     is_rounded = digits is not None and any(_lose_digits(row, digits) for row in counted_in)
     said = _footer(report, shown, left_out, now, digits if is_rounded else None)
-    yield from _ended(ink.lines(ink.note, footer(said, (), width=width)))
-    yield from _ended(ink.lines(ink.warning, footer((), report.warnings, width=width)))
+    yield from ended(ink.lines(ink.note, footer(said, (), width=width)))
+    yield from ended(ink.lines(ink.warning, footer((), report.warnings, width=width)))
 
 
 def json_rows(report: Report, rows: Iterable[Row]) -> Iterator[bytes]:
@@ -204,7 +204,12 @@ def _titled(names: list[_Shown], title: str) -> list[str]:
 
 
 def _name(row: Row, *, name: str) -> str:
-    value = row.group[name]
+    return name_cell(row.group, name)
+
+
+def name_cell(named: Mapping[str, str | None], name: str) -> str:
+    """Return a value of a group as a cell."""
+    value = named[name]
     # Only of what may be absent `(none)` has a meaning, and only of a service tier the empty name.
     text = shown(value) if value is None or may_be_absent(group(name)) else value
     return in_cell(text or STANDARD if name == Group.SERVICE_TIER else text)
@@ -255,7 +260,7 @@ def _amount(
     digits: int | None,
     head: str,
     of: Callable[[Row], Decimal | None],
-    unknown: str | Callable[[Row], str],
+    missing: str | Callable[[Row], str],
 ) -> _Shown:
     """Return a column of money with the digits that some rows need, or so many."""
     needed = money_digits(of(row) for row in rows)
@@ -263,7 +268,7 @@ def _amount(
     def cell(row: Row) -> str:
         value = of(row)
         if value is None:
-            return unknown if isinstance(unknown, str) else unknown(row)
+            return missing if isinstance(missing, str) else missing(row)
         return money(value, needed) if digits is None else rounded(value, digits)
 
     return _Shown(head, cell)
@@ -275,15 +280,17 @@ def _of_metric(name: str, amount: Callable[..., _Shown]) -> _Shown:
     def of(row: Row) -> Any:
         return row.metric(name)
 
-    if name in _MONEY:
-        return amount(name, of, partial(_unknown, name=name))
+    if name in MONEY:
+        return amount(name, of, partial(unknown, name=name))
     if name == "minutes":
         return _Shown(name, lambda row: NO_LENGTH if of(row) is None else seconds(of(row)))
     return _lasted(name, of) if name.endswith("_seconds") else _counted(name, of)
 
 
-def _unknown(row: Row, *, name: str) -> str:
-    """Return what stands for an amount of money that is not known."""
+def unknown(row: Row, *, name: str) -> str:
+    """Return what stands for an amount of money, or a length, that is not known."""
+    if name == "minutes":
+        return NO_LENGTH
     bills = name.startswith("billed") or (name == "margin" and row.cost is not None)
     if (row.billed if bills else row.cost) is None:
         return NOT_BILLED if bills else UNPRICED
@@ -300,7 +307,8 @@ def _lasted(head: str, of: Callable[[Row], Decimal]) -> _Shown:
     return _Shown(head, lambda row: seconds(of(row)))
 
 
-def _ended(found: Iterable[str]) -> Iterator[str]:
+def ended(found: Iterable[str]) -> Iterator[str]:
+    """Yield lines with their ends."""
     return (f"{line}\n" for line in found)
 
 
@@ -318,7 +326,7 @@ def _footer(
     if digits is not None:
         yield f"money is rounded to {counted(digits, 'digit')} (--exact shows all)"
     if total.rows:
-        yield f"unpriced: {', '.join(_shares(total)) or 'nothing'}"
+        yield f"unpriced: {', '.join(shares(total)) or 'nothing'}"
     if total.cost and total.estimated_cost:
         said = f"estimated: {money(total.estimated_cost)} {report.currency}"
         is_part = 0 < total.estimated_cost <= total.cost  # with a credit in it, it is no whole
@@ -347,7 +355,7 @@ def _unpriced_of_models(row: Row) -> str:
     return ""
 
 
-def _shares(total: Row) -> Iterator[str]:
+def shares(total: Row) -> Iterator[str]:
     """Yield how much of each amount has no price."""
     amounts: tuple[tuple[str, Decimal | int, Decimal | int], ...] = (
         ("requests", total.unpriced_requests, total.requests),
@@ -370,5 +378,5 @@ def plain_row(row: Row, metrics: Iterable[str] = ()) -> dict[str, object]:
     record = row.record(metrics)
     for name, value in record.items():
         if isinstance(value, Decimal):
-            record[name] = plain_money(value) if name in _MONEY else plain_seconds(value)
+            record[name] = plain_money(value) if name in MONEY else plain_seconds(value)
     return record

@@ -64,6 +64,7 @@ SAID: Final[dict[int, tuple[str, ...]]] = {
     17: ("tenant,cost,", *TENANTS),
     20: ("gpt-4.1-mini", "nova-3", "sonic-3"),
     21: (SILENT_ROOM, "(none)"),
+    23: ("cost_change", "calls_before", LARGE, "new  ", "before, by --compare previous: "),
     25: ("clinic-west", LARGE, "nothing was changed"),
     33: (UNPRICED, "meadow_ai", "[[cost]]"),
     34: ("complete", "sessions"),
@@ -87,11 +88,6 @@ ROWS: Final[dict[int, Callable[[list[Row]], bool]]] = {
     18: lambda rows: rows[0]["tenant"] == LOSES and rows[0]["margin"] < 0 < rows[1]["margin"],
     19: lambda rows: rows[0]["tenant"] == GROWS and rows[0]["more"] > 0,
     22: lambda rows: {it["tenant"] for it in rows} >= set(TENANTS),
-    23: lambda rows: (
-        rows[0]["more"] > 0
-        and rows[0]["calls"] > rows[0]["calls_before"]
-        and [it["week_before"] for it in rows if it["model"] == LARGE] == [0]
-    ),
     24: lambda rows: {it["model"] for it in rows if it["agent_id"] == CHANGED} >= {MINI, LARGE},
     26: lambda rows: all(it["cost"] > it["usual"] for it in rows) and len(rows) > 0,
     27: lambda rows: (

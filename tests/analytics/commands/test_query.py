@@ -93,6 +93,12 @@ def test_an_empty_ledger_is_not_an_error(costs: Costs, empty_dir: Path, form: st
         (["--top", "0"], 2, "top 0 shows nothing"),
         (["--metric", "cost,profit"], 2, "unknown metric 'profit'"),
         (["--fail-over", "1e3"], 2, "--fail-over '1e3' is no amount: write US dollars such as 500"),
+        (
+            ["--compare", "previous"],
+            2,
+            "comparing needs a period that begins somewhere: add --since",
+        ),
+        (["--since", "7d", "--compare", "ever"], 2, "'ever' is no period: use previous, last-week"),
         (["--digits", "10"], 2, "Invalid value for '--digits'"),
         (["--top", "many"], 2, "Invalid value for '--top'"),
         (["--format", "xml"], 2, "Invalid value for '--format'"),
@@ -115,6 +121,42 @@ def test_a_failure_is_one_line_and_a_code(
     assert shown.err.startswith("error: ")
     assert message in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_two_periods_stand_side_by_side(costs: Costs, data_dir: Path) -> None:
+    """In each format; a script fails on what either lacks, and on what the period itself costs."""
+    asked = ("query", "--since", "2026-11-20", "--until", "2026-11-21", "--compare", "2026-11-18")
+    named = (*asked, "--data-dir", str(data_dir))
+    table = costs(*named).stdout
+    assert table.splitlines()[0].split() == [
+        *(
+            "tenant",
+            "cost",
+            "USD",
+            "before",
+            "change",
+            "change",
+            "%",
+            "unpriced",
+            "unpriced",
+            "before",
+        )
+    ]
+    assert "money is rounded to 4 digits" in table
+    assert "1.032000002" in costs(*named, "--exact").stdout
+    document = json.loads(costs(*named, "--format", "json", "--metric", "cost,calls").stdout)
+    assert (document["total"]["cost_change"], document["total"]["calls_change"]) == (
+        "3.432000001",
+        1,
+    )
+    done = costs(*named, "--format", "csv", "--strict", "--fail-over", "3.5")
+    assert done.returncode == 9
+    assert done.stdout.startswith("tenant,presence,cost,cost_before,cost_change,")
+    said = done.stderr.splitlines()
+    assert [it for it in said if it.startswith("note: period")] == []
+    assert any("because of --strict: not in these costs: 1 request" in it for it in said)
+    assert said[-1] == "the exit code is 9 because of --fail-over: 3.532000002 USD is over 3.5"
+    assert costs(*asked[:-4], "--compare", "previous").stderr.startswith("error: no ledger")
 
 
 def test_money_has_four_digits_and_all_where_it_is_asked_for(costs: Costs, data_dir: Path) -> None:
