@@ -39,6 +39,11 @@ def wants_colours(environ: Mapping[str, str] = os.environ) -> bool:
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
+def has_screen(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a terminal can be painted on: one that is dumb, or of which nothing is known, cannot."""
+    return environ.get("TERM", "dumb") not in ("", "dumb")
+
+
 def boot_id() -> str:
     """Return which start of this host it is; empty where the system does not say."""
     return settings.boot_id()

@@ -88,6 +88,20 @@ def _sent_late_at(folder: Path) -> datetime | None:
     return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, UTC)
 
 
+def has_waiting(data_dir: str | Path | None) -> bool:
+    """Return whether there may be something for `look_first` to book; a ledger that runs does it by itself."""
+    root = _directory(None if data_dir is None else Path(data_dir))
+    if root.is_file():
+        return False
+    status = read_status(root / STATUS)
+    if status is not None and status.running and not status.embedded:
+        return False
+    try:
+        return has_news(outbox_folder(data_dir=root))
+    except OutboxError:
+        return False
+
+
 def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
     """Book what waits for the ledger of `data_dir`, or of the environment's.
 

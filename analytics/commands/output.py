@@ -14,7 +14,7 @@ import typer
 from voicecosts.analytics.commands.options import Format
 from voicecosts.analytics.config import wants_colours
 from voicecosts.analytics.errors import require
-from voicecosts.analytics.text.grid import COLOURED, PLAIN, printable, wrapped
+from voicecosts.analytics.text.grid import COLOURED, PLAIN, Ink, printable, wrapped
 
 if TYPE_CHECKING:
     from voicecosts.analytics.answers.compared import Comparison
@@ -73,8 +73,7 @@ def write_rows(
     from voicecosts.analytics.text import costs as text  # noqa: PLC0415 - `costs --help` must start fast
 
     if output is Format.TABLE:
-        ink = COLOURED if has_colours() else PLAIN
-        parts = text.table_parts(report, rows, now=now, width=width(), digits=digits, ink=ink)
+        parts = text.table_parts(report, rows, now=now, width=width(), digits=digits, ink=ink())
         write_parts("", parts)
     elif output is Format.JSON:
         write_parts(b"", text.json_rows(report, rows))
@@ -90,8 +89,7 @@ def write_comparison(
     from voicecosts.analytics.text import compared as text  # noqa: PLC0415 - `costs --help` must start fast
 
     if output is Format.TABLE:
-        ink = COLOURED if has_colours() else PLAIN
-        table = text.as_table(found, now=now, width=width(), digits=digits, ink=ink)
+        table = text.as_table(found, now=now, width=width(), digits=digits, ink=ink())
         typer.echo(table, nl=False)
         return
     typer.echo(text.as_json(found) if output is Format.JSON else text.as_csv(found), nl=False)
@@ -125,6 +123,11 @@ def say(sentence: str) -> None:
     """Write a sentence to standard output, in lines that fit."""
     for line in wrapped(sentence, width()):
         typer.echo(line)
+
+
+def ink() -> Ink:
+    """Return how standard output shows totals, notes and warnings."""
+    return COLOURED if has_colours() else PLAIN
 
 
 def has_colours() -> bool:

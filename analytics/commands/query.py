@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
 from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.commands.exits import FAILED, OK, OVER
@@ -28,7 +30,7 @@ from voicecosts.analytics.numbers import money
 from voicecosts.analytics.text.grid import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from voicecosts.analytics.answers.report import Finding, Row
 
@@ -42,13 +44,32 @@ Examples:
   costs query --by agent --metric calls,minutes,cost_per_minute --sort cost_per_minute
   costs query --by day --since 2026-11 --timezone Europe/Berlin
   costs query --since this-week --compare last-week --by agent,model
+  costs query --by agent --since today --watch
   costs query --since this-month --strict --fail-over 500
   costs query --by session --where 'tenant=(none)' --format csv > no-tenant.csv
 """
 DIGITS: Final = 4
+LOOK_S: Final = "2"
+"""How often `--watch` looks without a number, as it is typed."""
 
 
-@app.command(epilog=_EXAMPLES)
+class _Query(TyperCommand):
+    """The command, whose `--watch` may stand alone: Typer knows no option that may have a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, with the seconds that `--watch` lacks."""
+        found = []
+        for it, following in zip(args, [*args[1:], ""], strict=False):
+            found.append(it)
+            if it == "--watch" and not _SECONDS.fullmatch(following):
+                found.append(LOOK_S)
+        return super().parse_args(ctx, found)
+
+
+_SECONDS: Final = re.compile(r"-?[0-9]*\.?[0-9]+")
+
+
+@app.command(cls=_Query, epilog=_EXAMPLES)
 def query(
     *,
     by: Annotated[
@@ -127,6 +148,16 @@ def query(
             help=f"Exit with {OVER} when the total costs more than so many US dollars, as far as it has prices.",
         ),
     ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            metavar="[SECONDS]",
+            min=0.1,
+            max=86400,
+            help="Show the answer in place until Ctrl-C, and ask again when the ledger has published something newer, "
+            "something waits on this host, or a minute is over. It looks every 2 seconds, or so many.",
+        ),
+    ] = None,
     output: Output = Format.TABLE,
     data_dir: DataDirOrSnapshot = None,
 ) -> None:
@@ -144,6 +175,11 @@ def query(
     from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
 
     limit = _amount(fail_over)
+    if watch is not None and (output is not Format.TABLE or strict or limit is not None):
+        raise BadQuestion(
+            "--watch goes on until Ctrl-C, and shows a table: leave out --format, --strict and --fail-over, which are for "
+            "programs"
+        )
     require_for(output, needed_by="`costs query`")
     shown = None if exact else digits
     asked: dict[str, Any] = {
@@ -157,6 +193,9 @@ def query(
         "data_dir": data_dir,
     }
     columns = by or ("tenant",)
+    if watch is not None:
+        _watch(columns, asked, compare, digits=shown, every_s=watch)
+        return
     with spilling() as spill:
         if compare is not None:
             found = asking.comparing(columns, compare, **asked, spill=spill)
@@ -171,6 +210,38 @@ def query(
             )
     if code:
         raise typer.Exit(code)
+
+
+def _watch(
+    columns: Sequence[str],
+    asked: dict[str, Any],
+    compare: str | None,
+    *,
+    digits: int | None,
+    every_s: float,
+) -> None:
+    """Show the answers to a question until Ctrl-C; of a long one the first rows."""
+    from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
+    from voicecosts.analytics.commands.output import ink  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.watch import Show, check, watch  # noqa: PLC0415 - same
+    from voicecosts.analytics.text import compared, costs  # noqa: PLC0415 - same
+
+    def ask() -> Show:
+        with spilling() as spill:
+            if compare is not None:
+                found = asking.comparing(columns, compare, **asked, spill=spill)
+                return lambda now, width: compared.as_table(
+                    found, now=now, width=width, digits=digits, ink=ink()
+                )
+            with asking.answering(columns, **asked, spill=spill) as (report, rows):
+                some = list(islice(rows, costs.WIDTHS_OF))
+        return lambda now, width: "".join(
+            costs.table_parts(report, some, now=now, width=width, digits=digits, ink=ink())
+        )
+
+    check()
+    watch(ask, asked["data_dir"], every_s=every_s)
 
 
 def _amount(text: str | None) -> Decimal | None:
