@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import structs
 
 from voicecosts.analytics.answers.findings import find, say_open
+from voicecosts.analytics.answers.layers import say_uncharged, uncharged
 from voicecosts.analytics.answers.losses import count_gaps, count_losses
 from voicecosts.analytics.answers.operations import newest, unfinished
 from voicecosts.analytics.answers.prices import say_unbilled, say_unpriced, unbilled, unpriced
@@ -51,6 +52,7 @@ def completeness(
     return Completeness(
         unpriced=unpriced(connection, snapshot, selection),
         unbilled=unbilled(connection, snapshot, selection),
+        uncharged=uncharged(connection, snapshot, selection),
         waiting_in_stream=status.waiting if status else None,
         waiting_in_outbox=_waiting(outbox),
         running=status.running and not status.for_a_moment if status else None,
@@ -108,7 +110,9 @@ def tell(
         found.append(say_unpriced(missing.unpriced))
     if with_prices and missing.unbilled:
         found.append(say_unbilled(missing.unbilled))
-    order = [Source.OUTBOX, Source.SESSIONS, Source.PRICES]
+    if with_prices:
+        found += say_uncharged(missing.uncharged)
+    order = [Source.OUTBOX, Source.SESSIONS, Source.PRICES, Source.CONNECTED_TIME]
     found.sort(key=lambda it: order.index(it.source) if it.source in order else len(order))
     return structs.replace(missing, findings=tuple(found))
 

@@ -25,7 +25,7 @@ from voicecosts.analytics.answers.completeness import (
 )
 from voicecosts.analytics.answers.detail import say_removed
 from voicecosts.analytics.answers.erased import say_erased
-from voicecosts.analytics.answers.layers import left_out, without_time
+from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.report import CURRENCY, Length, Outbox, Report, Row
 from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.errors import BadTop, NotALedger
@@ -231,7 +231,6 @@ def reported(
     if Group.TURN in (*question.by, *question.selection.named):
         removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
     gone = (*say_erased(connection, snapshot, question.period), *removed)
-    untimed = tuple(without_time(connection, snapshot, question.selection))
     empty = () if total.rows else (nothing_found(connection, snapshot),)
     report = Report(
         by=tuple(map(str, question.by)),
@@ -244,7 +243,7 @@ def reported(
         currency=CURRENCY,
         as_of=moment,
         completeness=missing,
-        warnings=(*empty, *(finding.text for finding in missing.findings), *untimed),
+        warnings=(*empty, *(finding.text for finding in missing.findings)),
         notes=(*notes(missing), *parts, *_say_metrics(question, total), *corrected, *gone),
         metrics=question.metrics,
         timezone=question.period.zone,

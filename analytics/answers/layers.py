@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.answers.report import CURRENCY
+from voicecosts.analytics.answers.report import CURRENCY, Finding, Source, Uncharged
 from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.filters import shown
@@ -32,6 +32,12 @@ WITHOUT_TIME: Final = (
 )
 """Why a call is not billed although a price is for it."""
 
+OTHERWISE: Final = (
+    "a price for the whole call is charged with its connected time, and that has no amount by this price; "
+    "`costs prices explain ID` shows why, of one of them"
+)
+"""The same of a call whose connected time was counted: another rule bills it, or it lacks what is charged."""
+
 # A row with a cost and without another amount is cheap to find; whether another row of its meter brought that
 # is not, so only the sessions that have such a row are looked at. What a meter has is said by all of its rows
 # until the end of the period: a correction may move one layer and leave another as it was.
@@ -43,7 +49,8 @@ WITH meters AS (
     SELECT
         sum(cost) FILTER ({which}) AS cost,
         sum(listed_meters) = 0 AND coalesce(sum(list_cost), 0) = 0 AS is_unlisted,
-        sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AND NOT {included} AS is_unbilled
+        sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AND NOT {included}
+            AND arg_max({{'reason': unbilled_reason}}, last_place).reason IS NULL AS is_unbilled
     {rows}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
@@ -60,20 +67,28 @@ _IS_INCLUDED: Final = (
 _INCLUDING: Final = """
 SELECT price_id FROM prices_used WHERE json_extract_string(terms, '$.billed.included') = 'true'
 """
-_WITHOUT_TIME: Final = """
-WITH calls AS (
-    SELECT project, session_id, min(tenant) AS tenant
+# A call is unknown while a meter of it, that such a price includes now, has no amount.
+_UNCHARGED: Final = """
+WITH meters AS (
+    SELECT project, session_id, min(tenant) AS tenant, {included} AS is_included,
+        sum(meters) > 0 AND sum(billed_meters) = 0 AS is_unknown
     {rows}
+    GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
+        service_tier
+),
+calls AS (
+    SELECT project, session_id, min(tenant) AS tenant
+    FROM meters
+    WHERE is_included AND is_unknown
     GROUP BY project, session_id
-)
+),
+timed AS (SELECT DISTINCT project, session_id FROM {of_all} WHERE modality = 'agent_session')
 
-SELECT tenant, count(*)
+SELECT tenant, timed.session_id IS NOT NULL AS has_time, count(*)
 FROM calls
-ANTI JOIN (SELECT project, session_id FROM {of_all} WHERE modality = 'agent_session') AS connected
-    USING (project, session_id)
-ANTI JOIN (SELECT project, session_id FROM voided) AS voided USING (project, session_id)
-GROUP BY tenant
-ORDER BY count(*) DESC, tenant
+LEFT JOIN timed USING (project, session_id)
+GROUP BY tenant, has_time
+ORDER BY has_time, count(*) DESC, tenant
 """
 
 
@@ -131,26 +146,30 @@ def left_out(
         yield f"billed is a part: no [[billed]] price applies to what cost {money(free)} {CURRENCY}"
 
 
-def without_time(connection: Connection, snapshot: Snapshot, selection: Selection) -> Iterator[str]:
-    """Yield how many calls, billed as a whole, lack the connected time by which they are billed."""
+def uncharged(
+    connection: Connection, snapshot: Snapshot, selection: Selection
+) -> tuple[Uncharged, ...]:
+    """Return how many calls, billed as a whole, what is to charge them does not charge: unknown bills."""
     schema = schema_of(connection, snapshot)
     if schema < FIRST_LAYERS_SCHEMA:
-        return
+        return ()
     numbers = _including(connection, snapshot)
     if not numbers:
-        return
-    rows = selection.of_rows(schema)
+        return ()
+    rows, until = selection.of_rows(schema), selection.until(schema)
+    few = rows.sql(f"price_id IN ({numbers})", schema=schema)
     found = read(
         connection,
         snapshot.path,
-        _WITHOUT_TIME.format(
-            rows=rows.sql(f"price_id IN ({numbers})", schema=schema), of_all=relation(schema)
+        _UNCHARGED.format(
+            included=is_included(connection, snapshot),
+            rows=until.sql(f"session_id IN (SELECT session_id {few})", schema=schema),
+            of_all=relation(schema),
         ),
-        rows.parameters,
-        row=tuple[str | None, int],
+        [*until.parameters, *rows.parameters],
+        row=tuple[str | None, bool, int],
     )
-    if found:
-        yield say_without_time(found)
+    return tuple(Uncharged(tenant=row[0], has_time=row[1], calls=row[2]) for row in found)
 
 
 def is_included(connection: Connection, snapshot: Snapshot) -> str:
@@ -165,8 +184,16 @@ def _including(connection: Connection, snapshot: Snapshot) -> str:
     return ", ".join(str(number) for (number,) in found)
 
 
-def say_without_time(calls: Sequence[tuple[str | None, int]]) -> str:
-    """Return the sentence about calls that lack the time by which they are billed, counted by tenant."""
-    named = [f"{counted(count, 'call')} of {shown(name)}" for name, count in calls[:_NAMED]]
-    named += [counted(len(calls) - _NAMED, "more tenant")] if len(calls) > _NAMED else []
-    return f"not in what is billed: {', '.join(named)}: {WITHOUT_TIME}"
+def say_uncharged(lacking: Sequence[Uncharged]) -> Iterator[Finding]:
+    """Yield the findings for calls whose bill is not known, counted by tenant."""
+    for has_time in (False, True):
+        these = [it for it in lacking if it.has_time is has_time]
+        if not these:
+            continue
+        named = [f"{counted(it.calls, 'call')} of {shown(it.tenant)}" for it in these[:_NAMED]]
+        others = len(these) - len(named)
+        named += [counted(others, "more tenant")] if others else []
+        why = OTHERWISE if has_time else WITHOUT_TIME
+        yield Finding(
+            source=Source.CONNECTED_TIME, text=f"not in what is billed: {', '.join(named)}: {why}"
+        )

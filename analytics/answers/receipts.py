@@ -21,7 +21,7 @@ from voicecosts.analytics.answers import calls as lists
 from voicecosts.analytics.answers import costs
 from voicecosts.analytics.answers.calls import Call, Key, check, of_calls, read_calls
 from voicecosts.analytics.answers.completeness import as_of, completeness, notes, tell
-from voicecosts.analytics.answers.layers import left_out, without_time
+from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row
 from voicecosts.analytics.answers.states import known_sessions
@@ -212,7 +212,6 @@ def answer(
         said = [
             *_voided(connection, snapshot, these),
             *(finding.text for finding in missing.findings),
-            *without_time(connection, snapshot, these),
         ]
         priced = tuple(_priced(connection, snapshot, these))
         explained = f"`costs prices explain {call.session}` multiplies its prices out"

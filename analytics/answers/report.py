@@ -194,6 +194,17 @@ class Unbilled(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Uncharged(Struct, frozen=True, kw_only=True):
+    """So many calls of a tenant that are billed as a whole, and whose bill is not known.
+
+    `has_time` says whether their connected time was counted: then it has no amount by the price for the call.
+    """
+
+    tenant: str | None
+    has_time: bool
+    calls: int
+
+
 class Unattributed(Struct, frozen=True, kw_only=True):
     """What one model used for no session that is known, over all workers.
 
@@ -271,6 +282,7 @@ class Source(StrEnum):
     UNMEASURED = "unmeasured"
     SESSIONS = "sessions"
     PRICES = "prices"
+    CONNECTED_TIME = "connected_time"
     OPERATIONS = "operations"
 
 
@@ -295,7 +307,7 @@ _SAID: Final = {
 class Completeness(Struct, frozen=True, kw_only=True):
     """What is missing from the numbers.
 
-    `unpriced`, `unbilled` and the sessions are those of the question, the rest speaks of the whole ledger. The
+    `unpriced`, `unbilled`, `uncharged` and the sessions are those of the question, the rest speaks of the whole ledger. The
     two counts of waiting messages are of those that the ledger has received from the stream, and of
     those in the outbox of this host; either is None when it is not known. `running` is None when the
     ledger does not say; `gaps`, the sessions and `unmeasured` are None when the snapshot was written by a
@@ -327,6 +339,7 @@ class Completeness(Struct, frozen=True, kw_only=True):
     short_sessions: int | None
     short_at_most: Decimal | None
     unbilled: tuple[Unbilled, ...] = ()
+    uncharged: tuple[Uncharged, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
     newest_operation: int = 0
     findings: tuple[Finding, ...] = ()

@@ -21,7 +21,7 @@ from voicecosts.analytics.answers.calls import check
 from voicecosts.analytics.answers.completeness import as_of, completeness, notes, tell
 from voicecosts.analytics.answers.costs import row_of
 from voicecosts.analytics.answers.erased import say_erased
-from voicecosts.analytics.answers.layers import left_out, without_time
+from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row, Source
 from voicecosts.analytics.errors import BadTime, UnknownTenant
 from voicecosts.analytics.question.columns import MEASURES, VOIDED, Group
@@ -301,7 +301,6 @@ def answer(
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
         closed_at = _closed_at(connection, snapshot, asked.month)
         erased = tuple(say_erased(connection, snapshot, question.period))
-        untimed = tuple(without_time(connection, snapshot, selection))
         since, until = (
             datetime.combine(it, time(), UTC) for it in (asked.month, _after(asked.month))
         )
@@ -327,8 +326,8 @@ def answer(
             ),
             as_of=moment,
             completeness=missing,
-            lacks=tuple(_lacks(missing, lines, erased=bool(erased), untimed=bool(untimed))),
-            warnings=(*(finding.text for finding in missing.findings), *untimed),
+            lacks=tuple(_lacks(missing, lines, erased=bool(erased))),
+            warnings=tuple(finding.text for finding in missing.findings),
             notes=(
                 *notes(missing),
                 *left_out(connection, snapshot, selection, total),
@@ -484,27 +483,25 @@ _SAID: Final[dict[Source, tuple[str, str]]] = {
         "Some usage of this month has no price yet.",
         "The newest prices are not in force yet.",
     ),
+    Source.CONNECTED_TIME: (
+        "Some calls are charged as a whole, and how much is not known: they are not in what is charged.",
+        "",
+    ),
     Source.OPERATIONS: ("", "A correction of the books is under way."),
 }
 """What a tenant is told of a source that lacks something, and of one that may: no cost, and nothing of others."""
 
 
-def _lacks(
-    missing: Completeness, lines: Sequence[Line], *, erased: bool, untimed: bool
-) -> Iterator[Lack]:
+def _lacks(missing: Completeness, lines: Sequence[Line], *, erased: bool) -> Iterator[Lack]:
     """Yield what a tenant may be told of what the figures lack."""
     told = dict.fromkeys((it.source, it.is_known) for it in missing.findings)
     for source, is_known in told:
         text = _SAID[source][not is_known] or "It is not known whether anything is missing."
         yield Lack(source=source.value, text=text, is_known=is_known)
-    if untimed:
-        yield Lack(
-            source="connected_time",
-            text="Some calls are charged by their length, which is not known: they are not charged.",
-        )
     if missing.open_sessions:
         yield Lack(source="open_calls", text="Some calls of this month are still running.")
-    if any(it.used.billed is None and it.kind in (USAGE, LATE) for it in lines):
+    has_unbilled = any(it.used.billed is None and it.kind in (USAGE, LATE) for it in lines)
+    if has_unbilled and not missing.uncharged:
         yield Lack(
             source="no_rule", text="No price applies to some of the usage: it is not charged."
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.answers.layers import WITHOUT_TIME
+from voicecosts.analytics.answers.layers import OTHERWISE, WITHOUT_TIME
 from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.receipts import ask, find
 from voicecosts.analytics.answers.states import schema_of
@@ -21,6 +21,7 @@ from voicecosts.analytics.question.columns import MEASURES, UNPRICED
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 from voicecosts.consumer.booking.prices import PricesUsed
+from voicecosts.consumer.booking.whole_calls import charges
 from voicecosts.consumer.pricing import rated_by
 from voicecosts.consumer.pricing.billing import CALL_TIME
 from voicecosts.consumer.pricing.explain import Explanation, Layer, explain
@@ -201,8 +202,10 @@ def answer(
             f"it: {it.unbilled}"
             for it in lacking
         )
-        if _lacks_time(meters):
-            warnings += (f"not in what is billed: {WITHOUT_TIME}",)
+        if any(_is_included(it) and it.unbilled for it in meters):
+            has_time = any(it.meter.modality == CALL_TIME for it in meters)
+            why = OTHERWISE if has_time else WITHOUT_TIME
+            warnings += (f"not in what is billed: {why}",)
         return Call(
             project=row[0],
             session=row[1],
@@ -256,9 +259,9 @@ def _meters(
         for row in rows
     ]
     is_charged = any(
-        rated_by(terms, meter, totals).billed is not None
+        charges(meter, terms, has_amount=rated_by(terms, meter, totals).billed is not None)
         for meter, totals, terms in found
-        if meter.modality == CALL_TIME and terms is not None
+        if terms is not None
     )
     for row, (meter, totals, terms) in zip(rows, found, strict=True):
         told = None if terms is None else explain(terms, meter, totals, is_charged=is_charged)
@@ -275,8 +278,3 @@ def _meters(
 
 def _is_included(it: MeterMoney) -> bool:
     return it.terms is not None and it.terms.is_included
-
-
-def _lacks_time(meters: tuple[MeterMoney, ...]) -> bool:
-    """Return whether a price for the whole call includes meters, and does not charge the call."""
-    return any(_is_included(it) and it.unbilled for it in meters)

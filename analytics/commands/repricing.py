@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import astuple, replace
 
 from voicecosts.analytics.answers.completeness import as_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.operations import Rerate
     from voicecosts.consumer.booking.rerating import Rerated
     from voicecosts.consumer.pricing import Rate, Rated, Scope, Terms
+    from voicecosts.consumer.pricing.charge import Charge
     from voicecosts.producer.events import Meter, Quantities
 
 _SLICE: Final = 500
@@ -103,7 +104,8 @@ class Changes(Struct):
 
     `left` counts the meters that stay as they are because their new money cannot be booked, `left_why` says
     why, of one of them. `reasons` says why something would have no price, and of how many meters. It is `estimated` where tokens are priced as another model's: that one would have counted them otherwise.
-    `without_time` has the calls, by tenant, that a price would bill as a whole and that have no connected time.
+    `uncharged` has the calls that a price would bill as a whole and that nothing would charge, by tenant and by
+    whether their connected time was counted.
     `keep_billed` has those that are billed as before, because the conditions choose a part of their meters.
     `corrected` has what belongs to closed months, which stay as they are, by month and by the day where it would be.
     """
@@ -116,7 +118,7 @@ class Changes(Struct):
     left_why: str = ""
     estimated: bool = False
     reasons: dict[str, int] = {}
-    without_time: dict[str | None, set[SessionKey]] = {}
+    uncharged: dict[tuple[str | None, bool], set[SessionKey]] = {}
     keep_billed: set[SessionKey] = set()
     corrected: dict[tuple[date, date], Corrected] = {}
 
@@ -205,9 +207,9 @@ def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], *, has_t
         found.reasons[rated.reason] = found.reasons.get(rated.reason, 0) + 1
     if each.keeps_billed:
         found.keep_billed.add(_key(each))
-    billed = None if rated is None or rated.terms is None else rated.terms.billed
-    if billed is not None and billed.included and not has_time:
-        found.without_time.setdefault(each.identity.tenant, set()).add(_key(each))
+    terms = None if rated is None else rated.terms
+    if rated is not None and terms is not None and terms.is_included and rated.billed is None:
+        found.uncharged.setdefault((each.identity.tenant, has_time), set()).add(_key(each))
     model = (meter.modality, meter.provider, meter.model)
     for change in (
         found.total,
@@ -227,6 +229,7 @@ def _rate_of_others(rate: Rate, instead: Mapping[Model, Model]) -> Rate:
         scope: Scope,
         terms: Terms | None = None,
         relabelled: bool = False,
+        call: Charge | UnsetType | None = UNSET,
     ) -> Rated:
         other = instead.get((meter.provider, meter.model))
         if other is not None:
@@ -240,6 +243,7 @@ def _rate_of_others(rate: Rate, instead: Mapping[Model, Model]) -> Rate:
             scope=scope,
             terms=terms,
             relabelled=relabelled,
+            call=call,
         )
 
     return rated

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import to_builtins
 
 from voicecosts.analytics.commands.ledger_requests import (
     at_folder,
@@ -257,8 +258,8 @@ def _is_run(layout: Layout) -> bool:
 
 
 def _write(found: Changes, output: Format, *, has_others: bool) -> None:
-    from voicecosts.analytics.answers.layers import say_without_time  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.analytics.answers.report import CURRENCY  # noqa: PLC0415 - same
+    from voicecosts.analytics.answers.layers import say_uncharged  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.answers.report import CURRENCY, Uncharged  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import width  # noqa: PLC0415 - same
     from voicecosts.analytics.text import changes as text  # noqa: PLC0415 - same
     from voicecosts.analytics.text.grid import wrapped  # noqa: PLC0415 - same
@@ -269,9 +270,12 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
         plain_money,
     )
 
-    timeless = sorted(
-        ((tenant, len(calls)) for tenant, calls in found.without_time.items()),
-        key=lambda it: (-it[1], it[0] or ""),
+    uncharged = sorted(
+        (
+            Uncharged(tenant=tenant, has_time=has_time, calls=len(calls))
+            for (tenant, has_time), calls in found.uncharged.items()
+        ),
+        key=lambda it: (-it.calls, it.tenant or ""),
     )
     tenants = [
         {"tenant": name, **text.record(change)}
@@ -295,8 +299,11 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
                         for reason, meters in found.reasons.items()
                     ],
                     "without_time": [
-                        {"tenant": tenant, "calls": calls} for tenant, calls in timeless
+                        {"tenant": it.tenant, "calls": it.calls}
+                        for it in uncharged
+                        if not it.has_time
                     ],
+                    "uncharged": to_builtins(uncharged),
                     "keep_billed": len(found.keep_billed),
                     "corrected": [
                         {
@@ -337,7 +344,7 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
         text.say_corrected(*key, it.cost, it.billed) for key, it in sorted(found.corrected.items())
     ]
     said += text.say_reasons(found.reasons)
-    said += [f"! {say_without_time(timeless)}"] if timeless else []
+    said += [f"! {it.text}" for it in say_uncharged(uncharged)]
     said += [text.say_kept(len(found.keep_billed))] if found.keep_billed else []
     said += [text.say_left(found.left, found.left_why, would=True)] if found.left else []
     said += ["an estimate: another model would have counted other tokens"] * found.estimated

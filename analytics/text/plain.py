@@ -125,6 +125,7 @@ def plain_completeness(missing: Completeness) -> dict[str, object]:
         "gaps": to_builtins(missing.gaps),
         "whole": missing.whole,
         "findings": to_builtins(missing.findings),
+        "uncharged": to_builtins(missing.uncharged),
     }
 
 

@@ -11,7 +11,7 @@ from voicecosts.consumer.booking.difference import Booking, MeterState, Refusal,
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.repricing import Origin, repriced
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
-from voicecosts.consumer.booking.whole_calls import is_charged, time_first
+from voicecosts.consumer.booking.whole_calls import charges, is_charged, time_first
 from voicecosts.consumer.pricing import Rated, Scope, Terms, uncharged
 from voicecosts.consumer.pricing.billing import CALL_TIME
 
@@ -74,16 +74,17 @@ def rerated(
             meter: state for meter, state in session.meters.items() if _is_meant(work, meter, state)
         }
         keeps_billed = 0 < len(meant) < len(session.meters) and _bills_a_part(session, rate, scope)
-        charged = {meter for meter, state in session.meters.items() if _is_charged(meter, state)}
+        charged = {meter for meter, state in session.meters.items() if is_charged({meter: state})}
         for meter in time_first(meant):
             state = meant[meter]
             rated = _rated(rate, meter, state, scope)
             if keeps_billed and rated.terms is not None:
-                billed = None if state.terms is None else state.terms.billed
-                rated = _rated(rate, meter, state, scope, replace(rated.terms, billed=billed))
-            if meter.modality == CALL_TIME and rated.excess is None:
-                charged = charged - {meter} if rated.billed is None else charged | {meter}
-            elif not charged and _is_included(rated.terms):
+                kept = state.terms or Terms()
+                terms = replace(
+                    rated.terms, billed=kept.billed, unbilled=kept.unbilled, call=kept.call
+                )
+                rated = _rated(rate, meter, state, scope, terms)
+            if not charged and _is_included(rated.terms):
                 rated = uncharged(rated)
             if rated.excess is not None:
                 row: Booking | Refusal | None = Refusal(
@@ -102,6 +103,10 @@ def rerated(
                 row = found[0] if isinstance(found, tuple) else found
                 if isinstance(row, Refusal):
                     row = Refusal(row.reason, _of_meter(meter, rated, row.detail))
+            if meter.modality == CALL_TIME and not isinstance(row, Refusal):
+                has_amount = rated.billed is not None
+                is_new = charges(meter, rated.terms, has_amount=has_amount)
+                charged = charged | {meter} if is_new else charged - {meter}
             yield Rerated(identity, meter, state, rated, row, keeps_billed)
 
 
@@ -127,14 +132,10 @@ def _bills_a_part(session: SessionState, rate: Rate, scope: Scope) -> bool:
     is_included = [_is_included(each.terms) for each in rated.values()]
     if is_included != [_is_included(state.terms) for state in session.meters.values()]:
         return True
-    charges = any(
-        it.billed is not None for meter, it in rated.items() if meter.modality == CALL_TIME
+    is_new = any(
+        charges(meter, it.terms, has_amount=it.billed is not None) for meter, it in rated.items()
     )
-    return any(is_included) and charges != is_charged(session.meters)
-
-
-def _is_charged(meter: Meter, state: MeterState) -> bool:
-    return is_charged({meter: state})
+    return any(is_included) and is_new != is_charged(session.meters)
 
 
 def _is_included(terms: Terms | None) -> bool:

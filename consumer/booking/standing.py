@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from voicecosts.consumer.booking.difference import ZERO
+from voicecosts.consumer.booking.whole_calls import charges
 from voicecosts.consumer.pricing import Rated, Terms, rated_by, uncharged
 from voicecosts.producer.events import Quantities
 
@@ -54,6 +55,19 @@ class Standing(Struct, frozen=True):
     rated: Rated
 
 
+def terms_of(reported: Reported, *, rerates: Collection[int], prices: PricesUsed) -> Terms | None:
+    """Return the prices that a meter ought to have, with these re-ratings in force."""
+    return prices.terms(_decision(reported, rerates).price_id)
+
+
+def _decision(reported: Reported, rerates: Collection[int]) -> Decision:
+    return next(
+        each
+        for each in reversed(reported.decisions)
+        if each.operation is None or each.operation in rerates
+    )
+
+
 def standing(
     meter: Meter,
     reported: Reported,
@@ -62,17 +76,17 @@ def standing(
     is_voided: bool,
     prices: PricesUsed,
     is_charged: bool = False,
+    began_without: bool = False,
 ) -> Standing:
     """Return what ought to be booked of a meter, with these re-ratings in force.
 
-    Where a price for the whole call includes it, `is_charged` says whether that one charges the call.
+    Where a price for the whole call includes it, `is_charged` says whether that one charges the call. A call that
+    `began_without` one is not charged by it, though its time was first read while a re-rating billed it so.
     """
-    decision = next(
-        each
-        for each in reversed(reported.decisions)
-        if each.operation is None or each.operation in rerates
-    )
+    decision = _decision(reported, rerates)
     terms = prices.terms(decision.price_id)
+    if began_without and terms is not None and charges(meter, terms, has_amount=True):
+        terms = terms.without_call()
     if is_voided:
         # What used nothing costs nothing, in every layer.
         nothing = Rated(cost=ZERO, list_cost=ZERO, billed=ZERO, terms=terms)

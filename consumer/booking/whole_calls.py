@@ -1,13 +1,17 @@
 """A price for the whole call: what it includes is zero when it charges the call, and unknown until then.
 
 It charges the call's connected time, which is a meter of its own and is mostly counted when the call ends. So what
-other meters are billed depends on whether that one has an amount, and on nothing else of it: in whatever order
-readings come, the same is booked in the end. Pure.
+other meters are billed depends on whether that one has an amount by it, and on nothing else of it: in whatever order
+readings come, the same is booked in the end. Which price that is, or that there is none, is decided once for a call,
+with the first meter that has a price: otherwise a file that is edited meanwhile would bill the call by both ways of
+charging it, or by neither. Pure.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from msgspec import UNSET, UnsetType
 
 from voicecosts.consumer.pricing import uncharged
 from voicecosts.consumer.pricing.billing import CALL_TIME
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.difference import MeterState
     from voicecosts.consumer.pricing import Rate, Rated, Scope, Terms
+    from voicecosts.consumer.pricing.charge import Charge
     from voicecosts.producer.events import Meter, Quantities
 
 
@@ -33,6 +38,7 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
         scope: Scope,
         terms: Terms | None = None,
         relabelled: bool = False,
+        call: Charge | UnsetType | None = UNSET,
     ) -> Rated:
         found = rate(
             meter,
@@ -42,6 +48,7 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
             scope=scope,
             terms=terms,
             relabelled=relabelled,
+            call=kept_call(meters) if terms is None and call is UNSET else call,
         )
         if found.terms is None or not found.terms.is_included or is_charged(meters):
             return found
@@ -50,12 +57,27 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
     return rated
 
 
+def kept_call(meters: Mapping[Meter, MeterState]) -> Charge | UnsetType | None:
+    """Return the price for the whole call that a call keeps, `None` where it began without; unset if undecided."""
+    for meter in time_first(meters):
+        terms = meters[meter].terms
+        if terms is not None and terms.call is not UNSET:
+            return terms.call
+    return UNSET
+
+
 def is_charged(meters: Mapping[Meter, MeterState]) -> bool:
-    """Return whether the connected time of a call has a billed amount."""
-    for meter, state in meters.items():
-        if meter.modality == CALL_TIME and state.counted.billed_meters:
-            return True
-    return False
+    """Return whether the connected time of a call has an amount by a price for the whole call."""
+    return any(
+        charges(meter, state.terms, has_amount=bool(state.counted.billed_meters))
+        for meter, state in meters.items()
+        if meter.modality == CALL_TIME
+    )
+
+
+def charges(meter: Meter, terms: Terms | None, *, has_amount: bool) -> bool:
+    """Return whether a meter is connected time, with an amount by a price for the whole call."""
+    return meter.modality == CALL_TIME and has_amount and (terms is None or terms.charges_call)
 
 
 def included_unknown(meters: Mapping[Meter, MeterState]) -> list[Meter]:

@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from voicecosts.consumer.pricing.billing import Miss, measures
 from voicecosts.consumer.pricing.units import (
@@ -87,6 +88,18 @@ class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     valid_to: date | None = None
 
 
+class Found(NamedTuple):
+    """What the operator's prices say of one meter, in two layers, and of the whole of its call.
+
+    `None` where they say nothing. What `call` includes is billed by an `included` charge, except where a more
+    specific entry bills it.
+    """
+
+    cost: Charge | None = None
+    billed: Charge | None = None
+    call: Charge | None = None
+
+
 class Line(NamedTuple):
     """One part of a charge: what was used, what is counted after minimum and increment, at what."""
 
@@ -128,6 +141,11 @@ def charged(charge: Charge, meter: Meter, totals: Quantities, base: Decimal | No
     if lines:
         amount = _at_least(charge, amount)
     return Charged(_EXACT.quantize(amount, _NANO), lines, misses)
+
+
+def included(call: Charge) -> Charge:
+    """Return what bills the other meters of a call that a price for the whole call charges."""
+    return replace(call, parts=(), minimum=0, increment=1, at_least=None, included=True)
 
 
 def _share(

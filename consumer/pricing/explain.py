@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from voicecosts.consumer.pricing.billing import billed
 from voicecosts.consumer.pricing.charge import charged
-from voicecosts.consumer.pricing.rating import WITHOUT_TIME, rated_by
+from voicecosts.consumer.pricing.rating import UNCHARGED, rated_by
 from voicecosts.consumer.pricing.units import PER
 
 if TYPE_CHECKING:
@@ -100,14 +100,15 @@ def explain(
     if terms.billed is not None:
         base = cost.amount if terms.billed.of == "cost" else listed.amount
         bill = _charged(terms.billed, meter, totals, base)
-        bill = Layer() if is_unknown else bill
+        if is_unknown or rated.billed is None:
+            bill = Layer(share=bill.share, base=bill.base)
     return Explanation(
         listed=listed,
         cost=cost,
         billed=bill,
         reason=rated.reason,
         unpriced=rated.unpriced_usage,
-        unbilled=WITHOUT_TIME if is_unknown else rated.unbilled,
+        unbilled=UNCHARGED if is_unknown else rated.unbilled,
     )
 
 

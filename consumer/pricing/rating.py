@@ -16,7 +16,7 @@ from decimal import Context, Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from voicecosts.consumer.config import MAX_READING
@@ -50,9 +50,10 @@ OWN: Final = "prices.toml"
 
 NOT_LISTED: Final = "no list price"
 
+_NOTHING_COUNTED: Final = "charges the whole call, and nothing that it charges was counted"
 
-WITHOUT_TIME: Final = (
-    "a price for the whole call is charged with its connected time, and none was counted"
+UNCHARGED: Final = (
+    "a price for the whole call includes it, and its connected time has no amount by that price"
 )
 """Why what such a price includes has no billed amount."""
 
@@ -94,10 +95,12 @@ class Rate(Protocol):
         scope: Scope,
         terms: Terms | None = None,
         relabelled: bool = False,
+        call: Charge | UnsetType | None = UNSET,
     ) -> Rated:
         """Return what `totals` come to by `terms`, or by the prices in force at `at` for `scope`.
 
-        With `relabelled` prices for the labels of `scope` take the place of the operator's others.
+        With `relabelled` prices for the labels of `scope` take the place of the operator's others. `call` is
+        the price for the whole call that other meters of the session keep (`Terms.call`).
         """
 
 
@@ -119,10 +122,11 @@ def _rate(
     scope: Scope,
     terms: Terms | None = None,
     relabelled: bool = False,
+    call: Charge | UnsetType | None = UNSET,
 ) -> Rated:
     """Return what `totals` come to by prices in force at `at`, the start of the session (UTC)."""
     if terms is None:
-        terms = finder.find(meter, scope, at, provider_raw=provider_raw)
+        terms = finder.find(meter, scope, at, provider_raw=provider_raw, call=call)
     elif not terms.is_priced:
         terms = finder.find_rest(terms, meter, scope, at, provider_raw=provider_raw)
     if relabelled:
@@ -138,18 +142,20 @@ def rated_by(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
     if terms.cost is not None:
         rated = _own(terms.cost, listed, meter, totals)
     if terms.billed is None:
-        return rated
+        return rated if terms.unbilled is None else replace(rated, unbilled=terms.unbilled)
     base = rated.cost if terms.billed.of == "cost" else rated.list_cost
     found = charged(terms.billed, meter, totals, base)
-    unbilled = _reasons(found.misses)
+    amount, unbilled = found.amount, _reasons(found.misses)
     if terms.billed.share is not None:  # it covers what it is a share of
         unbilled = rated.reason if terms.billed.of == "cost" else listed.reason
-    return replace(rated, billed=found.amount, unbilled=unbilled)
+    elif not found.lines and terms.billed == terms.call:
+        amount, unbilled = None, unbilled or f"{terms.billed.entry} {_NOTHING_COUNTED}"
+    return replace(rated, billed=amount, unbilled=unbilled)
 
 
 def uncharged(rated: Rated) -> Rated:
     """Return what a meter is rated at whose call nothing charges: what includes it bills an unknown amount."""
-    return replace(rated, billed=None, unbilled=WITHOUT_TIME)
+    return replace(rated, billed=None, unbilled=UNCHARGED)
 
 
 def _own(charge: Charge, listed: Rated, meter: Meter, totals: Quantities) -> Rated:

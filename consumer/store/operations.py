@@ -45,8 +45,8 @@ from voicecosts.consumer.booking.repricing import repriced
 from voicecosts.consumer.booking.rerating import COLUMNS, rerated
 from voicecosts.consumer.booking.rerating import origin_of as origin_of_row
 from voicecosts.consumer.booking.sessions import SessionKey
-from voicecosts.consumer.booking.standing import standing
-from voicecosts.consumer.booking.whole_calls import time_first
+from voicecosts.consumer.booking.standing import standing, terms_of
+from voicecosts.consumer.booking.whole_calls import charges, is_charged, time_first
 from voicecosts.consumer.pricing.billing import CALL_TIME
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.folding import unsettle
@@ -463,7 +463,13 @@ class Operations:
             if session.identity is None:
                 continue
             origin = origin_of_row(session.identity, operation.number, now.us)
-            is_charged = False
+            has_time = False
+            others = (
+                terms_of(reported[key][meter], rerates=rerates, prices=self._prices)
+                for meter in session.meters
+                if meter.modality != CALL_TIME
+            )
+            began_without = any(it is not None and it.call is None for it in others)
             for meter in time_first(session.meters):
                 stands = standing(
                     meter,
@@ -471,10 +477,9 @@ class Operations:
                     rerates=rerates,
                     is_voided=bool(session.voided),
                     prices=self._prices,
-                    is_charged=is_charged,
+                    is_charged=has_time,
+                    began_without=began_without,
                 )
-                if meter.modality == CALL_TIME:
-                    is_charged = is_charged or stands.rated.billed is not None
                 found = repriced(
                     meter,
                     session.meters[meter],
@@ -486,6 +491,11 @@ class Operations:
                     reported_cost=stands.reported_cost,
                 )
                 rows.append(found[0] if isinstance(found, tuple) else found)
+                if isinstance(found, Refusal):  # it stays as it is
+                    has_time |= is_charged({meter: session.meters[meter]})
+                else:
+                    has_amount = stands.rated.billed is not None
+                    has_time |= charges(meter, stands.rated.terms, has_amount=has_amount)
         return self._book(rows, now)
 
     def _book(self, rows: Sequence[Booking | Refusal | None], now: Now) -> Booked:

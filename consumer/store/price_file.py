@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voicecosts.consumer.pricing import Scope
-    from voicecosts.consumer.pricing.charge import Charge
+    from voicecosts.consumer.pricing.charge import Found
     from voicecosts.producer.events import Meter
 
 LOOK_INTERVAL_S: Final = 1.0
@@ -72,7 +72,7 @@ class PriceFile:
         state = f", {self.trouble.problems} problems" if self.trouble else ""
         return f"<PriceFile {self._path}: {self._book!r}{state}>"
 
-    def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
+    def find(self, meter: Meter, scope: Scope, at: datetime) -> Found:
         """Return what the operator pays and what the tenant is charged, in force at `at`."""
         return self._book.find(meter, scope, at)
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from voicecosts.consumer.pricing import Price, Rate, Scope, Unpriced, rate_by
-from voicecosts.consumer.pricing.charge import Charge
+from voicecosts.consumer.pricing.charge import Charge, Found
 from voicecosts.producer.events import Meter
 
 MODEL: Final = "gpt-4.1-mini"
@@ -36,9 +36,9 @@ class Figures:
 class Markup:
     """Every tenant but none is charged a quarter more than the cost."""
 
-    def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
+    def find(self, meter: Meter, scope: Scope, at: datetime) -> Found:
         """Return what is billed."""
-        return None, BILLED if scope.tenant is not None else None
+        return Found(billed=BILLED if scope.tenant is not None else None)
 
 
 def no_price(*, billed: bool = False) -> Rate:

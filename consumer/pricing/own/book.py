@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from voicecosts.consumer.errors import InvalidPrices
 from voicecosts.consumer.pricing.billing import CALL_TIME
-from voicecosts.consumer.pricing.charge import Charge, Rate
+from voicecosts.consumer.pricing.charge import Charge, Found, Rate, included
 from voicecosts.consumer.pricing.own.entries import (
     DOLLAR,
     Entry,
@@ -68,6 +68,7 @@ class OwnBook:
         self.digest: Final = digest
         self._name = name
         self._ordered = sorted(self.entries, key=priority)
+        self._for_calls = [entry for entry in self._ordered if entry.bills_the_call]
         self._concerned: dict[tuple[Layer, str, str], list[Entry]] = {}
         self._rates = sorted(self.exchange, key=lambda rate: rate.valid_from or date.min)
         self._charges: dict[tuple[int, str, int], Charge] = {}
@@ -75,10 +76,8 @@ class OwnBook:
     def __repr__(self) -> str:
         return f"<OwnBook {self._name}: {len(self.entries)} entries>"
 
-    def find(
-        self, meter: Meter, scope: Scope, at: datetime, region: str = ""
-    ) -> tuple[Charge | None, Charge | None]:
-        """Return what the operator pays and what is billed for a meter, `None` where nothing says so.
+    def find(self, meter: Meter, scope: Scope, at: datetime, region: str = "") -> Found:
+        """Return what the operator pays and what is billed for a meter, and for the whole of its call.
 
         `at` is the start of the session; without a zone it is UTC. Without a `region` the session's
         label of that name is taken.
@@ -92,12 +91,16 @@ class OwnBook:
             day=aware.astimezone(UTC).date(),
         )
         provider, modality = meter.provider.lower(), meter.modality.lower()
-        return (
-            self._charge("cost", provider, modality, asked),
-            self._charge("billed", provider, modality, asked),
+        cost = self._entry("cost", provider, modality, asked)
+        billed = self._entry("billed", provider, modality, asked)
+        call = next((entry for entry in self._for_calls if applies(entry, asked)), None)
+        return Found(
+            None if cost is None else self._charge(cost, modality, asked.day),
+            None if billed is None else self._charge(billed, modality, asked.day),
+            None if call is None else self._charge(call, CALL_TIME, asked.day),
         )
 
-    def _charge(self, layer: Layer, provider: str, modality: str, asked: Asked) -> Charge | None:
+    def _entry(self, layer: Layer, provider: str, modality: str, asked: Asked) -> Entry | None:
         concerned = self._concerned.get((layer, provider, modality))
         if concerned is None:
             if len(self._concerned) >= _MAX_NAMES:
@@ -107,14 +110,19 @@ class OwnBook:
                 for entry in self._ordered
                 if entry.layer == layer and concerns(entry, provider, modality)
             ]
-        entry = next((entry for entry in concerned if applies(entry, asked)), None)
-        if entry is None:
-            return None
-        rate = self._rate(entry, asked.day)
-        part = _single_part(entry, modality)
+        return next((entry for entry in concerned if applies(entry, asked)), None)
+
+    def _charge(self, entry: Entry, modality: str, day: date) -> Charge:
+        rate = self._rate(entry, day)
+        is_included = entry.bills_the_call and modality != CALL_TIME
+        part = _INCLUDED if is_included else _single_part(entry, modality)
         key = (id(entry), part, id(rate))  # the book holds both, and a worker names no new parts
         if (charge := self._charges.get(key)) is None:
-            charge = self._charges[key] = self._made(entry, part, rate)
+            if is_included:
+                charge = included(self._charge(entry, CALL_TIME, day))
+            else:
+                charge = self._made(entry, part, rate)
+            self._charges[key] = charge
         return charge
 
     def _rate(self, entry: Entry, day: date) -> Exchange | None:
@@ -128,20 +136,18 @@ class OwnBook:
         ][-1]
 
     def _made(self, entry: Entry, part: str, rate: Exchange | None) -> Charge:
-        included = part == _INCLUDED
         usd = None if rate is None else rate.usd
         at_least = entry.at_least
         if at_least is not None and usd is not None:
             at_least = _EXACT.multiply(at_least, usd)
         return Charge(
             entry=f"{self._name} line {entry.line}",
-            parts=() if included else _parts(entry, part, rate),
-            minimum=0 if included else entry.minimum,
-            increment=1 if included else entry.increment,
-            at_least=None if included else at_least,
+            parts=_parts(entry, part, rate),
+            minimum=entry.minimum,
+            increment=entry.increment,
+            at_least=at_least,
             share=entry.share,
             of=entry.of,
-            included=included,
             unit=entry.unit_name,
             source=entry.source,
             currency=entry.currency,
@@ -154,8 +160,6 @@ class OwnBook:
 
 def _single_part(entry: Entry, modality: str) -> str:
     """Return what the one price of an entry is for; it is empty for a share and for several prices."""
-    if entry.bills_the_call and modality != CALL_TIME:
-        return _INCLUDED
     unit = entry.unit
     return part_of(unit.kind, modality) if unit is not None and "" in dict(entry.prices) else ""
 

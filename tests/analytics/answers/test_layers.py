@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.events import message, reading
-from voicecosts import connect, query
+from tests.support.events import message, reading, session_id
+from voicecosts import call, calls, connect, query, statement
 from voicecosts.analytics.answers import layers
 from voicecosts.analytics.snapshot import connection as snapshot
 from voicecosts.consumer.booking.operations import Rerate, Revert
@@ -121,6 +121,15 @@ def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:
     ]
     assert not [note for note in report.notes if "billed is a part" in note]  # it is a rule's
     assert report.completeness.unbilled == ()
+    assert report.completeness.whole is False
+    assert said in calls(data_dir=tmp_path).warnings
+    assert said in call(session_id(1), data_dir=tmp_path).warnings
+    bill = statement("globex", "2026-11", data_dir=tmp_path)
+    assert bill.completeness.whole is False
+    told = [it.text for it in bill.lacks if it.source in ("connected_time", "prices", "no_rule")]
+    assert told == [
+        "Some calls are charged as a whole, and how much is not known: they are not in what is charged."
+    ]
     assert said not in query(data_dir=tmp_path, where="tenant=acme").warnings
     with Ledger.open(tmp_path, rate_by(ListPrices(), read(BOOK))) as ledger:
         late = reading(2, tenant="globex", session_us=60 * MILLION, requests=1, **time)
@@ -149,3 +158,25 @@ def test_months_that_lack_nothing_need_no_look_at_calls(
         assert query(data_dir=tmp_path, since=since, until=until).total.billed == Decimal("0.48")
     assert any("monthly_usage" in statement for statement in asked)
     assert not any("EXISTS" in statement for statement in asked)
+
+
+def test_time_that_another_rule_bills_does_not_charge_the_call(tmp_path: Path) -> None:
+    """It was counted, so nobody is sent to have it counted; and what the call is billed is not known."""
+    time = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
+    alone = '[[billed]]\nmodality = "agent_session"\nunit = "minute"\nprice = "0.01"\n'
+    rate = rate_by(ListPrices(), read('[[billed]]\nunit = "minute"\nprice = "0.12"\n' + alone))
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply([message(1, reading(1, input_tokens=MILLION))])
+        ledger.apply([message(2, reading(2, session_us=60 * MILLION, **time), number=2)])
+    report = query("provider", data_dir=tmp_path)
+    assert {str(it.group["provider"]): it.billed for it in report.rows} == {
+        "openai": None,
+        "livekit": Decimal("0.01"),
+    }
+    said = (
+        "not in what is billed: 1 call of acme: a price for the whole call is charged with its connected "
+        "time, and that has no amount by this price; `costs prices explain ID "
+    )
+    assert [warning for warning in report.warnings if warning.startswith(said)]
+    assert report.completeness.whole is False
+    assert not [note for note in report.notes if "billed is a part" in note]

@@ -401,7 +401,7 @@ def test_what_a_bill_lacks_is_said_and_what_a_rule_includes_is_zero(tmp_path: Pa
     assert billed() == whole
     books.run(Revert(operation=1))
     assert billed() == (
-        [Decimal("0.3"), Decimal("2.4"), None],
-        ["unlisted"],
-    )  # as its reading found
+        [None, Decimal("2.4"), None],
+        ["a session", "unlisted"],
+    )  # as its readings found, and not by both ways of charging the call
     books.ledger.close()

@@ -15,13 +15,15 @@ from voicecosts.consumer.booking.operations import Rerate
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.rerating import rerated
 from voicecosts.consumer.booking.sessions import SessionKey, SessionState
+from voicecosts.consumer.booking.whole_calls import is_charged
 from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
 from voicecosts.consumer.pricing.own import read
-from voicecosts.consumer.pricing.rating import WITHOUT_TIME
+from voicecosts.consumer.pricing.rating import UNCHARGED
 from voicecosts.producer.events import Event
 
 MILLION: Final = 1_000_000
 KEY: Final = SessionKey(PROJECT, session_id(1))
+MARKUP: Final = '[[billed]]\nmarkup = "20 %"\n'
 BY_THE_MINUTE: Final = '[[billed]]\nunit = "minute"\nprice = "0.12"\n'
 FOR_GOLD: Final = '[[billed]]\nlabel = { plan = "gold" }\nunit = "minute"\nprice = "0.24"\n'
 TIME: Final[dict[str, Any]] = {
@@ -38,11 +40,20 @@ def priced(book: str) -> Rate:
 
 
 def booked(
-    events: Iterable[Event], rate: Rate, prices: PricesUsed
+    events: Iterable[Event],
+    rate: Rate,
+    prices: PricesUsed,
+    *,
+    edited: tuple[int, Rate] | None = None,
 ) -> tuple[SessionState, dict[str, str | None], Billed]:
-    """Return a session after its events, one by one; by model, the last reason, and all that its rows bill."""
+    """Return a session after its events, one by one; by model, the last reason, and all that its rows bill.
+
+    With `edited`, from the event with that number on the file has other prices.
+    """
     session, reasons, billed = SessionState(), {}, Billed()
     for number, event in enumerate(events, 1):
+        if edited is not None and number == edited[0]:
+            rate = edited[1]
         delivery, _ = decoded(message(number, event, number=number))
         entries = Entries({KEY: session.copy()}, rate, prices)
         assert delivery is not None
@@ -88,7 +99,7 @@ def test_without_connected_time_what_is_included_is_unknown() -> None:
     events = [reading(1, input_tokens=MILLION), reading(2, input_tokens=MILLION, **OWN)]
     _, reasons, billed = booked(events, priced(BY_THE_MINUTE + beside), PricesUsed())
     assert billed == {"gpt-4.1-mini": (None, 0), "llama": (Decimal(3), 1)}
-    assert reasons == {"gpt-4.1-mini": WITHOUT_TIME, "llama": None}
+    assert reasons == {"gpt-4.1-mini": UNCHARGED, "llama": None}
 
 
 def test_a_price_that_the_time_does_not_have_charges_nothing() -> None:
@@ -121,3 +132,92 @@ def test_a_re_rating_bills_what_is_included_as_the_time_is_charged_then() -> Non
     }
     assert found(provider=("livekit",)) == {"agent-session": (None, True)}
     assert found(provider=("openai",)) == {"gpt-4.1-mini": (None, True)}
+
+
+class TestAFileThatIsEditedInTheCall:
+    """How a call is billed is decided with its first meter: never by both ways of charging it, nor by neither."""
+
+    EVENTS: Final = (
+        reading(1, input_tokens=MILLION),
+        reading(2, session_us=60 * MILLION, **TIME),
+        reading(3, input_tokens=MILLION, model="gpt-4.1"),
+    )
+
+    def test_it_ends_under_the_price_under_which_it_began(self) -> None:
+        """Also where the file has another price for the whole call by then, or none, or nothing at all."""
+        for other in (BY_THE_MINUTE.replace("0.12", "0.15"), MARKUP, ""):
+            for events in permutations(self.EVENTS):
+                _, reasons, billed = booked(
+                    events, priced(BY_THE_MINUTE), PricesUsed(), edited=(2, priced(other))
+                )
+                assert billed == {
+                    "gpt-4.1-mini": (0, 1),
+                    "gpt-4.1": (0, 1),
+                    "agent-session": (Decimal("0.12"), 1),
+                }
+                assert set(reasons.values()) == {None}
+
+    def test_a_price_for_the_whole_call_does_not_begin_in_it(self) -> None:
+        """What it would charge and include has no amount, and says why; what is billed stays so."""
+        first, *rest = self.EVENTS
+        for later in permutations(rest):
+            _, reasons, billed = booked(
+                [first, *later], priced(MARKUP), PricesUsed(), edited=(2, priced(BY_THE_MINUTE))
+            )
+            assert billed == {
+                "gpt-4.1-mini": (Decimal("0.48"), 1),
+                "gpt-4.1": (None, 0),
+                "agent-session": (None, 0),
+            }
+            why = "prices.toml line 1 bills the whole of a call, and this one began before it did: `costs rerate` bills it so"
+            assert reasons == {"gpt-4.1-mini": None, "gpt-4.1": why, "agent-session": why}
+
+    def test_a_price_beside_it_still_begins(self) -> None:
+        """What a more specific entry bills is no part of what is included."""
+        beside = '[[billed]]\nprovider = "own"\nunit = "million tokens"\nprice = "3"\n'
+        events = [*self.EVENTS, reading(4, input_tokens=MILLION, **OWN)]
+        _, _, billed = booked(
+            events, priced(BY_THE_MINUTE), PricesUsed(), edited=(4, priced(BY_THE_MINUTE + beside))
+        )
+        assert billed["llama"] == (Decimal(3), 1)
+        assert billed["agent-session"] == (Decimal("0.12"), 1)
+
+    def test_no_edit_bills_a_call_twice_or_not_at_all(self) -> None:
+        """In any order, at any moment, from any file to any other, with labels that come at any place."""
+        events = [started(labels={"plan": "gold"}), *self.EVENTS]
+        files = ["", MARKUP, BY_THE_MINUTE, BY_THE_MINUTE + FOR_GOLD, MARKUP + FOR_GOLD]
+        rates = [priced(book) for book in files]
+        for order in permutations(events):
+            for before, after in permutations(rates, 2):
+                for moment in range(2, 5):
+                    session, _, _ = booked(order, before, PricesUsed(), edited=(moment, after))
+                    whole = is_charged(session.meters)
+                    for meter, state in session.meters.items():
+                        if meter.modality == "agent_session" or state.terms is None:
+                            continue
+                        is_included = state.terms.is_included
+                        assert is_included or not whole or not state.billed
+                        assert bool(state.counted.billed_meters) == whole or not is_included
+
+
+def test_a_rule_for_connected_time_alone_charges_no_call() -> None:
+    """What the price for the call includes is unknown then, in whatever order the two come; not zero."""
+    alone = '[[billed]]\nmodality = "agent_session"\nunit = "minute"\nprice = "0.01"\n'
+    events = [reading(1, input_tokens=MILLION), reading(2, session_us=60 * MILLION, **TIME)]
+    for order in permutations(events):
+        _, reasons, billed = booked(order, priced(BY_THE_MINUTE + alone), PricesUsed())
+        assert billed == {"gpt-4.1-mini": (None, 0), "agent-session": (Decimal("0.01"), 1)}
+        assert reasons == {"gpt-4.1-mini": UNCHARGED, "agent-session": None}
+
+
+def test_time_of_which_nothing_was_counted_charges_nothing() -> None:
+    """Connected time that only says what it cost somebody has no length."""
+    events = [
+        reading(1, input_tokens=MILLION),
+        reading(2, requests=0, reported_cost="0.5", **TIME),
+    ]
+    _, reasons, billed = booked(events, priced(BY_THE_MINUTE), PricesUsed())
+    assert billed == {"gpt-4.1-mini": (None, 0), "agent-session": (None, 0)}
+    assert reasons["agent-session"] == (
+        "prices.toml line 1 charges the whole call, and nothing that it charges was counted"
+    )
