@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 WIDTHS: Final = (400, 800, 1400)
 HEIGHT: Final = 900
 DEADLINE_MS: Final = 120_000
+_LOOK_MS: Final = 50
 
 _CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -53,10 +55,24 @@ class Reader:
         if found.scheme not in ("data", "blob") and found.hostname != "127.0.0.1":
             self.elsewhere.append(url)
 
-    def reads(self, text: str) -> str:
-        """Wait until the page shows a text; return all that it shows."""
-        self.page.get_by_text(text).first.wait_for(state="visible")
-        return self.page.inner_text("body")
+    def reads(self, *texts: str, none_of: Collection[str] = ()) -> str:
+        """Wait until the page shows all of some texts, and none of others; return all that it shows.
+
+        Its parts are drawn one after the other, so a text may be there before, or after, what belongs to it.
+        """
+        end = time.monotonic() + DEADLINE_MS / 1000
+        while True:
+            shown = self.page.inner_text("body")
+            missing = [text for text in texts if text not in shown and not self._has(text)]
+            left = [text for text in none_of if text in shown]
+            if not missing and not left:
+                return shown
+            assert time.monotonic() < end, f"missing {missing}, still there {left}, in:\n{shown}"
+            self.page.wait_for_timeout(_LOOK_MS)
+
+    def _has(self, text: str) -> bool:
+        """Return whether a text is in a part that is drawn apart, which `inner_text` leaves out."""
+        return self.page.get_by_text(text).first.is_visible()
 
     def until(self, selector: str, text: str) -> None:
         """Wait until an element has a text."""
