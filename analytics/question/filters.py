@@ -302,7 +302,8 @@ def _exactly(column: Column, value: object, condition: str) -> object:
         raise BadFilter(condition, f"is empty: None means without a {column}")
     if not isinstance(value, str):
         raise BadFilter(condition, f"has a value of type {type(value).__name__}: give it as text")
-    return _value(column, f"\\{value}" if _is_none(value) else value, condition)
+    is_a_name = may_be_absent(column) and _is_none(value)
+    return _value(column, f"\\{value}" if is_a_name else value, condition)
 
 
 def _is_none(name: str) -> bool:

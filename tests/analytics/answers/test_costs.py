@@ -21,7 +21,7 @@ from tests.support.sample_ledger import (
     write_ledger,
     write_snapshot,
 )
-from voicecosts import connect, query
+from voicecosts import call, connect, query, statement
 from voicecosts.analytics.answers import costs
 from voicecosts.analytics.commands.asking import answering, audit
 from voicecosts.analytics.errors import BadTop, UnknownColumn
@@ -269,6 +269,28 @@ def test_a_tenant_that_is_named_none_can_be_asked_for(tmp_path: Path) -> None:
     assert query(where=r"tenant=\\(none)", data_dir=folder, now=NOW).total.rows == 0
     lines = as_table(query(data_dir=folder, now=NOW), now=NOW).splitlines()
     assert [line.split()[0] for line in lines[2:4]] == ["(none)", r"\(none)"]
+
+
+@pytest.mark.parametrize("name", ["(none)", r"\(none)"])
+def test_whatever_is_named_none_is_in_every_answer(tmp_path: Path, name: str) -> None:
+    """A mapping, the receipt of a call and the statement of a project find what the grouping shows."""
+    books = {"agent_id": name, "agent_label": name, "project": name, "provider": name}
+    one = Booking(
+        occurred_at=day(20), session_id=ACME, cost="2.000000000", billed="2.500000000", **books
+    )
+    folder = write_ledger(tmp_path, [one])
+    for column in ("agent", "agent_label", "project", "provider"):
+        [row] = query(column, data_dir=folder, now=NOW).rows
+        assert (row.group[column], row.cost) == (name, 2)
+        assert query(where={column: name}, data_dir=folder, now=NOW).total.cost == 2
+        assert query(where={f"{column}!": name}, data_dir=folder, now=NOW).total.rows == 0
+    receipt = call("last", data_dir=folder, now=NOW)
+    assert (receipt.total.cost, [part.cost for part in receipt.parts]) == (2, [2])
+    bill = statement("acme", "2026-11", project=name, data_dir=folder, now=NOW)
+    assert (bill.total.billed, [line.used.billed for line in bill.lines]) == (
+        Decimal("2.5"),
+        [Decimal("2.5")],
+    )
 
 
 def test_the_same_id_in_two_projects_is_two_sessions(tmp_path: Path) -> None:

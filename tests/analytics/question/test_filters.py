@@ -166,6 +166,19 @@ def test_a_mapping_means_the_same_and_takes_values_as_they_are() -> None:
     assert conditions({}) == ([], [])
 
 
+@pytest.mark.parametrize("name", ["(none)", r"\(none)", r"\\(none)"])
+@pytest.mark.parametrize(
+    "column", ["agent", "agent_label", "project", "provider", "model", "modality"]
+)
+def test_a_mapping_takes_a_name_as_it_is_where_nothing_can_be_absent(
+    column: str, name: str
+) -> None:
+    """The same as the text, which needs no backslash there."""
+    assert conditions({column: name}) == conditions(f"{column}={name}")
+    assert conditions({f"{column}!": name}) == conditions(f"{column}!={name}")
+    assert conditions({column: name})[1] == [name]
+
+
 @pytest.mark.parametrize(
     ("where", "said"),
     [
