@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from voicecosts.consumer.booking.difference import ZERO
 from voicecosts.consumer.booking.whole_calls import charges
@@ -57,15 +58,42 @@ class Standing(Struct, frozen=True):
 
 def terms_of(reported: Reported, *, rerates: Collection[int], prices: PricesUsed) -> Terms | None:
     """Return the prices that a meter ought to have, with these re-ratings in force."""
-    return prices.terms(_decision(reported, rerates).price_id)
+    return _decided(reported, rerates, prices)[1]
 
 
-def _decision(reported: Reported, rerates: Collection[int]) -> Decision:
-    return next(
-        each
-        for each in reversed(reported.decisions)
-        if each.operation is None or each.operation in rerates
-    )
+def _decided(
+    reported: Reported, rerates: Collection[int], prices: PricesUsed
+) -> tuple[Decision, Terms | None]:
+    """Return the newest decision that stands, and its prices.
+
+    What a reading or a label changed while a re-rating was in force changes the prices that stand without it.
+    """
+    first, *later = reported.decisions
+    chosen, terms = first, prices.terms(first.price_id)
+    before = terms
+    for each in later:
+        found = prices.terms(each.price_id)
+        if each.operation is None:
+            if terms == before or (terms is None and chosen.has_cost):
+                chosen, terms = each, found
+            else:
+                moved = _moved(terms or Terms(), before or Terms(), found or Terms())
+                terms = None if moved.is_empty else moved
+        elif each.operation in rerates:
+            chosen, terms = each, found
+        before = found
+    return chosen, terms
+
+
+def _moved(terms: Terms, before: Terms, found: Terms) -> Terms:
+    """Return `terms` with what made `found` of the terms `before`: a price that was found, or a label's."""
+    if before.is_priced and found.cost != before.cost:
+        terms = replace(terms, cost=found.cost)
+    if not before.is_priced and not terms.is_priced:
+        terms = replace(terms, listed=found.listed, unlisted=found.unlisted, cost=found.cost)
+    if found.billed != before.billed:
+        terms = replace(terms, billed=found.billed, unbilled=found.unbilled, call=found.call)
+    return terms
 
 
 def standing(
@@ -83,8 +111,7 @@ def standing(
     Where a price for the whole call includes it, `is_charged` says whether that one charges the call. A call that
     `began_without` one is not charged by it, though its time was first read while a re-rating billed it so.
     """
-    decision = _decision(reported, rerates)
-    terms = prices.terms(decision.price_id)
+    decision, terms = _decided(reported, rerates, prices)
     if began_without and terms is not None and charges(meter, terms, has_amount=True):
         terms = terms.without_call()
     if is_voided:

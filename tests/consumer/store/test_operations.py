@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from voicecosts.consumer.booking.operations import (
     work_of,
 )
 from voicecosts.consumer.errors import OperationRefused
-from voicecosts.consumer.pricing import rate_by
+from voicecosts.consumer.pricing import Rate, rate_by
+from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.requests import Action, Operate, Request
@@ -255,6 +257,39 @@ class TestRevert:
         assert sums(ledger) == (4 * MILLION, *dollars("8", "8", "10"), None, 0)
         ledger.apply([message(3, used(5, 3))])
         assert sums(ledger)[2] == 10
+
+    @pytest.mark.parametrize("label", ["tier", "region"])
+    @pytest.mark.parametrize("order", sorted(set(permutations(["start", "rerate", "read"]))))
+    def test_labels_that_came_in_between_keep_their_own_prices_alone(
+        self, tmp_path: Path, clock: At, label: str, order: tuple[str, ...]
+    ) -> None:
+        """Of a re-rating nothing stays, and of a price for a label nothing is lost, in whatever order they came."""
+        book = (
+            '[[cost]]\nprovider="openai"\nunit="million tokens"\nprice="{}"\n'
+            '[[cost]]\nlabel={{tier="gold"}}\nprovider="openai"\nunit="million tokens"\nprice="7"\n'
+            '[[billed]]\nlabel={{tier="gold"}}\nmarkup="20 %"\n'
+            '[[billed]]\nlabel={{region="gold"}}\nmarkup="50 %"\n'
+        )
+
+        def rate(price: str) -> Rate:
+            return rate_by(Figures({}), read(book.format(price)))
+
+        with Ledger.open(tmp_path, rate("2"), clock=clock.clock()) as ledger:
+            ledger.apply([message(1, used(1))])
+            for number, step in enumerate(order, 2):
+                if step == "start":
+                    ledger.apply([message(number, started(labels={label: "gold"}), number=number)])
+                elif step == "read":
+                    ledger.apply([message(number, used(4, 2), number=number)])
+                else:
+                    ledger._rate = rate("3")
+                    rerate = run(ledger, Rerate())
+                    ledger._rate = rate("2")
+            run(ledger, Revert(operation=rerate))
+            expected = {"tier": dollars("28", "33.6"), "region": dollars("8", "12")}
+            assert list(sums(ledger)[2:4]) == list(expected[label])
+            ledger.apply([message(9, used(5, 3), number=9)])
+            assert sums(ledger)[2] == {"tier": 35, "region": 10}[label]
 
     def test_a_price_that_was_taken_back_is_unknown_in_every_sum(self, ledger: Ledger) -> None:
         """Not zero: as if no operation had ever found it."""
