@@ -12,7 +12,14 @@ READERS = {
     "producer/demo/calls.py": {"run"},  # takes out what the shell has for other servers
     "consumer/config.py": {"from_env", "max_reading_from_env", "prices_from_env"},
     "analytics/config.py": {
-        *("data_dir", "names_servers", "is_debug", "without_settings", "wants_colours"),
+        *(
+            "data_dir",
+            "names_servers",
+            "is_debug",
+            "without_settings",
+            "has_screen",
+            "wants_colours",
+        ),
     },
 }
 """The functions that may read it, by file."""

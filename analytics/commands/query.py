@@ -148,9 +148,10 @@ def query(
             help=f"Exit with {OVER} when the total costs more than so many US dollars, as far as it has prices.",
         ),
     ] = None,
-    watch: Annotated[
+    watch_s: Annotated[
         float | None,
         typer.Option(
+            "--watch",
             metavar="[SECONDS]",
             min=0.1,
             max=86400,
@@ -175,7 +176,7 @@ def query(
     from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
 
     limit = _amount(fail_over)
-    if watch is not None and (output is not Format.TABLE or strict or limit is not None):
+    if watch_s is not None and (output is not Format.TABLE or strict or limit is not None):
         raise BadQuestion(
             "--watch goes on until Ctrl-C, and shows a table: leave out --format, --strict and --fail-over, which are for "
             "programs"
@@ -193,8 +194,8 @@ def query(
         "data_dir": data_dir,
     }
     columns = by or ("tenant",)
-    if watch is not None:
-        _watch(columns, asked, compare, digits=shown, every_s=watch)
+    if watch_s is not None:
+        _watch(columns, asked, compare, digits=shown, every_s=watch_s)
         return
     with spilling() as spill:
         if compare is not None:

@@ -102,13 +102,13 @@ class _Watched:
         said = [f"{line}\n" for line in wrapped(self._trouble, columns) if self._trouble]
         return "".join([found, *said])
 
-    def _look(self, now: float) -> None:
+    def _look(self, now_s: float) -> None:
         """Ask where there may be another answer."""
         newest = _newest(self._data_dir)
         is_new = self._show is None or newest != self._newest or bool(self._trouble)
-        if not is_new and now - self._asked < _MINUTE_S and not has_waiting(self._data_dir):
+        if not is_new and now_s - self._asked < _MINUTE_S and not has_waiting(self._data_dir):
             return
-        self._newest, self._asked = newest, now
+        self._newest, self._asked = newest, now_s
         self._painted = -_MINUTE_S
         try:
             self._show = self._ask()
