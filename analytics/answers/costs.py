@@ -26,7 +26,7 @@ from voicecosts.analytics.answers.completeness import (
 from voicecosts.analytics.answers.detail import say_removed
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out
-from voicecosts.analytics.answers.report import CURRENCY, Length, Outbox, Report, Row
+from voicecosts.analytics.answers.report import CURRENCY, Length, Outbox, Outcomes, Report, Row
 from voicecosts.analytics.answers.states import corrects_months, schema_of
 from voicecosts.analytics.errors import BadTop, NotALedger
 from voicecosts.analytics.numbers import counted, money
@@ -36,6 +36,7 @@ from voicecosts.analytics.question.columns import (
     MEASURES,
     OF_GROUPS,
     OF_LENGTHS,
+    OF_OUTCOMES,
     OPENED,
     SECONDS,
     VOIDED,
@@ -56,6 +57,7 @@ from voicecosts.analytics.question.relation import (
     FIRST_COUNTED_SCHEMA,
     FIRST_FOLDED_SCHEMA,
     FIRST_LAYERS_SCHEMA,
+    FIRST_OUTCOME_SCHEMA,
     TAKEN_BACK,
     first_schema,
     of_voided,
@@ -95,20 +97,14 @@ GROUP BY GROUPING SETS (({names}), ())
 ORDER BY grouping({first}) DESC, {order}
 """
 
-# A call is in several groups, and once in each: it is the length of the whole call that counts there.
-_LENGTHS: Final = """
-WITH lengths AS (
-    SELECT project, session_id, sum(session_us) AS us
-    FROM session_usage
-    WHERE modality = 'agent_session'
-    GROUP BY project, session_id
-    HAVING sum(session_us) > 0
-),
+# A call is in several groups, and once in each: it is the whole call that counts there.
+_OF_CALLS: Final = """
+WITH known AS ({known}),
 calls AS (SELECT DISTINCT {keys}project, session_id {rows})
 
-SELECT {grouped}coalesce(sum(us), 0)::BIGINT, count(us)
+SELECT {grouped}{sums}
 FROM calls
-LEFT JOIN lengths USING (project, session_id)
+LEFT JOIN known USING (project, session_id)
 GROUP BY {grouped}()
 """
 
@@ -118,6 +114,36 @@ _HOW_MANY: Final = "SELECT count(*) FROM (SELECT 1 {rows} GROUP BY {keys})"
 
 _SHARED: Final = (
     "SELECT EXISTS (SELECT 1 {rows} GROUP BY session_id HAVING min(project) <> max(project))"
+)
+
+
+class _OfCalls(Struct, frozen=True):
+    """Something of whole calls that is added up beside the rows: where a row has it, for which metrics, and its SQL."""
+
+    field: str
+    metrics: tuple[str, ...]
+    kind: type[Length | Outcomes]
+    known: str
+    sums: str
+    first_schema: int
+
+
+_LENGTHS: Final = _OfCalls(
+    "length",
+    OF_LENGTHS,
+    Length,
+    "SELECT project, session_id, sum(session_us) AS us FROM session_usage WHERE modality = 'agent_session' "
+    "GROUP BY project, session_id HAVING sum(session_us) > 0",
+    "coalesce(sum(us), 0)::BIGINT, count(us)",
+    FIRST_COUNTED_SCHEMA,
+)
+_OUTCOMES: Final = _OfCalls(
+    "outcomes",
+    OF_OUTCOMES,
+    Outcomes,
+    "SELECT project, session_id, outcome FROM sessions WHERE outcome IS NOT NULL",
+    "count(*) FILTER (outcome = 'success'), count(outcome)",
+    FIRST_OUTCOME_SCHEMA,
 )
 
 
@@ -132,9 +158,10 @@ class Question(Struct, frozen=True, kw_only=True):
     metrics: tuple[str, ...] = ()
 
     @property
-    def needs_lengths(self) -> bool:
-        """Whether something is asked for that only the lengths of calls say."""
-        return self.sort.by_length or not set(OF_LENGTHS).isdisjoint(self.metrics)
+    def of_calls(self) -> list[_OfCalls]:
+        """What of whole calls is asked for, or needed for the order."""
+        asked = {self.sort.name, *self.metrics}
+        return [it for it in (_LENGTHS, _OUTCOMES) if not asked.isdisjoint(it.metrics)]
 
     @property
     def may_be_apart(self) -> bool:
@@ -321,20 +348,36 @@ def add_up(connection: Connection, snapshot: Snapshot, question: Question) -> tu
 
 
 def _with_rest(connection: Connection, snapshot: Snapshot, question: Question) -> _Measured:
-    """Return what the rows of a question add up to, with the lengths of their calls where these are needed."""
-    if not question.needs_lengths:
+    """Return what the rows of a question add up to, with what is needed of whole calls."""
+    if not question.of_calls:
         return _with_other(connection, snapshot, question, _measure(connection, snapshot, question))
-    every = structs.replace(question, top=None) if question.sort.by_length else question
+    every = structs.replace(question, top=None) if question.sort.by_call else question
     measured = _measure(connection, snapshot, every)
-    found = _lengths(connection, snapshot, question)
-    rows = (_of_length(row, found) for row in measured.rows)
-    if question.sort.by_length:
+    total, rows = measured.total, measured.rows
+    for it in question.of_calls:
+        total = _with_whole(connection, snapshot, question, total, it)
+        rows = _each_with(rows, it, _of_calls(connection, snapshot, question, it))
+    if question.sort.by_call:
         rows = (row for row in _sorted(rows, question.sort)[: question.top])
-    [(_, whole)] = _lengths(connection, snapshot, question, by=()).items()
-    measured = _Measured(
-        structs.replace(measured.total, length=whole), rows, measured.groups, measured.is_shared
-    )
+    measured = _Measured(total, rows, measured.groups, measured.is_shared)
     return _with_other(connection, snapshot, question, measured)
+
+
+def _with_whole(
+    connection: Connection, snapshot: Snapshot, question: Question, total: Row, it: _OfCalls
+) -> Row:
+    """Return a row of all rows of a question, with something of all of its calls."""
+    [(_, found)] = _of_calls(connection, snapshot, question, it, by=()).items()
+    return structs.replace(total, **{it.field: found})
+
+
+def _each_with(
+    rows: Iterable[Row], it: _OfCalls, found: dict[tuple[str | None, ...], Length | Outcomes]
+) -> Generator[Row]:
+    """Yield rows with something of their calls; a row without any has nothing of it."""
+    for row in rows:
+        of_row = found.get(tuple(row.group.values()), it.kind(0, 0))
+        yield structs.replace(row, **{it.field: of_row})
 
 
 def _with_other(
@@ -373,9 +416,8 @@ def beyond(
     )
     rest = structs.replace(question, selection=left)
     other = _undivided(connection, snapshot, rest)
-    if question.needs_lengths:
-        [(_, length)] = _lengths(connection, snapshot, rest, by=()).items()
-        other = structs.replace(other, length=length)
+    for it in question.of_calls:
+        other = _with_whole(connection, snapshot, rest, other, it)
     return other
 
 
@@ -383,21 +425,25 @@ def _keyed(value: str | None) -> str:
     return "-" if value is None else f"{len(value)}:{value}"
 
 
-def _lengths(
+def _of_calls(
     connection: Connection,
     snapshot: Snapshot,
     question: Question,
+    it: _OfCalls,
     *,
     by: tuple[Column, ...] | None = None,
-) -> dict[tuple[str | None, ...], Length]:
-    """Return how long the calls of each group were connected, each call once; of all without a group."""
+) -> dict[tuple[str | None, ...], Length | Outcomes]:
+    """Return something of the calls of each group, of each call once; of all without a group."""
     rows = _rows(connection, snapshot, question)
     zone = question.period.zone
-    keys = [written(it, column_of(it, zone), zone) for it in (question.by if by is None else by)]
+    columns = question.by if by is None else by
+    keys = [written(column, column_of(column, zone), zone) for column in columns]
     if by is None and question.names_project:
         keys.append(column_of(Group.PROJECT))
     counts = ["operation IS NULL", *([VOIDED.removeprefix(" AND ")] if rows.voided else [])]
-    statement = _LENGTHS.format(
+    statement = _OF_CALLS.format(
+        known=it.known,
+        sums=it.sums,
         keys="".join(f"{key} AS key_{at}, " for at, key in enumerate(keys)),
         rows=rows.selection.sql(*counts, schema=rows.schema),
         grouped="".join(f"key_{at}, " for at, _ in enumerate(keys)),
@@ -405,11 +451,7 @@ def _lengths(
     told = of_voided(rows.voided) if rows.voided else []
     given = [*rows.selection.parameters, *told]
     found = stream(connection, snapshot.path, statement, given)
-    return {row[:-2]: Length(*row[-2:]) for row in found}  # type: ignore[arg-type,misc]  # whole numbers, after texts
-
-
-def _of_length(row: Row, found: dict[tuple[str | None, ...], Length]) -> Row:
-    return structs.replace(row, length=found.get(tuple(row.group.values()), Length(0, 0)))
+    return {row[:-2]: it.kind(*row[-2:]) for row in found}  # type: ignore[arg-type,misc]  # whole numbers, after texts
 
 
 def _sorted(rows: Iterable[Row], sort: Sort) -> list[Row]:
@@ -434,6 +476,11 @@ def _say_metrics(question: Question, total: Row) -> Iterator[str]:
             f"minutes are those of {total.length.calls:,} of {counted(total.sessions, 'call')}: the connected time of the "
             "others was not counted (COSTS_CONNECTIONS=on has workers count it), and no price of a minute is given "
             "where they are"
+        )
+    if total.outcomes is not None and total.outcomes.calls < total.sessions:
+        yield (
+            f"what came of them is known of {total.outcomes.calls:,} of {counted(total.sessions, 'call')} "
+            "(ctx.tagger.success() or .fail() says it): the others are not counted as successful"
         )
 
 
@@ -507,7 +554,7 @@ def _measure(
 def _rows(connection: Connection, snapshot: Snapshot, question: Question) -> _Rows:
     schema = schema_of(connection, snapshot)
     asked = (*question.by, *question.selection.named)
-    least = max(first_schema(asked), FIRST_COUNTED_SCHEMA if question.needs_lengths else 0)
+    least = max(first_schema(asked), *(it.first_schema for it in question.of_calls), 0)
     if schema < least:
         raise NotALedger(snapshot.path, TOO_OLD)
     return _Rows(

@@ -52,7 +52,23 @@ class Length(Struct, frozen=True):
     calls: int
 
 
-OF_COST: Final = frozenset(("cost", "estimated_cost", "margin", "cost_per_call", "cost_per_minute"))
+class Outcomes(Struct, frozen=True):
+    """How many calls were successful, as the worker's code said, and of how many it said anything."""
+
+    successful: int
+    calls: int
+
+
+OF_COST: Final = frozenset(
+    (
+        "cost",
+        "estimated_cost",
+        "margin",
+        "cost_per_call",
+        "cost_per_minute",
+        "cost_per_successful_call",
+    )
+)
 """What is of a part only where something has no price."""
 
 
@@ -69,7 +85,7 @@ class Row(Struct, frozen=True, kw_only=True):
     part, and a re-rating may have found it since. How much
     has no price now, is in the `unpriced_` amounts. `session_seconds` adds up all legs of a call, which are
     connected at the same time: it is a length only where the modality is `agent_session`.
-    `length` is that of the calls of the row, where a metric was asked for that needs it.
+    `length` and `outcomes` are those of the calls of the row, where a metric was asked for that needs them.
     """
 
     group: dict[str, str | None] = {}
@@ -94,12 +110,14 @@ class Row(Struct, frozen=True, kw_only=True):
     list_cost: Decimal | None = None
     billed: Decimal | None = None
     length: Length | None = None
+    outcomes: Outcomes | None = None
 
     def metric(self, name: str) -> Decimal | int | None:
         """Return what a row has under the name of a metric; None where it is not known.
 
         `calls` are its sessions, `tokens` those in and out, `margin` is what is billed less the cost. `minutes`
-        is how long its calls were connected, each counted once, also where the row is of a part of it only. A
+        is how long its calls were connected, each counted once, also where the row is of a part of it only.
+        `cost_per_successful_call` is what all of its calls cost, by the number of those that were successful. A
         ratio is rounded half to even to nine digits, and is unknown where something that it divides by is not
         known of a call.
         """
@@ -111,6 +129,10 @@ class Row(Struct, frozen=True, kw_only=True):
                 found = self.sessions
             case "tokens":
                 found = self.input_tokens + self.output_tokens
+            case "successful_calls":
+                found = None if self.outcomes is None else self.outcomes.successful
+            case "cost_per_successful_call":
+                found = _ratio(self.cost, 0 if self.outcomes is None else self.outcomes.successful)
             case "margin":
                 known = self.billed is not None and self.cost is not None
                 found = _EXACT.subtract(self.billed or 0, self.cost or 0) if known else None
@@ -160,7 +182,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 def measure_names() -> tuple[str, ...]:
     """Return the names of what a row measures, in their order."""
-    return tuple(it for it in Row.__struct_fields__ if it not in ("group", "length"))
+    return tuple(it for it in Row.__struct_fields__ if it not in ("group", "length", "outcomes"))
 
 
 class Unpriced(Struct, frozen=True, kw_only=True):

@@ -304,7 +304,13 @@ _DERIVED: Final = {
 OF_LENGTHS: Final = ("minutes", "cost_per_minute", "billed_per_minute")
 """What needs the lengths of calls."""
 
-METRICS: Final = (*MEASURES, *_DERIVED, *OF_LENGTHS)
+OF_OUTCOMES: Final = ("successful_calls", "cost_per_successful_call")
+"""What needs the outcomes of calls."""
+
+OF_CALLS: Final = (*OF_LENGTHS, *OF_OUTCOMES)
+"""What needs something of single calls: SQL adds it up by itself, and does not order by it."""
+
+METRICS: Final = (*MEASURES, *_DERIVED, *OF_CALLS)
 """All that a row can be asked for; `Row.metric` says what each is."""
 
 
@@ -338,9 +344,9 @@ class Sort:
         self.by = by
 
     @property
-    def by_length(self) -> bool:
-        """Whether it is by something that only the lengths of calls say: SQL does not have these."""
-        return self.name in OF_LENGTHS
+    def by_call(self) -> bool:
+        """Whether it is by something that only single calls say: SQL does not have these beside the sums."""
+        return self.name in OF_CALLS
 
     def sql(self, sums: Mapping[str, str] = MEASURES, zone: str = UTC_NAME) -> str:
         """Return the ORDER BY list; what is NULL (unpriced, no tenant) comes last either way.
@@ -349,9 +355,7 @@ class Sort:
         """
         found = _DERIVED.get(self.name)
         value = found.format_map(sums) if found else _ordered(self.name, zone)
-        first = (
-            "" if self.by_length else f"{value} {'DESC' if self.descending else 'ASC'} NULLS LAST"
-        )
+        first = "" if self.by_call else f"{value} {'DESC' if self.descending else 'ASC'} NULLS LAST"
         return ", ".join(
             [*filter(None, [first]), *(f'"{alias_of(it)}" NULLS LAST' for it in self.by)]
         )

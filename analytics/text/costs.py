@@ -55,10 +55,12 @@ NO_LENGTH: Final = "no length"
 OTHER: Final = "(other)"
 """Below the rule, where no name of the ledger stands."""
 NO_CALLS: Final = "no calls"
+NO_SUCCESS: Final = "no success"
 _OF_ZONES: Final = frozenset(map(str, IN_ZONE))
 MONEY: Final = (
     *("cost", "estimated_cost", "list_cost", "billed", "margin"),
     *("cost_per_call", "cost_per_minute", "billed_per_call", "billed_per_minute"),
+    "cost_per_successful_call",
 )
 _AMOUNTS: Final = ("requests", "tokens in", "tokens out", "characters", "audio s", CONNECTED)
 """The columns that are left out where their total is zero."""
@@ -294,6 +296,8 @@ def unknown(row: Row, *, name: str) -> str:
     bills = name.startswith("billed") or (name == "margin" and row.cost is not None)
     if (row.billed if bills else row.cost) is None:
         return NOT_BILLED if bills else UNPRICED
+    if name == "cost_per_successful_call":
+        return NO_SUCCESS
     if name.endswith("_per_call"):
         return NO_CALLS
     return NO_LENGTH if name.endswith("_per_minute") else UNPRICED

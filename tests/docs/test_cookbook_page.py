@@ -38,7 +38,6 @@ QUESTIONS: Final = re.findall(
 )
 
 Row = dict[str, Any]
-NANO: Final = Decimal("0.000000001")
 
 
 def exact(value: object) -> bool:
@@ -66,6 +65,7 @@ SAID: Final[dict[int, tuple[str, ...]]] = {
     21: (SILENT_ROOM, "(none)"),
     23: ("cost_change", "calls_before", LARGE, "new  ", "before, by --compare previous: "),
     25: ("clinic-west", LARGE, "nothing was changed"),
+    29: ("cost_per_successful_call", CHANGED, "total"),
     33: (UNPRICED, "meadow_ai", "[[cost]]"),
     34: ("complete", "sessions"),
     35: (CREDIT, "in force"),
@@ -95,10 +95,6 @@ ROWS: Final[dict[int, Callable[[list[Row]], bool]]] = {
         and all(40 < it["percent"] < 60 for it in rows if it["model"] == LARGE)
     ),
     28: lambda rows: all(it["requests"] > 0 for it in rows) and len(rows) >= 3,
-    29: lambda rows: (
-        all(it["successful"] > it["failed"] > 0 == it["nobody_said"] for it in rows)
-        and all(it["cost"] / it["successful"] - it["per_successful_call"] < NANO for it in rows)
-    ),
     30: lambda rows: all(0 < it["failed"] < it["cost"] and it["silent"] == 0 for it in rows),
     31: lambda rows: all(300 <= it["p50_ms"] <= it["p95_ms"] for it in rows) and len(rows) >= 2,
     32: lambda rows: all(it["p50_seconds"] >= 80 and it["status"] == "closed" for it in rows),

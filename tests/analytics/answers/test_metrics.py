@@ -22,9 +22,9 @@ from tests.support.sample_ledger import (
     write_snapshot,
 )
 from voicecosts import query
-from voicecosts.analytics.answers.report import Report, Row
+from voicecosts.analytics.answers.report import Outcomes, Report, Row
 from voicecosts.analytics.errors import NotALedger, UnknownColumn
-from voicecosts.analytics.question.columns import METRICS, OF_LENGTHS
+from voicecosts.analytics.question.columns import METRICS, OF_CALLS
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
 
 MINUTES = {call_id(it): Fraction(it * 3, 2) for it in range(1, CALLS + 1) if it % 4}
@@ -66,6 +66,64 @@ def query_total(folder: Path) -> Row:
 def rounded(exact: Fraction) -> Decimal:
     """Return a figure rounded half to even to nine digits."""
     return Decimal(round(exact * 10**9)).scaleb(-9)
+
+
+@pytest.mark.parametrize("by", ["session", "tenant", "model", "room,modality", "outcome", "agent"])
+def test_a_successful_call_bears_what_the_others_cost(asked: Path, by: str) -> None:
+    """All of the cost of a row, by those of its calls that said so, each once; a voided one is none of them."""
+    names = by.split(",")
+    own = query(
+        f"session,outcome,{by}".replace(",outcome,outcome", ",outcome"), data_dir=asked, now=NOW
+    )
+    metric = "successful_calls,cost_per_successful_call"
+    report = ask(asked, by, metric, top=2)
+    assert report.other is not None or report.groups <= 2
+    whole = ask(asked, by, metric)
+    for row in (*whole.rows, whole.total):
+        said = {
+            it.group["session"]: it.group["outcome"]
+            for it in own.rows
+            if it.sessions and all(it.group[name] == row.group[name] for name in names if row.group)
+        }
+        successful = list(said.values()).count("success")
+        assert row.metric("successful_calls") == successful
+        bears = successful and row.cost is not None
+        expected = rounded(Fraction(row.cost or 0) / successful) if bears else None
+        assert row.metric("cost_per_successful_call") == expected
+        assert row.outcomes == Outcomes(successful, sum(it is not None for it in said.values()))
+    assert whole.total.metric("successful_calls") == 2
+    assert any(it.startswith("what came of them is known of 4 of 8 calls") for it in whole.notes)
+    if report.other is not None and by in ("session", "tenant", "outcome", "agent"):
+        counts = [row.metric("successful_calls") for row in (*report.rows, report.other)]
+        assert sum(it for it in counts if it is not None) == 2
+    ordered = ask(asked, by, (), sort="cost_per_successful_call")
+    known = [row.metric("cost_per_successful_call") for row in ordered.rows]
+    assert known[0] == max((it for it in known if it is not None), default=None)
+
+
+def test_no_success_is_no_figure(asked: Path) -> None:
+    """Nor zero: the table says so, JSON has null, and a ledger that noted no outcomes cannot be asked."""
+    report = ask(
+        asked, "outcome", "calls,successful_calls,cost_per_successful_call", sort="outcome"
+    )
+    table = as_table(report, now=NOW, digits=4).splitlines()
+    assert table[0].split() == ["outcome", *report.metrics]
+    [failed] = [it for it in table if it.startswith("fail")]
+    assert failed.split()[1:] == ["2", "0", "no", "success"]
+    [won] = [it for it in table if it.startswith("success")]
+    assert won.split()[1:3] == ["2", "2"]
+    rows = {row["outcome"]: row for row in json.loads(as_json(report))["rows"]}
+    assert rows["fail"]["cost_per_successful_call"] is None
+    assert isinstance(rows["success"]["cost_per_successful_call"], str)
+    compared = query(
+        "agent",
+        metric="cost_per_successful_call",
+        since="2026-10-25",
+        compare="previous",
+        data_dir=asked,
+        now=NOW,
+    )
+    assert compared.total.before is not None
 
 
 def test_what_is_not_known_is_no_figure(asked: Path) -> None:
@@ -120,7 +178,7 @@ def test_rows_come_in_the_order_of_any_metric(
     for many in (False, True):
         if many:
             monkeypatch.setattr("voicecosts.analytics.answers.costs.FEW_GROUPS", 0)
-        metric = sort if sort in OF_LENGTHS else ()
+        metric = sort if sort in OF_CALLS else ()
         report = query("tenant,model", sort=sort, metric=metric, data_dir=asked, now=NOW)
         values = [row.metric(sort) for row in report.rows]
         known = [it for it in values if it is not None]
