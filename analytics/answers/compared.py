@@ -48,7 +48,7 @@ CHANGE: Final = "change"
 _OF_ONE: Final = frozenset((*IN_ZONE, Group.SESSION, Group.TURN))
 """Each of these is in one period alone."""
 
-_OF_THE_QUESTION: Final = frozenset((Source.SESSIONS, Source.PRICES))
+_OF_THE_QUESTION: Final = frozenset((Source.SESSIONS, Source.PRICES, Source.CONNECTED_TIME))
 """What these say is of one period; the others speak of the whole ledger."""
 
 
