@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.events import message, reading, session_id
+from tests.support.events import PROJECT, message, reading, session_id
+from tests.support.price_books import MODEL, Figures
 from voicecosts import call, calls, connect, query, statement
 from voicecosts.analytics.answers import layers
 from voicecosts.analytics.snapshot import connection as snapshot
-from voicecosts.consumer.booking.operations import Rerate, Revert
+from voicecosts.consumer.booking.operations import Close, Rerate, Revert, Void
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 
 BOOK = """
@@ -180,3 +183,38 @@ def test_time_that_another_rule_bills_does_not_charge_the_call(tmp_path: Path) -
     assert [warning for warning in report.warnings if warning.startswith(said)]
     assert report.completeness.whole is False
     assert not [note for note in report.notes if "billed is a part" in note]
+
+
+def test_what_a_void_takes_back_lacks_what_the_call_lacked(tmp_path: Path) -> None:
+    """Of a closed month too: a call that had a list price and was billed is in no part without them."""
+    time = {"modality": "agent_session", "provider": "livekit", "model": "cloud"}
+    own = '[[cost]]\nprovider = "livekit"\nunit = "minute"\nprice = "0.01"\n'
+    rate = rate_by(Figures({MODEL: "2"}), read(BOOK + own))
+    november, december = (
+        {"session_id": session_id(of, after_ms=days * 86_400_000), "tenant": "globex"}
+        for of, days in ((1, 0), (2, 20))
+    )
+    billed_by_nothing = {"session_id": session_id(3, after_ms=20 * 86_400_000), "tenant": "initech"}
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    with Ledger.open(tmp_path, rate, clock=Clock(now=lambda: now)) as ledger:
+        voice = reading(3, **november, modality="tts", provider="homebrew", characters=10)
+        for call_ in (november, december):
+            used = reading(1, **call_, input_tokens=MILLION)
+            ledger.apply([message(1, used, reading(2, **call_, **time, session_us=60 * MILLION))])
+        ledger.apply([message(2, voice, reading(1, **billed_by_nothing, input_tokens=3 * MILLION))])
+        now = datetime(2026, 12, 9, tzinfo=UTC)
+        ledger.operate(Close(month=date(2026, 11, 1)), reason="x")
+        void = Void(project=PROJECT, session_id=str(november["session_id"]))
+        ledger.operate(void, reason="x")
+        while ledger.work():
+            pass
+    unbilled = "billed is a part: no [[billed]] price applies to what cost 6.000000 USD"
+    unlisted = "list is a part: it leaves out what cost 0.010000 USD and has no list price"
+
+    def parts(since: str | None) -> list[str]:
+        notes = query("tenant", since=since, data_dir=tmp_path, now=now).notes
+        return [note for note in notes if "is a part" in note]
+
+    assert parts(None) == [unlisted, unbilled]
+    # the minute of December lacks a list price, and so does that which is taken back beside it
+    assert parts("2026-12") == [unbilled]
