@@ -1,12 +1,12 @@
 """What a question costs on a large ledger, beside what nothing at all and the bare sum cost there.
 
-Each question is asked in a warm process (`voicecosts.query`, the best of five) and as a command (the
-best of three, started anew, with its peak of memory); of fewer where they would take over half a
-minute. CPU is of all threads, and of the run that took the least of it: on a machine that others use
-as well, it says more than time does, and the ratios are of it. The floors: the start of Python with DuckDB, and
-in the same warm process the sum of one column over the bookings, which no answer from them can beat.
-The seven days are the ledger's last ones, so that a ledger that was made a while ago is asked the
-same.
+Each question of many calls is asked in a warm process (`voicecosts.query`, the best of five) and as a
+command (the best of three, started anew, with its peak of memory), and the other commands that answer so
+alone; of fewer where they would take over half a minute. CPU is of all threads, and of the run that took
+the least of it: on a machine that others use as well, it says more than time does, and the ratios are of
+it. The floors: the start of Python with DuckDB, and in the same warm process the sum of one column over the
+bookings, which no answer from them can beat. The seven days are the ledger's last ones, so that a ledger
+that was made a while ago is asked the same.
 
     python benchmarks/answers.py [--rows 1000000] [--data-dir DIR]
 """
@@ -73,6 +73,25 @@ class Question(Struct, frozen=True):
         return {"query": asking.query, "audit": asking.audit}[command](data_dir=data_dir, **asked)
 
 
+COMMANDS: Final = {
+    "the last calls": ("calls",),
+    "the dearest calls of 7 days": ("calls", "--sort", "cost", "--since", "{since}"),
+    "one call": ("call", "last"),
+    "a statement": ("statement", "--tenant", "{tenant}", "--month", "{month}"),
+    "compared with last week": (
+        "query",
+        "--by",
+        "tenant",
+        "--since",
+        "{since}",
+        "--compare",
+        "previous",
+    ),
+    "sql": ("sql", "SELECT tenant, sum(cost) FROM cost_by_day GROUP BY tenant"),
+}
+"""What a person asks beside: only as a command."""
+
+
 class Measured(Struct, frozen=True):
     """What a question took, and megabytes of the command where there was one."""
 
@@ -82,13 +101,18 @@ class Measured(Struct, frozen=True):
     peak_mb: float | None = None
 
 
-def questions(data_dir: Path) -> list[Question]:
-    """Return what is asked of a ledger."""
+def names(data_dir: Path) -> dict[str, str]:
+    """Return when the last seven days of a ledger begin, their month, and the tenant that cost most."""
     connection, _ = open_newest(data_dir)
     with closing(connection):
         [(newest,)] = connection.execute(_NEWEST).fetchall()
         [(tenant,)] = connection.execute(_LARGEST).fetchall()
     since = f"{newest - timedelta(days=7):%Y-%m-%dT%H:%M:%SZ}"
+    return {"since": since, "month": f"{newest:%Y-%m}", "tenant": tenant}
+
+
+def questions(since: str, tenant: str) -> list[Question]:
+    """Return what is asked of many calls."""
     asked = {
         "by tenant": ("query", "--by", "tenant"),
         "by session": ("query", "--by", "session"),
@@ -137,12 +161,17 @@ def measure(data_dir: Path) -> Iterator[Measured]:
     with closing(connection):
         bare = best(WARM, lambda: timed(lambda: connection.execute(_BARE).fetchall()))
     yield Measured("floor: sum(cost) over the bookings", warm=bare)
-    for question in questions(data_dir):
+    named = names(data_dir)
+    for question in questions(named["since"], named["tenant"]):
         warm = best(WARM, partial(timed, partial(question.ask, data_dir)))
         # an audit that finds a session short says so with its code
         codes = (0, 1) if question.words[0] == "audit" else (0,)
         took, peak = cold("-m", "voicecosts", *question.words, "--data-dir", data_dir, codes=codes)
         yield Measured(question.name, warm, took, peak)
+    for name, words in COMMANDS.items():
+        said = [word.format_map(named) for word in words]
+        took, peak = cold("-m", "voicecosts", *said, "--data-dir", data_dir)
+        yield Measured(name, cold=took, peak_mb=peak)
 
 
 def show(data_dir: Path) -> None:
@@ -153,14 +182,14 @@ def show(data_dir: Path) -> None:
     size = snapshot.path.stat().st_size / 1e6
     print(f"{rows:,} rows, {sessions:,} sessions, a snapshot of {size:,.0f} MB\n")
     print(
-        "| question | warm, ms | CPU, ms | by bare sum | command, ms | CPU, ms | by import | MB |"
+        "| question | warm, ms | CPU, ms | by bare sum | command, ms | CPU, ms | above import, ms | MB |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     bare: Took | None = None
     imported: Took | None = None
     for it in measure(data_dir):
         bare, imported = bare or it.warm, imported or it.cold
-        cells = (it.name, *_cells(it.warm, bare), *_cells(it.cold, imported), _told(it.peak_mb))
+        cells = (it.name, *_cells(it.warm, bare), *_above(it.cold, imported), _told(it.peak_mb))
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -169,6 +198,13 @@ def _cells(took: Took | None, floor: Took | None) -> tuple[str, str, str]:
         return "", "", ""
     ratio = took.cpu_s / floor.cpu_s
     return _told(took.clock_s * 1e3), _told(took.cpu_s * 1e3), _told(ratio)
+
+
+def _above(took: Took | None, floor: Took | None) -> tuple[str, str, str]:
+    if took is None or floor is None:
+        return "", "", ""
+    above = took.clock_s - floor.clock_s
+    return _told(took.clock_s * 1e3), _told(took.cpu_s * 1e3), _told(above * 1e3)
 
 
 def _told(value: float | None) -> str:
