@@ -37,7 +37,7 @@ from msgspec.structs import replace
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.events import ended, final, message, reading, report, started
-from voicecosts.analytics.commands.asking import audit
+from voicecosts import audit
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Adjust, Close, Void
 from voicecosts.consumer.pricing import ListPrices, rate_by

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from voicecosts.analytics.commands.asking import call, calls, query, statement
+    from voicecosts.analytics.commands.asking import audit, call, calls, query, statement
     from voicecosts.analytics.snapshot.connection import connect
     from voicecosts.producer.config import BufferLimits
     from voicecosts.producer.dispatch import dispatch_metadata
@@ -46,6 +46,7 @@ __all__ = [
     "SessionStatus",
     "Tls",
     "agent_config",
+    "audit",
     "call",
     "calls",
     "connect",
@@ -71,6 +72,7 @@ _HOMES: Final = {
     "SessionStatus": "voicecosts.producer.pool.observers",
     "Tls": "voicecosts.producer.tls",
     "agent_config": "voicecosts.producer.pool.discovery",
+    "audit": "voicecosts.analytics.commands.asking",
     "call": "voicecosts.analytics.commands.asking",
     "calls": "voicecosts.analytics.commands.asking",
     "connect": "voicecosts.analytics.snapshot.connection",

@@ -31,9 +31,8 @@ from tests.support.sample_ledger import (
     write_snapshot,
     write_status,
 )
-from voicecosts import query
+from voicecosts import audit, query
 from voicecosts.analytics.answers.audit import Audit
-from voicecosts.analytics.commands.asking import audit
 from voicecosts.analytics.errors import BadQuestion, NotALedger
 from voicecosts.analytics.question.columns import State
 from voicecosts.analytics.text.audit import CAUSES, as_csv, as_json, as_table

@@ -25,9 +25,8 @@ from tests.support.events import (
 )
 from tests.support.oracle import rate
 from tests.support.sample_ledger import NOW, write_ledger, write_snapshot, write_status
-from voicecosts import query
+from voicecosts import audit, query
 from voicecosts.analytics.answers.report import Unattributed
-from voicecosts.analytics.commands.asking import audit
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.producer.events import Event, MeterTotals

@@ -11,10 +11,9 @@ from typer.testing import CliRunner
 
 from tests.support.events import message, reading, started
 from tests.support.price_books import mini
-from voicecosts import query
+from voicecosts import audit, query
 from voicecosts.analytics.answers.report import Source, Unfinished
 from voicecosts.analytics.commands import operations
-from voicecosts.analytics.commands.asking import audit
 from voicecosts.consumer.booking.operations import Rerate
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger

@@ -20,8 +20,7 @@ from tests.support.events import (
 )
 from tests.support.oracle import rate
 from tests.support.sample_ledger import AS_OF, NOW, SAMPLE, VERSION, write_ledger, write_snapshot
-from voicecosts import call, calls, query
-from voicecosts.analytics.commands.asking import audit
+from voicecosts import audit, call, calls, query
 from voicecosts.analytics.dashboard.figures import (
     Choice,
     Minutes,

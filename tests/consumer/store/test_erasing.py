@@ -17,8 +17,7 @@ from tests.support.erasures import GONE, OTHER, ids_of, left, newer, prepared, s
 from tests.support.events import PROJECT, ended, message, reading, started
 from tests.support.history import figures
 from tests.support.oracle import rate
-from voicecosts import query
-from voicecosts.analytics.commands.asking import audit
+from voicecosts import audit, query
 from voicecosts.consumer.booking.operations import Adjust, Close, Erase, Revert, Void
 from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.store import database, erasing
