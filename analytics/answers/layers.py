@@ -40,14 +40,14 @@ OTHERWISE: Final = (
 
 # A row with a cost and without another amount is cheap to find; whether another row of its meter brought that
 # is not, so only the sessions that have such a row are looked at. What a meter has is said by all of its rows
-# until the end of the period: a correction may move one layer and leave another as it was. What was voided has no
-# amount any more; what it takes back is of the layers that it had until then, which the row of the void says.
+# until the end of the period: a correction may move one layer and leave another as it was. What has no cost any
+# more (it was voided, or lost its price) takes back what it had until then, in the layers that the same row says.
 # Only what an operation booked may be of no session: ids of all others need not be read.
 _ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {reported}) OR EXISTS (SELECT 1 {done})"
 _HOW_MANY: Final = "SELECT coalesce(sum(unlisted_rows), 0), coalesce(sum(unbilled_rows), 0) {rows}"
 _HAS_NONE: Final = (
-    "CASE WHEN sum(meters) > 0 THEN sum({0}) = 0 AND coalesce(sum({1}), 0) = 0 "
-    "ELSE arg_max({0}, last_place) FILTER (meters < 0) = 0 END"
+    "CASE WHEN sum(priced_meters) > 0 THEN sum({0}) = 0 AND coalesce(sum({1}), 0) = 0 "
+    "ELSE arg_max({0}, last_place) FILTER (priced_meters < 0) = 0 END"
 )
 _LACKING: Final = f"""
 WITH meters AS (
@@ -55,7 +55,7 @@ WITH meters AS (
         sum(cost) FILTER ({{which}}) AS cost,
         {_HAS_NONE.format("listed_meters", "list_cost")} AS is_unlisted,
         {_HAS_NONE.format("billed_meters", "billed")} AND NOT {{included}}
-            AND arg_max({{{{'reason': unbilled_reason}}}}, last_place) FILTER (meters >= 0).reason IS NULL AS is_unbilled
+            AND arg_max({{{{'reason': unbilled_reason}}}}, last_place) FILTER (priced_meters >= 0).reason IS NULL AS is_unbilled
     {{rows}}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier

@@ -218,3 +218,29 @@ def test_what_a_void_takes_back_lacks_what_the_call_lacked(tmp_path: Path) -> No
     assert parts(None) == [unlisted, unbilled]
     # the minute of December lacks a list price, and so does that which is taken back beside it
     assert parts("2026-12") == [unbilled]
+
+
+def test_a_price_that_is_taken_back_takes_its_list_price_with_it(tmp_path: Path) -> None:
+    """What a re-rating corrects of a closed month lacks no layer that it takes back as well."""
+    later = {"session_id": session_id(2, after_ms=20 * 86_400_000), "model": "other"}
+    own = '[[cost]]\nmodel = "other"\nunit = "million tokens"\nprice = "3"\n'
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    rate = rate_by(Figures({MODEL: "2"}), read(own))
+    with Ledger.open(tmp_path, rate, clock=Clock(now=lambda: now)) as ledger:
+        ledger.apply([message(1, reading(1, input_tokens=MILLION))])
+        now = datetime(2026, 12, 9, tzinfo=UTC)
+        ledger.operate(Close(month=date(2026, 11, 1)), reason="x")
+        ledger.apply([message(2, reading(1, **later, input_tokens=MILLION))])
+    with Ledger.open(
+        tmp_path, rate_by(Figures({}), read(own)), clock=Clock(now=lambda: now)
+    ) as ledger:
+        ledger.operate(Rerate(), reason="x")
+        while ledger.work():
+            pass
+    report = query("model", since="2026-12", data_dir=tmp_path, now=now)
+    assert {str(it.group["model"]): (it.cost, it.list_cost) for it in report.rows} == {
+        "other": (3, None),
+        MODEL: (-2, -2),
+    }
+    said = "list is a part: it leaves out what cost 3.000000 USD and has no list price"
+    assert [note for note in report.notes if "is a part" in note] == [said]
