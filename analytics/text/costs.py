@@ -121,7 +121,7 @@ def table_parts(
     counted_in = [*some, *below.values(), report.total]
     numbers = [Column(it.head, [*map(it.cell, counted_in)]) for it in measures]
     fitting, left_out = fit(groups, numbers, width)
-    measures = measures[: len(fitting)]
+    measures = [it for it in measures if it.head not in left_out]
     laid_out = layout(groups, fitting, width)
     yield from ended(laid_out.row([it.head for it in names], [it.head for it in measures]))
     yield f"{laid_out.rule}\n"
@@ -231,10 +231,10 @@ def _measures(report: Report, some: list[Row], digits: int | None) -> list[_Show
     columns = [amount(f"cost {report.currency}", lambda row: row.cost, UNPRICED)]
     if total.lacks_prices:
         columns.append(_Shown(UNPRICED, unpriced_amount))
-    if total.estimated_cost:
-        columns.append(amount("estimated", lambda row: row.estimated_cost, UNPRICED))
     if total.billed is not None:
         columns.append(amount("billed", lambda row: row.billed, NOT_BILLED))
+    if total.estimated_cost:
+        columns.append(amount("estimated", lambda row: row.estimated_cost, UNPRICED))
     if total.list_cost is not None and total.list_cost != total.cost:
         listed = amount("list", lambda row: row.list_cost, UNPRICED)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _GAP: Final = "  "
 _WIDE_NAME: Final = 36
 """A column of names keeps this width (a session id) before numbers are left out for it."""
+_FOLDED_NAME: Final = 16
+"""Of several columns of names each may be folded to this, so that some numbers stand beside them."""
+_FEW_NUMBERS: Final = 3
 _NARROW_NAME: Final = 8
 """A column of names is folded no narrower than this; the table gets wider instead."""
 
@@ -106,15 +109,29 @@ def lines(
 def fit(
     names: list[Column], numbers: list[Column], width: int | None
 ) -> tuple[list[Column], list[str]]:
-    """Return the numbers that fit beside the names, and the heads of those that do not."""
+    """Return the numbers that fit beside the names, the most important first, and the heads of those that do not."""
     if width is None:
         return numbers, []
-    taken = sum(min(_WIDE_NAME, name.width) for name in names) + len(_GAP) * (len(names) - 1)
-    for shown, column in enumerate(numbers):
-        taken += column.width + len(_GAP)
-        if taken > width and shown:  # the first one is the cost, which is always shown
-            return numbers[:shown], [it.head for it in numbers[shown:]]
-    return numbers, []
+    shown = _fitting(names, numbers, width, _WIDE_NAME)
+    if len(names) > 1 and len(shown) < _FEW_NUMBERS:  # one name is not folded for a number
+        shown = max(shown, _fitting(names, numbers, width, _FOLDED_NAME)[:_FEW_NUMBERS], key=len)
+    left_out = [it.head for at, it in enumerate(numbers) if at not in shown]
+    return [numbers[at] for at in shown], left_out
+
+
+def _fitting(names: list[Column], numbers: list[Column], width: int, widest: int) -> list[int]:
+    """Return which numbers fit beside names of which none is wider than so: each that has room after those before it.
+
+    The first one is the cost, which is always shown. A wide one does not hold back those behind it.
+    """
+    taken = sum(min(widest, name.width) for name in names) + len(_GAP) * (len(names) - 1)
+    found: list[int] = []
+    for at, column in enumerate(numbers):
+        wider = taken + column.width + len(_GAP)
+        if wider <= width or not at:
+            found.append(at)
+            taken = wider
+    return found
 
 
 def page(
