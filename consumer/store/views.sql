@@ -1372,7 +1372,8 @@ FROM sessions AS s
 LEFT JOIN cut_off USING (project, session_id);
 
 -- The same of single requests: what was cancelled and reported, and what was asked for ahead and discarded. It is known
--- of sessions whose requests all have rows of their own, at the prices at which they were booked.
+-- of sessions whose requests all have rows of their own, at the prices at which they were booked. A row that moves no
+-- usage is of no request: its meter was rated anew, for a label that came late or by a price for the whole call.
 CREATE OR REPLACE VIEW waste_of_requests AS
 WITH kept AS (
     SELECT project, session_id, day, sum(rows) AS rows
@@ -1385,11 +1386,11 @@ single AS (
         session_id,
         day,
         count(*) AS rows,
-        bool_and(
-            requests <= 1 AND cancelled IS NOT NULL
-            OR estimated
-            OR modality NOT IN ('llm', 'tts', 'realtime')
-        ) AS is_single,
+        bool_and(CASE
+            WHEN modality NOT IN ('llm', 'tts', 'realtime') THEN TRUE
+            WHEN NOT moves_usage THEN coalesce(cost, 0) = 0
+            ELSE requests <= 1 AND cancelled IS NOT NULL OR estimated
+        END) AS is_single,
         count(*) FILTER (cancelled) AS cancelled_requests,
         sum(cost) FILTER (cancelled) AS cancelled_cost,
         count(*) FILTER (is_preempted) AS preempted_rows,
@@ -1398,6 +1399,13 @@ single AS (
     FROM (
         SELECT
             *,
+            requests <> 0
+            OR input_tokens <> 0
+            OR output_tokens <> 0
+            OR other_tokens <> 0
+            OR characters <> 0
+            OR audio_us <> 0
+            OR session_us <> 0 AS moves_usage,
             (project, session_id, speech_id) IN (
                 SELECT (project, session_id, unnest(from_json(preempted, '["VARCHAR"]')))
                 FROM sessions

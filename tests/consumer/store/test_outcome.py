@@ -24,8 +24,10 @@ from tests.support.events import (
     started,
 )
 from tests.support.oracle import rate
-from tests.support.price_books import mini
+from tests.support.price_books import MODEL, Figures, mini
 from voicecosts.consumer.booking.operations import Void
+from voicecosts.consumer.pricing import rate_by
+from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store import sealing
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
@@ -178,3 +180,46 @@ def test_what_an_operation_changed_is_not_told_by_requests(tmp_path: Path) -> No
             pass
         assert ask(ledger, WASTE) == [(0, 0, 0)]
         assert ask(ledger, OF_REQUESTS) == [(None, None, None, None)]
+
+
+WHOLE_CALL: Final = '[[billed]]\nunit = "minute"\nprice = "0.12"\n'
+MARKUP: Final = '[[billed]]\nlabel = { tier = "gold" }\nmarkup = "20 %"\n'
+DISCOUNT: Final = '[[cost]]\nlabel = { tier = "gold" }\ndiscount = "50 %"\n'
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["start first", "start last"])
+@pytest.mark.parametrize(
+    ("prices", "known", "known_late"),
+    [
+        ("", (1, 2, 1, 2), (1, 2, 1, 2)),
+        (WHOLE_CALL, (1, 2, 1, 2), (1, 2, 1, 2)),
+        (MARKUP, (1, 2, 1, 2), (1, 2, 1, 2)),
+        (DISCOUNT, (1, 1, 1, 1), (None, None, None, None)),  # what it costs now is in another row
+    ],
+    ids=["no price of one's own", "whole call", "markup for a label", "cost for a label"],
+)
+def test_a_meter_that_is_rated_anew_has_no_more_requests(
+    tmp_path: Path,
+    prices: str,
+    known: tuple[int, ...],
+    known_late: tuple[int | None, ...],
+    is_late: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A row of no usage is of no request: what requests cost is known as long as it does not change that."""
+    outcome = {"user_turns": 1, "preempted": ["s1"]}
+    first, last = (
+        {"requests": number, "input_tokens": tokens, "last": {"speech_id": it, "cancelled": cut}}
+        for number, tokens, it, cut in ((1, 1_000_000, "s1", True), (2, 3_000_000, "s2", False))
+    )
+    events = call(1, outcome, first, last)
+    time = {"modality": "agent_session", "provider": "livekit", "model": "cloud"}
+    events.insert(-1, reading(3, of=1, **time, session_us=90_000_000))
+    events[0] = started(of=1, labels={"tier": "gold"})
+    if is_late:
+        events.insert(-1, events.pop(0))
+    with Ledger.open(tmp_path, rate_by(Figures({MODEL: "2"}), read(prices))) as ledger:
+        for number, event in enumerate(events, 1):
+            ledger.apply([message(number, event)])
+        for _ in range(2):
+            assert ask(ledger, OF_REQUESTS) == [known_late if is_late else known]
+            fold(ledger)
