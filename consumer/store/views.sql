@@ -1367,9 +1367,16 @@ SELECT
     s.cost,
     CASE WHEN s.outcome = 'fail' THEN s.cost WHEN s.outcome IS NOT NULL THEN 0 END AS failed_cost,
     CASE WHEN s.user_turns = 0 THEN s.cost WHEN s.user_turns > 0 THEN 0 END AS silent_cost,
-    CASE WHEN cut_off.session_id IS NULL THEN 0 ELSE cut_off.cost END AS interrupted_cost
+    CASE WHEN cut_off.session_id IS NULL THEN 0 ELSE cut_off.cost END AS interrupted_cost,
+    s.unpriced_rows
 FROM sessions AS s
 LEFT JOIN cut_off USING (project, session_id);
+
+-- The cost of the rows that are of some part: NULL where any of these lacks a price, zero where there are none.
+CREATE OR REPLACE MACRO summed_if_priced(part, cost, lacks_price) AS CASE
+    WHEN NOT coalesce(bool_or(part AND lacks_price), FALSE)
+        THEN coalesce(sum(CASE WHEN part THEN cost END), 0)
+END;
 
 -- The same of single requests: what was cancelled and reported, and what was asked for ahead and discarded. It is known
 -- of sessions whose requests all have rows of their own, at the prices at which they were booked. A row that moves no
@@ -1392,10 +1399,9 @@ single AS (
             ELSE requests <= 1 AND cancelled IS NOT NULL OR estimated
         END) AS is_single,
         count(*) FILTER (cancelled) AS cancelled_requests,
-        sum(cost) FILTER (cancelled) AS cancelled_cost,
-        count(*) FILTER (is_preempted) AS preempted_rows,
+        summed_if_priced(cancelled, cost, lacks_price) AS cancelled_cost,
         sum(requests) FILTER (is_preempted)::BIGINT AS preempted_requests,
-        sum(cost) FILTER (is_preempted) AS preempted_cost
+        summed_if_priced(is_preempted, cost, lacks_price) AS preempted_cost
     FROM (
         SELECT
             *,
@@ -1406,6 +1412,13 @@ single AS (
             OR characters <> 0
             OR audio_us <> 0
             OR session_us <> 0 AS moves_usage,
+            unpriced_requests <> 0
+            OR unpriced_input_tokens <> 0
+            OR unpriced_output_tokens <> 0
+            OR unpriced_other_tokens <> 0
+            OR unpriced_characters <> 0
+            OR unpriced_audio_us <> 0
+            OR unpriced_session_us <> 0 AS lacks_price,
             (project, session_id, speech_id) IN (
                 SELECT (project, session_id, unnest(from_json(preempted, '["VARCHAR"]')))
                 FROM sessions
@@ -1434,12 +1447,10 @@ SELECT
     s.agent_id,
     s.tenant,
     known.cancelled_requests,
-    CASE WHEN known.cancelled_requests = 0 THEN 0 ELSE known.cancelled_cost END AS cancelled_cost,
+    known.cancelled_cost,
     CASE WHEN s.preempted IS NOT NULL AND known.session_id IS NOT NULL
         THEN coalesce(known.preempted_requests, 0)
     END AS preempted_requests,
-    CASE WHEN s.preempted IS NOT NULL AND known.preempted_rows = 0 THEN 0
-        WHEN s.preempted IS NOT NULL THEN known.preempted_cost
-    END AS preempted_cost
+    CASE WHEN s.preempted IS NOT NULL THEN known.preempted_cost END AS preempted_cost
 FROM sessions AS s
 LEFT JOIN known USING (project, session_id, day);

@@ -182,6 +182,36 @@ def test_what_an_operation_changed_is_not_told_by_requests(tmp_path: Path) -> No
         assert ask(ledger, OF_REQUESTS) == [(None, None, None, None)]
 
 
+@pytest.mark.parametrize(
+    ("cut", "speech", "known"),
+    [
+        (True, "s1", (2, None, 2, None)),
+        (False, "s1", (1, 2, 2, None)),
+        (True, "s2", (2, None, 1, 2)),
+        (False, "s2", (1, 2, 1, 2)),
+    ],
+)
+def test_a_part_without_a_price_makes_no_sum_of_the_rest(
+    tmp_path: Path,
+    cut: bool,  # noqa: FBT001 - a parameter of the test
+    speech: str,
+    known: tuple[int | None, ...],
+) -> None:
+    """What requests cost is unknown where one of them lacks a price; what calls cost says how much lacks one."""
+    answer = {"input_tokens": 1_000_000, "last": {"speech_id": "s1", "cancelled": True}}
+    voice = {"modality": "tts", "provider": "homebrew", "model": "voice", "characters": 500}
+    spoken = {"speech_id": speech, "cancelled": cut}
+    events = call(1, LOST | {"preempted": ["s1"]}, {"requests": 1, **answer})
+    events.insert(-1, reading(2, of=1, requests=1, last=spoken, **voice))
+    with Ledger.open(tmp_path, mini("2")) as ledger:
+        ledger.apply([message(1, *events)])
+        for _ in range(2):
+            assert ask(ledger, OF_REQUESTS) == [known]
+            whole = "SELECT cost, failed_cost, silent_cost, unpriced_rows FROM waste"
+            assert ask(ledger, whole) == [(2, 2, 2, 1)]
+            fold(ledger)
+
+
 WHOLE_CALL: Final = '[[billed]]\nunit = "minute"\nprice = "0.12"\n'
 MARKUP: Final = '[[billed]]\nlabel = { tier = "gold" }\nmarkup = "20 %"\n'
 DISCOUNT: Final = '[[cost]]\nlabel = { tier = "gold" }\ndiscount = "50 %"\n'

@@ -107,7 +107,7 @@ CONTRACT: Final = {
     "waste": """
         project VARCHAR, session_id UUID, day DATE, agent_id VARCHAR, tenant VARCHAR,
         outcome VARCHAR, user_turns BIGINT, cost DECIMAL(38,9), failed_cost DECIMAL(38,9),
-        silent_cost DECIMAL(38,9), interrupted_cost DECIMAL(38,9)
+        silent_cost DECIMAL(38,9), interrupted_cost DECIMAL(38,9), unpriced_rows BIGINT
     """,
     "waste_of_requests": """
         project VARCHAR, session_id UUID, day DATE, agent_id VARCHAR, tenant VARCHAR,
