@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 16
+SCHEMA_VERSION: Final = 17
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

@@ -379,14 +379,14 @@ CREATE OR REPLACE MACRO own_month_of_pending(first_id, last_id) AS TABLE
 SELECT u.*
 FROM session_usage AS u
 SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
-WHERE u.corrects IS NULL
-UNION ALL BY NAME
-SELECT u.*
+WHERE u.corrects IS NULL;
+
+-- Those of which something is in `corrections`.
+CREATE OR REPLACE MACRO corrected_of_pending(first_id, last_id) AS TABLE
+SELECT DISTINCT u.project, u.session_id
 FROM session_usage AS u
-INNER JOIN session_identities AS i USING (project, session_id)
 SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
-WHERE u.corrects IS NOT NULL
-    AND date_trunc('month', u.day) = date_trunc('month', i.day);  -- all of it came later
+WHERE u.corrects IS NOT NULL;
 
 -- The same as the view `sessions` has them.
 CREATE OR REPLACE MACRO facts_of_pending(first_id, last_id) AS TABLE
@@ -431,7 +431,10 @@ SELECT
     e.reason,
     used.first_usage_at,
     used.last_usage_at,
-    CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.cost END AS cost,
+    CASE
+        WHEN used.session_id IS NULL AND corrected.session_id IS NULL THEN 0::DECIMAL(38, 9)
+        ELSE used.cost
+    END AS cost,
     used.stt_cost,
     used.llm_cost,
     used.tts_cost,
@@ -447,7 +450,10 @@ SELECT
     s.fake_job,
     s.labels,
     i.day,
-    CASE WHEN used.session_id IS NULL THEN 0::DECIMAL(38, 9) ELSE used.list_cost END AS list_cost,
+    CASE
+        WHEN used.session_id IS NULL AND corrected.session_id IS NULL THEN 0::DECIMAL(38, 9)
+        ELSE used.list_cost
+    END AS list_cost,
     used.billed,
     e.outcome,
     e.tags,
@@ -457,6 +463,7 @@ SELECT
 FROM session_identities AS i
 SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
 LEFT JOIN used USING (project, session_id)
+LEFT JOIN corrected_of_pending(first_id, last_id) AS corrected USING (project, session_id)
 LEFT JOIN started AS s USING (project, session_id)
 LEFT JOIN ended AS e USING (project, session_id);
 
@@ -916,7 +923,17 @@ used AS (
 ),
 own AS (
     SELECT project, session_id, summed(cost, priced_meters, meters) AS cost
-    FROM own_month_of_pending(first_id, last_id)
+    FROM (
+        SELECT * FROM own_month_of_pending(first_id, last_id)
+        UNION ALL
+        -- all of it came after its month was closed, and so it is dated in a later one itself
+        SELECT u.*
+        FROM session_usage AS u
+        INNER JOIN session_identities AS i USING (project, session_id)
+        SEMI JOIN pending_between(first_id, last_id) USING (project, session_id)
+        WHERE u.corrects IS NOT NULL
+            AND date_trunc('month', u.day) = date_trunc('month', i.day)
+    )
     GROUP BY project, session_id
 ),
 not_measured AS (

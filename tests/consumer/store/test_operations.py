@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import permutations
 from pathlib import Path
@@ -91,6 +91,14 @@ def run(ledger: Ledger, work: Any, reason: str = "because") -> int:
     while ledger.work():
         pass
     return number
+
+
+def settle(ledger: Ledger, clock: At) -> None:
+    """Add up and settle all that has ended, days later."""
+    clock.moment += timedelta(days=9)
+    while ledger.work():
+        pass
+    assert ask(ledger, "SELECT count(*) FROM settled_sessions") != [(0,)]
 
 
 def used(millions: int, number: int = 1, *, of: int = 1, **more: object) -> Any:
@@ -486,8 +494,56 @@ class TestClose:
         assert by_day[0][2:] == (1, Decimal(6))
         assert sums(ledger)[2] == 2 + 1
         sessions = ask(ledger, "SELECT day, cost, rows FROM sessions ORDER BY session_id")
-        assert sessions[0] == (DAY, Decimal(6), 1)
-        assert sessions[1][0] == date(2026, 12, 5)
+        assert sessions == [(DAY, Decimal(6), 1), (date(2026, 12, 5), None, 0)]
+
+    def test_what_came_later_is_in_corrections_and_in_no_sum_of_calls(
+        self, ledger: Ledger, clock: At
+    ) -> None:
+        """Also of a call that came wholly later: what it cost in its month is not known, and not zero."""
+        silent = started(of=3), ended(1, of=3)
+        ledger.apply([message(1, used(1), started(of=2), *silent)])
+        clock.moment = IN_DECEMBER
+        run(ledger, Close(month=NOVEMBER))
+        ends = (ended(3, final(input_tokens=2 * MILLION), of=of) for of in (1, 2, 4))
+        ledger.apply([message(2, used(2, 2), used(2, of=2), used(2, of=4), *ends)])
+        calls = [
+            *((1, Decimal(2), Decimal(2), 1), (2, None, None, 0)),
+            *((3, Decimal(0), Decimal(0), 0), (4, None, None, 0)),
+        ]
+        for _ in range(2):
+            found = ask(
+                ledger, "SELECT session_id, cost, list_cost, rows FROM sessions ORDER BY session_id"
+            )
+            assert [(str(it[0]), *it[1:]) for it in found] == [
+                (session_id(of), *figures) for of, *figures in calls
+            ]
+            later = "SELECT sum(cost), sum(rows) FROM corrections"
+            assert ask(ledger, later) == [(2 + 4 + 4, 3)]
+            assert sums(ledger)[2] == 2 + 2 + 4 + 4
+            settle(ledger, clock)
+
+    def test_an_older_ledger_takes_it_out_of_its_calls(
+        self, ledger: Ledger, clock: At, tmp_path: Path
+    ) -> None:
+        """Calls that were settled with it are settled once more; all others stay as they are."""
+        own = used(1), ended(2, final(input_tokens=MILLION))
+        ledger.apply([message(1, *own)])
+        clock.moment = IN_DECEMBER
+        run(ledger, Close(month=NOVEMBER))
+        ledger.apply([message(2, used(2, of=2), ended(2, final(input_tokens=2 * MILLION), of=2))])
+        settle(ledger, clock)
+        costs = "SELECT cost FROM sessions ORDER BY session_id"
+        assert ask(ledger, costs) == [(2,), (None,)]
+        ledger.close()
+        with duckdb.connect(tmp_path / "ledger" / "ledger.duckdb") as older:
+            older.execute("UPDATE settled_sessions SET cost = 4, list_cost = 4 WHERE cost IS NULL")
+            older.execute("DELETE FROM schema_migrations WHERE version >= 17")
+        with Ledger.open(tmp_path, mini("2"), clock=clock.clock()) as again:
+            kept = "SELECT session_id FROM settled_sessions"
+            assert [str(it) for (it,) in ask(again, kept)] == [session_id(1)]
+            assert ask(again, costs) == [(2,), (None,)]
+            settle(again, clock)
+            assert (len(ask(again, kept)), ask(again, costs)) == (2, [(2,), (None,)])
 
     def test_what_is_known_of_its_calls_keeps_their_money(self, ledger: Ledger, clock: At) -> None:
         """Also of one without a row of that month, and of those that are voided and brought back later."""
