@@ -1384,7 +1384,11 @@ SELECT
     s.cost,
     CASE WHEN s.outcome = 'fail' THEN s.cost WHEN s.outcome IS NOT NULL THEN 0 END AS failed_cost,
     CASE WHEN s.user_turns = 0 THEN s.cost WHEN s.user_turns > 0 THEN 0 END AS silent_cost,
-    CASE WHEN cut_off.session_id IS NULL THEN 0 ELSE cut_off.cost END AS interrupted_cost,
+    CASE
+        WHEN cut_off.session_id IS NOT NULL THEN cut_off.cost
+        -- of its own month, as the cost beside it: unknown where all of it came after that was closed
+        WHEN s.rows > 0 OR s.cost IS NOT NULL THEN 0
+    END AS interrupted_cost,
     s.unpriced_rows
 FROM sessions AS s
 LEFT JOIN cut_off USING (project, session_id);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from tests.support.events import (
 )
 from tests.support.oracle import rate
 from tests.support.price_books import MODEL, Figures, mini
-from voicecosts.consumer.booking.operations import Void
+from voicecosts.consumer.booking.operations import Close, Void
 from voicecosts.consumer.pricing import rate_by
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store import sealing
@@ -180,6 +180,35 @@ def test_what_an_operation_changed_is_not_told_by_requests(tmp_path: Path) -> No
             pass
         assert ask(ledger, WASTE) == [(0, 0, 0)]
         assert ask(ledger, OF_REQUESTS) == [(None, None, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("is_closed", "known"),
+    [
+        (False, [(6, 6, 6, 4), (0, 0, 0, 0), (4, 4, 4, 0)]),
+        (True, [(None, None, None, None), (0, 0, 0, 0), (2, 2, 2, 0)]),
+    ],
+    ids=["open", "closed"],
+)
+def test_waste_is_of_the_own_month_of_a_call(
+    tmp_path: Path,
+    is_closed: bool,  # noqa: FBT001 - a parameter of the test
+    known: list[tuple[int | None, ...]],
+) -> None:
+    """What was cut off is unknown, and not zero, where nothing of the call is in its own month."""
+    million = {"input_tokens": 1_000_000}
+    late = call(1, LOST, {**million, "requests": 1}, {"input_tokens": 2_000_000, "estimated": True})
+    silent, early = call(2, LOST), call(3, LOST, million, {"input_tokens": 2_000_000})
+    at = [datetime(2026, 11, 25, tzinfo=UTC)]
+    with Ledger.open(tmp_path, mini("2"), clock=Clock(now=lambda: at[0])) as ledger:
+        ledger.apply([message(1, *silent, *early[:2])])
+        at[0] = datetime(2026, 12, 2, tzinfo=UTC)
+        if is_closed:
+            ledger.operate(Close(month=date(2026, 11, 1)), reason="month end")
+        ledger.apply([message(2, *late, *early[2:])])
+        for _ in range(2):
+            assert ask(ledger, WASTE.replace("failed_cost", "cost, failed_cost")) == known
+            fold(ledger)
 
 
 @pytest.mark.parametrize(
