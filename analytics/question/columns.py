@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.errors import BadQuestion, UnknownColumn
-from voicecosts.analytics.question.zones import UTC_NAME, shifted, suffix
+from voicecosts.analytics.question.zones import UTC_NAME, first_moment, shifted, suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -234,9 +234,10 @@ def _in_zone(it: Group, zone: str) -> str:
     """
     local = f"make_timestamp({shifted(_US, zone)})"
     if it is Group.HOUR:
-        at, offset = f"CASE WHEN {_IS_OWN} THEN {local} ELSE day::TIMESTAMP END", suffix(_US, zone)
-        of_day = suffix("epoch_us(day::TIMESTAMP)", zone)
-        return f"(strftime({at}, '%Y-%m-%dT%H:00') || CASE WHEN {_IS_OWN} THEN {offset} ELSE {of_day} END)"
+        begins, of_day = first_moment("day", zone)
+        at = f"CASE WHEN {_IS_OWN} THEN {local} ELSE make_timestamp({begins}) END"
+        offset = f"CASE WHEN {_IS_OWN} THEN {suffix(_US, zone)} ELSE {of_day} END"
+        return f"(strftime({at}, '%Y-%m-%dT%H:00') || {offset})"
     day = f"CASE WHEN {_IS_OWN} THEN {local}::DATE ELSE day END"
     return {
         Group.DAY: day,

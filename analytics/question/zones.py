@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -75,6 +76,27 @@ def shifted(us: str, name: str) -> str:
 def suffix(us: str, name: str) -> str:
     """Return the SQL of a zone's offset at a UTC time in microseconds since 1970, as `+02:00`."""
     return _piecewise(us, changes(name), lambda it: f"'{_written(it)}'")
+
+
+def first_moment(day: str, name: str) -> tuple[str, str]:
+    """Return the SQL of the local time, in microseconds since 1970, at which a day begins in a zone, and of its offset.
+
+    That is `midnight` of it: where the clocks skip midnight, so much later.
+    """
+    us = f"epoch_us({day}::TIMESTAMP)"
+    skipped, offsets = _of_midnights(changes(name))
+    local = f"({us} + {_piecewise(us, skipped, lambda it: str(it * 1_000_000))})"
+    return local, _piecewise(us, offsets, lambda it: f"'{_written(it)}'")
+
+
+def _of_midnights(found: Sequence[Change]) -> tuple[list[Change], list[Change]]:
+    """Return how much later a local time is that is skipped, and its offset; both from which local second on."""
+    skipped, offsets = [(0, 0)], [found[0]]
+    for (_, before), (second, offset) in pairwise(found):
+        if offset > before:
+            skipped += [(second + before, offset - before), (second + offset, 0)]
+        offsets.append((second + before, offset))
+    return skipped, offsets
 
 
 def _piecewise(us: str, pieces: Sequence[Change], of: Callable[[int], str]) -> str:

@@ -15,7 +15,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.support.asked import CALLS, HOSTILE, NOW, VOIDED, call_id, write_asked
+from tests.support.events import message, reading
 from tests.support.long_forms import later
+from tests.support.price_books import mini
 from tests.support.sample_ledger import Booking, write_ledger, write_snapshot
 from voicecosts import query
 from voicecosts.analytics.answers.report import Report, Row, measure_names
@@ -23,6 +25,9 @@ from voicecosts.analytics.commands.asking import audit, calls
 from voicecosts.analytics.errors import BadFilter, NotALedger, SealedMissing, UnknownColumn
 from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
+from voicecosts.consumer.booking.operations import Adjust
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
 
 COLUMNS = (*Group, "label.region", 'label.a.b"]=')
 ADDED_UP = tuple(it for it in measure_names() if it not in ("sessions", "estimated_cost"))
@@ -228,6 +233,35 @@ def test_a_call_is_in_the_hour_day_week_and_month_in_which_it_started_there(
         in_day = query(since=day, until=end, timezone=zone, data_dir=folder)
         assert in_day.total.sessions == sessions
         assert f"period: from {day} 00:00:00" in as_table(in_day, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "first"),
+    [
+        ("Australia/Sydney", date(2026, 10, 4), "2026-10-04T00:00+10:00"),
+        ("Australia/Sydney", date(2026, 4, 5), "2026-04-05T00:00+11:00"),
+        ("Pacific/Auckland", date(2026, 9, 27), "2026-09-27T00:00+12:00"),
+        ("America/Havana", date(2026, 11, 1), "2026-11-01T00:00-04:00"),
+        ("Asia/Beirut", date(2026, 3, 29), "2026-03-29T01:00+03:00"),  # there is no midnight
+    ],
+)
+def test_what_has_no_call_is_at_the_first_moment_of_its_day_there(
+    tmp_path: Path, zone: str, day: date, first: str
+) -> None:
+    """With a call of that hour it is one row, which can be asked for, also where the clocks change later that day."""
+    began = datetime.fromisoformat(first).astimezone(UTC) + timedelta(minutes=10)
+    used = reading(1, session_id=str(_started_at(began, 1)), input_tokens=1_000_000)
+    now = began + timedelta(days=40)
+    with Ledger.open(tmp_path, mini("2"), clock=Clock(now=lambda: now)) as ledger:
+        ledger.apply([message(1, used)])
+        adjusted = Adjust(amount=Decimal("1.5"), day=day, project="prod", tenant="acme")
+        ledger.operate(adjusted, reason="x")
+        while ledger.work():
+            pass
+    report = query("hour", timezone=zone, data_dir=tmp_path, now=now)
+    assert [(row.group["hour"], row.cost) for row in report.rows] == [(first, Decimal("3.5"))]
+    where = query(where=f"hour={first}", timezone=zone, data_dir=tmp_path, now=now)
+    assert where.total.cost == Decimal("3.5")
 
 
 def _started_at(moment: datetime, number: int) -> UUID:

@@ -11,7 +11,14 @@ import pytest
 
 from voicecosts.analytics.errors import BadQuestion, BadTime
 from voicecosts.analytics.question.times import moment, period
-from voicecosts.analytics.question.zones import changes, midnight, shifted, suffix, utc
+from voicecosts.analytics.question.zones import (
+    changes,
+    first_moment,
+    midnight,
+    shifted,
+    suffix,
+    utc,
+)
 
 ZONES = [
     "Europe/Berlin",
@@ -52,6 +59,29 @@ def test_days_touch(name: str) -> None:
         before = begins - timedelta(microseconds=1)
         assert before.astimezone(info).date() < day <= begins.astimezone(info).date(), day
         day += timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *ZONES,
+        *("Australia/Sydney", "Pacific/Auckland", "America/Havana"),
+        *("Asia/Beirut", "America/Asuncion", "Africa/Cairo"),  # which skip midnight
+    ],
+)
+def test_the_first_moment_of_a_day_is_the_same_in_sql_and_in_python(name: str) -> None:
+    """Also of days on which the clocks change before noon, or at midnight."""
+    local, offset = first_moment("day", name)
+    sql = (
+        f"SELECT day, {local}, {offset} FROM ("  # noqa: S608 - our own text
+        "SELECT unnest(range(DATE '1972-01-02', DATE '2040-01-01', INTERVAL 1 DAY))::DATE AS day)"
+    )
+    with duckdb.connect() as connection:
+        found = connection.execute(sql).fetchall()
+    for day, us, offset in found:
+        begins = midnight(day, name).astimezone(ZoneInfo(name))
+        assert EPOCH + timedelta(microseconds=us) == begins.replace(tzinfo=UTC), day
+        assert begins.isoformat(timespec="minutes")[-6:] == offset, day
 
 
 def test_a_time_that_is_there_twice_is_the_first_and_one_that_is_skipped_is_after_the_change() -> (
