@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.operations import Rerate
     from voicecosts.consumer.booking.rerating import Rerated
     from voicecosts.consumer.pricing import Rate, Rated, Scope, Terms
-    from voicecosts.consumer.pricing.charge import Charge
     from voicecosts.producer.events import Meter, Quantities
 
 _SLICE: Final = 500
@@ -229,7 +228,7 @@ def _rate_of_others(rate: Rate, instead: Mapping[Model, Model]) -> Rate:
         scope: Scope,
         terms: Terms | None = None,
         relabelled: bool = False,
-        call: Charge | UnsetType | None = UNSET,
+        book: str | UnsetType = UNSET,
     ) -> Rated:
         other = instead.get((meter.provider, meter.model))
         if other is not None:
@@ -243,7 +242,7 @@ def _rate_of_others(rate: Rate, instead: Mapping[Model, Model]) -> Rate:
             scope=scope,
             terms=terms,
             relabelled=relabelled,
-            call=call,
+            book=book,
         )
 
     return rated

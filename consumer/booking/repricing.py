@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from voicecosts.consumer.booking.counted import NOTHING, counted, counted_since
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.months import Months
     from voicecosts.consumer.booking.prices import PricesUsed
-    from voicecosts.consumer.pricing import Rated
+    from voicecosts.consumer.pricing import Rated, Terms
     from voicecosts.producer.events import Meter
 
 
@@ -82,7 +82,7 @@ def repriced(
     counts = counted(rated) if totals != _NO_USAGE or reported else NOTHING
     is_same = not confirms and not added and reported == state.reported_cost
     is_same = is_same and unpriced == state.unpriced and counts == state.counted
-    if is_same and not _changes(money) and terms == state.terms:
+    if is_same and not _changes(money) and _bills_alike(terms, state.terms):
         return None
     day, corrects = months.dated(session_time(meter.session_id).date())
     row = Booking(
@@ -127,6 +127,13 @@ def repriced(
         counted=counts,
     )
     return row, after
+
+
+def _bills_alike(terms: Terms | None, others: Terms | None) -> bool:
+    """Return whether prices are the same, whichever text of the operator's file they are from."""
+    if terms is None or others is None:
+        return terms is others
+    return replace(terms, book=UNSET) == replace(others, book=UNSET)
 
 
 def _changes(money: Money) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import astuple, replace
 
 from voicecosts.consumer.booking.difference import Booking, MeterState, Refusal, session_time
 from voicecosts.consumer.booking.message import Reason
 from voicecosts.consumer.booking.repricing import Origin, repriced
 from voicecosts.consumer.booking.sessions import Identity, SessionKey, SessionState
-from voicecosts.consumer.booking.whole_calls import charges, is_charged, time_first
+from voicecosts.consumer.booking.whole_calls import charges, is_charged, kept_book, time_first
 from voicecosts.consumer.pricing import Rated, Scope, Terms, uncharged
 from voicecosts.consumer.pricing.billing import CALL_TIME
 
@@ -64,6 +64,7 @@ def rerated(
 
     A session that was voided has used nothing, and is left out.
     """
+    books = _Books(prices, months)
     for session in sessions.values():
         identity = session.identity
         if identity is None or session.voided or not _is_chosen(work, identity):
@@ -75,39 +76,72 @@ def rerated(
         }
         keeps_billed = 0 < len(meant) < len(session.meters) and _bills_a_part(session, rate, scope)
         charged = {meter for meter, state in session.meters.items() if is_charged({meter: state})}
+        made: list[Rerated] = []
         for meter in time_first(meant):
             state = meant[meter]
             rated = _rated(rate, meter, state, scope)
             if keeps_billed and rated.terms is not None:
                 kept = state.terms or Terms()
                 terms = replace(
-                    rated.terms, billed=kept.billed, unbilled=kept.unbilled, call=kept.call
+                    rated.terms, billed=kept.billed, unbilled=kept.unbilled, book=kept.book
                 )
                 rated = _rated(rate, meter, state, scope, terms)
             if not charged and _is_included(rated.terms):
                 rated = uncharged(rated)
-            if rated.excess is not None:
-                row: Booking | Refusal | None = Refusal(
-                    Reason.ABOVE_CEILING, _of_meter(meter, rated, rated.excess)
-                )
-            else:
-                found = repriced(
-                    meter,
-                    state,
-                    rated,
-                    origin=origin,
-                    prices=prices,
-                    months=months,
-                    confirms=(identity.project, meter) in decided,
-                )
-                row = found[0] if isinstance(found, tuple) else found
-                if isinstance(row, Refusal):
-                    row = Refusal(row.reason, _of_meter(meter, rated, row.detail))
+            confirms = (identity.project, meter) in decided
+            row = books.row(origin, meter, state, rated, confirms=confirms)
             if meter.modality == CALL_TIME and not isinstance(row, Refusal):
                 has_amount = rated.billed is not None
                 is_new = charges(meter, rated.terms, has_amount=has_amount)
                 charged = charged | {meter} if is_new else charged - {meter}
-            yield Rerated(identity, meter, state, rated, row, keeps_billed)
+            made.append(Rerated(identity, meter, state, rated, row, keeps_billed))
+        yield from _all_or_none(made, books, origin)
+
+
+class _Books(Struct, frozen=True):
+    """Where rows are numbered and dated."""
+
+    prices: PricesUsed
+    months: Months
+
+    def row(
+        self, origin: Origin, meter: Meter, state: MeterState, rated: Rated, *, confirms: bool
+    ) -> Booking | Refusal | None:
+        """Return the row that makes it so, `None` where it is so, or why it cannot be booked."""
+        if rated.excess is not None:
+            return Refusal(Reason.ABOVE_CEILING, _of_meter(meter, rated, rated.excess))
+        found = repriced(
+            meter,
+            state,
+            rated,
+            origin=origin,
+            prices=self.prices,
+            months=self.months,
+            confirms=confirms,
+        )
+        row = found[0] if isinstance(found, tuple) else found
+        if isinstance(row, Refusal):
+            return Refusal(row.reason, _of_meter(meter, rated, row.detail))
+        return row
+
+
+def _all_or_none(made: list[Rerated], books: _Books, origin: Origin) -> Iterator[Rerated]:
+    """Yield the meters of one session; where one has a row, all have one that get other prices of the operator.
+
+    So what comes later of the call is billed as these are.
+    """
+    is_changed = any(isinstance(it.row, Booking) for it in made)
+    for it in made:
+        is_behind = is_changed and it.row is None and _is_of_other_book(it)
+        if is_behind:
+            row = books.row(origin, it.meter, it.state, it.rated, confirms=True)
+            it = replace(it, row=row)  # noqa: PLW2901 - the same meter
+        yield it
+
+
+def _is_of_other_book(it: Rerated) -> bool:
+    now = UNSET if it.rated.terms is None else it.rated.terms.book
+    return now != (UNSET if it.state.terms is None else it.state.terms.book)
 
 
 def narrows_calls(work: Rerate) -> bool:
@@ -135,7 +169,9 @@ def _bills_a_part(session: SessionState, rate: Rate, scope: Scope) -> bool:
     is_new = any(
         charges(meter, it.terms, has_amount=it.billed is not None) for meter, it in rated.items()
     )
-    return any(is_included) and is_new != is_charged(session.meters)
+    # Of time that an older version booked it is not known by what it is charged, unless something is included.
+    is_known = any(is_included) or kept_book(session.meters) is not UNSET
+    return is_new != (is_known and is_charged(session.meters))
 
 
 def _is_included(terms: Terms | None) -> bool:

@@ -7,15 +7,14 @@ operations in force say, in whatever order operations were done and undone. Pure
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from voicecosts.consumer.booking.difference import ZERO
-from voicecosts.consumer.booking.whole_calls import charges
 from voicecosts.consumer.pricing import Rated, Terms, rated_by, uncharged
 from voicecosts.producer.events import Quantities
 
@@ -29,13 +28,14 @@ class Decision(Struct, frozen=True):
 
     `operation` is None where a reading found them. `reason` is why there was no price, and `has_cost`
     whether the meter had a cost after it: an older version did not keep by which prices. A re-rating always
-    did.
+    did. `began` is the place of its first row in the ledger.
     """
 
     operation: int | None
     price_id: int | None
     reason: str | None
     has_cost: bool
+    began: int
 
 
 class Reported(Struct, frozen=True):
@@ -56,18 +56,44 @@ class Standing(Struct, frozen=True):
     rated: Rated
 
 
-def terms_of(reported: Reported, *, rerates: Collection[int], prices: PricesUsed) -> Terms | None:
-    """Return the prices that a meter ought to have, with these re-ratings in force."""
-    return _decided(reported, rerates, prices)[1]
+class Books(Struct, frozen=True):
+    """By which of the operator's prices a session is billed: by `standing`, or by others that are in force for it."""
+
+    standing: str | UnsetType
+    others: frozenset[str | UnsetType]
+
+
+def books_of(
+    reported: Iterable[Reported], *, rerates: Collection[int], prices: PricesUsed
+) -> Books:
+    """Return by which of the operator's prices a session is billed, with these re-ratings in force.
+
+    It is those of the newest re-rating, or without one those of the first price that a reading found.
+    """
+    own: dict[int, str] = {}
+    rerated: dict[int, str] = {}
+    for meter in reported:
+        for each in meter.decisions:
+            terms = prices.terms(each.price_id)
+            if terms is None or terms.book is UNSET:
+                continue
+            if each.operation is None:
+                own[each.began] = terms.book
+            elif each.operation in rerates:
+                rerated[each.operation] = terms.book
+    first = own[min(own)] if own else UNSET
+    newest = rerated[max(rerated)] if rerated else first
+    return Books(newest, frozenset((first, *rerated.values())))
 
 
 def _decided(
     reported: Reported, rerates: Collection[int], prices: PricesUsed
-) -> tuple[Decision, Terms | None]:
-    """Return the newest decision that stands, and its prices.
+) -> tuple[Decision, Terms | None, bool]:
+    """Return the newest decision that stands, its prices, and whether something changed these since.
 
     What a reading or a label changed while a re-rating was in force changes the prices that stand without it.
     """
+    is_moved = False
     first, *later = reported.decisions
     chosen, terms = first, prices.terms(first.price_id)
     before = terms
@@ -78,11 +104,11 @@ def _decided(
                 chosen, terms = each, found
             else:
                 moved = _moved(terms or Terms(), before or Terms(), found or Terms())
-                terms = None if moved.is_empty else moved
+                terms, is_moved = None if moved.is_empty else moved, True
         elif each.operation in rerates:
-            chosen, terms = each, found
+            chosen, terms, is_moved = each, found, False
         before = found
-    return chosen, terms
+    return chosen, terms, is_moved
 
 
 def _moved(terms: Terms, before: Terms, found: Terms) -> Terms:
@@ -92,8 +118,31 @@ def _moved(terms: Terms, before: Terms, found: Terms) -> Terms:
     if not before.is_priced and not terms.is_priced:
         terms = replace(terms, listed=found.listed, unlisted=found.unlisted, cost=found.cost)
     if found.billed != before.billed:
-        terms = replace(terms, billed=found.billed, unbilled=found.unbilled, call=found.call)
+        terms = replace(terms, billed=found.billed, unbilled=found.unbilled)
     return terms
+
+
+def _billed(
+    decision: Decision,
+    terms: Terms | None,
+    books: Books,
+    bills: Callable[[str], Terms],
+    *,
+    is_moved: bool,
+) -> Terms | None:
+    """Return the same prices, billed by the operator's that stand, where these were found by others."""
+    if terms is None:
+        if decision.has_cost or books.standing is UNSET:
+            return None
+        found = bills(books.standing)
+        return None if found.billed is None else Terms(billed=found.billed, book=found.book)
+    if terms.book is UNSET:
+        return terms
+    is_other = decision.operation is None and terms.book not in books.others
+    if not (is_moved or is_other) or books.standing is UNSET:
+        return terms
+    found = bills(books.standing if is_other else terms.book)
+    return replace(terms, billed=found.billed, unbilled=found.unbilled, book=found.book)
 
 
 def standing(
@@ -103,17 +152,17 @@ def standing(
     rerates: Collection[int],
     is_voided: bool,
     prices: PricesUsed,
+    books: Books,
+    bills: Callable[[str], Terms],
     is_charged: bool = False,
-    began_without: bool = False,
 ) -> Standing:
     """Return what ought to be booked of a meter, with these re-ratings in force.
 
-    Where a price for the whole call includes it, `is_charged` says whether that one charges the call. A call that
-    `began_without` one is not charged by it, though its time was first read while a re-rating billed it so.
+    `bills` returns what bills the meter by prices of the operator, which are named as in `books`. Where a price for
+    the whole call includes it, `is_charged` says whether that one charges the call.
     """
-    decision, terms = _decided(reported, rerates, prices)
-    if began_without and terms is not None and charges(meter, terms, has_amount=True):
-        terms = terms.without_call()
+    decision, terms, is_moved = _decided(reported, rerates, prices)
+    terms = _billed(decision, terms, books, bills, is_moved=is_moved)
     if is_voided:
         # What used nothing costs nothing, in every layer.
         nothing = Rated(cost=ZERO, list_cost=ZERO, billed=ZERO, terms=terms)

@@ -2,9 +2,9 @@
 
 It charges the call's connected time, which is a meter of its own and is mostly counted when the call ends. So what
 other meters are billed depends on whether that one has an amount by it, and on nothing else of it: in whatever order
-readings come, the same is booked in the end. Which price that is, or that there is none, is decided once for a call,
-with the first meter that has a price: otherwise a file that is edited meanwhile would bill the call by both ways of
-charging it, or by neither. Pure.
+readings come, the same is booked in the end. By which text of the price file a call is billed is decided once, with its
+first meter: otherwise a file that is edited meanwhile would bill the call by both ways of charging it, or by neither.
+Pure.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import astuple
 
 from voicecosts.consumer.pricing import uncharged
 from voicecosts.consumer.pricing.billing import CALL_TIME
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.difference import MeterState
     from voicecosts.consumer.pricing import Rate, Rated, Scope, Terms
-    from voicecosts.consumer.pricing.charge import Charge
     from voicecosts.producer.events import Meter, Quantities
 
 
@@ -38,7 +38,7 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
         scope: Scope,
         terms: Terms | None = None,
         relabelled: bool = False,
-        call: Charge | UnsetType | None = UNSET,
+        book: str | UnsetType = UNSET,
     ) -> Rated:
         found = rate(
             meter,
@@ -48,7 +48,7 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
             scope=scope,
             terms=terms,
             relabelled=relabelled,
-            call=kept_call(meters) if terms is None and call is UNSET else call,
+            book=kept_book(meters) if terms is None and book is UNSET else book,
         )
         if found.terms is None or not found.terms.is_included or is_charged(meters):
             return found
@@ -57,13 +57,15 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
     return rated
 
 
-def kept_call(meters: Mapping[Meter, MeterState]) -> Charge | UnsetType | None:
-    """Return the price for the whole call that a call keeps, `None` where it began without; unset if undecided."""
-    for meter in time_first(meters):
-        terms = meters[meter].terms
-        if terms is not None and terms.call is not UNSET:
-            return terms.call
-    return UNSET
+def kept_book(meters: Mapping[Meter, MeterState]) -> str | UnsetType:
+    """Return by which of the operator's prices a call is billed; unset where that is undecided."""
+    books = {
+        (meter.modality != CALL_TIME, astuple(meter)): state.terms.book
+        for meter, state in meters.items()
+        if state.terms is not None and state.terms.book is not UNSET
+    }
+    # A re-rating of a part of them may have left several.
+    return books[min(books)] if books else UNSET
 
 
 def is_charged(meters: Mapping[Meter, MeterState]) -> bool:

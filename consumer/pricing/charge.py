@@ -13,7 +13,6 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from voicecosts.consumer.pricing.billing import Miss, measures
 from voicecosts.consumer.pricing.units import (
@@ -63,7 +62,7 @@ class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     It is one of three: `parts` with their rates; a `share` of another layer's amount (0.85 of the
     list price, 1.20 of the cost), which `of` names; or `included`, which bills nothing because
-    something else bills the call. `minimum` and `increment` are units of the one part, and apply as
+    a price for the whole call does: that one is `whole`, and charges connected time. `minimum` and `increment` are units of the one part, and apply as
     soon as any of it was used. `at_least` is US dollars for the meter.
 
     The rest says where it comes from, and computes nothing: `entry` is the place in the file,
@@ -79,6 +78,7 @@ class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     share: Decimal | None = None
     of: Literal["list", "cost"] = "list"
     included: bool = False
+    whole: bool = False
     unit: str = ""
     source: str = ""
     currency: str = "USD"
@@ -86,18 +86,6 @@ class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     original_price: str = ""
     valid_from: date | None = None
     valid_to: date | None = None
-
-
-class Found(NamedTuple):
-    """What the operator's prices say of one meter, in two layers, and of the whole of its call.
-
-    `None` where they say nothing. What `call` includes is billed by an `included` charge, except where a more
-    specific entry bills it.
-    """
-
-    cost: Charge | None = None
-    billed: Charge | None = None
-    call: Charge | None = None
 
 
 class Line(NamedTuple):
@@ -141,11 +129,6 @@ def charged(charge: Charge, meter: Meter, totals: Quantities, base: Decimal | No
     if lines:
         amount = _at_least(charge, amount)
     return Charged(_EXACT.quantize(amount, _NANO), lines, misses)
-
-
-def included(call: Charge) -> Charge:
-    """Return what bills the other meters of a call that a price for the whole call charges."""
-    return replace(call, parts=(), minimum=0, increment=1, at_least=None, included=True)
 
 
 def _share(

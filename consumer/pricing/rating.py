@@ -95,12 +95,12 @@ class Rate(Protocol):
         scope: Scope,
         terms: Terms | None = None,
         relabelled: bool = False,
-        call: Charge | UnsetType | None = UNSET,
+        book: str | UnsetType = UNSET,
     ) -> Rated:
         """Return what `totals` come to by `terms`, or by the prices in force at `at` for `scope`.
 
-        With `relabelled` prices for the labels of `scope` take the place of the operator's others. `call` is
-        the price for the whole call that other meters of the session keep (`Terms.call`).
+        With `relabelled` prices for the labels of `scope` take the place of the operator's others. `book` names
+        those by which the session is billed (`Terms.book`), if that is decided.
         """
 
 
@@ -122,11 +122,11 @@ def _rate(
     scope: Scope,
     terms: Terms | None = None,
     relabelled: bool = False,
-    call: Charge | UnsetType | None = UNSET,
+    book: str | UnsetType = UNSET,
 ) -> Rated:
     """Return what `totals` come to by prices in force at `at`, the start of the session (UTC)."""
     if terms is None:
-        terms = finder.find(meter, scope, at, provider_raw=provider_raw, call=call)
+        terms = finder.find(meter, scope, at, provider_raw=provider_raw, book=book)
     elif not terms.is_priced:
         terms = finder.find_rest(terms, meter, scope, at, provider_raw=provider_raw)
     if relabelled:
@@ -148,7 +148,7 @@ def rated_by(terms: Terms, meter: Meter, totals: Quantities) -> Rated:
     amount, unbilled = found.amount, _reasons(found.misses)
     if terms.billed.share is not None:  # it covers what it is a share of
         unbilled = rated.reason if terms.billed.of == "cost" else listed.reason
-    elif not found.lines and terms.billed == terms.call:
+    elif not found.lines and terms.billed.whole:
         amount, unbilled = None, unbilled or f"{terms.billed.entry} {_NOTHING_COUNTED}"
     return replace(rated, billed=amount, unbilled=unbilled)
 

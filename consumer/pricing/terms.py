@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
-from voicecosts.consumer.pricing.billing import CALL_TIME
-from voicecosts.consumer.pricing.charge import Charge, Found, included
+from voicecosts.consumer.pricing.charge import Charge
 from voicecosts.consumer.pricing.price import Price, Unpriced
 
 if TYPE_CHECKING:
@@ -21,6 +20,12 @@ if TYPE_CHECKING:
     from voicecosts.consumer.pricing.price import PriceBook
     from voicecosts.consumer.pricing.scope import Scope
     from voicecosts.producer.events import Meter
+
+FORMER: Final = (
+    "the prices under which the call began were edited while it went on, and their text is kept nowhere: `costs "
+    "rerate` bills it by those of today"
+)
+"""Why it is not known what a meter is billed."""
 
 _MAX_FOUND: Final = 4096
 """Combinations of prices that are kept, so that equal ones are one object."""
@@ -31,10 +36,10 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `listed` is `None` where no list has a price, and `unlisted` says why. `cost` is `None` where
     the operator pays the list price. `billed` is `None` where no rule bills the meter; `unbilled` says why,
-    where a rule of today would.
+    where that is not known.
 
-    `call` is the price for the whole call that was in force when the meter was first priced, `None` where there
-    was none; a version before this one did not keep it. Every meter of a call keeps the same.
+    `book` names the operator's prices by which it is billed, those under which the call began; a version before
+    this one did not keep that.
     """
 
     listed: Price | None = None
@@ -42,7 +47,7 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost: Charge | None = None
     billed: Charge | None = None
     unbilled: str | None = None
-    call: Charge | UnsetType | None = UNSET
+    book: str | UnsetType = UNSET
 
     @property
     def is_priced(self) -> bool:
@@ -59,49 +64,66 @@ class Terms(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def charges_call(self) -> bool:
         """Whether connected time that is billed so is what a price for the whole call is charged with."""
-        return self.call is UNSET or (self.billed is not None and self.billed == self.call)
-
-    def without_call(self) -> Terms:
-        """Return terms that bill nothing by the price for the whole call, because the call began without one."""
-        entry = self.call.entry if isinstance(self.call, Charge) else "a price"
-        why = f"{entry} bills the whole of a call, and this one began before it did: `costs rerate` bills it so"
-        return structs.replace(self, billed=None, unbilled=why, call=None)
+        return self.book is UNSET or (self.billed is not None and self.billed.whole)
 
     def kept(self, *, has_cost: bool, has_billed: bool) -> Terms | None:
         """Return what of this a meter keeps once it has money in these layers, `None` if nothing.
 
-        What has no cost is looked up again with every reading, until a price is found.
+        What has no cost is looked up again with every reading, until a price is found. By what it is billed is kept
+        in any case.
         """
         if has_cost and self.is_priced:
             return self
-        if has_billed and self.billed is not None:
-            return Terms(billed=self.billed, call=self.call)
+        if self.book is not UNSET or (has_billed and self.billed is not None):
+            return Terms(billed=self.billed, unbilled=self.unbilled, book=self.book)
         return None
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no price in any layer."""
-        return self.listed is None and self.cost is None and self.billed is None
+        """Whether there is no price in any layer, and nothing that says by which it is billed."""
+        has_price = self.is_priced or self.cost is not None or self.billed is not None
+        return not has_price and self.book is UNSET
 
 
 class OwnPrices(Protocol):
     """Where the operator's own prices are looked up."""
 
-    def find(self, meter: Meter, scope: Scope, at: datetime) -> Found:
+    def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
         """Return what the operator pays and what the tenant is charged, in force at `at`."""
+
+    @property
+    def digest(self) -> str:
+        """What names these prices."""
+
+    def billed_by(
+        self, digest: str, meter: Meter, scope: Scope, at: datetime
+    ) -> Charge | UnsetType | None:
+        """Return what the tenant is charged by former prices; unset where nobody has them any more."""
 
 
 class NoPricesOfOnesOwn:
     """There is no file with prices."""
+
+    digest: Final = ""
 
     def find(
         self,
         meter: Meter,  # noqa: ARG002 - a protocol's
         scope: Scope,  # noqa: ARG002 - same
         at: datetime,  # noqa: ARG002 - same
-    ) -> Found:
+    ) -> tuple[Charge | None, Charge | None]:
         """Return nothing."""
-        return Found()
+        return None, None
+
+    def billed_by(
+        self,
+        digest: str,
+        meter: Meter,  # noqa: ARG002 - a protocol's
+        scope: Scope,  # noqa: ARG002 - same
+        at: datetime,  # noqa: ARG002 - same
+    ) -> Charge | UnsetType | None:
+        """Return nothing, by nothing."""
+        return UNSET if digest else None
 
 
 class Finder:
@@ -110,7 +132,7 @@ class Finder:
     def __init__(self, listed: PriceBook, own: OwnPrices) -> None:
         self._listed = listed
         self._own = own
-        self._found: dict[tuple[int, ...], tuple[Terms, Price | Unpriced]] = {}
+        self._found: dict[tuple[int | str, ...], tuple[Terms, Price | Unpriced]] = {}
 
     def __repr__(self) -> str:
         return f"<Finder: {self._listed!r}, {self._own!r}>"
@@ -122,12 +144,9 @@ class Finder:
         at: datetime,
         *,
         provider_raw: str,
-        call: Charge | UnsetType | None = UNSET,
+        book: str | UnsetType = UNSET,
     ) -> Terms:
-        """Return the prices in force at `at`, the start of the session (UTC).
-
-        With `call`, the price for the whole call that other meters of the session keep, or their lack of one.
-        """
+        """Return the prices in force at `at`, the start of the session (UTC); with `book`, billed by that one."""
         listed = self._listed.find(
             modality=meter.modality,
             provider=meter.provider,
@@ -135,36 +154,45 @@ class Finder:
             model=meter.model,
             at=at,
         )
-        found = self._own.find(meter, scope, at)
-        terms = self._terms(listed, found)
-        return terms if call in (UNSET, found.call) else _of_call(terms, meter, found, call)
+        terms = self._terms(listed, *self._own.find(meter, scope, at))
+        if book in (UNSET, terms.book):
+            return terms
+        terms = structs.replace(terms, billed=None, unbilled=FORMER, book=book)
+        return self._billed(terms, meter, scope, at)
 
     def find_rest(
         self, terms: Terms, meter: Meter, scope: Scope, at: datetime, *, provider_raw: str
     ) -> Terms:
         """Return terms that bill as these do, and whose other prices are those in force at `at`."""
         found = self.find(meter, scope, at, provider_raw=provider_raw)
-        return structs.replace(found, billed=terms.billed, unbilled=terms.unbilled, call=terms.call)
+        return structs.replace(found, billed=terms.billed, unbilled=terms.unbilled, book=terms.book)
 
     def relabelled(self, terms: Terms, meter: Meter, scope: Scope, at: datetime) -> Terms:
         """Return terms with what prices for the labels of `scope` change in them.
 
         A layer for which the labels make no difference stays as it was found.
         """
-        before = self._own.find(meter, structs.replace(scope, labels={}), at)
-        now = self._own.find(meter, scope, at)
-        if now.cost != before.cost:
-            terms = structs.replace(terms, cost=now.cost)
-        call = now.call if now.call != before.call else terms.call
-        if now.billed != before.billed or call != terms.call:
-            terms = structs.replace(terms, billed=now.billed, unbilled=None, call=now.call)
-            if call not in (UNSET, now.call):
-                terms = _of_call(terms, meter, now, call)
-        return terms
+        without = self._own.find(meter, structs.replace(scope, labels={}), at)
+        layers = zip(
+            (terms.cost, terms.billed), without, self._own.find(meter, scope, at), strict=True
+        )
+        cost, billed = (now if now != before else kept for kept, before, now in layers)
+        if terms.book is UNSET:
+            return structs.replace(terms, cost=cost, billed=billed)
+        return self._billed(structs.replace(terms, cost=cost), meter, scope, at)
 
-    def _terms(self, listed: Price | Unpriced, own: Found) -> Terms:
-        cost, billed, call = own
-        key = (id(listed), id(cost), id(billed), id(call))
+    def _billed(self, terms: Terms, meter: Meter, scope: Scope, at: datetime) -> Terms:
+        """Return terms that bill by their book; as they are, where nobody has that any more."""
+        if terms.book is UNSET:
+            return terms
+        billed = self._own.billed_by(terms.book, meter, scope, at)
+        if billed is UNSET:
+            return terms
+        return structs.replace(terms, billed=billed, unbilled=None)
+
+    def _terms(self, listed: Price | Unpriced, cost: Charge | None, billed: Charge | None) -> Terms:
+        book = self._own.digest
+        key = (id(listed), id(cost), id(billed), book)
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= _MAX_FOUND:
@@ -174,22 +202,7 @@ class Finder:
                 unlisted=listed.reason if isinstance(listed, Unpriced) else None,
                 cost=cost,
                 billed=billed,
-                call=call,
+                book=book,
             )
             found = self._found[key] = (terms, listed)  # kept, so that no id is used again
         return found[0]
-
-
-def _of_call(terms: Terms, meter: Meter, now: Found, call: Charge | UnsetType | None) -> Terms:
-    """Return terms of today for a meter of a call that keeps another price for the whole call: `call`, or none.
-
-    The call is billed as it began: by the price it keeps, also where the file has none any more; and by none,
-    where it began without, because what it used before is not included.
-    """
-    is_whole = terms.billed is not None and (terms.billed.included or terms.billed == now.call)
-    if isinstance(call, Charge) and (is_whole or now.call is None):
-        billed = call if meter.modality == CALL_TIME else included(call)
-        return structs.replace(terms, billed=billed, call=call)
-    if call is None and is_whole and now.call is not None:
-        return structs.replace(terms, call=now.call).without_call()
-    return structs.replace(terms, call=call)

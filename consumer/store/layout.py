@@ -5,6 +5,7 @@
 <data_dir>/ledger/in_hand.json    what it is booking, so that it does not die of it again and again
 <data_dir>/ledger/clock_doubt     when its host's clock was found far ahead, for a day
 <data_dir>/ledger/prices.toml     a copy of the operator's last good prices
+<data_dir>/ledger/prices-<digest>.toml  what they were before edits, for calls that began under them
 <data_dir>/ledger/requests/       what `costs dead-letters` asks of a ledger that runs
 <data_dir>/sealed/usage/day=<d>/  the rows of days that are over, never changed afterwards
 <data_dir>/dead-letters/          the bytes of what could not be booked
@@ -196,6 +197,7 @@ class Layout(Struct, frozen=True):
         """
         drafts = [path for path in self.data_dir.iterdir() if _DRAFT.fullmatch(path.name)]
         drafts += [self.ledger_dir / name for name in _WRITER_DRAFTS]
+        drafts += self.ledger_dir.glob("prices-*.toml.tmp")
         for spill in self.spill_dirs():
             drafts += [path for path in spill.iterdir() if _SPILLED.fullmatch(path.name)]
         drafts += [path for path in self.kept() if self._is_ledger(path)]

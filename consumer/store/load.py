@@ -127,13 +127,14 @@ def load_repriced(
 
 
 def _decision(
-    operation: str | None, price_id: str | None, reason: str | None, has: str
+    operation: str | None, price_id: str | None, reason: str | None, has: str, began: str
 ) -> Decision:
     return Decision(
         None if operation is None else int(operation),
         None if price_id is None else int(price_id),
         reason,
         has == "true",
+        int(began),
     )
 
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -42,12 +43,12 @@ from voicecosts.consumer.booking.operations import (
     work_of,
 )
 from voicecosts.consumer.booking.repricing import repriced
-from voicecosts.consumer.booking.rerating import COLUMNS, rerated
+from voicecosts.consumer.booking.rerating import COLUMNS, rerated, scope_of
 from voicecosts.consumer.booking.rerating import origin_of as origin_of_row
 from voicecosts.consumer.booking.sessions import SessionKey
-from voicecosts.consumer.booking.standing import standing, terms_of
+from voicecosts.consumer.booking.standing import books_of, standing
 from voicecosts.consumer.booking.whole_calls import charges, is_charged, time_first
-from voicecosts.consumer.pricing.billing import CALL_TIME
+from voicecosts.consumer.pricing import Terms
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.folding import unsettle
 from voicecosts.consumer.store.load import load_reported, load_repriced, load_sessions
@@ -59,8 +60,10 @@ if TYPE_CHECKING:
     import duckdb
 
     from voicecosts.consumer.booking.prices import PricesUsed
-    from voicecosts.consumer.pricing import Rate
+    from voicecosts.consumer.booking.sessions import SessionState
+    from voicecosts.consumer.pricing import Rate, Scope
     from voicecosts.consumer.store.places import Places
+    from voicecosts.producer.events import Meter
 
 SLICE_SESSIONS: Final = 100
 """Sessions of the first transaction. The next ones are larger, up to `MOST_SESSIONS`, while one takes
@@ -463,13 +466,9 @@ class Operations:
             if session.identity is None:
                 continue
             origin = origin_of_row(session.identity, operation.number, now.us)
+            scope = scope_of(session.identity, session)
             has_time = False
-            others = (
-                terms_of(reported[key][meter], rerates=rerates, prices=self._prices)
-                for meter in session.meters
-                if meter.modality != CALL_TIME
-            )
-            began_without = any(it is not None and it.call is None for it in others)
+            books = books_of(reported[key].values(), rerates=rerates, prices=self._prices)
             for meter in time_first(session.meters):
                 stands = standing(
                     meter,
@@ -478,7 +477,8 @@ class Operations:
                     is_voided=bool(session.voided),
                     prices=self._prices,
                     is_charged=has_time,
-                    began_without=began_without,
+                    books=books,
+                    bills=partial(_bills, now.rate, session, meter, scope),
                 )
                 found = repriced(
                     meter,
@@ -670,6 +670,13 @@ class Operations:
             if (project, session_id) == (work.project, work.session_id) and operation:
                 return f"session {session_id} was voided by operation {operation}"
         return None
+
+
+def _bills(rate: Rate, session: SessionState, meter: Meter, scope: Scope, book: str) -> Terms:
+    """Return what bills a meter by the operator's prices of a name."""
+    state, at = session.meters[meter], session_time(meter.session_id)
+    found = rate(meter, state.totals, at, provider_raw=state.provider_raw, scope=scope, book=book)
+    return found.terms or Terms(book=book)
 
 
 def _note_erasure(connection: duckdb.DuckDBPyConnection, number: int, work: Erase) -> None:

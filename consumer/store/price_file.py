@@ -8,6 +8,9 @@ list prices alone, and that is said as well.
 
 Nor does a file that is slow: while a ledger runs, the file is read and checked in a thread of its own, and
 its contents are compared, because an edit may leave time and size as they were.
+
+A call is billed to its end by the prices under which it began. So what they were before an edit is kept beside that
+copy, each text under its digest.
 """
 
 from __future__ import annotations
@@ -21,7 +24,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voicecosts.consumer.errors import InvalidPrices
 from voicecosts.consumer.pricing.own import OwnBook
-from voicecosts.consumer.pricing.own.book import data_of, decoded, read, text_of
+from voicecosts.consumer.pricing.own.book import (
+    MAX_FORMER,
+    data_of,
+    decoded,
+    digest_of,
+    former,
+    read,
+    text_of,
+)
 from voicecosts.consumer.store.files import write_private
 from voicecosts.consumer.store.heartbeat import PricesTrouble, utc_text
 
@@ -30,8 +41,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from msgspec import UnsetType
+
     from voicecosts.consumer.pricing import Scope
-    from voicecosts.consumer.pricing.charge import Found
+    from voicecosts.consumer.pricing.charge import Charge
     from voicecosts.producer.events import Meter
 
 LOOK_INTERVAL_S: Final = 1.0
@@ -72,9 +85,28 @@ class PriceFile:
         state = f", {self.trouble.problems} problems" if self.trouble else ""
         return f"<PriceFile {self._path}: {self._book!r}{state}>"
 
-    def find(self, meter: Meter, scope: Scope, at: datetime) -> Found:
+    @property
+    def digest(self) -> str:
+        """What names the prices that are in force."""
+        return self._book.digest
+
+    def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
         """Return what the operator pays and what the tenant is charged, in force at `at`."""
         return self._book.find(meter, scope, at)
+
+    def billed_by(
+        self, digest: str, meter: Meter, scope: Scope, at: datetime
+    ) -> Charge | UnsetType | None:
+        """Return what the tenant is charged by former prices; unset where their text is kept nowhere any more."""
+        if digest != self.digest and former(digest) is None:
+            self._read_former(digest)
+        return self._book.billed_by(digest, meter, scope, at)
+
+    def _read_former(self, digest: str) -> None:
+        """Read prices that another process kept, if they can be read."""
+        with contextlib.suppress(InvalidPrices):
+            if self._kept is not None and (text := text_of(_former_of(self._kept, digest))):
+                read(text, self._path.name, path=str(self._path))
 
     @property
     def is_looking(self) -> bool:
@@ -213,9 +245,32 @@ class PriceFile:
         data = text.encode()
         try:
             if not self._kept.is_file() or self._kept.read_bytes() != data:
+                keep_former(self._kept)
                 write_private(self._kept, data, synced=True)
         except OSError as error:
             _log.warning("no copy of the prices could be kept in %s: %s", self._kept, error)
+
+
+def former_prices(kept: Path) -> list[Path]:
+    """Return the copies of good prices that were edited since, the oldest first."""
+    found = kept.parent.glob(f"{kept.stem}-*{kept.suffix}")
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def keep_former(kept: Path) -> None:
+    """Keep the copy of the last good prices under a name of its own, for calls that began under them."""
+    text = text_of(kept)
+    if text is None:
+        return
+    former_copy = _former_of(kept, digest_of(text))
+    former_copy.unlink(missing_ok=True)
+    write_private(former_copy, text.encode(), synced=True)
+    for old in former_prices(kept)[:-MAX_FORMER]:
+        old.unlink(missing_ok=True)
+
+
+def _former_of(kept: Path, digest: str) -> Path:
+    return kept.with_name(f"{kept.stem}-{digest}{kept.suffix}")
 
 
 def content_of(path: Path) -> tuple[str, bytes | None, InvalidPrices | None]:

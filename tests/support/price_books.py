@@ -7,8 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from msgspec import UnsetType
+
 from voicecosts.consumer.pricing import Price, Rate, Scope, Unpriced, rate_by
-from voicecosts.consumer.pricing.charge import Charge, Found
+from voicecosts.consumer.pricing.charge import Charge
 from voicecosts.producer.events import Meter
 
 MODEL: Final = "gpt-4.1-mini"
@@ -36,9 +38,17 @@ class Figures:
 class Markup:
     """Every tenant but none is charged a quarter more than the cost."""
 
-    def find(self, meter: Meter, scope: Scope, at: datetime) -> Found:
+    digest = "markup"
+
+    def find(self, meter: Meter, scope: Scope, at: datetime) -> tuple[Charge | None, Charge | None]:
         """Return what is billed."""
-        return Found(billed=BILLED if scope.tenant is not None else None)
+        return None, BILLED if scope.tenant is not None else None
+
+    def billed_by(
+        self, digest: str, meter: Meter, scope: Scope, at: datetime
+    ) -> Charge | UnsetType | None:
+        """Return what was billed; without a name it was nothing."""
+        return self.find(meter, scope, at)[1] if digest else None
 
 
 def no_price(*, billed: bool = False) -> Rate:

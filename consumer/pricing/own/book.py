@@ -12,9 +12,11 @@ from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Context
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET
+
 from voicecosts.consumer.errors import InvalidPrices
 from voicecosts.consumer.pricing.billing import CALL_TIME
-from voicecosts.consumer.pricing.charge import Charge, Found, Rate, included
+from voicecosts.consumer.pricing.charge import Charge, Rate
 from voicecosts.consumer.pricing.own.entries import (
     DOLLAR,
     Entry,
@@ -33,6 +35,8 @@ from voicecosts.consumer.pricing.units import TOKEN_PARTS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from msgspec import UnsetType
+
     from voicecosts.consumer.pricing.scope import Scope
     from voicecosts.producer.events import Meter
 
@@ -44,6 +48,9 @@ REGION: Final = "region"
 
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_EVEN)
 _INCLUDED: Final = "included"
+
+MAX_FORMER: Final = 100
+"""Files of prices that are kept: a call is billed to its end by the one under which it began."""
 
 _MAX_NAMES: Final = 4096
 """Names of providers kept. A worker that makes them up must not fill the consumer's memory."""
@@ -68,7 +75,6 @@ class OwnBook:
         self.digest: Final = digest
         self._name = name
         self._ordered = sorted(self.entries, key=priority)
-        self._for_calls = [entry for entry in self._ordered if entry.bills_the_call]
         self._concerned: dict[tuple[Layer, str, str], list[Entry]] = {}
         self._rates = sorted(self.exchange, key=lambda rate: rate.valid_from or date.min)
         self._charges: dict[tuple[int, str, int], Charge] = {}
@@ -76,8 +82,10 @@ class OwnBook:
     def __repr__(self) -> str:
         return f"<OwnBook {self._name}: {len(self.entries)} entries>"
 
-    def find(self, meter: Meter, scope: Scope, at: datetime, region: str = "") -> Found:
-        """Return what the operator pays and what is billed for a meter, and for the whole of its call.
+    def find(
+        self, meter: Meter, scope: Scope, at: datetime, region: str = ""
+    ) -> tuple[Charge | None, Charge | None]:
+        """Return what the operator pays and what is billed for a meter, `None` where nothing says so.
 
         `at` is the start of the session; without a zone it is UTC. Without a `region` the session's
         label of that name is taken.
@@ -91,16 +99,19 @@ class OwnBook:
             day=aware.astimezone(UTC).date(),
         )
         provider, modality = meter.provider.lower(), meter.modality.lower()
-        cost = self._entry("cost", provider, modality, asked)
-        billed = self._entry("billed", provider, modality, asked)
-        call = next((entry for entry in self._for_calls if applies(entry, asked)), None)
-        return Found(
-            None if cost is None else self._charge(cost, modality, asked.day),
-            None if billed is None else self._charge(billed, modality, asked.day),
-            None if call is None else self._charge(call, CALL_TIME, asked.day),
+        return (
+            self._charge("cost", provider, modality, asked),
+            self._charge("billed", provider, modality, asked),
         )
 
-    def _entry(self, layer: Layer, provider: str, modality: str, asked: Asked) -> Entry | None:
+    def billed_by(
+        self, digest: str, meter: Meter, scope: Scope, at: datetime
+    ) -> Charge | UnsetType | None:
+        """Return what a meter is billed by former prices; unset where this process has never read them."""
+        book = self if digest == self.digest else former(digest)
+        return UNSET if book is None else book.find(meter, scope, at)[1]
+
+    def _charge(self, layer: Layer, provider: str, modality: str, asked: Asked) -> Charge | None:
         concerned = self._concerned.get((layer, provider, modality))
         if concerned is None:
             if len(self._concerned) >= _MAX_NAMES:
@@ -110,19 +121,14 @@ class OwnBook:
                 for entry in self._ordered
                 if entry.layer == layer and concerns(entry, provider, modality)
             ]
-        return next((entry for entry in concerned if applies(entry, asked)), None)
-
-    def _charge(self, entry: Entry, modality: str, day: date) -> Charge:
-        rate = self._rate(entry, day)
-        is_included = entry.bills_the_call and modality != CALL_TIME
-        part = _INCLUDED if is_included else _single_part(entry, modality)
+        entry = next((entry for entry in concerned if applies(entry, asked)), None)
+        if entry is None:
+            return None
+        rate = self._rate(entry, asked.day)
+        part = _single_part(entry, modality)
         key = (id(entry), part, id(rate))  # the book holds both, and a worker names no new parts
         if (charge := self._charges.get(key)) is None:
-            if is_included:
-                charge = included(self._charge(entry, CALL_TIME, day))
-            else:
-                charge = self._made(entry, part, rate)
-            self._charges[key] = charge
+            charge = self._charges[key] = self._made(entry, part, rate)
         return charge
 
     def _rate(self, entry: Entry, day: date) -> Exchange | None:
@@ -136,18 +142,21 @@ class OwnBook:
         ][-1]
 
     def _made(self, entry: Entry, part: str, rate: Exchange | None) -> Charge:
+        included = part == _INCLUDED
         usd = None if rate is None else rate.usd
         at_least = entry.at_least
         if at_least is not None and usd is not None:
             at_least = _EXACT.multiply(at_least, usd)
         return Charge(
             entry=f"{self._name} line {entry.line}",
-            parts=_parts(entry, part, rate),
-            minimum=entry.minimum,
-            increment=entry.increment,
-            at_least=at_least,
+            parts=() if included else _parts(entry, part, rate),
+            minimum=0 if included else entry.minimum,
+            increment=1 if included else entry.increment,
+            at_least=None if included else at_least,
             share=entry.share,
             of=entry.of,
+            included=included,
+            whole=entry.bills_the_call and not included,
             unit=entry.unit_name,
             source=entry.source,
             currency=entry.currency,
@@ -160,6 +169,8 @@ class OwnBook:
 
 def _single_part(entry: Entry, modality: str) -> str:
     """Return what the one price of an entry is for; it is empty for a share and for several prices."""
+    if entry.bills_the_call and modality != CALL_TIME:
+        return _INCLUDED
     unit = entry.unit
     return part_of(unit.kind, modality) if unit is not None and "" in dict(entry.prices) else ""
 
@@ -200,8 +211,23 @@ def read(text: str, name: str = "prices.toml", *, path: str = "") -> OwnBook:
         problems = check(entries, exchange)
     if problems:
         raise _invalid(path or name, problems)
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    return OwnBook(entries, exchange, name=name, digest=digest)
+    digest = digest_of(text)
+    book = OwnBook(entries, exchange, name=name, digest=digest)
+    _former.pop(digest, None)
+    _former[digest] = book
+    if len(_former) > MAX_FORMER:
+        del _former[next(iter(_former))]
+    return book
+
+
+def digest_of(text: str) -> str:
+    """Return what names the prices that a text is."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def former(digest: str) -> OwnBook | None:
+    """Return prices that this process read before, `None` if it did not, or long ago; nothing is named by no digest."""
+    return _former.get(digest) if digest else _NO_PRICES
 
 
 def _layer(name: str) -> Layer:
@@ -272,3 +298,7 @@ def decoded(data: bytes, path: Path) -> str:
         raise InvalidPrices(
             name, [f"{name}:{line}: this is not UTF-8 text: save it as UTF-8"]
         ) from error
+
+
+_NO_PRICES: Final = OwnBook()
+_former: Final[dict[str, OwnBook]] = {}

@@ -54,6 +54,7 @@ runs AS (
         size_tier,
         service_tier,
         part,
+        min(first_place) AS began,
         any_value(operation) AS operation,
         any_value(price_id) AS price_id,
         arg_max(unpriced_reason, last_place) AS unpriced_reason,
@@ -139,7 +140,8 @@ SELECT
     coalesce(sum(cost) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
     coalesce(sum(list_cost) FILTER (operation IS NULL), 0::DECIMAL(18, 9)),
     list(
-        [operation::VARCHAR, price_id::VARCHAR, unpriced_reason, has_cost::VARCHAR] ORDER BY part
+        [operation::VARCHAR, price_id::VARCHAR, unpriced_reason, has_cost::VARCHAR, began::VARCHAR]
+        ORDER BY part
     ) FILTER (operation IS NOT NULL OR part = 1 OR price_id IS DISTINCT FROM price_before),
     coalesce(sum(requests) FILTER (operation IS NULL), 0)::BIGINT,
     coalesce(sum(large_requests) FILTER (operation IS NULL), 0)::BIGINT,

@@ -501,7 +501,7 @@ class TestCheck:
         meter = Meter("", "", modality, "p", "m", estimated=False)
         tokens = [name for name in used if name.endswith("_tokens") and modality == "realtime"]
         split = {f"text_{name}": used[name] for name in tokens}
-        charge, _, _ = read(text).find(meter, Scope(project="p", agent_id="a"), NOW)
+        charge, _ = read(text).find(meter, Scope(project="p", agent_id="a"), NOW)
         assert charge is not None
         found = charged(charge, meter, Quantities(**used, **split), None)
         assert found.amount

@@ -7,6 +7,8 @@ from decimal import Decimal
 from itertools import permutations
 from typing import Any, Final
 
+import pytest
+
 from tests.support.events import PROJECT, ended, final, message, reading, session_id, started
 from voicecosts.consumer.booking.decode import read as decoded
 from voicecosts.consumer.booking.entries import Entries
@@ -15,10 +17,10 @@ from voicecosts.consumer.booking.operations import Rerate
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.rerating import rerated
 from voicecosts.consumer.booking.sessions import SessionKey, SessionState
-from voicecosts.consumer.booking.whole_calls import is_charged
 from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.pricing.rating import UNCHARGED
+from voicecosts.consumer.pricing.terms import FORMER
 from voicecosts.producer.events import Event
 
 MILLION: Final = 1_000_000
@@ -135,20 +137,37 @@ def test_a_re_rating_bills_what_is_included_as_the_time_is_charged_then() -> Non
 
 
 class TestAFileThatIsEditedInTheCall:
-    """How a call is billed is decided with its first meter: never by both ways of charging it, nor by neither."""
+    """A call is billed to its end by the prices under which it began: all of it, and by nothing else."""
 
     EVENTS: Final = (
         reading(1, input_tokens=MILLION),
         reading(2, session_us=60 * MILLION, **TIME),
         reading(3, input_tokens=MILLION, model="gpt-4.1"),
+        reading(4, input_tokens=MILLION, **OWN),
+    )
+    BESIDE: Final = '[[billed]]\nprovider = "own"\nunit = "million tokens"\nprice = "3"\n'
+    ALONE: Final = '[[billed]]\nmodality = "agent_session"\nunit = "minute"\nprice = "0.01"\n'
+    OF_ACME: Final = '[[billed]]\ntenant = "acme"\nmarkup = "30 %"\n'
+    FILES: Final = (
+        "",
+        MARKUP,
+        BY_THE_MINUTE,
+        BY_THE_MINUTE.replace("0.12", "0.15"),
+        BY_THE_MINUTE + BESIDE,
+        BY_THE_MINUTE + ALONE,
+        BY_THE_MINUTE + OF_ACME,
+        OF_ACME,
+        BY_THE_MINUTE + FOR_GOLD,
+        MARKUP + FOR_GOLD,
     )
 
     def test_it_ends_under_the_price_under_which_it_began(self) -> None:
         """Also where the file has another price for the whole call by then, or none, or nothing at all."""
-        for other in (BY_THE_MINUTE.replace("0.12", "0.15"), MARKUP, ""):
-            for events in permutations(self.EVENTS):
+        events = self.EVENTS[:3]
+        for other in (BY_THE_MINUTE.replace("0.12", "0.15"), MARKUP, self.OF_ACME, ""):
+            for order in permutations(events):
                 _, reasons, billed = booked(
-                    events, priced(BY_THE_MINUTE), PricesUsed(), edited=(2, priced(other))
+                    order, priced(BY_THE_MINUTE), PricesUsed(), edited=(2, priced(other))
                 )
                 assert billed == {
                     "gpt-4.1-mini": (0, 1),
@@ -157,47 +176,32 @@ class TestAFileThatIsEditedInTheCall:
                 }
                 assert set(reasons.values()) == {None}
 
-    def test_a_price_for_the_whole_call_does_not_begin_in_it(self) -> None:
-        """What it would charge and include has no amount, and says why; what is billed stays so."""
-        first, *rest = self.EVENTS
-        for later in permutations(rest):
-            _, reasons, billed = booked(
-                [first, *later], priced(MARKUP), PricesUsed(), edited=(2, priced(BY_THE_MINUTE))
-            )
-            assert billed == {
-                "gpt-4.1-mini": (Decimal("0.48"), 1),
-                "gpt-4.1": (None, 0),
-                "agent-session": (None, 0),
-            }
-            why = "prices.toml line 1 bills the whole of a call, and this one began before it did: `costs rerate` bills it so"
-            assert reasons == {"gpt-4.1-mini": None, "gpt-4.1": why, "agent-session": why}
-
-    def test_a_price_beside_it_still_begins(self) -> None:
-        """What a more specific entry bills is no part of what is included."""
-        beside = '[[billed]]\nprovider = "own"\nunit = "million tokens"\nprice = "3"\n'
-        events = [*self.EVENTS, reading(4, input_tokens=MILLION, **OWN)]
-        _, _, billed = booked(
-            events, priced(BY_THE_MINUTE), PricesUsed(), edited=(4, priced(BY_THE_MINUTE + beside))
-        )
-        assert billed["llama"] == (Decimal(3), 1)
-        assert billed["agent-session"] == (Decimal("0.12"), 1)
-
-    def test_no_edit_bills_a_call_twice_or_not_at_all(self) -> None:
-        """In any order, at any moment, from any file to any other, with labels that come at any place."""
+    @pytest.mark.parametrize("before", range(len(FILES)))
+    def test_an_edit_changes_nothing_of_it(self, before: int) -> None:
+        """At any moment, to any other file, in any order, with labels at any place: it is billed by one of both."""
         events = [started(labels={"plan": "gold"}), *self.EVENTS]
-        files = ["", MARKUP, BY_THE_MINUTE, BY_THE_MINUTE + FOR_GOLD, MARKUP + FOR_GOLD]
-        rates = [priced(book) for book in files]
-        for order in permutations(events):
-            for before, after in permutations(rates, 2):
-                for moment in range(2, 5):
-                    session, _, _ = booked(order, before, PricesUsed(), edited=(moment, after))
-                    whole = is_charged(session.meters)
-                    for meter, state in session.meters.items():
-                        if meter.modality == "agent_session" or state.terms is None:
-                            continue
-                        is_included = state.terms.is_included
-                        assert is_included or not whole or not state.billed
-                        assert bool(state.counted.billed_meters) == whole or not is_included
+        rates = [priced(book) for book in self.FILES]
+        for order in list(permutations(events))[before :: len(self.FILES)]:
+            unedited = [booked(order, rate, PricesUsed())[2] for rate in rates]
+            for after, rate in enumerate(rates):
+                for moment in range(2, 6):
+                    _, _, billed = booked(order, rates[before], PricesUsed(), edited=(moment, rate))
+                    allowed = [unedited[before], unedited[after]]
+                    if moment > 1 + order.index(self.EVENTS[0]):  # it has a price in any case
+                        allowed = [unedited[before]]
+                    assert billed in allowed, (order, before, after, moment)
+
+    def test_what_nobody_has_any_more_bills_an_unknown_amount(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It says what to do; nothing is guessed, and what was billed stays."""
+        first, rest = self.EVENTS[0], self.EVENTS[1:3]
+        monkeypatch.setattr("voicecosts.consumer.pricing.own.book._former", {})
+        rates = priced(BY_THE_MINUTE), priced(MARKUP)
+        monkeypatch.setattr("voicecosts.consumer.pricing.own.book._former", {})
+        _, reasons, billed = booked([first, *rest], rates[0], PricesUsed(), edited=(2, rates[1]))
+        assert billed == dict.fromkeys(("gpt-4.1-mini", "agent-session", "gpt-4.1"), (None, 0))
+        assert reasons == {"gpt-4.1-mini": UNCHARGED, "agent-session": FORMER, "gpt-4.1": FORMER}
 
 
 def test_a_rule_for_connected_time_alone_charges_no_call() -> None:

@@ -68,7 +68,7 @@ def kinds() -> Iterator[str]:
     for case in own.CASES:
         of = meter(case["modality"], case["provider"], case["model"], case["tier"])
         who = scope(case["tenant"] or None, labels=own.LABELS.get(case["tenant"], {}))
-        cost, billed, _ = own.BOOK.find(of, who, START)
+        cost, billed = own.BOOK.find(of, who, START)
         if case["cost"]:
             yield case["modality"]
         if case["tier"]:

@@ -56,6 +56,9 @@ def test_no_file_has_its_name_or_an_id_of_its_sessions(
     for work_asked, why in ((asked, "unanswered"), (others, f"{GONE}_2026-11.pdf")):
         remember(tmp_path / "ledger" / "requests", Operate(work=work_asked, reason=why))
     shutil.copy(tmp_path / "ledger" / "ledger.duckdb", Layout(tmp_path).before("a-rebuild"))
+    kept = '[[billed]]\ntenant = "{}"\nmarkup = "5 %"\n'
+    for name, tenant in (("prices-1.toml", GONE), ("prices-2.toml", OTHER)):
+        (tmp_path / "ledger" / name).write_text(kept.format(tenant))
     before = figures(connection)
     holding = traces(tmp_path, ids)
     for part in (
@@ -65,6 +68,7 @@ def test_no_file_has_its_name_or_an_id_of_its_sessions(
         "dead-letters/",
         "verified",
         "requests/",
+        "ledger/prices-1",
     ):
         assert any(part in name for name in holding), part
     number = erased(ledger, tenant=GONE)
@@ -72,6 +76,7 @@ def test_no_file_has_its_name_or_an_id_of_its_sessions(
     assert done is not None
     assert done.ended_us is not None
     assert traces(tmp_path, ids) == []  # also while the ledger is open
+    assert (tmp_path / "ledger" / "prices-2.toml").exists()
     made.close()
     assert traces(tmp_path, ids) == []
     after = left(tmp_path)

@@ -199,7 +199,8 @@ class TestKept:
         """Until it is priced once, each reading looks again."""
         local = {"provider": "homebrew", "model": "llama"}
         book(tmp_path, started(), reading(1, input_tokens=10**6, **local), prices="")
-        assert ask(tmp_path, "SELECT cost, price_id FROM usage") == [(None, None)]
+        known = "SELECT cost, terms->>'$.listed', terms->>'$.billed' FROM usage JOIN prices_used USING (price_id)"
+        assert ask(tmp_path, known) == [(None, None, None)]
         book(tmp_path, reading(2, input_tokens=2 * 10**6, **local))
         assert ask(tmp_path, LAYERS) == money(None, "0.2", None)
 

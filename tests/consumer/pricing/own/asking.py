@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from voicecosts.consumer.errors import InvalidPrices
-from voicecosts.consumer.pricing.charge import Charge, Charged, Found, charged
+from voicecosts.consumer.pricing.charge import Charge, Charged, charged
 from voicecosts.consumer.pricing.own import OwnBook, read
 from voicecosts.consumer.pricing.scope import Scope
 from voicecosts.producer.events import Meter, Quantities
@@ -32,8 +32,8 @@ def scope(tenant: str | None = None, **more: object) -> Scope:
 
 def found(
     text: str, of: Meter, who: Scope | None = None, *, at: datetime = START, region: str = ""
-) -> Found:
-    """Return what a book in a text says of a meter."""
+) -> tuple[Charge | None, Charge | None]:
+    """Return what a book in a text says of a meter: cost and billed."""
     return read(text).find(of, who or scope(), at, region)
 
 
@@ -44,7 +44,7 @@ def line_of(charge: Charge | None) -> int | None:
 
 def cost(book: OwnBook, of: Meter, totals: Quantities, *, base: str | None = None) -> Charged:
     """Return what totals cost by the operator's own price, which must be there."""
-    charge = book.find(of, scope(), START).cost
+    charge, _ = book.find(of, scope(), START)
     assert charge is not None
     return charged(charge, of, totals, None if base is None else Decimal(base))
 

@@ -18,7 +18,7 @@ from tests.consumer.pricing.asking import BOOK
 from tests.consumer.pricing.own.asking import START, found, line_of, meter, scope
 from voicecosts.consumer.errors import InvalidPrices
 from voicecosts.consumer.pricing import Terms, rate_by
-from voicecosts.consumer.pricing.charge import Charge, Found, Rate, charged
+from voicecosts.consumer.pricing.charge import Charge, Rate, charged
 from voicecosts.consumer.pricing.own import load, read
 from voicecosts.producer.events import Quantities
 
@@ -52,7 +52,7 @@ source = "contract 4711, page 3"
 
 def test_a_charge_has_all_that_an_explanation_needs() -> None:
     """The price in the ledger's currency, what stands in the file, and where it comes from."""
-    cost = found(EUROS, NOVA).cost
+    cost, _ = found(EUROS, NOVA)
     assert cost == Charge(
         entry="prices.toml line 12",
         parts=(Rate("audio_us", Decimal("0.00473"), 60_000_000),),
@@ -84,7 +84,7 @@ def test_a_charge_has_all_that_an_explanation_needs() -> None:
 )
 def test_a_price_is_valid_on_days_in_utc_at_the_rate_of_the_day(at: datetime, rate: str) -> None:
     """The first day is in, the last one is out; the session's start decides."""
-    cost = found(EUROS, NOVA, at=at).cost
+    cost, _ = found(EUROS, NOVA, at=at)
     assert (cost and str(cost.exchange_rate)) == rate
 
 
@@ -100,7 +100,7 @@ def test_a_worker_that_makes_up_providers_does_not_fill_the_memory() -> None:
     """What was looked up is kept for a few thousand names."""
     book = read(EUROS)
     for number in range(3000):
-        assert book.find(meter("stt", f"p{number}", "m"), scope(), START) == Found()
+        assert book.find(meter("stt", f"p{number}", "m"), scope(), START) == (None, None)
     assert len(book._concerned) <= 4096
 
 
@@ -145,7 +145,7 @@ price = "1.50"
 
 def billed(of: object, tenant: str) -> Charge | None:
     """Return what is billed to a tenant."""
-    cost, charge, _ = found(BILLED, of, scope(tenant))  # type: ignore[arg-type]
+    cost, charge = found(BILLED, of, scope(tenant))  # type: ignore[arg-type]
     assert cost is None
     return charge
 
@@ -153,7 +153,7 @@ def billed(of: object, tenant: str) -> Charge | None:
 def test_nobody_is_billed_without_an_entry() -> None:
     """What no entry is for has no billed amount, which is not zero."""
     assert billed(NOVA, "nobody") is None
-    assert found(BILLED, NOVA) == Found()
+    assert found(BILLED, NOVA) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_is_named_beside_a_price_for_the_call_is_billed_beside_it() -> None
 def test_an_entry_for_everybody_adds_nothing_to_a_call_that_is_billed_whole() -> None:
     """For whom goes before what: a general mark-up does not bill what the tenant has included."""
     text = f'{BILLED}\n[[billed]]\nprovider = "deepgram"\nmarkup = "50 %"\n'
-    _, charge, _ = found(text, NOVA, scope("globex"))
+    _, charge = found(text, NOVA, scope("globex"))
     assert charge is not None
     assert charge.included
 
@@ -218,7 +218,7 @@ def test_time_of_one_modality_can_be_billed_alone() -> None:
 def test_without_a_file_there_are_no_prices_of_ones_own(tmp_path: Path) -> None:
     """Most installations have none."""
     book = load(tmp_path / "prices.toml")
-    assert (book.entries, book.digest, book.find(NOVA, scope(), START)) == ((), "", Found())
+    assert (book.entries, book.digest, book.find(NOVA, scope(), START)) == ((), "", (None, None))
 
 
 def test_a_file_is_read_as_it_is_saved(tmp_path: Path) -> None:

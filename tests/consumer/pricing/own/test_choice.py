@@ -49,7 +49,7 @@ def test_the_first_choice_is_what_the_book_finds() -> None:
     for who in (scope(), scope("acme"), scope("acme", labels={"campaign": "winter"})):
         for model in ("nova-3", "nova-3-general", "nova-2", "whisper"):
             of = meter("stt", "deepgram", model)
-            charge = found(BOOK, of, who).cost
+            charge, _ = found(BOOK, of, who)
             entries = choices(book.entries, "cost", of, who, START)
             assert entries[0].line == line_of(charge)
 
