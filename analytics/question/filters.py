@@ -433,11 +433,24 @@ _HOUR_LENGTH: Final = len("2026-11-21T14:00")
 def _hour_in(name: str, value: object) -> object:
     """Return an hour as the rows have it: in UTC its beginning, in another zone its text.
 
-    Without an offset it is of the zone; with the offset of another zone it may be no hour of this one.
+    Without an offset it is of the zone; with the offset of another zone it may be no hour of this one. Of an hour
+    within which the clocks change, the beginning may be skipped: what is left of it has its name all the same.
     """
     if not isinstance(value, datetime):
         return value
     moment = value.astimezone(UTC) if value.tzinfo else utc(value, name)
     if name == UTC_NAME:
         return moment.replace(tzinfo=None)
-    return moment.astimezone(zone_of(name)).isoformat(timespec="minutes")
+    there = moment.astimezone(zone_of(name))
+    last = (moment + _TO_LAST).astimezone(zone_of(name))
+    if value.tzinfo is None or _hour_of(last) == _hour_of(value):
+        return _hour_of(value if value.tzinfo else there)
+    return there.isoformat(timespec="minutes")
+
+
+_TO_LAST: Final = timedelta(hours=1) - timedelta(microseconds=1)
+
+
+def _hour_of(moment: datetime) -> str:
+    """Return the text of the hour in which a moment is, with the offset of that moment."""
+    return f"{moment:%Y-%m-%dT%H:00}{moment.isoformat(timespec='minutes')[-6:]}"

@@ -236,6 +236,47 @@ def test_a_call_is_in_the_hour_day_week_and_month_in_which_it_started_there(
 
 
 @pytest.mark.parametrize(
+    ("zone", "change", "hours"),
+    [
+        (
+            "Australia/Lord_Howe",  # by half an hour: from 02:00 to 02:30
+            datetime(2026, 10, 3, 15, 30, tzinfo=UTC),
+            ["2026-10-04T01:00+10:30", "2026-10-04T02:00+11:00", "2026-10-04T03:00+11:00"],
+        ),
+        (
+            "Australia/Lord_Howe",  # from 02:00 to 01:30
+            datetime(2026, 4, 4, 15, tzinfo=UTC),
+            ["2026-04-05T01:00+11:00", "2026-04-05T01:00+10:30", "2026-04-05T02:00+10:30"],
+        ),
+        (
+            "Asia/Kathmandu",
+            datetime(2026, 10, 3, 15, 15, tzinfo=UTC),
+            ["2026-10-03T20:00+05:45", "2026-10-03T21:00+05:45", "2026-10-03T22:00+05:45"],
+        ),
+    ],
+)
+def test_every_hour_that_is_shown_can_be_asked_for(
+    tmp_path: Path, zone: str, change: datetime, hours: list[str]
+) -> None:
+    """Also one whose beginning the clocks skip, and one of which they repeat a part."""
+    starts = [change + timedelta(minutes=15 * it) for it in range(-4, 10)]
+    rows = [
+        Booking(occurred_at=it.replace(tzinfo=None), session_id=_started_at(it, number), cost="1")
+        for number, it in enumerate(starts)
+    ]
+    folder = write_ledger(tmp_path, rows)
+    report = query("hour", sort="hour", timezone=zone, data_dir=folder)
+    shown = {str(row.group["hour"]): row.cost for row in report.rows}
+    assert list(shown)[:3] == hours
+    for hour, cost in shown.items():
+        where = query(where=f"hour={hour}", timezone=zone, data_dir=folder)
+        others = query(where=f"hour!={hour}", timezone=zone, data_dir=folder)
+        assert (where.total.cost, others.total.cost) == (cost, len(starts) - (cost or 0))
+    skipped = query(where="hour=2026-10-04T02:00", timezone=zone, data_dir=folder)
+    assert skipped.total.cost == shown.get("2026-10-04T02:00+11:00", 0)  # without an offset
+
+
+@pytest.mark.parametrize(
     ("zone", "day", "first"),
     [
         ("Australia/Sydney", date(2026, 10, 4), "2026-10-04T00:00+10:00"),
