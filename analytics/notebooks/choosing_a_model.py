@@ -28,6 +28,17 @@ def _(mo):
     return
 
 
+@app.cell
+def _(connect, mo, query):
+    data_dir = mo.cli_args().get("data-dir")
+    try:
+        overall = query("modality", data_dir=data_dir)  # books first what waits on this host
+        ledger = connect(data_dir)
+    except Exception as error:
+        mo.stop(True, mo.callout(mo.plain_text(str(error)), kind="danger"))
+    return ledger, overall
+
+
 @app.cell(hide_code=True)
 def _(mo, overall, text):
     _sentences = (overall.completeness.said, *overall.warnings, *overall.notes)
@@ -79,19 +90,10 @@ def _(ledger):
 
 @app.cell(hide_code=True)
 def _(each, models, money, share, table):
+    _numbers = ["cost", "calls", "per call", "per 1M tokens, in and out"]
+    _numbers += ["per 1,000 characters", "per minute of audio", "cached input"]
     table(
-        [
-            *(
-                "modality",
-                "provider",
-                "model",
-                "cost",
-                "calls",
-                "per call",
-                "per 1M tokens, in and out",
-            ),
-            *("per 1,000 characters", "per minute of audio", "cached input", ""),
-        ],
+        ["modality", "provider", "model", *_numbers, ""],
         [
             [
                 it["modality"],
@@ -108,6 +110,7 @@ def _(each, models, money, share, table):
             ]
             for it in models
         ],
+        _numbers,
     )
     return
 
@@ -146,9 +149,11 @@ def _(ledger):
 
 @app.cell(hide_code=True)
 def _(quick, table):
+    _numbers = ["requests", "half, ms", "nine of ten, ms", "cut off"]
     table(
-        ["modality", "provider", "model", "requests", "half, ms", "nine of ten, ms", "cut off"],
+        ["modality", "provider", "model", *_numbers],
         [[f"{it:,}" if isinstance(it, int) else it for it in row] for row in quick.fetchall()],
+        _numbers,
     )
     return
 
@@ -214,17 +219,6 @@ def _(mo):
 
 
 @app.cell
-def _(connect, mo, query):
-    data_dir = mo.cli_args().get("data-dir")
-    try:
-        overall = query("modality", data_dir=data_dir)  # books first what waits on this host
-        ledger = connect(data_dir)
-    except Exception as error:
-        mo.stop(True, mo.callout(mo.plain_text(str(error)), kind="danger"))
-    return ledger, overall
-
-
-@app.cell
 def _():
     from decimal import Context, Decimal, InvalidOperation
 
@@ -273,17 +267,27 @@ def _(mo):
         shown = "" if value is None else str(value)
         return escape("".join(it if it.isprintable() else ascii(it)[1:-1] for it in shown))
 
-    def table(heads, rows):
-        """Show rows as a table that scrolls by itself where the page is narrow."""
+    style = """<style>
+    .rows { overflow: auto; max-height: 32rem; }
+    .rows table { border-collapse: collapse; width: max-content; margin: 0; }
+    .rows th, .rows td { padding: 0.2rem 1.25rem 0.2rem 0; text-align: left; vertical-align: top; }
+    .rows th, .rows td { max-width: 24rem; overflow-wrap: break-word; }
+    .rows .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+    </style>"""
+
+    def table(heads, rows, numbers):
+        """Show rows as a table that scrolls by itself; the columns `numbers` stand on the right."""
         if not rows:
             return mo.plain_text("no rows")
-        head = "".join(f"<th>{text(it)}</th>" for it in heads)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{text(it)}</td>" for it in row) + "</tr>" for row in rows
-        )
-        return mo.Html(
-            f'<div style="overflow:auto;max-height:32rem"><table><tr>{head}</tr>{body}</table></div>'
-        )
+        sides = [' class="number"' if it in numbers else "" for it in heads]
+
+        def line(kind, cells):
+            each = zip(cells, sides, strict=True)
+            return "".join(f"<{kind}{side}>{text(it)}</{kind}>" for it, side in each)
+
+        body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+        found = f"<table><tr>{line('th', heads)}</tr>{body}</table>"
+        return mo.Html(f'{style}<div class="rows">{found}</div>')
 
     return table, text
 

@@ -17,6 +17,17 @@ app = marimo.App(
 )
 
 
+@app.cell
+def _(connect, mo, query):
+    data_dir = mo.cli_args().get("data-dir")
+    try:
+        overall = query("modality", data_dir=data_dir)  # books first what waits on this host
+        ledger = connect(data_dir)
+    except Exception as error:
+        mo.stop(True, mo.callout(mo.plain_text(str(error)), kind="danger"))
+    return ledger, overall
+
+
 @app.cell(hide_code=True)
 def _(mo, overall):
     cost = "unpriced" if overall.total.cost is None else f"{overall.total.cost:f}"
@@ -240,22 +251,19 @@ def _(mo):
 
 
 @app.cell
-def _(connect, mo, query):
-    data_dir = mo.cli_args().get("data-dir")
-    try:
-        overall = query("modality", data_dir=data_dir)  # books first what waits on this host
-        ledger = connect(data_dir)
-    except Exception as error:
-        mo.stop(True, mo.callout(mo.plain_text(str(error)), kind="danger"))
-    return ledger, overall
-
-
-@app.cell
 def _(mo):
     from decimal import Decimal
     from html import escape
 
     most = 1_000  # rows of a table; a query of one's own may have millions
+    on_the_left = ("VARCHAR", "BOOLEAN", "UUID", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+    style = """<style>
+    .rows { overflow: auto; max-height: 32rem; }
+    .rows table { border-collapse: collapse; width: max-content; margin: 0; }
+    .rows th, .rows td { padding: 0.2rem 1.25rem 0.2rem 0; text-align: left; vertical-align: top; }
+    .rows th, .rows td { max-width: 24rem; overflow-wrap: break-word; }
+    .rows .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+    </style>"""
 
     def records(relation):
         """Return the rows of a query as mappings; exact numbers stay exact."""
@@ -276,14 +284,20 @@ def _(mo):
         rows = records(relation)
         if not rows:
             return mo.plain_text("no rows")
-        head = "".join(f"<th>{text(name)}</th>" for name in relation.columns)
+        types = zip(relation.columns, relation.types, strict=True)
+        sides = {
+            name: "" if str(kind) in on_the_left else ' class="number"' for name, kind in types
+        }
+        head = "".join(f"<th{side}>{text(name)}</th>" for name, side in sides.items())
         body = "".join(
-            "<tr>" + "".join(f"<td>{cell(name, it)}</td>" for name, it in row.items()) + "</tr>"
+            "<tr>"
+            + "".join(f"<td{sides[name]}>{cell(name, it)}</td>" for name, it in row.items())
+            + "</tr>"
             for row in rows[:most]
         )
         table = f"<table><tr>{head}</tr>{body}</table>"
         more = f"<p>{most:,} of {len(rows):,} rows shown</p>" if len(rows) > most else ""
-        return mo.Html(f'<div style="overflow:auto;max-height:32rem">{table}</div>{more}')
+        return mo.Html(f'{style}<div class="rows">{table}</div>{more}')
 
     return records, show, text
 

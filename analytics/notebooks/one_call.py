@@ -38,8 +38,19 @@ def _(mo):
     return (name,)
 
 
+@app.cell
+def _(call, connect, mo, name):
+    data_dir = mo.cli_args().get("data-dir")
+    try:
+        receipt = call(name.value, data_dir=data_dir)
+        ledger = connect(data_dir)
+    except Exception as error:
+        mo.stop(True, mo.callout(mo.plain_text(str(error)), kind="danger"))
+    return ledger, receipt
+
+
 @app.cell(hide_code=True)
-def _(mo, money, receipt, text):
+def _(mo, money, receipt, style, text):
     _call = receipt.call
     _rows = {
         "call": str(_call.session),
@@ -59,11 +70,8 @@ def _(mo, money, receipt, text):
         if _call.cost_per_minute is None
         else f"{_call.cost_per_minute:f} {receipt.currency}",
     }
-    mo.Html(
-        "<table>"
-        + "".join(f"<tr><th>{head}</th><td>{text(it)}</td></tr>" for head, it in _rows.items())
-        + "</table>"
-    )
+    _lines = "".join(f"<tr><th>{head}</th><td>{text(it)}</td></tr>" for head, it in _rows.items())
+    mo.Html(f'{style}<div class="rows"><table>{_lines}</table></div>')
     return
 
 
@@ -85,8 +93,9 @@ def _(mo, receipt):
 
 @app.cell(hide_code=True)
 def _(money, receipt, table):
+    _numbers = ["cost", "requests", "tokens in", "tokens out", "characters", "audio s"]
     table(
-        ["modality", "cost", "requests", "tokens in", "tokens out", "characters", "audio s"],
+        ["modality", *_numbers],
         [
             [
                 it.group["modality"],
@@ -99,6 +108,7 @@ def _(money, receipt, table):
             ]
             for it in receipt.parts
         ],
+        _numbers,
     )
     return
 
@@ -142,17 +152,9 @@ def _(money, receipt, table):
     _rest = [("in no turn", receipt.outside), ("operations", receipt.by_operations)]
     _every = [(str(at), it) for at, it in enumerate(receipt.turns, 1)]
     _every += [(head, it) for head, it in _rest if it is not None]
+    _numbers = ["cost", "requests", "cut off", "tokens in", "tokens out", "characters"]
     table(
-        [
-            "turn",
-            "first at",
-            "cost",
-            "requests",
-            "cut off",
-            "tokens in",
-            "tokens out",
-            "characters",
-        ],
+        ["turn", "first at", *_numbers],
         [
             [
                 head,
@@ -166,6 +168,7 @@ def _(money, receipt, table):
             ]
             for head, it in _every
         ],
+        _numbers,
     )
     return
 
@@ -194,6 +197,7 @@ def _(money, receipt, table):
             ]
             for it in receipt.priced
         ],
+        ["cost"],
     )
     return
 
@@ -238,13 +242,15 @@ def _(ledger, receipt):
 
 @app.cell(hide_code=True)
 def _(money, readings, table):
-    _names = readings.columns
+    _names, _types = readings.columns, readings.types
+    _words = ("VARCHAR", "BOOLEAN", "UUID", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
     table(
         _names,
         [
             [money(it) if name == "cost" else it for name, it in zip(_names, row, strict=True)]
             for row in readings.fetchall()
         ],
+        [name for name, kind in zip(_names, _types, strict=True) if str(kind) not in _words],
     )
     return
 
@@ -260,17 +266,6 @@ def _(mo):
 
 
 @app.cell
-def _(call, connect, mo, name):
-    data_dir = mo.cli_args().get("data-dir")
-    try:
-        receipt = call(name.value, data_dir=data_dir)
-        ledger = connect(data_dir)
-    except Exception as error:
-        mo.stop(True, mo.callout(mo.plain_text(str(error)), kind="danger"))
-    return ledger, receipt
-
-
-@app.cell
 def _(mo):
     from html import escape
 
@@ -282,19 +277,29 @@ def _(mo):
     def money(amount):
         return "unpriced" if amount is None else f"{amount:f}"
 
-    def table(heads, rows):
-        """Show rows as a table that scrolls by itself where the page is narrow."""
+    style = """<style>
+    .rows { overflow: auto; max-height: 32rem; }
+    .rows table { border-collapse: collapse; width: max-content; margin: 0; }
+    .rows th, .rows td { padding: 0.2rem 1.25rem 0.2rem 0; text-align: left; vertical-align: top; }
+    .rows th, .rows td { max-width: 24rem; overflow-wrap: break-word; }
+    .rows .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+    </style>"""
+
+    def table(heads, rows, numbers):
+        """Show rows as a table that scrolls by itself; the columns `numbers` stand on the right."""
         if not rows:
             return mo.plain_text("no rows")
-        head = "".join(f"<th>{text(it)}</th>" for it in heads)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{text(it)}</td>" for it in row) + "</tr>" for row in rows
-        )
-        return mo.Html(
-            f'<div style="overflow:auto;max-height:32rem"><table><tr>{head}</tr>{body}</table></div>'
-        )
+        sides = [' class="number"' if it in numbers else "" for it in heads]
 
-    return money, table, text
+        def line(kind, cells):
+            each = zip(cells, sides, strict=True)
+            return "".join(f"<{kind}{side}>{text(it)}</{kind}>" for it, side in each)
+
+        body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+        found = f"<table><tr>{line('th', heads)}</tr>{body}</table>"
+        return mo.Html(f'{style}<div class="rows">{found}</div>')
+
+    return money, style, table, text
 
 
 @app.cell

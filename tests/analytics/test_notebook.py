@@ -50,8 +50,9 @@ def test_every_cell_shows_the_numbers_of_the_ledger(
     for expected in ("4.032000003 USD", "2.500000000", "1.132000003", "sonic-2", "unknown_model"):
         assert expected in page
     assert "<td>(none)</td>" in page  # as everywhere, and not "None"
-    assert "<td>unpriced</td>" in page
-    assert "<td>4.000000001</td><td>0.000000000</td>" in page  # none is estimated
+    number = '<td class="number">'
+    assert f"{number}unpriced</td>" in page
+    assert f"{number}4.000000001</td>{number}0.000000000</td>" in page  # none is estimated
     with duckdb.connect(data_dir / "costs.duckdb", read_only=True) as plain:
         days = plain.execute("SELECT day, modality, sum(cost) FROM usage GROUP BY ALL").fetchall()
     rows = variables["records"](variables["by_day"])

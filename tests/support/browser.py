@@ -37,6 +37,25 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+_TOUCHING: Final = """() => {
+    const box = (cell) => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getBoundingClientRect();
+    };
+    const found = [];
+    for (const row of document.querySelectorAll("table tr")) {
+        const cells = [...row.cells].filter((cell) => cell.innerText.trim());
+        cells.slice(1).forEach((cell, at) => {
+            if (box(cell).left - box(cells[at]).right < 8)
+                found.push(`${cells[at].innerText}|${cell.innerText}`);
+        });
+    }
+    return found;
+}"""
+"""The cells of tables whose text begins less than eight pixels after that of the cell before."""
+
+
 class Reader:
     """One page. What it asks of others, and what goes wrong in it, is kept."""
 
@@ -84,9 +103,10 @@ class Reader:
         self.page.set_viewport_size({"width": width, "height": HEIGHT})
 
     def check(self) -> None:
-        """Fail where anything was asked of another host, went wrong, or is wider than the page."""
+        """Fail where anything was asked of another host, went wrong, touches, or is wider than the page."""
         assert self.elsewhere == []
         assert self.errors == []
+        assert self.page.evaluate(_TOUCHING) == []
         wide, width = self.page.evaluate(
             "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )

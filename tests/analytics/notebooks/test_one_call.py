@@ -36,7 +36,8 @@ def test_its_parts_and_its_readings_are_those_of_the_receipt(
     assert variables["receipt"].total == receipt.total
     assert f"<td>{receipt.total.cost:f} USD</td>" in page
     for part in receipt.parts:
-        assert f"<td>{part.group['modality']}</td><td>{part.cost:f}</td>" in page
+        cost = f'<td class="number">{part.cost:f}</td>'
+        assert f"<td>{part.group['modality']}</td>{cost}" in page
     assert "in no turn" in page
     assert "sonic-2" in page
     readings = variables["readings"].fetchall()
@@ -60,7 +61,9 @@ def test_a_call_that_is_not_there_is_a_sentence(
     """So is a data directory without a ledger; no cell below fails."""
     monkeypatch.setenv("COSTS_DATA_DIR", str(data_dir))
     shown, variables = run_cells(naming("nobody-knows-it", tmp_path))
-    assert any("nobody-knows-it" in it for it in shown)
+    said = [at for at, it in enumerate(shown) if "nobody-knows-it" in it]
+    last = next(at for at, it in enumerate(shown) if "How the cells above" in it)
+    assert said[0] < last  # where one looks, and not below the end of the page
     assert "receipt" not in variables
     monkeypatch.setenv("COSTS_DATA_DIR", str(tmp_path / "none"))
     shown, _ = run_cells(NOTEBOOK)
