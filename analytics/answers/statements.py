@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers import costs
 from voicecosts.analytics.answers.calls import check
+from voicecosts.analytics.answers.charges import NotCharged, not_charged
 from voicecosts.analytics.answers.completeness import as_of, completeness, notes, tell
 from voicecosts.analytics.answers.costs import row_of
 from voicecosts.analytics.answers.erased import say_erased
@@ -173,8 +174,9 @@ class Statement(Struct, frozen=True, kw_only=True):
 
     `month` is its first day, and a call is in the month of the UTC day on which it began. `is_closed` says that
     its figures stay as they are. `total` is of all lines; `rounded` is what is billed, rounded to the cent once,
-    half away from zero. `voided` calls are in no line. `lacks` is what the tenant may be told, while `warnings`,
-    `notes` and `completeness` are for the operator, whose costs they may name.
+    half away from zero. `voided` calls are in no line. `not_charged` says of how many calls no price charges what
+    they used. `lacks` is what the tenant may be told, while `warnings`, `notes` and `completeness` are for the
+    operator, whose costs they may name.
     """
 
     tenant: str | None
@@ -195,6 +197,7 @@ class Statement(Struct, frozen=True, kw_only=True):
     as_of: datetime | None
     completeness: Completeness
     lacks: tuple[Lack, ...]
+    not_charged: NotCharged = NotCharged()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -204,6 +207,11 @@ class Statement(Struct, frozen=True, kw_only=True):
         if self.total.billed is None:
             return None
         return _EXACT.quantize(self.total.billed, _CENT)
+
+    @property
+    def whole(self) -> bool | None:
+        """Whether nothing that was used is missing from the bill; None where that is not known."""
+        return False if self.not_charged else self.completeness.whole
 
     @property
     def usage(self) -> tuple[Line, ...]:
@@ -299,6 +307,7 @@ def answer(
         moment = as_of(connection, snapshot)
         missing = completeness(connection, snapshot, selection, moment=moment, outbox=outbox)
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
+        free = not_charged(connection, snapshot, selection, schema=schema)
         closed_at = _closed_at(connection, snapshot, asked.month)
         erased = tuple(say_erased(connection, snapshot, question.period))
         since, until = (
@@ -326,7 +335,8 @@ def answer(
             ),
             as_of=moment,
             completeness=missing,
-            lacks=tuple(_lacks(missing, lines, erased=bool(erased))),
+            lacks=tuple(_lacks(missing, free, erased=bool(erased))),
+            not_charged=free,
             warnings=tuple(finding.text for finding in missing.findings),
             notes=(
                 *notes(missing),
@@ -492,7 +502,7 @@ _SAID: Final[dict[Source, tuple[str, str]]] = {
 """What a tenant is told of a source that lacks something, and of one that may: no cost, and nothing of others."""
 
 
-def _lacks(missing: Completeness, lines: Sequence[Line], *, erased: bool) -> Iterator[Lack]:
+def _lacks(missing: Completeness, free: NotCharged, *, erased: bool) -> Iterator[Lack]:
     """Yield what a tenant may be told of what the figures lack."""
     told = dict.fromkeys((it.source, it.is_known) for it in missing.findings)
     for source, is_known in told:
@@ -500,11 +510,8 @@ def _lacks(missing: Completeness, lines: Sequence[Line], *, erased: bool) -> Ite
         yield Lack(source=source.value, text=text, is_known=is_known)
     if missing.open_sessions:
         yield Lack(source="open_calls", text="Some calls of this month are still running.")
-    has_unbilled = any(it.used.billed is None and it.kind in (USAGE, LATE) for it in lines)
-    if has_unbilled and not missing.uncharged:
-        yield Lack(
-            source="no_rule", text="No price applies to some of the usage: it is not charged."
-        )
+    if free:
+        yield Lack(source="no_rule", text=free.said)
     if erased:
         yield Lack(
             source="erased",

@@ -81,4 +81,5 @@ def statement(
     else:
         written = text.as_markdown(found, with_cost=with_cost)
     typer.echo(written, nl=False)
-    say_beside(found, found.notes)
+    lacks = [it.text for it in found.lacks] if form is Form.CSV else []
+    say_beside(found, [*lacks, *found.notes])

@@ -65,6 +65,8 @@ def as_json(statement: Statement, *, with_cost: bool = False) -> bytes:
         "currency": statement.currency,
         "calls": sum(it.calls for it in statement.agents),
         "voided_calls": statement.voided,
+        "calls_not_charged": statement.not_charged.calls,
+        "calls_charged_in_part": statement.not_charged.in_part,
         "agents": [
             {
                 "agent": it.agent,
@@ -89,7 +91,7 @@ def as_json(statement: Statement, *, with_cost: bool = False) -> bytes:
             if with_cost or it.billed
         ],
         "as_of": plain_moment(statement.as_of),
-        "whole": statement.completeness.whole,
+        "whole": statement.whole,
         "lacks": [
             {"source": it.source, "is_known": it.is_known, "text": it.text}
             for it in statement.lacks

@@ -12,12 +12,17 @@ from typing import Final
 
 import pytest
 
+from tests.support.events import message, reading, session_id
 from tests.support.monthly import MONTHS, TENANTS, Months, by_chance
+from tests.support.price_books import MODEL, Figures
 from voicecosts import query, statement
 from voicecosts.analytics.answers.statements import Statement
 from voicecosts.analytics.errors import BadFilter, BadTime, NoLedger, UnknownTenant
 from voicecosts.analytics.text import statements as text
 from voicecosts.consumer.booking.operations import Adjust, Close, Rerate, Revert
+from voicecosts.consumer.pricing import rate_by
+from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.ledger import Ledger
 
 NOW: Final = datetime(2026, 12, 28, tzinfo=UTC)
 OCTOBER: Final = date(2026, 10, 5)
@@ -134,8 +139,89 @@ def test_corrections_of_a_closed_month_credits_and_charges_stand_apart(folder: P
         "prices",
         "sessions",
         "open_calls",
-        "no_rule",
     }
+
+
+GLOBEX: Final = """
+[[billed]]
+tenant = "globex"
+unit = "minute"
+price = "0.12"
+
+[[billed]]
+tenant = "acme"
+modality = "llm"
+markup = "20 %"
+"""
+
+
+def book(ledger: Ledger, number: int, tenant: str) -> None:
+    """Book a call of a minute, with a model that lists a price, as a message of its own."""
+    of = {"session_id": session_id(number), "tenant": tenant}
+    tokens = reading(1, **of, input_tokens=MILLION, requests=1)
+    time = {"modality": "agent_session", "provider": "livekit", "model": "cloud"}
+    connected = reading(2, **of, **time, session_us=60 * MILLION)
+    ledger.apply([message(number, tokens, connected)])
+
+
+def test_a_call_that_no_price_charges_is_told_beside_those_that_are_charged(
+    tmp_path: Path,
+) -> None:
+    """Whatever the lines add up to: a line that has an amount may hide a call that has none."""
+    with Ledger.open(tmp_path, rate_by(Figures({MODEL: "2"}))) as ledger:
+        book(ledger, 1, "globex")
+        book(ledger, 2, "acme")
+    with Ledger.open(tmp_path, rate_by(Figures({MODEL: "2"}), read(GLOBEX))) as ledger:
+        book(ledger, 3, "globex")
+        book(ledger, 4, "acme")
+        book(ledger, 5, "hooli")
+
+    def told(tenant: str) -> tuple[Statement, list[str]]:
+        found = statement(tenant, "2026-11", data_dir=tmp_path, now=NOW)
+        return found, [it.text for it in found.lacks if it.source == "no_rule"]
+
+    globex, said = told("globex")
+    assert all(it.used.billed is not None for it in globex.lines)
+    assert globex.rounded == Decimal("0.12")
+    assert said == ["No price applies to 1 call: it is not charged."]
+    assert said[0] in text.as_markdown(globex)
+    document = json.loads(text.as_json(globex))
+    assert (document["calls_not_charged"], document["calls_charged_in_part"]) == (1, 0)
+    assert (document["whole"], globex.whole) == (False, False)
+
+    assert told("acme")[1] == [
+        "No price applies to 1 call, and to some of the usage of 1 other call: that is not charged."
+    ]
+    assert told("hooli")[1] == ["No price applies to 1 call: it is not charged."]
+
+    with Ledger.open(tmp_path, rate_by(Figures({MODEL: "2"}), read(GLOBEX))) as ledger:
+        ledger.operate(Rerate(), reason="x")
+        while ledger.work():
+            pass
+    globex, said = told("globex")
+    assert (globex.rounded, said) == (Decimal("0.24"), [])
+    assert told("acme")[1] == [
+        "No price applies to some of the usage of 2 calls: it is not charged."
+    ]
+
+
+def test_what_came_late_of_a_call_that_no_price_charges_is_told_where_it_is_dated(
+    tmp_path: Path,
+) -> None:
+    """The first rows of the call are in the closed month, whose statement tells it as well."""
+    books = Months(tmp_path, billed=False)
+    books.begin(1, OCTOBER, tenant="acme")
+    books.use(1, MILLION)
+    books.now = datetime(2026, 11, 3, tzinfo=UTC)
+    books.run(Close(month=date(2026, 10, 1)), billed=False)
+    books.use(1, 5)
+    books.begin(2, NOVEMBER, tenant="globex")
+    books.use(2, MILLION)
+    books.void(2)
+    books.close()
+    for tenant, month, calls in (("acme", "10", 1), ("acme", "11", 1), ("globex", "11", 0)):
+        found = statement(tenant, f"2026-{month}", data_dir=tmp_path, now=NOW)
+        assert (found.not_charged.calls, found.not_charged.in_part) == (calls, 0)
 
 
 def test_a_closed_month_says_so_and_what_is_corrected_later(folder: Path) -> None:
