@@ -179,7 +179,8 @@ def tenants(report: Report) -> str:
         Column("calls", [f"{it.sessions:,}" for it in every]),
     ]
     names = [Column("tenant", [*(in_cell(shown(row.group["tenant"])) for row in rows), "total"])]
-    notes = ["margin: billed less cost; what has no price is in neither"] if rows else []
+    said = "margin: billed less all of the cost, that of what no rule bills too"
+    notes = [said] if rows else []
     return _costs(
         _table(names, _unpriced(numbers, every), has_total=True) + _quiet([*notes, *_more(report)])
     )
