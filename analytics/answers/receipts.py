@@ -74,7 +74,7 @@ SELECT
     modality, min(occurred_at), max(occurred_at), count(*), sum(cost),
     count(*) FILTER (cancelled), sum(cost) FILTER (cancelled),
     sum(requests)::BIGINT, sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT, sum(characters)::BIGINT,
-    sum(audio_us)::BIGINT, bool_or(unpriced_reason IS NOT NULL)
+    sum(audio_us)::BIGINT, bool_or(unpriced_reason IS NOT NULL), sum(session_us)::BIGINT
 FROM usage
 WHERE {which} AND day IN ({days})
 GROUP BY kind, speech, modality
@@ -85,7 +85,7 @@ SELECT
     modality, provider, model, service_tier, estimated, sum(cost), sum(billed), sum(requests)::BIGINT,
     sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT, sum(characters)::BIGINT, sum(audio_us)::BIGINT,
     arg_max_null(price_source, last_place), arg_max_null(price_version, last_place),
-    arg_max_null(price_model, last_place)
+    arg_max_null(price_model, last_place), sum(session_us)::BIGINT
 FROM session_usage
 WHERE {which}
 GROUP BY modality, provider, model, service_tier, estimated, price_id
@@ -115,6 +115,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     characters: int
     audio_seconds: Decimal
     lacks_prices: bool
+    session_seconds: Decimal
 
 
 class Priced(Struct, frozen=True, kw_only=True):
@@ -133,6 +134,7 @@ class Priced(Struct, frozen=True, kw_only=True):
     characters: int
     audio_seconds: Decimal
     price: str | None
+    session_seconds: Decimal
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
@@ -349,6 +351,7 @@ class _Used(Struct, frozen=True, array_like=True):
     characters: int
     audio_us: int
     lacks_prices: bool
+    session_us: int
 
 
 def _turn(speech: str, used: Sequence[_Used]) -> Turn:
@@ -367,6 +370,7 @@ def _turn(speech: str, used: Sequence[_Used]) -> Turn:
         characters=sum(it.characters for it in used),
         audio_seconds=Decimal(sum(it.audio_us for it in used)).scaleb(-6),
         lacks_prices=any(it.lacks_prices for it in used),
+        session_seconds=Decimal(sum(it.session_us for it in used)).scaleb(-6),
     )
 
 
@@ -381,7 +385,7 @@ def _priced(connection: Connection, snapshot: Snapshot, these: Selection) -> Ite
     for row in read(
         connection, snapshot.path, statement, these.parameters, row=tuple[
             str, str, str, str, bool, Decimal | None, Decimal | None, int, int, int, int, int,
-            str | None, str | None, str | None,
+            str | None, str | None, str | None, int,
         ],
     ):  # fmt: skip
         yield Priced(
@@ -397,7 +401,8 @@ def _priced(connection: Connection, snapshot: Snapshot, these: Selection) -> Ite
             output_tokens=row[9],
             characters=row[10],
             audio_seconds=Decimal(row[11]).scaleb(-6),
-            price=source_of(*row[12:]) or None,
+            price=source_of(*row[12:15]) or None,
+            session_seconds=Decimal(row[15]).scaleb(-6),
         )
 
 

@@ -129,7 +129,7 @@ def _plain(it: Turn | Priced) -> dict[str, object]:
     for name, value in record.items():
         if name in ("first_at", "last_at"):
             record[name] = plain_moment(value)
-        elif name == "audio_seconds":
+        elif name in ("audio_seconds", "session_seconds"):
             record[name] = plain_seconds(value)
         elif name == "costs":
             record[name] = {each: plain_money(amount) for each, amount in value.items()}
@@ -240,6 +240,7 @@ def _used(it: Row | Turn | Priced) -> str:
     tokens = it.input_tokens + it.output_tokens
     amounts += [f"{tokens:,} tokens"] if tokens else []
     amounts += [f"{seconds(it.audio_seconds)} s of audio"] if it.audio_seconds else []
+    amounts += [f"{seconds(it.session_seconds)} s connected"] if it.session_seconds else []
     return ", ".join(amounts)
 
 

@@ -12,6 +12,7 @@ import pytest
 from msgspec import structs
 from rich.cells import cell_len
 
+from tests.support.sample_ledger import ACME, Booking, day, write_ledger
 from tests.support.some_calls import (
     HOSTILE,
     NOW,
@@ -116,3 +117,23 @@ def test_what_is_not_whole_is_said_at_the_top(real: Path, number: int, said: lis
     lines = as_table(call(str(call_id(number)), data_dir=real, now=NOW), now=NOW).splitlines()
     for sentence in said:
         assert sentence in lines
+
+
+def test_connected_time_is_said_of_what_is_billed_by_it(tmp_path: Path) -> None:
+    """On the page, and in JSON and CSV: what a call is charged by is on its receipt."""
+    leg = {"modality": "agent_session", "provider": "livekit", "model": "agent", "requests": 0}
+    used = [
+        Booking(occurred_at=day(20), session_id=ACME, cost="0.01", session_us=40_000_000, **leg),
+        Booking(occurred_at=day(20), session_id=ACME, cost="0.02", input_tokens=100),
+    ]
+    found = call(str(ACME), data_dir=write_ledger(tmp_path, used))
+    lines = as_table(found, now=NOW, width=100).splitlines()
+    (connected,) = [it for it in lines if it.startswith("agent_session")]
+    assert connected.endswith("  40.0 s connected")
+    (said,) = [it for it in lines if it.startswith("llm")]
+    assert said.endswith("1 request, 100 tokens")
+    document = json.loads(as_json(found))
+    assert document["outside"]["session_seconds"] == 40
+    assert [it["session_seconds"] for it in document["priced"]] == [40, 0]
+    (row,) = csv.DictReader(io.StringIO(as_csv(found).decode()))
+    assert Decimal(row["session_seconds"]) == 40
