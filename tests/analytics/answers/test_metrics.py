@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.asked import CALLS, NOW, call_id
+from tests.support.long_forms import later
 from tests.support.sample_ledger import (
     ACME,
     GLOBEX,
@@ -24,7 +25,7 @@ from tests.support.sample_ledger import (
 from voicecosts import query
 from voicecosts.analytics.answers.report import Outcomes, Report, Row
 from voicecosts.analytics.errors import NotALedger, UnknownColumn
-from voicecosts.analytics.question.columns import METRICS, OF_CALLS
+from voicecosts.analytics.question.columns import METRICS, OF_CALLS, OF_OUTCOMES
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
 
 MINUTES = {call_id(it): Fraction(it * 3, 2) for it in range(1, CALLS + 1) if it % 4}
@@ -170,7 +171,20 @@ def test_programs_get_metrics_beside_what_they_always_get(asked: Path) -> None:
     assert report.records()[0]["margin"] == Decimal("2.9012168")
 
 
-@pytest.mark.parametrize("sort", METRICS)
+OF_EACH_KIND = (
+    "cost",
+    "margin",
+    "sessions",
+    "audio_seconds",
+    "billed_per_call",
+    "cost_per_minute",
+    *OF_OUTCOMES,
+)
+
+
+@pytest.mark.parametrize(
+    "sort", [*OF_EACH_KIND, *later(*(it for it in METRICS if it not in OF_EACH_KIND))]
+)
 def test_rows_come_in_the_order_of_any_metric(
     asked: Path, sort: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

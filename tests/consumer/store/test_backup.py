@@ -87,6 +87,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     return Lived(root / "d", told.now, root / "backups", last, steps, at)
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_restored_goes_on_as_if_nothing_had_been(
     tmp_path: Path, lived: Lived, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,7 +147,7 @@ def known_of(sessions: dict[SessionKey, SessionState]) -> dict[SessionKey, objec
     }
 
 
-@pytest.mark.parametrize("seed", [0, 1, *later(2, 3, 4, 5)])
+@pytest.mark.parametrize("seed", [0, *later(1, 2, 3, 4, 5)])
 def test_no_answer_depends_on_what_is_folded_and_settled(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

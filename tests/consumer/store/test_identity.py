@@ -25,6 +25,7 @@ from tests.support.events import (
     session_id,
     started,
 )
+from tests.support.long_forms import later
 from tests.support.oracle import Priced, rate
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.store.ledger import Ledger
@@ -89,7 +90,7 @@ def theirs(place: int, *events: Event) -> Message:
 
 
 class TestProjects:
-    @pytest.mark.parametrize("cached", [0, 10])
+    @pytest.mark.parametrize("cached", [0, *later(10)])
     @pytest.mark.parametrize("order", list(permutations(range(3))))
     def test_another_project_cannot_touch_a_session(
         self, tmp_path: Path, order: tuple[int, ...], cached: int
