@@ -12,6 +12,8 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
+from msgspec import structs
+
 from voicecosts.analytics.answers.audit import NOT_WHOLE, Audit
 from voicecosts.analytics.answers.calls import Call, Calls
 from voicecosts.analytics.answers.receipts import Receipt
@@ -207,7 +209,10 @@ def unpriced(report: Report) -> str:
 
 def unsettled(audit: Audit, already_said: Sequence[str], now: datetime) -> str:
     """Return the states of the calls, and those of which the ledger may not have all."""
-    parts = [_table(*audits.states_of(audit))]
+    lacking = tuple(it for it in audit.states if it.state in NOT_WHOLE)
+    parts = [_table(*audits.states_of(structs.replace(audit, states=lacking)))] if lacking else []
+    if not lacking:
+        parts.append(_quiet(["no call is unsettled"]))
     if audit.sessions:
         parts.append(_table(*audits.sessions_of(audit, now)))
     told = [it for it in audit.warnings if it not in already_said]
