@@ -40,8 +40,8 @@ def call(
 ) -> None:
     """Show what one call cost: by modality, turn by turn, by which prices.
 
-    A turn is what was asked for one speech; what belongs to none stands below. JSON has every turn, and CSV has
-    a line for each. `costs prices explain` multiplies out each price.
+    A turn is what was asked for one speech; what belongs to none stands below. JSON has every turn, with the
+    name that `costs query --by turn` gives it (`speech`), and CSV has a line for each. `costs prices explain` multiplies out each price.
     """
     from voicecosts.analytics.commands import asking  # noqa: PLC0415 - `costs --help` must start fast
     from voicecosts.analytics.commands.output import require_for, write  # noqa: PLC0415 - same

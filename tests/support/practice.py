@@ -39,6 +39,12 @@ RUNAWAY_ROOM: Final = "front-desk-17"
 RUNAWAY_SPEECH: Final = "speech_3"
 CREDIT: Final = "credit for an hour without answers"
 BOOK: Final = f"""
+[[cost]]
+provider = "livekit"
+modality = "agent_session"
+unit = "minute"
+price = "0.05"
+
 [[billed]]
 markup = "30 %"
 
@@ -61,6 +67,7 @@ _PROVIDERS: Final[dict[str, dict[str, str]]] = {
     "llm": {"modality": "llm", "provider": "openai"},
     "tts": {"modality": "tts", "provider": "cartesia", "model": "sonic-3"},
     "stt": {"modality": "stt", "provider": "deepgram", "model": "nova-3"},
+    "line": {"modality": "agent_session", "provider": "livekit", "model": "agent"},
     "meadow": {"modality": "llm", "provider": "meadow_ai", "model": UNPRICED},
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -189,6 +196,8 @@ def _events(call: Told) -> Iterator[Event]:
                 number, **own, **_meter(call, name), estimated=estimated, occurred_at=moment,
                 last=detail, **total,
             )  # fmt: skip
+    if call.is_runaway:  # its connected time, which is in no turn, costs more than its dearest turn
+        meters[("line", False)] = {"session_us": 600_000_000}
     came = Outcome(result="fail" if call.number % 5 == 0 else "success", user_turns=call.turns)
     yield ended(
         number + 1,
