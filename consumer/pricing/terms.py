@@ -165,6 +165,8 @@ class Finder:
     ) -> Terms:
         """Return terms that bill as these do, and whose other prices are those in force at `at`."""
         found = self.find(meter, scope, at, provider_raw=provider_raw)
+        if found.book == terms.book and found.billed == terms.billed:
+            return found  # the same object as for other readings
         return structs.replace(found, billed=terms.billed, unbilled=terms.unbilled, book=terms.book)
 
     def relabelled(self, terms: Terms, meter: Meter, scope: Scope, at: datetime) -> Terms:
