@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from voicecosts.analytics.answers.completeness import (
     as_of,
@@ -22,6 +22,7 @@ from voicecosts.analytics.answers.completeness import (
     tell,
 )
 from voicecosts.analytics.answers.costs import TOO_OLD, by_corrected, row_of
+from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row
 from voicecosts.analytics.answers.states import bounds, corrects_months, known_sessions, schema_of
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
@@ -289,6 +290,7 @@ def answer(
         missing = completeness(connection, snapshot, these, moment=moment, outbox=outbox)
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
         corrected = tuple(say_corrected(connection, snapshot, these, schema))
+        parts = tuple(left_out(connection, snapshot, these, _together(calls)))
         empty = () if calls else (nothing_found(connection, snapshot),)
     return Calls(
         calls=tuple(calls),
@@ -299,8 +301,20 @@ def answer(
         as_of=moment,
         completeness=missing,
         warnings=(*empty, *(finding.text for finding in missing.findings)),
-        notes=(*([_APART] if calls else []), *notes(missing), *corrected),
+        notes=(*([_APART] if calls else []), *notes(missing), *parts, *corrected),
     )
+
+
+def _together(calls: Sequence[Call]) -> Row:
+    """Return what calls cost and are billed together; of their list prices nothing is listed."""
+    costs, bills = ([getattr(it.used, name) for it in calls] for name in ("cost", "billed"))
+    return structs.replace(_NOTHING, cost=_sum(costs), list_cost=None, billed=_sum(bills))
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """Return the sum of those that are known; None where none is."""
+    known = [it for it in amounts if it is not None]
+    return sum(known, Decimal(0)) if known else None
 
 
 def check(connection: Connection, snapshot: Snapshot, named: Iterable[Column] = ()) -> int:

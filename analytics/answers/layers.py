@@ -148,7 +148,10 @@ def left_out(
     if total.list_cost is not None and unlisted:
         yield f"list is a part: it leaves out what cost {money(unlisted)} {CURRENCY} and has no list price"
     if total.billed is not None and free:
-        yield f"billed is a part: no [[billed]] price applies to what cost {money(free)} {CURRENCY}"
+        yield (
+            f"billed is a part: no [[billed]] price applied to what cost {money(free)} {CURRENCY} when it was "
+            "rated; `costs rerate` shows what prices.toml bills of it now"
+        )
 
 
 def uncharged(

@@ -45,6 +45,14 @@ def book(folder: Path, *usage: dict[str, object]) -> None:
         ledger.apply([message(1, *events)])
 
 
+def is_free(cost: str, folder: Path) -> str:
+    """Return the note about what no rule bills, in a ledger that was named."""
+    return (
+        f"billed is a part: no [[billed]] price applied to what cost {cost} USD when it was rated; "
+        f"`costs rerate --data-dir {folder}` shows what prices.toml bills of it now"
+    )
+
+
 def test_a_part_of_a_total_is_called_a_part(tmp_path: Path) -> None:
     """What has no list price, and what no rule bills, is said in what it cost."""
     own = {"provider": "own", "model": "llama", "input_tokens": 3 * MILLION}
@@ -56,10 +64,29 @@ def test_a_part_of_a_total_is_called_a_part(tmp_path: Path) -> None:
     )
     assert query(data_dir=tmp_path).notes[1:] == (
         "list is a part: it leaves out what cost 3.000000 USD and has no list price",
-        "billed is a part: no [[billed]] price applies to what cost 3.400000 USD",
+        is_free("3.400000", tmp_path),
     )
     assert query(data_dir=tmp_path, where="tenant=acme").notes[1:] == ()
     assert len(query(data_dir=tmp_path, where="tenant=initech").notes[1:]) == 1
+
+
+def test_what_was_booked_before_its_price_was_written_names_the_cure(tmp_path: Path) -> None:
+    """The price stands in the file now: it is said of when the call was rated, by each answer with amounts."""
+    with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
+        ledger.apply([message(1, reading(1, tenant="acme", input_tokens=MILLION, requests=1))])
+    with Ledger.open(tmp_path, rate_by(ListPrices(), read(BOOK))) as ledger:
+        of = {"tenant": "acme", "session_id": session_id(2)}
+        ledger.apply([message(2, reading(1, **of, input_tokens=MILLION, requests=1))])
+    said = is_free("0.400000", tmp_path)
+    assert said in query(data_dir=tmp_path).notes
+    assert said in statement("acme", "2026-11", data_dir=tmp_path).notes
+    assert said in calls(data_dir=tmp_path).notes
+    assert not [it for it in calls(data_dir=tmp_path, top=1).notes if "is a part" in it]
+    with Ledger.open(tmp_path, rate_by(ListPrices(), read(BOOK))) as ledger:
+        ledger.operate(Rerate(), reason="x")
+        while ledger.work():
+            pass
+    assert not [it for it in calls(data_dir=tmp_path).notes if "is a part" in it]
 
 
 def test_what_is_taken_back_is_unknown_again_and_not_zero(tmp_path: Path) -> None:
@@ -96,7 +123,7 @@ def test_what_is_taken_back_is_unknown_again_and_not_zero(tmp_path: Path) -> Non
     assert of_acme() == [(Decimal("0.4"), None), (None, None)]
     report = query(data_dir=tmp_path, where="provider=openai")
     assert report.completeness.unbilled == ()  # no part of it: nothing bills it
-    assert "billed is a part: no [[billed]] price applies to what cost 0.400000 USD" in report.notes
+    assert is_free("0.400000", tmp_path) in report.notes
     with Ledger.open(tmp_path, rate_by(ListPrices(), read(BOOK))) as ledger:
         ledger.operate(Revert(operation=1), reason="x")
         while ledger.work():
@@ -208,7 +235,7 @@ def test_what_a_void_takes_back_lacks_what_the_call_lacked(tmp_path: Path) -> No
         ledger.operate(void, reason="x")
         while ledger.work():
             pass
-    unbilled = "billed is a part: no [[billed]] price applies to what cost 6.000000 USD"
+    unbilled = is_free("6.000000", tmp_path)
     unlisted = "list is a part: it leaves out what cost 0.010000 USD and has no list price"
 
     def parts(since: str | None) -> list[str]:
