@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -15,12 +16,14 @@ from msgspec import Struct
 from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.commands.price_call import TOO_OLD
+from voicecosts.analytics.commands.price_unbilled import billed_now, labels_of, say_billed_now
 from voicecosts.analytics.commands.price_words import part_amount
 from voicecosts.analytics.errors import NotALedger
 from voicecosts.analytics.numbers import clock, counted
 from voicecosts.analytics.question.columns import MEASURES, UNPRICED
 from voicecosts.analytics.question.relation import FIRST_LAYERS_SCHEMA, relation
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+from voicecosts.analytics.text.advice import at_ledger
 from voicecosts.analytics.text.grid import Column, lines, page
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import csv_bytes, json_bytes, plain_moment, plain_money
@@ -37,7 +40,6 @@ from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
-    from pathlib import Path
 
     from voicecosts.consumer.pricing.own import OwnBook
     from voicecosts.consumer.pricing.terms import Finder, Terms
@@ -122,9 +124,11 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """All models of a ledger."""
+    """All models of a ledger. `unbilled` are tenants of whose usage a re-rating would bill what is not billed."""
 
     models: tuple[Model, ...]
+    unbilled: tuple[str | None, ...] = ()
+    data_dir: Path | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -151,9 +155,13 @@ def answer(
         found = []
         for row in rows:
             parameters = [row[16], row[15]]
-            labels = read(connection, snapshot.path, _LABELS, parameters, row=tuple[Any, ...])
-            found.append(_model(row, _labels(labels), finder, book))
-    return Check(models=tuple(found), warnings=warnings)
+            labels = read(connection, snapshot.path, _LABELS, parameters, row=tuple[Any])
+            its = labels_of(labels[0][0]) if labels else {}
+            found.append(_model(row, its, finder, book))
+        unbilled = billed_now(connection, snapshot, book, schema=schema)
+    if unbilled:
+        warnings = (*warnings, at_ledger(say_billed_now(unbilled), data_dir))
+    return Check(models=tuple(found), unbilled=unbilled, data_dir=data_dir, warnings=warnings)
 
 
 def idle(book: OwnBook, models: Iterable[Model]) -> tuple[str, ...]:
@@ -187,13 +195,6 @@ def idle(book: OwnBook, models: Iterable[Model]) -> tuple[str, ...]:
 
 def _lines(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:_NAMED])) + (", …" if len(numbers) > _NAMED else "")
-
-
-def _labels(rows: list[tuple[Any, ...]]) -> dict[str, str]:
-    if not rows:
-        return {}
-    found = json.loads(rows[0][0]) if isinstance(rows[0][0], str) else rows[0][0]
-    return {str(name): str(value) for name, value in dict(found).items()}
 
 
 def _model(row: tuple[Any, ...], labels: dict[str, str], finder: Finder, book: OwnBook) -> Model:
@@ -336,7 +337,11 @@ def _record(it: Model) -> dict[str, object]:
 def as_json(found: Check) -> bytes:
     """Return it as one JSON object."""
     return json_bytes(
-        {"models": [_record(it) for it in found.models], "warnings": list(found.warnings)}
+        {
+            "models": [_record(it) for it in found.models],
+            "unbilled_tenants": list(found.unbilled),
+            "warnings": list(found.warnings),
+        }
     )
 
 
@@ -365,7 +370,9 @@ def as_table(found: Check, *, now: datetime, width: int | None = None) -> str:  
         names.append(Column("tier", [in_cell(it.service_tier) for it in models]))
     names.append(Column("price", [it.state for it in models]))
     numbers = [Column("calls", [f"{it.calls:,}" for it in models])]
-    table = lines(names, numbers, width=width, below=["; ".join(_below(it)) for it in models])
+    table = lines(
+        names, numbers, width=width, below=["; ".join(_below(it, found)) for it in models]
+    )
     lacking = found.lacking
     text = page(table, [], found.warnings, width=width)
     blocks = [it.entry for it in lacking if it.entry]
@@ -373,11 +380,11 @@ def as_table(found: Check, *, now: datetime, width: int | None = None) -> str:  
         told = "write into prices.toml, with your prices in place of the dots:"
         text += f"\n{told}\n\n" + "\n\n".join(blocks) + "\n"
     elif not lacking:
-        text += "all of it has a price\n"
+        text += f"all of it has a {'cost' if found.unbilled else 'price'}\n"
     return text
 
 
-def _below(it: Model) -> Iterator[str]:
+def _below(it: Model, found: Check) -> Iterator[str]:
     now = it.now or "no price for all of it"
     if it.by and (it.unpriced or now.partition(", ")[0] == it.by):
         yield f"by {it.by}"
@@ -389,6 +396,6 @@ def _below(it: Model) -> Iterator[str]:
     since = f" since {clock(it.unpriced_since)}" if it.unpriced_since else ""
     yield f"unpriced{since}: {what} ({it.reason or 'no reason is known'})"
     if it.now:
-        calls = counted(it.calls, "call")
-        booked = f"what is booked of {calls} is changed by `costs rerate --unpriced` alone"
-        yield f"new calls are priced by {it.now}, and {booked}"
+        which = "`costs rerate`" if found.unbilled else "`costs rerate --unpriced`"
+        advice = f"{which} shows what is booked of {counted(it.calls, 'call')} at the prices of now, and --apply books it"
+        yield f"new calls are priced by {it.now}; {at_ledger(advice, found.data_dir)}"

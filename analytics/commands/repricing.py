@@ -16,7 +16,7 @@ from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.errors import BadQuestion
 from voicecosts.analytics.question.relation import FIRST_COUNTED_SCHEMA
 from voicecosts.analytics.snapshot.connection import closing, open_newest
-from voicecosts.consumer.booking.sessions import SessionKey
+from voicecosts.consumer.booking.sessions import SessionKey, SessionState
 
 if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.connection import Connection
@@ -106,6 +106,8 @@ class Changes(Struct):
     `uncharged` has the calls that a price would bill as a whole and that nothing would charge, by tenant and by
     whether their connected time was counted.
     `keep_billed` has those that are billed as before, because the conditions choose a part of their meters.
+    `billed_in_part` has those of which `--unpriced` would bill what had no price, and leave the rest without an amount
+    although the prices of today bill it.
     `corrected` has what belongs to closed months, which stay as they are, by month and by the day where it would be.
     """
 
@@ -119,6 +121,7 @@ class Changes(Struct):
     reasons: dict[str, int] = {}
     uncharged: dict[tuple[str | None, bool], set[SessionKey]] = {}
     keep_billed: set[SessionKey] = set()
+    billed_in_part: set[SessionKey] = set()
     corrected: dict[tuple[date, date], Corrected] = {}
 
 
@@ -141,13 +144,25 @@ def changes(
             total=Change(), by_tenant={}, by_model={}, as_of=as_of(connection, snapshot)
         )
         rate = _rate_of_others(rate, instead) if instead else rate
-        for each, has_time in _meters(connection, work, rate):
-            _add(found, each, instead, has_time=has_time)
+        for each, facts in _meters(connection, work, rate):
+            _add(found, each, instead, facts)
     return found
 
 
-def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[tuple[Rerated, bool]]:
-    """Yield every meter that is meant, and whether connected time of its session was counted."""
+class _OfSession(Struct, frozen=True):
+    """What is known of the session of a meter: whether connected time of it was counted, and what is left out of it.
+
+    `leaves_unbilled` says that a meter of it that is not meant has no billed amount, and would have one.
+    """
+
+    has_time: bool
+    leaves_unbilled: bool
+
+
+def _meters(
+    connection: Connection, work: Rerate, rate: Rate
+) -> Iterator[tuple[Rerated, _OfSession]]:
+    """Yield every meter that is meant."""
     from voicecosts.consumer.booking.months import Months  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.booking.prices import PricesUsed  # noqa: PLC0415 - same
     from voicecosts.consumer.booking.rerating import rerated  # noqa: PLC0415 - same
@@ -167,17 +182,39 @@ def _meters(connection: Connection, work: Rerate, rate: Rate) -> Iterator[tuple[
             for key, session in sessions.items()
             if any(meter.modality == "agent_session" for meter in session.meters)
         }
-        for each in rerated(
-            work, sessions, rate, operation=None, now_us=0, prices=prices, months=months
-        ):
-            yield each, _key(each) in timed
+
+        def at_today(work: Rerate, sessions: Mapping[SessionKey, SessionState]) -> list[Rerated]:
+            return list(
+                rerated(
+                    work, sessions, rate, operation=None, now_us=0, prices=prices, months=months
+                )
+            )
+
+        meant = at_today(work, sessions)
+        lacking = set()
+        if work.unpriced:
+            chosen = {it.meter for it in meant}
+            touched = {key: sessions[key] for key in dict.fromkeys(map(_key, meant))}
+            lacking = {
+                _key(it)
+                for it in at_today(replace(work, unpriced=False), touched)
+                if it.meter not in chosen and _is_billed_first(it)
+            }
+        for each in meant:
+            key = _key(each)
+            yield each, _OfSession(key in timed, key in lacking)
+
+
+def _is_billed_first(it: Rerated) -> bool:
+    """Return whether a meter has no billed amount and gets one."""
+    return not it.state.counted.billed_meters and it.rated.billed is not None
 
 
 def _key(each: Rerated) -> SessionKey:
     return SessionKey(each.identity.project, each.meter.session_id)
 
 
-def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], *, has_time: bool) -> None:
+def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], facts: _OfSession) -> None:
     from voicecosts.consumer.booking.difference import Refusal  # noqa: PLC0415 - `--help` is quick
 
     row = each.row
@@ -204,11 +241,7 @@ def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], *, has_t
         found.left_why = found.left_why or each.row.detail
     if rated is not None and rated.reason and any(astuple(rated.unpriced_usage)):
         found.reasons[rated.reason] = found.reasons.get(rated.reason, 0) + 1
-    if each.keeps_billed:
-        found.keep_billed.add(_key(each))
-    terms = None if rated is None else rated.terms
-    if rated is not None and terms is not None and terms.is_included and rated.billed is None:
-        found.uncharged.setdefault((each.identity.tenant, has_time), set()).add(_key(each))
+    _add_bill(found, each, rated, facts)
     model = (meter.modality, meter.provider, meter.model)
     for change in (
         found.total,
@@ -216,6 +249,18 @@ def _add(found: Changes, each: Rerated, instead: Mapping[Model, Model], *, has_t
         found.by_model.setdefault(model, Change()),
     ):
         change.add(each, rated, is_other=bool(instead))
+
+
+def _add_bill(found: Changes, each: Rerated, rated: Rated | None, facts: _OfSession) -> None:
+    """Add to the calls that are not billed as the prices of today say."""
+    key = _key(each)
+    if each.keeps_billed:
+        found.keep_billed.add(key)
+    elif facts.leaves_unbilled and _is_billed_first(each):
+        found.billed_in_part.add(key)
+    terms = None if rated is None else rated.terms
+    if rated is not None and terms is not None and terms.is_included and rated.billed is None:
+        found.uncharged.setdefault((each.identity.tenant, facts.has_time), set()).add(key)
 
 
 def _rate_of_others(rate: Rate, instead: Mapping[Model, Model]) -> Rate:

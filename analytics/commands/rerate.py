@@ -92,7 +92,7 @@ def rerate(
     otherwise.
     """
     from voicecosts.analytics.commands.repricing import changes  # noqa: PLC0415 - `--help` is quick
-    from voicecosts.analytics.text.changes import say_kept  # noqa: PLC0415 - same
+    from voicecosts.analytics.text.changes import say_billed_in_part, say_kept  # noqa: PLC0415 - same
 
     require("duckdb", "voice_prices", needed_by="`costs rerate`", extra="consumer")
     work = _work(since, until, where or [], unpriced=unpriced)
@@ -104,7 +104,7 @@ def rerate(
             raise BadQuestion("--apply needs a --reason: it is kept with the operation")
         with changing_nothing():
             _own_prices(data_folder(data_dir))  # what cannot be shown first is not booked
-            kept = _kept(work, data_dir)
+            kept, in_part = _kept(work, data_dir)
         number = operate(
             work, reason=reason or "", source=source, data_dir=data_dir, command="`costs rerate`"
         )
@@ -113,22 +113,28 @@ def rerate(
             say_closed(number, data_dir)
             if kept:
                 typer.echo(say_kept(kept))
+            if in_part:
+                typer.echo(say_billed_in_part(in_part))
         return
     found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
     _write(found, output, has_others=bool(instead))
 
 
-def _kept(work: Rerate, data_dir: Path | None) -> int:
-    """Return of how many calls a re-rating will leave what is billed, where a snapshot can tell."""
+def _kept(work: Rerate, data_dir: Path | None) -> tuple[int, int]:
+    """Return of how many calls a re-rating will leave what is billed, and how many it bills in part.
+
+    That is so where a snapshot can tell.
+    """
     from voicecosts.analytics.commands.repricing import changes  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.booking.rerating import narrows_calls  # noqa: PLC0415 - same
 
     if not narrows_calls(work):
-        return 0
+        return 0, 0
     try:
-        return len(changes(work, _rate(data_folder(data_dir)), data_dir, instead={}).keep_billed)
+        found = changes(work, _rate(data_folder(data_dir)), data_dir, instead={})
     except (NoLedger, BadQuestion):
-        return 0
+        return 0, 0
+    return len(found.keep_billed), len(found.billed_in_part)
 
 
 def _say_done(number: int, data_dir: Path | None) -> None:
@@ -305,6 +311,7 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
                     ],
                     "uncharged": to_builtins(uncharged),
                     "keep_billed": len(found.keep_billed),
+                    "billed_in_part": len(found.billed_in_part),
                     "corrected": [
                         {
                             "month": f"{month:%Y-%m}",
@@ -346,6 +353,8 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
     said += text.say_reasons(found.reasons)
     said += [f"! {it.text}" for it in say_uncharged(uncharged)]
     said += [text.say_kept(len(found.keep_billed))] if found.keep_billed else []
+    in_part = len(found.billed_in_part)
+    said += [text.say_billed_in_part(in_part, would=True)] if in_part else []
     said += [text.say_left(found.left, found.left_why, would=True)] if found.left else []
     said += ["an estimate: another model would have counted other tokens"] * found.estimated
     said.append(fresh(found.as_of, datetime.now(UTC)))

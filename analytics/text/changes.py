@@ -188,8 +188,18 @@ def say_kept(calls: int) -> str:
     """Return the sentence about calls that are billed as before, since only a part of them is re-rated."""
     return (
         f"! what is billed of {counted(calls, 'call')} stays as it is: a price for the whole call begins or "
-        "ceases to apply, and these conditions choose a part of its meters; for that narrow by tenant, "
-        "project, agent or day alone"
+        "ceases to apply, and these conditions choose a part of its meters; for that leave out --unpriced, and "
+        "narrow by tenant, project, agent or day alone"
+    )
+
+
+def say_billed_in_part(calls: int, *, would: bool = False) -> str:
+    """Return the sentence about calls of which a part is billed now, since only what had no price is re-rated."""
+    one = calls == 1
+    are = "would be" if would else "is" if one else "are"
+    return (
+        f"! {counted(calls, 'call')} {are} billed in part: --unpriced leaves what has a price as it is, and a "
+        f"[[billed]] price applies to that as well; `costs rerate` without --unpriced bills all of {'it' if one else 'them'}"
     )
 
 

@@ -415,6 +415,54 @@ class TestCheck:
         assert (found["priced_now_by"], found["entry"]) == (None, None)
         assert "rerate" not in prices("check", "--data-dir", tmp_path)
 
+    def test_what_was_booked_before_its_price_for_tenants_is_told_until_it_is_billed(
+        self, prices: Prices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What has no price is not to be billed alone: the whole re-rating is advised, and bills the rest too."""
+        used = ({"input_tokens": 1000}, {"provider": "own", "model": "talk", "input_tokens": 1000})
+        with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
+            for of, tenant in enumerate(("acme", "hooli"), start=1):
+                events = [
+                    reading(at, of=of, tenant=tenant, requests=1, **it)
+                    for at, it in enumerate(used, start=1)
+                ]
+                ledger.apply([message(of, *events, number=of)])
+        own = '[[cost]]\nprovider = "own"\nunit = "million tokens"\nprice = "1"\n'
+        path = tmp_path / "prices.toml"
+        path.write_text(own)
+        assert prices.record("check", "--data-dir", tmp_path)["unbilled_tenants"] == []
+        alone = f"`costs rerate --unpriced --data-dir {tmp_path}` shows what is booked of 2 calls"
+        assert alone in prices("check", "--data-dir", tmp_path)
+
+        path.write_text(own + '\n[[billed]]\ntenant = "acme"\nmarkup = "20 %"\n')
+        found = prices.record("check", "--data-dir", tmp_path)
+        assert found["unbilled_tenants"] == ["acme"]
+        assert any(it.startswith("usage of acme was booked when no") for it in found["warnings"])
+        shown = prices("check", "--data-dir", tmp_path)
+        assert "rerate --unpriced" not in shown
+        assert f"`costs rerate --data-dir {tmp_path}` shows what is booked of 2 calls" in shown
+
+        def rerate(*options: str) -> str:
+            with pytest.raises(SystemExit):
+                main(["rerate", *options, "--data-dir", str(tmp_path)])
+            return capsys.readouterr().out
+
+        part = "billed in part: --unpriced leaves what has a price as it is"
+        assert json.loads(rerate("--unpriced", "--format", "json"))["billed_in_part"] == 1
+        assert f"! 1 call would be {part}" in rerate("--unpriced")
+        assert part not in rerate()
+        applied = ("--apply", "--reason", "x")
+        assert f"! 1 call is {part}" in rerate("--unpriced", *applied)
+        shown = prices("check", "--data-dir", tmp_path, "--strict")
+        assert "usage of acme was booked when no [[billed]] price applied" in shown
+        assert shown.endswith("all of it has a cost\n")
+        assert part not in rerate(*applied)
+        shown = prices("check", "--data-dir", tmp_path, "--strict")
+        assert ("usage of acme" in shown, shown.endswith("all of it has a price\n")) == (
+            False,
+            True,
+        )
+
     @pytest.mark.parametrize(
         "price",
         [
