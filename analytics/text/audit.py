@@ -54,7 +54,7 @@ def as_table(audit: Audit, *, now: datetime, width: int | None = None) -> str:
     left_out: list[str] = []
     if audit.sessions:
         names, numbers = sessions_of(audit, now)
-        numbers, left_out = fit(names, numbers, width)
+        numbers, left_out = fit(names, numbers, width, folds=False)
         below = [_below(it, left_out, audit.currency) for it in audit.sessions]
         left_out = [head for head in left_out if head != _BECAUSE]
         text += ["", *lines(names, numbers, width=width, below=below)]

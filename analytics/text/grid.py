@@ -107,13 +107,16 @@ def lines(
 
 
 def fit(
-    names: list[Column], numbers: list[Column], width: int | None
+    names: list[Column], numbers: list[Column], width: int | None, *, folds: bool = True
 ) -> tuple[list[Column], list[str]]:
-    """Return the numbers that fit beside the names, the most important first, and the heads of those that do not."""
+    """Return the numbers that fit beside the names, the most important first, and the heads of those that do not.
+
+    Unless one `folds` names for numbers: an id that is to be copied stays whole.
+    """
     if width is None:
         return numbers, []
     shown = _fitting(names, numbers, width, _WIDE_NAME)
-    if len(names) > 1 and len(shown) < _FEW_NUMBERS:  # one name is not folded for a number
+    if folds and len(names) > 1 and len(shown) < _FEW_NUMBERS:  # one name is not folded for a number
         shown = max(shown, _fitting(names, numbers, width, _FOLDED_NAME)[:_FEW_NUMBERS], key=len)
     left_out = [it.head for at, it in enumerate(numbers) if at not in shown]
     return [numbers[at] for at in shown], left_out
