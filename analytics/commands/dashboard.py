@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import socket
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from voicecosts.analytics.commands.loopback import HOST, Loopback
+from voicecosts.analytics.commands.loopback import HOST, Keys, Loopback
 from voicecosts.analytics.commands.options import DataDir
-from voicecosts.analytics.commands.signals import stopping
+from voicecosts.analytics.commands.signals import stopping, undisturbed
 from voicecosts.analytics.errors import PortTaken, require_extras
 
 if TYPE_CHECKING:
@@ -66,23 +65,48 @@ def dashboard(
     require_extras(_NEEDED, needed_by="`costs dashboard`")
     import uvicorn  # noqa: PLC0415 - needs what was just required
 
+    from voicecosts.analytics.commands.connections import (  # noqa: PLC0415 - same
+        BACKLOG,
+        Strangers,
+        protocol,
+    )
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            asyncio.get_running_loop().set_exception_handler(strangers.on_error)
             await super().startup(sockets)
-            announce()
+            self.should_exit = ended.is_set()
+            if not self.should_exit:
+                announce()
 
-    with stopping(), _listening(port) as listener, contextlib.ExitStack() as at_end:
-        token = secrets.token_urlsafe(24)
+        async def on_tick(self, counter: int) -> bool:
+            return await super().on_tick(counter) or ended.is_set()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # they are heard below, until all has ended
+
+    ended, strangers, keys = Event(), Strangers(), Keys()
+    with (
+        stopping(),
+        _listening(port) as listener,
+        undisturbed(ended.set),
+        contextlib.ExitStack() as at_end,
+    ):
         number = listener.getsockname()[1]
-        address = f"http://{HOST}:{number}/?access_token={token}"
+        address = keys.address(number)
 
         def announce() -> None:
             typer.echo(f"the dashboard is at {address} (Ctrl-C ends it)")
             if opens:
                 at_end.enter_context(_opened(address))
 
+        served = at_end.enter_context(_served(keys))
         config = uvicorn.Config(
-            Loopback(at_end.enter_context(_served(token)), number),
+            Loopback(served, number, keys, strangers.forget),
+            loop="asyncio",
+            http=protocol(strangers),
+            backlog=BACKLOG,
             log_level="critical",
             access_log=False,
             lifespan="off",
@@ -93,7 +117,7 @@ def dashboard(
 
 
 @contextlib.contextmanager
-def _served(token: str) -> Iterator[App]:
+def _served(keys: Keys) -> Iterator[App]:
     """Yield the app as marimo serves it, without its code, and to nobody without the token; then end its sessions.
 
     Each page has a thread that waits for what is chosen on it. Python waits for them at its own exit, and marimo
@@ -107,8 +131,8 @@ def _served(token: str) -> Iterator[App]:
         pages.append(app)
         return app
 
-    made = marimo.create_asgi_app(quiet=True, token=token, session_ttl=_KEPT_S)
-    served: App = made.with_app(path="/", root=str(_APP), middleware=[kept]).build()
+    made = marimo.create_asgi_app(quiet=True, token=keys.token, session_ttl=_KEPT_S)
+    served: App = made.with_app(path=keys.path, root=str(_APP), middleware=[kept]).build()
     try:
         yield served
     finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -130,8 +130,10 @@ def changing_nothing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed(on_first: Callable[[], None] | None = None) -> Iterator[None]:
     """Run a short block to its end, such as starting or ending a process; signals wait for it.
+
+    `on_first` is called at once when the first one comes, and is to end a block that is not short.
 
     Raises:
         KeyboardInterrupt: After the block, when one of the three signals came in it.
@@ -142,8 +144,14 @@ def undisturbed() -> Iterator[None]:
         for number in (signal.SIGINT, *_LIKE_CTRL_C)
         if callable(handler := signal.getsignal(number))
     }
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+        if on_first is not None and len(came) == 1:
+            on_first()
+
     for number in before:
-        signal.signal(number, lambda number, frame: came.append((number, frame)))
+        signal.signal(number, hear)
     try:
         yield
     finally:

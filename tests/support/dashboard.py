@@ -16,6 +16,16 @@ from tests.support.waiting import wait_until
 _ADDRESS = re.compile(r"http://\S+")
 
 
+class Answer:
+    """What was answered, read to its end."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self.status = answer.status
+        self.getheader = answer.getheader
+        self.getheaders = answer.getheaders
+        self.text = answer.read().decode(errors="replace")
+
+
 class Served:
     """A dashboard that runs."""
 
@@ -39,15 +49,20 @@ class Served:
         """What its address holds."""
         return self.address.partition("access_token=")[2]
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
-        """Ask it, as it listens on loopback; the answer has been read."""
+    def entered(self) -> tuple[str, dict[str, str]]:
+        """Return the path of the page, and what a browser sends there that was given the address."""
+        answer = self.get(f"/?access_token={self.token}")
+        assert answer.status == 303
+        cookie = (answer.getheader("set-cookie") or "").partition(";")[0]
+        return answer.getheader("location") or "", {"Cookie": cookie}
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Ask it, as it listens on loopback."""
         with contextlib.closing(
             http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         ) as connection:
             connection.request("GET", path, headers=dict(headers or {}))
-            answer = connection.getresponse()
-            answer.read()
-            return answer
+            return Answer(connection.getresponse())
 
 
 @contextlib.contextmanager

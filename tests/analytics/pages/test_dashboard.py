@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Error
 
 from tests.analytics.pages.ledgers import LEDGERS, MAKING_S, ledger_of
 from tests.support.browser import WIDTHS, Reader, reader
@@ -119,6 +122,43 @@ def test_what_is_chosen_is_what_is_shown(browser: Browser, served: Served, data_
         name.fill("nobody-knows-it")
         name.press("Enter")
         page.until("[role=alert]", "nobody-knows-it")
+
+
+def test_two_in_one_browser_leave_each_other_alone(
+    browser: Browser, served: Served, data_dir: Path, tmp_path: Path
+) -> None:
+    """What is chosen on the first is shown there when the second one was opened, and no other port is sent a cookie."""
+    sent: list[str | None] = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append(self.headers["Cookie"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with (
+        dashboard(data_dir, tmp_path / "run") as second,
+        HTTPServer(("127.0.0.1", 0), Other) as other,
+        reader(browser, 800) as page,
+    ):
+        Thread(target=other.serve_forever, daemon=True).start()
+        open_all(page, served)
+        page.until(COST, "4.032000003")
+        beside = page.page.context.new_page()
+        beside.goto(second.address)
+        beside.locator("p", has_text="as of").first.wait_for()
+        pick(page, "tenants", "acme")
+        page.until(COST, "1.132000003")
+        with suppress(Error):  # there is nothing to show
+            beside.goto(f"http://127.0.0.1:{other.server_port}/")
+        page.page.reload()
+        page.until("p", "as of")
+        other.shutdown()
+        assert sent
+        assert set(sent) == {None}
 
 
 def test_it_looks_again_when_there_is_something_new(browser: Browser, tmp_path: Path) -> None:
