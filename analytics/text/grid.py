@@ -116,7 +116,9 @@ def fit(
     if width is None:
         return numbers, []
     shown = _fitting(names, numbers, width, _WIDE_NAME)
-    if folds and len(names) > 1 and len(shown) < _FEW_NUMBERS:  # one name is not folded for a number
+    if (
+        folds and len(names) > 1 and len(shown) < _FEW_NUMBERS
+    ):  # one name is not folded for a number
         shown = max(shown, _fitting(names, numbers, width, _FOLDED_NAME)[:_FEW_NUMBERS], key=len)
     left_out = [it.head for at, it in enumerate(numbers) if at not in shown]
     return [numbers[at] for at in shown], left_out

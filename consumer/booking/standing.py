@@ -7,7 +7,7 @@ operations in force say, in whatever order operations were done and undone. Pure
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from voicecosts.consumer.booking.difference import ZERO
+from voicecosts.consumer.booking.whole_calls import book_among
 from voicecosts.consumer.pricing import Rated, Terms, rated_by, uncharged
 from voicecosts.producer.events import Quantities
 
@@ -64,26 +65,33 @@ class Books(Struct, frozen=True):
 
 
 def books_of(
-    reported: Iterable[Reported], *, rerates: Collection[int], prices: PricesUsed
+    reported: Mapping[Meter, Reported], *, rerates: Collection[int], prices: PricesUsed
 ) -> Books:
     """Return by which of the operator's prices a session is billed, with these re-ratings in force.
 
-    It is those of the newest re-rating, or without one those of the first price that a reading found.
+    Without any it is those that the first of its readings found. What was read while another one was in force, that
+    is not any more, does not say.
     """
     own: dict[int, str] = {}
-    rerated: dict[int, str] = {}
-    for meter in reported:
-        for each in meter.decisions:
+    rerated: set[str] = set()
+    decided: dict[Meter, tuple[bool, str]] = {}
+    for meter, it in reported.items():
+        for each in it.decisions:
             terms = prices.terms(each.price_id)
             if terms is None or terms.book is UNSET:
                 continue
             if each.operation is None:
                 own[each.began] = terms.book
             elif each.operation in rerates:
-                rerated[each.operation] = terms.book
+                rerated.add(terms.book)
+        decision, terms, _ = _decided(it, rerates, prices)
+        if terms is not None and terms.book is not UNSET:
+            decided[meter] = decision.operation is None, terms.book
     first = own[min(own)] if own else UNSET
-    newest = rerated[max(rerated)] if rerated else first
-    return Books(newest, frozenset((first, *rerated.values())))
+    standing = {
+        meter: book for meter, (is_own, book) in decided.items() if not is_own or book == first
+    }
+    return Books(book_among(standing) if standing else first, frozenset((first, *rerated)))
 
 
 def _decided(

@@ -59,13 +59,23 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
 
 def kept_book(meters: Mapping[Meter, MeterState]) -> str | UnsetType:
     """Return by which of the operator's prices a call is billed; unset where that is undecided."""
-    books = {
-        (meter.modality != CALL_TIME, astuple(meter)): state.terms.book
-        for meter, state in meters.items()
-        if state.terms is not None and state.terms.book is not UNSET
-    }
-    # A re-rating of a part of them may have left several.
-    return books[min(books)] if books else UNSET
+    return book_among(
+        {
+            meter: state.terms.book
+            for meter, state in meters.items()
+            if state.terms is not None and state.terms.book is not UNSET
+        }
+    )
+
+
+def book_among(books: Mapping[Meter, str]) -> str | UnsetType:
+    """Return by which of the operator's prices a call is billed whose meters are billed by these.
+
+    A re-rating of a part of them may have left several: then by those of its connected time, or of the first meter.
+    """
+    if not books:
+        return UNSET
+    return books[min(books, key=lambda meter: (meter.modality != CALL_TIME, astuple(meter)))]
 
 
 def is_charged(meters: Mapping[Meter, MeterState]) -> bool:

@@ -468,7 +468,7 @@ class Operations:
             origin = origin_of_row(session.identity, operation.number, now.us)
             scope = scope_of(session.identity, session)
             has_time = False
-            books = books_of(reported[key].values(), rerates=rerates, prices=self._prices)
+            books = books_of(reported[key], rerates=rerates, prices=self._prices)
             for meter in time_first(session.meters):
                 stands = standing(
                     meter,

@@ -259,7 +259,10 @@ def former_prices(kept: Path) -> list[Path]:
 
 def keep_former(kept: Path) -> None:
     """Keep the copy of the last good prices under a name of its own, for calls that began under them."""
-    text = text_of(kept)
+    try:
+        text = text_of(kept)
+    except InvalidPrices:  # it was damaged, so no call of this process began under it
+        return
     if text is None:
         return
     former_copy = _former_of(kept, digest_of(text))

@@ -162,6 +162,34 @@ class TestACall:
         books.close()
 
 
+def test_the_revert_of_one_re_rating_takes_nothing_from_another(tmp_path: Path) -> None:
+    """One of a part stands: what was read under the one that is reverted is billed as the rest of the call is."""
+    books = Books(tmp_path, LLAMA + BY_THE_MINUTE + BESIDE.format(3))
+    books.read(**OWN)
+    books.edit(LLAMA + BESIDE.format(4) + MARKUP)
+    books.run(Rerate(where={"model": ("llama",)}))
+    books.read(**TIME)
+    books.edit(LLAMA + MARKUP.replace("20", "70"))
+    number = books.run(Rerate())
+    books.read(model="gpt-4.1")
+    books.run(Revert(operation=number))
+    assert books.billed() == {"llama": 4, "gpt-4.1": 0, "agent-session": Decimal("0.12")}
+    books.close()
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"x" * 1_000_001])
+def test_a_damaged_copy_of_the_prices_stops_nothing(tmp_path: Path, damage: bytes) -> None:
+    """It is replaced by the file that is good."""
+    books = Books(tmp_path, BY_THE_MINUTE)
+    books.read()
+    copy = books.ledger()._layout.prices
+    books.edit(DEARER)
+    copy.write_bytes(damage)
+    books.read(model="gpt-4.1")
+    assert copy.read_text() == DEARER
+    books.close()
+
+
 def test_a_re_rating_of_the_time_alone_does_not_charge_the_call(tmp_path: Path) -> None:
     """Also where nothing of the call would be included: what it used beside is billed otherwise."""
     books = Books(tmp_path, LLAMA + MARKUP)
