@@ -51,6 +51,8 @@ _MONTH: Final = re.compile(r"[0-9]{4}-[0-9]{2}")
 _CENT: Final = Decimal("0.01")
 _EXACT: Final = Context(prec=50, rounding=ROUND_HALF_UP)
 _NAMED: Final = 3
+_OPEN: Final = "open_calls"
+_ERASED: Final = "erased"
 
 _CLOSED: Final = "SELECT min_by(closed_at, month) FROM closed_months WHERE month >= ?"
 _OPERATIONS: Final = "SELECT operation, kind, reason, source, reverts FROM operations"
@@ -59,6 +61,7 @@ _LINES: Final = """
 SELECT
     agent_id, modality, corrects,
     CASE WHEN corrects IS NOT NULL OR list_contains(?::BIGINT[], operation) THEN operation END AS entered,
+    coalesce(bool_or(unbilled_reason IS NOT NULL), FALSE),
     {measures}
 FROM session_usage
 WHERE {which}
@@ -117,7 +120,8 @@ class Line(Struct, frozen=True, kw_only=True):
 
     `kind` is `usage`, `late` (usage of a closed month that was reported after its close), or the kind of the
     operation: `rerate`, `void` or `adjust`, with `is_undone` where it takes such an operation back. `corrects` is
-    the closed month that it belongs to.
+    the closed month that it belongs to. Where it has no billed amount, `is_unknown` says that a price applies which
+    lacks something.
     """
 
     kind: str
@@ -127,6 +131,7 @@ class Line(Struct, frozen=True, kw_only=True):
     corrects: date | None = None
     operation: int | None = None
     is_undone: bool = False
+    is_unknown: bool = False
 
 
 class OfAgent(Struct, frozen=True, kw_only=True):
@@ -211,7 +216,8 @@ class Statement(Struct, frozen=True, kw_only=True):
     @property
     def whole(self) -> bool | None:
         """Whether nothing that was used is missing from the bill; None where that is not known."""
-        return False if self.not_charged else self.completeness.whole
+        found = [it.is_known for it in self.lacks if it.source not in (_OPEN, _ERASED)]
+        return False if any(found) else None if found else True
 
     @property
     def usage(self) -> tuple[Line, ...]:
@@ -395,7 +401,7 @@ def _lines(
         which=" AND ".join(rows.conditions),
     )
     parameters = [entered, *voided, *rows.parameters]
-    for agent, modality, corrects, number, *amounts in read(
+    for agent, modality, corrects, number, has_rule, *amounts in read(
         connection, snapshot.path, statement, parameters, row=tuple[object, ...]
     ):
         kind, is_undone = USAGE if corrects is None else LATE, False
@@ -406,6 +412,7 @@ def _lines(
             agent=str(agent),
             modality=str(modality),
             used=row_of(amounts, {}),
+            is_unknown=has_rule is True,
             corrects=corrects if isinstance(corrects, date) else None,
             operation=number if isinstance(number, int) else None,
             is_undone=is_undone,
@@ -490,7 +497,7 @@ _SAID: Final[dict[Source, tuple[str, str]]] = {
         "It is not known whether all calls of this month are complete in the books.",
     ),
     Source.PRICES: (
-        "Some usage of this month has no price yet.",
+        "How much some of the usage is charged is not known yet: it is not, or not all, in what is charged.",
         "The newest prices are not in force yet.",
     ),
     Source.CONNECTED_TIME: (
@@ -505,16 +512,18 @@ _SAID: Final[dict[Source, tuple[str, str]]] = {
 def _lacks(missing: Completeness, free: NotCharged, *, erased: bool) -> Iterator[Lack]:
     """Yield what a tenant may be told of what the figures lack."""
     told = dict.fromkeys((it.source, it.is_known) for it in missing.findings)
+    if not missing.unbilled:  # what has no price lacks a cost, and the bill lacks nothing
+        told.pop((Source.PRICES, True), None)
     for source, is_known in told:
         text = _SAID[source][not is_known] or "It is not known whether anything is missing."
         yield Lack(source=source.value, text=text, is_known=is_known)
     if missing.open_sessions:
-        yield Lack(source="open_calls", text="Some calls of this month are still running.")
+        yield Lack(source=_OPEN, text="Some calls of this month are still running.")
     if free:
         yield Lack(source="no_rule", text=free.said)
     if erased:
         yield Lack(
-            source="erased",
+            source=_ERASED,
             text="Calls of this month, of whichever tenant, were erased from the books: no figure has them.",
             is_known=False,
         )

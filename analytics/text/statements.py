@@ -35,6 +35,7 @@ _ACTS: Final = re.compile(r"[\\`*_\[\]<>#|~&!$]")
 """What Markdown, or the HTML that it may hold, would act on."""
 _NOT_CHARGED: Final = "not charged"
 _UNKNOWN: Final = "unknown"
+_NO_COST: Final = "Some of the usage has no price yet: the cost leaves it out."
 _WHAT: Final = {
     LATE: ("reported late", "reported late"),
     ADJUST: ("credit or charge", "credit or charge taken back"),
@@ -91,7 +92,7 @@ def as_json(statement: Statement, *, with_cost: bool = False) -> bytes:
             if with_cost or it.billed
         ],
         "as_of": plain_moment(statement.as_of),
-        "whole": statement.whole,
+        "whole": _whole(statement) if with_cost else statement.whole,
         "lacks": [
             {"source": it.source, "is_known": it.is_known, "text": it.text}
             for it in statement.lacks
@@ -106,6 +107,12 @@ def as_json(statement: Statement, *, with_cost: bool = False) -> bytes:
         document["warnings"] = list(statement.warnings)
         document["notes"] = list(statement.notes)
     return json_bytes(document)
+
+
+def _whole(statement: Statement) -> bool | None:
+    """Return whether neither the bill nor what the operator pays lacks anything; None where that is not known."""
+    both = (statement.whole, statement.completeness.whole)
+    return False if False in both else None if None in both else True
 
 
 def as_csv(statement: Statement, *, with_cost: bool = False) -> bytes:
@@ -172,7 +179,7 @@ def _page(statement: Statement, *, with_cost: bool) -> Iterator[str]:
                 [_name(it.agent), _name(it.modality), f"{it.used.sessions:,}", _used(it.used)]
                 for it in usage
             ],
-            [it.used for it in usage],
+            usage,
             with_cost=with_cost,
         )
         if len(usage) > 1:
@@ -182,7 +189,7 @@ def _page(statement: Statement, *, with_cost: bool) -> Iterator[str]:
         yield from _money_table(
             ["what", "of", "agent", "modality", "used"],
             [[*_what(it), _name(it.agent), _name(it.modality), _used(it.used)] for it in apart],
-            [it.used for it in apart],
+            apart,
             with_cost=with_cost,
         )
     yield from _total(statement, with_cost=with_cost)
@@ -244,6 +251,7 @@ def _total(statement: Statement, *, with_cost: bool) -> Iterator[str]:
 
 def _remarks(statement: Statement, *, with_cost: bool) -> Iterator[str]:
     said = [it.text for it in statement.lacks]
+    said += [_NO_COST] * (with_cost and bool(statement.completeness.unpriced))
     said += [
         f"Corrected later: {_amount(it.billed, _NOT_CHARGED, statement.currency)}, on the statement of {it.month:%Y-%m}."
         for it in statement.later
@@ -271,19 +279,25 @@ def _what(line: Line) -> tuple[str, str]:
 
 
 def _money_table(
-    heads: list[str], rows: list[list[str]], used: list[Row], *, with_cost: bool
+    heads: list[str], rows: list[list[str]], of: list[Line], *, with_cost: bool
 ) -> Iterator[str]:
-    """Yield a table with the money of each row at its end, and the sum of what is charged."""
-    columns = [("charged", _NOT_CHARGED, [it.billed for it in used])]
+    """Yield a table with the money of each line at its end."""
+    used = [it.used for it in of]
+    unknown = [_UNKNOWN] * len(of)
+    free = [_UNKNOWN if it.is_unknown else _NOT_CHARGED for it in of]
+    columns = [("charged", free, [it.billed for it in used])]
     if with_cost:
         columns += [
-            ("cost", _UNKNOWN, [it.cost for it in used]),
-            ("margin", _UNKNOWN, [margin(it) for it in used]),
+            ("cost", unknown, [it.cost for it in used]),
+            ("margin", unknown, [margin(it) for it in used]),
         ]
     digits = money_digits(it for _, _, amounts in columns for it in amounts)
-    for head, unknown, amounts in columns:
+    for head, lacking, amounts in columns:
         heads = [*heads, head]
-        cells = [unknown if it is None else money(it, digits) for it in amounts]
+        cells = [
+            word if it is None else money(it, digits)
+            for it, word in zip(amounts, lacking, strict=True)
+        ]
         rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
     yield from _table(heads, rows, numbers=len(columns))
 

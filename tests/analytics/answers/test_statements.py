@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import asdict
 
 from tests.support.events import message, reading, session_id
 from tests.support.monthly import MONTHS, TENANTS, Months, by_chance
@@ -205,6 +206,38 @@ def test_a_call_that_no_price_charges_is_told_beside_those_that_are_charged(
     ]
 
 
+def test_a_bill_lacks_nothing_where_only_what_the_operator_pays_does(tmp_path: Path) -> None:
+    """Whose call is charged by the minute hears of no price that the operator lacks; a share of that is not known."""
+    time = {"modality": "agent_session", "provider": "livekit", "model": "agent"}
+    shares = GLOBEX.replace('modality = "llm"\n', "")
+    with Ledger.open(tmp_path, rate_by(Figures({MODEL: "2"}), read(shares))) as ledger:
+        for of, tenant in enumerate(("globex", "acme"), start=1):
+            tokens = reading(1, of=of, tenant=tenant, input_tokens=MILLION, requests=1)
+            connected = reading(2, of=of, tenant=tenant, **time, session_us=60 * MILLION)
+            ledger.apply([message(of, tokens, connected, number=of)])
+
+    def told(tenant: str) -> tuple[Statement, list[str]]:
+        found = statement(tenant, "2026-11", data_dir=tmp_path, now=NOW)
+        return found, [it.text for it in found.lacks if it.source in ("prices", "no_rule")]
+
+    found, said = told("globex")
+    assert [it.model for it in found.completeness.unpriced] == ["agent"]
+    assert (found.rounded, said) == (Decimal("0.12"), [])
+    assert "has no price yet" not in text.as_markdown(found)
+    assert "Some of the usage has no price yet" in text.as_markdown(found, with_cost=True)
+    whole = Statement(**{**asdict(found), "lacks": ()})
+    documents = [json.loads(text.as_json(whole, with_cost=it)) for it in (False, True)]
+    assert [it["whole"] for it in documents] == [True, False]
+
+    found, said = told("acme")
+    assert said == [
+        "How much some of the usage is charged is not known yet: it is not, or not all, in what is charged."
+    ]
+    assert found.whole is False
+    [row] = [it for it in text.as_markdown(found).split("\n") if it.startswith("| dental | agent")]
+    assert row.endswith("|  unknown |")
+
+
 def test_what_came_late_of_a_call_that_no_price_charges_is_told_where_it_is_dated(
     tmp_path: Path,
 ) -> None:
@@ -243,7 +276,8 @@ def test_a_page_is_for_the_tenant_and_has_no_cost(folder: Path) -> None:
     """Nothing of what the operator pays is in it, in any form, and all of it in the operator's own."""
     found = statement("acme", "2026-11", data_dir=folder, now=NOW)
     page = text.as_markdown(found)
-    assert "| dental | llm      | 2     | 2,000,000 tokens in |    7.500000 |" in page
+    assert "| dental | llm      | 2     | 2,000,000 tokens in | 7.500000 |" in page
+    assert "|  unknown |" in page  # a share of what has no price
     assert "| new price (operation 7)" in page
     assert "**Rounded to the cent: 6.87 USD**" in page
     assert "1 call was taken out of the books: " in page
