@@ -166,14 +166,16 @@ def test_the_revert_of_one_re_rating_takes_nothing_from_another(tmp_path: Path) 
     """One of a part stands: what was read under the one that is reverted is billed as the rest of the call is."""
     books = Books(tmp_path, LLAMA + BY_THE_MINUTE + BESIDE.format(3))
     books.read(**OWN)
+    books.read(provider="own", model="mist")
     books.edit(LLAMA + BESIDE.format(4) + MARKUP)
-    books.run(Rerate(where={"model": ("llama",)}))
+    books.run(Rerate(where={"model": ("mist",)}))
     books.read(**TIME)
     books.edit(LLAMA + MARKUP.replace("20", "70"))
     number = books.run(Rerate())
     books.read(model="gpt-4.1")
     books.run(Revert(operation=number))
-    assert books.billed() == {"llama": 4, "gpt-4.1": 0, "agent-session": Decimal("0.12")}
+    time = Decimal("0.12")
+    assert books.billed() == {"llama": 3, "mist": 4, "gpt-4.1": 0, "agent-session": time}
     books.close()
 
 
