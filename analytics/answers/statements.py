@@ -230,9 +230,14 @@ class Statement(Struct, frozen=True, kw_only=True):
         return tuple(it for it in self.lines if it.kind != USAGE)
 
 
-def margin(row: Row) -> Decimal | None:
-    """Return what is billed above the cost; None where one of both is not known."""
-    return None if row.billed is None or row.cost is None else _EXACT.subtract(row.billed, row.cost)
+def margin(row: Row, total: Row) -> Decimal | None:
+    """Return what is billed of a row of a statement above all of its cost, so that rows add up to their total.
+
+    It is None where its cost is not known, or nothing of the total is billed.
+    """
+    if row.cost is None or total.billed is None:
+        return None
+    return _EXACT.subtract(row.billed or Decimal(0), row.cost)
 
 
 class Asked(Struct, frozen=True, kw_only=True):

@@ -77,9 +77,9 @@ def as_json(statement: Statement, *, with_cost: bool = False) -> bytes:
             }
             for it in statement.agents
         ],
-        "lines": [_plain_line(it, with_cost) for it in _shown(statement, with_cost)],
+        "lines": [_plain_line(it, total, with_cost) for it in _shown(statement, with_cost)],
         "total": {
-            **_plain_money(total, with_cost),
+            **_plain_money(total, total, with_cost),
             "billed_rounded": None if statement.rounded is None else f"{statement.rounded:f}",
         },
         "corrected_later": [
@@ -122,7 +122,10 @@ def as_csv(statement: Statement, *, with_cost: bool = False) -> bytes:
         "billed", *(("cost", "margin") if with_cost else ()),
     ]  # fmt: skip
     whose = {"tenant": statement.tenant, "month": f"{statement.month:%Y-%m}"}
-    lines = ({**whose, **_plain_line(it, with_cost)} for it in _shown(statement, with_cost))
+    lines = (
+        {**whose, **_plain_line(it, statement.total, with_cost)}
+        for it in _shown(statement, with_cost)
+    )
     return csv_bytes(names, lines)
 
 
@@ -134,7 +137,7 @@ def _shown(statement: Statement, with_cost: bool) -> Iterator[Line]:  # noqa: FB
             yield it
 
 
-def _plain_line(line: Line, with_cost: bool) -> dict[str, object]:  # noqa: FBT001 - same
+def _plain_line(line: Line, total: Row, with_cost: bool) -> dict[str, object]:  # noqa: FBT001 - same
     used = line.used
     return {
         "kind": line.kind,
@@ -146,14 +149,14 @@ def _plain_line(line: Line, with_cost: bool) -> dict[str, object]:  # noqa: FBT0
         "calls": used.sessions,
         **{name: getattr(used, name) for name in _AMOUNTS},
         **{name: plain_seconds(getattr(used, name)) for name in _LENGTHS},
-        **_plain_money(used, with_cost),
+        **_plain_money(used, total, with_cost),
     }
 
 
-def _plain_money(row: Row, with_cost: bool) -> dict[str, object]:  # noqa: FBT001 - same
+def _plain_money(row: Row, total: Row, with_cost: bool) -> dict[str, object]:  # noqa: FBT001 - same
     found: dict[str, object] = {"billed": plain_money(row.billed)}
     if with_cost:
-        found |= {"cost": plain_money(row.cost), "margin": plain_money(margin(row))}
+        found |= {"cost": plain_money(row.cost), "margin": plain_money(margin(row, total))}
     return found
 
 
@@ -180,6 +183,7 @@ def _page(statement: Statement, *, with_cost: bool) -> Iterator[str]:
                 for it in usage
             ],
             usage,
+            statement.total,
             with_cost=with_cost,
         )
         if len(usage) > 1:
@@ -190,6 +194,7 @@ def _page(statement: Statement, *, with_cost: bool) -> Iterator[str]:
             ["what", "of", "agent", "modality", "used"],
             [[*_what(it), _name(it.agent), _name(it.modality), _used(it.used)] for it in apart],
             apart,
+            statement.total,
             with_cost=with_cost,
         )
     yield from _total(statement, with_cost=with_cost)
@@ -240,13 +245,20 @@ def _total(statement: Statement, *, with_cost: bool) -> Iterator[str]:
     yield from ("", "## Total", "")
     if with_cost:
         yield f"Cost: {_amount(total.cost, _UNKNOWN, currency)}  "
-        part = ", without what has no cost yet" if total.lacks_prices else ""
-        yield f"Margin{part}: {_amount(margin(total), _UNKNOWN, currency)}  "
+        yield f"Margin{_without(statement)}: {_amount(margin(total, total), _UNKNOWN, currency)}  "
     if statement.rounded is None:
         yield f"**{'Nothing is charged' if total.rows else 'Nothing was used'}.**"
         return
     yield f"Charged: {_amount(total.billed, _NOT_CHARGED, currency)}  "
     yield f"**Rounded to the cent: {statement.rounded:,.2f} {currency}**"
+
+
+def _without(statement: Statement) -> str:
+    """Return what a margin leaves out, of what is paid and of what is charged."""
+    is_part = statement.completeness.unbilled or statement.completeness.uncharged
+    said = ["the cost of what has none yet"] * statement.total.lacks_prices
+    said += ["what is to be charged and not known yet"] * bool(is_part)
+    return f", without {' and '.join(said)}" if said else ""
 
 
 def _remarks(statement: Statement, *, with_cost: bool) -> Iterator[str]:
@@ -279,7 +291,7 @@ def _what(line: Line) -> tuple[str, str]:
 
 
 def _money_table(
-    heads: list[str], rows: list[list[str]], of: list[Line], *, with_cost: bool
+    heads: list[str], rows: list[list[str]], of: list[Line], total: Row, *, with_cost: bool
 ) -> Iterator[str]:
     """Yield a table with the money of each line at its end."""
     used = [it.used for it in of]
@@ -289,7 +301,7 @@ def _money_table(
     if with_cost:
         columns += [
             ("cost", unknown, [it.cost for it in used]),
-            ("margin", unknown, [margin(it) for it in used]),
+            ("margin", unknown, [margin(it, total) for it in used]),
         ]
     digits = money_digits(it for _, _, amounts in columns for it in amounts)
     for head, lacking, amounts in columns:

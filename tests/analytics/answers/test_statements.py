@@ -193,6 +193,8 @@ def test_a_call_that_no_price_charges_is_told_beside_those_that_are_charged(
     assert told("acme")[1] == [
         "No price applies to 1 call, and to some of the usage of 1 other call: that is not charged."
     ]
+    hooli = json.loads(text.as_json(told("hooli")[0], with_cost=True))
+    assert {it["margin"] for it in (*hooli["lines"], hooli["total"])} == {None}
     assert told("hooli")[1] == ["No price applies to 1 call: it is not charged."]
 
     with Ledger.open(tmp_path, rate_by(Figures({MODEL: "2"}), read(GLOBEX))) as ledger:
@@ -292,11 +294,15 @@ def test_a_page_is_for_the_tenant_and_has_no_cost(folder: Path) -> None:
     page = text.as_markdown(found, with_cost=True)
     assert "not for the tenant" in page
     assert "-77.500000" in page
-    assert "Margin, without what has no cost yet: " in page
+    assert "Margin, without the cost of what has none yet" in page
     assert r"* Operation 3 (adjust): as it is \*agreed\* (by mail)" in page
     document = json.loads(text.as_json(found, with_cost=True))
     assert Decimal(document["total"]["margin"]) == Decimal("6.8725") - found.total.cost
     assert document["completeness"]["whole"] is False
+    credit = [it for it in document["lines"] if it["cost"] == "-77.500000000"]
+    assert [(it["billed"], it["margin"]) for it in credit] == [(None, "77.500000000")]
+    margins = [Decimal(it["margin"]) for it in document["lines"] if it["margin"]]
+    assert sum(margins) == Decimal(document["total"]["margin"])
     assert {"cost", "margin"} <= set(
         text.as_csv(found, with_cost=True).decode().split("\n")[0].split(",")
     )
