@@ -25,14 +25,20 @@ _BLANKS: Final = re.compile(r"^ +| +$|(?<= ) +")
 """Blanks that are not seen: at an end, and after another one."""
 
 
-def in_cell(name: str) -> str:
+def in_cell(name: str, not_plain: str = "") -> str:
     """Return a name for a cell of a table, where no two names look the same.
+
+    The characters of `not_plain` are spelled out too.
 
     Letters of different scripts may still be drawn alike. A letter with an accent of its own is the same
     letter for a reader as one that brings its accent, so in a name that has both ways, or the second
     one, whatever is not ASCII is spelled out.
     """
-    odd = {at for at, mark in enumerate(name) if not mark.isprintable() or _UNSEEN.match(mark)}
+    odd = {
+        at
+        for at, mark in enumerate(name)
+        if not mark.isprintable() or _UNSEEN.match(mark) or mark in not_plain
+    }
     odd.update(at for blanks in _BLANKS.finditer(name) for at in range(*blanks.span()))
     if not is_normalized("NFC", name):
         odd.update(at for at, mark in enumerate(name) if not mark.isascii())
@@ -60,6 +66,6 @@ def _begins_one(text: str, at: int, odd: AbstractSet[int]) -> bool:
 
 
 def _escaped(mark: str) -> str:
-    if mark == " ":
-        return "\\x20"
+    if mark.isascii() and mark.isprintable():
+        return f"\\x{ord(mark):02x}"
     return mark.encode("unicode_escape").decode()

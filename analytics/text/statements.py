@@ -33,6 +33,8 @@ _MINUTE_S: Final = Decimal(60)
 _EXACT: Final = Context(prec=50)
 _ACTS: Final = re.compile(r"[\\`*_\[\]<>#|~&!$]")
 """What Markdown, or the HTML that it may hold, would act on."""
+_ADDRESS: Final = re.compile(r"@|://|\w\.[^\W\d_]")
+"""What programs that show Markdown, mail or chats make a link of, also where it is escaped."""
 _NOT_CHARGED: Final = "not charged"
 _UNKNOWN: Final = "unknown"
 _NO_COST: Final = "Some of the usage has no price yet: the cost leaves it out."
@@ -359,5 +361,7 @@ def _amount(amount: Decimal | None, unknown: str, currency: str) -> str:
 
 
 def _name(name: str) -> str:
-    """Return a name as text that Markdown shows and does nothing with."""
+    """Return a name as text that Markdown shows and does nothing with: as code where it looks like an address."""
+    if _ADDRESS.search(name):
+        return f"`{in_cell(name, not_plain='`|')}`"  # in code a backslash keeps neither of them
     return _ACTS.sub(lambda found: f"\\{found[0]}", in_cell(name))

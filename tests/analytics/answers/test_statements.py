@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from msgspec.structs import asdict
+from markdown_it import MarkdownIt
+from msgspec import structs
 
 from tests.support.events import message, reading, session_id
 from tests.support.monthly import MONTHS, TENANTS, Months, by_chance
@@ -30,7 +31,7 @@ OCTOBER: Final = date(2026, 10, 5)
 NOVEMBER: Final = date(2026, 11, 5)
 MILLION: Final = 1_000_000
 LAYERS: Final = ("billed", "cost", "list_cost")
-HOSTILE: Final = "a|b](http://x)\n<b>*"
+HOSTILE: Final = "a|b](x)\n<b>*"
 
 
 def after(month: str) -> date:
@@ -227,7 +228,7 @@ def test_a_bill_lacks_nothing_where_only_what_the_operator_pays_does(tmp_path: P
     assert (found.rounded, said) == (Decimal("0.12"), [])
     assert "has no price yet" not in text.as_markdown(found)
     assert "Some of the usage has no price yet" in text.as_markdown(found, with_cost=True)
-    whole = Statement(**{**asdict(found), "lacks": ()})
+    whole = Statement(**{**structs.asdict(found), "lacks": ()})
     documents = [json.loads(text.as_json(whole, with_cost=it)) for it in (False, True)]
     assert [it["whole"] for it in documents] == [True, False]
 
@@ -311,7 +312,40 @@ def test_a_page_is_for_the_tenant_and_has_no_cost(folder: Path) -> None:
 def test_no_name_acts_on_a_page(folder: Path) -> None:
     """Whatever an agent is called, its row is one row of text."""
     page = text.as_markdown(statement("acme", "2026-10", data_dir=folder, now=NOW))
-    assert r"| a\|b\](http://x)\\n\<b\>\* |" in page
+    assert r"| a\|b\](x)\\n\<b\>\* |" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("https://evil.example/pay?to=me", "https://evil.example/pay?to=me"),
+        ("www.evil.example/pay", "www.evil.example/pay"),
+        ("evil.example", "evil.example"),
+        ("pay@evil.example", "pay@evil.example"),
+        ("@someone", "@someone"),
+        ("a|b`](http://x)\n<b>*`", r"a\x7cb\x60](http://x)\n<b>*\x60"),
+        (r"\x7c|http://x", r"\\x7c\x7chttp://x"),
+    ],
+)
+def test_no_address_on_a_page_becomes_a_link(folder: Path, name: str, shown: str) -> None:
+    """It is code, in which nothing acts, whoever chose the name; one row, and one column, of a table."""
+    found = statement("acme", "2026-10", data_dir=folder, now=NOW)
+    [*_, last] = found.agents
+    named = structs.replace(found, tenant=name, agents=(structs.replace(last, agent=name),))
+    page = text.as_markdown(named)
+    assert page.startswith(f"# Statement: `{shown}`, 2026-10\n")
+    assert f"\n| `{shown}` | " in page
+    tokens = MarkdownIt("commonmark").enable("table").parse(page)
+    parts = [part for token in tokens for part in token.children or ()]
+    assert [part.content for part in parts if part.type == "code_inline"] == [shown, shown]
+    assert not any(part.type.startswith(("link", "html", "image")) for part in parts)
+
+
+@pytest.mark.parametrize("name", ["Dr. Smith & Sons", "gpt-4.1", "dental_v2.1", "a:b", "Fin."])
+def test_a_name_that_is_no_address_is_written_as_text(folder: Path, name: str) -> None:
+    """Most names are."""
+    found = statement("acme", "2026-10", data_dir=folder, now=NOW)
+    assert "`" not in text.as_markdown(structs.replace(found, tenant=name)).split("\n")[0]
 
 
 def test_a_month_that_is_not_over_is_said_to_be_so(folder: Path) -> None:
