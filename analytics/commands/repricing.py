@@ -37,7 +37,8 @@ class Change(Struct):
     """What some meters cost before and after, by layer; None where none of them has such money.
 
     `unpriced_…` counts those of which something has no price. `is_unknown` says that some of them were
-    given to a model of which something has no price: nobody knows what they would have cost.
+    given to a model of which something has no price: nobody knows what they would have cost. `is_bill_unknown` says
+    that a rule bills some of them, and that what it charges on is not known.
     """
 
     list_before: Decimal | None = None
@@ -50,6 +51,7 @@ class Change(Struct):
     unpriced_before: int = 0
     unpriced_after: int = 0
     is_unknown: bool = False
+    is_bill_unknown: bool = False
 
     @property
     def difference(self) -> Decimal | None:
@@ -57,6 +59,13 @@ class Change(Struct):
         if self.is_unknown:
             return None
         return (self.cost_after or _ZERO) - (self.cost_before or _ZERO)
+
+    @property
+    def billed_difference(self) -> Decimal | None:
+        """How much more the tenants are charged; None where nobody knows."""
+        if self.is_bill_unknown:
+            return None
+        return (self.billed_after or _ZERO) - (self.billed_before or _ZERO)
 
     def add(self, found: Rerated, rated: Rated | None, *, is_other: bool) -> None:
         """Add a meter, by the prices of another model where `is_other`; without `rated` it stays as it is."""
@@ -73,6 +82,8 @@ class Change(Struct):
         if rated is not None:
             after = (rated.list_cost, rated.cost, rated.billed)
             is_short_after = any(astuple(rated.unpriced_usage))
+            lacks_bill = rated.billed is None and rated.unbilled is not None
+            self.is_bill_unknown |= lacks_bill and (is_other or found.row is not None)
         self.list_before, self.cost_before, self.billed_before = (
             _plus(one, two)
             for one, two in zip(

@@ -346,7 +346,10 @@ def _write(found: Changes, output: Format, *, has_others: bool) -> None:
     typer.echo("")
     typer.echo("\n".join(text.by_model(found.by_model.items(), found.total, width=shown)))
     typer.echo("")
-    said = [f"{counted(found.total.meters, 'meter')}, in {CURRENCY}; nothing was changed{books}"]
+    meters = f"{counted(found.total.meters, 'meter')}, in {CURRENCY}"
+    said = [f"{meters}; nothing was changed{books}"]
+    if not any(map(text.is_change, found.by_model.values())):
+        said = [f"{meters}; no amount would change"]
     said += [
         text.say_corrected(*key, it.cost, it.billed) for key, it in sorted(found.corrected.items())
     ]

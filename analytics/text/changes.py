@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from voicecosts.analytics.answers.report import CURRENCY
 from voicecosts.analytics.numbers import counted, money, money_column
 from voicecosts.analytics.question.filters import shown
+from voicecosts.analytics.text.costs import NOT_BILLED, UNPRICED
 from voicecosts.analytics.text.grid import Column, fit, lines, printable, say_left_out, wrapped
 from voicecosts.analytics.text.names import in_cell
 from voicecosts.analytics.text.plain import plain_money
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-UNPRICED = "unpriced"
 UNKNOWN = "unknown"
-NO_RULE = "no rule"
+
+Key = TypeVar("Key")
 
 
 class Change(Protocol):
@@ -34,10 +35,15 @@ class Change(Protocol):
     meters: int
     unpriced_before: int
     unpriced_after: int
+    is_bill_unknown: bool
 
     @property
     def difference(self) -> Decimal | None:
         """How much more the operator pays; None where nobody knows."""
+
+    @property
+    def billed_difference(self) -> Decimal | None:
+        """How much more the tenants are charged; None where nobody knows."""
 
 
 class Moved(Protocol):
@@ -63,22 +69,43 @@ class Moved(Protocol):
 def by_tenant(
     found: Iterable[tuple[str | None, Change]], total: Change, *, width: int | None
 ) -> list[str]:
-    """Return the table by tenant, with the total."""
-    rows = tenants_in_order(found)
+    """Return the table of the tenants of whom something changes, with the total of all."""
+    rows, left = _changed(tenants_in_order(found))
     names = [Column("tenant", [*(in_cell(shown(name)) for name, _ in rows), "total"])]
-    return list(_table(names, [*(change for _, change in rows), total], width))
+    table = _table(names, [*(change for _, change in rows), total], width)
+    return [*table, *_say_same(left, "tenant", width)]
 
 
 def by_model(
     found: Iterable[tuple[tuple[str, str, str], Change]], total: Change, *, width: int | None
 ) -> list[str]:
-    """Return the table by modality, provider and model, with the total."""
-    rows = models_in_order(found)
+    """Return the same by modality, provider and model."""
+    rows, left = _changed(models_in_order(found))
     names = [
         Column(head, [*(in_cell(key[at]) for key, _ in rows), "" if at else "total"])
         for at, head in enumerate(("modality", "provider", "model"))
     ]
-    return list(_table(names, [*(change for _, change in rows), total], width))
+    table = _table(names, [*(change for _, change in rows), total], width)
+    return [*table, *_say_same(left, "model", width)]
+
+
+def _changed(rows: list[tuple[Key, Change]]) -> tuple[list[tuple[Key, Change]], int]:
+    """Return the rows that change, and how many do not; all where none does."""
+    kept = [row for row in rows if is_change(row[1])]
+    return (kept, len(rows) - len(kept)) if kept else (rows, 0)
+
+
+def is_change(it: Change) -> bool:
+    """Return whether anything of it is otherwise after, or not known."""
+    before = (it.list_before, it.cost_before, it.billed_before, it.unpriced_before)
+    after = (it.list_after, it.cost_after, it.billed_after, it.unpriced_after)
+    return before != after or it.difference is None or it.billed_difference is None
+
+
+def _say_same(left: int, what: str, width: int | None) -> Iterator[str]:
+    if left:
+        said = f"nothing changes for {counted(left, f'more {what}')}, in the total too (--format json has them)"
+        yield from wrapped(said, width)
 
 
 def tenants_in_order(
@@ -95,19 +122,22 @@ def models_in_order(
     return sorted(found, key=lambda row: (*_largest(row[1]), row[0]))
 
 
-def _largest(change: Change) -> tuple[bool, Decimal]:
-    """Return what puts the largest difference first, and before it what nobody knows."""
-    difference = change.difference
-    return difference is not None, -abs(difference or Decimal(0))
+def _largest(change: Change) -> tuple[bool, Decimal, Decimal]:
+    """Return what puts the largest difference first, of the cost and then of the bill, and before it what nobody knows."""
+    cost, billed = change.difference, change.billed_difference
+    is_known = cost is not None and billed is not None
+    return is_known, -abs(cost or Decimal(0)), -abs(billed or Decimal(0))
 
 
 def _table(names: list[Column], changes: Sequence[Change], width: int | None) -> Iterator[str]:
     total = changes[-1]
-    columns = [
-        Column("cost before", money_column([it.cost_before for it in changes], UNPRICED)),
-        Column("cost after", money_column([it.cost_after for it in changes], UNPRICED)),
-        Column("cost difference", [signed(it.difference) for it in changes]),
-    ]
+    columns = _layer(
+        "cost",
+        [it.cost_before for it in changes],
+        [it.cost_after for it in changes],
+        [it.difference for it in changes],
+        [UNPRICED] * len(changes),
+    )
     if total.unpriced_before or total.unpriced_after:
         columns.append(
             Column(
@@ -116,23 +146,61 @@ def _table(names: list[Column], changes: Sequence[Change], width: int | None) ->
             )
         )
     if (total.list_before, total.list_after) != (total.cost_before, total.cost_after):
-        columns += [
-            Column("list before", money_column([it.list_before for it in changes], UNPRICED)),
-            Column("list after", money_column([it.list_after for it in changes], UNPRICED)),
-        ]
-    if total.billed_before is not None or total.billed_after is not None:
-        columns += [
-            Column("billed before", money_column([it.billed_before for it in changes], NO_RULE)),
-            Column("billed after", money_column([it.billed_after for it in changes], NO_RULE)),
-        ]
-    asked = ["cost difference"]  # what is wanted most, in a narrow terminal
-    if not total.difference and total.billed_before != total.billed_after:
-        asked += ["billed before", "billed after"]
-    worth = sorted(columns, key=lambda it: it.head not in asked)
+        lists = [it.list_before for it in changes], [it.list_after for it in changes]
+        columns += (
+            [Column("list", money_column(lists[0], UNPRICED))]
+            if lists[0] == lists[1]
+            else [
+                Column("list before", money_column(lists[0], UNPRICED)),
+                Column("list after", money_column(lists[1], UNPRICED)),
+            ]
+        )
+    if any(it.billed_before is not None or it.billed_after is not None for it in changes):
+        columns += _layer(
+            "billed",
+            [it.billed_before for it in changes],
+            [it.billed_after for it in changes],
+            [it.billed_difference for it in changes],
+            [UNKNOWN if it.is_bill_unknown else NOT_BILLED for it in changes],
+        )
+    worth = sorted(columns, key=_rank)  # what is wanted most, in a narrow terminal
     kept, left_out = fit(names, worth, width)
     yield from lines(names, [it for it in columns if it in kept], width=width, total=True)
     for sentence in say_left_out(left_out):
         yield from wrapped(sentence, width)
+
+
+def _layer(
+    name: str,
+    before: list[Decimal | None],
+    after: list[Decimal | None],
+    differences: list[Decimal | None],
+    lacking: list[str],
+) -> list[Column]:
+    """Return the columns of one layer of money: one alone where no amount of it changes."""
+    absent = UNPRICED if name == "cost" else NOT_BILLED
+    if before == after and None not in differences:
+        return [Column(name, money_column(before, absent))]
+    known = money_column(after, absent)
+    return [
+        Column(f"{name} before", money_column(before, absent)),
+        Column(
+            f"{name} after",
+            [
+                word if amount is None else cell
+                for amount, cell, word in zip(after, known, lacking, strict=True)
+            ],
+        ),
+        Column(f"{name} difference", [signed(it) for it in differences]),
+    ]
+
+
+def _rank(column: Column) -> int:
+    """Return how many kinds of columns are more important: differences, what makes them, what stays as it is."""
+    name, _, kind = column.head.partition(" ")
+    if name == "list" or not kind:
+        return 3
+    return ("difference", "after", "before").index(kind) if kind != "meters" else 3
 
 
 def signed(amount: Decimal | None) -> str:
@@ -172,6 +240,7 @@ def record(change: Change) -> dict[str, object]:
         "difference": plain_money(change.difference),
         "billed_before": plain_money(change.billed_before),
         "billed_after": plain_money(change.billed_after),
+        "billed_difference": plain_money(change.billed_difference),
         "meters": change.meters,
         "unpriced_before": change.unpriced_before,
         "unpriced_after": change.unpriced_after,

@@ -329,6 +329,9 @@ class TestBooks:
             shown = only(run(*words))
             assert max(map(len, shown.splitlines())) <= columns, shown
         assert "20.000000" in only(run("operations", "list"))
+        assert "difference" not in only(run("rerate"))
+        assert "no amount would change" in " ".join(only(run("rerate")).split())
+        only(run("operations", "revert", "1", "--reason", "x"))
         assert "difference" in only(run("rerate"))
 
     def test_a_name_that_nothing_else_has_is_said(self, run: Run, data_dir: Path) -> None:
