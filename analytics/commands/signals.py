@@ -46,8 +46,8 @@ def stopping() -> Iterator[None]:
     before = {number: signal.signal(number, forward) for number in heard}
     try:
         yield
-    except KeyboardInterrupt:
-        if not came:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not came or not is_ctrl_c(error):
             raise
         raise typer.Exit(128 + came[0]) from None
     finally:

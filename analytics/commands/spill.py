@@ -7,14 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from voicecosts.analytics.commands.signals import stopping, undisturbed
+
 
 @contextmanager
 def spilling() -> Iterator[Path | None]:
-    """Yield a folder for what needs more memory than an answer may use; None where there can be none."""
+    """Yield a folder for what needs more memory than an answer may use; None where there can be none.
+
+    Ctrl-C, SIGTERM and SIGHUP end the block as `stopping` says, and leave nothing in it: it can be half of a disk.
+    """
     try:
         folder = TemporaryDirectory(prefix="costs-")
     except OSError:  # all is read-only, as in some containers: then memory is not bounded
         yield None
         return
-    with folder:
-        yield Path(folder.name)
+    with stopping():
+        try:
+            yield Path(folder.name)
+        finally:
+            with undisturbed():
+                folder.cleanup()

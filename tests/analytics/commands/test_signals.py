@@ -1,13 +1,17 @@
-"""Ctrl-C while asyncio runs."""
+"""Signals: while asyncio runs, and while an answer has files of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
+import typer
 
 from voicecosts.analytics.commands.signals import run_in_order
+from voicecosts.analytics.commands.spill import spilling
 
 
 def test_the_first_ctrl_c_cancels_and_later_ones_wait_until_all_has_ended() -> None:
@@ -58,3 +62,30 @@ def test_without_ctrl_c_the_result_is_returned() -> None:
         return 3
 
     assert run_in_order(main()) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("in_statement", [False, True])
+def test_an_answer_that_is_ended_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, *, in_statement: bool
+) -> None:
+    """By a signal, also while DuckDB runs, which then raises an error of its own; the code is that of the signal."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def answer() -> None:
+        with spilling() as folder:
+            assert folder is not None
+            assert folder.parent == tmp_path
+            (folder / "spilled").write_bytes(b"rows")
+            try:
+                signal.raise_signal(number)
+            except KeyboardInterrupt:
+                if in_statement:
+                    raise RuntimeError("Query interrupted") from None
+                raise
+
+    with pytest.raises(typer.Exit) as ended:
+        answer()
+    assert ended.value.exit_code == 128 + number
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) is signal.SIG_DFL

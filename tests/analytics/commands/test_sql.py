@@ -9,7 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.analytics.conftest import ROOT, Costs
+from tests.support.long_forms import later
 
 
 def test_a_statement_is_read_from_wherever_it_is(
@@ -41,10 +44,11 @@ def test_a_statement_is_read_from_wherever_it_is(
         assert said in done.stderr
 
 
-def test_ctrl_c_ends_a_statement_that_is_read_from_standard_input(
-    data_dir: Path, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *later(signal.SIGHUP)])
+def test_a_signal_ends_a_statement_that_is_read_from_standard_input(
+    data_dir: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """However long it would take, and nothing of it is left."""
+    """However long it would take, and nothing of it is left, also not in the temporary folder."""
     program = "from voicecosts.analytics.commands.app import main; main()"
     command = [sys.executable, "-c", program, "sql", "-", "--data-dir", str(data_dir)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
@@ -66,8 +70,9 @@ def test_ctrl_c_ends_a_statement_that_is_read_from_standard_input(
             assert running.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
-        assert running.wait(60) == 130
+        assert [it.name[:6] for it in tmp_path.iterdir()] == ["costs-"]
+        running.send_signal(number)
+        assert running.wait(60) == 128 + number
         assert running.stdout is not None
         assert running.stderr is not None
         assert (running.stdout.read(), running.stderr.read()) == (b"", b"")
