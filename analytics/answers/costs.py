@@ -470,7 +470,7 @@ def _sorted(rows: Iterable[Row], sort: Sort) -> list[Row]:
 def _say_metrics(question: Question, total: Row) -> Iterator[str]:
     """Yield what a margin leaves out of nothing, and of how many calls minutes are, where they are not of all."""
     if "margin" in question.metrics:
-        yield "margin is what is billed less all of the cost, that of what no rule bills too"
+        yield "margin is what is billed less all of the cost, that of what is unbilled too"
     if total.length is not None and total.length.calls < total.sessions:
         yield (
             f"minutes are those of {total.length.calls:,} of {counted(total.sessions, 'call')}: the connected time of the "

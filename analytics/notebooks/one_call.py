@@ -63,7 +63,7 @@ def _(mo, money, receipt, style, text):
         "state": _call.state,
         "cost": f"{money(receipt.total.cost)} {receipt.currency}",
         "list price": f"{money(receipt.total.list_cost)} {receipt.currency}",
-        "billed": "no rule"
+        "billed": "unbilled"
         if receipt.total.billed is None
         else f"{receipt.total.billed:f} {receipt.currency}",
         "per minute": "not known"

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from voicecosts.analytics.answers.report import Report
 
 UNPRICED: Final = "unpriced"
-NOT_BILLED: Final = "no rule"
+NOT_BILLED: Final = "unbilled"
 CONNECTED: Final = "connected s"
 """Seconds of all connections of one modality, each by itself: a call has one `agent_session`, and a
 `participant` or a `telephony` for each leg."""

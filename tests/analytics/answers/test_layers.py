@@ -14,6 +14,7 @@ from tests.support.price_books import MODEL, Figures
 from voicecosts import call, calls, connect, query, statement
 from voicecosts.analytics.answers import layers
 from voicecosts.analytics.snapshot import connection as snapshot
+from voicecosts.analytics.text.costs import as_table
 from voicecosts.consumer.booking.operations import Close, Rerate, Revert, Void
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own import read
@@ -129,6 +130,17 @@ def test_what_is_taken_back_is_unknown_again_and_not_zero(tmp_path: Path) -> Non
         while ledger.work():
             pass
     assert (told(), of_acme()) == before
+
+
+def test_a_share_of_what_has_no_price_is_unbilled_and_says_why(tmp_path: Path) -> None:
+    """A rule is for it: no answer says that there is none."""
+    book(tmp_path, {"tenant": "acme", "provider": "homebrew", "model": "llama", "input_tokens": 9})
+    report = query("model", data_dir=tmp_path, metric="cost,billed,margin")
+    table = as_table(report, now=datetime(2026, 11, 25, tzinfo=UTC))
+    [row] = [line.split() for line in table.split("\n") if line.startswith("llama")]
+    assert row == ["llama", "unpriced", "unbilled", "unpriced"]
+    assert "not in what is billed: homebrew/llama (llm), or a part of it: " in table
+    assert "rule" not in table
 
 
 def test_a_call_billed_by_the_minute_needs_its_minutes(tmp_path: Path) -> None:

@@ -50,14 +50,14 @@ def rows_of(html: str) -> list[list[str]]:
 
 
 def test_every_figure_is_there(data_dir: Path) -> None:
-    """What has no price is unpriced and never zero, what nobody bills is no rule."""
+    """What has no price is unpriced and never zero, what nothing bills is unbilled."""
     found = look(Choice(), data_dir, now=NOW)
     parts = parts_of(found)
     head, *tenants, total = rows_of(parts["tenants"])
     assert head == ["tenant", "billed", "cost USD", "margin", "of billed", "calls", "unpriced"]
-    assert tenants[0][:4] == ["globex", "no rule", "2.500000000", "no rule"]
-    assert tenants[3][:3] == [r"[red]sh\x1b[31my[/red]", "no rule", "unpriced"]
-    assert total == ["total", "no rule", "4.032000003", "no rule", "", "5", "3 requests"]
+    assert tenants[0][:4] == ["globex", "unbilled", "2.500000000", "unbilled"]
+    assert tenants[3][:3] == [r"[red]sh\x1b[31my[/red]", "unbilled", "unpriced"]
+    assert total == ["total", "unbilled", "4.032000003", "unbilled", "", "5", "3 requests"]
     assert rows_of(parts["days"])[:2] == [
         ["day", "llm", "stt", "tts", "unpriced"],
         ["2026-11-21", "0.400000000", "unpriced", "", "llm: 1 request, stt: 1 request"],

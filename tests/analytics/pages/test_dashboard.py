@@ -71,7 +71,7 @@ def test_it_shows_what_the_commands_say(browser: Browser, served: Served, data_d
             "Something is missing from these numbers.",
             *(in_cell(row.group["tenant"] or "(none)") for row in answer.rows),
             *(str(each.session)[:13] for each in calls(data_dir=data_dir).calls),
-            "no rule",
+            "unbilled",
         )
         for sentence in answer.warnings:
             assert re.sub(r"\d+ days", "", sentence) in re.sub(r"\d+ days", "", shown)

@@ -293,7 +293,7 @@ def test_what_is_billed_and_a_list_price_that_is_not_paid_are_columns_of_their_o
     report = query("tenant", data_dir=tmp_path, now=NOW)
     table = as_table(report, now=NOW).splitlines()
     assert table[0].split() == ["tenant", "cost", "USD", "billed", "list", "sessions", "requests"]
-    assert table[2].split() == ["globex", "2.000000", "no", "rule", "2.000000", "1", "1"]
+    assert table[2].split() == ["globex", "2.000000", "unbilled", "2.000000", "1", "1"]
     assert table[3].split() == ["acme", "0.850000", "1.200000", "1.000000", "1", "1"]
     rows = {row["tenant"]: row for row in json.loads(as_json(report))["rows"]}
     assert (rows["acme"]["list_cost"], rows["acme"]["billed"]) == ("1.000000000", "1.200000000")
@@ -302,7 +302,7 @@ def test_what_is_billed_and_a_list_price_that_is_not_paid_are_columns_of_their_o
     assert "estimated: 1.000000 USD (35.1 %)" in as_table(replace(report, total=total), now=NOW)
     credit = replace(report.rows[0], list_cost=None, sessions=0)
     table = as_table(replace(report, rows=(credit, report.rows[1])), now=NOW).splitlines()
-    assert table[2].split() == ["globex", "2.000000", "no", "rule", "0", "1"]
+    assert table[2].split() == ["globex", "2.000000", "unbilled", "0", "1"]
     credited = replace(report, total=replace(total, cost=Decimal(-3)))
     assert "estimated: 1.000000 USD\n" in as_table(credited, now=NOW)
 
