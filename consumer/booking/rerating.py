@@ -95,7 +95,7 @@ def rerated(
                 is_new = charges(meter, rated.terms, has_amount=has_amount)
                 charged = charged | {meter} if is_new else charged - {meter}
             made.append(Rerated(identity, meter, state, rated, row, keeps_billed))
-        yield from _all_or_none(made, books, origin)
+        yield from _all_or_none(made, books, origin, goes_on=not session.ended)
 
 
 class _Books(Struct, frozen=True):
@@ -125,12 +125,14 @@ class _Books(Struct, frozen=True):
         return row
 
 
-def _all_or_none(made: list[Rerated], books: _Books, origin: Origin) -> Iterator[Rerated]:
-    """Yield the meters of one session; where one has a row, all have one that get other prices of the operator.
+def _all_or_none(
+    made: list[Rerated], books: _Books, origin: Origin, *, goes_on: bool
+) -> Iterator[Rerated]:
+    """Yield the meters of one session; where one has a row, or it goes on, all have one that get other prices of the operator.
 
     So what comes later of the call is billed as these are.
     """
-    is_changed = any(isinstance(it.row, Booking) for it in made)
+    is_changed = goes_on or any(isinstance(it.row, Booking) for it in made)
     for it in made:
         is_behind = is_changed and it.row is None and _is_of_other_book(it)
         if is_behind:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from voicecosts.consumer.booking.difference import ZERO
 from voicecosts.consumer.booking.whole_calls import book_among
 from voicecosts.consumer.pricing import Rated, Terms, rated_by, uncharged
+from voicecosts.consumer.pricing.terms import FORMER
 from voicecosts.producer.events import Quantities
 
 if TYPE_CHECKING:
@@ -147,9 +148,12 @@ def _billed(
     if terms.book is UNSET:
         return terms
     is_other = decision.operation is None and terms.book not in books.others
-    if not (is_moved or is_other) or books.standing is UNSET:
-        return terms
-    found = bills(books.standing if is_other else terms.book)
+    if is_other and books.standing is not UNSET:
+        found = bills(books.standing)
+    else:  # by the same, with labels that have come since
+        found = bills(terms.book)
+        if found.unbilled == FORMER and not is_moved:
+            return terms
     return replace(terms, billed=found.billed, unbilled=found.unbilled, book=found.book)
 
 

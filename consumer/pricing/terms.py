@@ -157,8 +157,7 @@ class Finder:
         terms = self._terms(listed, *self._own.find(meter, scope, at))
         if book in (UNSET, terms.book):
             return terms
-        terms = structs.replace(terms, billed=None, unbilled=FORMER, book=book)
-        return self._billed(terms, meter, scope, at)
+        return self._billed(structs.replace(terms, book=book), meter, scope, at)
 
     def find_rest(
         self, terms: Terms, meter: Meter, scope: Scope, at: datetime, *, provider_raw: str
@@ -184,12 +183,12 @@ class Finder:
         return self._billed(structs.replace(terms, cost=cost), meter, scope, at)
 
     def _billed(self, terms: Terms, meter: Meter, scope: Scope, at: datetime) -> Terms:
-        """Return terms that bill by their book; as they are, where nobody has that any more."""
+        """Return terms that bill by their book; by nothing, where nobody has that any more."""
         if terms.book is UNSET:
             return terms
         billed = self._own.billed_by(terms.book, meter, scope, at)
         if billed is UNSET:
-            return terms
+            return structs.replace(terms, billed=None, unbilled=FORMER)
         return structs.replace(terms, billed=billed, unbilled=None)
 
     def _terms(self, listed: Price | Unpriced, cost: Charge | None, billed: Charge | None) -> Terms:

@@ -30,7 +30,7 @@ from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.store import months, sql
 from voicecosts.consumer.store.files import PRIVATE, sync_folder
 from voicecosts.consumer.store.letters import PURGED
-from voicecosts.consumer.store.price_file import former_prices
+from voicecosts.consumer.store.price_file import forget_prices
 from voicecosts.consumer.store.sealing import name_sealed
 
 if TYPE_CHECKING:
@@ -372,9 +372,7 @@ class Erasing:
                 is_told = name.is_in_words(asked.decode("utf-8", "replace")) or self._ours([asked])
                 if is_told or msgspec.json.encode(name.tenant) in asked:
                     path.unlink()
-        for path in former_prices(self._layout.prices):
-            if name.is_in_words(path.read_text(encoding="utf-8", errors="replace")):
-                path.unlink()
+        forget_prices(self._layout.prices, name.is_in_words)
         changed = [new for old in self._operations.all if (new := self._without(old, name)) != old]
         self._operations.rewrite(changed)
 

@@ -266,10 +266,23 @@ def keep_former(kept: Path) -> None:
     if text is None:
         return
     former_copy = _former_of(kept, digest_of(text))
+    if former_copy.exists() and not former_copy.stat().st_size:
+        return  # to be forgotten
     former_copy.unlink(missing_ok=True)
     write_private(former_copy, text.encode(), synced=True)
     for old in former_prices(kept)[:-MAX_FORMER]:
         old.unlink(missing_ok=True)
+
+
+def forget_prices(kept: Path, names: Callable[[str], bool]) -> None:
+    """Remove the former texts that name what was erased; that of now is not kept when it is edited."""
+    for path in former_prices(kept):
+        if names(path.read_text(encoding="utf-8", errors="replace")):
+            path.unlink()
+    with contextlib.suppress(InvalidPrices):
+        text = text_of(kept)
+        if text is not None and names(text):
+            write_private(_former_of(kept, digest_of(text)), b"", synced=True)
 
 
 def _former_of(kept: Path, digest: str) -> Path:

@@ -9,12 +9,17 @@ from typing import Any, Final
 import duckdb
 import pytest
 
-from tests.support.events import PROJECT, message, reading, session_id
+from tests.support.events import PROJECT, message, reading, session_id, started
 from voicecosts.consumer.booking.operations import Rerate, Revert, Void
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own import book as own
 from voicecosts.consumer.store.ledger import Ledger
-from voicecosts.consumer.store.price_file import PriceFile, former_prices
+from voicecosts.consumer.store.price_file import (
+    PriceFile,
+    forget_prices,
+    former_prices,
+    keep_former,
+)
 
 MILLION: Final = 1_000_000
 NONE: Final = "# no prices\n"
@@ -22,6 +27,7 @@ MARKUP: Final = '[[billed]]\nmarkup = "20 %"\n'
 BY_THE_MINUTE: Final = '[[billed]]\nunit = "minute"\nprice = "0.12"\n'
 DEARER: Final = BY_THE_MINUTE.replace("0.12", "0.24")
 BESIDE: Final = '[[billed]]\nprovider = "own"\nunit = "million tokens"\nprice = "{}"\n'
+OF_GOLD: Final = '[[billed]]\nlabel = { plan = "gold" }\nmarkup = "40 %"\n'
 LLAMA: Final = '[[cost]]\nprovider = "own"\nunit = "million tokens"\nprice = "1"\n'
 TIME: Final = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
 OWN: Final = {"provider": "own", "model": "llama"}
@@ -69,6 +75,12 @@ class Books:
             else {"input_tokens": millions * MILLION}
         )
         event = reading(self._number, **used, **meter)
+        self.ledger().apply([message(self._number, event, number=self._number)])
+
+    def start(self, **labels: str) -> None:
+        """Book the start of the call, with its labels."""
+        self._number += 1
+        event = started(labels=labels)
         self.ledger().apply([message(self._number, event, number=self._number)])
 
     def run(self, work: Any) -> int:
@@ -143,6 +155,36 @@ class TestACall:
         assert books.billed() == {"llama": 6}
         books.close()
 
+    def test_labels_that_came_meanwhile_bill_the_call(
+        self, tmp_path: Path, *, restarts: bool
+    ) -> None:
+        """Under a re-rating in which they make no difference: when that is reverted, they make one."""
+        books = Books(tmp_path, LLAMA + MARKUP + OF_GOLD, restarts=restarts)
+        books.read(**OWN)
+        books.edit(LLAMA + MARKUP.replace("20", "50"))
+        number = books.run(Rerate())
+        books.start(plan="gold")
+        assert books.billed() == {"llama": Decimal("1.5")}
+        books.run(Revert(operation=number))
+        assert books.billed() == {"llama": Decimal("1.4")}
+        books.close()
+
+    def test_a_re_rating_that_changes_nothing_yet_bills_what_comes_later(
+        self, tmp_path: Path, *, restarts: bool
+    ) -> None:
+        """Of a call that goes on: all of it is billed by the file of that day."""
+        books = Books(tmp_path, LLAMA + MARKUP, restarts=restarts)
+        books.read(**OWN)
+        books.edit(
+            LLAMA
+            + MARKUP
+            + MARKUP.replace("20", "50").replace("markup", 'provider = "openai"\nmarkup')
+        )
+        books.run(Rerate())
+        books.read(model="gpt-4.1")
+        assert books.billed() == {"llama": Decimal("1.2"), "gpt-4.1": 3}
+        books.close()
+
     def test_nothing_in_between_changes_nothing(self, tmp_path: Path, *, restarts: bool) -> None:
         """A void, and a re-rating by other prices, each undone: also where the first meter has no price."""
         books = Books(tmp_path, MARKUP, restarts=restarts)
@@ -160,6 +202,18 @@ class TestACall:
         books.run(Revert(operation=number))
         assert books.billed() == before
         books.close()
+
+
+def test_a_label_that_comes_when_the_text_is_gone_makes_the_bill_unknown(tmp_path: Path) -> None:
+    """What it would have changed, nobody can say; nothing is billed as if it had not come."""
+    books = Books(tmp_path, LLAMA + MARKUP + OF_GOLD, restarts=True)
+    books.read(**OWN)
+    books.edit(LLAMA + MARKUP)
+    for path in former_prices(books.ledger()._layout.prices):
+        path.unlink()
+    books.start(plan="gold")
+    assert books.billed() == {"llama": None}
+    books.close()
 
 
 def test_the_revert_of_one_re_rating_takes_nothing_from_another(tmp_path: Path) -> None:
@@ -221,3 +275,17 @@ def test_what_is_kept_of_earlier_prices_is_private_and_bounded(
     assert [path.read_text() for path in kept] == [DEARER, MARKUP]
     assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
     books.close()
+
+
+def test_what_names_an_erased_tenant_is_not_kept_when_it_is_edited(tmp_path: Path) -> None:
+    """Neither what was kept by then, nor what the file said when it was erased."""
+    kept = tmp_path / "prices.toml"
+    for text in ("# of acme, first\n", "# of globex\n", "# of acme\n"):
+        kept.write_text(text)
+        keep_former(kept)
+    kept.write_text("# of acme, last\n")
+    forget_prices(kept, lambda text: "acme" in text)
+    keep_former(kept)
+    assert [path.read_text() for path in former_prices(kept) if path.stat().st_size] == [
+        "# of globex\n"
+    ]
