@@ -145,7 +145,7 @@ def test_what_is_not_known_is_no_figure(asked: Path) -> None:
     table = as_table(report, now=NOW, digits=2).splitlines()
     assert table[0].split() == ["tenant", *report.metrics]
     [line] = [it for it in table if it.startswith("globex")]
-    assert line.split()[1:] == ["no", "rule", "3.00", "12.0", "no", "length", "18,004,116", "3"]
+    assert line.split()[1:] == ["unbilled", "3.00", "12.0", "no", "length", "18,004,116", "3"]
     credit = ask(asked, "session", "cost_per_call,billed_per_minute", where="model=").rows[0]
     assert [credit.metric(it) for it in ("cost_per_call", "billed_per_minute")] == [None, None]
     [line] = [
@@ -153,7 +153,7 @@ def test_what_is_not_known_is_no_figure(asked: Path) -> None:
         for it in as_table(ask(asked, "model", "cost_per_call,margin"), now=NOW).splitlines()
         if it.startswith(" ")
     ]
-    assert line.split() == ["no", "calls", "no", "rule"]
+    assert line.split() == ["no", "calls", "unbilled"]
 
 
 def test_programs_get_metrics_beside_what_they_always_get(asked: Path) -> None:
