@@ -99,6 +99,7 @@ def looks_right(page: Reader, name: str, address: str, kind: str, directory: Pat
         return
     shown = whole(page, name, address)
     assert "Traceback" not in shown
+    assert page.touching() == []
     if kind == "empty":
         page.reads("the ledger holds no usage yet")
     elif name == "first_look":
