@@ -268,7 +268,6 @@ def keep_former(kept: Path) -> None:
     former_copy = _former_of(kept, digest_of(text))
     if former_copy.exists() and not former_copy.stat().st_size:
         return  # to be forgotten
-    former_copy.unlink(missing_ok=True)
     write_private(former_copy, text.encode(), synced=True)
     for old in former_prices(kept)[:-MAX_FORMER]:
         old.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from tests.support.events import PROJECT, message, reading, session_id, started
 from voicecosts.consumer.booking.operations import Rerate, Revert, Void
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own import book as own
+from voicecosts.consumer.store.files import write_private
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.price_file import (
     PriceFile,
@@ -213,6 +214,34 @@ def test_a_label_that_comes_when_the_text_is_gone_makes_the_bill_unknown(tmp_pat
         path.unlink()
     books.start(plan="gold")
     assert books.billed() == {"llama": None}
+    books.close()
+
+
+class DiedError(BaseException):
+    """The process died."""
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_death_while_an_edit_is_taken_in_loses_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Before the former text is under its own name, and before the new one is the copy."""
+    books = Books(tmp_path, BY_THE_MINUTE, restarts=True)
+    books.read()
+    books.edit(DEARER)
+    places = iter(range(1, 9))
+
+    def write(path: Path, data: bytes, *, synced: bool = False) -> None:
+        if next(places) == place:
+            raise DiedError
+        write_private(path, data, synced=synced)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("voicecosts.consumer.store.price_file.write_private", write)
+        with pytest.raises(DiedError):
+            books.ledger()
+    books.read(**TIME)
+    assert books.billed() == {"gpt-4.1-mini": 0, "agent-session": Decimal("0.12")}
     books.close()
 
 
