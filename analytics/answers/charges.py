@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from voicecosts.analytics.answers.layers import is_included
+from voicecosts.analytics.answers.layers import HAS_NO_REASON, is_included
 from voicecosts.analytics.numbers import counted
 from voicecosts.analytics.snapshot.connection import read
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 # may be an earlier one. What a meter has is said by all of its rows until the end of the period. Whatever has a
 # reason, or is included, is charged once what it lacks is there: that is told elsewhere.
 _FEW: Final = "(meters <> billed_meters OR corrects IS NOT NULL)"
-_FREE: Final = """
+_FREE: Final = f"""
 WITH meters AS (
     SELECT
         project, session_id,
-        coalesce(bool_or(operation IS NULL AND {which}), FALSE) AS is_meant,
+        coalesce(bool_or(operation IS NULL AND {{which}}), FALSE) AS is_meant,
         sum(meters) > 0 AS is_used,
-        sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AND NOT {included}
-            AND arg_max({{'reason': unbilled_reason}}, last_place) FILTER (priced_meters >= 0).reason IS NULL AS is_free
-    {rows}
+        sum(billed_meters) = 0 AND coalesce(sum(billed), 0) = 0 AND NOT {{included}}
+            AND {HAS_NO_REASON} AS is_free
+    {{rows}}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
 ),
@@ -43,7 +43,7 @@ calls AS (
 
 SELECT count(*) FILTER (is_all), count(*) FILTER (is_any AND NOT is_all)
 FROM calls
-"""
+"""  # noqa: S608 - our own names
 
 
 class NotCharged(Struct, frozen=True):

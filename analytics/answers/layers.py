@@ -49,13 +49,17 @@ _HAS_NONE: Final = (
     "CASE WHEN sum(priced_meters) > 0 THEN sum({0}) = 0 AND coalesce(sum({1}), 0) = 0 "
     "ELSE arg_max({0}, last_place) FILTER (priced_meters < 0) = 0 END"
 )
+HAS_NO_REASON: Final = (
+    "arg_max({{'reason': unbilled_reason}}, last_place) FILTER (priced_meters >= 0).reason IS NULL"
+)
+"""Whether nothing says why a meter is not billed: then no rule is for it. A part of a statement that is formatted."""
 _LACKING: Final = f"""
 WITH meters AS (
     SELECT
         sum(cost) FILTER ({{which}}) AS cost,
         {_HAS_NONE.format("listed_meters", "list_cost")} AS is_unlisted,
         {_HAS_NONE.format("billed_meters", "billed")} AND NOT {{included}}
-            AND arg_max({{{{'reason': unbilled_reason}}}}, last_place) FILTER (priced_meters >= 0).reason IS NULL AS is_unbilled
+            AND {HAS_NO_REASON} AS is_unbilled
     {{rows}}
     GROUP BY project, session_id, agent_label, modality, provider, model, estimated, size_tier,
         service_tier
