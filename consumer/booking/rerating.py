@@ -64,7 +64,7 @@ def rerated(
 
     A session that was voided has used nothing, and is left out.
     """
-    books = _Books(prices, months)
+    rows = _Rows(prices, months)
     for session in sessions.values():
         identity = session.identity
         if identity is None or session.voided or not _is_chosen(work, identity):
@@ -89,17 +89,17 @@ def rerated(
             if not charged and _is_included(rated.terms):
                 rated = uncharged(rated)
             confirms = (identity.project, meter) in decided
-            row = books.row(origin, meter, state, rated, confirms=confirms)
+            row = rows.row(origin, meter, state, rated, confirms=confirms)
             if meter.modality == CALL_TIME and not isinstance(row, Refusal):
                 has_amount = rated.billed is not None
                 is_new = charges(meter, rated.terms, has_amount=has_amount)
                 charged = charged | {meter} if is_new else charged - {meter}
             made.append(Rerated(identity, meter, state, rated, row, keeps_billed))
-        yield from _all_or_none(made, books, origin, goes_on=not session.ended)
+        yield from _all_or_none(made, rows, origin, goes_on=not session.ended)
 
 
-class _Books(Struct, frozen=True):
-    """Where rows are numbered and dated."""
+class _Rows(Struct, frozen=True):
+    """Makes the rows: by which prices they are numbered, and in which months dated."""
 
     prices: PricesUsed
     months: Months
@@ -126,17 +126,18 @@ class _Books(Struct, frozen=True):
 
 
 def _all_or_none(
-    made: list[Rerated], books: _Books, origin: Origin, *, goes_on: bool
+    made: list[Rerated], rows: _Rows, origin: Origin, *, goes_on: bool
 ) -> Iterator[Rerated]:
-    """Yield the meters of one session; where one has a row, or it goes on, all have one that get other prices of the operator.
+    """Yield the meters of one session.
 
-    So what comes later of the call is billed as these are.
+    Where one has a row, or the call goes on, every meter that gets another text of the price file has one: what is
+    read later of the call is billed as these are.
     """
     is_changed = goes_on or any(isinstance(it.row, Booking) for it in made)
     for it in made:
         is_behind = is_changed and it.row is None and _is_of_other_book(it)
         if is_behind:
-            row = books.row(origin, it.meter, it.state, it.rated, confirms=True)
+            row = rows.row(origin, it.meter, it.state, it.rated, confirms=True)
             it = replace(it, row=row)  # noqa: PLW2901 - the same meter
         yield it
 
