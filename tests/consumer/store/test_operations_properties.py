@@ -6,7 +6,7 @@ import tempfile
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pytest
@@ -22,6 +22,7 @@ from voicecosts.consumer.errors import OperationRefused
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 
+T = TypeVar("T")
 Book = tuple[int | None, bool]
 """Dollars for a million tokens, None for no price, and whether tenants are charged a quarter more."""
 
@@ -50,11 +51,12 @@ ORDER BY session_id
 
 
 class Told(Struct):
-    """What is known of a session: its tokens, its readings, and who decided on its price when."""
+    """What is known of a session: its tokens, its readings, and who decided when on its price and on its bill."""
 
     tokens: int = 0
     readings: int = 0
-    decisions: list[tuple[int | None, Book]] = field(default_factory=list)
+    prices: list[tuple[int | None, int | None]] = field(default_factory=list)
+    bills: list[tuple[int | None, bool]] = field(default_factory=list)
 
 
 class Oracle:
@@ -74,11 +76,14 @@ class Oracle:
                 found.add(number)
         return found
 
-    def price(self, told: Told) -> Book:
-        """Return the newest decision that stands."""
+    def decided(self, told: Told) -> Book:
+        """Return the newest decisions that stand."""
+        return self._newest(told.prices), self._newest(told.bills)
+
+    def _newest(self, decisions: list[tuple[int | None, T]]) -> T:
         return next(
-            price
-            for operation, price in reversed(told.decisions)
+            decided
+            for operation, decided in reversed(decisions)
             if operation is None or operation in self.in_force()
         )
 
@@ -87,32 +92,37 @@ class Oracle:
         return any(self.operations[each] == ("void", session) for each in self.in_force())
 
     def read(self, session: int, millions: int) -> None:
-        """A reading finds a price where there is none."""
+        """The first reading decides by which book a session is billed; each finds a price where there is none."""
         told = self.sessions.setdefault(session, Told())
         told.readings += 1
         if self.is_voided(session):
             return
         told.tokens += millions
-        before = self.price(told) if told.decisions else (None, None)
-        if before[0] is None and before != self.book:
-            told.decisions.append((None, self.book))
+        price, is_billed = self.book
+        if not told.bills:
+            told.bills.append((None, is_billed))
+        if not told.prices or (price is not None and self.decided(told)[0] is None):
+            told.prices.append((None, price))
 
     def rerate(self, number: int, *, unpriced: bool) -> None:
         """An operation decides, also where it changes nothing."""
+        price, is_billed = self.book
         for session, told in self.sessions.items():
-            before = self.price(told) if told.decisions else None
-            if before is None or self.is_voided(session) or (unpriced and before[0] is not None):
+            if not told.prices or self.is_voided(session):
                 continue
-            told.decisions.append((number, self.book))
+            if unpriced and self.decided(told)[0] is not None:
+                continue
+            told.prices.append((number, price))
+            told.bills.append((number, is_billed))
         self.operations[number] = ("rerate", 0)
 
     def expected(self) -> list[tuple[object, ...]]:
         """Return the sums of every session that has rows."""
         rows: list[tuple[object, ...]] = []
         for session, told in sorted(self.sessions.items()):
-            if not told.decisions:
+            if not told.prices:
                 continue
-            figure, is_billed = (0, True) if self.is_voided(session) else self.price(told)
+            figure, is_billed = (0, True) if self.is_voided(session) else self.decided(told)
             tokens = 0 if self.is_voided(session) else told.tokens
             cost = None if figure is None else Decimal(tokens * figure)
             billed = cost * Decimal("1.25") if is_billed and cost is not None else None
