@@ -1,12 +1,13 @@
 """How many connections may be open at once that have not shown the address that was printed, and for how long.
 
-Everybody on the host can connect, and each connection takes a file descriptor and some memory. Of those that showed
+A page that goes away while it is drawn is nothing to be said. Everybody on the host can connect, and each connection takes a file descriptor and some memory. Of those that showed
 nothing the oldest makes room for a new one, so who has the address gets in whatever others hold.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ BACKLOG: Final = 64
 """Connections that the kernel keeps until they are taken: asyncio takes as many at once."""
 
 _NO_FILES: Final = "socket.accept()"
+_PAGE_IS_GONE: Final = "socket.send() raised exception."
+"""What asyncio logs for each part of a page that is sent after its connection was lost."""
 
 
 class Strangers:
@@ -55,6 +58,11 @@ class Strangers:
         transport, timer = self._there.pop(address)
         timer.cancel()
         transport.abort()
+
+
+def say_nothing_of_pages_that_are_gone() -> None:
+    """Leave out what asyncio logs for each part of a page whose browser ended the connection."""
+    logging.getLogger("asyncio").addFilter(lambda record: record.msg != _PAGE_IS_GONE)
 
 
 def protocol(strangers: Strangers) -> type[asyncio.Protocol]:

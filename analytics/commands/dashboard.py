@@ -69,6 +69,7 @@ def dashboard(
         BACKLOG,
         Strangers,
         protocol,
+        say_nothing_of_pages_that_are_gone,
     )
 
     class Server(uvicorn.Server):
@@ -87,6 +88,7 @@ def dashboard(
             yield  # they are heard below, until all has ended
 
     ended, strangers, keys = Event(), Strangers(), Keys()
+    say_nothing_of_pages_that_are_gone()
     with (
         stopping(),
         _listening(port) as listener,

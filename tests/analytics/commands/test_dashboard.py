@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 from pathlib import Path
 
 import psutil
@@ -187,6 +188,34 @@ async def test_a_socket_is_opened_by_its_own_page_alone(served: Served) -> None:
     assert not await opens(cookie, "http://elsewhere.example")
     assert not await opens({}, own)
     assert await opens(cookie, own)
+
+
+async def test_a_page_that_is_gone_is_nothing_to_say(served: Served) -> None:
+    """It is drawn to its end for nobody, without a line about it: `dashboard` sees what was written in the end."""
+    page, cookie = served.entered()
+
+    def shown(session: str) -> websockets.connect:
+        return websockets.connect(
+            f"ws://127.0.0.1:{served.port}{page}ws?session_id={session}",
+            additional_headers=cookie,
+            origin=websockets.Origin(f"http://127.0.0.1:{served.port}"),
+            max_size=None,
+        )
+
+    async def goes_after(parts: int) -> None:
+        gone = await shown(f"s_gone{parts:02}")
+        for _ in range(parts):
+            await gone.recv()
+        at_once = struct.pack("ii", 1, 0)
+        gone.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, at_once
+        )
+        gone.transport.abort()
+
+    async with asyncio.timeout(120), shown("s_stays0") as stays:
+        await asyncio.gather(*(goes_after(parts) for parts in range(9, 14)))
+        while '"completed-run"' not in str(await stays.recv()):
+            pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, *later(signal.SIGHUP)])
