@@ -162,7 +162,7 @@ def test_a_copy_is_what_was_copied(
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(st.lists(st.sampled_from(CHANGES), min_size=6, max_size=40))
 def test_a_copy_is_what_was_copied_at_length(
     tmp_path_factory: pytest.TempPathFactory, changes: list[str]

@@ -46,7 +46,7 @@ def test_totals_and_money_do_not_depend_on_the_delivery(data: st.DataObject) -> 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.data())
 def test_totals_and_money_do_not_depend_on_the_delivery_at_length(data: st.DataObject) -> None:
     """The same, with many more examples."""
@@ -168,7 +168,7 @@ def test_no_valid_event_can_stop_the_ledger(events: list[Event]) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(EVENT, min_size=5, max_size=30))
 def test_no_valid_event_can_stop_the_ledger_at_length(events: list[Event]) -> None:
     """The same, with many more examples."""

@@ -125,7 +125,7 @@ def test_the_order_of_arrival_changes_no_sum(data: st.DataObject) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.data())
 def test_the_order_of_arrival_changes_no_sum_at_length(data: st.DataObject) -> None:
     """The same, with many more examples."""

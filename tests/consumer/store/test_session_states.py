@@ -273,7 +273,7 @@ def test_only_what_is_whole_is_called_whole(data: st.DataObject) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.data())
 def test_only_what_is_whole_is_called_whole_at_length(data: st.DataObject) -> None:
     """The same, with many more examples."""
