@@ -97,10 +97,15 @@ GROUP BY GROUPING SETS (({names}), ())
 ORDER BY grouping({first}) DESC, {order}
 """
 
-# A call is in several groups, and once in each: it is the whole call that counts there.
+# A call is in several groups, and once in each, with what it costs there.
 _OF_CALLS: Final = """
 WITH known AS ({known}),
-calls AS (SELECT DISTINCT {keys}project, session_id {rows})
+calls AS (
+    SELECT {keys}project, session_id, {cost} AS cost, {billed} AS billed
+    {rows}
+    GROUP BY {grouped}project, session_id
+    HAVING count(*) FILTER ({counts}) > 0
+)
 
 SELECT {grouped}{sums}
 FROM calls
@@ -132,9 +137,10 @@ _LENGTHS: Final = _OfCalls(
     "length",
     OF_LENGTHS,
     Length,
-    "SELECT project, session_id, sum(session_us) AS us FROM session_usage WHERE modality = 'agent_session' "
-    "GROUP BY project, session_id HAVING sum(session_us) > 0",
-    "coalesce(sum(us), 0)::BIGINT, count(us)",
+    "SELECT project, session_id, duration_us AS us FROM sessions WHERE duration_us >= 0",
+    "coalesce(sum(us), 0)::BIGINT, count(us), "
+    "sum(cost) FILTER (us IS NOT NULL), coalesce(sum(us) FILTER (cost IS NOT NULL), 0)::BIGINT, "
+    "sum(billed) FILTER (us IS NOT NULL), coalesce(sum(us) FILTER (billed IS NOT NULL), 0)::BIGINT",
     FIRST_COUNTED_SCHEMA,
 )
 _OUTCOMES: Final = _OfCalls(
@@ -376,7 +382,7 @@ def _each_with(
 ) -> Generator[Row]:
     """Yield rows with something of their calls; a row without any has nothing of it."""
     for row in rows:
-        of_row = found.get(tuple(row.group.values()), it.kind(0, 0))
+        of_row = found.get(tuple(row.group.values()), it.kind())
         yield structs.replace(row, **{it.field: of_row})
 
 
@@ -437,21 +443,28 @@ def _of_calls(
     rows = _rows(connection, snapshot, question)
     zone = question.period.zone
     columns = question.by if by is None else by
+    by_day = not APART.isdisjoint(columns)
     keys = [written(column, column_of(column, zone), zone) for column in columns]
     if by is None and question.names_project:
         keys.append(column_of(Group.PROJECT))
-    counts = ["operation IS NULL", *([VOIDED.removeprefix(" AND ")] if rows.voided else [])]
+    source = rows.selection.sql(schema=rows.schema)
+    if rows.corrects:
+        source = rows.selection.standing(schema=rows.schema, by_day=by_day)
     statement = _OF_CALLS.format(
         known=it.known,
         sums=it.sums,
         keys="".join(f"{key} AS key_{at}, " for at, key in enumerate(keys)),
-        rows=rows.selection.sql(*counts, schema=rows.schema),
+        cost=MEASURES["cost"],
+        billed=MEASURES["billed"],
+        rows=source,
         grouped="".join(f"key_{at}, " for at, _ in enumerate(keys)),
+        counts=f"operation IS NULL{VOIDED if rows.voided else ''}",
     )
     told = of_voided(rows.voided) if rows.voided else []
     given = [*rows.selection.parameters, *told]
     found = stream(connection, snapshot.path, statement, given)
-    return {row[:-2]: it.kind(*row[-2:]) for row in found}  # type: ignore[arg-type,misc]  # whole numbers, after texts
+    width = len(keys)
+    return {row[:width]: it.kind(*row[width:]) for row in found}  # type: ignore[arg-type,misc]  # sums, after texts
 
 
 def _sorted(rows: Iterable[Row], sort: Sort) -> list[Row]:
@@ -473,9 +486,8 @@ def _say_metrics(question: Question, total: Row) -> Iterator[str]:
         yield "margin is what is billed less all of the cost, that of what is unbilled too"
     if total.length is not None and total.length.calls < total.sessions:
         yield (
-            f"minutes are those of {total.length.calls:,} of {counted(total.sessions, 'call')}: the connected time of the "
-            "others was not counted (COSTS_CONNECTIONS=on has workers count it), and no price of a minute is given "
-            "where they are"
+            f"minutes, and what one costs, are those of {total.length.calls:,} of {counted(total.sessions, 'call')}: the "
+            "others have not ended, or their start or end is not known"
         )
     if total.outcomes is not None and total.outcomes.calls < total.sessions:
         yield (

@@ -15,6 +15,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from voicecosts.analytics.question.columns import OF_LENGTHS
+
 CURRENCY: Final = "USD"
 
 
@@ -46,17 +48,24 @@ def percent(change: Decimal | int, of: Decimal | int) -> Decimal | None:
 
 
 class Length(Struct, frozen=True):
-    """How long calls were connected together, in microseconds, and of how many of them that is known."""
+    """How long calls were together, each from its start to its end, in microseconds, and of how many that is known.
 
-    us: int
-    calls: int
+    `cost` is what those of them cost that have a cost, which were `cost_us` long; `billed` is the same of what is billed.
+    """
+
+    us: int = 0
+    calls: int = 0
+    cost: Decimal | None = None
+    cost_us: int = 0
+    billed: Decimal | None = None
+    billed_us: int = 0
 
 
 class Outcomes(Struct, frozen=True):
     """How many calls were successful, as the worker's code said, and of how many it said anything."""
 
-    successful: int
-    calls: int
+    successful: int = 0
+    calls: int = 0
 
 
 OF_COST: Final = frozenset(
@@ -116,7 +125,9 @@ class Row(Struct, frozen=True, kw_only=True):
         """Return what a row has under the name of a metric; None where it is not known.
 
         `calls` are its sessions, `tokens` those in and out, `margin` is what is billed less the cost. `minutes`
-        is how long its calls were connected, each counted once, also where the row is of a part of it only.
+        is how long its calls were from start to end, each counted once, also where the row is of a part of it only.
+        `cost_per_minute` and `billed_per_minute` are of those of its calls of which both the money and the length are
+        known; `is_part` says whether there are others.
         `cost_per_successful_call` is what all of its calls cost, by the number of those that were successful. A
         ratio is rounded half to even to nine digits, and is unknown where something that it divides by is not
         known of a call.
@@ -148,21 +159,20 @@ class Row(Struct, frozen=True, kw_only=True):
         """Whether a metric that is known is of a part: something of the row has no price, or a call no length."""
         if self.metric(name) is None:
             return False
-        if name == "minutes":
-            return self.length is not None and self.length.calls < self.sessions
+        if name in OF_LENGTHS and self.length is not None and self.length.calls < self.sessions:
+            return True
         return name in OF_COST and self.lacks_prices
 
     def _of_length(self, name: str) -> Decimal | None:
-        """Return minutes, or money by the minute: unknown where a call without a length is among the row's."""
+        """Return minutes, or money by the minute; unknown where no call has what they are of."""
         if self.length is None or (self.length.calls == 0 and self.sessions):
             return None
         if name == "minutes":
             return _ratio(Decimal(self.length.us), _MINUTE_US, _MICRO)
-        if self.length.calls < self.sessions:
-            return None
-        money = self.cost if name == "cost_per_minute" else self.billed
-        whole = None if money is None else _EXACT.multiply(money, _MINUTE_US)
-        return _ratio(whole, self.length.us)
+        money, us = self.length.cost, self.length.cost_us
+        if name == "billed_per_minute":
+            money, us = self.length.billed, self.length.billed_us
+        return _ratio(None if money is None else _EXACT.multiply(money, _MINUTE_US), us)
 
     @property
     def lacks_prices(self) -> bool:

@@ -99,7 +99,7 @@ def query(
         typer.Option(
             metavar="NAME,…",
             help="Show these: cost, billed, margin (what is billed less the cost), list_cost, estimated_cost, calls, "
-            "minutes (connected minutes of the calls of a row, each counted once), cost_per_call, cost_per_minute, "
+            "minutes (from start to end of the calls of a row, each counted once), cost_per_call, cost_per_minute, "
             "billed_per_call, billed_per_minute, successful_calls, cost_per_successful_call (what all calls of a row cost, by "
             "those whose outcome is success), requests, tokens, input_tokens, output_tokens, characters, "
             "audio_seconds, session_seconds, rows, unpriced_requests and whatever else JSON has. JSON and CSV have "

@@ -22,14 +22,14 @@ from tests.support.sample_ledger import (
     write_ledger,
     write_snapshot,
 )
-from voicecosts import query
+from voicecosts import calls, query
 from voicecosts.analytics.answers.report import Outcomes, Report, Row
 from voicecosts.analytics.errors import NotALedger, UnknownColumn
 from voicecosts.analytics.question.columns import METRICS, OF_CALLS, OF_OUTCOMES
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
 
-MINUTES = {call_id(it): Fraction(it * 3, 2) for it in range(1, CALLS + 1) if it % 4}
-"""The calls whose connected time was counted, the voided one too."""
+MINUTES = {call_id(it): Fraction(it * 3, 2) for it in range(1, CALLS)}
+"""The calls of which start and end are known, the voided one too."""
 
 
 def ask(folder: Path, by: str, metric: str, **asked: object) -> Report:
@@ -40,28 +40,52 @@ def ask(folder: Path, by: str, metric: str, **asked: object) -> Report:
 @pytest.mark.parametrize("by", ["session", "tenant", "model", "room,modality", "day", "agent,turn"])
 def test_a_call_counts_with_its_whole_length_once_in_each_row(asked: Path, by: str) -> None:
     """Also where the row is of a model that was connected for no time; a voided call has no length."""
-    columns = by.replace("turn", "session,turn")
-    calls = query(f"session,{by}".replace("agent,turn", "agent"), data_dir=asked, now=NOW).rows
-    for row in (*ask(asked, by, "minutes,cost_per_minute").rows, query_total(asked)):
-        names = [it for it in columns.split(",") if it in row.group and it != "turn"]
-        mine = {
-            it.group["session"]
-            for it in calls
-            if it.sessions and all(it.group[name] == row.group[name] for name in names)
-        }
-        if row.group.get("turn", "(none)") == "(none)" or "turn" not in row.group:
-            known = [MINUTES[it] for it in mine if it in MINUTES]
-            assert row.sessions == len(mine)
-            assert row.length is not None
-            assert (row.length.calls, row.length.us) == (len(known), sum(known) * 60_000_000)
-            unknown = row.cost is None or len(known) < len(mine) or not known
-            expected = None if unknown else rounded(Fraction(row.cost or 0) / sum(known))
-            assert row.metric("cost_per_minute") == expected
+    parts = query(f"session,{by}", data_dir=asked, now=NOW).rows
+    for row in (*ask(asked, by, "minutes,cost_per_minute,billed_per_minute").rows, total_of(asked)):
+        mine = [
+            it
+            for it in (query("session", data_dir=asked, now=NOW).rows if not row.group else parts)
+            if it.sessions and row.group.items() <= it.group.items()
+        ]
+        timed = [it for it in mine if it.group["session"] in MINUTES]
+        lengths = {it.group["session"]: MINUTES[it.group["session"] or ""] for it in timed}
+        assert row.sessions == len(mine)
+        assert row.length is not None
+        assert (row.length.calls, row.length.us) == (
+            len(lengths),
+            sum(lengths.values()) * 60_000_000,
+        )
+        for name in ("cost", "billed"):
+            known = [it for it in timed if getattr(it, name) is not None]
+            money = sum((Fraction(getattr(it, name)) for it in known), Fraction(0))
+            minutes = sum(MINUTES[it.group["session"] or ""] for it in known)
+            expected = rounded(money / minutes) if known else None
+            assert row.metric(f"{name}_per_minute") == expected, (row.group, name)
+        assert row.metric("cost_per_minute") is None or (
+            row.is_part("cost_per_minute") == (len(timed) < len(mine) or row.lacks_prices)
+        )
 
 
-def query_total(folder: Path) -> Row:
+def test_a_minute_of_a_call_is_that_of_the_list_of_calls(asked: Path) -> None:
+    """Its length and what a minute of it costs; of one without a start neither."""
+    rows = {
+        it.group["session"]: (it.metric("minutes"), it.metric("cost_per_minute"))
+        for it in ask(asked, "session", "minutes,cost_per_minute").rows
+        if it.sessions
+    }
+    listed = calls(data_dir=asked, now=NOW).calls
+    assert {str(it.session) for it in listed if it.state != "voided"} == rows.keys()
+    for it in listed:
+        if it.state != "voided":
+            length = it.length_seconds
+            minutes = None if length is None else (length / 60).quantize(Decimal("0.000001"))
+            assert rows[str(it.session)] == (minutes, it.cost_per_minute)
+    assert list(rows.values()).count((None, None)) == 1
+
+
+def total_of(folder: Path) -> Row:
     """Return the total with its length."""
-    return ask(folder, "project", "minutes").total
+    return ask(folder, "project", "minutes,cost_per_minute").total
 
 
 def rounded(exact: Fraction) -> Decimal:
@@ -128,7 +152,7 @@ def test_no_success_is_no_figure(asked: Path) -> None:
 
 
 def test_what_is_not_known_is_no_figure(asked: Path) -> None:
-    """No margin without a rule, no price of a minute where a call has no length: and the answer says so."""
+    """No margin without a rule; a minute costs what the calls of known length do: and the answer says so."""
     report = ask(asked, "tenant", "margin,cost-per-call,minutes,cost_per_minute,tokens,calls")
     acme, globex = (
         {row.group["tenant"]: row for row in report.rows}[it] for it in ("acme", "globex")
@@ -137,15 +161,20 @@ def test_what_is_not_known_is_no_figure(asked: Path) -> None:
     assert acme.cost is not None
     assert acme.metric("margin") == acme.billed - acme.cost
     assert acme.metric("cost_per_call") == rounded(Fraction(acme.cost) / 3)
-    assert acme.metric("cost_per_minute") == rounded(Fraction(acme.cost) / 27)
+    timed = (
+        Fraction(acme.cost) + Fraction(1, 2) - Fraction("5.503042")
+    )  # but a credit, and a call without a start
+    assert acme.metric("cost_per_minute") == rounded(timed / Fraction("13.5"))
     assert (acme.metric("calls"), acme.metric("tokens")) == (3, acme.input_tokens)
-    assert (globex.metric("margin"), globex.metric("cost_per_minute")) == (None, None)
-    assert globex.metric("minutes") == 12
-    assert any(it.startswith("minutes are those of 6 of 8 calls") for it in report.notes)
+    assert (globex.metric("margin"), globex.metric("billed_per_minute")) == (None, None)
+    assert (globex.metric("minutes"), globex.is_part("minutes")) == (18, False)
+    assert (acme.is_part("minutes"), acme.is_part("cost_per_minute")) == (True, True)
+    said = "minutes, and what one costs, are those of 7 of 8 calls: the others have not ended, or"
+    assert any(it.startswith(said) for it in report.notes)
     table = as_table(report, now=NOW, digits=2).splitlines()
     assert table[0].split() == ["tenant", *report.metrics]
     [line] = [it for it in table if it.startswith("globex")]
-    assert line.split()[1:] == ["unbilled", "3.00", "12.0", "no", "length", "18,004,116", "3"]
+    assert line.split()[1:] == ["unbilled", "3.00", "18.0", "0.50", "18,004,116", "3"]
     credit = ask(asked, "session", "cost_per_call,billed_per_minute", where="model=").rows[0]
     assert [credit.metric(it) for it in ("cost_per_call", "billed_per_minute")] == [None, None]
     [line] = [
@@ -163,11 +192,13 @@ def test_programs_get_metrics_beside_what_they_always_get(asked: Path) -> None:
     document = json.loads(as_json(report))
     for found in (*document["rows"], document["total"]):
         assert list(found)[-3:] == ["cost_per_minute", "minutes", "margin"]
-    assert [row["cost_per_minute"] for row in document["rows"]][1:] == [None, None]
-    assert [row["minutes"] for row in document["rows"]] == [27.0, 12.0, 3.0]
+    costs = [row["cost_per_minute"] for row in document["rows"]]
+    assert costs == ["0.481706815", "0.500225333", "0.466892000"]
+    assert [row["margin"] for row in document["rows"]][1:] == [None, None]
+    assert [row["minutes"] for row in document["rows"]] == [13.5, 18.0, 15.0]
     header, first, *_ = csv.reader(io.StringIO(as_csv(report).decode()))
     assert header[-3:] == ["cost_per_minute", "minutes", "margin"]
-    assert first[-3:] == ["0.426151259", "27.0", "2.901216800"]
+    assert first[-3:] == ["0.481706815", "13.5", "2.901216800"]
     assert report.records()[0]["margin"] == Decimal("2.9012168")
 
 
