@@ -19,6 +19,7 @@
     │       └── SnapshotDamaged
     ├── LedgerNewer         this version cannot read what is there
     ├── NoRoom              the answer needs more memory and temporary disk than there is
+    ├── TooMuchMemory       a statement needs more memory than its process may have
     ├── LedgerInUse         the file of the writer was named, not its snapshot
     ├── PortTaken           the page cannot be served there
     └── MissingExtra        a package that reading needs is not installed
@@ -225,12 +226,22 @@ class SnapshotDamaged(NotALedger):
 class NoRoom(AnalyticsError):
     """An answer is too large for the memory and the temporary folder that it may use."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, of_disk: bool) -> None:
         self.detail = detail
+        disk = "set TMPDIR to a folder on a disk with more, or " if of_disk else ""
         super().__init__(
-            f"the answer needs more room than there is ({detail}): set TMPDIR to a folder on a disk with more, "
-            "or ask for a shorter period or fewer columns; of a ledger that was upgraded just now, ask again when it "
-            "has added up its rows"
+            f"the answer needs more room than there is ({detail}): {disk}ask for a shorter period or fewer columns; "
+            "of a ledger that was upgraded just now, ask again when it has added up its rows"
+        )
+
+
+class TooMuchMemory(AnalyticsError):
+    """A statement that a person typed needs more memory than it may use, and a disk is of no use to it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the statement needs more memory than it may use: ask for fewer rows (LIMIT 100), for shorter texts "
+            "(left(name, 1000)), or for a sum or a count in place of a list"
         )
 
 

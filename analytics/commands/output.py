@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, AnyStr, Final, Protocol, TypeVar
 
 import typer
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from voicecosts.analytics.answers.report import Report, Row
 
 _PARTS: Final = 200
+_LONG: Final = 1_000_000
+"""So many parts are written at once, and fewer where they are long."""
 
 
 class Answer(Protocol):
@@ -107,11 +108,16 @@ def say_beside(answer: Answer, notes: Iterable[str]) -> None:
 
 def write_parts(nothing: AnyStr, parts: Iterable[AnyStr]) -> None:
     """Write parts, some at a time, the first ones at once."""
-    left = iter(parts)
-    at_once = 1
-    while found := nothing.join(islice(left, at_once)):
-        typer.echo(found, nl=False)
-        at_once = _PARTS
+    waiting: list[AnyStr] = []
+    length, at_once = 0, 1
+    for part in parts:
+        waiting.append(part)
+        length += len(part)
+        if len(waiting) >= at_once or length >= _LONG:
+            typer.echo(nothing.join(waiting), nl=False)
+            waiting, length, at_once = [], 0, _PARTS
+    if waiting:
+        typer.echo(nothing.join(waiting), nl=False)
 
 
 def warn(sentence: str) -> None:

@@ -46,6 +46,7 @@ def sql(
     """
     from voicecosts.analytics.answers.completeness import as_of  # noqa: PLC0415 - quick `--help`
     from voicecosts.analytics.commands.local_outbox import look_first  # noqa: PLC0415 - same
+    from voicecosts.analytics.commands.memory import bounded_memory  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.output import (  # noqa: PLC0415 - same
         require_for,
         width,
@@ -61,7 +62,7 @@ def sql(
     asked = _read(statement, file)
     with spilling() as spill, look_first(data_dir):
         connection, snapshot = open_newest(data_dir, spill=spill)
-        with closing(connection):
+        with closing(connection), bounded_memory():
             moment, now = as_of(connection, snapshot), datetime.now(UTC)
             found = typed.run(connection, snapshot, asked, spill=spill)
             if output is Format.TABLE:

@@ -40,7 +40,7 @@ _OPEN_ATTEMPTS: Final = 3
 _VERSION: Final = "SELECT max(version) FROM schema_migrations"
 
 _HELD: Final = "Could not set lock"
-_SPILLED: Final = "duckdb_temp_storage"
+_OF_DISK: Final = ("duckdb_temp_storage", "offload")
 _DAMAGED: Final = ("Corrupt", "Could not read enough bytes")
 _SEALED: Final = "sealed"
 _MISSING: Final = re.compile(
@@ -196,13 +196,18 @@ def fault(path: Path, error: Exception, said: str) -> AnalyticsError:
 
     if _HELD in said:
         return LedgerInUse(path)
-    if isinstance(error, duckdb.OutOfMemoryException) or _SPILLED in said:
-        return NoRoom(_first_line(said))
+    if isinstance(error, duckdb.OutOfMemoryException) or is_of_disk(said):
+        return NoRoom(_first_line(said), of_disk=is_of_disk(said))
     if missing := _MISSING.search(said):
         return SealedMissing(path, missing[1])
     if any(words in said for words in _DAMAGED):
         return SnapshotDamaged(path, _first_line(said))
     return NotALedger(path, _first_line(said))
+
+
+def is_of_disk(said: str) -> bool:
+    """Return whether an error of DuckDB says that its temporary folder is full, or that it has none."""
+    return any(words in said for words in _OF_DISK)
 
 
 def _first_line(said: str) -> str:

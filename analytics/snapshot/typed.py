@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from voicecosts.analytics.errors import BadSql
-from voicecosts.analytics.snapshot.connection import fault, read
+from voicecosts.analytics.errors import BadSql, TooMuchMemory
+from voicecosts.analytics.snapshot.connection import fault, is_of_disk, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,10 @@ _FIRST_SEALED_SCHEMA: Final = 13
 _AGAIN_S: Final = 0.05
 _AT_ONCE: Final = 1_000
 """Rows that are in memory as Python's values at once."""
+_FIRST: Final = 10
+_ROOM: Final = 10_000_000
+"""So many bytes they take at most, as far as those before them tell."""
+_OF_AN_ITEM: Final = 50
 
 _FUNCTIONS: Final = (
     "range", "generate_series", "unnest", "json_each", "json_tree", "duckdb_columns", "duckdb_functions",
@@ -42,6 +47,7 @@ _SET: Final = (
     "SET python_enable_replacements = false",  # else a name may be a variable of this program
     "SET errors_as_json = true",  # they say where
     "SET TimeZone = 'UTC'",
+    "SET enable_progress_bar = false",  # else a program without a file has it in the midst of its output
 )
 _OWN: Final = """
 SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal
@@ -68,7 +74,8 @@ def run(connection: Connection, snapshot: Snapshot, text: str, *, spill: Path | 
 
     Raises:
         BadSql: It cannot be run, or not here.
-        NoRoom: It needs more memory and temporary disk than there is.
+        NoRoom: It needs more temporary disk than there is.
+        TooMuchMemory: It needs more memory than it may use, and a disk is of no use to it.
         SealedMissing: It asks for rows whose files are not there.
     """
     _restrict(connection, snapshot, spill)
@@ -89,8 +96,22 @@ def _rows(
     pool: ThreadPoolExecutor, connection: Connection, snapshot: Snapshot, text: str
 ) -> Generator[tuple[Any, ...]]:
     with pool, _told(snapshot, text):
-        while found := _wait_for(pool, connection, lambda: connection.fetchmany(_AT_ONCE)):
+        at_once = _FIRST
+        while found := _wait_for(pool, connection, partial(connection.fetchmany, at_once)):
+            at_once = max(1, min(_AT_ONCE, _ROOM * len(found) // sum(map(_size, found))))
             yield from found
+            found.clear()
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    """Return about how many bytes a row takes."""
+    size = _OF_AN_ITEM
+    for cell in row:
+        if isinstance(cell, str | bytes):
+            size += len(cell)
+        elif isinstance(cell, list | dict):
+            size += _OF_AN_ITEM * len(cell)
+    return size
 
 
 def _wait_for(pool: ThreadPoolExecutor, connection: Connection, work: Callable[[], T]) -> T:
@@ -201,6 +222,8 @@ def _told(snapshot: Snapshot, text: str) -> Iterator[None]:
         raise BadSql("only the ledger can be read: no other file, and no address") from error
     except duckdb.Error as error:
         said, position = _said(error)
+        if isinstance(error, duckdb.OutOfMemoryException) and not is_of_disk(said):
+            raise TooMuchMemory from error
         if isinstance(error, not_of_it):
             raise fault(snapshot.path, error, said) from error
         raise _placed(said, position, text) from error

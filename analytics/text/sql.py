@@ -29,6 +29,8 @@ Columns = list[tuple[str, str]]
 
 _WIDTHS_OF: Final = 1_000
 """So many rows, the first ones, say how wide a table is: it may have millions."""
+_LETTERS_OF: Final = 5_000_000
+"""And no more of them than have so many letters together, which are in memory."""
 _NARROW: Final = 8
 """A column of text is folded no narrower than this."""
 _GAP: Final = "  "
@@ -68,7 +70,7 @@ def table_parts(
 ) -> Iterator[str]:
     """Yield the lines of a table, some rows at a time; what does not fit the width is left out from the right."""
     left = iter(rows)
-    some = [_cells(row) for row in islice(left, _WIDTHS_OF)]
+    some = _some(left)
     heads = [in_cell(name) for name, _ in columns]
     shape = _fitted([heads, *some], [_is_number(kind) for _, kind in columns], width)
     yield from shape.lines(heads)
@@ -78,7 +80,7 @@ def table_parts(
         for cells in some:
             yield from shape.lines(cells)
         count += len(some)
-        some = [_cells(row) for row in islice(left, _WIDTHS_OF)]
+        some = _some(left)
     yield "\n"
     said = [counted(count, "row"), *say_left_out(heads[len(shape.widths) :]), fresh(as_of, now)]
     yield from (f"{line}\n" for line in footer(said, (), width=width))
@@ -109,6 +111,19 @@ def csv_rows(columns: Columns, rows: Iterable[Sequence[Any]]) -> Iterator[bytes]
 def _records(columns: Columns, rows: Iterable[Sequence[Any]]) -> Iterator[dict[str, object]]:
     names = [name for name, _ in columns]
     return (dict(zip(names, map(_plain, row), strict=True)) for row in rows)
+
+
+def _some(rows: Iterator[Sequence[Any]]) -> list[list[str]]:
+    """Return the cells of the next rows, of as many as are in memory at once."""
+    found: list[list[str]] = []
+    letters = 0
+    for row in islice(rows, _WIDTHS_OF):
+        cells = _cells(row)
+        found.append(cells)
+        letters += sum(map(len, cells))
+        if letters > _LETTERS_OF:
+            break
+    return found
 
 
 def _cells(row: Sequence[Any]) -> list[str]:

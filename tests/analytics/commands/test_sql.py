@@ -44,6 +44,53 @@ def test_a_statement_is_read_from_wherever_it_is(
         assert said in done.stderr
 
 
+_PEAK = """
+import atexit, resource, sys
+atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the bound is one of Linux")
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        ("SELECT repeat('x', 2000000) FROM range(3000)", "csv"),
+        ("SELECT repeat('x', 100000000)", "json"),
+        *later(
+            ("SELECT repeat('x', 1000000000)", "table"),
+            ("SELECT range(200000000)", "csv"),
+            ("SELECT list_transform(range(100000000), lambda x: x::VARCHAR)", "csv"),
+        ),
+    ],
+)
+def test_a_statement_that_needs_too_much_memory_is_told_so(
+    costs: Costs, data_dir: Path, text: str, output: str
+) -> None:
+    """Its process stays below 1 GB, whether DuckDB or the writing of an answer needs more."""
+    done = costs("sql", text, "--format", output, "--data-dir", str(data_dir), code=_PEAK)
+    said, peak_kb = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert said.startswith("error: the statement needs more memory than it may use: ask for fewer ")
+    assert int(peak_kb) < 1_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the bound is one of Linux")
+def test_long_rows_are_written_a_few_at_a_time(data_dir: Path) -> None:
+    """What would not fit as a thousand rows, of DuckDB, of Python and of text, is answered."""
+    program = "from voicecosts.analytics.commands.app import main; main()"
+    text = "SELECT repeat(' ', 350000) AS a FROM range(1000)"
+    command = [sys.executable, "-c", program, "sql", text, "--format", "json"]
+    done = subprocess.run(
+        [*command, "--data-dir", str(data_dir)],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, *later(signal.SIGHUP)])
 def test_a_signal_ends_a_statement_that_is_read_from_standard_input(
     data_dir: Path, tmp_path: Path, number: signal.Signals

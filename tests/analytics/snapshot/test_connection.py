@@ -52,7 +52,7 @@ def test_an_answer_that_is_too_large_says_where_to_make_room(
     """It uses no more memory than it may, and then the temporary folder, as long as that has room."""
     found, snapshot = open_newest(data_dir, spill=tmp_path / "spill")
     with closing(found):
-        found.execute("SET memory_limit = '5MB'; SET max_temp_directory_size = '1MB'")
+        found.execute("SET memory_limit = '60MB'; SET max_temp_directory_size = '1MB'")
         with pytest.raises(NoRoom, match="set TMPDIR to a folder on a disk with more"):
             read(
                 found,

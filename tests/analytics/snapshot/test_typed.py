@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.support.sample_ledger import write_ledger, write_status
-from voicecosts.analytics.errors import BadSql, NoRoom, SealedMissing
+from voicecosts.analytics.errors import BadSql, NoRoom, SealedMissing, TooMuchMemory
 from voicecosts.analytics.snapshot import typed
 from voicecosts.analytics.snapshot.connection import closing, open_newest
 
@@ -140,6 +142,15 @@ def test_what_reads_can_be_asked(data_dir: Path) -> None:
     assert ask(data_dir, midnight)[1] == [(datetime(2026, 11, 21), 9)]  # noqa: DTZ001 - as views have it
 
 
+def test_all_rows_are_read_whatever_their_length(data_dir: Path) -> None:
+    """In their order, also where fewer are read at once because some are long."""
+    found = ask(
+        data_dir,
+        "SELECT range, length(repeat('x', range)), repeat('x', range * 7) FROM range(3000)",
+    )
+    assert found[1] == [(at, at, "x" * (at * 7)) for at in range(3000)]
+
+
 def test_rows_of_sealed_days_are_read_wherever_the_folder_is(
     partly_sealed: Path, tmp_path: Path
 ) -> None:
@@ -156,10 +167,18 @@ def test_rows_of_sealed_days_are_read_wherever_the_folder_is(
     assert ask(folder, "SELECT count(*) FROM sessions")[1] != [(0,)]
 
 
-def test_memory_and_disk_are_bounded(data_dir: Path, tmp_path: Path) -> None:
+def test_memory_and_disk_are_bounded(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What does not fit is refused; what can go to the disk goes there, and takes half of it at most."""
-    with pytest.raises(NoRoom, match="set TMPDIR"):
+    with pytest.raises(TooMuchMemory, match="ask for fewer rows"):  # a list is not put on a disk
         ask(data_dir, "SELECT len(list(i)) FROM range(100000000) AS r(i)", tmp_path)
+    with pytest.raises(NoRoom, match="set TMPDIR"):
+        ask(data_dir, "SELECT len(list(i)) FROM range(100000000) AS r(i)")
+    with monkeypatch.context() as small:
+        small.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2, f_frsize=1_000_000))
+        with pytest.raises(NoRoom, match="set TMPDIR"):
+            ask(data_dir, "SELECT count(DISTINCT hash(i)) FROM range(30000000) AS r(i)", tmp_path)
     settings = "SELECT current_setting('memory_limit'), current_setting('max_temp_directory_size')"
     [(memory, disk)] = ask(data_dir, settings, tmp_path)[1]
     assert (memory, disk[-2:]) == ("286.1 MiB", "iB")
