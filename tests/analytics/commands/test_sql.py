@@ -55,7 +55,7 @@ atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ("text", "output"),
     [
         ("SELECT repeat('x', 2000000) FROM range(3000)", "csv"),
-        ("SELECT repeat('x', 100000000)", "json"),
+        ("SELECT repeat('x', 230000000)", "json"),
         *later(
             ("SELECT repeat('x', 1000000000)", "table"),
             ("SELECT range(200000000)", "csv"),
