@@ -56,6 +56,14 @@ _PARSED: Final = "SELECT json_serialize_sql(?::VARCHAR)"
 _PATTERN: Final = re.compile(r"[*?[]")
 _WITH_ZONE: Final = "WITH TIME ZONE"
 _NOT_A_SELECT: Final = "not implemented"
+_ADVICE: Final = re.compile(
+    r'(?:\* |Use )"?(?:SET|PRAGMA) \w+.*$'
+    r"|^Please try installing and loading .*$|^(?:INSTALL|LOAD) \w+;$|^Cannot access directory .*$",
+    re.MULTILINE,
+)
+"""What DuckDB advises and may not be done here."""
+_TOO_DEEP: Final = "Max expression depth limit"
+_NESTED: Final = "the statement is nested too deeply: take it apart with WITH"
 
 T = TypeVar("T")
 
@@ -155,7 +163,7 @@ def _check(connection: Connection, snapshot: Snapshot, text: str) -> None:
     try:
         parsed = msgspec.json.decode(answer)
     except RecursionError:
-        raise BadSql("the statement is nested too deeply: take it apart with WITH") from None
+        raise BadSql(_NESTED) from None
     if parsed["error"]:
         if parsed["error_type"] == _NOT_A_SELECT:
             raise BadSql(
@@ -239,7 +247,10 @@ def _said(error: Exception) -> tuple[str, str | None]:
 
 
 def _placed(said: str, position: str | None, text: str) -> BadSql:
-    message = "; ".join(line.strip() for line in said.splitlines() if line.strip())
+    if said.startswith(_TOO_DEEP):
+        return BadSql(_NESTED)
+    lines = map(str.strip, _ADVICE.sub("", said).splitlines())
+    message = "; ".join(line for line in lines if line).removesuffix(":")
     if position is None:
         return BadSql(message)
     before = text.encode()[: int(position)].decode(errors="ignore")

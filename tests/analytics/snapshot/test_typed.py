@@ -110,6 +110,10 @@ def test_nothing_but_the_ledger_is_read_and_nothing_is_written(
         ("SELECT cost FROM FROM x", 'line 1, column 18: syntax error at or near "FROM"'),
         ("SELECT 'x'::INT", "line 1, column 11: Could not convert string 'x' to INT32"),
         ("SELECT now()", r"write it as a time in UTC, now\(\)::TIMESTAMP"),
+        ("SELECT 1" + "+1" * 3000, "^the statement is nested too deeply: take it apart with WITH$"),
+        ("SELECT (SELECT range FROM range(3))", r"can only return a single row\.$"),
+        ("FROM sessions ORDER BY 'x'", r"column 24: ORDER BY non-integer literal has no effect\.$"),
+        ("SELECT st_point(1, 2)", r"exists in the spatial extension\.$"),
     ],
 )
 def test_a_mistake_is_said_with_its_place(data_dir: Path, text: str, said: str) -> None:
