@@ -8,9 +8,13 @@ runs. A signal that the process was told to ignore (SIGHUP under `nohup`) is ign
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -23,6 +27,8 @@ _T = TypeVar("_T")
 
 _LIKE_CTRL_C: Final = (signal.SIGTERM, signal.SIGHUP)
 _IN_ORDER_NS: Final = 10_000_000_000
+_PATIENCE_S: Final = 3.0
+_TRIES: Final = 5
 
 
 @contextlib.contextmanager
@@ -127,6 +133,47 @@ def changing_nothing() -> Iterator[None]:
             raise
         typer.echo("nothing was changed", err=True)
         raise NothingChanged from None
+
+
+@contextlib.contextmanager
+def leaving(folder: Path | None) -> Iterator[None]:
+    """End this process a few seconds after Ctrl-C, SIGTERM or SIGHUP if the block has not ended by then.
+
+    For what cannot be interrupted, as one long function of DuckDB, and changes nothing but a temporary
+    folder, which is removed before. The exit code is that of the signal.
+    """
+    came: list[int] = []
+    heard, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        heard.wait()
+        if ended.wait(_PATIENCE_S):
+            return
+        for _ in range(_TRIES):  # what still runs may put files there meanwhile
+            if folder is not None and folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + came[0])
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        heard.set()
+        before[signal.Signals(number)](number, frame)
+
+    before = {
+        number: handler
+        for number in (signal.SIGINT, *_LIKE_CTRL_C)
+        if callable(handler := signal.getsignal(number))
+    }
+    threading.Thread(target=watch, daemon=True).start()  # at a signal there may be no memory for it
+    for number in before:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        ended.set()
+        heard.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ def sql(
         width,
         write_parts,
     )
+    from voicecosts.analytics.commands.signals import leaving  # noqa: PLC0415 - same
     from voicecosts.analytics.commands.spill import spilling  # noqa: PLC0415 - same
     from voicecosts.analytics.numbers import fresh  # noqa: PLC0415 - same
     from voicecosts.analytics.snapshot import typed  # noqa: PLC0415 - same
@@ -62,7 +63,7 @@ def sql(
     asked = _read(statement, file)
     with spilling() as spill, look_first(data_dir):
         connection, snapshot = open_newest(data_dir, spill=spill)
-        with closing(connection), bounded_memory():
+        with leaving(spill), closing(connection), bounded_memory():
             moment, now = as_of(connection, snapshot), datetime.now(UTC)
             found = typed.run(connection, snapshot, asked, spill=spill)
             if output is Format.TABLE:
