@@ -105,14 +105,23 @@ class BadSql(BadQuestion):
 
 
 class UnknownCall(BadQuestion):
-    """No call has this id, this room or this job."""
+    """No call has this id, this room or this job; in a `project`, of which there is none if `is_project` is false."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, project: str | None = None, is_project: bool = True) -> None:
         self.name = name
-        super().__init__(
-            f"no call has an id that begins with {name!r}, nor such a room or job: `costs calls` shows what "
-            "there is"
-        )
+        self.project = project
+        shows, what = "`costs calls` shows what there is", f"an id that begins with {name!r}"
+        said = f"no call has {what}, nor such a room or job: {shows}"
+        if not is_project:
+            said = (
+                f"there is no project {project!r}: `costs query --by project` shows what there is"
+            )
+        elif name == "last":
+            of = "" if project is None else f" of project {project!r}"
+            said = f"there is no call{of} yet, so there is no last one: {shows}"
+        elif project is not None:
+            said = f"no call of project {project!r} has {what}, nor such a room or job: {shows}"
+        super().__init__(said)
 
 
 class UnknownTenant(BadQuestion):
@@ -130,19 +139,32 @@ class UnknownTenant(BadQuestion):
 
 
 class SeveralCalls(BadQuestion):
-    """A name is that of several calls: `candidates` are the newest, as (project, id), of `found`."""
+    """A name is that of several calls: `candidates` are the newest, as (project, id), of `found`.
 
-    def __init__(self, name: str, candidates: Sequence[tuple[str, str]], found: int) -> None:
+    `described` says of the first ones what tells them apart, and `shown_by` is the command that lists all of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        candidates: Sequence[tuple[str, str]],
+        found: int,
+        *,
+        described: Sequence[str],
+        shown_by: str,
+    ) -> None:
         self.name = name
         self.candidates = tuple(candidates)
         self.found = found
         ids = {each for _, each in candidates}
-        what = "the whole id of one"
+        what = "as much of an id as stands here"
         if len(ids) < len(candidates):
             what = "--project as well" if len(ids) == 1 else f"{what}, and --project"
-        shown = ", ".join(f"{each} of {project or 'no project'}" for project, each in candidates)
-        more = f", and {found - len(candidates):,} more" if found > len(candidates) else ""
-        super().__init__(f"{found:,} calls are meant by {name!r}: {shown}{more}; type {what}")
+        newest = "the newest are " if found > len(described) else ""
+        super().__init__(
+            f"{found:,} calls are meant by {name!r}: {newest}{'; '.join(described)}. Type {what}; `{shown_by}` "
+            "shows the calls"
+        )
 
 
 class NoLedger(AnalyticsError):

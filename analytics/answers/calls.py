@@ -134,6 +134,9 @@ Key = tuple[str, UUID]
 
 T = TypeVar("T")
 
+_SHORTEST: Final = 13
+"""As much of an id says in which millisecond the call began."""
+
 
 class Call(Struct, frozen=True, kw_only=True):
     """One call: whose it was, how long, what it used and cost, and whether the ledger has all of it.
@@ -377,6 +380,16 @@ def say_corrected(
             f"{amount} of it{also} in {count} corrects {month}, which is closed, and is dated later: `costs query "
             f"--where corrects={month}` has it"
         )
+
+
+def as_short(ids: Sequence[str]) -> list[str]:
+    """Return as much of each id as tells all of them apart."""
+    shortest = next(
+        size
+        for size in range(_SHORTEST, len(ids[0]) + 1 if ids else _SHORTEST + 1)
+        if len({it[:size] for it in ids}) == len(set(ids))
+    )
+    return [it[:shortest].rstrip("-") for it in ids]
 
 
 def per_minute(cost: Decimal | None, length_us: int | None) -> Decimal | None:

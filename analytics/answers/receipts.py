@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -32,7 +33,7 @@ from voicecosts.analytics.errors import (
     UnknownCall,
 )
 from voicecosts.analytics.numbers import counted
-from voicecosts.analytics.question.filters import Selection, select
+from voicecosts.analytics.question.filters import NONE, Selection, select, shown
 from voicecosts.analytics.question.times import Period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 
@@ -47,6 +48,9 @@ LAST: Final = "last"
 """The name of the call that began last."""
 
 _NAMED: Final = 10
+_DESCRIBED: Final = 5
+"""How many of several calls are told with what tells them apart."""
+
 _DIGITS: Final = 32
 _PREFIX: Final = re.compile(r"[0-9a-f]{1,32}")
 
@@ -261,7 +265,7 @@ def find(connection: Connection, snapshot: Snapshot, question: Question, schema:
     if question.name == LAST:
         rows = found("FROM known", [], 1)
         if not rows:
-            raise UnknownCall(question.name)
+            raise _unknown(connection, snapshot, question)
         return rows[0][1:]
     span = _span(question.name)
     by_name, named = f"SELECT project, session_id {_BY_NAME}", [question.name] * 2 + own
@@ -273,11 +277,64 @@ def find(connection: Connection, snapshot: Snapshot, question: Question, schema:
     if not rows:
         rows = found(by_name, named, _NAMED)
     if not rows:
-        raise UnknownCall(question.name)
+        raise _unknown(connection, snapshot, question)
     if len(rows) > 1:
         candidates = [(project, str(session)) for _, project, session in rows]
-        raise SeveralCalls(question.name, candidates, rows[0][0])
+        newest = read_calls(
+            connection, snapshot, [row[1:] for row in rows], as_of(connection, snapshot)
+        )
+        raise SeveralCalls(
+            question.name,
+            candidates,
+            rows[0][0],
+            described=_described(newest)[:_DESCRIBED],
+            shown_by=_shown_by(question.name, newest),
+        )
     return rows[0][1:]
+
+
+def _unknown(connection: Connection, snapshot: Snapshot, question: Question) -> UnknownCall:
+    """Return that there is no such call, or no such project."""
+    is_project = question.project is None or bool(
+        read(
+            connection,
+            snapshot.path,
+            "SELECT 1 FROM session_usage WHERE project = ? UNION ALL SELECT 1 FROM sessions WHERE project = ? LIMIT 1",
+            [question.project] * 2,
+            row=tuple[int],
+        )
+    )
+    return UnknownCall(question.name, project=question.project, is_project=is_project)
+
+
+def _described(found: Sequence[Call]) -> list[str]:
+    """Return of each call as much of its id as tells it from the others, when it began, and whose it is."""
+    ids = lists.as_short([str(it.session) for it in found])
+    with_project = len({it.project for it in found}) > 1
+    described = []
+    for short, it in zip(ids, found, strict=True):
+        project = [f"project {it.project or NONE}"] if with_project else []
+        tenant, agent = f"tenant {shown(it.tenant)}", f"agent {it.agent or NONE}"
+        said = ", ".join([f"{it.started_at:%Y-%m-%d %H:%M}", *project, tenant, agent])
+        described.append(f"{short} ({said})")
+    return described
+
+
+_STAR: Final = re.compile(r"(\\*)\*")
+
+
+def _as_text(name: str) -> str:
+    """Return a name as a condition has it behind `=`, where a star is for any text."""
+    return _STAR.sub(lambda found: "\\" * (2 * len(found[1]) + 1) + "*", shown(name))
+
+
+def _shown_by(name: str, found: Sequence[Call]) -> str:
+    """Return the command that lists the calls of a room or a job; of others, that which lists all."""
+    is_plain = name.isprintable() and "`" not in name
+    for column in ("room", "job"):
+        if is_plain and all(getattr(it, column) == name for it in found):
+            return f"costs calls --where {quote(f'{column}={_as_text(name)}')}"
+    return "costs calls"
 
 
 def _span(name: str) -> tuple[UUID, UUID] | None:

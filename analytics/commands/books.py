@@ -240,7 +240,8 @@ def _found(session: str, project: str, data_dir: Path | None) -> Session:
     if not found:
         where = f" of project {project!r}" if project else ""
         raise BadQuestion(
-            f"no session{where} has an id that begins with {session!r}: see `costs query --by session`"
+            f"no session{where} has an id that begins with {session!r}, and a room, a job or `last` may be another "
+            "call tomorrow: `costs calls` and `costs call last` show the id"
         )
     if len(found) > 1:
         some = ", ".join(f"{each.session_id} ({each.project})" for each in found[:3])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.answers.calls import Call
+from voicecosts.analytics.answers.calls import Call, as_short
 from voicecosts.analytics.answers.report import measure_names
 from voicecosts.analytics.numbers import (
     counted,
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 GOES_ON: Final = "goes on"
 _NO_END: Final = "no end"
 _UNKNOWN: Final = "unknown"
-_SHORTEST: Final = 13
-"""As much of an id says in which millisecond the call began."""
 _WIDEST: Final = 24
 """A column of names need not be wider to be shown; it is folded."""
 _ORDER: Final = (
@@ -125,14 +123,7 @@ def call_length(call: Call) -> str:
 def _ids(calls: Calls, width: int | None) -> list[str]:
     """Return the ids, where there is a width only as much of each as tells all of them apart."""
     ids = [str(it.session) for it in calls.calls]
-    if width is None:
-        return ids
-    shortest = next(
-        size
-        for size in range(_SHORTEST, len(ids[0]) + 1 if ids else _SHORTEST + 1)
-        if len({it[:size] for it in ids}) == len(set(ids))
-    )
-    return [it[:shortest].rstrip("-") for it in ids]
+    return ids if width is None else as_short(ids)
 
 
 def _names(calls: Calls) -> list[Column]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from tests.support.events import message, session_id, started
 from tests.support.history import Told, history, often
+from tests.support.price_books import no_price
 from tests.support.sample_ledger import ACME, write_ledger
 from tests.support.some_calls import (
     CUT_OFF,
@@ -31,6 +34,7 @@ from voicecosts import call, calls, query
 from voicecosts.analytics.answers.receipts import Receipt
 from voicecosts.analytics.errors import BadQuestion, SeveralCalls, UnknownCall
 from voicecosts.consumer.booking.operations import Retain
+from voicecosts.consumer.store.ledger import Ledger
 
 TURNS = 30
 
@@ -73,15 +77,40 @@ def test_what_may_be_several_calls_is_listed(real: Path) -> None:
     assert [(it[0], it[1][-1]) for it in raised.value.candidates] == [
         ("prod", "3"), ("prod", "1"), (OTHER, "1"),
     ]  # fmt: skip
-    assert "type the whole id of one, and --project" in str(raised.value)
-    with pytest.raises(SeveralCalls, match="type --project as well"):
+    said = str(raised.value)
+    assert "Type as much of an id as stands here, and --project; `costs calls --where" in said
+    assert said.endswith("`costs calls --where room=front-desk` shows the calls")
+    for project, begins, tenant in (("prod", 3, "(none)"), ("prod", 1, "acme"), (OTHER, 1, "acme")):
+        began = f"{call_id(begins)!s:.13} (2026-11-18 11:0{6 + begins}"
+        assert f"{began}, project {project}, tenant {tenant}, agent dental)" in said
+    with pytest.raises(SeveralCalls, match="Type --project as well"):
         call(str(call_id(HALF)), data_dir=real, now=NOW)
     assert call(str(call_id(HALF)), project=OTHER, data_dir=real, now=NOW).total.cost == Decimal(
         "1.6"
     )
     with pytest.raises(SeveralCalls) as raised:
         call("0", data_dir=real, now=NOW)
-    assert raised.value.found == 9
+    assert (raised.value.found, len(raised.value.candidates)) == (9, 9)
+    assert "calls are meant by '0': the newest are " in str(raised.value)
+    assert str(raised.value).count(", agent ") == 5
+    assert str(raised.value).endswith("`costs calls` shows the calls")
+
+
+def test_the_command_that_is_named_lists_the_calls_that_are_meant(tmp_path: Path) -> None:
+    """Also of a room whose name has a star, a backslash or a blank, or is what an absent one is called."""
+    for name in ("a *", "\\*", "(none)", "x\\"):
+        folder = tmp_path / f"of-{name.encode().hex()}"
+        with Ledger.open(folder, no_price()) as ledger:
+            starts = [started(1, session_id=session_id(of), room_name=name) for of in (1, 2)]
+            other = started(1, session_id=session_id(3), room_name="a b")
+            ledger.apply([message(1, *starts, other)])
+        with pytest.raises(SeveralCalls) as raised:
+            call(name, data_dir=folder, now=NOW)
+        _, command, _ = str(raised.value).split("`")
+        *_, where, condition = shlex.split(command)
+        assert where == "--where"
+        found = {str(it.session) for it in calls(where=condition, data_dir=folder, now=NOW).calls}
+        assert found == {session_id(1), session_id(2)}
 
 
 def test_an_id_in_full_is_no_room(tmp_path: Path) -> None:
@@ -103,10 +132,15 @@ def test_nothing_is_no_name(real: Path, empty_dir: Path) -> None:
     """And where there is no call, there is no last one."""
     with pytest.raises(BadQuestion, match="no call is named"):
         call(" ", data_dir="/nowhere")
-    with pytest.raises(UnknownCall):
+    with pytest.raises(UnknownCall, match="there is no call yet"):
         call("last", data_dir=empty_dir)
-    with pytest.raises(UnknownCall):
-        call("last", project="nowhere", data_dir=real)
+    for name in ("last", "lobby"):
+        with pytest.raises(
+            UnknownCall, match="there is no project 'nowhere': `costs query --by pro"
+        ):
+            call(name, project="nowhere", data_dir=real)
+    with pytest.raises(UnknownCall, match=f"no call of project '{OTHER}' has an id that begins"):
+        call("lobby", project=OTHER, data_dir=real)
 
 
 def assert_adds_up(receipt: Receipt, folder: Path) -> None:

@@ -376,6 +376,8 @@ class TestBooks:
         assert "several sessions" in str(run("void", wanted[:8], "--reason", "x").exception)
         assert "an id is not empty" in str(run("void", " ", "--reason", "x").exception)
         assert "no session" in str(run("void", "ffff", "--reason", "x").exception)
+        last = str(run("void", "last", "--reason", "x").exception)
+        assert last.endswith("`costs calls` and `costs call last` show the id")
         assert "is voided, by operation 1" in only(run("void", wanted, "--reason", "a test call"))
         report = query(data_dir=data_dir)
         assert (report.total.sessions, report.total.input_tokens) == (1, MILLION)
