@@ -135,8 +135,11 @@ def open_and_book(
 
 
 def _prices_changed(last: Heartbeat, own_file: Path, kept: Path) -> bool:
-    """Return whether a file of prices says something else than when the ledger was last open."""
+    """Return whether a file of prices says something else than when the ledger was last open.
+
+    So does a file that was not asked for then: the mistakes of another one are not its own.
+    """
     trouble = last.prices
-    if trouble is None or trouble.file != str(own_file):
+    if trouble is None:
         return not is_as_kept(own_file, kept)
-    return trouble.content != content_of(own_file)[0]
+    return trouble.file != str(own_file) or trouble.content != content_of(own_file)[0]

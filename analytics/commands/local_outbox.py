@@ -50,8 +50,8 @@ class Booked(Struct, frozen=True, kw_only=True):
 def look_first(data_dir: str | Path | None) -> Iterator[Outbox | None]:
     """Book what waits, then yield what is left in the outbox of this host, for the answer to say.
 
-    A snapshot that was named is read as it is, and nobody looks: then it is None. An answer never
-    fails because of it. Where there is no ledger to answer from, what was not booked may be the
+    A snapshot that was named is read as it is, and nobody looks: then it is None. An answer
+    fails because of it only where a setting is wrong (`InvalidConfig`). Where there is no ledger to answer from, what was not booked may be the
     reason, and is said with the error.
     """
     root = None if data_dir is None else Path(data_dir)
@@ -105,8 +105,9 @@ def has_waiting(data_dir: str | Path | None) -> bool:
 def book(data_dir: Path | None, folder: Path | None = None) -> Booked:
     """Book what waits for the ledger of `data_dir`, or of the environment's.
 
-    The outbox is `folder`, or the one that belongs to the data directory. Nothing is raised: what
-    cannot be booked goes on waiting, and the answer says why. Ownership is permanent, so an outbox
+    The outbox is `folder`, or the one that belongs to the data directory. What cannot be booked goes on
+    waiting, and the answer says why; only `InvalidConfig` is raised, where a setting of this process, such
+    as the file of prices that it names, is wrong. Ownership is permanent, so an outbox
     that no ledger owns yet is given only to the ledger of the environment, or to the one that is
     asked for when the folder is named: a look at some other ledger changes nothing.
     """
@@ -196,11 +197,11 @@ def _book(folder: Path, data_dir: Path, asked_at: datetime, *, may_own: bool) ->
             max_reading=max_reading_from_env(),
             prices=prices_from_env(data_dir),
         )
-    except InvalidConfig as error:
-        raise _NotBookable(str(error)) from error
     except LedgerInUse as error:
         holder = "another process" if error.pid is None else f"process {error.pid}"
         raise _NotBookable(f"{holder} has the ledger open, and books what waits") from error
+    except InvalidConfig:  # it is for whoever asks to correct
+        raise
     except LedgerError as error:
         raise _NotBookable(str(error).rstrip(".")) from error
     except OSError as error:  # a directory that can only be read

@@ -14,10 +14,11 @@ from tests.support.events import SUBJECT
 from tests.support.oracle import booked
 from tests.support.traffic import batches, bill, calls
 from voicecosts import query
+from voicecosts.analytics.commands.exits import USAGE, code_of
 from voicecosts.analytics.errors import NoLedger
 from voicecosts.consumer import local
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.errors import LedgerInUse, LedgerMissing
+from voicecosts.consumer.errors import InvalidConfig, LedgerInUse, LedgerMissing
 from voicecosts.consumer.local import NO_SEQUENCE, LocalLog, book_waiting
 from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own.units import MODALITIES
@@ -302,3 +303,25 @@ class TestOwnPrices:
         (tmp_path / "prices.toml").write_text("[[cost]]\n")
         open_and_book(tmp_path, None)
         assert heartbeat(tmp_path)["prices"]
+
+    def test_the_mistakes_of_a_draft_are_gone_with_the_next_question(self, tmp_path: Path) -> None:
+        """Whoever names another file is told of that one, and nobody else is."""
+        (tmp_path / "prices.toml").write_text("# nothing yet\n")
+        open_and_book(tmp_path, Log(offered()))
+        draft = tmp_path / "draft.toml"
+        draft.write_text("[[cost]]\n")
+        local.open_and_book(tmp_path, None, asked_at=datetime.now(UTC), prices=draft)
+        assert heartbeat(tmp_path)["prices"]["file"] == str(draft)
+        open_and_book(tmp_path, None)
+        assert heartbeat(tmp_path)["prices"] is None
+
+    def test_a_file_that_is_named_and_not_there_is_an_error_of_the_question(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing is answered by other prices than were asked for, and nothing is booked."""
+        open_and_book(tmp_path, Log(offered()))
+        assert query(data_dir=tmp_path).total.rows
+        monkeypatch.setenv("COSTS_PRICES", str(tmp_path / "nosuch.toml"))
+        with pytest.raises(InvalidConfig, match="there is no file of prices") as raised:
+            query(data_dir=tmp_path)
+        assert code_of(raised.value) == USAGE
