@@ -112,6 +112,15 @@ def share(key: str, value: object) -> Decimal:
     return 1 - part
 
 
+def check_quantity(key: str, value: object) -> None:
+    """Raise `Mistake` where a minimum or increment is none, whatever the unit of its price is."""
+    if not isinstance(value, str) or isinstance(value, Point) or not _QUANTITY.fullmatch(value):
+        shown = f" = {value!r}" if isinstance(value, str) else ""
+        raise Mistake(
+            f'{key}{shown} is no whole amount with a unit in quotes: write it as in {key} = "10 s"'
+        )
+
+
 def quantity(key: str, value: object, kind: Kind, unit: str) -> int:
     """Return a minimum or increment in microseconds of time, tokens, characters or requests."""
     if kind == "calls":

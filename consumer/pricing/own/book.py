@@ -207,8 +207,8 @@ def read(text: str, name: str = "prices.toml", *, path: str = "") -> OwnBook:
             entries.append(entry)
         if len(problems) > MANY:
             break
-    if not problems:
-        problems = check(entries, exchange)
+    if len(problems) <= MANY:
+        problems += check(entries, exchange, is_whole=not problems)
     if problems:
         raise _invalid(path or name, problems)
     digest = digest_of(text)

@@ -163,6 +163,8 @@ def _amount(given: keys.Keys, layer: Layer) -> dict[str, Any]:
         given.wrong(ways[1], f"{' and '.join(ways)} exclude each other: keep one of them")
     else:
         given.wrong("", f"[[{layer}]] has no amount: write {every}")
+    if any(key in given for key in _PRICED):
+        _quantities(given, given.read("unit", keys.unit), {})
     return {}
 
 
@@ -188,21 +190,33 @@ def _price(given: keys.Keys) -> dict[str, Any]:
         given.wrong("of", "of goes with a markup or discount, not with a price: take it out")
     name = given.read("unit", keys.unit, needed=f"a unit, one of {keys.quoted(UNITS)}")
     prices = _prices(given, None if name is None else UNITS[name].kind)
+    fields = _quantities(given, name, prices)
     if name is None:
         return {}
-    fields: dict[str, Any] = {"unit_name": name}
-    for key in ("minimum", "increment"):
-        if key in given and prices is not None and "" not in prices:
-            given.wrong(key, f"{key} needs one price: it cannot be told which of several it is for")
-        elif (value := given.read(key, partial(_counted, name))) is not None:
-            fields[key] = value
+    fields["unit_name"] = name
     if prices is not None:
         said = (f"{key} = {it:f}" if key else f"{it:f}" for key, it in prices.items())
         fields |= {"prices": tuple(prices.items()), "original": ", ".join(said)}
     return fields
 
 
-def _counted(unit: str, key: str, value: object) -> int:
+def _quantities(
+    given: keys.Keys, unit: str | None, prices: dict[str, Decimal] | None
+) -> dict[str, Any]:
+    """Return the minimum and the increment of a price; they are checked also where the unit is wrong."""
+    fields: dict[str, Any] = {}
+    for key in ("minimum", "increment"):
+        if key in given and prices and "" not in prices:
+            given.wrong(key, f"{key} needs one price: it cannot be told which of several it is for")
+        elif (value := given.read(key, partial(_counted, unit))) is not None:
+            fields[key] = value
+    return fields
+
+
+def _counted(unit: str | None, key: str, value: object) -> int:
+    if unit is None:
+        amounts.check_quantity(key, value)
+        return 0
     return amounts.quantity(key, value, UNITS[unit].kind, unit)
 
 

@@ -73,7 +73,10 @@ _AT: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def tables_of(text: str, names: tuple[str, ...]) -> tuple[list[Table], list[Problem]]:
-    """Return the tables under `names`, and what is wrong: no TOML, or anything under another name."""
+    """Return the tables under `names`, and what is wrong: no TOML, or anything under another name.
+
+    A table whose name is nearly one of them is returned under that.
+    """
     if (unread := _unreadable(text)) is not None:
         return [], [unread]
     try:
@@ -85,22 +88,28 @@ def tables_of(text: str, names: tuple[str, ...]) -> tuple[list[Table], list[Prob
     problems: list[Problem] = []
     for name, value in document.items():
         line = found.first.get(name, 1)
+        meant = name
         if name not in names:
             known = ", ".join(f"[[{it}]]" for it in names)
             near = get_close_matches(name.lower(), names, 1)
             cure = f"did you mean [[{near[0]}]]?" if near else f"a table is one of {known}"
             problems.append(Problem(line, f"{name!r} is not known here: {cure}"))
+            meant = near[0] if near else ""
         elif isinstance(value, dict):
             problems.append(Problem(line, f"write [[{name}]] with two brackets: there may be more"))
-        elif not isinstance(value, list) or not all(isinstance(it, dict) for it in value):
-            problems.append(
-                Problem(line, f"{name!r} is not a table: write [[{name}]] above its keys")
-            )
-        else:
+        given = [value] if isinstance(value, dict) else value
+        if not meant:
+            continue
+        if not isinstance(given, list) or not all(isinstance(it, dict) for it in given):
+            if name in names:
+                problems.append(
+                    Problem(line, f"{name!r} is not a table: write [[{name}]] above its keys")
+                )
+        else:  # what is in a table is checked, also where its name is misspelled
             located = found.tables.get(name, [])
-            for nth, values in enumerate(value):
+            for nth, values in enumerate(given):
                 at, lines = located[nth] if nth < len(located) else (line, {})
-                tables.append(Table(name, at, values, lines))
+                tables.append(Table(meant, at, values, lines))
     return tables, problems
 
 

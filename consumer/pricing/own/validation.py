@@ -28,11 +28,16 @@ _SAME: Final = tuple(
 )
 
 
-def check(entries: Sequence[Entry], exchange: Sequence[Exchange]) -> list[Problem]:
-    """Return everything that is wrong between the lines of a file."""
+def check(
+    entries: Sequence[Entry], exchange: Sequence[Exchange], *, is_whole: bool
+) -> list[Problem]:
+    """Return everything that is wrong between the lines of a file.
+
+    Unless it `is_whole`, what seems to lack may be in what could not be read, and is not told.
+    """
     problems = _repeated_rates(exchange)
     firsts = _first_rates(exchange)
-    for entry in entries:
+    for entry in entries if is_whole else ():
         if (problem := _without_rate(entry, firsts)) is not None:
             problems.append(problem)
     groups: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
@@ -42,7 +47,7 @@ def check(entries: Sequence[Entry], exchange: Sequence[Exchange]) -> list[Proble
     for group in groups.values():
         if len(group) > 1:
             for series in _series(group):
-                found |= dict.fromkeys(_competing(series))
+                found |= dict.fromkeys(_competing(series, is_whole=is_whole))
     return [*problems, *found]
 
 
@@ -55,7 +60,7 @@ def _series(group: list[Entry]) -> Iterable[list[Entry]]:
             yield series
 
 
-def _competing(series: list[Entry]) -> Iterable[Problem]:
+def _competing(series: list[Entry], *, is_whole: bool) -> Iterable[Problem]:
     latest = before = series[0]  # `latest` is in force longest of those that have an end
     has_end = before.valid_to is not None
     for entry in series[1:]:
@@ -68,7 +73,9 @@ def _competing(series: list[Entry]) -> Iterable[Problem]:
                 f"{latest.valid_to}: let that one end on {entry.valid_from}, or this one begin "
                 "then, or say what sets them apart",
             )
-        elif has_end and latest.valid_to is not None and latest.valid_to < _start(entry):
+        elif (
+            is_whole and has_end and latest.valid_to is not None and latest.valid_to < _start(entry)
+        ):
             yield Problem(
                 entry.line,
                 f"nothing is in force from {latest.valid_to}, when line {latest.line} ends, to "

@@ -17,7 +17,7 @@ MISTAKES = {
     "unknown key": (f'{PRICED}price = "1"\ntennant = "a"', '5: the key \'tennant\' .* mean "tenant"'),
     "unknown table": ('[[prices]]\nmodel = "m"', r"1: 'prices' is not known here: .*\[\[cost\]\]"),
     "key above tables": ('model = "m"', "1: 'model' is not known here"),
-    "one bracket": ('[cost]\nmodel = "m"', r"1: write \[\[cost\]\] with two brackets"),
+    "one bracket": ('[cost]\nmodel = "m"\ndiscount = "5 %"', r"1: write \[\[cost\]\] with two brackets"),
     "no table": ("cost = 3", r"1: 'cost' is not a table: write \[\[cost\]\]"),
     "markup on a cost": (f'{MODEL}markup = "5 %"', "3: the key 'markup' is not known"),
     "not TOML": ('[[cost]]\nmodel = "m\n', "2: this is not TOML: Illegal character"),
@@ -102,7 +102,7 @@ MISTAKES = {
     "a short part": (
         f'{MODEL}unit = "million tokens"\nprice = {{ in = "1" }}', "4: .*part 'in'.* mean \"input\"",
     ),
-    "a table of several": ('[[costs]]\nmodel = "m"', r"1: 'costs' .* did you mean \[\[cost\]\]"),
+    "a table of several": ('[[costs]]\nmodel = "m"\ndiscount = "5 %"', r"1: 'costs' .* did you mean \[\[cost\]\]"),
     "no unit": (f'{MODEL}price = "1"', r"1: \[\[cost\]\] needs a unit, one of"),
     "characters of a transcription": (
         '[[cost]]\nmodality = "stt"\nunit = "thousand characters"\nprice = "1"',
@@ -197,6 +197,38 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
         'unit = "million tokens"\n\n[[billed]]\nmarkup = "x"\nof = "y"\n\n[other]\n'
     )
     assert [problem.partition(":")[0] for problem in told] == ["2", "3", "3", "4", "8", "9", "11"]
+
+
+def test_a_mistake_hides_no_other_one() -> None:
+    """What stands beside a wrong unit or amount is checked, and what is in a misspelled table."""
+    wrong = 'unit = "minutes"\nprice = 0.12\nincrement = "60"\n'
+    for table in ("[[billed]]", "[[bill]]", "[billed]", "[Billed]"):
+        is_wrong = table != "[[billed]]"
+        told = mistakes(f'{table}\ntenant = "acme"\n{wrong}')
+        lines = [it.partition(":")[0] for it in told]
+        assert lines == ["1"] * is_wrong + ["3", "4", "5"], told
+        assert "increment = '60' is no whole amount with a unit" in told[-1]
+    none = mistakes('[[cost]]\nmodel = "m"\nunit = "minutes"\nminimum = "1"\n')
+    assert [it.partition(":")[0] for it in none] == ["1", "3", "4"]
+    two = mistakes('[[cost]]\nmodel = "m"\nprice = "1"\ndiscount = "5 %"\nincrement = 60\n')
+    assert [it.partition(":")[0] for it in two] == ["4", "5"]
+    entry = '[[cost]]\nmodel = "m"\ndiscount = "5 %"\n'
+    twice = mistakes(f'{entry}{entry}[[cost]]\nmodel = "n"\ndiscount = "x"\n')
+    assert [it.partition(":")[0] for it in twice] == ["4", "9"]
+
+
+def test_nothing_is_told_that_may_be_so_because_of_another_mistake() -> None:
+    """The entry that cannot be read may be the one for the days between, or the exchange rate."""
+    first, last = "to = 2026-02-01", "from = 2026-03-01\nto = 2026-04-01"
+    entry = '[[cost]]\nmodel = "m"\ndiscount = "5 %"\n'
+    between = '[[cost]]\nmodel = "m"\ndiscount = "x"\nfrom = 2026-02-01\nto = 2026-03-01\n'
+    (told,) = mistakes(f"{entry}{first}\n{between}{entry}{last}\n")
+    assert told.startswith("7: ")
+    euro = (
+        '[[cost]]\nmodel = "m"\nunit = "minute"\nmodality = "stt"\nprice = "1"\ncurrency = "EUR"\n'
+    )
+    (told,) = mistakes(f'{euro}[[exchange]]\ncurrency = "EUR"\nusd = 1.1\n')
+    assert told.startswith("9: ")
 
 
 def test_a_file_full_of_mistakes_tells_a_hundred() -> None:
