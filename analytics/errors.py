@@ -49,6 +49,10 @@ _NEAR = 0.7
 """How much of two words is the same where one may be meant by the other."""
 
 
+_LABEL = "label"
+"""What stands before the point where a label is a column."""
+
+
 class AnalyticsError(Exception):
     """Root of every error that reading the ledger raises on purpose."""
 
@@ -65,6 +69,9 @@ class UnknownColumn(BadQuestion):
         self.allowed = tuple(map(str, allowed))
         close = get_close_matches(name.lower(), self.allowed, n=1, cutoff=_NEAR)
         self.suggestion = close[0] if close else None
+        before, point, label = name.partition(".")
+        if point and label and get_close_matches(before.lower(), [_LABEL], cutoff=_NEAR):
+            self.suggestion = f"{_LABEL}.{label}"
         meant = f", did you mean {self.suggestion!r}?" if self.suggestion else "."
         super().__init__(f"unknown {role} {name!r}{meant} Choose from {', '.join(self.allowed)}")
 

@@ -7,6 +7,7 @@ chooses them. The rest is read of those that were chosen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -238,6 +239,7 @@ class Question(Struct, frozen=True, kw_only=True):
     sort: str
     descending: bool
     top: int
+    where: Where = ()
 
 
 def ask(
@@ -258,9 +260,11 @@ def ask(
     if direction not in ("", "asc", "desc"):
         raise BadQuestion(f"sort {sort!r} must end in :asc or :desc, or in neither")
     when = period(since, until, now=now)
+    where = where if isinstance(where, str | Mapping) else tuple(where)
     return Question(
         period=when,
         selection=select(when, where),
+        where=where,
         sort=name,
         descending=direction == "desc" or (not direction and _SORTS[name][2]),
         top=top,
@@ -294,7 +298,7 @@ def answer(
         missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
         corrected = tuple(say_corrected(connection, snapshot, these, schema))
         parts = tuple(left_out(connection, snapshot, these, _together(calls)))
-        empty = () if calls else (nothing_found(connection, snapshot),)
+        empty = () if calls else (nothing_found(connection, snapshot, question.where),)
     return Calls(
         calls=tuple(calls),
         found=found,

@@ -97,6 +97,8 @@ def rerate(
     require("duckdb", "voice_prices", needed_by="`costs rerate`", extra="consumer")
     work = _work(since, until, where or [], unpriced=unpriced)
     instead = dict(_pair(text) for text in what_if or ())
+    with changing_nothing():
+        _check_names(work, data_dir)
     if apply:
         if instead:
             raise BadQuestion("--what-if is never applied: leave out one of the two")
@@ -118,6 +120,25 @@ def rerate(
         return
     found = changes(work, _rate(data_folder(data_dir)), data_dir, instead=instead)
     _write(found, output, has_others=bool(instead))
+
+
+def _check_names(work: Rerate, data_dir: Path | None) -> None:
+    """Raise `BadQuestion` where a condition has a name that nothing has; without a snapshot nobody can tell."""
+    from voicecosts.analytics.answers.unseen import say_unseen  # noqa: PLC0415 - `--help` is quick
+    from voicecosts.analytics.question.columns import group  # noqa: PLC0415 - same
+    from voicecosts.analytics.snapshot.connection import closing, open_newest  # noqa: PLC0415 - same
+
+    wanted = [(group(name), value) for name, values in work.where.items() for value in values]
+    if not wanted:
+        return
+    try:
+        connection, snapshot = open_newest(data_dir)
+    except NoLedger:
+        return
+    with closing(connection):
+        unseen = list(say_unseen(connection, snapshot, wanted))
+    if unseen:
+        raise BadQuestion("; ".join(unseen))
 
 
 def _kept(work: Rerate, data_dir: Path | None) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def shown(name: str | None) -> str:
 class Selection(Struct, frozen=True, kw_only=True):
     """The rows that a question is about: conditions, the columns that they name, and their parameters.
 
-    `by` has the columns that its rows must have beside what all have.
+    `by` has the columns that its rows must have beside what all have, `wanted` the values that were asked for.
     """
 
     conditions: list[str]
@@ -77,6 +77,7 @@ class Selection(Struct, frozen=True, kw_only=True):
     named: tuple[Column, ...] = ()
     when: Period = Period()
     by: tuple[Column, ...] = ()
+    wanted: tuple[tuple[Column, object], ...] = ()
 
     def relation(self, schema: int) -> str:
         """Return what stands behind FROM for all rows of a ledger of some schema."""
@@ -159,6 +160,11 @@ def select(span: Period, where: Where) -> Selection:
         parameters=[*moments, *values],
         named=columns(where),
         when=span,
+        wanted=tuple(
+            (it.column, it.value)
+            for it in _tests(where)
+            if not it.is_left_out and not _is_like(it.value)
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from tests.support.sample_ledger import (
     write_ledger,
     write_snapshot,
 )
-from voicecosts import call, connect, query, statement
+from voicecosts import call, calls, connect, query, statement
 from voicecosts.analytics.answers import costs
 from voicecosts.analytics.commands.asking import answering, audit
 from voicecosts.analytics.errors import BadTop, UnknownColumn
@@ -226,8 +226,19 @@ def test_an_empty_ledger_has_a_total_of_nothing(empty_dir: Path) -> None:
 
 
 def test_a_question_that_matches_nothing_says_what_there_is(data_dir: Path) -> None:
-    """A mistyped tenant looks different from a ledger without usage."""
-    report = query(where="tenant=acmee", data_dir=data_dir, now=NOW)
+    """A mistyped tenant looks different from a ledger without usage, and from a period without any."""
+    for where, said in (
+        ("tenant=acmee", "nothing has the tenant 'acmee': did you mean 'acme'?"),
+        ("tenant=ACME", "nothing has the tenant 'ACME': did you mean 'acme'?"),
+        (["tenant=acme", "tenant=xyz", "agent=salse"], "nothing has the tenant 'xyz'"),
+        (["tenant!=xyz", "agent=salse"], "nothing has the agent 'salse': did you mean 'sales'?"),
+        ("room=nowhere", "nothing has the room 'nowhere'"),
+        ("label.x=y", "nothing has the label.x 'y'"),
+    ):
+        report = query(where=where, data_dir=data_dir, now=NOW)
+        assert report.warnings[0] == f"no usage matches: {said}"
+    assert calls(where="tenant=ACME", data_dir=data_dir).warnings[0].endswith("mean 'acme'?")
+    report = query(where="tenant=acme", since="2025-01", until="2025-02", data_dir=data_dir)
     assert report.warnings[0] == (
         "no usage matches: the ledger holds usage from 2026-11-18 12:00:00Z to 2026-11-21 13:00:00Z; "
         "ask for another period, or leave out a condition"

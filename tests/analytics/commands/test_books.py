@@ -126,8 +126,18 @@ class TestRerate:
         assert cost(data_dir) == 20
         again = json.loads(only(run("rerate", "--format", "json")))
         assert again["total"]["difference"] == "0.000000000"
-        said = only(run("rerate", "--where", "tenant=ACME", "--apply", "--reason", "x"))
+        none = ["--where", "tenant=acme", "--since", "2026-11-20"]
+        said = only(run("rerate", *none, "--apply", "--reason", "x"))
         assert "is done, and nothing that was used meets its conditions" in said
+
+    def test_a_name_that_nothing_has_is_an_error(self, run: Run, data_dir: Path) -> None:
+        """A typing error is no operation that is done."""
+        for more in ([], ["--apply", "--reason", "x"]):
+            refused = run("rerate", "--where", "tenant=globx", *more)
+            assert isinstance(refused.exception, BadQuestion)
+            said = "nothing has the tenant 'globx': did you mean 'globex'?"
+            assert str(refused.exception) == said
+        assert json.loads(only(run("operations", "list", "--format", "json"))) == []
 
     def test_conditions_choose_what_is_priced(self, run: Run, data_dir: Path) -> None:
         """The same words as in a query; a period is of days."""

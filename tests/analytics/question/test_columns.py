@@ -75,3 +75,10 @@ def test_only_what_is_shown_can_be_sorted_by() -> None:
         Sort("tenant", (Group.DAY,))
     with pytest.raises(BadQuestion, match=":asc or :desc"):
         Sort("cost:up", (Group.DAY,))
+
+
+@pytest.mark.parametrize("name", ["lable.campaign", "labels.campaign", "Label.campaign"])
+def test_a_misspelled_label_is_known(name: str) -> None:
+    """What stands behind the point is the label's own name."""
+    with pytest.raises(UnknownColumn, match=r"did you mean 'label\.campaign'\?"):
+        groups(name)

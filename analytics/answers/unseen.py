@@ -1,0 +1,72 @@
+"""Names in the conditions of a question that nothing in the ledger has: a typing error, most likely.
+
+Patterns, days and what is left out are not looked at, nor is a turn, for which every single row would be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from voicecosts.analytics.answers.states import schema_of
+from voicecosts.analytics.errors import BadFilter
+from voicecosts.analytics.question.columns import Group, column_of, fact
+from voicecosts.analytics.question.filters import values_by_column
+from voicecosts.analytics.question.relation import relation
+from voicecosts.analytics.snapshot.connection import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from voicecosts.analytics.question.columns import Column
+    from voicecosts.analytics.question.filters import Where
+    from voicecosts.analytics.snapshot.connection import Connection
+    from voicecosts.analytics.snapshot.files import Snapshot
+
+_IS_THERE: Final = "SELECT EXISTS (SELECT 1 FROM ({source}) WHERE {column} = ?)"
+_NEAR: Final = """
+SELECT name
+FROM (SELECT DISTINCT {column} AS name FROM ({source}))
+WHERE name <> '' AND jaro_winkler_similarity(lower(name), lower(?)) >= 0.8
+ORDER BY jaro_winkler_similarity(lower(name), lower(?)) DESC, name
+LIMIT 2
+"""
+
+
+def names_of(where: Where) -> tuple[tuple[Column, object], ...]:
+    """Return the values that conditions ask for, each with its column; of patterns and what is left out nothing."""
+    each: Iterable[Where] = where if not isinstance(where, str) else [where]
+    if isinstance(where, Mapping):
+        each = [{name: value} for name, value in where.items()]
+    found: list[tuple[Column, object]] = []
+    for condition in each:
+        with suppress(BadFilter):
+            for column, values in values_by_column(condition).items():
+                found += [(column, value) for value in values]
+    return tuple(found)
+
+
+def say_unseen(
+    connection: Connection, snapshot: Snapshot, wanted: Iterable[tuple[Column, object]]
+) -> Iterator[str]:
+    """Yield a sentence about each name that nothing has, with the names that it may be a slip of."""
+    for column, value in wanted:
+        if column == Group.TURN or not isinstance(value, str) or not value:
+            continue
+        of_session = fact(column)
+        names = {
+            "column": of_session or column_of(column),
+            "source": "FROM sessions"
+            if of_session
+            else f"FROM {relation(schema_of(connection, snapshot))}",
+        }
+        [is_there] = read(
+            connection, snapshot.path, _IS_THERE.format(**names), [value], row=tuple[bool]
+        )
+        if is_there[0]:
+            continue
+        near = read(connection, snapshot.path, _NEAR.format(**names), [value] * 2, row=tuple[str])
+        meant = " or ".join(repr(name) for (name,) in near)
+        said = f"nothing has the {column} {value!r}"
+        yield f"{said}: did you mean {meant}?" if meant else said
