@@ -80,13 +80,24 @@ def seconds(amount: Decimal) -> str:
     return f"{amount:,.1f}"
 
 
-def length(amount: Decimal) -> str:
-    """Return how long a call was, in whole seconds that are over: `0:42`, `12:03`, `1:02:03`."""
-    if 0 < amount < 1:
-        return "<0:01"
+def place(amount: Decimal) -> str:
+    """Return where in a call something was, in whole seconds that are over: `0:42`, `12:03`, `1:02:03`."""
     minutes, rest = divmod(int(amount), _MINUTE_S)
     hours, minutes = divmod(minutes, _MINUTE_S)
     return f"{hours:,}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def length(amount: Decimal) -> str:
+    """Return how long a call was, in what is over of it: `12:03`, `1:02:03`; below a minute in tenths, `0:02.8`.
+
+    A price per minute of a short call can be checked by whoever divides.
+    """
+    if 0 < amount < _TENTH:
+        return "<0:00.1"
+    if amount < _MINUTE_S:
+        tenths = int(amount * 10)
+        return f"0:{tenths // 10:02}.{tenths % 10}"
+    return place(amount)
 
 
 def rate(amount: Decimal) -> str:

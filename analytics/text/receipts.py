@@ -17,9 +17,9 @@ from voicecosts.analytics.numbers import (
     clock,
     counted,
     fresh,
-    length,
     money,
     money_column,
+    place,
     rate,
     seconds,
     share,
@@ -255,7 +255,7 @@ def turns_of(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
     began = receipt.call.started_at
     since = [max((receipt.turns[at].first_at - began).total_seconds(), 0) for at in chosen]
     heads = [Column("turn", [*(f"{at + 1:,}" for at in chosen), *(head for head, _ in below)])]
-    heads.append(Column("at", [*(length(Decimal(int(it))) for it in since), *("" for _ in below)]))
+    heads.append(Column("at", [*(place(Decimal(int(it))) for it in since), *("" for _ in below)]))
     numbers = [Column(f"cost {receipt.currency}", money_column((it.cost for it in rows), UNPRICED))]
     dearest = receipt.dearest
     numbers.append(Column("", [_marks(it, is_dearest=it is dearest) for it in rows]))

@@ -11,8 +11,10 @@ from voicecosts.analytics.numbers import (
     age,
     ago,
     counted,
+    length,
     money,
     money_digits,
+    place,
     seconds,
     share,
     stamp,
@@ -101,3 +103,21 @@ def test_counts_and_stamps() -> None:
     assert (counted(1, "row"), counted(1200, "row")) == ("1 row", "1,200 rows")
     assert stamp(datetime(2026, 11, 21, 14, 3, 12, tzinfo=UTC)) == "2026-11-21T14:03:12Z"
     assert stamp(datetime(2026, 11, 21, 0, 0, 0, 5, tzinfo=UTC)) == "2026-11-21T00:00:00.000005Z"
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("0", "0:00.0"),
+        ("0.04", "<0:00.1"),
+        ("2.807", "0:02.8"),
+        ("59.999", "0:59.9"),
+        ("60", "1:00"),
+        ("723.9", "12:03"),
+        ("3723", "1:02:03"),
+    ],
+)
+def test_the_length_of_a_short_call_has_tenths(amount: str, shown: str) -> None:
+    """So what a minute of it costs can be checked; no call is shown longer than it was."""
+    assert length(Decimal(amount)) == shown
+    assert place(Decimal("2.807")) == "0:02"
