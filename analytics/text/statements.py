@@ -36,6 +36,9 @@ _ACTS: Final = re.compile(r"[\\`*_\[\]<>#|~&!$]")
 _ADDRESS: Final = re.compile(r"@|://|\w\.[^\W\d_]")
 """What programs that show Markdown, mail or chats make a link of, also where it is escaped."""
 _NOT_CHARGED: Final = "not charged"
+_ROUNDED: Final = (
+    "Minutes are rounded to a tenth, and the total is rounded once: the lines may not add up to it."
+)
 _UNKNOWN: Final = "unknown"
 _NO_COST: Final = "Some of the usage has no price yet: the cost leaves it out."
 _WHAT: Final = {
@@ -187,6 +190,7 @@ def _page(statement: Statement, *, with_cost: bool) -> Iterator[str]:
             usage,
             statement.total,
             with_cost=with_cost,
+            counts=2,
         )
         if len(usage) > 1:
             yield from ("", "A call that used several of these is counted in each of their lines.")
@@ -230,10 +234,13 @@ def _calls(statement: Statement) -> Iterator[str]:
         ]
         calls = sum(it.calls for it in statement.agents)
         timed = sum(it.timed for it in statement.agents)
+        lengths = [it.length_seconds for it in statement.agents if it.timed]
         if len(rows) > 1:
-            length = sum((it.length_seconds for it in statement.agents), Decimal(0))
-            rows.append(["**total**", f"{calls:,}", _minutes(length) if timed else _UNKNOWN])
+            total = _minutes(sum(lengths, Decimal(0))) if timed else _UNKNOWN
+            rows.append(["**total**", f"{calls:,}", total])
         yield from _table(["agent", "calls", "minutes"], rows, numbers=2)
+        if len(lengths) > 1 and not _add_up(lengths):
+            yield from ("", _ROUNDED)
         if timed < calls:
             without = counted(calls - timed, "call that has", "calls that have")
             yield from ("", f"The minutes leave out {without} no known length.")
@@ -293,9 +300,15 @@ def _what(line: Line) -> tuple[str, str]:
 
 
 def _money_table(
-    heads: list[str], rows: list[list[str]], of: list[Line], total: Row, *, with_cost: bool
+    heads: list[str],
+    rows: list[list[str]],
+    of: list[Line],
+    total: Row,
+    *,
+    with_cost: bool,
+    counts: int | None = None,
 ) -> Iterator[str]:
-    """Yield a table with the money of each line at its end."""
+    """Yield a table with the money of each line at its end; a column of counts is set as numbers are."""
     used = [it.used for it in of]
     unknown = [_UNKNOWN] * len(of)
     free = [_UNKNOWN if it.is_unknown else _NOT_CHARGED for it in of]
@@ -313,23 +326,32 @@ def _money_table(
             for it, word in zip(amounts, lacking, strict=True)
         ]
         rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
-    yield from _table(heads, rows, numbers=len(columns))
+    yield from _table(heads, rows, numbers=len(columns), counts=counts)
 
 
-def _table(heads: list[str], rows: list[list[str]], *, numbers: int) -> Iterator[str]:
-    """Yield a Markdown table whose last columns are numbers, aligned for whoever reads it as it is."""
+def _table(
+    heads: list[str], rows: list[list[str]], *, numbers: int, counts: int | None = None
+) -> Iterator[str]:
+    """Yield a Markdown table whose last columns are numbers, aligned for whoever reads it as it is.
+
+    `counts` is the place of a column before them that is one of numbers as well.
+    """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    left = len(heads) - numbers
+    is_left = [at < len(heads) - numbers and at != counts for at in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:
         aligned = [
-            cell.ljust(width) if at < left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(cells, widths, is_left, strict=True)
         ]
         return f"| {' | '.join(aligned)} |"
 
     yield line(heads)
-    yield f"| {' | '.join('-' * width if at < left else '-' * (width - 1) + ':' for at, width in enumerate(widths))} |"
+    rules = (
+        "-" * width if left else "-" * (width - 1) + ":"
+        for width, left in zip(widths, is_left, strict=True)
+    )
+    yield f"| {' | '.join(rules)} |"
     yield from map(line, rows)
 
 
@@ -354,6 +376,15 @@ def _minutes(seconds: Decimal) -> str:
     if 0 < abs(minutes) < Decimal("0.1"):
         return "<0.1" if minutes > 0 else ">-0.1"
     return f"{minutes:,.1f}"
+
+
+def _add_up(lengths: Sequence[Decimal]) -> bool:
+    """Return whether the minutes that are shown of some lengths add up to those that are shown of all."""
+    shown_of_each = [_minutes(it).replace(",", "") for it in lengths]
+    if any(it.startswith(("<", ">")) for it in shown_of_each):
+        return False
+    total = _minutes(sum(lengths, Decimal(0))).replace(",", "")
+    return str(sum(map(Decimal, shown_of_each))) == total
 
 
 def _amount(amount: Decimal | None, unknown: str, currency: str) -> str:

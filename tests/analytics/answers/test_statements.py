@@ -279,7 +279,7 @@ def test_a_page_is_for_the_tenant_and_has_no_cost(folder: Path) -> None:
     """Nothing of what the operator pays is in it, in any form, and all of it in the operator's own."""
     found = statement("acme", "2026-11", data_dir=folder, now=NOW)
     page = text.as_markdown(found)
-    assert "| dental | llm      | 2     | 2,000,000 tokens in | 7.500000 |" in page
+    assert "| dental | llm      |     2 | 2,000,000 tokens in | 7.500000 |" in page
     assert "|  unknown |" in page  # a share of what has no price
     assert "| new price (operation 7)" in page
     assert "**Rounded to the cent: 6.87 USD**" in page
@@ -307,6 +307,18 @@ def test_a_page_is_for_the_tenant_and_has_no_cost(folder: Path) -> None:
     assert {"cost", "margin"} <= set(
         text.as_csv(found, with_cost=True).decode().split("\n")[0].split(",")
     )
+
+
+def test_minutes_that_do_not_add_up_say_so(folder: Path) -> None:
+    """Three times a sixth of a minute is half a minute, and each is shown as two tenths."""
+    found = statement("acme", "2026-11", data_dir=folder, now=NOW)
+    for lengths, is_said in (((10, 10, 10), True), ((6, 6), False), ((6, 2), True)):
+        agents = tuple(
+            structs.replace(found.agents[0], agent=f"a{at}", length_seconds=Decimal(it))
+            for at, it in enumerate(lengths)
+        )
+        page = text.as_markdown(structs.replace(found, agents=agents))
+        assert ("Minutes are rounded to a tenth" in page) is is_said, page
 
 
 def test_no_name_acts_on_a_page(folder: Path) -> None:
