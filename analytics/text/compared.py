@@ -243,6 +243,12 @@ def _written(name: str, pairs: list[Pair], digits: int | None) -> Callable[[Deci
     return lambda it: money(Decimal(it), needed)
 
 
+def _is_shown_as_part(pair: Pair, name: str) -> bool:
+    """Return whether the cell of a change says that it is one of a part."""
+    is_alone = pair.presence in (Presence.NEW, Presence.GONE)
+    return not is_alone and pair.change(name) is not None and pair.is_part(name)
+
+
 def _sides(pair: Pair) -> Iterator[Row]:
     """Yield the sides that have something."""
     yield from (row for row in (pair.now, pair.before) if row is not None)
@@ -267,7 +273,7 @@ def _footer(
     yield from say_left_out(left_out)
     if digits is not None:
         yield f"money is rounded to {counted(digits, 'digit')} (--exact shows all)"
-    if any(it.is_part(name) for it in pairs for name in found.metrics):
+    if any(_is_shown_as_part(it, name) for it in pairs for name in found.metrics):
         yield f"{PART}: a change of what is known, as something on one side or on both has no price, or no length"
     for title, row in (("", found.total.now), (" before", found.total.before)):
         if row is None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from rich.cells import cell_len
 
 from tests.support.asked import HOSTILE
@@ -16,7 +17,7 @@ from tests.support.asked import NOW as ASKED_AT
 from tests.support.hostile_names import NAMES, write_hostile
 from tests.support.sample_ledger import NOW
 from voicecosts import query
-from voicecosts.analytics.answers.compared import Comparison
+from voicecosts.analytics.answers.compared import Comparison, Presence
 from voicecosts.analytics.numbers import percent_change
 from voicecosts.analytics.text.compared import as_csv, as_json, as_table
 
@@ -144,3 +145,14 @@ def test_small_changes_are_never_shown_as_none() -> None:
     """Neither in percent nor in money, up or down."""
     found = [percent_change(Decimal(it)) for it in ("0", "0.04", "-0.04", "0.1", "-1234.56")]
     assert found == ["0.0 %", "<+0.1 %", ">-0.1 %", "+0.1 %", "-1,234.6 %"]
+
+
+def test_the_word_part_is_explained_where_a_cell_has_it(of_days: Comparison) -> None:
+    """What is new or gone has no change of a part, also where something of it has no price."""
+    alone = [it for it in of_days.rows if it.presence in (Presence.NEW, Presence.GONE)]
+    lacking = [it for it in alone if it.is_part("cost")]
+    assert lacking
+    said = "part: a change of what is known"
+    assert said in as_table(of_days, now=NOW)
+    table = as_table(structs.replace(of_days, rows=lacking, total=lacking[0]), now=NOW)
+    assert said not in table
