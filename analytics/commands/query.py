@@ -269,14 +269,16 @@ def _failed(
     strict: bool,
 ) -> int:
     """Return the exit code of an answer that was to be whole, or below an amount, and say why it is not."""
-    code = OK
-    if strict and whole is not True:
-        why = "; ".join(it.text for it in findings)
-        typer.echo(f"the exit code is {FAILED} because of --strict: {printable(why)}", err=True)
-        code = FAILED
     cost = None if total is None else total.cost
-    if limit is not None and cost is not None and cost > limit:
+    is_over = limit is not None and cost is not None and cost > limit
+    code = OVER if is_over else OK
+    if strict and whole is not True:
+        why = printable("; ".join(it.text for it in findings))
+        said = "--strict asks for a whole answer"
+        said = said if is_over else f"the exit code is {FAILED} because of --strict"
+        typer.echo(f"{said}: {why}", err=True)
+        code = code or FAILED
+    if limit is not None and cost is not None and is_over:
         said = f"{money(cost)} {CURRENCY} is over {limit:f}"
         typer.echo(f"the exit code is {OVER} because of --fail-over: {said}", err=True)
-        code = OVER
     return code

@@ -154,7 +154,7 @@ def test_two_periods_stand_side_by_side(costs: Costs, data_dir: Path) -> None:
     assert done.stdout.startswith("tenant,presence,cost,cost_before,cost_change,")
     said = done.stderr.splitlines()
     assert [it for it in said if it.startswith("note: period")] == []
-    assert any("because of --strict: not in these costs: 1 request" in it for it in said)
+    assert any("--strict asks for a whole answer: not in these costs: 1 req" in it for it in said)
     assert said[-1] == "the exit code is 9 because of --fail-over: 3.532000002 USD is over 3.5"
     assert costs(*asked[:-4], "--compare", "previous").stderr.startswith("error: no ledger")
 
@@ -182,14 +182,14 @@ def test_a_script_can_fail_on_what_an_answer_says(
     assert json.loads(over.stdout)["total"]["cost"] == "4.032000003"
     assert over.returncode == 9
     said = over.stderr.splitlines()
-    assert said[0].startswith(
-        "the exit code is 1 because of --strict: not in these costs: 2 requests"
-    )
+    assert said[0].startswith("--strict asks for a whole answer: not in these costs: 2 requests")
     assert said[1] == (
         "the exit code is 9 because of --fail-over: 4.032000003 USD is over 4.032000002"
     )
     assert costs(*asked, "--fail-over", "4.032000003").returncode == 0
-    assert costs(*asked, "--strict").returncode == 1
+    strict = costs(*asked, "--strict")
+    assert strict.returncode == 1
+    assert strict.stderr.startswith("the exit code is 1 because of --strict: not in these costs: 2")
     unpriced = ("--where", "model=llama", "--where", "tenant=*sh*")
     assert costs(*asked, *unpriced, "--fail-over", "0").returncode == 0
 
