@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
@@ -109,7 +109,12 @@ def adjust(
     ] = Layer.COST,
     day: Annotated[str | None, typer.Option("--day", metavar="DAY", help="The day (UTC).")] = None,
     month: Annotated[
-        str | None, typer.Option("--month", metavar="MONTH", help="Or the month: on its first day.")
+        str | None,
+        typer.Option(
+            "--month",
+            metavar="MONTH",
+            help="Or the month, as 2026-10 or this-month: on its first day.",
+        ),
     ] = None,
     tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Whose it is.")] = None,
     agent: Annotated[str, typer.Option(metavar="NAME", help="The agent.")] = "",
@@ -130,6 +135,7 @@ def adjust(
     from voicecosts.analytics.answers.operations import entered, known  # noqa: PLC0415 - `--help` is quick
     from voicecosts.consumer.booking.operations import Adjust  # noqa: PLC0415 - same
 
+    usd = _amount(amount)
     if (day is None) == (month is None):
         raise BadQuestion("give either --day or --month")
     if not project.strip():
@@ -140,7 +146,7 @@ def adjust(
         raise BadQuestion(f"--tenant {NONE} would be a name: for no tenant leave --tenant out")
     dated = _month(month) if month is not None else _day(day or "")
     work = Adjust(
-        amount=_amount(amount),
+        amount=usd,
         day=dated,
         project=project,
         layer=layer.value,
@@ -253,10 +259,17 @@ def _found(session: str, project: str, data_dir: Path | None) -> Session:
 
 
 def _month(text: str) -> date:
+    """Return the first day of a month, which may be `this-month` or `last-month`; raises `BadTime`."""
+    this = datetime.now(UTC).date().replace(day=1)
+    named = {"this-month": this, "last-month": (this - timedelta(days=1)).replace(day=1)}
+    if text in named:
+        return named[text]
     try:
         return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
     except ValueError:
-        raise BadTime(text, "is no month: give it as 2026-10") from None
+        raise BadTime(
+            text, "is no month: give it as 2026-10, or as last-month or this-month"
+        ) from None
 
 
 def _day(text: str) -> date:

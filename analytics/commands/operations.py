@@ -293,7 +293,7 @@ def _table(found: Sequence[Done], states: dict[int, str]) -> list[str]:
     from voicecosts.analytics.text.names import in_cell  # noqa: PLC0415 - same
 
     names = [
-        Column("operation", [f"{it.operation} {it.kind}" for it in found]),
+        Column("operation", [_said_of(it) for it in found]),
         Column("state", [states[it.operation] for it in found]),
         Column("why", [in_cell(it.reason) for it in found]),
     ]
@@ -313,6 +313,12 @@ def _table(found: Sequence[Done], states: dict[int, str]) -> list[str]:
     kept, left_out = fit([*names[:2], foldable], numbers, shown)
     said = (line for text in say_left_out(left_out) for line in wrapped(text, shown))
     return [*lines(names, kept, width=shown), *said]
+
+
+def _said_of(done: Done) -> str:
+    """Return the number and the kind of an operation; of a revert also what it is of."""
+    of = "" if done.reverts is None else f" of {done.reverts}"
+    return f"{done.operation} {done.kind}{of}"
 
 
 def _signed(amount: Decimal | None) -> str:

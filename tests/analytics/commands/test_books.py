@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from threading import Event as Flag
@@ -252,6 +252,7 @@ class TestOperations:
             ("revert", "in force", "a mistake", "-20.000000000"),
         ]
         assert "reverted by 2" in only(run("operations"))
+        assert "2 revert of 1  in force" in only(run("operations"))
         for _ in range(2):
             only(run("rerate", "--apply", "--reason", "prices came"))
         said = only(run("operations", "revert", "3", "--reason", "done twice"))
@@ -397,6 +398,20 @@ class TestBooks:
         """As in prices.toml: what is read otherwise than it looks is refused."""
         given = ("--project", "prod", "--day", "2026-11-20", "--reason", "credit")
         assert isinstance(run("adjust", "--amount", amount, *given).exception, BadQuestion)
+
+    def test_a_month_may_be_named_as_in_a_statement(self, run: Run) -> None:
+        """This one and the last one; and what is wrong with the amount is told before what is missing."""
+        this = datetime.now(UTC).date().replace(day=1)
+        of_acme = ["--amount", "1", "--project", PROJECT, "--tenant", "acme", "--reason", "x"]
+        assert f" on {this}, by operation 1" in only(
+            run("adjust", *of_acme, "--month", "this-month")
+        )
+        last = (this - timedelta(days=1)).replace(day=1)
+        assert f" on {last}, by operation 2" in only(
+            run("adjust", *of_acme, "--month", "last-month")
+        )
+        refused = run("adjust", "--amount", "12,50", "--project", PROJECT)
+        assert "'12,50' is no amount" in str(refused.exception)
 
     def test_a_month_that_no_calendar_follows_is_refused(self, run: Run) -> None:
         """It has not begun, like every month to come."""
