@@ -8,12 +8,15 @@ once a minute, as a period may move with the clock. What goes wrong meanwhile is
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import typer
@@ -59,7 +62,7 @@ def watch(ask: Callable[[], Show], data_dir: Path | None, *, every_s: float) -> 
     """
     watched = _Watched(ask, data_dir, every_s)
     try:
-        with stopping(), _other_screen():
+        with stopping(), _other_screen(watched.paint_anew):
             watched.run()
     except KeyboardInterrupt:
         pass
@@ -95,6 +98,10 @@ class _Watched:
                 _paint(_clipped(self._lines(size.columns), size.lines))
             time.sleep(_STEP_S)
 
+    def paint_anew(self) -> None:
+        """Have all of it painted at the next step."""
+        self._painted = -_MINUTE_S
+
     def last(self) -> str:
         """Return the last answer, and what went wrong since, for the terminal's own screen."""
         columns = shutil.get_terminal_size().columns
@@ -109,7 +116,7 @@ class _Watched:
         if not is_new and now_s - self._asked < _MINUTE_S and not has_waiting(self._data_dir):
             return
         self._newest, self._asked = newest, now_s
-        self._painted = -_MINUTE_S
+        self.paint_anew()
         try:
             self._show = self._ask()
         except (BadQuestion, LedgerNewer, MissingExtra):
@@ -172,12 +179,36 @@ def _paint(lines: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _other_screen() -> Iterator[None]:
-    """Show the terminal's other screen meanwhile."""
+def _other_screen(on_return: Callable[[], None]) -> Iterator[None]:
+    """Show the terminal's other screen meanwhile, and its own one while Ctrl-Z has suspended the process."""
+    terminal = sys.stdout.fileno()
+
+    def suspend(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the shape of a handler
+        os.write(terminal, _LEAVE.encode())  # not by `sys.stdout`, which may be writing just now
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        while _is_in_background(terminal):  # after `bg`, where it must not paint
+            os.kill(os.getpid(), signal.SIGSTOP)
+        signal.signal(signal.SIGTSTP, suspend)
+        os.write(terminal, _ENTER.encode())
+        on_return()
+
+    before = signal.getsignal(signal.SIGTSTP)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, suspend)
     sys.stdout.write(_ENTER)
     sys.stdout.flush()
     try:
         yield
     finally:
+        signal.signal(signal.SIGTSTP, before)
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
+
+
+def _is_in_background(terminal: int) -> bool:
+    """Return whether another group of processes has the terminal."""
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp()
+    except OSError:  # it is not the one that controls this process
+        return False

@@ -6,13 +6,14 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,22 +29,37 @@ CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 MORE = Booking(occurred_at=day(21), session_id=ACME, tenant="newcomer", cost="7.5")
 
 
+QUERY = (sys.executable, "-P", "-m", "voicecosts", "query")
+SHELL = """
+import fcntl, os, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+"""
+"""A shell whose jobs can be suspended: the terminal is that of its session."""
+
+
 class Terminal:
     """A command on a terminal of its own, and all that it has written there."""
 
     def __init__(
-        self, *arguments: str, width: int = 100, height: int = 40, **variables: str
+        self,
+        *arguments: str,
+        width: int = 100,
+        height: int = 40,
+        program: Sequence[str] = QUERY,
+        **variables: str,
     ) -> None:
         self._ours, theirs = pty.openpty()
         self.resize(width, height)
         env = {key: it for key, it in os.environ.items() if key not in ("COLUMNS", "LINES")}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "voicecosts", "query", *arguments],
+            [*program, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             env={**env, "TERM": "xterm", **variables},
             cwd=ROOT,
+            start_new_session=True,
         )
         os.close(theirs)
         self.written = ""
@@ -60,6 +76,10 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         """Make the terminal of another size."""
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._ours, text.encode())
 
     @property
     def screen(self) -> list[str]:
@@ -223,6 +243,36 @@ def test_sigterm_gives_the_terminal_back(tmp_path: Path, terminals: list[Termina
     assert code == 128 + signal.SIGTERM
     assert left.startswith("tenant ")
     assert LEAVE in terminal.written
+
+
+def test_ctrl_z_gives_the_terminal_back_until_fg(tmp_path: Path, terminals: list[Terminal]) -> None:
+    """The own screen, with its cursor, is there for the shell; after `fg` the other one is painted again."""
+    folder = write_ledger(tmp_path / "data")
+    shell = Terminal("-c", SHELL, program=[sys.executable], PS1="ready> ")
+    terminals.append(shell)
+    shell.type(shlex.join([*QUERY, "--watch", "0.2", "--data-dir", str(folder)]) + "\n")
+    wait_until(lambda: shell.sees("4.0320"))
+    shell.type("\x1a")
+    wait_until(lambda: shell.written.endswith("ready> "))
+    painted, _, after = shell.written.rpartition(LEAVE)
+    assert painted.endswith("\x1b[?7h\x1b[?25h")
+    assert "Stopped" in after
+    assert not CODES.search(after.replace("\x1b[?2004h", "").replace("\x1b[?2004l", ""))
+    shell.type("bg\n")
+
+    def is_stopped_again() -> bool:
+        shell.type("jobs -s\n")
+        return shell.written.count("Stopped") > 1
+
+    wait_until(is_stopped_again)
+    assert shell.written.count(ENTER) == 1
+    shell.type("fg\n")
+    wait_until(lambda: shell.written.count(ENTER) > 1 and shell.sees("4.0320"))
+    shell.type("\x03")
+    wait_until(lambda: shell.written.endswith("ready> "))
+    assert shell.written.count(ENTER) == shell.written.count(LEAVE) == 2
+    shell.type("exit $?\n")
+    assert shell.wait()[0] == 0
 
 
 def test_what_cannot_be_watched_is_said(costs: Costs, data_dir: Path) -> None:
