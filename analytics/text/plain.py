@@ -62,11 +62,12 @@ def csv_lines(names: Iterable[str], rows: Iterable[dict[str, object]]) -> Iterat
 
     In a text, control characters are spelled out (a line feed as `\n`, see `names`), and one that a
     spreadsheet would take for a formula begins with an apostrophe: one more than in its name, where it has
-    some already. Numbers stay numbers.
+    some already. Numbers stay numbers. Names of columns are texts as well.
     """
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, list(names), lineterminator="\n")
-    writer.writeheader()
+    heads = list(names)
+    writer = csv.DictWriter(out, heads, lineterminator="\n")
+    writer.writerow({name: _harmless(name) for name in heads})
     for row in rows:
         writer.writerow({name: _harmless(value) for name, value in row.items()})
         yield _taken(out)

@@ -49,6 +49,13 @@ def test_a_name_is_one_harmless_cell(name: str, shown: str) -> None:
     assert cell(name) == shown
 
 
+def test_a_name_of_a_column_is_as_harmless_as_a_cell() -> None:
+    """In SQL whoever wrote the statement chose it; each value stays below its own name."""
+    names = ["=1+1", "a\nb", "\x1b[31m", "cost", "-5"]
+    text = csv_bytes(names, [dict(zip(names, range(5), strict=True))]).decode()
+    assert text == "'=1+1,a\\nb,\\x1b[31m,cost,-5\n0,1,2,3,4\n"
+
+
 @pytest.mark.parametrize(("value", "shown"), [(-5, "-5"), (-0.5, "-0.5"), (None, "")])
 def test_numbers_stay_numbers(value: object, shown: str) -> None:
     """A correction is negative, and a spreadsheet adds it up."""
