@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -31,24 +32,28 @@ _WIDTHS_OF: Final = 1_000
 """So many rows, the first ones, say how wide a table is: it may have millions."""
 _LETTERS_OF: Final = 5_000_000
 """And no more of them than have so many letters together, which are in memory."""
-_NARROW: Final = 8
-"""A column of text is folded no narrower than this."""
+_FOLDED: Final = 16
+_WHOLE: Final = 36
+"""A column of text is folded no narrower than `_FOLDED`, and its words (a name, a day, an id) only where they are wider than `_WHOLE`."""
 _GAP: Final = "  "
 _NULL: Final = "NULL"
+_NAMES: Final = ("VARCHAR", "DATE", "UUID")
+_MONEY: Final = re.compile(r"DECIMAL\(\d+,9\)")
 _NUMBERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
 
 
 class _Shape(Struct, frozen=True):
-    """How a table is laid out: the widths of the columns that are shown, and which of them hold numbers."""
+    """How a table is laid out: which columns are shown, how wide each of them is, and whether it holds numbers."""
 
+    shown: list[int]
     widths: list[int]
     right: list[bool]
 
     def lines(self, cells: Sequence[str]) -> Iterator[str]:
         """Yield one row, on several lines where a text is folded; what is wider makes it wider."""
         parts = [
-            [cell] if right else folded(cell, width)
-            for cell, width, right in zip(cells, self.widths, self.right, strict=False)
+            [cells[at]] if right else folded(cells[at], width)
+            for at, width, right in zip(self.shown, self.widths, self.right, strict=True)
         ]
         for line in zip_longest(*parts, fillvalue=""):
             placed = (
@@ -68,11 +73,11 @@ def table_parts(
     now: datetime,
     width: int | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a table, some rows at a time; what does not fit the width is left out from the right."""
+    """Yield the lines of a table, some rows at a time; of what does not fit the width, what is worth least is left out."""
     left = iter(rows)
     some = _some(left)
     heads = [in_cell(name) for name, _ in columns]
-    shape = _fitted([heads, *some], [_is_number(kind) for _, kind in columns], width)
+    shape = _fitted(columns, [heads, *some], width)
     yield from shape.lines(heads)
     yield f"{'─' * (sum(shape.widths) + len(_GAP) * (len(shape.widths) - 1))}\n"
     count = 0
@@ -82,7 +87,8 @@ def table_parts(
         count += len(some)
         some = _some(left)
     yield "\n"
-    said = [counted(count, "row"), *say_left_out(heads[len(shape.widths) :]), fresh(as_of, now)]
+    left_out = [head for at, head in enumerate(heads) if at not in shape.shown]
+    said = [counted(count, "row"), *say_left_out(left_out), fresh(as_of, now)]
     yield from (f"{line}\n" for line in footer(said, (), width=width))
 
 
@@ -167,19 +173,38 @@ def _width(text: str) -> int:
     return Column(text, []).width
 
 
-def _fitted(lines: list[list[str]], right: list[bool], width: int | None) -> _Shape:
-    """Return the widths of the columns: texts are narrowed until all fit, and then the last ones are left out."""
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-
-    def excess() -> int:
-        return sum(widths) + len(_GAP) * (len(widths) - 1) - (width or 0)
-
-    texts = [at for at, is_number in enumerate(right) if not is_number]
-    while width is not None and excess() > 0:
-        widest = max(texts, key=widths.__getitem__, default=None)
-        if widest is None or widths[widest] <= _NARROW:
+def _fitted(columns: Columns, lines: list[list[str]], width: int | None) -> _Shape:
+    """Return how wide which columns are: texts are folded between words, then what is worth least is left out."""
+    texts = list(zip(*lines, strict=True))
+    widest = [max(map(_width, column)) for column in texts]
+    right = [_is_number(kind) for _, kind in columns]
+    least = [
+        whole if is_number else min(whole, max(map(_longest_word, column)))
+        for column, whole, is_number in zip(texts, widest, right, strict=True)
+    ]
+    shown: list[int] = []
+    for at in _by_worth(columns):
+        taken = sum(least[it] + len(_GAP) for it in shown)
+        if width is None or not shown or taken + least[at] <= width:
+            shown.append(at)
+    shown.sort()
+    widths = {at: widest[at] for at in shown}
+    while width is not None and sum(widths.values()) + len(_GAP) * (len(shown) - 1) > width:
+        wide = max(shown, key=lambda at: (widths[at] > least[at], widths[at]))
+        if widths[wide] == least[wide]:
             break
-        widths[widest] -= 1
-    while width is not None and excess() > 0 and len(widths) > 1:
-        widths.pop()
-    return _Shape(widths, right[: len(widths)])
+        widths[wide] -= 1
+    return _Shape(shown, [widths[at] for at in shown], [right[at] for at in shown])
+
+
+def _by_worth(columns: Columns) -> list[int]:
+    """Return the places of columns, the one that is shown longest first: a cost, names, other money, numbers, the rest."""
+    kinds = [kind for _, kind in columns]
+    money = [at for at, kind in enumerate(kinds) if _MONEY.fullmatch(kind)]
+    names = [at for at, kind in enumerate(kinds) if kind in _NAMES]
+    numbers = [at for at, kind in enumerate(kinds) if _is_number(kind)]
+    return list(dict.fromkeys([*money[:1], *names, *money, *numbers, *range(len(kinds))]))
+
+
+def _longest_word(text: str) -> int:
+    return max(_FOLDED, min(_WHOLE, max(map(_width, text.split(" ")))))

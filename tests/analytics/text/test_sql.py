@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+import pytest
+
 from voicecosts.analytics.text.sql import csv_rows, json_rows, table_parts
 
 NOW: Final = datetime(2026, 11, 21, 14, 3, 14, tzinfo=UTC)
@@ -39,15 +41,54 @@ def test_a_table_has_its_columns_in_their_order() -> None:
 
 
 def test_a_table_fits_its_terminal() -> None:
-    """Texts are folded, then columns are left out from the right and named; a number is never cut."""
+    """Texts are folded between words, then columns are left out and named; a number is never cut."""
     columns = [("name", "VARCHAR"), ("cost", "DECIMAL(18,9)"), ("more", "VARCHAR")]
     rows = [("some name of a tenant", Decimal("12345.678901234"), "something else of it")]
-    page = table(columns, rows, width=36)
-    assert max(map(len, page.splitlines()[:5])) <= 36
+    page = table(columns, rows, width=52)
+    assert max(map(len, page.splitlines())) <= 52
+    assert page.splitlines()[2:4] == [
+        "some name of a    12345.678901234  something else of",
+        "tenant                             it",
+    ]
+    page = table(columns, rows, width=34)
     assert "12345.678901234" in page
-    page = table(columns, rows, width=28)
     assert "columns that do not fit: more (--format json has them)" in " ".join(page.split())
     assert table([("a", "VARCHAR")], []).endswith("\n0 rows\nas of 14:03:12Z, 2 s ago\n")
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (130, []),
+        (110, ["at"]),
+        (100, ["at", "sessions"]),
+        (80, ["at", "model", "sessions"]),
+        (60, ["at", "session_id", "sessions"]),
+        (30, ["at", "tenant", "session_id", "model", "sessions"]),
+        (12, ["at", "day", "tenant", "session_id", "model", "sessions"]),
+    ],
+)
+def test_what_does_not_fit_goes_by_its_worth(width: int, left_out: list[str]) -> None:
+    """The cost stays longest, then names in their order, then counts; no day, id or name is folded."""
+    row = {
+        "at": ("TIMESTAMP", datetime(2026, 11, 21, 9, 30, 15)),  # noqa: DTZ001 - as views have it
+        "day": ("DATE", date(2026, 11, 21)),
+        "tenant": ("VARCHAR", "restaurant-nord"),
+        "session_id": ("UUID", UUID(int=1)),
+        "model": ("VARCHAR", "claude-haiku-4-5"),
+        "cost": ("DECIMAL(38,9)", Decimal("0.031650000")),
+        "sessions": ("BIGINT", 12),
+    }
+    page = table(
+        [(name, kind) for name, (kind, _) in row.items()], [[it for _, it in row.values()]], width
+    )
+    head, rule, cells = page.splitlines()[:3]
+    assert head.split() == [name for name in row if name not in left_out]
+    assert len(cells.split()) == len(head.split())
+    assert page.splitlines()[3] == ""
+    assert len(rule) <= width
+    said = f"columns that do not fit: {', '.join(left_out)} (--format"
+    assert (said in " ".join(page.split())) is bool(left_out)
 
 
 def test_every_kind_of_value_has_a_form_for_programs() -> None:
