@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -52,6 +53,10 @@ _SET: Final = (
 _OWN: Final = """
 SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal
 """
+_VIEWS: Final = "SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY view_name"
+_NO_TABLE: Final = re.compile(r"Table with name (\S+) does not exist!")
+_NEAR: Final = 0.7
+"""How much of two names is the same where one may be meant by the other."""
 _PARSED: Final = "SELECT json_serialize_sql(?::VARCHAR)"
 _PATTERN: Final = re.compile(r"[*?[]")
 _WITH_ZONE: Final = "WITH TIME ZONE"
@@ -90,7 +95,7 @@ def run(connection: Connection, snapshot: Snapshot, text: str, *, spill: Path | 
     _check(connection, snapshot, text)
     pool = ThreadPoolExecutor(1)
     with _told(snapshot, text):
-        _wait_for(pool, connection, lambda: connection.execute(text))
+        _execute(pool, connection, snapshot, text)
     columns = [(str(it[0]), str(it[1])) for it in connection.description or ()]
     for name, kind in columns:
         if _WITH_ZONE in kind:
@@ -98,6 +103,23 @@ def run(connection: Connection, snapshot: Snapshot, text: str, *, spill: Path | 
                 f"column {name!r} is a {kind}: write it as a time in UTC, {name}::TIMESTAMP"
             )
     return Found(_no_two_alike(columns), _rows(pool, connection, snapshot, text))
+
+
+def _execute(
+    pool: ThreadPoolExecutor, connection: Connection, snapshot: Snapshot, text: str
+) -> None:
+    """Have a statement run; a name that is no view is told with views alone, where DuckDB suggests tables of its own."""
+    import duckdb  # noqa: PLC0415 - costs 60 ms and must not slow `costs --help`
+
+    try:
+        _wait_for(pool, connection, lambda: connection.execute(text))
+    except duckdb.CatalogException as error:
+        said, position = _said(error)
+        missing = _NO_TABLE.match(said)
+        if missing is None:
+            raise
+        views = [view for (view,) in read(connection, snapshot.path, _VIEWS, row=tuple[str])]
+        raise _placed(_no_view(missing[1], views), position, text) from error
 
 
 def _rows(
@@ -244,6 +266,13 @@ def _said(error: Exception) -> tuple[str, str | None]:
         document = msgspec.json.decode("{" + rest)
         return document["exception_message"], document.get("position")
     return kind + rest, None
+
+
+def _no_view(name: str, views: list[str]) -> str:
+    """Return what is wrong with a name that is neither a view nor a table, and which view may have been meant."""
+    close = get_close_matches(name.lower(), views, n=1, cutoff=_NEAR)
+    meant = f"did you mean {close[0]}" if close else f"the views are {', '.join(views)}"
+    return f"there is no view {name}: {meant}"
 
 
 def _placed(said: str, position: str | None, text: str) -> BadSql:

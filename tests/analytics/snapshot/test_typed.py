@@ -106,7 +106,15 @@ def test_nothing_but_the_ledger_is_read_and_nothing_is_written(
             "SELECT 'ä', tenat\nFROM sessions",
             'line 1, column 13: Referenced column "tenat" not found',
         ),
-        ("SELECT cost\n  FROM session", "line 2, column 8: Table with name session does not exist"),
+        (
+            "SELECT cost\n  FROM session",
+            "line 2, column 8: there is no view session: did you mean sessions$",
+        ),
+        (
+            "SELECT 1 FROM nosuch",
+            "column 15: there is no view nosuch: the views are closed_months, .*, waste_of_requests$",
+        ),
+        ("FROM main.booking", "there is no view booking: the views are "),
         ("SELECT cost FROM FROM x", 'line 1, column 18: syntax error at or near "FROM"'),
         ("SELECT 'x'::INT", "line 1, column 11: Could not convert string 'x' to INT32"),
         ("SELECT now()", r"write it as a time in UTC, now\(\)::TIMESTAMP"),
