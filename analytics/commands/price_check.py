@@ -16,7 +16,12 @@ from msgspec import Struct
 from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.commands.price_call import TOO_OLD
-from voicecosts.analytics.commands.price_unbilled import billed_now, labels_of, say_billed_now
+from voicecosts.analytics.commands.price_unbilled import (
+    labels_of,
+    not_billed,
+    say_billed_now,
+    say_no_rule,
+)
 from voicecosts.analytics.commands.price_words import part_amount
 from voicecosts.analytics.errors import NotALedger
 from voicecosts.analytics.numbers import clock, counted
@@ -124,10 +129,14 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """All models of a ledger. `unbilled` are tenants of whose usage a re-rating would bill what is not billed."""
+    """All models of a ledger. `unbilled` are tenants of whose usage a re-rating would bill what is not billed.
+
+    `without_rule` are those of whose usage no `[[billed]]` price bills something, where the file has such prices.
+    """
 
     models: tuple[Model, ...]
     unbilled: tuple[str | None, ...] = ()
+    without_rule: tuple[str | None, ...] = ()
     data_dir: Path | None = None
     warnings: tuple[str, ...] = ()
 
@@ -158,10 +167,18 @@ def answer(
             labels = read(connection, snapshot.path, _LABELS, parameters, row=tuple[Any])
             its = labels_of(labels[0][0]) if labels else {}
             found.append(_model(row, its, finder, book))
-        unbilled = billed_now(connection, snapshot, book, schema=schema)
+        unbilled, without = not_billed(connection, snapshot, book, schema=schema)
     if unbilled:
         warnings = (*warnings, at_ledger(say_billed_now(unbilled), data_dir))
-    return Check(models=tuple(found), unbilled=unbilled, data_dir=data_dir, warnings=warnings)
+    if without:
+        warnings = (*warnings, say_no_rule(without))
+    return Check(
+        models=tuple(found),
+        unbilled=unbilled,
+        without_rule=without,
+        data_dir=data_dir,
+        warnings=warnings,
+    )
 
 
 def idle(book: OwnBook, models: Iterable[Model]) -> tuple[str, ...]:
@@ -340,6 +357,7 @@ def as_json(found: Check) -> bytes:
         {
             "models": [_record(it) for it in found.models],
             "unbilled_tenants": list(found.unbilled),
+            "tenants_without_rule": list(found.without_rule),
             "warnings": list(found.warnings),
         }
     )
@@ -380,7 +398,7 @@ def as_table(found: Check, *, now: datetime, width: int | None = None) -> str:  
         told = "write into prices.toml, with your prices in place of the dots:"
         text += f"\n{told}\n\n" + "\n\n".join(blocks) + "\n"
     elif not lacking:
-        text += f"all of it has a {'cost' if found.unbilled else 'price'}\n"
+        text += f"all of it has a {'cost' if found.unbilled or found.without_rule else 'price'}\n"
     return text
 
 

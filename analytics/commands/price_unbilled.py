@@ -1,9 +1,9 @@
-"""Whose usage was booked without a `[[billed]]` price, and has one by the prices of now."""
+"""Whose usage is booked without a `[[billed]]` price: of whom the prices of now have one, and of whom none."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from voicecosts.analytics.answers.layers import is_included
 from voicecosts.analytics.numbers import counted
@@ -50,18 +50,28 @@ ORDER BY tenant NULLS LAST
 """
 
 
-def billed_now(
+class NotBilled(NamedTuple):
+    """Tenants of some usage that nothing bills in the books: whom an entry would bill now, and whom none would."""
+
+    has_now: tuple[str | None, ...] = ()
+    has_none: tuple[str | None, ...] = ()
+
+
+def not_billed(
     connection: Connection, snapshot: Snapshot, book: OwnBook, *, schema: int
-) -> tuple[str | None, ...]:
-    """Return the tenants some of whose usage nothing bills in the books, and an entry of the file would now.
+) -> NotBilled:
+    """Return whose usage nothing bills in the books, if the file has any price for tenants.
 
     Of each model, agent and tenant the newest call is asked for.
     """
     if not any(it.layer == "billed" for it in book.entries):
-        return ()
+        return NotBilled()
     statement = _FREE.format(rows=relation(schema), included=is_included(connection, snapshot))
     rows = read(connection, snapshot.path, statement, row=tuple[Any, ...])
-    return tuple(dict.fromkeys(_billed(rows, book)))
+    tenants: dict[bool, dict[str | None, None]] = {True: {}, False: {}}
+    for tenant, is_billed_now in _looked_up(rows, book):
+        tenants[is_billed_now][tenant] = None
+    return NotBilled(tuple(tenants[True]), tuple(tenants[False]))
 
 
 def labels_of(value: Any) -> dict[str, str]:
@@ -72,21 +82,32 @@ def labels_of(value: Any) -> dict[str, str]:
     return {str(name): str(each) for name, each in dict(found).items()}
 
 
-def _billed(rows: list[tuple[Any, ...]], book: OwnBook) -> Iterator[str | None]:
+def _looked_up(rows: list[tuple[Any, ...]], book: OwnBook) -> Iterator[tuple[str | None, bool]]:
     for modality, provider, model, tier, project, agent, tenant, session, labels in rows:
         meter = Meter(session, "", modality, provider, model, estimated=False, service_tier=tier)
         scope = Scope(project=project, agent_id=agent, tenant=tenant, labels=labels_of(labels))
-        if book.find(meter, scope, session_time(session))[1] is not None:
-            yield tenant
+        yield tenant, book.find(meter, scope, session_time(session))[1] is not None
 
 
 def say_billed_now(tenants: Sequence[str | None]) -> str:
     """Return the sentence about usage that a re-rating would bill."""
-    named = [shown(it) for it in tenants[:_NAMED]]
-    others = len(tenants) - len(named)
-    named += [counted(others, "more tenant")] if others else []
     return (
-        f"usage of {', '.join(named)} was booked when no [[billed]] price applied, and one applies now: "
+        f"usage of {_named(tenants)} was booked when no [[billed]] price applied, and one applies now: "
         "`costs rerate` shows what it comes to, and --apply books it; with --unpriced only a part of a call "
         "would be billed"
     )
+
+
+def say_no_rule(tenants: Sequence[str | None]) -> str:
+    """Return the sentence about usage that no entry bills, although the file has entries for tenants."""
+    return (
+        f"usage of {_named(tenants)} is not billed: no [[billed]] price of the file applies to all of it. Where that is "
+        'meant, [[billed]] with discount = "100 %" says so'
+    )
+
+
+def _named(tenants: Sequence[str | None]) -> str:
+    named = [shown(it) for it in tenants[:_NAMED]]
+    others = len(tenants) - len(named)
+    named += [counted(others, "more tenant")] if others else []
+    return ", ".join(named)

@@ -45,7 +45,12 @@ ShortJson = Annotated[bool, typer.Option("--json", help="Write JSON, as --format
 def check(
     *,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 when anything that was used has no price.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit with 1 when anything that was used has no price, or is not billed although the file has "
+            "[[billed]] prices.",
+        ),
     ] = False,
     output: Output = Format.TABLE,
     as_json: ShortJson = False,
@@ -74,7 +79,7 @@ def check(
         )
     found = replace(found, warnings=(*found.warnings, *price_check.idle(book, found.models)))
     write(found, output, price_check, now=datetime.now(UTC))
-    if strict and found.lacking:
+    if strict and (found.lacking or found.unbilled or found.without_rule):
         raise typer.Exit(FAILED)
 
 

@@ -438,6 +438,10 @@ class TestCheck:
         found = prices.record("check", "--data-dir", tmp_path)
         assert found["unbilled_tenants"] == ["acme"]
         assert any(it.startswith("usage of acme was booked when no") for it in found["warnings"])
+        assert found["tenants_without_rule"] == ["hooli"]
+        assert any(
+            it.startswith("usage of hooli is not billed: no [[bi") for it in found["warnings"]
+        )
         shown = prices("check", "--data-dir", tmp_path)
         assert "rerate --unpriced" not in shown
         assert f"`costs rerate --data-dir {tmp_path}` shows what is booked of 2 calls" in shown
@@ -453,10 +457,16 @@ class TestCheck:
         assert part not in rerate()
         applied = ("--apply", "--reason", "x")
         assert f"! 1 call is {part}" in rerate("--unpriced", *applied)
-        shown = prices("check", "--data-dir", tmp_path, "--strict")
+        shown = prices("check", "--data-dir", tmp_path, "--strict", code=1)
         assert "usage of acme was booked when no [[billed]] price applied" in shown
         assert shown.endswith("all of it has a cost\n")
         assert part not in rerate(*applied)
+        shown = prices("check", "--data-dir", tmp_path, "--strict", code=1)
+        assert "usage of hooli is not billed" in shown
+        free = '\n[[billed]]\ntenant = "hooli"\ndiscount = "100 %"\n'
+        path.write_text(f"{path.read_text()}{free}")
+        assert "usage of hooli was booked when no" in prices("check", "--data-dir", tmp_path)
+        rerate(*applied)
         shown = prices("check", "--data-dir", tmp_path, "--strict")
         assert ("usage of acme" in shown, shown.endswith("all of it has a price\n")) == (
             False,
