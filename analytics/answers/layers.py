@@ -43,6 +43,7 @@ OTHERWISE: Final = (
 # until the end of the period: a correction may move one layer and leave another as it was. What has no cost any
 # more (it was voided, or lost its price) takes back what it had until then, in the layers that the same row says.
 # Only what an operation booked may be of no session: ids of all others need not be read.
+_BILLS: Final = "SELECT EXISTS (SELECT 1 FROM session_usage WHERE billed_meters > 0)"
 _ANY_LACKS: Final = "SELECT EXISTS (SELECT 1 {reported}) OR EXISTS (SELECT 1 {done})"
 _HOW_MANY: Final = "SELECT coalesce(sum(unlisted_rows), 0), coalesce(sum(unbilled_rows), 0) {rows}"
 _HAS_NONE: Final = (
@@ -104,17 +105,21 @@ ORDER BY has_time, count(*) DESC, tenant
 def left_out(
     connection: Connection, snapshot: Snapshot, selection: Selection, total: Row
 ) -> Iterator[str]:
-    """Yield what of the cost has no list price or no rule that bills it, where other parts have one."""
+    """Yield what of the cost has no list price or no rule that bills it, where other parts have one.
+
+    Where nothing of it is billed, that is said if anything else in the ledger is.
+    """
     schema = schema_of(connection, snapshot)
     if schema < FIRST_LAYERS_SCHEMA or not total.cost:
         return
-    if total.list_cost is None and total.billed is None:
-        return
     layers = {
-        ("list_cost", "listed_meters"): total.list_cost,
-        ("billed", "billed_meters"): total.billed,
+        ("list_cost", "listed_meters"): total.list_cost is not None,
+        ("billed", "billed_meters"): total.billed is not None
+        or read(connection, snapshot.path, _BILLS, row=tuple[bool]) == [(True,)],
     }
-    lacks = [LACKS.format(*names) for names, amount in layers.items() if amount is not None]
+    if not any(layers.values()):
+        return
+    lacks = [LACKS.format(*names) for names, is_there in layers.items() if is_there]
     rows, until = selection.of_rows(schema), selection.until(schema)
     corrects = corrects_months(connection, snapshot, schema)
     if may_answer(rows, rows.named, schema=schema, corrects=corrects):
@@ -123,9 +128,7 @@ def left_out(
             connection, snapshot.path, _HOW_MANY.format(rows=source), given, row=tuple[int, int]
         )
         if not any(
-            many
-            for many, amount in zip(lacking, layers.values(), strict=True)
-            if amount is not None
+            many for many, is_there in zip(lacking, layers.values(), strict=True) if is_there
         ):
             return
     which = f"({' OR '.join(lacks)})"
@@ -151,9 +154,10 @@ def left_out(
     )
     if total.list_cost is not None and unlisted:
         yield f"list is a part: it leaves out what cost {money(unlisted)} {CURRENCY} and has no list price"
-    if total.billed is not None and free:
+    if free and layers["billed", "billed_meters"]:
+        part = "nothing of this is billed" if total.billed is None else "billed is a part"
         yield (
-            f"billed is a part: no [[billed]] price applied to what cost {money(free)} {CURRENCY} when it was "
+            f"{part}: no [[billed]] price applied to what cost {money(free)} {CURRENCY} when it was "
             "rated; `costs rerate` shows what prices.toml bills of it now"
         )
 
