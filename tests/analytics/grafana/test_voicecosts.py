@@ -11,8 +11,9 @@ import duckdb
 import pytest
 
 from tests.support.grafana import DASHBOARD, PANELS, VARIABLES, filled
-from tests.support.sample_ledger import SHY, Booking, day, write_ledger
+from tests.support.sample_ledger import ACME, GLOBEX, NOBODY, SHY, Booking, day, write_ledger
 from voicecosts import calls, query
+from voicecosts.analytics.question.filters import shown
 
 Ask = Callable[..., list[dict[str, Any]]]
 JOKE = "O'Neil'); DROP VIEW usage; --"
@@ -94,6 +95,27 @@ def test_an_empty_ledger_and_a_hostile_name(empty_dir: Path, tmp_path: Path) -> 
     with duckdb.connect(directory / "costs.duckdb", read_only=True) as ledger:
         [row] = asking(ledger)("Margin by tenant")
         assert (row["tenant"], row["cost"]) == (JOKE, 1)
+
+
+def test_a_tenant_that_is_called_none_is_not_without_one(tmp_path: Path) -> None:
+    """It is written as the commands write it, in the tables and in the choice, which chooses it alone."""
+    names = {None: "(none)", "(none)": r"\(none)", r"\(none)": r"\\(none)", "acme": "acme"}
+    written = write_ledger(
+        tmp_path,
+        [
+            Booking(
+                occurred_at=day(20), session_id=it, tenant=name, cost=f"{it.int % 7 + 1}.000000000"
+            )
+            for it, name in zip((ACME, GLOBEX, NOBODY, SHY), names, strict=True)
+        ],
+    )
+    with duckdb.connect(written / "costs.duckdb", read_only=True) as ledger:
+        ask = asking(ledger)
+        rows = {row["tenant"]: row["cost"] for row in ask("Margin by tenant")}
+        assert set(rows) == set(names.values())
+        assert [shown(name) for name in names] == list(names.values())
+        for name in names.values():
+            assert ask("Cost", tenants=[name]) == [{"cost": rows[name]}]
 
 
 def test_it_names_no_data_source_of_ours() -> None:
