@@ -22,7 +22,7 @@ from voicecosts.analytics.commands.options import named_folder
 from voicecosts.analytics.commands.signals import is_ctrl_c
 from voicecosts.analytics.config import is_debug
 from voicecosts.analytics.text.advice import at_ledger
-from voicecosts.analytics.text.grid import printable
+from voicecosts.analytics.text.grid import printable, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,9 +228,20 @@ def _said_by_typer(error: TyperException) -> str:
 
 
 def _fail(text: str, code: int, *, is_error: bool = True) -> int:
-    """Write a text to standard error and return the code."""
-    sys.stderr.write(f"{'error: ' * is_error}{text}\n")
+    """Write a text to standard error and return the code; an error is folded between words on a terminal."""
+    if is_error:
+        text = "\n".join(wrapped(f"error: {text}", _width()))
+    sys.stderr.write(f"{text}\n")
     return code
+
+
+def _width() -> int | None:
+    """Return the width of the terminal that standard error is; anything else has none."""
+    if not sys.stderr.isatty():
+        return None
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None
+    return None
 
 
 def discard_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
 from importlib import import_module
 from pathlib import Path
 
@@ -224,3 +225,24 @@ def test_ctrl_c_while_the_command_is_loaded_shows_no_traceback(
     with pytest.raises(SystemExit) as ended:
         start.main()
     assert ended.value.code == INTERRUPTED
+
+
+def test_an_error_on_a_terminal_ends_its_lines_between_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is no terminal gets one line, and one of unknown width too."""
+    sentence = (
+        "the month 2026-W47 is none: write a month such as 2026-11, or requests of last-month"
+    )
+    for columns in (30, 200):
+        leader, follower = os.openpty()
+        termios.tcsetwinsize(follower, (24, columns))
+        with os.fdopen(follower, "w") as terminal, monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", terminal)
+            assert explain(errors.BadQuestion(sentence)) == 2
+            terminal.flush()
+            said = os.read(leader, 4096).decode().splitlines()
+        os.close(leader)
+        assert " ".join(line.strip() for line in said) == f"error: {sentence}"
+        assert max(map(len, said)) <= columns
+        assert (len(said) == 1) is (columns > len(sentence) + 7)
