@@ -6,16 +6,28 @@ from typing import Final
 
 from voicecosts.analytics.question.relation import FIRST_FORGETTING_SCHEMA
 
-_SINGLE: Final = """
+_METER: Final = (
+    "project", "session_id", "agent_label", "modality", "provider", "model", "estimated", "size_tier", "service_tier",
+)  # fmt: skip
+_SINGLE: Final = f"""
 SELECT
-    *,
+    usage.* REPLACE (
+        CASE WHEN free.session_id IS NULL THEN billed ELSE coalesce(billed, 0) END AS billed,
+        CASE WHEN free.session_id IS NULL THEN billed_meters ELSE meters END AS billed_meters
+    ),
     1 AS rows,
     (unpriced_reason IS NOT NULL)::BIGINT AS unpriced_rows,
     opens::BIGINT AS sessions,
     place AS last_place,
     CASE WHEN operation IS NULL THEN nullif(speech_id, '') END AS turn
 FROM usage
-"""
+LEFT JOIN (
+    SELECT DISTINCT {", ".join(_METER)}
+    FROM session_usage
+    WHERE billed_meters > 0 AND billed = 0
+) AS free ON {" AND ".join(f"usage.{it} IS NOT DISTINCT FROM free.{it}" for it in _METER)}
+"""  # noqa: S608 - our own names
+# What a price for the whole call includes is billed zero when that charges the call: a row of no turn says it in the end.
 _REMOVED: Final = "day IN (SELECT day FROM detail WHERE removed_rows > 0)"
 _WITH_REMOVED: Final = f"""(
 {_SINGLE}

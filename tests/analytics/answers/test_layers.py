@@ -20,6 +20,7 @@ from voicecosts.consumer.pricing import ListPrices, rate_by
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
+from voicecosts.producer.events import RequestDetail
 
 BOOK = """
 [[cost]]
@@ -225,6 +226,33 @@ def test_time_that_another_rule_bills_does_not_charge_the_call(tmp_path: Path) -
     assert [warning for warning in report.warnings if warning.startswith(said)]
     assert report.completeness.whole is False
     assert not [note for note in report.notes if "billed is a part" in note]
+
+
+def test_a_turn_of_a_call_that_is_charged_is_included(tmp_path: Path) -> None:
+    """Billed zero as its model is, from the moment the call is charged, and unknown before."""
+    time = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
+    rate = rate_by(ListPrices(), read('[[billed]]\nunit = "minute"\nprice = "0.12"\n'))
+
+    def of_turns() -> dict[str | None, Decimal | None]:
+        report = query("turn,modality", data_dir=tmp_path)
+        sums = [it.billed for it in report.rows if it.billed is not None]
+        assert report.total.billed == (sum(sums) if sums else None)
+        asked = query("modality", where="turn!=(none)", data_dir=tmp_path)
+        assert asked.rows[0].billed == next(it.billed for it in report.rows if it.group["turn"])
+        return {it.group["turn"] or it.group["modality"]: it.billed for it in report.rows}
+
+    with Ledger.open(tmp_path, rate) as ledger:
+        for at, speech in enumerate(("speech_1", "speech_2"), 1):
+            used = reading(
+                at, input_tokens=at * MILLION, requests=at, last=RequestDetail(speech_id=speech)
+            )
+            ledger.apply([message(at, used, number=at)])
+        ledger.publish_snapshot()
+        assert of_turns() == {"speech_1": None, "speech_2": None}
+        ledger.apply([message(3, reading(3, session_us=60 * MILLION, **time), number=3)])
+    charged = of_turns()
+    assert (charged.pop("agent_session"), charged.pop("llm")) == (Decimal("0.12"), 0)
+    assert charged == {"speech_1": 0, "speech_2": 0}
 
 
 def test_what_a_void_takes_back_lacks_what_the_call_lacked(tmp_path: Path) -> None:
