@@ -264,6 +264,11 @@ def may_be_absent(it: Column) -> bool:
     return fact(it) is not None or it in (Group.TENANT, Group.TURN, Group.CORRECTS)
 
 
+def may_be_empty(it: Column) -> bool:
+    """Return whether a row may have the empty name in a column, as an adjustment does that need not name it."""
+    return it in (Group.AGENT, Group.AGENT_LABEL, Group.PROVIDER, Group.MODEL)
+
+
 def sessions(by: Iterable[Column], *, apart: bool, of_one: bool = False) -> str:
     """Return the SQL that counts the sessions of rows that some columns choose, or group.
 

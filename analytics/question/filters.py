@@ -2,9 +2,8 @@ r"""Reading `--where name=value` and `name!=value`: which rows a question is abo
 
 The same name twice means either value, different names mean all of them; `!=` leaves rows out, and twice
 leaves out both. A `*` stands for any text, `\*` is a star, and `\\*` is a backslash before any text. An empty
-value, or `(none)`, means the rows that have no tenant; `\(none)` means a tenant of that name, and so on with more
-backslashes. An agent or a model that is named `(none)` is asked for by that name; an empty value means the rows
-that name none, as an adjustment may. The standard service tier has no name: an empty value means it, or
+value, or `(none)`, means the rows that have no tenant, or name no agent or model as an adjustment may; `\(none)` means
+a tenant of that name, and so on with more backslashes. The standard service tier has no name: an empty value means it, or
 `(standard)`. Values are parameters, whatever they contain.
 
 Python may give a mapping instead, `{"tenant": "acme", "model!": "gpt-5"}`: its values are taken as they are, stars
@@ -31,6 +30,7 @@ from voicecosts.analytics.question.columns import (
     fact,
     group,
     may_be_absent,
+    may_be_empty,
     of_a_session,
 )
 from voicecosts.analytics.question.relation import (
@@ -49,18 +49,14 @@ Where = str | Iterable[str] | Mapping[str, object]
 """Conditions: `name=value`, several of them, or values by name."""
 
 NONE: Final = "(none)"
-"""How a row without a tenant is shown and asked for."""
-
-
-_MAY_BE_EMPTY: Final = (Group.AGENT, Group.AGENT_LABEL, Group.PROVIDER, Group.MODEL)
-"""What an adjustment need not name."""
+"""How a row without a tenant is shown and asked for, or one that names no agent."""
 
 STANDARD: Final = "(standard)"
 """How the service tier without a name is shown and asked for."""
 
 
 def shown(name: str | None) -> str:
-    """Return a tenant as it is asked for: one that is named `(none)` gets a backslash in front."""
+    """Return a name as it is asked for: one that is `(none)` gets a backslash in front."""
     if name is None:
         return NONE
     return f"\\{name}" if _is_none(name) else name
@@ -308,7 +304,7 @@ def _exactly(column: Column, value: object, condition: str) -> object:
         raise BadFilter(condition, f"is empty: None means without a {column}")
     if not isinstance(value, str):
         raise BadFilter(condition, f"has a value of type {type(value).__name__}: give it as text")
-    is_a_name = may_be_absent(column) and _is_none(value)
+    is_a_name = (may_be_absent(column) or may_be_empty(column)) and _is_none(value)
     return _value(column, f"\\{value}" if is_a_name else value, condition)
 
 
@@ -366,14 +362,14 @@ def _left_out(column: Column, meets: str, values: list[object], zone: str) -> st
 
 def _value(column: Column, text: str, condition: str) -> object:
     """Return `text` as a value of `column`, None when it means an absent one."""
-    if may_be_absent(column):
+    if may_be_absent(column) or may_be_empty(column):
         if text in ("", NONE):
-            return None
+            return None if may_be_absent(column) else ""
         if text.startswith("\\") and _is_none(text):
             return text[1:]
     elif column is Group.SERVICE_TIER and text in ("", STANDARD):
         return ""
-    elif not text and column not in _MAY_BE_EMPTY:
+    elif not text:
         raise BadFilter(condition, f"is empty, and no row lacks its {column}")
     _check(text, condition)
     return _typed(column, text, condition)

@@ -27,7 +27,7 @@ from voicecosts.analytics.numbers import (
     seconds,
     share,
 )
-from voicecosts.analytics.question.columns import IN_ZONE, Group, group, may_be_absent
+from voicecosts.analytics.question.columns import IN_ZONE, Group, group, may_be_absent, may_be_empty
 from voicecosts.analytics.question.filters import STANDARD, shown
 from voicecosts.analytics.question.zones import UTC_NAME
 from voicecosts.analytics.text.grid import PLAIN, Column, Ink, fit, footer, layout, say_left_out
@@ -212,8 +212,12 @@ def _name(row: Row, *, name: str) -> str:
 def name_cell(named: Mapping[str, str | None], name: str) -> str:
     """Return a value of a group as a cell."""
     value = named[name]
-    # Only of what may be absent `(none)` has a meaning, and only of a service tier the empty name.
-    text = shown(value) if value is None or may_be_absent(group(name)) else value
+    column = group(name)
+    # Only where there may be none `(none)` has a meaning, and only of a service tier the empty name.
+    if may_be_empty(column):
+        text = shown(value or None)
+    else:
+        text = shown(value) if value is None or may_be_absent(column) else value
     return in_cell(text or STANDARD if name == Group.SERVICE_TIER else text)
 
 

@@ -15,6 +15,7 @@ from msgspec import structs
 from tests.support.sample_ledger import (
     ACME,
     ACME_OLD,
+    GLOBEX,
     NOW,
     Booking,
     day,
@@ -272,14 +273,21 @@ def test_a_tenant_that_is_named_none_can_be_asked_for(tmp_path: Path) -> None:
     """A backslash tells the name from the absence, in the question and in the table."""
     named = [
         Booking(occurred_at=day(20), session_id=ACME, tenant="(none)", cost="1.000000000"),
-        Booking(occurred_at=day(20), session_id=ACME_OLD, tenant=None, cost="2.000000000"),
+        Booking(
+            occurred_at=day(20), session_id=ACME_OLD, tenant=None, agent_id="", cost="2.000000000"
+        ),
+        Booking(occurred_at=day(20), session_id=GLOBEX, agent_id="(none)", cost="4.000000000"),
     ]
     folder = write_ledger(tmp_path, named)
+    of_agents = as_table(query("agent", data_dir=folder, now=NOW), now=NOW).splitlines()
+    assert sorted(line.split()[0] for line in of_agents[2:5]) == ["(none)", r"\(none)", "dental"]
+    for where, cost in (("agent=(none)", 2), (r"agent=\(none)", 4), ("agent!=(none)", 5)):
+        assert query(where=where, data_dir=folder, now=NOW).total.cost == cost
     assert query(where="tenant=(none)", data_dir=folder, now=NOW).total.cost == 2
     assert query(where=r"tenant=\(none)", data_dir=folder, now=NOW).total.cost == 1
     assert query(where=r"tenant=\\(none)", data_dir=folder, now=NOW).total.rows == 0
     lines = as_table(query(data_dir=folder, now=NOW), now=NOW).splitlines()
-    assert [line.split()[0] for line in lines[2:4]] == ["(none)", r"\(none)"]
+    assert {line.split()[0] for line in lines[2:5]} == {"(none)", r"\(none)", "acme"}
 
 
 @pytest.mark.parametrize("name", ["(none)", r"\(none)"])

@@ -37,14 +37,16 @@ def test_what_every_row_has_cannot_be_empty(condition: str) -> None:
 
 
 def test_an_adjustment_is_found_by_what_it_does_not_name() -> None:
-    """Its agent, provider and model may be empty, and are asked for as they are."""
+    """Its agent, provider and model may be empty, and are asked for so, or as they are shown."""
     assert conditions(["model=", "agent="]) == (["(model IN (?))", "(agent_id IN (?))"], ["", ""])
+    assert conditions("agent=(none)") == conditions("agent=") == conditions({"agent": ""})
+    assert conditions("agent!=(none)") == conditions("agent!=")
 
 
 @pytest.mark.parametrize("name", ["(none)", r"\(none)"])
-def test_what_cannot_be_absent_is_asked_for_as_it_is_shown(name: str) -> None:
-    """Only a tenant's name has a backslash put in front where it would read as an absent one."""
-    assert conditions(f"agent={name}") == (["(agent_id IN (?))"], [name])
+def test_what_every_row_names_is_asked_for_as_it_is_shown(name: str) -> None:
+    """Only where there may be none a name has a backslash put in front that would read as that."""
+    assert conditions(f"modality={name}") == (["(modality IN (?))"], [name])
 
 
 @pytest.mark.parametrize("standard", ["service_tier=", "service_tier=(standard)"])
@@ -170,12 +172,11 @@ def test_a_mapping_means_the_same_and_takes_values_as_they_are() -> None:
 @pytest.mark.parametrize(
     "column", ["agent", "agent_label", "project", "provider", "model", "modality"]
 )
-def test_a_mapping_takes_a_name_as_it_is_where_nothing_can_be_absent(
-    column: str, name: str
-) -> None:
-    """The same as the text, which needs no backslash there."""
-    assert conditions({column: name}) == conditions(f"{column}={name}")
-    assert conditions({f"{column}!": name}) == conditions(f"{column}!={name}")
+def test_a_mapping_takes_a_name_as_it_is(column: str, name: str) -> None:
+    """The same as the text, which needs a backslash where there may be none."""
+    text = name if column in ("project", "modality") else f"\\{name}"
+    assert conditions({column: name}) == conditions(f"{column}={text}")
+    assert conditions({f"{column}!": name}) == conditions(f"{column}!={text}")
     assert conditions({column: name})[1] == [name]
 
 
