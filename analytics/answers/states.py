@@ -201,7 +201,10 @@ def corrects_months(connection: Connection, snapshot: Snapshot, schema: int) -> 
     """Return whether any row of a ledger corrects a month that was closed."""
     if schema < FIRST_COUNTED_SCHEMA:
         return False
-    return read(connection, snapshot.path, _CORRECTS, row=tuple[bool]) == [(True,)]
+    if _CORRECTS not in snapshot.known:
+        [(corrects,)] = read(connection, snapshot.path, _CORRECTS, row=tuple[bool])
+        snapshot.known[_CORRECTS] = corrects
+    return snapshot.known[_CORRECTS]
 
 
 def of_sessions(selection: Selection, schema: int) -> tuple[str, list[object]]:

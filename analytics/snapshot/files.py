@@ -95,13 +95,15 @@ class Status(Struct, frozen=True, kw_only=True):
 class Snapshot(Struct, frozen=True, kw_only=True):
     """One published file, with its number if it has one and the status that belongs to it.
 
-    `schema` is the version of its schema, once it is open.
+    `schema` is the version of its schema, once it is open. `known` keeps what several parts of an answer ask of it:
+    a file that is published does not change.
     """
 
     path: Path
     number: int | None = None
     status: Status | None = None
     schema: int | None = None
+    known: dict[str, bool] = {}
 
     @property
     def is_of_a_demo(self) -> bool:
