@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from voicecosts.analytics.answers.completeness import (
     as_of,
-    completeness,
+    meanwhile,
     notes,
     nothing_found,
     tell,
@@ -292,13 +292,13 @@ def answer(
         schema = check(connection, snapshot, question.selection.named)
         moment = as_of(connection, snapshot)
         found, keys = _choose(connection, snapshot, question, schema, moment)
-        calls = read_calls(connection, snapshot, keys, moment)
         these = of_calls(keys)
-        missing = completeness(connection, snapshot, these, moment=moment, outbox=outbox)
-        missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
-        corrected = tuple(say_corrected(connection, snapshot, these, schema))
-        parts = tuple(left_out(connection, snapshot, these, _together(calls)))
-        empty = () if calls else (nothing_found(connection, snapshot, question.where),)
+        with meanwhile(connection, snapshot, these, moment=moment, outbox=outbox) as lacking:
+            calls = read_calls(connection, snapshot, keys, moment)
+            corrected = tuple(say_corrected(connection, snapshot, these, schema))
+            parts = tuple(left_out(connection, snapshot, these, _together(calls)))
+            empty = () if calls else (nothing_found(connection, snapshot, question.where),)
+            missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
     return Calls(
         calls=tuple(calls),
         found=found,

@@ -7,6 +7,7 @@ whole ledger.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -22,9 +23,11 @@ from voicecosts.analytics.answers.states import BEFORE_ALL, StateCounts, count_s
 from voicecosts.analytics.answers.unseen import names_of, say_unseen
 from voicecosts.analytics.numbers import clock
 from voicecosts.analytics.question.relation import relation
-from voicecosts.analytics.snapshot.connection import read
+from voicecosts.analytics.snapshot.connection import beside, read
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from voicecosts.analytics.question.filters import Selection, Where
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
@@ -64,6 +67,24 @@ def completeness(
         **structs.asdict(count_losses(connection, snapshot)),
         **structs.asdict(states),
     )
+
+
+@contextmanager
+def meanwhile(
+    connection: Connection,
+    snapshot: Snapshot,
+    selection: Selection,
+    *,
+    moment: datetime | None,
+    outbox: Outbox | None,
+) -> Iterator[Callable[[], Completeness]]:
+    """Find out what is missing from a selection while the body runs; what is yielded waits for it."""
+
+    def work(other: Connection) -> Completeness:
+        return completeness(other, snapshot, selection, moment=moment, outbox=outbox)
+
+    with beside(connection, snapshot, work) as found:
+        yield found
 
 
 def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:

@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 
 from voicecosts.analytics.answers.completeness import (
     as_of,
-    completeness,
+    meanwhile,
     notes,
     nothing_found,
     tell,
@@ -256,18 +256,18 @@ def reported(
     outbox: Outbox | None,
 ) -> tuple[Report, Generator[Row]]:
     """Return the answer of a snapshot without its rows, and its rows, which are to be closed."""
-    measured = _with_rest(connection, snapshot, question)
-    total = measured.total
     moment = as_of(connection, snapshot)
-    missing = completeness(connection, snapshot, question.selection, moment=moment, outbox=outbox)
-    missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
-    corrected = tuple(_corrections(connection, snapshot, question.selection))
-    parts = tuple(left_out(connection, snapshot, question.selection, total))
-    removed = tuple(say_removed(connection, snapshot, question.period))
-    if Group.TURN in (*question.by, *question.selection.named):
-        removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
-    gone = (*say_erased(connection, snapshot, question.period), *removed)
-    empty = () if total.rows else (nothing_found(connection, snapshot, question.where),)
+    with meanwhile(connection, snapshot, question.selection, moment=moment, outbox=outbox) as found:
+        measured = _with_rest(connection, snapshot, question)
+        total = measured.total
+        corrected = tuple(_corrections(connection, snapshot, question.selection))
+        parts = tuple(left_out(connection, snapshot, question.selection, total))
+        removed = tuple(say_removed(connection, snapshot, question.period))
+        if Group.TURN in (*question.by, *question.selection.named):
+            removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
+        gone = (*say_erased(connection, snapshot, question.period), *removed)
+        empty = () if total.rows else (nothing_found(connection, snapshot, question.where),)
+        missing = tell(found(), snapshot, outbox, moment=moment, now=now, with_prices=True)
     report = Report(
         by=tuple(map(str, question.by)),
         rows=(),

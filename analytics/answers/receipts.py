@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 from voicecosts.analytics.answers import calls as lists
 from voicecosts.analytics.answers import costs
 from voicecosts.analytics.answers.calls import Call, Key, check, of_calls, read_calls
-from voicecosts.analytics.answers.completeness import as_of, completeness, notes, tell
+from voicecosts.analytics.answers.completeness import as_of, meanwhile, notes, tell
 from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row
@@ -209,12 +209,12 @@ def answer(
         schema = check(connection, snapshot)
         key = find(connection, snapshot, question, schema)
         moment = as_of(connection, snapshot)
-        [call] = read_calls(connection, snapshot, [key], moment)
         these = of_calls([key])
-        total, parts = _parts(connection, snapshot, call, now)
-        turns, outside, by_operations, why = _detail(connection, snapshot, these)
-        missing = completeness(connection, snapshot, these, moment=moment, outbox=outbox)
-        missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
+        with meanwhile(connection, snapshot, these, moment=moment, outbox=outbox) as lacking:
+            [call] = read_calls(connection, snapshot, [key], moment)
+            total, parts = _parts(connection, snapshot, call, now)
+            turns, outside, by_operations, why = _detail(connection, snapshot, these)
+            missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
         said = [
             *_voided(connection, snapshot, these),
             *(finding.text for finding in missing.findings),

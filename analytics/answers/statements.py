@@ -19,7 +19,7 @@ from msgspec import Struct
 from voicecosts.analytics.answers import costs
 from voicecosts.analytics.answers.calls import check
 from voicecosts.analytics.answers.charges import NotCharged, not_charged
-from voicecosts.analytics.answers.completeness import as_of, completeness, notes, tell
+from voicecosts.analytics.answers.completeness import as_of, meanwhile, notes, tell
 from voicecosts.analytics.answers.costs import row_of
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out
@@ -312,13 +312,13 @@ def answer(
         question = asked.question
         selection = question.selection
         rows = selection.of_rows(schema)
-        total, _ = costs.add_up(connection, snapshot, question)
-        operations = _operations(connection, snapshot)
-        lines = tuple(_lines(connection, snapshot, rows, operations))
         moment = as_of(connection, snapshot)
-        missing = completeness(connection, snapshot, selection, moment=moment, outbox=outbox)
-        missing = tell(missing, snapshot, outbox, moment=moment, now=now, with_prices=True)
-        free = not_charged(connection, snapshot, selection, schema=schema)
+        with meanwhile(connection, snapshot, selection, moment=moment, outbox=outbox) as lacking:
+            total, _ = costs.add_up(connection, snapshot, question)
+            operations = _operations(connection, snapshot)
+            lines = tuple(_lines(connection, snapshot, rows, operations))
+            free = not_charged(connection, snapshot, selection, schema=schema)
+            missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
         closed_at = _closed_at(connection, snapshot, asked.month)
         erased = tuple(say_erased(connection, snapshot, question.period))
         since, until = (

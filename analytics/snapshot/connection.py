@@ -7,6 +7,7 @@ or holds up the ledger. A ledger with a newer schema than this version knows is 
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -26,7 +27,7 @@ from voicecosts.analytics.errors import (
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     import duckdb
@@ -49,6 +50,7 @@ _MISSING: Final = re.compile(
 _AT_ONCE: Final = 1_000
 """Rows that are in memory as Python's values at once."""
 
+_AGAIN_S: Final = 0.05
 _LOOK_BESIDE: Final = "SET VARIABLE costs_dir = ?"
 
 T = TypeVar("T")
@@ -107,6 +109,29 @@ def closing(connection: Connection) -> Iterator[None]:
         _close(connection)
 
 
+@contextmanager
+def beside(
+    connection: Connection, snapshot: Snapshot, work: Callable[[Connection], T]
+) -> Iterator[Callable[[], T]]:
+    """Do some work with another connection to the same snapshot while the body runs, and yield what waits for its end.
+
+    Most of what a small question takes is the planning of statements, which uses one core. Where the body fails, or is
+    ended by Ctrl-C, the work is interrupted.
+    """
+    with connection.cursor() as other, ThreadPoolExecutor(1) as thread:
+        _look_beside(other, snapshot)
+        done = thread.submit(work, other)
+        try:
+            yield done.result
+        except BaseException:
+            while (
+                not done.done()
+            ):  # it may be between two statements, of which none is interrupted then
+                other.interrupt()
+                wait([done], _AGAIN_S)
+            raise
+
+
 def read(
     connection: Connection,
     path: Path,
@@ -152,13 +177,18 @@ def _open(snapshot: Snapshot, spill: Path | None) -> tuple[Connection, Snapshot]
             connection.execute("SET memory_limit = '300MB'")
             connection.execute("SET temp_directory = ?", [str(spill)])
         schema = _version(connection, snapshot.path)
-        folder = snapshot.path.parent
-        if (folder / _SEALED).is_dir():  # else they are where the ledger wrote them
-            connection.execute(_LOOK_BESIDE, [str(folder)])
+        _look_beside(connection, snapshot)
     except BaseException:
         _close(connection)
         raise
     return connection, structs.replace(snapshot, schema=schema)
+
+
+def _look_beside(connection: Connection, snapshot: Snapshot) -> None:
+    """Have a connection read the rows of sealed days from beside the snapshot, where they are."""
+    folder = snapshot.path.parent
+    if (folder / _SEALED).is_dir():  # else they are where the ledger wrote them
+        connection.execute(_LOOK_BESIDE, [str(folder)])
 
 
 def _close(connection: Connection) -> None:

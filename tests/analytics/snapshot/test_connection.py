@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import duckdb
@@ -23,7 +24,13 @@ from voicecosts.analytics.errors import (
     SnapshotDamaged,
 )
 from voicecosts.analytics.snapshot import connection
-from voicecosts.analytics.snapshot.connection import SCHEMA_VERSION, closing, open_newest, read
+from voicecosts.analytics.snapshot.connection import (
+    SCHEMA_VERSION,
+    beside,
+    closing,
+    open_newest,
+    read,
+)
 from voicecosts.analytics.snapshot.files import Snapshot, locate
 
 
@@ -97,6 +104,37 @@ def test_a_command_takes_a_bounded_amount_of_memory(
     assert result.exception is None, result.exception
     assert spilled
     assert not any(it.exists() for it in spilled)
+
+
+def test_work_beside_ends_with_its_body(data_dir: Path) -> None:
+    """It is of the same snapshot, its error is told where its result is asked for, and a body that fails interrupts it."""
+    ledger, snapshot = open_newest(data_dir)
+    endless = "SELECT count(*) FROM range(1000000000000) AS a WHERE a.range % 7 = 3"
+    begun = threading.Event()
+
+    def never_ends(other: duckdb.DuckDBPyConnection) -> object:
+        begun.set()
+        return other.execute(endless).fetchall()
+
+    def is_ended() -> None:
+        with beside(ledger, snapshot, never_ends):
+            assert begun.wait(30)
+            raise KeyboardInterrupt
+
+    with closing(ledger):
+        with beside(
+            ledger, snapshot, lambda it: it.execute("SELECT sum(cost) FROM usage").fetchall()
+        ) as found:
+            own = ledger.execute("SELECT sum(cost) FROM usage").fetchall()
+            assert found() == own
+        with (
+            pytest.raises(duckdb.CatalogException),
+            beside(ledger, snapshot, lambda it: it.execute("FROM nothing")) as found,
+        ):
+            found()
+        with pytest.raises(KeyboardInterrupt):
+            is_ended()
+        assert ledger.execute("SELECT 1").fetchall() == [(1,)]
 
 
 def test_plain_duckdb_opens_the_same_snapshot(data_dir: Path) -> None:
