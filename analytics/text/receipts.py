@@ -56,7 +56,8 @@ _BAR: Final = 20
 _LABEL: Final = 12
 _DEAREST: Final = "dearest"
 _CUT_OFF: Final = "cut off"
-_PART: Final = "in part unpriced"
+_PRICED_LATER: Final = "priced later"
+"""Of what had no price when it was booked, and of which a re-rating gave one to all: its cost stands with the operations."""
 
 _STATES: Final = {
     State.COMPLETE: "the ledger has all of it",
@@ -256,18 +257,17 @@ def turns_of(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
     since = [max((receipt.turns[at].first_at - began).total_seconds(), 0) for at in chosen]
     heads = [Column("turn", [*(f"{at + 1:,}" for at in chosen), *(head for head, _ in below)])]
     heads.append(Column("at", [*(place(Decimal(int(it))) for it in since), *("" for _ in below)]))
-    numbers = [Column(f"cost {receipt.currency}", money_column((it.cost for it in rows), UNPRICED))]
+    is_priced = receipt.by_operations is not None and not receipt.total.lacks_prices
+    lacks = _PRICED_LATER if is_priced else UNPRICED
+    part = f"in part {lacks}"
+    numbers = [Column(f"cost {receipt.currency}", money_column((it.cost for it in rows), lacks))]
     dearest = receipt.dearest
-    numbers.append(Column("", [_marks(it, is_dearest=it is dearest) for it in rows]))
+    numbers.append(Column("", [_marks(it, part, is_dearest=it is dearest) for it in rows]))
     for modality in dict.fromkeys(name for it in rows for name in it.costs):
         cells = money_column((it.costs.get(modality) for it in rows), "")
-        used = [
-            UNPRICED if name is None else "" for name in (it.costs.get(modality) for it in rows)
-        ]
-        are_used = [modality in it.costs for it in rows]
         cells = [
-            cell or (lacks if is_used else "")
-            for cell, lacks, is_used in zip(cells, used, are_used, strict=True)
+            cell or (lacks if modality in it.costs else "")
+            for cell, it in zip(cells, rows, strict=True)
         ]
         numbers.append(Column(in_cell(modality), cells))
     return heads, numbers, False
@@ -279,10 +279,10 @@ def _chosen(turns: Sequence[Turn]) -> list[int]:
     return sorted({*range(min(FIRST, len(turns))), *dearest[:DEAREST]})
 
 
-def _marks(turn: Turn, *, is_dearest: bool) -> str:
+def _marks(turn: Turn, part: str, *, is_dearest: bool) -> str:
     marks = [_DEAREST] if is_dearest else []
     marks += [_CUT_OFF] if turn.cancelled else []
-    marks += [_PART] if turn.lacks_prices and turn.cost is not None else []
+    marks += [part] if turn.lacks_prices and turn.cost is not None else []
     return ", ".join(marks)
 
 

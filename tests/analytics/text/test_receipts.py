@@ -12,6 +12,7 @@ import pytest
 from msgspec import structs
 from rich.cells import cell_len
 
+from tests.support.price_books import MODEL, Figures
 from tests.support.sample_ledger import ACME, Booking, day, write_ledger
 from tests.support.some_calls import (
     HOSTILE,
@@ -28,6 +29,11 @@ from tests.support.some_calls import (
 from voicecosts import call
 from voicecosts.analytics.answers.receipts import Receipt
 from voicecosts.analytics.text.receipts import as_csv, as_json, as_table
+from voicecosts.consumer.booking.operations import Rerate
+from voicecosts.consumer.pricing import rate_by
+from voicecosts.consumer.pricing.own import read
+from voicecosts.consumer.store.clock import Clock
+from voicecosts.consumer.store.ledger import Ledger
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -137,3 +143,19 @@ def test_connected_time_is_said_of_what_is_billed_by_it(tmp_path: Path) -> None:
     assert [it["session_seconds"] for it in document["priced"]] == [40, 0]
     (row,) = csv.DictReader(io.StringIO(as_csv(found).decode()))
     assert Decimal(row["session_seconds"]) == 40
+
+
+def test_what_was_priced_later_is_not_called_unpriced(tmp_path: Path) -> None:
+    """Its cost stands in the row of the operations; where some of it has no price still, it is unpriced."""
+    folder = write_turns(tmp_path, 3)
+    assert "in part unpriced" in as_table(call(data_dir=folder, now=NOW), now=NOW)
+    own = '[[cost]]\nprovider = "homebrew"\nunit = "thousand characters"\nprice = "1"\n'
+    rate = rate_by(Figures({MODEL: "0.4", "summary": "1"}), read(own))
+    with Ledger.open(folder, rate, clock=Clock(now=lambda: NOW)) as ledger:
+        ledger.operate(Rerate(), reason="a price came")
+        while ledger.work():
+            pass
+    page = as_table(call(data_dir=folder, now=NOW), now=NOW)
+    assert "in part priced later" in page
+    assert "unpriced" not in page
+    assert "\noperations " in page
