@@ -151,6 +151,16 @@ _NO_NUMBER: Final = re.compile(r" is not a valid int(eger)?( range)?\.?$")
 
 _NEGATIVE: Final = re.compile(r"No such option: -\d")
 
+_MEANT: Final = {
+    "--group-by": "--by",
+    "--filter": "--where",
+    "--from": "--since",
+    "--to": "--until",
+    "--limit": "--top",
+    "--order-by": "--sort",
+}
+"""Options that other programs have, and what they are called here."""
+
 _UNANSWERED: Final = "nobody answered, so nothing was changed: pass --yes where nobody can answer"
 
 _HELP_WANTED: Final = "NoArgsIsHelpError"
@@ -222,6 +232,10 @@ def _said_by_typer(error: TyperException) -> str:
             f"{text.rstrip('.')}: give a number below zero with its option, as in --amount -12.50"
         )
     context = getattr(error, "ctx", None)
+    unknown = text.removeprefix("No such option: ").split()[0].rstrip(".")
+    meant = _MEANT.get(unknown)
+    if meant and context and any(meant in it.opts for it in context.command.params):
+        return f"No such option: {unknown}: did you mean {meant}?"
     if context is None or text.endswith("?") or not text.startswith(("No such ", "Missing ")):
         return text
     return f"{text.rstrip('.')}: `{context.command_path} --help` shows what there is"

@@ -103,6 +103,8 @@ def test_an_empty_ledger_is_not_an_error(costs: Costs, empty_dir: Path, form: st
         (["--top", "many"], 2, "Invalid value for '--top'"),
         (["--format", "xml"], 2, "Invalid value for '--format'"),
         (["--buy", "tenant"], 2, "No such option: --buy"),
+        (["--group-by", "tenant"], 2, "No such option: --group-by: did you mean --by?"),
+        (["--limit", "5"], 2, "No such option: --limit: did you mean --top?"),
         (
             ["--data-dir", "/nowhere"],
             3,
