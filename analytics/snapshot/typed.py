@@ -1,7 +1,8 @@
 """SQL that a person typed, run on a snapshot: it reads the ledger, and can do nothing else.
 
 One SELECT at a time. No file and no address can be read but the ledger's own sealed files, nothing can be
-written, attached, loaded or set, also not by a function, and memory is bounded. Ctrl-C ends it.
+written, attached, loaded or set, also not by a function. DuckDB's memory is bounded; that of the process, and the end of what
+DuckDB does not interrupt, are the command's.
 """
 
 from __future__ import annotations
