@@ -640,7 +640,10 @@ class Operations:
             return f"a month after {month:%Y-%m} is closed: months are opened from the last one"
         row = self._connection.execute(sql.IS_CORRECTED, {"month": month}).fetchone()
         if row is not None and row[0]:
-            return f"corrections of {month:%Y-%m} are booked in a later month: it stays closed"
+            return (
+                f"corrections of {month:%Y-%m} are booked in a later month: it stays closed, also where those are "
+                "undone. What is wrong in it is corrected by `costs adjust`"
+            )
         return None
 
     def _problem_of_close(self, month: date, today: date) -> str | None:

@@ -609,7 +609,7 @@ class TestClose:
         assert sums(ledger, "WHERE day < '2026-12-01'")[2] == 8
         again = run(ledger, Revert(operation=opened))
         ledger.apply([message(3, used(5, 3))])
-        with pytest.raises(OperationRefused, match="stays closed"):
+        with pytest.raises(OperationRefused, match=r"stays closed, also .* `costs adjust`"):
             run(ledger, Revert(operation=again))
 
 
