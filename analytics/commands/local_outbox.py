@@ -50,9 +50,9 @@ class Booked(Struct, frozen=True, kw_only=True):
 def look_first(data_dir: str | Path | None) -> Iterator[Outbox | None]:
     """Book what waits, then yield what is left in the outbox of this host, for the answer to say.
 
-    A snapshot that was named is read as it is, and nobody looks: then it is None. An answer
-    fails because of it only where a setting is wrong (`InvalidConfig`). Where there is no ledger to answer from, what was not booked may be the
-    reason, and is said with the error.
+    A snapshot that was named is read as it is, and nobody looks: then it is None. An answer fails because of
+    it only where a setting of this process is wrong (`InvalidConfig`). Where there is no ledger to answer from,
+    what was not booked may be the reason, and is said with the error.
     """
     root = None if data_dir is None else Path(data_dir)
     if _directory(root).is_file():
@@ -188,20 +188,18 @@ def _book(folder: Path, data_dir: Path, asked_at: datetime, *, may_own: bool) ->
     from voicecosts.consumer.errors import InvalidConfig, LedgerError, LedgerInUse  # noqa: PLC0415 - same
     from voicecosts.consumer.local import open_and_book  # noqa: PLC0415 - same
 
+    # whoever asks can correct these
+    max_reading, prices = max_reading_from_env(), prices_from_env(data_dir)
     log = _opened(folder, data_dir, may_own=may_own) if has_news(folder) else None
     try:
         messages = open_and_book(
-            data_dir,
-            log,
-            asked_at=asked_at,
-            max_reading=max_reading_from_env(),
-            prices=prices_from_env(data_dir),
+            data_dir, log, asked_at=asked_at, max_reading=max_reading, prices=prices
         )
+    except InvalidConfig as error:
+        raise _NotBookable(str(error)) from error
     except LedgerInUse as error:
         holder = "another process" if error.pid is None else f"process {error.pid}"
         raise _NotBookable(f"{holder} has the ledger open, and books what waits") from error
-    except InvalidConfig:  # it is for whoever asks to correct
-        raise
     except LedgerError as error:
         raise _NotBookable(str(error).rstrip(".")) from error
     except OSError as error:  # a directory that can only be read
