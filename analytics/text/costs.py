@@ -302,7 +302,7 @@ def unknown(row: Row, *, name: str) -> str:
         return NOT_BILLED if bills else UNPRICED
     if name == "cost_per_successful_call":
         return NO_SUCCESS
-    if name.endswith("_per_call"):
+    if name.endswith("_per_call") or not row.sessions:
         return NO_CALLS
     return NO_LENGTH if name.endswith("_per_minute") else UNPRICED
 

@@ -177,12 +177,9 @@ def test_what_is_not_known_is_no_figure(asked: Path) -> None:
     assert line.split()[1:] == ["unbilled", "3.00", "18.0", "0.50", "18,004,116", "3"]
     credit = ask(asked, "session", "cost_per_call,billed_per_minute", where="model=").rows[0]
     assert [credit.metric(it) for it in ("cost_per_call", "billed_per_minute")] == [None, None]
-    [line] = [
-        it
-        for it in as_table(ask(asked, "model", "cost_per_call,margin"), now=NOW).splitlines()
-        if it.startswith("(none)")
-    ]
-    assert line.split() == ["(none)", "no", "calls", "unbilled"]
+    table = as_table(ask(asked, "model", "cost_per_call,cost_per_minute,margin"), now=NOW)
+    [line] = [it for it in table.splitlines() if it.startswith("(none)")]
+    assert line.split() == ["(none)", "no", "calls", "no", "calls", "unbilled"]
 
 
 def test_programs_get_metrics_beside_what_they_always_get(asked: Path) -> None:
