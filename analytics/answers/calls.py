@@ -7,7 +7,6 @@ chooses them. The rest is read of those that were chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -239,7 +238,6 @@ class Question(Struct, frozen=True, kw_only=True):
     sort: str
     descending: bool
     top: int
-    where: Where = ()
 
 
 def ask(
@@ -260,11 +258,9 @@ def ask(
     if direction not in ("", "asc", "desc"):
         raise BadQuestion(f"sort {sort!r} must end in :asc or :desc, or in neither")
     when = period(since, until, now=now)
-    where = where if isinstance(where, str | Mapping) else tuple(where)
     return Question(
         period=when,
         selection=select(when, where),
-        where=where,
         sort=name,
         descending=direction == "desc" or (not direction and _SORTS[name][2]),
         top=top,
@@ -297,7 +293,7 @@ def answer(
             calls = read_calls(connection, snapshot, keys, moment)
             corrected = tuple(say_corrected(connection, snapshot, these, schema))
             parts = tuple(left_out(connection, snapshot, these, _together(calls)))
-            empty = () if calls else (nothing_found(connection, snapshot, question.where),)
+            empty = () if calls else (nothing_found(connection, snapshot, question.selection),)
             missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
     return Calls(
         calls=tuple(calls),

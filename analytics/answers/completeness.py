@@ -20,7 +20,7 @@ from voicecosts.analytics.answers.operations import newest, unfinished
 from voicecosts.analytics.answers.prices import say_unbilled, say_unpriced, unbilled, unpriced
 from voicecosts.analytics.answers.report import Completeness, Outbox, Source
 from voicecosts.analytics.answers.states import BEFORE_ALL, StateCounts, count_states, schema_of
-from voicecosts.analytics.answers.unseen import names_of, say_unseen
+from voicecosts.analytics.answers.unseen import say_unseen
 from voicecosts.analytics.numbers import clock
 from voicecosts.analytics.question.relation import relation
 from voicecosts.analytics.snapshot.connection import beside, read
@@ -28,7 +28,7 @@ from voicecosts.analytics.snapshot.connection import beside, read
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from voicecosts.analytics.question.filters import Selection, Where
+    from voicecosts.analytics.question.filters import Selection
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
@@ -100,7 +100,7 @@ def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:
     return moment if moment > BEFORE_ALL else None
 
 
-def nothing_found(connection: Connection, snapshot: Snapshot, where: Where) -> str:
+def nothing_found(connection: Connection, snapshot: Snapshot, selection: Selection) -> str:
     """Return the sentence for a question without any row: what there is instead, what to do."""
     held = _HELD.format(rows=relation(schema_of(connection, snapshot)))
     [(first, last)] = read(
@@ -111,7 +111,7 @@ def nothing_found(connection: Connection, snapshot: Snapshot, where: Where) -> s
             "the ledger holds no usage yet: attach a CostObserver to your agents. To see a filled one, "
             "run `costs demo --keep DIR` and `costs query --data-dir DIR`"
         )
-    unseen = next(say_unseen(connection, snapshot, names_of(where)), None)
+    unseen = next(say_unseen(connection, snapshot, selection.wanted), None)
     if unseen is not None:
         return f"no usage matches: {unseen}"
     return (

@@ -6,7 +6,7 @@ SQL is made of constants of `columns` and of parameters; nothing that a user typ
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing as ending
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -68,7 +68,7 @@ from voicecosts.analytics.question.zones import UTC_NAME
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from voicecosts.analytics.snapshot.connection import Connection
@@ -162,7 +162,6 @@ class Question(Struct, frozen=True, kw_only=True):
     sort: Sort
     top: int | None
     metrics: tuple[str, ...] = ()
-    where: Where = ()
 
     @property
     def of_calls(self) -> list[_OfCalls]:
@@ -199,12 +198,10 @@ def ask(
     if top is not None and top < 1:
         raise BadTop(top)
     span = period(since, until, now=now, timezone=timezone)
-    where = where if isinstance(where, str | Mapping) else tuple(where)
     return Question(
         by=named,
         period=span,
         selection=select(span, where),
-        where=where,
         sort=Sort(sort, named),
         top=top,
         metrics=metrics(metric),
@@ -266,7 +263,7 @@ def reported(
         if Group.TURN in (*question.by, *question.selection.named):
             removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
         gone = (*say_erased(connection, snapshot, question.period), *removed)
-        empty = () if total.rows else (nothing_found(connection, snapshot, question.where),)
+        empty = () if total.rows else (nothing_found(connection, snapshot, question.selection),)
         missing = tell(found(), snapshot, outbox, moment=moment, now=now, with_prices=True)
     report = Report(
         by=tuple(map(str, question.by)),

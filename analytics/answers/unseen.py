@@ -5,14 +5,10 @@ Patterns, days and what is left out are not looked at, nor is a turn, for which 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.answers.states import schema_of
-from voicecosts.analytics.errors import BadFilter
 from voicecosts.analytics.question.columns import Group, column_of, fact
-from voicecosts.analytics.question.filters import values_by_column
 from voicecosts.analytics.question.relation import relation
 from voicecosts.analytics.snapshot.connection import read
 
@@ -20,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from voicecosts.analytics.question.columns import Column
-    from voicecosts.analytics.question.filters import Where
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
@@ -32,19 +27,6 @@ WHERE name <> '' AND jaro_winkler_similarity(lower(name), lower(?)) >= 0.8
 ORDER BY jaro_winkler_similarity(lower(name), lower(?)) DESC, name
 LIMIT 2
 """
-
-
-def names_of(where: Where) -> tuple[tuple[Column, object], ...]:
-    """Return the values that conditions ask for, each with its column; of patterns and what is left out nothing."""
-    each: Iterable[Where] = where if not isinstance(where, str) else [where]
-    if isinstance(where, Mapping):
-        each = [{name: value} for name, value in where.items()]
-    found: list[tuple[Column, object]] = []
-    for condition in each:
-        with suppress(BadFilter):
-            for column, values in values_by_column(condition).items():
-                found += [(column, value) for value in values]
-    return tuple(found)
 
 
 def say_unseen(
