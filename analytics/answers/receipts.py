@@ -314,7 +314,7 @@ def _described(found: Sequence[Call]) -> list[str]:
     described = []
     for short, it in zip(ids, found, strict=True):
         project = [f"project {it.project or NONE}"] if with_project else []
-        tenant, agent = f"tenant {shown(it.tenant)}", f"agent {it.agent or NONE}"
+        tenant, agent = f"tenant {shown(it.tenant)}", f"agent {shown(it.agent or None)}"
         said = ", ".join([f"{it.started_at:%Y-%m-%d %H:%M}", *project, tenant, agent])
         described.append(f"{short} ({said})")
     return described

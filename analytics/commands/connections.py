@@ -1,7 +1,8 @@
 """How many connections may be open at once that have not shown the address that was printed, and for how long.
 
-A page that goes away while it is drawn is nothing to be said. Everybody on the host can connect, and each connection takes a file descriptor and some memory. Of those that showed
-nothing the oldest makes room for a new one, so who has the address gets in whatever others hold.
+Everybody on the host can connect, and each connection takes a file descriptor and some memory. Of those that showed
+nothing the oldest makes room for a new one, so who has the address gets in whatever others hold. A connection that is
+lost while a page is drawn is not told.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ or holds up the ledger. A ledger with a newer schema than this version knows is 
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -116,7 +116,7 @@ def beside(
     """Do some work with another connection to the same snapshot while the body runs, and yield what waits for its end.
 
     Most of what a small question takes is the planning of statements, which uses one core. Where the body fails, or is
-    ended by Ctrl-C, the work is interrupted.
+    ended by Ctrl-C, the work is interrupted, and has ended when this returns.
     """
     with connection.cursor() as other, ThreadPoolExecutor(1) as thread:
         _look_beside(other, snapshot)
@@ -124,12 +124,18 @@ def beside(
         try:
             yield done.result
         except BaseException:
-            while (
-                not done.done()
-            ):  # it may be between two statements, of which none is interrupted then
-                other.interrupt()
-                wait([done], _AGAIN_S)
+            interrupt(other, done)
             raise
+
+
+def interrupt(connection: Connection, doing: Future[T]) -> None:
+    """End what a thread does with a connection, and wait until it has ended.
+
+    What has not begun yet, and a thread that is between two statements, take no notice of one interruption.
+    """
+    while not doing.done():
+        connection.interrupt()
+        wait([doing], _AGAIN_S)
 
 
 def read(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from voicecosts.analytics.errors import BadSql, TooMuchMemory
-from voicecosts.analytics.snapshot.connection import fault, is_of_disk, read
+from voicecosts.analytics.snapshot.connection import fault, interrupt, is_of_disk, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.files import Snapshot
 
 _FIRST_SEALED_SCHEMA: Final = 13
-_AGAIN_S: Final = 0.05
 _AT_ONCE: Final = 1_000
 """Rows that are in memory as Python's values at once."""
 _FIRST: Final = 10
@@ -151,9 +150,7 @@ def _wait_for(pool: ThreadPoolExecutor, connection: Connection, work: Callable[[
     try:
         return doing.result()
     except KeyboardInterrupt:
-        while not doing.done():  # what has not begun yet takes no notice
-            connection.interrupt()
-            wait([doing], timeout=_AGAIN_S)
+        interrupt(connection, doing)
         raise
 
 
