@@ -62,9 +62,12 @@ _OF_NO_DIFFERENCE: Final = """
 """
 
 _COUNTS: Final = ("meters", "priced_meters", "listed_meters", "billed_meters", *UNPRICED)
-_METER: Final = """
-    project, session_id, agent_label, modality, provider, model, estimated, size_tier, service_tier
-"""
+METER: Final = (
+    "project", "session_id", "agent_label", "modality", "provider", "model", "estimated", "size_tier", "service_tier",
+)  # fmt: skip
+"""What tells a meter from all others."""
+
+_METER: Final = ", ".join(METER)
 _GIVEN_BACK: Final = f"""
 SELECT
     {_METER},

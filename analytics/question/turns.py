@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from voicecosts.analytics.question.relation import FIRST_FORGETTING_SCHEMA
+from voicecosts.analytics.question.relation import FIRST_FORGETTING_SCHEMA, METER
 
-_METER: Final = (
-    "project", "session_id", "agent_label", "modality", "provider", "model", "estimated", "size_tier", "service_tier",
-)  # fmt: skip
+# What a price for the whole call includes is billed zero when that charges the call: a row of no turn says it in the end.
 _SINGLE: Final = f"""
 SELECT
     usage.* REPLACE (
@@ -22,12 +20,11 @@ SELECT
     CASE WHEN operation IS NULL THEN nullif(speech_id, '') END AS turn
 FROM usage
 LEFT JOIN (
-    SELECT DISTINCT {", ".join(_METER)}
+    SELECT DISTINCT {", ".join(METER)}
     FROM session_usage
     WHERE billed_meters > 0 AND billed = 0
-) AS free ON {" AND ".join(f"usage.{it} IS NOT DISTINCT FROM free.{it}" for it in _METER)}
+) AS free ON {" AND ".join(f"usage.{it} IS NOT DISTINCT FROM free.{it}" for it in METER)}
 """  # noqa: S608 - our own names
-# What a price for the whole call includes is billed zero when that charges the call: a row of no turn says it in the end.
 _REMOVED: Final = "day IN (SELECT day FROM detail WHERE removed_rows > 0)"
 _WITH_REMOVED: Final = f"""(
 {_SINGLE}
