@@ -6,7 +6,9 @@ from typing import Final
 
 from voicecosts.analytics.question.relation import FIRST_FORGETTING_SCHEMA, METER
 
-# What a price for the whole call includes is billed zero when that charges the call: a row of no turn says it in the end.
+_OF_DAY: Final = ", ".join((*METER, "day"))
+# What a price for the whole call includes is billed zero when that charges the call: a row of no turn says it in the end,
+# and another one takes it back where a re-rating does. What a closed month lacks is found in the month that corrects it.
 _SINGLE: Final = f"""
 SELECT
     usage.* REPLACE (
@@ -20,15 +22,17 @@ SELECT
     CASE WHEN operation IS NULL THEN nullif(speech_id, '') END AS turn
 FROM usage
 LEFT JOIN (
-    SELECT DISTINCT {", ".join(METER)}
+    SELECT {_OF_DAY}
     FROM session_usage
-    WHERE billed_meters > 0 AND billed = 0
-) AS free ON {" AND ".join(f"usage.{it} IS NOT DISTINCT FROM free.{it}" for it in METER)}
+    WHERE billed IS NOT NULL OR billed_meters <> 0
+    GROUP BY {_OF_DAY}
+    HAVING sum(billed_meters) > 0 AND sum(billed) = 0
+) AS free ON {" AND ".join(f"usage.{it} IS NOT DISTINCT FROM free.{it}" for it in (*METER, "day"))}
 """  # noqa: S608 - our own names
 _REMOVED: Final = "day IN (SELECT day FROM detail WHERE removed_rows > 0)"
 _WITH_REMOVED: Final = f"""(
 {_SINGLE}
-WHERE NOT {_REMOVED}
+WHERE NOT usage.{_REMOVED}
 UNION ALL BY NAME
 SELECT *, NULL::VARCHAR AS turn
 FROM session_usage

@@ -255,6 +255,36 @@ def test_a_turn_of_a_call_that_is_charged_is_included(tmp_path: Path) -> None:
     assert charged == {"speech_1": 0, "speech_2": 0}
 
 
+def test_a_turn_is_billed_what_its_model_is_after_re_ratings(tmp_path: Path) -> None:
+    """Included, taken back, and included again: by turn the total is that by model, and known where that is."""
+    time = {"modality": "agent_session", "provider": "livekit", "model": "agent-session"}
+    charged = rate_by(ListPrices(), read('[[billed]]\nunit = "minute"\nprice = "0.12"\n'))
+    seen = []
+
+    def compare(ledger: Ledger) -> None:
+        while ledger.work():
+            pass
+        ledger.publish_snapshot()
+        by_turn, by_model = (query(by, data_dir=tmp_path) for by in ("turn", "model"))
+        assert by_turn.total.billed == by_model.total.billed
+        [of_turn] = [it.billed for it in by_turn.rows if it.group["turn"]]
+        [of_model] = [it.billed for it in by_model.rows if it.group["model"] == "gpt-4.1-mini"]
+        assert of_turn == of_model
+        seen.append(of_turn)
+
+    with Ledger.open(tmp_path, rate_by(ListPrices())) as ledger:
+        used = reading(1, input_tokens=MILLION, requests=1, last=RequestDetail(speech_id="s1"))
+        ledger.apply([message(1, used, reading(2, session_us=60 * MILLION, **time))])
+        compare(ledger)
+        for rate in (charged, rate_by(ListPrices()), charged):
+            ledger._rate = rate
+            ledger.operate(Rerate(), reason="x")
+            compare(ledger)
+        ledger.operate(Revert(operation=3), reason="x")
+        compare(ledger)
+    assert seen == [None, 0, None, 0, None]
+
+
 def test_what_a_void_takes_back_lacks_what_the_call_lacked(tmp_path: Path) -> None:
     """Of a closed month too: a call that had a list price and was billed is in no part without them."""
     time = {"modality": "agent_session", "provider": "livekit", "model": "cloud"}
