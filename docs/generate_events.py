@@ -188,7 +188,10 @@ The subject is `{subjects.PREFIX}.<project>.<agent>.<slot>` in the stream
 * A new quantity goes to the end of `Quantities`, and the ledger gets a column for it first.
 * A new type of event is sent only when every ledger knows it: an older one makes it a dead letter
   and books the other events of the batch.
-* `version` is raised only by a change that an older ledger would misread. There was none so far.
+* `version` is raised only by a change that an older ledger would misread. Version 2 has readings and ends that name a
+  `size_tier` or a `service_tier`, which are a part of a meter's identity
+  ([why](decisions/0010-what-is-settled-stays-settled.md)). A batch without any is of version 1. What reads version 1 alone must not
+  book a newer batch: an older ledger keeps it as a dead letter (`newer_version`), to be booked after an upgrade.
 
 `tests/producer/test_events.py` and `test_events_bounds.py` test these rules.
 """
