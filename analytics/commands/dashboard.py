@@ -1,4 +1,4 @@
-"""The command `costs dashboard`: serves the app of `analytics/dashboard/` to browsers of this host."""
+"""The command `costs dashboard`: serves the app of `analytics/commands/dashboard_app/` to browsers of this host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE_AT_A_TIME: Final = Lock()
 """Who asks the ledger for a page holds it: pages book what waits, and use memory, one after the other, and the
 server does not end in the middle of it."""
 
-_APP: Final = Path(__file__).parents[1] / "dashboard" / "app.py"
+_APP: Final = Path(__file__).parent / "dashboard_app" / "app.py"
 _NEEDED: Final = {"analytics": ("duckdb", "rich"), "notebooks": ("marimo", "altair")}
 _KEPT_S: Final = 30
 """How long a page that lost its connection may come back to what was chosen on it."""

@@ -183,8 +183,8 @@ def _():
     import altair as alt
     import marimo as mo
 
+    from voicecosts.analytics.commands.dashboard_app import figures, page
     from voicecosts.analytics.commands.options import named_folder
-    from voicecosts.analytics.dashboard import figures, page
 
     data_dir = named_folder()
     return UTC, alt, data_dir, datetime, figures, mo, page

@@ -21,7 +21,7 @@ from tests.support.events import (
 from tests.support.oracle import rate
 from tests.support.sample_ledger import AS_OF, NOW, SAMPLE, VERSION, write_ledger, write_snapshot
 from voicecosts import audit, call, calls, query
-from voicecosts.analytics.dashboard.figures import (
+from voicecosts.analytics.commands.dashboard_app.figures import (
     Choice,
     Minutes,
     look,

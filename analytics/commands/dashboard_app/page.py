@@ -18,7 +18,7 @@ from voicecosts.analytics.answers.audit import NOT_WHOLE, Audit
 from voicecosts.analytics.answers.calls import Call, Calls
 from voicecosts.analytics.answers.receipts import Receipt
 from voicecosts.analytics.answers.report import Completeness, Report, Row
-from voicecosts.analytics.dashboard.figures import CALLS, Figures, Minutes
+from voicecosts.analytics.commands.dashboard_app.figures import CALLS, Figures, Minutes
 from voicecosts.analytics.numbers import (
     counted,
     fresh,

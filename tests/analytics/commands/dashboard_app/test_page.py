@@ -19,8 +19,8 @@ from tests.support.sample_ledger import (
 from tests.support.some_calls import NOW as CALLS_NOW
 from tests.support.some_calls import write_calls
 from voicecosts import call
-from voicecosts.analytics.dashboard import page
-from voicecosts.analytics.dashboard.figures import Choice, Figures, look
+from voicecosts.analytics.commands.dashboard_app import page
+from voicecosts.analytics.commands.dashboard_app.figures import Choice, Figures, look
 from voicecosts.analytics.text.names import in_cell
 
 
