@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from difflib import SequenceMatcher, get_close_matches
 from typing import Final, Literal, TypeVar
@@ -29,7 +30,6 @@ _STANDARD: Final = (
 _EXACT: Final = ("project", "tenant", "agent")
 """Names that are compared letter by letter; the others in lower case."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
-_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2050
 _FOR_EVER: Final = 2099
@@ -183,7 +183,9 @@ def day(key: str, value: object) -> date:
     if isinstance(value, datetime):
         raise Mistake(f"{key} is not a day: leave the time out, as in {key} = {value.date()}")
     if not isinstance(value, date):
-        example = value if isinstance(value, str) and _DAY.fullmatch(value) else "2026-01-31"
+        example = "2026-01-31"
+        with suppress(ValueError, TypeError):
+            example = str(date.fromisoformat(value))  # type: ignore[arg-type]  # what is no text raises
         raise Mistake(f"{key} is not a day: write it without quotes, as in {key} = {example}")
     is_slip = value.year < _FIRST_YEAR or _LAST_YEAR < value.year < _FOR_EVER
     if is_slip or (key == "from" and value.year > _LAST_YEAR):

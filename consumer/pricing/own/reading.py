@@ -146,7 +146,7 @@ def _slip(line: str, before: list[str], message: str) -> str:
     if _CURLY.search(line):
         return 'Write straight quotes ("), not curly ones'
     if _DAY.match(line):
-        return "Write a day without quotes and with two digits each, as in from = 2026-01-31"
+        return "Write a day that there is, without quotes and with two digits each, as in from = 2026-01-31"
     if (word := _WORD.match(line)) is not None:
         return f'Write a text in quotes, as in {word[1]} = "{word[2].strip()[:64]}"'
     if "overwrite" in message:

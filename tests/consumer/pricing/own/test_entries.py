@@ -62,6 +62,8 @@ MISTAKES = {
     "true as money": (f"{PRICED}price = true", "4: price is not an amount"),
     "a number as a name": ("[[cost]]\nmodel = 3.5\ndiscount = '5 %'", "2: model is not a text"),
     "a date in quotes": (f'{PRICED}price = "1"\nfrom = "2026-01-01"', "5: .*without quotes, as in from = 2026-01-01"),
+    "a day that there is not": (f'{PRICED}price = "1"\nfrom = "2026-13-01"', "5: .*without quotes, as in from = 2026-01-31"),
+    "the same without quotes": (f'{PRICED}price = "1"\nfrom = 2026-13-01', "5: .*a day that there is, without quotes"),
     "a time of day": (f'{PRICED}price = "1"\nto = 2026-01-01T00:00:00', "5: to is not a day"),
     "a percentage as number": (f"{MODEL}discount = 15", "3: discount is not a percentage in quotes"),
     "an increment as number": (f'{PRICED}price = "1"\nincrement = 60', '5: increment .* "10 s"'),
