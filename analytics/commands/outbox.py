@@ -222,9 +222,9 @@ def _remarks(
         if messages := sum(it.messages for it in theirs):
             said.append(
                 f"{counted(messages, 'message')} of ended processes for {destination}: its next "
-                "worker or `costs up` publishes them. To do it now, give `costs outbox drain "
-                "--servers` the full address, with its user, password or token; --all sends "
-                "them to another server"
+                "worker publishes them, and so does `costs up` where that runs this very server. To do "
+                "it now, give `costs outbox drain --servers` the full address, with its user, password or "
+                "token; --all sends them to another server"
             )
     if quarantined is not None:
         said.append(

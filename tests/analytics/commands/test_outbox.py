@@ -69,7 +69,10 @@ class TestStatus:
         assert " nobody " in bus
         assert bus.endswith("2 h ago")
         assert any(line.startswith(LOCAL_LEDGER) for line in lines)
-        assert lines[-1].startswith("! 1 message of ended processes for nats://***@bus:4222: ")
+        said = "! 1 message of ended processes for nats://***@bus:4222: its next worker publishes them, and so "
+        assert lines[-1].startswith(
+            f"{said}does `costs up` where that runs this very server. To do it now, "
+        )
         assert "secret" not in "".join(lines)
 
     def test_json_says_the_same_to_programs(self, run: Run, tmp_path: Path) -> None:
