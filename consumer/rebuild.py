@@ -7,7 +7,6 @@ ledger, and nothing is taken from it.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.proof import Proof, prove, reading
 from voicecosts.consumer.store.rebuilding import Found, Rebuilding, find_source, finish_swap
 from voicecosts.consumer.store.streams import load_streams
+from voicecosts.producer.events import now_us
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ async def verify(data_dir: Path, config: LedgerConfig | None) -> Verified:
     """
     layout = Layout(data_dir)
     with _standing(layout) as (path, is_running), translated(path), reading(path, layout) as books:
-        proof = prove(books, layout, _now_us())
+        proof = prove(books, layout, now_us())
         if config is not None:
             await compare_stream(books, config, proof)
     return Verified(file=path, is_running=is_running, proof=proof)
@@ -98,9 +98,9 @@ def rebuilding(data_dir: Path) -> Iterator[tuple[Found, Rebuilding]]:
     lock = WriterLock.acquire(layout.lock)
     try:
         finish_swap(layout)
-        now_us = _now_us()
-        found = find_source(layout, now_us)
-        work = Rebuilding(layout, found, now_us)
+        now = now_us()
+        found = find_source(layout, now)
+        work = Rebuilding(layout, found, now)
         try:
             with translated(layout.rebuilt):
                 yield found, work
@@ -165,7 +165,3 @@ async def _booked(
             proof.left_out.append(
                 f"{info.last - upto:,} messages of the stream, which are not booked yet"
             )
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
