@@ -263,7 +263,7 @@ def turns_of(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
     numbers = [Column(f"cost {receipt.currency}", money_column((it.cost for it in rows), lacks))]
     dearest = receipt.dearest
     numbers.append(Column("", [_marks(it, part, is_dearest=it is dearest) for it in rows]))
-    for modality in dict.fromkeys(name for it in rows for name in it.costs):
+    for modality in _modalities(receipt, rows):
         cells = money_column((it.costs.get(modality) for it in rows), "")
         cells = [
             cell or (lacks if modality in it.costs else "")
@@ -271,6 +271,14 @@ def turns_of(receipt: Receipt) -> tuple[list[Column], list[Column], bool]:
         ]
         numbers.append(Column(in_cell(modality), cells))
     return heads, numbers, False
+
+
+def _modalities(receipt: Receipt, rows: Sequence[Turn]) -> Iterator[str]:
+    """Yield what the rows used, in the order of the table by modality."""
+    used = {name for it in rows for name in it.costs}
+    parts = [it.group["modality"] or "" for it in receipt.parts]
+    yield from (it for it in parts if it in used)
+    yield from sorted(used.difference(parts))
 
 
 def _chosen(turns: Sequence[Turn]) -> list[int]:

@@ -162,15 +162,18 @@ async def test_two_lines_meter_an_agent_without_anything_that_runs(
 
 
 def test_the_first_screen_of_the_readme_works_as_typed(kept: Path, home: Path) -> None:
-    """Its commands answer, and the tables have the columns that the page shows."""
+    """Its commands answer, and the tables have the columns that the page shows.
+
+    `last` is the call that began last, which is another one where the machine is busy: it may have more columns.
+    """
     (_, *then) = readme_commands()
     assert len(then) == 2
     answers = [typed(command, home) for command in then]
     assert [it.returncode for it in answers] == [0, 0]
-    found = [line.split() for it in answers for line in it.stdout.splitlines()]
+    found = [set(line.split()) for it in answers for line in it.stdout.splitlines()]
     heads = [it for it in block().splitlines() if it.startswith(("tenant ", "modality ", "turn "))]
     assert len(heads) == 3
-    assert all(head.split() in found for head in heads)
+    assert [head for head in heads if not any(set(head.split()) <= it for it in found)] == []
 
 
 def test_what_the_demo_keeps_can_be_queried_afterwards(kept: Path) -> None:

@@ -83,6 +83,16 @@ def test_of_many_turns_the_first_and_the_dearest_are_shown(long: Receipt) -> Non
     assert document["dearest_turn"] == "speech_0014"
 
 
+def test_turns_have_their_columns_in_the_order_of_the_table_above(long: Receipt) -> None:
+    """Whatever the first turn used first: the dearest modality stands first in both."""
+    for parts in (long.parts, long.parts[::-1]):
+        text = as_table(structs.replace(long, parts=parts), now=NOW)
+        (head,) = [line.split() for line in text.splitlines() if line.startswith("turn ")]
+        used = [it.group["modality"] for it in parts]
+        assert [it for it in head if it in used] == used
+    assert len(used) > 1
+
+
 def test_json_and_csv_add_up_to_the_call(long: Receipt) -> None:
     """Money is text, and every line of CSV is a turn, or what is in none."""
     document = json.loads(as_json(long))
