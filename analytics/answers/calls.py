@@ -7,6 +7,8 @@ chooses them. The rest is read of those that were chosen.
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -24,7 +26,13 @@ from voicecosts.analytics.answers.completeness import (
 from voicecosts.analytics.answers.costs import TOO_OLD, by_corrected, row_of
 from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row
-from voicecosts.analytics.answers.states import bounds, corrects_months, known_sessions, schema_of
+from voicecosts.analytics.answers.states import (
+    StateCounts,
+    bounds,
+    corrects_months,
+    each_session,
+    schema_of,
+)
 from voicecosts.analytics.errors import BadQuestion, BadTop, NotALedger, UnknownColumn
 from voicecosts.analytics.question.columns import MEASURES, Group, State
 from voicecosts.analytics.question.filters import Selection, Where, select
@@ -34,10 +42,10 @@ from voicecosts.analytics.question.relation import (
     first_schema,
 )
 from voicecosts.analytics.question.times import Moment, Period, period
-from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+from voicecosts.analytics.snapshot.connection import beside, closing, open_newest, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from voicecosts.analytics.question.columns import Column
@@ -93,11 +101,8 @@ _SORTS: Final[dict[str, tuple[str, str, bool]]] = {
 """What is joined for an order, by what it goes, and whether it usually begins with the largest."""
 
 _CHOSEN: Final = """
-WITH known AS MATERIALIZED (
-    SELECT DISTINCT project, session_id FROM ({known}) WHERE session_id IS NOT NULL
-)
-
-SELECT count(*) OVER (), known.project, known.session_id
+WITH known AS MATERIALIZED ({known})
+SELECT (SELECT count(*) FROM known), known.project, known.session_id
 FROM known
 {joined}
 ORDER BY {order} NULLS LAST, known.session_id DESC, known.project
@@ -110,10 +115,11 @@ _THESE: Final = (
 )
 _FACTS: Final = """
 SELECT project, session_id, agent_id, tenant, started_at, ended_at, duration_us, room_name, job_id{more}
-FROM sessions
+FROM facts_of_pending(?, ?)
 WHERE {{which}}
 """
 _OUTCOME: Final = """, outcome, from_json(tags, '["VARCHAR"]'), user_turns"""
+_NO_OUTCOME: Final = ", NULL, NULL, NULL"
 _USED: Final = f"""
 SELECT project, session_id, {", ".join(_MEASURED.values())}
 FROM session_usage
@@ -122,8 +128,15 @@ GROUP BY project, session_id
 """  # noqa: S608 - our own names
 _STATES: Final = """
 SELECT coalesce(project, ''), session_id, state, cause, missing_at_most
-FROM completeness_at(?, ?)
+FROM completeness_of_pending(?, ?, ?, ?)
 WHERE {which}
+"""
+_SETTLED: Final = """
+SELECT
+    project, session_id, agent_id, tenant, started_at, ended_at, epoch_us(ended_at) - epoch_us(started_at),
+    room_name, job_id{more}, is_identified, state, cause, missing_at_most
+FROM settled_sessions
+WHERE {{which}}
 """
 _VOIDED: Final = "SELECT project, session_id FROM voided WHERE operation IS NOT NULL AND {which}"
 
@@ -220,6 +233,47 @@ class _Stated(Struct, frozen=True, array_like=True):
     missing_at_most: Decimal | None = None
 
 
+class _Settled(Struct, frozen=True, array_like=True):
+    """What the ledger keeps of a call of which nothing has come for a while: the same, and whether it is identified."""
+
+    project: str
+    session: UUID
+    agent: str | None
+    tenant: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    length_us: int | None
+    room: str | None
+    job: str | None
+    outcome: str | None
+    tags: tuple[str, ...] | None
+    user_turns: int | None
+    is_identified: bool
+    state: str | None
+    cause: str | None
+    missing_at_most: Decimal | None
+
+
+class Said(Struct, frozen=True):
+    """What the views `sessions` and `completeness` say of some calls, as of a moment."""
+
+    facts: dict[Key, _Facts]
+    states: dict[Key, _Stated]
+
+    @property
+    def counts(self) -> StateCounts:
+        """How many of them are in which state."""
+        count = Counter(it.state for it in self.states.values())
+        missing = [it.missing_at_most for it in self.states.values() if it.state == State.SHORT]
+        known = [it for it in missing if it is not None]
+        return StateCounts(
+            open_sessions=count[State.OPEN],
+            abandoned_sessions=count[State.ABANDONED],
+            short_sessions=count[State.SHORT],
+            short_at_most=sum(known, Decimal(0)) if len(known) == len(missing) else None,
+        )
+
+
 _NO_MONEY: Final = {
     "cost": Decimal(0),
     "list_cost": Decimal(0),
@@ -289,9 +343,12 @@ def answer(
         moment = as_of(connection, snapshot)
         found, keys = _choose(connection, snapshot, question, schema, moment)
         these = of_calls(keys)
-        with meanwhile(connection, snapshot, these, moment=moment, outbox=outbox) as lacking:
-            calls = read_calls(connection, snapshot, keys, moment)
+        with reading(connection, snapshot, keys, moment=moment, outbox=outbox) as (
+            read_all,
+            lacking,
+        ):
             corrected = tuple(say_corrected(connection, snapshot, these, schema))
+            calls = read_all()
             parts = tuple(left_out(connection, snapshot, these, _together(calls)))
             empty = () if calls else (nothing_found(connection, snapshot, question.selection),)
             missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
@@ -338,35 +395,106 @@ def of_calls(keys: Sequence[Key]) -> Selection:
     )
 
 
-def read_calls(
+@contextmanager
+def reading(
+    connection: Connection,
+    snapshot: Snapshot,
+    keys: Sequence[Key],
+    *,
+    moment: datetime | None,
+    outbox: Outbox | None,
+) -> Iterator[tuple[Callable[[], list[Call]], Callable[[], Completeness]]]:
+    """Read some calls, and what is missing from them, while the body runs; what is yielded waits for each."""
+
+    def work(other: Connection) -> Said:
+        return say(other, snapshot, keys, moment)
+
+    with (
+        beside(connection, snapshot, work) as said,
+        meanwhile(
+            connection,
+            snapshot,
+            of_calls(keys),
+            moment=moment,
+            outbox=outbox,
+            states=StateCounts(),
+        ) as lacking,
+    ):
+
+        def read_all() -> list[Call]:
+            return read_calls(connection, snapshot, keys, said)
+
+        def lacking_with_states() -> Completeness:
+            return structs.replace(lacking(), **structs.asdict(said().counts))
+
+        yield read_all, lacking_with_states
+
+
+def say(
     connection: Connection, snapshot: Snapshot, keys: Sequence[Key], moment: datetime | None
-) -> list[Call]:
-    """Return some calls in the order of their keys, as of `moment`."""
-    these = of_calls(keys)
-    which = " AND ".join(these.conditions)
-
-    def found(statement: str, *before: object, row: type[T]) -> list[T]:
-        sql = statement.format(which=which)
-        return read(connection, snapshot.path, sql, [*before, *these.parameters], row=row)
-
+) -> Said:
+    """Return what is said of some calls as of `moment`. What is settled is read as it is, the rest is worked out."""
     has_outcome = schema_of(connection, snapshot) >= FIRST_OUTCOME_SCHEMA
-    of_facts = _FACTS.format(more=_OUTCOME if has_outcome else "")
-    facts = {(it.project, it.session): it for it in found(of_facts, row=_Facts)}
-    states = {(it.project, it.session): it for it in found(_STATES, *bounds(moment), row=_Stated)}
+    more = _OUTCOME if has_outcome else _NO_OUTCOME
+    statement = _SETTLED.format(more=more)
+    settled = _of(connection, snapshot, keys, statement, row=_Settled)
+    facts = {
+        (it.project, it.session): _Facts(*(getattr(it, name) for name in _Facts.__struct_fields__))
+        for it in settled
+        if it.is_identified
+    }
+    states = {
+        (it.project, it.session): _Stated(
+            it.project, it.session, it.state, it.cause, it.missing_at_most
+        )
+        for it in settled
+        if it.state is not None
+    }
+    if pending := sorted(set(keys).difference((it.project, it.session) for it in settled)):
+        ids = [each for _, each in pending]
+        span = min(ids), max(ids)
+        statement = _FACTS.format(more=more)
+        found = _of(connection, snapshot, pending, statement, *span, row=_Facts)
+        facts |= {(it.project, it.session): it for it in found}
+        given = *bounds(moment), *span
+        stated = _of(connection, snapshot, pending, _STATES, *given, row=_Stated)
+        states |= {(it.project, it.session): it for it in stated}
+    return Said(facts, states)
+
+
+def read_calls(
+    connection: Connection, snapshot: Snapshot, keys: Sequence[Key], say_of: Callable[[], Said]
+) -> list[Call]:
+    """Return some calls in the order of their keys, of which `say_of` returns what is said."""
     used = {
         (str(row[0]), UUID(str(row[1]))): row_of(row[2:], {})
-        for row in found(_USED, row=tuple[object, ...])
+        for row in _of(connection, snapshot, keys, _USED, row=tuple[object, ...])
     }
-    voided = set(found(_VOIDED, row=tuple[str, UUID]))
+    voided = set(_of(connection, snapshot, keys, _VOIDED, row=tuple[str, UUID]))
+    said = say_of()
     return [
         _call(
             key,
-            facts.get(key) or _Facts(*key),
+            said.facts.get(key) or _Facts(*key),
             used.get(key, _NOTHING),
-            _Stated(*key, VOIDED) if key in voided else states.get(key) or _Stated(*key),
+            _Stated(*key, VOIDED) if key in voided else said.states.get(key) or _Stated(*key),
         )
         for key in keys
     ]
+
+
+def _of(
+    connection: Connection,
+    snapshot: Snapshot,
+    keys: Sequence[Key],
+    statement: str,
+    *before: object,
+    row: type[T],
+) -> list[T]:
+    """Return the rows of a statement of some calls, whose other parameters are `before`."""
+    these = of_calls(keys)
+    sql = statement.format(which=" AND ".join(these.conditions))
+    return read(connection, snapshot.path, sql, [*before, *these.parameters], row=row)
 
 
 def say_corrected(
@@ -411,7 +539,7 @@ def _choose(
     """Return how many calls match, and the first ones in the order that was asked for."""
     joined, order, _ = _SORTS[question.sort]
     statement = _CHOSEN.format(
-        known=known_sessions(question.selection, schema),
+        known=each_session(question.selection, schema),
         joined=joined,
         order=f"{order} {'DESC' if question.descending else 'ASC'}",
     )

@@ -77,11 +77,12 @@ def meanwhile(
     *,
     moment: datetime | None,
     outbox: Outbox | None,
+    states: StateCounts | None = None,
 ) -> Iterator[Callable[[], Completeness]]:
     """Find out what is missing from a selection while the body runs; what is yielded waits for it."""
 
     def work(other: Connection) -> Completeness:
-        return completeness(other, snapshot, selection, moment=moment, outbox=outbox)
+        return completeness(other, snapshot, selection, moment=moment, outbox=outbox, states=states)
 
     with beside(connection, snapshot, work) as found:
         yield found

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -20,12 +21,12 @@ from msgspec import Struct, structs
 
 from voicecosts.analytics.answers import calls as lists
 from voicecosts.analytics.answers import costs
-from voicecosts.analytics.answers.calls import Call, Key, check, of_calls, read_calls
-from voicecosts.analytics.answers.completeness import as_of, meanwhile, notes, tell
+from voicecosts.analytics.answers.calls import Call, Key, check, of_calls, read_calls, say
+from voicecosts.analytics.answers.completeness import as_of, notes, tell
 from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.prices import source_of
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row
-from voicecosts.analytics.answers.states import known_sessions
+from voicecosts.analytics.answers.states import each_session
 from voicecosts.analytics.errors import (
     BadQuestion,
     SealedMissing,
@@ -55,11 +56,7 @@ _DIGITS: Final = 32
 _PREFIX: Final = re.compile(r"[0-9a-f]{1,32}")
 
 _KNOWN: Final = """
-WITH known AS MATERIALIZED (
-    SELECT DISTINCT project, session_id
-    FROM ({known})
-    WHERE session_id IS NOT NULL AND (?::VARCHAR IS NULL OR project = ?)
-)
+WITH known AS (FROM ({known}) WHERE ?::VARCHAR IS NULL OR project = ?)
 """
 _ORDER: Final = "ORDER BY session_id DESC, project LIMIT ?"
 _BY_ID: Final = "FROM known WHERE session_id BETWEEN ?::UUID AND ?::UUID"
@@ -210,22 +207,25 @@ def answer(
         key = find(connection, snapshot, question, schema)
         moment = as_of(connection, snapshot)
         these = of_calls([key])
-        with meanwhile(connection, snapshot, these, moment=moment, outbox=outbox) as lacking:
-            [call] = read_calls(connection, snapshot, [key], moment)
-            total, parts = _parts(connection, snapshot, call, now)
+        with lists.reading(connection, snapshot, [key], moment=moment, outbox=outbox) as (
+            read_all,
+            lacking,
+        ):
             turns, outside, by_operations, why = _detail(connection, snapshot, these)
+            priced = tuple(_priced(connection, snapshot, these))
+            voided = list(_voided(connection, snapshot, these))
+            corrected = list(lists.say_corrected(connection, snapshot, these, schema))
+            [call] = read_all()
+            total, parts = _parts(connection, snapshot, call, now)
+            not_in_it = list(left_out(connection, snapshot, these, total))
             missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
-        said = [
-            *_voided(connection, snapshot, these),
-            *(finding.text for finding in missing.findings),
-        ]
-        priced = tuple(_priced(connection, snapshot, these))
+        said = [*voided, *(finding.text for finding in missing.findings)]
         explained = f"`costs prices explain {call.session}` multiplies its prices out"
         noted = [
             *([explained] if any(it.price for it in priced) else []),
             *notes(missing),
-            *left_out(connection, snapshot, these, total),
-            *lists.say_corrected(connection, snapshot, these, schema),
+            *not_in_it,
+            *corrected,
         ]
         return Receipt(
             call=call,
@@ -250,7 +250,7 @@ def find(connection: Connection, snapshot: Snapshot, question: Question, schema:
     An id that is written in full means that call, whatever a room is called.
     """
     every, own = select(Period(), ()), [question.project, question.project]
-    known = _KNOWN.format(known=known_sessions(every, schema))
+    known = _KNOWN.format(known=each_session(every, schema))
 
     def found(source: str, parameters: Sequence[object], limit: int) -> list[tuple[int, str, UUID]]:
         statement = f"{known} SELECT count(*) OVER (), project, session_id FROM ({source}) {_ORDER}"  # noqa: S608 - our own names
@@ -280,9 +280,9 @@ def find(connection: Connection, snapshot: Snapshot, question: Question, schema:
         raise _unknown(connection, snapshot, question)
     if len(rows) > 1:
         candidates = [(project, str(session)) for _, project, session in rows]
-        newest = read_calls(
-            connection, snapshot, [row[1:] for row in rows], as_of(connection, snapshot)
-        )
+        keys = [row[1:] for row in rows]
+        said = partial(say, connection, snapshot, keys, as_of(connection, snapshot))
+        newest = read_calls(connection, snapshot, keys, said)
         raise SeveralCalls(
             question.name,
             candidates,

@@ -39,6 +39,15 @@ _CORRECTS: Final = "SELECT EXISTS (SELECT 1 FROM session_usage WHERE corrects IS
 # was booked. What is known of it without a booking has no model, no provider, no modality and no service
 # tier.
 _KNOWN: Final = "SELECT coalesce(project, '') AS project, session_id FROM ({known}) WHERE {which}"
+_ALL: Final = """
+SELECT project, session_id
+FROM (
+    SELECT project, session_id FROM settled_sessions
+    UNION ALL
+    SELECT project, session_id FROM pending_sessions
+)
+WHERE {which}
+"""
 _OF_USAGE: Final = """
 SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model, service_tier,
     corrects, {turn} AS turn
@@ -233,6 +242,17 @@ def known_sessions(selection: Selection, schema: int) -> str:
     usage = "" if is_of_sessions else usage
     which = " AND ".join(selection.conditions) or "TRUE"
     return _KNOWN.format(known=usage + _OF_SESSIONS, which=which)
+
+
+def each_session(selection: Selection, schema: int) -> str:
+    """Return the SELECT of the same, each once: those of a period, or all, are settled or pending.
+
+    A ledger before schema 11 cannot be asked so.
+    """
+    if not selection.named:
+        return _ALL.format(which=" AND ".join(selection.conditions) or "TRUE")
+    known = known_sessions(selection, schema)
+    return f"SELECT DISTINCT project, session_id FROM ({known}) WHERE session_id IS NOT NULL"  # noqa: S608 - our own names
 
 
 def bounds(moment: datetime | None, open_for: timedelta = OPEN_FOR) -> list[object]:
