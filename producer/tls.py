@@ -10,14 +10,16 @@ may be replaced while a process runs. Never reads the environment: each config m
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from voicecosts.producer import settings
+
+if TYPE_CHECKING:
+    import ssl
 
 TLS_CA: Final = "COSTS_TLS_CA"
 TLS_CERT: Final = "COSTS_TLS_CERT"
@@ -104,6 +106,8 @@ def context(tls: Tls) -> ssl.SSLContext:
     Raises:
         TlsUnusable: A file is missing, or is not what it should be.
     """
+    import ssl  # noqa: PLC0415 - takes longer to load than all else that a command needs of its settings
+
     if tls == Tls():
         return ssl.create_default_context()
     for field, what in _WHAT.items():
@@ -139,6 +143,8 @@ def _check_readable(what: str, path: str | None) -> None:
 
 
 def _sign_in_with(made: ssl.SSLContext, cert: str, key: str | None) -> None:
+    import ssl  # noqa: PLC0415 - see `context`
+
     def refuse() -> str:
         raise TlsUnusable(
             f"the TLS key {key or cert} has a passphrase: give one without, and protect the file"
@@ -161,6 +167,8 @@ def _sign_in_with(made: ssl.SSLContext, cert: str, key: str | None) -> None:
 
 def explained(error: BaseException | None) -> str | None:
     """Return in one sentence why TLS failed and what to do, or `None` if it is not about TLS."""
+    import ssl  # noqa: PLC0415 - see `context`
+
     for each in _causes(error):
         if isinstance(each, TlsUnusable | EndedAfterHandshake):
             return str(each)

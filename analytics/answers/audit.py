@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from voicecosts.analytics.answers.completeness import as_of, completeness, tell
+from voicecosts.analytics.answers.completeness import as_of, but_states, tell
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.losses import count_gaps, lost_in
 from voicecosts.analytics.answers.report import (
@@ -199,22 +199,16 @@ def answer(
         if schema_of(connection, snapshot) < max(FIRST_SCHEMA, first_schema(named)):
             raise NotALedger(snapshot.path, _TOO_OLD)
         moment = as_of(connection, snapshot)
-        of_them, given = look_at(
-            connection, snapshot, question.selection, moment, question.open_for
-        )
-        totals = _totals(connection, snapshot, of_them, given)
-        listed = _listed(connection, snapshot, question, of_them, given)
-        missing = completeness(
-            connection,
-            snapshot,
-            question.selection,
-            moment=moment,
-            outbox=outbox,
-            states=_counts(totals),
-        )
-        lost, dropped = lost_in(connection, snapshot, question.period)
-        gaps = count_gaps(connection, snapshot, question.period.since or BEFORE_ALL)
-        erased = tuple(say_erased(connection, snapshot, question.period))
+        with but_states(connection, snapshot, question.selection, outbox=outbox) as lacking:
+            of_them, given = look_at(
+                connection, snapshot, question.selection, moment, question.open_for
+            )
+            totals = _totals(connection, snapshot, of_them, given)
+            listed = _listed(connection, snapshot, question, of_them, given)
+            lost, dropped = lost_in(connection, snapshot, question.period)
+            gaps = count_gaps(connection, snapshot, question.period.since or BEFORE_ALL)
+            erased = tuple(say_erased(connection, snapshot, question.period))
+            missing = lacking(_counts(totals))
         missing = tell(missing, snapshot, outbox, moment=moment, now=now)
     counts = {it.state: it.sessions for it in totals}
     return Audit(

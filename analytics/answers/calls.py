@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 
 from voicecosts.analytics.answers.completeness import (
     as_of,
-    meanwhile,
+    but_states,
     notes,
     nothing_found,
     tell,
@@ -405,29 +405,19 @@ def reading(
     outbox: Outbox | None,
 ) -> Iterator[tuple[Callable[[], list[Call]], Callable[[], Completeness]]]:
     """Read some calls, and what is missing from them, while the body runs; what is yielded waits for each."""
+    these = of_calls(keys)
 
     def work(other: Connection) -> Said:
         return say(other, snapshot, keys, moment)
 
     with (
         beside(connection, snapshot, work) as said,
-        meanwhile(
-            connection,
-            snapshot,
-            of_calls(keys),
-            moment=moment,
-            outbox=outbox,
-            states=StateCounts(),
-        ) as lacking,
+        but_states(connection, snapshot, these, outbox=outbox) as lacking,
     ):
-
-        def read_all() -> list[Call]:
-            return read_calls(connection, snapshot, keys, said)
-
-        def lacking_with_states() -> Completeness:
-            return structs.replace(lacking(), **structs.asdict(said().counts))
-
-        yield read_all, lacking_with_states
+        yield (
+            lambda: read_calls(connection, snapshot, keys, said),
+            lambda: lacking(said().counts),
+        )
 
 
 def say(

@@ -37,38 +37,6 @@ _AS_OF: Final = "SELECT as_of FROM ledger_state"
 _HELD: Final = "SELECT min(first_at), max(last_at) FROM {rows} WHERE operation IS NULL"
 
 
-def completeness(
-    connection: Connection,
-    snapshot: Snapshot,
-    selection: Selection,
-    *,
-    moment: datetime | None,
-    outbox: Outbox | None,
-    states: StateCounts | None = None,
-) -> Completeness:
-    """Return what is missing from the numbers of a selection, as of `moment`; see `tell`.
-
-    The states of its sessions are counted, unless they are known.
-    """
-    status = snapshot.status
-    if states is None:
-        states = count_states(connection, snapshot, selection, moment)
-    return Completeness(
-        unpriced=unpriced(connection, snapshot, selection),
-        unbilled=unbilled(connection, snapshot, selection),
-        uncharged=uncharged(connection, snapshot, selection),
-        waiting_in_stream=status.waiting if status else None,
-        waiting_in_outbox=_waiting(outbox),
-        running=status.running and not status.for_a_moment if status else None,
-        answered_at=status.answered_at if status else None,
-        gaps=count_gaps(connection, snapshot),
-        unfinished=unfinished(connection, snapshot),
-        newest_operation=newest(connection, snapshot),
-        **structs.asdict(count_losses(connection, snapshot)),
-        **structs.asdict(states),
-    )
-
-
 @contextmanager
 def meanwhile(
     connection: Connection,
@@ -77,15 +45,47 @@ def meanwhile(
     *,
     moment: datetime | None,
     outbox: Outbox | None,
-    states: StateCounts | None = None,
 ) -> Iterator[Callable[[], Completeness]]:
-    """Find out what is missing from a selection while the body runs; what is yielded waits for it."""
+    """Find out what is missing from a selection while the body runs; what is yielded waits for it.
+
+    What takes longest, the states of its sessions, is found out beside the rest.
+    """
+
+    def count(other: Connection) -> StateCounts:
+        return count_states(other, snapshot, selection, moment)
+
+    with (
+        beside(connection, snapshot, count) as states,
+        but_states(connection, snapshot, selection, outbox=outbox) as lacking,
+    ):
+        yield lambda: lacking(states())
+
+
+@contextmanager
+def but_states(
+    connection: Connection, snapshot: Snapshot, selection: Selection, *, outbox: Outbox | None
+) -> Iterator[Callable[[StateCounts], Completeness]]:
+    """Find out the same, but for the states of its sessions, which are to be given."""
+    status = snapshot.status
 
     def work(other: Connection) -> Completeness:
-        return completeness(other, snapshot, selection, moment=moment, outbox=outbox, states=states)
+        return Completeness(
+            unpriced=unpriced(other, snapshot, selection),
+            unbilled=unbilled(other, snapshot, selection),
+            uncharged=uncharged(other, snapshot, selection),
+            waiting_in_stream=status.waiting if status else None,
+            waiting_in_outbox=_waiting(outbox),
+            running=status.running and not status.for_a_moment if status else None,
+            answered_at=status.answered_at if status else None,
+            gaps=count_gaps(other, snapshot),
+            unfinished=unfinished(other, snapshot),
+            newest_operation=newest(other, snapshot),
+            **structs.asdict(count_losses(other, snapshot)),
+            **structs.asdict(StateCounts()),
+        )
 
     with beside(connection, snapshot, work) as found:
-        yield found
+        yield lambda states: structs.replace(found(), **structs.asdict(states))
 
 
 def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:
