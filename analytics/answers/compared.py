@@ -30,7 +30,7 @@ from voicecosts.analytics.question.columns import IN_ZONE, Group, alias_of
 from voicecosts.analytics.question.filters import Where, select
 from voicecosts.analytics.question.times import Compare, Moment, Period, compared
 from voicecosts.analytics.question.zones import UTC_NAME
-from voicecosts.analytics.snapshot.connection import closing, open_newest
+from voicecosts.analytics.snapshot.connection import beside, closing, open_newest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,10 +250,13 @@ def answer(
     """
     connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
-        (report, rows), (earlier, others) = [
-            _read(connection, snapshot, it, now=now, outbox=outbox)
-            for it in (question.now, question.before)
-        ]
+
+        def work(other: Connection) -> tuple[Report, list[Row]]:
+            return _read(other, snapshot, question.before, now=now, outbox=outbox)
+
+        with beside(connection, snapshot, work) as before:
+            report, rows = _read(connection, snapshot, question.now, now=now, outbox=outbox)
+            earlier, others = before()
         pairs = _ordered(_paired(rows, others), question)
         shown = pairs[: question.top]
         other = None

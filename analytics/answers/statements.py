@@ -318,9 +318,13 @@ def answer(
             operations = _operations(connection, snapshot)
             lines = tuple(_lines(connection, snapshot, rows, operations))
             free = not_charged(connection, snapshot, selection, schema=schema)
+            agents = tuple(_agents(connection, snapshot, selection, rows))
+            later = tuple(_later(connection, snapshot, selection))
+            voided = _voided(connection, snapshot, rows)
+            closed_at = _closed_at(connection, snapshot, asked.month)
+            not_in_it = tuple(left_out(connection, snapshot, selection, total))
+            erased = tuple(say_erased(connection, snapshot, question.period))
             missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
-        closed_at = _closed_at(connection, snapshot, asked.month)
-        erased = tuple(say_erased(connection, snapshot, question.period))
         since, until = (
             datetime.combine(it, time(), UTC) for it in (asked.month, _after(asked.month))
         )
@@ -334,11 +338,11 @@ def answer(
             is_closed=closed_at is not None,
             closed_at=closed_at,
             currency=CURRENCY,
-            agents=tuple(_agents(connection, snapshot, selection, rows)),
+            agents=agents,
             lines=lines,
             total=total,
-            later=tuple(_later(connection, snapshot, selection)),
-            voided=_voided(connection, snapshot, rows),
+            later=later,
+            voided=voided,
             operations=tuple(
                 Operation(operation=it.operation, kind=it.kind, reason=it.reason, source=it.source)
                 for number, it in sorted(operations.items())
@@ -349,11 +353,7 @@ def answer(
             lacks=tuple(_lacks(missing, free, erased=bool(erased))),
             not_charged=free,
             warnings=tuple(finding.text for finding in missing.findings),
-            notes=(
-                *notes(missing),
-                *left_out(connection, snapshot, selection, total),
-                *erased,
-            ),
+            notes=(*notes(missing), *not_in_it, *erased),
         )
 
 
