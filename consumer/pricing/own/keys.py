@@ -222,7 +222,10 @@ def layer(key: str, value: object) -> Literal["list", "cost"]:
     raise Mistake(f'{key} says what it is a share of: write of = "cost" or of = "list"')
 
 
-_MEANT: Final = {"since": "from", "until": "to", "session": "call"}
+_MEANT: Final = {
+    "since": "from", "until": "to", "session": "call", "per": "unit", "rate": "price", "amount": "price",
+    "round_up": "increment", "rounding": "increment",
+}  # fmt: skip
 """What the same is called elsewhere."""
 
 _BOUNDS: Final = ("maximum", "max", "at_most", "cap")

@@ -90,11 +90,8 @@ def tables_of(text: str, names: tuple[str, ...]) -> tuple[list[Table], list[Prob
         line = found.first.get(name, 1)
         meant = name
         if name not in names:
-            known = ", ".join(f"[[{it}]]" for it in names)
-            near = get_close_matches(name.lower(), names, 1)
-            cure = f"did you mean [[{near[0]}]]?" if near else f"a table is one of {known}"
+            meant, cure = _instead(name, value, names)
             problems.append(Problem(line, f"{name!r} is not known here: {cure}"))
-            meant = near[0] if near else ""
         elif isinstance(value, dict):
             problems.append(Problem(line, f"write [[{name}]] with two brackets: there may be more"))
         given = [value] if isinstance(value, dict) else value
@@ -111,6 +108,16 @@ def tables_of(text: str, names: tuple[str, ...]) -> tuple[list[Table], list[Prob
                 at, lines = located[nth] if nth < len(located) else (line, {})
                 tables.append(Table(meant, at, values, lines))
     return tables, problems
+
+
+def _instead(name: str, value: object, names: tuple[str, ...]) -> tuple[str, str]:
+    """Return the table that is meant by a name, empty where none is, and what to do instead."""
+    if near := get_close_matches(name.lower(), names, 1):
+        return near[0], f"did you mean [[{near[0]}]]?"
+    known = ", ".join(f"[[{it}]]" for it in names)
+    if isinstance(value, dict | list):
+        return "", f"a table is one of {known}"
+    return "", f"write it below the line of the table that it is for, one of {known}"
 
 
 def _unreadable(text: str) -> Problem | None:

@@ -16,7 +16,7 @@ MISTAKES = {
     # keys and tables
     "unknown key": (f'{PRICED}price = "1"\ntennant = "a"', '5: the key \'tennant\' .* mean "tenant"'),
     "unknown table": ('[[prices]]\nmodel = "m"', r"1: 'prices' is not known here: .*\[\[cost\]\]"),
-    "key above tables": ('model = "m"', "1: 'model' is not known here"),
+    "key above tables": ('model = "m"', r"1: 'model' is not known here: write it below the line .*\[\[cost\]\]"),
     "one bracket": ('[cost]\nmodel = "m"\ndiscount = "5 %"', r"1: write \[\[cost\]\] with two brackets"),
     "no table": ("cost = 3", r"1: 'cost' is not a table: write \[\[cost\]\]"),
     "markup on a cost": (f'{MODEL}markup = "5 %"', "3: the key 'markup' is not known"),
@@ -54,6 +54,8 @@ MISTAKES = {
     "15 as text": (f'{MODEL}discount = "15"', '3: .*lacks its sign: write it as in discount = "15 %"'),
     "a share as text": (f'{MODEL}discount = "0.15"', '3: .*write discount = "15 %", or "0.15 %" if'),
     "until": (f'{PRICED}price = "1"\nuntil = 2026-02-01', "5: .*'until' is not known.*did you mean \"to\""),
+    "per": (f'{PRICED}price = "1"\nper = "minute"', "5: 'per' is not known.*did you mean \"unit\""),
+    "round_up": (f'{PRICED}price = "1"\nround_up = "60"', '5: .*did you mean "increment"'),
     "maximum": (f'{PRICED}price = "1"\nmaximum = "5"', "5: .*no upper bound: leave it out"),
     "session": (f'{MODEL}unit = "session"\nprice = "1"', '3: .*no unit: did you mean "call"'),
     "1k characters": (f'{MODEL}unit = "1k characters"\nprice = "1"', '3: .*there is "thousand characters"'),
