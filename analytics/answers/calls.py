@@ -14,6 +14,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct, structs
 
 from voicecosts.analytics.answers.completeness import (
@@ -111,7 +112,9 @@ LIMIT ?
 
 _THESE: Final = (
     "session_id BETWEEN ? AND ?",
-    "(coalesce(project, ''), session_id) IN (SELECT (unnest(?::VARCHAR[]), unnest(?::UUID[])))",
+    """(coalesce(project, ''), session_id) IN (
+        SELECT (unnest(from_json(?, '["VARCHAR"]')), unnest(from_json(?, '["UUID"]')))
+    )""",
 )
 _FACTS: Final = """
 SELECT project, session_id, agent_id, tenant, started_at, ended_at, duration_us, room_name, job_id{more}
@@ -386,11 +389,12 @@ def check(connection: Connection, snapshot: Snapshot, named: Iterable[Column] = 
 
 
 def of_calls(keys: Sequence[Key]) -> Selection:
-    """Return the rows of some calls."""
+    """Return the rows of some calls, which are two values however many they are: DuckDB takes long for each."""
     projects, ids = [project for project, _ in keys], [each for _, each in keys]
+    texts = [msgspec.json.encode(it).decode() for it in (projects, ids)]
     return Selection(
         conditions=list(_THESE),
-        parameters=[min(ids, default=None), max(ids, default=None), projects, ids],
+        parameters=[min(ids, default=None), max(ids, default=None), *texts],
         named=(Group.SESSION,),
     )
 
