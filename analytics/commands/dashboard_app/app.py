@@ -109,7 +109,7 @@ def _(found, mo, page):
     mo.vstack(
         [
             mo.md("## Cost per minute by agent"),
-            mo.Html(page.agents(found.by_agent, found.minutes)),
+            mo.Html(page.agents(found.by_agent)),
             mo.md("## Margin by tenant"),
             mo.Html(page.tenants(found.by_tenant)),
             mo.md("## Unpriced"),

@@ -6,9 +6,7 @@ one look are of one snapshot, where one is published no more often than they tak
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -16,15 +14,13 @@ from msgspec import Struct
 
 from voicecosts.analytics import config
 from voicecosts.analytics.answers.audit import Audit
-from voicecosts.analytics.answers.calls import Calls, per_minute
+from voicecosts.analytics.answers.calls import Calls
 from voicecosts.analytics.answers.receipts import Receipt
 from voicecosts.analytics.answers.report import Report
 from voicecosts.analytics.commands import asking
 from voicecosts.analytics.commands.dashboard import ONE_AT_A_TIME
 from voicecosts.analytics.commands.exits import code_of
 from voicecosts.analytics.commands.local_outbox import look_first
-from voicecosts.analytics.question.times import period
-from voicecosts.analytics.snapshot.connection import closing, open_newest, read
 from voicecosts.analytics.snapshot.files import STATUS, locate
 from voicecosts.analytics.text.advice import at_ledger
 
@@ -47,22 +43,10 @@ NAMES: Final = 1_000
 UNSETTLED: Final = 20
 """Calls that are listed because the ledger may not have all of them."""
 
-_TRIES: Final = 3
+PER_MINUTE: Final = ("cost", "calls", "minutes", "cost_per_minute")
+"""What is asked of agents."""
 
-_MINUTES: Final = """
-SELECT
-    agent_id,
-    count(*) AS calls,
-    count(*) FILTER (duration_us > 0 AND cost IS NOT NULL),
-    sum(cost) FILTER (duration_us > 0 AND cost IS NOT NULL),
-    sum(duration_us) FILTER (duration_us > 0 AND cost IS NOT NULL)::BIGINT
-FROM sessions
-WHERE (project, session_id) NOT IN (SELECT (project, session_id) FROM voided)
-    AND session_id BETWEEN ?::UUID AND ?::UUID
-    AND (? OR list_contains(?::VARCHAR[], tenant) OR tenant IS NULL AND ?)
-    AND (? OR list_contains(?::VARCHAR[], agent_id))
-GROUP BY agent_id
-"""
+_TRIES: Final = 3
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -82,18 +66,6 @@ class Choice(Struct, frozen=True, kw_only=True):
         return chosen
 
 
-class Minutes(Struct, frozen=True, kw_only=True):
-    """How long the calls of an agent were: `known` of its `calls` have a length and a cost, and this is of them.
-
-    `per_minute` is in US dollars, rounded half to even to nine digits; None where no call has both.
-    """
-
-    calls: int
-    known: int
-    length_us: int | None
-    per_minute: Decimal | None
-
-
 class Names(Struct, frozen=True, kw_only=True):
     """The tenants and agents that can be chosen in a period; None is without a tenant."""
 
@@ -102,12 +74,11 @@ class Names(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """The answers to one choice. `minutes` is by agent."""
+    """The answers to one choice; that by agent says how long calls were."""
 
     by_tenant: Report
     by_agent: Report
     by_day: Report
-    minutes: Mapping[str, Minutes]
     audit: Audit
     calls: Calls
 
@@ -169,43 +140,22 @@ def words(error: Exception, data_dir: str | Path | None = None) -> str:
 def _ask(choice: Choice, data_dir: str | Path | None, now: datetime) -> Figures:
     where, since = choice.where(), choice.since
 
-    def by(columns: str, sort: str | None = None) -> Report:
+    def by(columns: str, *, sort: str | None = None, metric: tuple[str, ...] = ()) -> Report:
         with ONE_AT_A_TIME:
             return asking.query(
-                columns, since=since, where=where, sort=sort, data_dir=data_dir, now=now
+                columns,
+                since=since,
+                where=where,
+                sort=sort,
+                metric=metric,
+                data_dir=data_dir,
+                now=now,
             )
 
-    tenants, agents, days = by("tenant"), by("agent"), by("day,modality", "day")
-    with ONE_AT_A_TIME:
-        minutes = _minutes(choice, data_dir, now)
+    tenants, days = by("tenant"), by("day,modality", sort="day")
+    agents = by("agent", metric=PER_MINUTE)
     with ONE_AT_A_TIME:
         audit = asking.audit(since=since, where=where, top=UNSETTLED, data_dir=data_dir, now=now)
     with ONE_AT_A_TIME:
         calls = asking.calls(since=since, where=where, top=CALLS, data_dir=data_dir, now=now)
-    return Figures(
-        by_tenant=tenants, by_agent=agents, by_day=days, minutes=minutes, audit=audit, calls=calls
-    )
-
-
-def _minutes(choice: Choice, data_dir: str | Path | None, now: datetime) -> dict[str, Minutes]:
-    tenants = [it for it in choice.tenants if it is not None]
-    parameters = [
-        *period(choice.since, None, now=now).ids(),
-        *(not choice.tenants, tenants, None in choice.tenants),
-        *(not choice.agents, list(choice.agents)),
-    ]
-    connection, snapshot = open_newest(data_dir)
-    with closing(connection):
-        found = read(
-            connection,
-            snapshot.path,
-            _MINUTES,
-            parameters,
-            row=tuple[str | None, int, int, Decimal | None, int | None],
-        )
-    return {
-        agent or "": Minutes(
-            calls=calls, known=known, length_us=length_us, per_minute=per_minute(cost, length_us)
-        )
-        for agent, calls, known, cost, length_us in found
-    }
+    return Figures(by_tenant=tenants, by_agent=agents, by_day=days, audit=audit, calls=calls)

@@ -18,7 +18,7 @@ from voicecosts.analytics.answers.audit import NOT_WHOLE, Audit
 from voicecosts.analytics.answers.calls import Call, Calls
 from voicecosts.analytics.answers.receipts import Receipt
 from voicecosts.analytics.answers.report import Completeness, Report, Row
-from voicecosts.analytics.commands.dashboard_app.figures import CALLS, Figures, Minutes
+from voicecosts.analytics.commands.dashboard_app.figures import CALLS, Figures
 from voicecosts.analytics.numbers import (
     counted,
     fresh,
@@ -150,20 +150,25 @@ def days(report: Report) -> str:
     return _costs(_table([Column("day", newest)], numbers))
 
 
-def agents(report: Report, minutes: dict[str, Minutes]) -> str:
-    """Return cost per minute by agent, and of how many of its calls that is."""
+def agents(report: Report) -> str:
+    """Return how long the calls of each agent were, as far as that is known, and what a minute of them cost."""
     rows = report.rows[:ROWS]
     every = [*rows, report.total]
-    found = [minutes.get(row.group["agent"] or "") for row in rows]
     numbers = [
         _money(f"cost {report.currency}", (it.cost for it in every), UNPRICED),
         Column("calls", [f"{it.sessions:,}" for it in every]),
-        Column("length", [*(_length(it) for it in found), ""]),
-        Column("per minute", [*(_per_minute(it) for it in found), ""]),
-        Column("of calls", [*(f"{it.known:,}" if it else "0" for it in found), ""]),
+        Column("length", list(map(_length, every))),
+        Column("of calls", [f"{it.length.calls:,}" if it.length else "0" for it in every]),
+        Column("per minute", list(map(_per_minute, every))),
     ]
-    names = [Column("agent", [*(in_cell(row.group["agent"] or "") for row in rows), "total"])]
-    notes = ["per minute: of calls of which the length and a cost are known"] if rows else []
+    names = [
+        Column("agent", [*(in_cell(shown(row.group["agent"] or None)) for row in rows), "total"])
+    ]
+    notes = (
+        ["length: of the calls of which it is known; per minute: of those of them that have a cost"]
+        if rows
+        else []
+    )
     return _costs(
         _table(names, _unpriced(numbers, every), has_total=True) + _quiet([*notes, *_more(report)])
     )
@@ -181,7 +186,7 @@ def tenants(report: Report) -> str:
         Column("calls", [f"{it.sessions:,}" for it in every]),
     ]
     names = [Column("tenant", [*(in_cell(shown(row.group["tenant"])) for row in rows), "total"])]
-    said = "margin: billed less all of the cost, that of what no rule bills too"
+    said = "margin: billed less all of the cost, that of what is unbilled too"
     notes = [said] if rows else []
     return _costs(
         _table(names, _unpriced(numbers, every), has_total=True) + _quiet([*notes, *_more(report)])
@@ -320,14 +325,15 @@ def _more(report: Report) -> list[str]:
     return [f"{ROWS:,} of {counted(report.groups, 'row')} shown, the total is of all"]
 
 
-def _length(it: Minutes | None) -> str:
-    if it is None or it.length_us is None:
+def _length(row: Row) -> str:
+    if row.length is None or row.length.calls == 0:
         return "not known"
-    return length(Decimal(it.length_us).scaleb(-6))
+    return length(Decimal(row.length.us).scaleb(-6))
 
 
-def _per_minute(it: Minutes | None) -> str:
-    return "not known" if it is None or it.per_minute is None else rate(it.per_minute)
+def _per_minute(row: Row) -> str:
+    amount = row.metric("cost_per_minute")
+    return "not known" if amount is None else rate(Decimal(amount))
 
 
 def _tokens(it: object) -> str:

@@ -22,8 +22,8 @@ from tests.support.oracle import rate
 from tests.support.sample_ledger import AS_OF, NOW, SAMPLE, VERSION, write_ledger, write_snapshot
 from voicecosts import audit, call, calls, query
 from voicecosts.analytics.commands.dashboard_app.figures import (
+    PER_MINUTE,
     Choice,
-    Minutes,
     look,
     names,
     receipt,
@@ -47,7 +47,7 @@ def test_the_answers_are_those_of_the_commands(data_dir: Path) -> None:
         found = look(choice, data_dir, now=NOW)
         asked = {"since": choice.since, "where": where, "data_dir": data_dir, "now": NOW}
         assert found.by_tenant == query(**asked)
-        assert found.by_agent == query("agent", **asked)
+        assert found.by_agent == query("agent", metric=PER_MINUTE, **asked)
         assert found.by_day == query("day,modality", sort="day", **asked)
         assert found.calls == calls(top=50, **asked)
         assert found.audit == audit(**asked)
@@ -72,16 +72,11 @@ def test_a_minute_costs_what_calls_of_known_length_and_cost_say(tmp_path: Path) 
             pass
     costs = {it.group["session"]: it.cost for it in query("session", data_dir=tmp_path).rows}
     both = sum(costs[session_id(of)] or 0 for of in (1, 2))
-    [(agent, minutes)] = look(Choice(), tmp_path).minutes.items()
-    assert agent == AGENT
-    assert minutes == Minutes(
-        calls=4, known=2, length_us=90_000_000, per_minute=round(Decimal(both) / 90 * 60, 9)
-    )
-    assert minutes.per_minute
-    for none in (Choice(tenants=(None,)), Choice(agents=("another",)), Choice(since="2031-01-01")):
-        assert look(none, tmp_path).minutes == {}
-    every = Choice(tenants=("acme", None), agents=(AGENT,))
-    assert look(every, tmp_path).minutes == {AGENT: minutes}
+    [row] = look(Choice(), tmp_path).by_agent.rows
+    assert row.group == {"agent": AGENT}
+    assert (row.sessions, row.length and row.length.calls) == (4, 3)
+    assert row.metric("minutes") == Decimal("2.5")
+    assert row.metric("cost_per_minute") == round(Decimal(both) / 90 * 60, 9)
 
 
 def test_who_can_be_chosen_comes_by_cost(data_dir: Path) -> None:

@@ -30,7 +30,7 @@ def parts_of(found: Figures) -> dict[str, str]:
         "said": page.said(found.by_tenant, NOW),
         "tiles": page.tiles(found),
         "days": page.days(found.by_day),
-        "agents": page.agents(found.by_agent, dict(found.minutes)),
+        "agents": page.agents(found.by_agent),
         "tenants": page.tenants(found.by_tenant),
         "unpriced": page.unpriced(found.by_tenant),
         "unsettled": page.unsettled(found.audit, (), NOW),
