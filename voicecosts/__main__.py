@@ -15,10 +15,10 @@ def main() -> None:
     """
     try:
         from voicecosts.analytics.commands.app import main as costs  # noqa: PLC0415 - see above
+
+        costs()
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    try:
-        costs()
     finally:
         gc.freeze()
 

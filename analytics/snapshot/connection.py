@@ -75,6 +75,12 @@ def connect(data_dir: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     return open_newest(data_dir)[0]
 
 
+def load() -> None:
+    """Load DuckDB; that it is not installed is said where it is used."""
+    with suppress(ImportError):
+        import duckdb  # noqa: F401, PLC0415 - see `_open`
+
+
 def open_newest(
     where: str | Path | None, *, spill: Path | None = None
 ) -> tuple[Connection, Snapshot]:

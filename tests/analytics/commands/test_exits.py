@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import termios
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -209,6 +211,29 @@ def test_an_unknown_home_directory_is_one_line_that_says_what_to_set(
     assert "set COSTS_DATA_DIR" in line
 
 
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """Give back to the garbage collector what a command leaves it out of at its end."""
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_ctrl_c_before_a_command_has_begun_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between loading and running it."""
+
+    def pressed(arguments: object = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("voicecosts.analytics.commands.app.main", pressed)
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == INTERRUPTED
+
+
+@pytest.mark.usefixtures("thawed")
 def test_ctrl_c_while_the_command_is_loaded_shows_no_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -89,3 +90,34 @@ def test_an_answer_that_is_ended_leaves_no_files(
     assert ended.value.exit_code == 128 + number
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["folder", "duckdb"])
+def test_a_signal_waits_until_an_answer_can_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, moment: str
+) -> None:
+    """One while its folder is made leaves no folder, one while DuckDB is loaded does not disturb that."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    loaded = []
+
+    class Loading:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "duckdb":
+                signal.raise_signal(number)
+                loaded.append(name)
+
+    def made(*given: object, **named: object) -> tempfile.TemporaryDirectory[str]:
+        folder = tempfile.TemporaryDirectory(dir=tmp_path)
+        signal.raise_signal(number)
+        return folder
+
+    if moment == "duckdb":
+        monkeypatch.delitem(sys.modules, "duckdb")
+        monkeypatch.setattr(sys, "meta_path", [Loading(), *sys.meta_path])
+    else:
+        monkeypatch.setattr("voicecosts.analytics.commands.spill.TemporaryDirectory", made)
+    with pytest.raises((typer.Exit, KeyboardInterrupt)), spilling():
+        pytest.fail("it has begun")
+    assert loaded == (["duckdb"] if moment == "duckdb" else [])
+    assert list(tmp_path.iterdir()) == []
