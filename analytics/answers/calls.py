@@ -353,7 +353,7 @@ def answer(
             corrected = tuple(say_corrected(connection, snapshot, these, schema))
             calls = read_all()
             parts = tuple(left_out(connection, snapshot, these, _together(calls)))
-            empty = () if calls else (nothing_found(connection, snapshot, question.selection),)
+            empty = () if calls else nothing_found(connection, snapshot, question.selection)[:1]
             missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
     return Calls(
         calls=tuple(calls),

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 _AS_OF: Final = "SELECT as_of FROM ledger_state"
 
+_EMPTY: Final = (
+    "the ledger holds no usage yet: attach a CostObserver to your agents. To see a filled one, "
+    "run `costs demo --keep DIR` and `costs query --data-dir DIR`"
+)
 _HELD: Final = "SELECT min(first_at), max(last_at) FROM {rows} WHERE operation IS NULL"
 
 
@@ -101,24 +105,24 @@ def as_of(connection: Connection, snapshot: Snapshot) -> datetime | None:
     return moment if moment > BEFORE_ALL else None
 
 
-def nothing_found(connection: Connection, snapshot: Snapshot, selection: Selection) -> str:
-    """Return the sentence for a question without any row: what there is instead, what to do."""
+def nothing_found(
+    connection: Connection, snapshot: Snapshot, selection: Selection
+) -> tuple[str, bool]:
+    """Return the sentence for a question without any row: what there is instead, what to do.
+
+    And whether it is so because a name in a condition is one that nothing has.
+    """
     held = _HELD.format(rows=relation(schema_of(connection, snapshot)))
     [(first, last)] = read(
         connection, snapshot.path, held, row=tuple[datetime | None, datetime | None]
     )
     if first is None or last is None:
-        return (
-            "the ledger holds no usage yet: attach a CostObserver to your agents. To see a filled one, "
-            "run `costs demo --keep DIR` and `costs query --data-dir DIR`"
-        )
+        return _EMPTY, False
     unseen = next(say_unseen(connection, snapshot, selection.wanted), None)
     if unseen is not None:
-        return f"no usage matches: {unseen}"
-    return (
-        f"no usage matches: the ledger holds usage from {clock(first)} to {clock(last)}; ask for "
-        "another period, or leave out a condition"
-    )
+        return f"no usage matches: {unseen}", True
+    held = f"the ledger holds usage from {clock(first)} to {clock(last)}"
+    return f"no usage matches: {held}; ask for another period, or leave out a condition", False
 
 
 def tell(

@@ -26,8 +26,18 @@ from voicecosts.analytics.answers.completeness import (
 from voicecosts.analytics.answers.detail import say_removed
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out
-from voicecosts.analytics.answers.report import CURRENCY, Length, Outbox, Outcomes, Report, Row
-from voicecosts.analytics.answers.states import corrects_months, schema_of
+from voicecosts.analytics.answers.report import (
+    CURRENCY,
+    Finding,
+    Length,
+    Outbox,
+    Outcomes,
+    Report,
+    Row,
+    Source,
+)
+from voicecosts.analytics.answers.states import corrects_months, count_unused, schema_of
+from voicecosts.analytics.answers.unseen import say_unseen_labels
 from voicecosts.analytics.errors import BadTop, NotALedger
 from voicecosts.analytics.numbers import counted, money
 from voicecosts.analytics.question.columns import (
@@ -263,8 +273,16 @@ def reported(
         if Group.TURN in (*question.by, *question.selection.named):
             removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
         gone = (*say_erased(connection, snapshot, question.period), *removed)
-        empty = () if total.rows else (nothing_found(connection, snapshot, question.selection),)
+        empty = tuple(say_unseen_labels(connection, snapshot, question.by))
+        unused = tuple(_say_unused(connection, snapshot, question))
         missing = tell(found(), snapshot, outbox, moment=moment, now=now, with_prices=True)
+        if not total.rows:
+            said, is_unseen = nothing_found(connection, snapshot, question.selection)
+            if is_unseen:  # what was asked is in no answer
+                asked = Finding(source=Source.QUESTION, text=said)
+                missing = structs.replace(missing, findings=(asked, *missing.findings))
+            else:
+                empty = (said, *empty)
     report = Report(
         by=tuple(map(str, question.by)),
         rows=(),
@@ -277,7 +295,7 @@ def reported(
         as_of=moment,
         completeness=missing,
         warnings=(*empty, *(finding.text for finding in missing.findings)),
-        notes=(*notes(missing), *parts, *_say_metrics(question, total), *corrected, *gone),
+        notes=(*notes(missing), *parts, *_say_metrics(question, total), *unused, *corrected, *gone),
         metrics=question.metrics,
         timezone=question.period.zone,
         other=measured.other,
@@ -494,6 +512,24 @@ def _say_metrics(question: Question, total: Row) -> Iterator[str]:
             f"what came of them is known of {total.outcomes.calls:,} of {counted(total.sessions, 'call')} "
             "(ctx.tagger.success() or .fail() says it): the others are not counted as successful"
         )
+
+
+def _say_unused(connection: Connection, snapshot: Snapshot, question: Question) -> Iterator[str]:
+    """Yield how many calls are in no figure by calls because nothing was booked of them but a start or an end."""
+    if _BY_CALLS.isdisjoint(question.metrics):
+        return
+    if count := count_unused(connection, snapshot, question.selection):
+        those = "is" if count == 1 else "are"
+        yield (
+            f"{counted(count, 'call')} that used nothing {those} in none of these figures: `costs calls --sort cost:asc` "
+            "lists them"
+        )
+
+
+_BY_CALLS: Final = frozenset(
+    ("calls", "cost_per_call", "billed_per_call", *OF_LENGTHS, *OF_OUTCOMES),
+)
+"""What is of calls, or by them."""
 
 
 def _measure(

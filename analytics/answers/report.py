@@ -304,6 +304,7 @@ class Unfinished(Struct, frozen=True, kw_only=True):
 class Source(StrEnum):
     """Whom an answer asks whether something is missing from it. The values are public."""
 
+    QUESTION = "question"
     OUTBOX = "outbox"
     LEDGER = "ledger"
     STREAM = "stream"

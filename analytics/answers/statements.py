@@ -24,7 +24,9 @@ from voicecosts.analytics.answers.costs import row_of
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row, Source
+from voicecosts.analytics.answers.states import count_unused
 from voicecosts.analytics.errors import BadTime, UnknownTenant
+from voicecosts.analytics.numbers import counted
 from voicecosts.analytics.question.columns import MEASURES, VOIDED, Group
 from voicecosts.analytics.question.filters import named
 from voicecosts.analytics.question.relation import of_voided
@@ -323,6 +325,7 @@ def answer(
             voided = _voided(connection, snapshot, rows)
             closed_at = _closed_at(connection, snapshot, asked.month)
             not_in_it = tuple(left_out(connection, snapshot, selection, total))
+            unused = tuple(_say_unused(count_unused(connection, snapshot, selection)))
             erased = tuple(say_erased(connection, snapshot, question.period))
             missing = tell(lacking(), snapshot, outbox, moment=moment, now=now, with_prices=True)
         since, until = (
@@ -353,8 +356,14 @@ def answer(
             lacks=tuple(_lacks(missing, free, erased=bool(erased))),
             not_charged=free,
             warnings=tuple(finding.text for finding in missing.findings),
-            notes=(*notes(missing), *not_in_it, *erased),
+            notes=(*notes(missing), *not_in_it, *unused, *erased),
         )
+
+
+def _say_unused(count: int) -> Iterator[str]:
+    """Yield how many calls are on no line because nothing was booked of them but a start or an end."""
+    if count:
+        yield f"{counted(count, 'call')} that used nothing {'is' if count == 1 else 'are'} on no line"
 
 
 def _closed_at(connection: Connection, snapshot: Snapshot, month: date) -> datetime | None:

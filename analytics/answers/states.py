@@ -48,6 +48,15 @@ FROM (
 )
 WHERE {which}
 """
+_UNUSED: Final = """
+SELECT count(*)
+FROM (
+    FROM ({each})
+    ANTI JOIN (SELECT project, session_id FROM sessions WHERE rows > 0) USING (project, session_id)
+)
+ANTI JOIN session_usage USING (project, session_id)  -- also what corrects a closed month
+ANTI JOIN voided USING (project, session_id)
+"""
 _OF_USAGE: Final = """
 SELECT session_id, day, project, agent_id, agent_label, tenant, modality, provider, model, service_tier,
     corrects, {turn} AS turn
@@ -253,6 +262,16 @@ def each_session(selection: Selection, schema: int) -> str:
         return _ALL.format(which=" AND ".join(selection.conditions) or "TRUE")
     known = known_sessions(selection, schema)
     return f"SELECT DISTINCT project, session_id FROM ({known}) WHERE session_id IS NOT NULL"  # noqa: S608 - our own names
+
+
+def count_unused(connection: Connection, snapshot: Snapshot, selection: Selection) -> int:
+    """Return of how many sessions of a selection nothing was booked, by columns that sessions have."""
+    schema = schema_of(connection, snapshot)
+    if schema < FIRST_COUNTED_SCHEMA or not of_a_session(selection.named):
+        return 0
+    statement = _UNUSED.format(each=each_session(selection, schema))
+    [(count,)] = read(connection, snapshot.path, statement, selection.parameters, row=tuple[int])
+    return count
 
 
 def bounds(moment: datetime | None, open_for: timedelta = OPEN_FOR) -> list[object]:

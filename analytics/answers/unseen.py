@@ -5,15 +5,16 @@ Patterns, days and what is left out are not looked at, nor is a turn, for which 
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from voicecosts.analytics.answers.states import schema_of
-from voicecosts.analytics.question.columns import Group, column_of, fact
+from voicecosts.analytics.question.columns import LABEL, Group, Label, column_of, fact
 from voicecosts.analytics.question.relation import relation
 from voicecosts.analytics.snapshot.connection import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from voicecosts.analytics.question.columns import Column
     from voicecosts.analytics.snapshot.connection import Connection
@@ -27,12 +28,18 @@ WHERE name <> '' AND jaro_winkler_similarity(lower(name), lower(?)) >= 0.8
 ORDER BY jaro_winkler_similarity(lower(name), lower(?)) DESC, name
 LIMIT 2
 """
+_LABELS: Final = """
+SELECT DISTINCT unnest(json_keys(labels)) AS name FROM sessions WHERE labels IS NOT NULL ORDER BY name
+"""
+_SOME: Final = 5
 
 
 def say_unseen(
     connection: Connection, snapshot: Snapshot, wanted: Iterable[tuple[Column, object]]
 ) -> Iterator[str]:
     """Yield a sentence about each name that nothing has, with the names that it may be a slip of."""
+    wanted = list(wanted)
+    yield from say_unseen_labels(connection, snapshot, (column for column, _ in wanted))
     for column, value in wanted:
         if column == Group.TURN or not isinstance(value, str) or not value:
             continue
@@ -52,3 +59,28 @@ def say_unseen(
         meant = " or ".join(repr(name) for (name,) in near)
         said = f"nothing has the {column} {value!r}"
         yield f"{said}: did you mean {meant}?" if meant else said
+
+
+def say_unseen_labels(
+    connection: Connection, snapshot: Snapshot, columns: Iterable[Column]
+) -> Iterator[str]:
+    """Yield a sentence about each label that no call has, with those that there are."""
+    asked = dict.fromkeys(it for it in columns if isinstance(it, Label))
+    if not asked:
+        return
+    found = read(connection, snapshot.path, _LABELS, row=tuple[str])
+    there = [name for (name,) in found]
+    for label in asked:
+        name = label.removeprefix(LABEL)
+        if name in there:
+            continue
+        near = get_close_matches(name, there, 1)
+        meant = f"did you mean {LABEL}{near[0]}?" if near else _listed(there)
+        yield f"no call has a label {name!r}: {meant}"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    if not labels:
+        return "no call has any label"
+    more = f" and {len(labels) - _SOME:,} more" if len(labels) > _SOME else ""
+    return f"there is {', '.join(f'{LABEL}{it}' for it in labels[:_SOME])}{more}"

@@ -146,7 +146,8 @@ def query(
         str | None,
         typer.Option(
             metavar="AMOUNT",
-            help=f"Exit with {OVER} when the total costs more than so many US dollars, as far as it has prices.",
+            help=f"Exit with {OVER} when the total costs more than so many US dollars, as far as it has prices, and with 1 "
+            "when nothing has a name that is asked for.",
         ),
     ] = None,
     watch_s: Annotated[
@@ -268,7 +269,11 @@ def _failed(
     whole: bool | None,
     strict: bool,
 ) -> int:
-    """Return the exit code of an answer that was to be whole, or below an amount, and say why it is not."""
+    """Return the exit code of an answer that was to be whole, or below an amount, and say why it is not.
+
+    What is asked by a name that nothing has is below any amount, and that is no answer either.
+    """
+    findings = tuple(findings)
     cost = None if total is None else total.cost
     is_over = limit is not None and cost is not None and cost > limit
     code = OVER if is_over else OK
@@ -278,6 +283,11 @@ def _failed(
         said = said if is_over else f"the exit code is {FAILED} because of --strict"
         typer.echo(f"{said}: {why}", err=True)
         code = code or FAILED
+    unseen = [it.text for it in findings if it.source == "question"]
+    if limit is not None and unseen and not code:
+        said = f"the exit code is {FAILED} because of --fail-over: {printable(unseen[0])}"
+        typer.echo(said, err=True)
+        code = FAILED
     if limit is not None and cost is not None and is_over:
         said = f"{money(cost)} {CURRENCY} is over {limit:f}"
         typer.echo(f"the exit code is {OVER} because of --fail-over: {said}", err=True)

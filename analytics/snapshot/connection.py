@@ -125,7 +125,7 @@ def beside(
     ended by Ctrl-C, the work is interrupted, and has ended when this returns.
     """
     with connection.cursor() as other, ThreadPoolExecutor(1) as thread:
-        _look_beside(other, snapshot)
+        _look_beside(other, snapshot.path)
         done = thread.submit(work, other)
         try:
             yield done.result
@@ -174,6 +174,7 @@ def stream(
     It runs from the first row on, and other statements of the connection do not end it.
     """
     with _translated(path), connection.cursor() as cursor:
+        _look_beside(cursor, path)
         cursor.execute(sql, list(parameters))
         while found := cursor.fetchmany(_AT_ONCE):
             yield from found
@@ -189,16 +190,16 @@ def _open(snapshot: Snapshot, spill: Path | None) -> tuple[Connection, Snapshot]
             connection.execute("SET memory_limit = '300MB'")
             connection.execute("SET temp_directory = ?", [str(spill)])
         schema = _version(connection, snapshot.path)
-        _look_beside(connection, snapshot)
+        _look_beside(connection, snapshot.path)
     except BaseException:
         _close(connection)
         raise
     return connection, structs.replace(snapshot, schema=schema)
 
 
-def _look_beside(connection: Connection, snapshot: Snapshot) -> None:
-    """Have a connection read the rows of sealed days from beside the snapshot, where they are."""
-    folder = snapshot.path.parent
+def _look_beside(connection: Connection, path: Path) -> None:
+    """Have a connection, or a cursor, read the rows of sealed days from beside the snapshot, where they are."""
+    folder = path.parent
     if (folder / _SEALED).is_dir():  # else they are where the ledger wrote them
         connection.execute(_LOOK_BESIDE, [str(folder)])
 

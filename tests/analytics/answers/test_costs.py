@@ -234,7 +234,7 @@ def test_a_question_that_matches_nothing_says_what_there_is(data_dir: Path) -> N
         (["tenant=acme", "tenant=xyz", "agent=salse"], "nothing has the tenant 'xyz'"),
         (["tenant!=xyz", "agent=salse"], "nothing has the agent 'salse': did you mean 'sales'?"),
         ("room=nowhere", "nothing has the room 'nowhere'"),
-        ("label.x=y", "nothing has the label.x 'y'"),
+        ("label.x=y", "no call has a label 'x': no call has any label"),
     ):
         report = query(where=where, data_dir=data_dir, now=NOW)
         assert report.warnings[0] == f"no usage matches: {said}"

@@ -168,6 +168,15 @@ def test_turns_whose_files_are_missing_are_said_to_be(asked: Path, tmp_path: Pat
         ask(copy, "turn")
 
 
+def test_turns_are_read_from_beside_a_data_directory_that_was_moved(
+    asked: Path, tmp_path: Path
+) -> None:
+    """All of them, as from where it was written."""
+    written = write_asked(tmp_path / "here")
+    there = written.rename(tmp_path / "there")
+    assert ask(there, "turn").rows == ask(asked, "turn").rows
+
+
 def test_an_older_ledger_says_what_to_do(tmp_path: Path) -> None:
     """One that noted too little of sessions is not read halfway."""
     path = write_snapshot(tmp_path / "old.duckdb", version=10)

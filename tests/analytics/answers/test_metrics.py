@@ -10,9 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.support.asked import CALLS, NOW, call_id
+from tests.support.events import message, reading, started
 from tests.support.long_forms import later
+from tests.support.oracle import rate
 from tests.support.sample_ledger import (
     ACME,
     GLOBEX,
@@ -22,11 +25,13 @@ from tests.support.sample_ledger import (
     write_ledger,
     write_snapshot,
 )
+from tests.support.some_calls import write_calls
 from voicecosts import calls, query
 from voicecosts.analytics.answers.report import Outcomes, Report, Row
 from voicecosts.analytics.errors import NotALedger, UnknownColumn
 from voicecosts.analytics.question.columns import METRICS, OF_CALLS, OF_OUTCOMES
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
+from voicecosts.consumer.store.ledger import Ledger
 
 MINUTES = {call_id(it): Fraction(it * 3, 2) for it in range(1, CALLS)}
 """The calls of which start and end are known, the voided one too."""
@@ -283,3 +288,44 @@ def test_nothing_of_the_rest_has_a_price(tmp_path: Path) -> None:
     assert report.other is not None
     assert (report.other.cost, report.other.requests, report.other.sessions) == (None, 2, 2)
     assert report.total.cost == 1
+
+
+def test_calls_that_used_nothing_are_told_where_calls_are_counted(tmp_path: Path) -> None:
+    """They are in the list of calls, and in no figure by calls: so the question says how many, with its conditions."""
+    folder = write_calls(tmp_path)
+    every = calls(data_dir=folder, now=NOW, top=100)
+    unused = [it for it in every.calls if it.used.rows == 0 and it.state != "voided"]
+    assert unused
+    for where in ((), "tenant=acme", "tenant=(none)", "agent=nobody"):
+        listed = calls(data_dir=folder, now=NOW, top=100, where=where)
+        count = sum(it in unused for it in listed.calls)
+        report = query(metric=("calls", "minutes"), where=where, data_dir=folder, now=NOW)
+        said = [it for it in report.notes if "used nothing" in it]
+        assert bool(said) == bool(count)
+        assert all(it.startswith(f"{count} call") for it in said)
+        assert report.total.sessions + count == len(
+            [it for it in listed.calls if it.state != "voided"]
+        )
+    for quiet in (
+        query(data_dir=folder),
+        query(metric="calls", where="model=llama", data_dir=folder),
+    ):
+        assert not [it for it in quiet.notes if "used nothing" in it]
+
+
+def test_a_label_that_no_call_has_is_told(tmp_path: Path) -> None:
+    """A group by it looks like calls without that label; what was meant is said, or what there is."""
+    with Ledger.open(tmp_path, rate) as ledger:
+        begin = structs.replace(started(), labels={"campaign": "winter"})
+        ledger.apply([message(1, begin, reading(1, input_tokens=10))])
+    for by, said in (
+        ("label.campain", "no call has a label 'campain': did you mean label.campaign?"),
+        ("label.x", "no call has a label 'x': there is label.campaign"),
+    ):
+        assert query(by, data_dir=tmp_path).warnings[0] == said
+        assert (
+            query(where=f"{by}=winter", data_dir=tmp_path).warnings[0]
+            == f"no usage matches: {said}"
+        )
+    known = query("label.campaign", data_dir=tmp_path)
+    assert not [it for it in known.warnings if "no call has" in it]

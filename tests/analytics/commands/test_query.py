@@ -19,6 +19,7 @@ from typer.main import get_group
 
 from tests.analytics.conftest import ROOT, Costs
 from tests.support.sample_ledger import write_snapshot
+from tests.support.some_calls import write_calls
 from voicecosts.analytics.commands.app import COMMANDS, main
 
 HEAVY = ("duckdb", "nats", "livekit", "rich", "marimo", "voice_prices")
@@ -462,3 +463,22 @@ def test_a_reader_that_ends_early_is_no_error(data_dir: Path, form: str) -> None
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize(
+    "asked", [["--strict"], ["--fail-over", "100"], ["--strict", "--fail-over", "0"]]
+)
+@pytest.mark.parametrize("more", [[], ["--compare", "previous", "--since", "7d"]])
+def test_a_guard_of_a_name_that_nothing_has_does_not_pass(
+    costs: Costs, tmp_path: Path, asked: list[str], more: list[str]
+) -> None:
+    """A misspelled name is below any amount, and what is missing from nothing is not told."""
+    folder = write_calls(tmp_path)
+    named = ["query", "--data-dir", str(folder), *more, *asked]
+    done = costs(*named, "--where", "tenant=acm")
+    assert done.returncode == 1
+    assert f"because of {asked[0]}: no usage matches: nothing has the tenant 'acm'" in done.stderr
+    there = costs(
+        "query", "--data-dir", str(folder), "--where", "tenant=acme", "--fail-over", "100"
+    )
+    assert there.returncode == 0
