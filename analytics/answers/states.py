@@ -51,9 +51,11 @@ WHERE {which}
 _UNUSED: Final = """
 SELECT count(*)
 FROM (
-    FROM ({each})
-    ANTI JOIN (SELECT project, session_id FROM sessions WHERE rows > 0) USING (project, session_id)
+    SELECT project, session_id FROM settled_sessions WHERE coalesce(rows, 0) = 0
+    UNION ALL
+    SELECT project, session_id FROM pending_sessions
 )
+SEMI JOIN ({known}) USING (project, session_id)
 ANTI JOIN session_usage USING (project, session_id)  -- also what corrects a closed month
 ANTI JOIN voided USING (project, session_id)
 """
@@ -269,7 +271,7 @@ def count_unused(connection: Connection, snapshot: Snapshot, selection: Selectio
     schema = schema_of(connection, snapshot)
     if schema < FIRST_COUNTED_SCHEMA or not of_a_session(selection.named):
         return 0
-    statement = _UNUSED.format(each=each_session(selection, schema))
+    statement = _UNUSED.format(known=known_sessions(selection, schema))
     [(count,)] = read(connection, snapshot.path, statement, selection.parameters, row=tuple[int])
     return count
 
