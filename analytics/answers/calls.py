@@ -46,7 +46,7 @@ from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.snapshot.connection import beside, closing, open_newest, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from voicecosts.analytics.question.columns import Column
@@ -58,6 +58,10 @@ TOP: Final = 20
 
 VOIDED: Final = "voided"
 """The state of a call that was taken out of every sum."""
+
+RESTORED: Final = "restored"
+"""The state of one that was brought back after its month was closed with it: that month stays without it, and what it
+cost is dated later."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROS: Final = Decimal(1_000_000)
@@ -141,7 +145,7 @@ SELECT
 FROM settled_sessions
 WHERE {{which}}
 """
-_VOIDED: Final = "SELECT project, session_id FROM voided WHERE operation IS NOT NULL AND {which}"
+_VOIDED: Final = "SELECT project, session_id, operation IS NOT NULL FROM voided WHERE {which}"
 
 _APART: Final = "`costs call ID` takes one of them apart"
 
@@ -161,7 +165,7 @@ class Call(Struct, frozen=True, kw_only=True):
     `length_seconds` are None while it has no end; the length too where it is not known. `used` is what
     `costs query --by session` says of it. `cost_per_minute` is what has a cost by the length from start to end,
     in US dollars, rounded half to even to nine digits behind the point; None where the length is not known or
-    zero, and of a call without an end, which may go on. `state` is that of the view `completeness`, or `voided`;
+    zero, and of a call without an end, which may go on. `state` is that of the view `completeness`, `voided` or `restored`;
     `missing_at_most` is None when it is unknown. `outcome`, `tags` and `user_turns` are those of the view `sessions`:
     None where nobody said or knows them.
     """
@@ -464,17 +468,27 @@ def read_calls(
         (str(row[0]), UUID(str(row[1]))): row_of(row[2:], {})
         for row in _of(connection, snapshot, keys, _USED, row=tuple[object, ...])
     }
-    voided = set(_of(connection, snapshot, keys, _VOIDED, row=tuple[str, UUID]))
+    marks = _of(connection, snapshot, keys, _VOIDED, row=tuple[str, UUID, bool])
+    voided = {(project, each): is_voided for project, each, is_voided in marks}
     said = say_of()
     return [
         _call(
             key,
             said.facts.get(key) or _Facts(*key),
             used.get(key, _NOTHING),
-            _Stated(*key, VOIDED) if key in voided else said.states.get(key) or _Stated(*key),
+            _stated(key, said, voided),
         )
         for key in keys
     ]
+
+
+def _stated(key: Key, said: Said, voided: Mapping[Key, bool]) -> _Stated:
+    """Return the state of a call, where `voided` are those that were voided, and whether they still are."""
+    if voided.get(key):
+        return _Stated(*key, VOIDED)
+    if key in voided and key not in said.states:
+        return _Stated(*key, RESTORED)
+    return said.states.get(key) or _Stated(*key)
 
 
 def _of(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
+from voicecosts.analytics.answers.calls import RESTORED
 from voicecosts.analytics.answers.receipts import Turn
 from voicecosts.analytics.numbers import (
     clock,
@@ -180,6 +181,8 @@ def _outcome(call: Call) -> str:
 
 def _state(receipt: Receipt) -> str:
     call = receipt.call
+    if call.state == RESTORED:
+        return "brought back after its month was closed without it: what it cost is dated later"
     if call.state not in tuple(State):
         return "taken out of every sum"
     said = _STATES[State(call.state)]

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.support.events import message, reading, session_id
+from tests.support.events import ended, final, message, reading, session_id, started
 from tests.support.history import Told, history, often
 from tests.support.long_forms import later
 from tests.support.price_books import mini
@@ -31,10 +31,11 @@ from tests.support.some_calls import (
     call_id,
     write_calls,
 )
-from voicecosts import calls, query
+from voicecosts import call, calls, query
 from voicecosts.analytics.answers.calls import Call, Calls, per_minute
 from voicecosts.analytics.errors import BadQuestion, NotALedger
-from voicecosts.consumer.booking.operations import Close, Void
+from voicecosts.analytics.text.receipts import as_table
+from voicecosts.consumer.booking.operations import Close, Revert, Void
 from voicecosts.consumer.store.clock import Clock
 from voicecosts.consumer.store.ledger import Ledger
 
@@ -257,6 +258,27 @@ def test_a_call_is_whole_where_its_month_was_closed(tmp_path: Path) -> None:
         ledger.operate(Void(project="prod", session_id=session_id(1)), reason="a test call")
     (call,) = assert_as_queried(tmp_path).calls
     assert (call.used.cost, call.state) == (0, "voided")
+
+
+def test_a_call_that_was_brought_back_after_its_month_was_closed_lacks_nothing(
+    tmp_path: Path,
+) -> None:
+    """That month stays without it, so `completeness` does not have it; what it cost is dated later."""
+    now = [NOW]
+    with Ledger.open(tmp_path, mini("1"), clock=Clock(now=lambda: now[0])) as ledger:
+        ledger.apply([message(1, started(), reading(1, input_tokens=1_000_000))])
+        ledger.apply([message(2, ended(2, final(input_tokens=1_000_000)))])
+        void = ledger.operate(Void(project="prod", session_id=session_id(1)), reason="a test call")
+        now[0] += timedelta(days=20)
+        ledger.operate(Close(month=date(2026, 11, 1)), reason="month end")
+        ledger.operate(Revert(operation=void), reason="it was a real one")
+    found = assert_as_queried(tmp_path)
+    (one,) = found.calls
+    assert (one.used.cost, one.state, one.missing_at_most) == (1, "restored", None)
+    assert found.completeness.short_sessions == 0
+    text = as_table(call(data_dir=tmp_path, now=now[0]), now=now[0])
+    assert "restored: brought back after its month was closed without it" in text
+    assert "short" not in text
 
 
 def test_an_older_ledger_says_what_to_do(tmp_path: Path) -> None:
