@@ -106,22 +106,10 @@ def costs(
     """What every call of every LiveKit voice agent costs, per project, agent and tenant."""
 
 
-def _keep_pandas_out() -> None:
-    """Have imports of pandas fail at once.
-
-    For every value of a statement DuckDB tries two of them, which takes 0.1 ms where there is none, and far longer
-    once where there is; and what Ctrl-C raises in them is lost. The page of `costs dashboard` is made by libraries
-    that may use it.
-    """
-    if sys.argv[1:2] != ["dashboard"]:
-        sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # what Python means by "is not there"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `costs` and exit: with the arguments of this process, which is then its own, or others."""
     if arguments is None:
         own_standard_streams()
-        _keep_pandas_out()
     command = paged(get_group(app))
     code = run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False))
     if arguments is None:
