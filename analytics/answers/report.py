@@ -302,7 +302,10 @@ class Unfinished(Struct, frozen=True, kw_only=True):
 
 
 class Source(StrEnum):
-    """Whom an answer asks whether something is missing from it. The values are public."""
+    """Whom an answer asks whether something is missing from it. The values are public.
+
+    `question` is the question itself: nothing has a name that it asks for.
+    """
 
     QUESTION = "question"
     OUTBOX = "outbox"

@@ -28,6 +28,7 @@ WHERE name <> '' AND jaro_winkler_similarity(lower(name), lower(?)) >= 0.8
 ORDER BY jaro_winkler_similarity(lower(name), lower(?)) DESC, name
 LIMIT 2
 """
+_HAS_LABEL: Final = "SELECT EXISTS (SELECT 1 FROM sessions WHERE {column} IS NOT NULL)"
 _LABELS: Final = """
 SELECT DISTINCT unnest(json_keys(labels)) AS name FROM sessions WHERE labels IS NOT NULL ORDER BY name
 """
@@ -65,14 +66,15 @@ def say_unseen_labels(
     connection: Connection, snapshot: Snapshot, columns: Iterable[Column]
 ) -> Iterator[str]:
     """Yield a sentence about each label that no call has, with those that there are."""
-    asked = dict.fromkeys(it for it in columns if isinstance(it, Label))
-    if not asked:
-        return
-    found = read(connection, snapshot.path, _LABELS, row=tuple[str])
-    there = [name for (name,) in found]
-    for label in asked:
+    for label in dict.fromkeys(it for it in columns if isinstance(it, Label)):
+        is_there = read(
+            connection, snapshot.path, _HAS_LABEL.format(column=fact(label)), row=tuple[bool]
+        )
+        if is_there[0][0]:
+            continue
+        there = [name for (name,) in read(connection, snapshot.path, _LABELS, row=tuple[str])]
         name = label.removeprefix(LABEL)
-        if name in there:
+        if name in there:  # with nothing in it
             continue
         near = get_close_matches(name, there, 1)
         meant = f"did you mean {LABEL}{near[0]}?" if near else _listed(there)

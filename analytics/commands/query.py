@@ -273,6 +273,8 @@ def _failed(
 
     What is asked by a name that nothing has is below any amount, and that is no answer either.
     """
+    from voicecosts.analytics.answers.report import Source  # noqa: PLC0415 - `costs --help` must start fast
+
     findings = tuple(findings)
     cost = None if total is None else total.cost
     is_over = limit is not None and cost is not None and cost > limit
@@ -283,7 +285,7 @@ def _failed(
         said = said if is_over else f"the exit code is {FAILED} because of --strict"
         typer.echo(f"{said}: {why}", err=True)
         code = code or FAILED
-    unseen = [it.text for it in findings if it.source == "question"]
+    unseen = [it.text for it in findings if it.source is Source.QUESTION]
     if limit is not None and unseen and not code:
         said = f"the exit code is {FAILED} because of --fail-over: {printable(unseen[0])}"
         typer.echo(said, err=True)
