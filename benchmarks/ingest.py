@@ -3,9 +3,10 @@
 A private nats-server holds packed batches of meter readings: sessions of several meters, in arrival
 order. Then, one after the other: fetch and decode only; DuckDB insert and commit only, of the rows
 that those events become; and the whole ledger, from the stream to committed rows (fetch, decode,
-book, rate, a transaction for each piece of a group, acknowledge, snapshots). Of that it also says what
-one thread writes while the others work the next piece out: on a busy machine two threads share a core,
-so what two free cores would do follows from the thread that used more CPU.
+book, rate, a transaction for each piece of a group, acknowledge, snapshots). More wait behind
+those that are measured: else how long the ledger waits whether its last group fills would be measured
+too. It also says what one thread writes while the others work the next piece out: on a busy machine two
+threads share a core, so what two free cores would do follows from the thread that used more CPU.
 
     python benchmarks/ingest.py [--events 100000] [--batch 50]
 """
@@ -19,7 +20,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from voicecosts.consumer.booking.decode import read
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.sessions import SessionKey, SessionState
-from voicecosts.consumer.broker.connection import Connection, Waits
+from voicecosts.consumer.broker.connection import GROUP_MESSAGES, Connection, Waits
 from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.server import STREAM_MAX_BYTES, PrivateBroker
 from voicecosts.consumer.broker.stream import declaration, ensure
@@ -88,11 +89,12 @@ def readings(count: int, per_session: int = 24) -> Iterator[MeterReading]:
 
 
 @contextmanager
-def measured(what: str, events: int) -> Iterator[None]:
-    """Print what a block took, per event."""
+def measured(what: str) -> Iterator[Callable[[int], None]]:
+    """Print what a block took, per event; it says how many it had."""
+    told: list[int] = []
     before, began = _cpu_s(), time.perf_counter()
-    yield
-    took, cpu = time.perf_counter() - began, _cpu_s() - before
+    yield told.append
+    took, cpu, events = time.perf_counter() - began, _cpu_s() - before, sum(told)
     print(f"{what:<42} {events / took:>10,.0f} events/s {cpu / events * 1e6:>8.1f} µs CPU/event")
     sys.stdout.flush()
 
@@ -125,7 +127,7 @@ async def publish(config: LedgerConfig, events: int, batch: int) -> int:
 
 
 async def fetch(config: LedgerConfig, messages: int) -> list[Message]:
-    """Fetch the whole stream and decode it, without acknowledging anything."""
+    """Fetch so many messages, and the rest of the last group, and decode them."""
     link = Connection(asyncio.Event(), Waits())
     await link.open(config)
     fetched: list[Message] = []
@@ -139,8 +141,8 @@ async def fetch(config: LedgerConfig, messages: int) -> list[Message]:
     return fetched
 
 
-def insert_only(messages: list[Message], folder: Path, group: int = 500) -> int:
-    """Write the rows of all messages, group by group; return how many. Only this is timed."""
+def insert_only(messages: list[Message], folder: Path, group: int = 500) -> None:
+    """Write the rows of all messages, group by group. Only this is timed."""
     rate = rate_by(ListPrices())
     prepared = []
     sessions: dict[SessionKey, SessionState] = {}
@@ -159,17 +161,20 @@ def insert_only(messages: list[Message], folder: Path, group: int = 500) -> int:
     layout.ledger_dir.mkdir(parents=True)
     connection = open_database(layout, 0)
     rows = sum(len(entries.bookings) for entries in prepared)
-    with measured("floor: DuckDB insert and commit only", rows):
+    with measured("floor: DuckDB insert and commit only") as tell:
+        tell(rows)
         for entries in prepared:
             connection.begin()
             write_entries(connection, entries, entries.new_prices(), Places(connection), 0)
             connection.commit()
     connection.close()
-    return rows
 
 
-async def whole(config: LedgerConfig, messages: int) -> float:
-    """Run the ledger until everything is booked; return the CPU seconds of what was written beside."""
+async def whole(config: LedgerConfig, messages: int) -> tuple[int, float]:
+    """Run the ledger until so many messages are booked, and the rest of their group.
+
+    Returns how many it booked, and the CPU seconds of what was written beside.
+    """
     stop = asyncio.Event()
     applied, beside_s = 0, 0.0
     original, write = Ledger.apply, Ledger._write_and_work
@@ -198,7 +203,7 @@ async def whole(config: LedgerConfig, messages: int) -> float:
     finally:
         Ledger.apply = original  # type: ignore[method-assign]  # as above
         Ledger._write_and_work = write  # type: ignore[method-assign]  # same
-    return beside_s
+    return applied, beside_s
 
 
 def main() -> None:
@@ -216,20 +221,24 @@ def main() -> None:
                 stream_max_bytes=STREAM_MAX_BYTES,
                 environ={},
             )
-            messages = asyncio.run(publish(config, chosen.events, chosen.batch))
+            more = 2 * GROUP_MESSAGES * chosen.batch
+            messages = asyncio.run(publish(config, chosen.events + more, chosen.batch))
+            messages -= 2 * GROUP_MESSAGES
             print(f"{chosen.events:,} events in {messages:,} messages of {chosen.batch}")
-            with measured("floor: fetch and decode only", chosen.events):
+            with measured("floor: fetch and decode only") as tell:
                 fetched = asyncio.run(fetch(config, messages))
+                tell(len(fetched) * chosen.batch)
             insert_only(fetched, data / "insert")
             # The new ledger is behind what was acknowledged, so it reads all of it again.
             before = _cpu_s()
-            with measured("from JetStream to committed rows", chosen.events):
-                beside_s = asyncio.run(whole(config, messages))
-            rest_s = _cpu_s() - before - beside_s
+            with measured("from JetStream to committed rows") as tell:
+                booked, beside_s = asyncio.run(whole(config, messages))
+                tell(booked * chosen.batch)
+            rest_s, events = _cpu_s() - before - beside_s, booked * chosen.batch
             print(
-                f"of it {beside_s / chosen.events * 1e6:.1f} µs in the thread that writes, and "
-                f"{rest_s / chosen.events * 1e6:.1f} in the others: "
-                f"{chosen.events / max(beside_s, rest_s):,.0f} events/s where two cores are free"
+                f"of it {beside_s / events * 1e6:.1f} µs in the thread that writes, and "
+                f"{rest_s / events * 1e6:.1f} in the others: "
+                f"{events / max(beside_s, rest_s):,.0f} events/s where two cores are free"
             )
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Connection = duckdb.DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 17
+SCHEMA_VERSION: Final = 18
 """The newest schema that this version can read."""
 
 _OPEN_ATTEMPTS: Final = 3

@@ -31,7 +31,7 @@ SLICE_ROWS: Final = 25_000
 """Rows that one transaction folds, or settles the sessions of, at most: about a tenth of a second, and some
 tens of megabytes."""
 
-LOG_BYTES: Final = 16 * 2**20
+LOG_BYTES: Final = 32 * 2**20
 """A write-ahead log that is longer is put into the file before a step: what it has is in memory too."""
 
 LEAST_ROWS: Final = 1_000

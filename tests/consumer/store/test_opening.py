@@ -13,9 +13,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
-from tests.support.events import message, reading
+from tests.support.events import ended, message, reading, session_id, started
 from tests.support.oracle import booked, expected, rate
 from voicecosts.analytics.commands import rebuild
 from voicecosts.consumer.errors import (
@@ -127,6 +128,35 @@ class TestMigrations:
             filled / "costs.duckdb", read_only=True, config={"threads": 1}
         ) as connection:
             assert "cost" in connection.table("usage").columns
+
+    def test_ids_by_which_sessions_are_looked_up_are_not_packed(self, tmp_path: Path) -> None:
+        """DuckDB unpacks thousands of ids to find one, so each group of messages would wait for that."""
+        looked_up = (
+            "session_identities",
+            "session_starts",
+            "session_ends",
+            "session_readings",
+            "bookings",
+        )
+        every = [
+            structs.replace(event, session_id=session_id(of, after_ms=of * 977))
+            for of in range(1, 2001)
+            for event in (started(of), reading(1, of=of), ended(2, of=of))
+        ]
+        with Ledger.open(tmp_path, rate) as ledger:
+            ledger.apply([message(1, *every)])
+        with duckdb.connect(tmp_path / "ledger" / "ledger.duckdb") as connection:
+            connection.execute(
+                "INSERT INTO session_readings SELECT project, session_id, 1, 1 FROM session_identities"
+            )
+            connection.execute("CHECKPOINT")
+            for table in looked_up:
+                found = connection.execute(
+                    "SELECT DISTINCT compression FROM pragma_storage_info(?) "
+                    "WHERE column_name = 'session_id' AND segment_type = 'UUID'",
+                    [table],
+                ).fetchall()
+                assert (table, found) == (table, [("Uncompressed",)])
 
 
 class TestNewer:
