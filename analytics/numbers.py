@@ -161,7 +161,11 @@ def period(since: datetime | None, until: datetime | None, zone: str = "UTC") ->
     """Return the period between two UTC moments, either of which may be open, in the time of a zone."""
 
     def shown(moment: datetime) -> str:
-        return clock(moment) if zone == "UTC" else moment.astimezone(ZoneInfo(zone)).isoformat(" ")
+        return (
+            clock(moment)
+            if zone == "UTC"
+            else moment.astimezone(ZoneInfo(zone)).isoformat(" ", "seconds")
+        )
 
     start = shown(since) if since else "the beginning"
     end = f"{shown(until)} (not included)" if until else "now"

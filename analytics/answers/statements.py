@@ -191,6 +191,7 @@ class Statement(Struct, frozen=True, kw_only=True):
     month: date
     since: datetime
     until: datetime
+    has_begun: bool
     is_over: bool
     is_closed: bool
     closed_at: datetime | None
@@ -337,6 +338,7 @@ def answer(
             month=asked.month,
             since=since,
             until=until,
+            has_begun=since <= now,
             is_over=until <= now,
             is_closed=closed_at is not None,
             closed_at=closed_at,

@@ -383,7 +383,7 @@ def _check(text: str, condition: str) -> None:
 
 
 _WANTED: Final[dict[Column, str]] = {
-    Group.SESSION: "a session id (UUID)",
+    Group.SESSION: "a whole session id (UUID), as `costs calls` shows it",
     Group.HOUR: "an hour such as 2026-11-21T14:00Z",
     Group.DAY: "a day such as 2026-11-21",
     Group.WEEK: "a week such as 2026-W47",

@@ -216,6 +216,8 @@ def _state(statement: Statement) -> str:
         )
     if statement.is_over:
         return "The month is over and not closed: these figures may still change."
+    if not statement.has_begun:
+        return "The month has not begun."
     return "The month is not over: these figures are those so far."
 
 

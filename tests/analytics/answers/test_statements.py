@@ -370,6 +370,9 @@ def test_a_month_that_is_not_over_is_said_to_be_so(folder: Path) -> None:
     assert (over.month, over.is_over) == (this.month, True)
     assert over.total == statement("acme", NOVEMBER, data_dir=folder, now=NOW).total
     assert "The month is over and not closed" in text.as_markdown(over)
+    ahead = statement("acme", "2026-12", data_dir=folder, now=early)
+    assert "\n\nCalls that began from 2026-12-01 to" in text.as_markdown(ahead)
+    assert "\nThe month has not begun.\n" in text.as_markdown(ahead)
 
 
 @pytest.mark.parametrize("month", ["2026-13", "november", "2026-1", "9999-12", "", "2026-11-05"])

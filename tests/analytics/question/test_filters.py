@@ -68,7 +68,9 @@ def test_sessions_and_days_are_checked_before_the_ledger_is_asked() -> None:
     """A value that its column cannot have is an error of the question, with an example."""
     assert conditions(f"session={ACME}")[1] == [ACME]
     assert conditions("day=2026-11-20")[1] == [date(2026, 11, 20)]
-    with pytest.raises(BadFilter, match="needs a session id"):
+    with pytest.raises(
+        BadFilter, match="needs a whole session id \\(UUID\\), as `costs calls` shows it"
+    ):
         conditions("session=last")
     with pytest.raises(BadFilter, match="needs a day such as"):
         conditions("day=20.11.")

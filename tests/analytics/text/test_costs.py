@@ -218,6 +218,17 @@ def test_the_period_and_the_rest_of_a_top_are_told(data_dir: Path) -> None:
     assert "unpriced: 1 of 6 requests (16.7 %)" in lines
 
 
+def test_a_period_is_told_in_seconds_in_every_zone(data_dir: Path) -> None:
+    """What is asked to the microsecond is read by a person."""
+    now = NOW.replace(microsecond=868_587)
+    for timezone, since in (
+        ("UTC", "2026-11-21 13:03:14Z"),
+        ("Europe/Berlin", "2026-11-21 14:03:14+01:00"),
+    ):
+        report = query(since="1h", timezone=timezone, data_dir=data_dir, now=now)
+        assert f"period: from {since} to now" in as_table(report, now=now).splitlines()
+
+
 def test_an_empty_ledger_gives_an_empty_table_and_a_sentence(empty_dir: Path) -> None:
     """There is a head, no total, and what to do next."""
     lines = as_table(query(data_dir=empty_dir, now=NOW), now=NOW, width=200).splitlines()
