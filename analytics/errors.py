@@ -15,6 +15,7 @@
     │   ├── SnapshotGone
     │   ├── LedgerGone
     │   ├── SealedMissing
+    │   ├── SealedDamaged
     │   └── NotALedger
     │       └── SnapshotDamaged
     ├── LedgerNewer         this version cannot read what is there
@@ -226,6 +227,18 @@ class SealedMissing(NoLedger):
             f"this asks for single rows of days that are sealed, and {missing} is not there: put the folder "
             f"`sealed` of the ledger's data directory beside {path.name}, or ask the data directory "
             "itself; what asks for sums needs none of these files",
+        )
+
+
+class SealedDamaged(NoLedger):
+    """A file with the rows of a sealed day is not what the ledger wrote."""
+
+    def __init__(self, path: Path, file: Path) -> None:
+        self.file = file
+        super().__init__(
+            path,
+            f"this asks for single rows of days that are sealed, and {file} has changed since the ledger wrote it: put "
+            "it back from a backup; `costs rebuild --verify` names every such file, and what asks for sums needs none",
         )
 
 

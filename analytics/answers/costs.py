@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing as ending
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -76,6 +76,7 @@ from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.question.turns import NOT_KNOWN
 from voicecosts.analytics.question.zones import UTC_NAME
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
+from voicecosts.analytics.snapshot.sealed import check_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -245,6 +246,7 @@ def answering(
 
     Raises:
         NoLedger: There is no snapshot there.
+        SealedDamaged: It is about turns, and a file with rows of them is not what the ledger wrote.
         LedgerNewer: The snapshot was written by a newer version.
     """
     connection, snapshot = open_newest(data_dir, spill=spill)
@@ -263,7 +265,13 @@ def reported(
     outbox: Outbox | None,
 ) -> tuple[Report, Generator[Row]]:
     """Return the answer of a snapshot without its rows, and its rows, which are to be closed."""
-    moment = as_of(connection, snapshot)
+    moment, since = as_of(connection, snapshot), question.period.since
+    if Group.TURN in (
+        *question.by,
+        *question.selection.named,
+    ):  # a row is not dated before its call
+        earliest = date.min if since is None else since.date() - timedelta(days=1)
+        check_sealed(connection, snapshot, "day >= ?", [earliest])
     with meanwhile(connection, snapshot, question.selection, moment=moment, outbox=outbox) as found:
         measured = _with_rest(connection, snapshot, question)
         total = measured.total

@@ -29,6 +29,7 @@ from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, 
 from voicecosts.analytics.answers.states import each_session
 from voicecosts.analytics.errors import (
     BadQuestion,
+    SealedDamaged,
     SealedMissing,
     SeveralCalls,
     UnknownCall,
@@ -37,6 +38,7 @@ from voicecosts.analytics.numbers import counted
 from voicecosts.analytics.question.filters import NONE, Selection, select, shown
 from voicecosts.analytics.question.times import Period
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+from voicecosts.analytics.snapshot.sealed import check_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -372,8 +374,9 @@ def _detail(
     days = ", ".join(f"DATE '{day}'" for day, _ in booked)  # so only the files of these are read
     statement = _TURNS.format(which=which, days=days)
     try:
+        check_sealed(connection, snapshot, f"day IN ({days})")
         rows = read(connection, snapshot.path, statement, these.parameters, row=_Used)
-    except SealedMissing as error:
+    except (SealedMissing, SealedDamaged) as error:
         return (), None, None, f"its turns are not here: {error}"
     lacking = sum(count for _, count in booked) - sum(it.rows for it in rows)
     if lacking:

@@ -43,7 +43,9 @@ _VERSION: Final = "SELECT max(version) FROM schema_migrations"
 _HELD: Final = "Could not set lock"
 _OF_DISK: Final = ("duckdb_temp_storage", "offload")
 _DAMAGED: Final = ("Corrupt", "Could not read enough bytes")
-_SEALED: Final = "sealed"
+SEALED: Final = "sealed"
+"""The folder with the files of sealed days, in the data directory."""
+
 _MISSING: Final = re.compile(
     r'(?:No files found that match the pattern|Cannot open file) "(.*/sealed/[^"]*)"'
 )
@@ -200,7 +202,7 @@ def _open(snapshot: Snapshot, spill: Path | None) -> tuple[Connection, Snapshot]
 def _look_beside(connection: Connection, path: Path) -> None:
     """Have a connection, or a cursor, read the rows of sealed days from beside the snapshot, where they are."""
     folder = path.parent
-    if (folder / _SEALED).is_dir():  # else they are where the ledger wrote them
+    if (folder / SEALED).is_dir():  # else they are where the ledger wrote them
         connection.execute(_LOOK_BESIDE, [str(folder)])
 
 

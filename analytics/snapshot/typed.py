@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from voicecosts.analytics.errors import BadSql, TooMuchMemory
 from voicecosts.analytics.snapshot.connection import fault, interrupt, is_of_disk, read
+from voicecosts.analytics.snapshot.sealed import FIRST_SCHEMA, check_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
 
-_FIRST_SEALED_SCHEMA: Final = 13
 _AT_ONCE: Final = 1_000
 """Rows that are in memory as Python's values at once."""
 _FIRST: Final = 10
@@ -42,6 +42,9 @@ _FUNCTIONS: Final = (
 )  # fmt: skip
 """What may stand behind FROM, beside the ledger's own. Others read files, or change how DuckDB works: some
 that a SELECT may call write a log or a profile to a file of any name."""
+
+OF_ROWS: Final = frozenset(("all_bookings", "usage", "waste_of_requests"))
+"""The views that read single rows, of the files of sealed days too, and what they read them by."""
 
 _SET: Final = (
     "SET enable_external_access = false",
@@ -90,9 +93,12 @@ def run(connection: Connection, snapshot: Snapshot, text: str, *, spill: Path | 
         NoRoom: It needs more temporary disk than there is.
         TooMuchMemory: It needs more memory than it may use, and a disk is of no use to it.
         SealedMissing: It asks for rows whose files are not there.
+        SealedDamaged: One of them is not what the ledger wrote.
     """
     _restrict(connection, snapshot, spill)
-    _check(connection, snapshot, text)
+    names = _check(connection, snapshot, text)
+    if not OF_ROWS.isdisjoint(names):
+        check_sealed(connection, snapshot)
     pool = ThreadPoolExecutor(1)
     with _told(snapshot, text):
         _execute(pool, connection, snapshot, text)
@@ -158,7 +164,7 @@ def _restrict(connection: Connection, snapshot: Snapshot, spill: Path | None) ->
     """Take from a connection whatever reading the ledger does not need. None of it can be given back."""
     folder = snapshot.path.parent
     files: list[str] = []
-    if (snapshot.schema or 0) >= _FIRST_SEALED_SCHEMA:
+    if (snapshot.schema or 0) >= FIRST_SCHEMA:
         found = read(connection, snapshot.path, "SELECT file FROM sealed_files", row=tuple[str])
         # a view reads them by patterns
         roots = (str(folder), _PATTERN.sub(r"[\g<0>]", str(folder)))
@@ -176,8 +182,8 @@ def _restrict(connection: Connection, snapshot: Snapshot, spill: Path | None) ->
             connection.execute(statement)
 
 
-def _check(connection: Connection, snapshot: Snapshot, text: str) -> None:
-    """Raise `BadSql` unless a text is one SELECT with functions that only read."""
+def _check(connection: Connection, snapshot: Snapshot, text: str) -> set[str]:
+    """Return what a text asks of; raise `BadSql` unless it is one SELECT with functions that only read."""
     with _told(snapshot, text):
         [(answer,)] = connection.execute(_PARSED, [text]).fetchall()
     try:
@@ -200,15 +206,17 @@ def _check(connection: Connection, snapshot: Snapshot, text: str) -> None:
         *_FUNCTIONS,
         *(name for (name,) in read(connection, snapshot.path, _OWN, row=tuple[str])),
     }
-    for name in _table_functions(parsed):
-        if name.lower() not in own:
+    asked = set(_behind_from(parsed))
+    for name, is_function in sorted(asked):
+        if is_function and name not in own:
             raise BadSql(
                 f"{name} cannot stand behind FROM here: only the ledger can be read, by its views, and {', '.join(_FUNCTIONS)}"
             )
+    return {name for name, _ in asked}
 
 
-def _table_functions(parsed: object) -> Iterator[str]:
-    """Yield the names of all functions that a statement calls behind FROM, however deep."""
+def _behind_from(parsed: object) -> Iterator[tuple[str, bool]]:
+    """Yield the names of all that a statement has behind FROM, however deep, and whether each is a function."""
     left = [parsed]
     while left:
         part = left.pop()
@@ -217,7 +225,9 @@ def _table_functions(parsed: object) -> Iterator[str]:
         elif isinstance(part, dict):
             left += part.values()
             if part.get("type") == "TABLE_FUNCTION":
-                yield str(part["function"]["function_name"])
+                yield str(part["function"]["function_name"]).lower(), True
+            elif part.get("type") == "BASE_TABLE":
+                yield str(part["table_name"]).lower(), False
 
 
 def _no_two_alike(columns: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -22,7 +22,13 @@ from tests.support.sample_ledger import Booking, write_ledger, write_snapshot
 from voicecosts import query
 from voicecosts.analytics.answers.report import Report, Row, measure_names
 from voicecosts.analytics.commands.asking import audit, calls
-from voicecosts.analytics.errors import BadFilter, NotALedger, SealedMissing, UnknownColumn
+from voicecosts.analytics.errors import (
+    BadFilter,
+    NotALedger,
+    SealedDamaged,
+    SealedMissing,
+    UnknownColumn,
+)
 from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.text.costs import as_csv, as_json, as_table
 from voicecosts.consumer.booking.operations import Adjust
@@ -166,6 +172,25 @@ def test_turns_whose_files_are_missing_are_said_to_be(asked: Path, tmp_path: Pat
     assert ask(copy, "hour,room").total == ask(asked, "tenant").total
     with pytest.raises(SealedMissing, match="put the folder `sealed`"):
         ask(copy, "turn")
+
+
+def test_turns_of_a_file_that_has_rotted_are_not_told(asked: Path, tmp_path: Path) -> None:
+    """One bit may be another amount, and DuckDB would not notice; sums need no file."""
+    folder = Path(shutil.copytree(asked, tmp_path / "copy", symlinks=True))
+    whole = ask(folder, "turn")
+    file = min(folder.glob("sealed/usage/*/*.parquet"))
+    good = file.read_bytes()
+    for place in range(4, len(good), len(good) // 40):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        file.write_bytes(bad)
+        with pytest.raises(SealedDamaged, match=f"{file.name} has changed since .* from a backup"):
+            ask(folder, "turn")
+        with pytest.raises(SealedDamaged):
+            ask(folder, "tenant", where="turn=speech_1", since="2026-01-01")
+    assert ask(folder, "hour,room").total == ask(asked, "tenant").total
+    file.write_bytes(good)
+    assert ask(folder, "turn").rows == whole.rows
 
 
 def test_turns_are_read_from_beside_a_data_directory_that_was_moved(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,7 +15,13 @@ from typing import Any
 import pytest
 
 from tests.support.sample_ledger import write_ledger, write_status
-from voicecosts.analytics.errors import BadSql, NoRoom, SealedMissing, TooMuchMemory
+from voicecosts.analytics.errors import (
+    BadSql,
+    NoRoom,
+    SealedDamaged,
+    SealedMissing,
+    TooMuchMemory,
+)
 from voicecosts.analytics.snapshot import typed
 from voicecosts.analytics.snapshot.connection import closing, open_newest
 
@@ -177,6 +184,49 @@ def test_rows_of_sealed_days_are_read_wherever_the_folder_is(
     with pytest.raises(SealedMissing, match="put the folder `sealed`"):
         ask(folder, text)
     assert ask(folder, "SELECT count(*) FROM sessions")[1] != [(0,)]
+
+
+def test_rows_of_a_file_that_has_rotted_are_not_read(partly_sealed: Path, tmp_path: Path) -> None:
+    """Whichever view asks for them; the other views go on answering."""
+    folder = Path(shutil.copytree(partly_sealed, tmp_path / "copy", symlinks=True))
+    file = max(folder.glob("sealed/usage/*/*.parquet"))
+    good = file.read_bytes()
+    bad = bytearray(good)
+    bad[len(good) // 3] ^= 1
+    file.write_bytes(bad)
+    for text in (
+        "SELECT sum(cost) FROM usage",
+        "-- all\nFROM waste_of_requests",
+        "WITH rows AS (FROM usage) SELECT count(cost) FROM rows;",
+    ):
+        with pytest.raises(SealedDamaged, match=f"{file.name} has changed since"):
+            ask(folder, text)
+    sums = "SELECT sum(cost) FROM cost_by_day"
+    assert ask(folder, sums) == ask(partly_sealed, sums)
+    file.write_bytes(good)
+    assert ask(folder, "SELECT sum(cost) FROM usage") == ask(
+        partly_sealed, "SELECT sum(cost) FROM usage"
+    )
+
+
+def test_every_view_of_single_rows_is_known(partly_sealed: Path) -> None:
+    """So that none reads a file that was not looked at."""
+    connection, _ = open_newest(partly_sealed)
+    with closing(connection):
+        texts = connection.execute(
+            "SELECT view_name, regexp_extract(sql, '(?s) AS .*') FROM duckdb_views() WHERE NOT internal "
+            "UNION ALL SELECT function_name, macro_definition FROM duckdb_functions() "
+            "WHERE NOT internal AND macro_definition IS NOT NULL"
+        ).fetchall()
+    found, before = {"all_bookings"}, set[str]()
+    while found != before:
+        before = set(found)
+        found |= {
+            name
+            for name, text in texts
+            if any(re.search(rf"\b{each}\b(?!\.)", text) for each in before)
+        }
+    assert found == typed.OF_ROWS
 
 
 def test_memory_and_disk_are_bounded(
