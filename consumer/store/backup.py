@@ -45,6 +45,7 @@ from voicecosts.consumer.store.files import (
 from voicecosts.consumer.store.heartbeat import read_heartbeat, utc_text
 from voicecosts.consumer.store.layout import Layout
 from voicecosts.consumer.store.payloads import Payloads
+from voicecosts.consumer.store.streams import load_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,7 +77,8 @@ class Kept(Struct, frozen=True):
 class Manifest(Struct, frozen=True, kw_only=True):
     """What a backup holds, in its file `backup.json`.
 
-    `sequence` is the highest place in the stream that is booked in it, 0 where nothing came from one;
+    `sequence` is the highest place in the stream, the last one where there were several, that is booked in it, 0 where
+    nothing came from it;
     `as_of` is until when it holds all that was sent to the ledger. `lacks` are files of sealed days
     that were gone or damaged when it was made: their sums are in it, their single rows are not.
     """
@@ -269,7 +271,8 @@ class _Backup:
                 if schema < _OLDEST_SCHEMA:
                     problem = "the ledger is of an older version: start it once with this one"
                     raise BackupFailed(self._folder, problem)
-                sequence, number, as_of = _one(connection, sql.LOAD_STATE)
+                _, number, as_of = _one(connection, sql.LOAD_STATE)
+                sequence = load_streams(connection).progress.highest
                 (ledger_id,) = _one(connection, sql.LOAD_LEDGER_ID)
                 sealed = [Kept(*row) for row in connection.execute(sql.KEPT_FILES).fetchall()]
             finally:

@@ -43,8 +43,11 @@ class WriterLock:
 
     @classmethod
     def acquire(cls, path: Path) -> Self:
-        """Take the lock, or raise `LedgerInUse` with the pid of its holder."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        """Take the lock, or raise `LedgerInUse` with the pid of its holder.
+
+        A link in its place is refused (`OSError`): whoever may write in the folder could have any file emptied.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
         if not _locked(descriptor):
             holder = os.pread(descriptor, 32, 0).strip()
             os.close(descriptor)

@@ -19,6 +19,7 @@ from tests.support.history import Step, Told, figures, history, often
 from tests.support.oracle import rate
 from voicecosts.consumer.booking.message import Message
 from voicecosts.consumer.booking.operations import Erase, Retain
+from voicecosts.consumer.booking.progress import Seen
 from voicecosts.consumer.errors import BackupFailed, BackupInUse, BackupRefused
 from voicecosts.consumer.store import backup as backups_of
 from voicecosts.consumer.store.backup import MANIFEST, MARK, Manifest, back_up, backups, check
@@ -194,6 +195,26 @@ def test_two_backups_at_a_time_are_one(tmp_path: Path) -> None:
     with pytest.raises(BackupInUse, match=r"Process \d+ makes a backup"):
         made(tmp_path / "d", tmp_path / "backups")
     lock.release()
+
+
+def test_a_link_in_place_of_its_mark_is_not_followed(tmp_path: Path) -> None:
+    """Who may write in the folder of backups could have any file of the ledger's user emptied."""
+    small_ledger(tmp_path / "d")
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / "backups" / MARK).symlink_to(tmp_path / "other")
+    with pytest.raises(BackupFailed, match="symbolic link"):
+        made(tmp_path / "d", tmp_path / "backups")
+    assert (tmp_path / "other").read_text() == "kept"
+
+
+def test_the_place_in_the_stream_is_of_the_stream_that_is_read(tmp_path: Path) -> None:
+    """One that was made anew begins at 1 again."""
+    with Ledger.open(tmp_path / "d", rate) as ledger:
+        for stream_us, last in ((1_000_000, 700), (2_000_000, 3)):
+            ledger.reconcile(Seen(stream_us=stream_us, first=last, last=last))
+            ledger.apply([message(last, reading(last))])
+    assert made(tmp_path / "d", tmp_path / "backups").manifest.sequence == 3
 
 
 def test_no_snapshot_no_backup(tmp_path: Path) -> None:
