@@ -155,11 +155,14 @@ def pack(session: SessionState, prices: PricesUsed) -> bytes:
 
 
 def unpack(key: SessionKey, packed: bytes, prices: PricesUsed) -> SessionState | None:
-    """Return the session that was packed, a copy of its own; `None` where another version packed it."""
+    """Return the session that was packed, a copy of its own; `None` where another version packed it, or it is spoiled."""
     if not packed.startswith(_FORM):
         return None
     work = zlib.decompressobj(wbits=-15, zdict=_WORDS)
-    made = _decoder.decode(work.decompress(packed[len(_FORM) :]))
+    try:
+        made = _decoder.decode(work.decompress(packed[len(_FORM) :]))
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
     return SessionState(
         None if made.whose is None else Identity(key.project, key.session_id, *made.whose),
         {each.meter(key.session_id): each.state(prices) for each in made.meters},

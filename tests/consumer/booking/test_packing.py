@@ -94,3 +94,13 @@ def test_what_another_version_packed_is_not_read() -> None:
     packed = pack(SessionState(), prices)
     assert unpack(KEY, packed, prices) == SessionState()
     assert unpack(KEY, bytes([packed[0] + 1]) + packed[1:], prices) is None
+
+
+@given(SESSION, st.data())
+def test_what_is_spoiled_is_not_read(session: SessionState, data: st.DataObject) -> None:
+    """Its session is derived from the rows too."""
+    prices = numbered()
+    packed = pack(session, prices)
+    upto = data.draw(st.integers(1, len(packed) - 1))
+    assert unpack(KEY, packed[:upto], prices) in (None, session)
+    assert unpack(KEY, packed[:1] + b"\xff" + packed[2:upto], prices) is None
