@@ -292,7 +292,8 @@ class SnapshotFailed(LedgerError):
         self.problem = problem
         super().__init__(
             f"No snapshot could be published in {path}: {problem}. Everything booked is safe in "
-            "the ledger. Free disk space or correct the permissions; it will be tried again."
+            "the ledger. Free disk space or correct the permissions: a ledger that runs then publishes by "
+            "itself, and a command has to be run again."
         )
 
 

@@ -163,5 +163,5 @@ async def _booked(
             yield group
         if info.last > upto and proof is not None:
             proof.left_out.append(
-                f"{info.last - upto:,} messages of the stream, which are not booked yet"
+                f"{info.last - upto:,} messages of the stream, which came after what is compared"
             )

@@ -54,7 +54,7 @@ async def stored(ask: Api, first: int, last: int) -> AsyncIterator[list[Message]
         Denied: These credentials may not look at a message of the stream.
         APIError: The server refuses.
     """
-    at = first
+    at = max(first, 1)  # a stream that never had a message begins at 0
     while at <= last:
         upto = min(at + AT_ONCE - 1, last)
         found = await asyncio.gather(*(_stored(ask, each) for each in range(at, upto + 1)))

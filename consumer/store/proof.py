@@ -138,7 +138,8 @@ def _require_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise LedgerNewer(path, found, known)
     if found < known:
         raise RebuildFailed(
-            f"{path} is of an older version: start the ledger once with this one, and stop it"
+            f"{path} is of an older version: start the ledger once with this one, and stop it. Where it cannot be read "
+            "any more, run `costs rebuild` of the version that wrote it, or put a backup in its place"
         )
 
 

@@ -65,6 +65,8 @@ async def test_what_is_booked_is_compared_with_the_stream(broker: Broker, tmp_pa
     words = ["--verify", "--servers", broker.url, "--json"]
     config = LedgerConfig(data_dir=tmp_path, servers=(broker.url,), snapshot_interval_s=0.05)
     async with consuming(config, waits=QUICK):
+        of_nothing = await asyncio.to_thread(ran, tmp_path, *words)
+        assert json.loads(of_nothing.stdout)["not_compared"] == []
         await publish(broker.url, batches(made, seed=41))
         await until(lambda: booked(tmp_path) == bill(made))
         while_it_runs = await asyncio.to_thread(ran, tmp_path, *words)
