@@ -4,8 +4,8 @@ What is kept is one short row a session, so that five hundred sessions of anywhe
 at nothing but ids. The rows have dozens of columns, and are read for the few that are not settled.
 
 There is no index: session ids are UUIDv7 and rows arrive in order of time, so a range of ids skips
-nearly all of the table. One very late session would stretch a single range over the whole table, so
-ids that lie far apart are loaded by several ranges.
+nearly all of the table. One very late session would stretch a single range over the whole table, so of
+many ids those that lie far apart are loaded by several ranges.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ MAX_RANGES: Final = 8
 
 MIN_GAP_MS: Final = 6 * 3_600_000
 """What lies closer is read in one go: a query takes as long as the rows of some hours."""
+
+FEW: Final = 50
+"""So many ids DuckDB compares one by one with the lowest and highest of each group of rows (its setting
+`dynamic_or_filter_threshold`), so one range of them skips what several would, and is planned once."""
 
 _labels: Final = msgspec.json.Decoder(dict[str, str])
 
@@ -161,10 +165,10 @@ def _meter_state(row: list[Any], prices: PricesUsed) -> MeterState:
 
 
 def ranges(session_ids: Iterable[str]) -> list[list[str]]:
-    """Split sorted session ids at their widest gaps: over `MIN_GAP_MS`, `MAX_RANGES` - 1 at most."""
+    """Split sorted session ids at their widest gaps: over `MIN_GAP_MS`, `MAX_RANGES` - 1 at most; `FEW` are one range."""
     ids = sorted(session_ids)
-    if not ids:
-        return []
+    if len(ids) <= FEW:
+        return [ids] if ids else []
     times = [_began_ms(each) for each in ids]
     gaps = [(later - earlier, place) for place, (earlier, later) in enumerate(pairwise(times), 1)]
     wide = sorted((gap for gap in gaps if gap[0] > MIN_GAP_MS), reverse=True)
