@@ -118,7 +118,11 @@ def _verify(root: Path, access: Access, data_dir: Path | None, *, top: int | Non
     if found.proof.is_whole:
         return
     if top is not None:
-        typer.echo(f"`costs rebuild{at_folder(data_dir)}` makes it anew of its rows", err=True)
+        rebuilt = f"`costs rebuild{at_folder(data_dir)}` makes it anew of its rows"
+        if found.proof.bad_files:
+            files = counted(len(found.proof.bad_files), "file")
+            rebuilt = f"put {files} of sealed days back from a backup first; then {rebuilt}, if anything differs still"
+        typer.echo(rebuilt, err=True)
     raise typer.Exit(FAILED)
 
 
@@ -259,8 +263,8 @@ def _show(proof: Proof, what: str, top: int) -> None:
 
     typer.echo(printable(f"compared {what}:"))
     typer.echo(
-        f"  {counted(proof.rows, 'single row')} of {counted(proof.days, 'day')} with "
-        f"{counted(proof.sums, 'sum')}, and these with {counted(proof.calls, 'call')}"
+        f"  {counted(proof.rows, 'single row')} with {counted(proof.sums, 'sum')} of "
+        f"{counted(proof.days, 'day')}, and these with {counted(proof.calls, 'call')}"
     )
     if proof.files:
         typer.echo(f"  {counted(proof.files, 'file')} of sealed days with their checksums")

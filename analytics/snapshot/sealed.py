@@ -37,7 +37,7 @@ def check_sealed(
 ) -> None:
     """Compare the files of some days (a condition on `day`) that are beside a snapshot with their checksums.
 
-    One that is not there is left to whoever reads it. Where no folder `sealed` is beside the snapshot, rows are read from
+    One that is not there, or cannot be opened, is left to whoever reads it. Where no folder `sealed` is beside the snapshot, rows are read from
     where the ledger wrote them, and nothing is compared.
 
     Raises:
@@ -48,7 +48,7 @@ def check_sealed(
         return
     statement = _FILES.format(which=which)
     for name, sha256 in read(connection, snapshot.path, statement, parameters, row=tuple[str, str]):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if not _is_sound(folder / name, sha256):
                 raise SealedDamaged(snapshot.path, folder / name)
 

@@ -78,7 +78,7 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Proof(Struct, kw_only=True):
-    """What was compared, what was not and why, and what differs."""
+    """What was compared, what was not and why, and what differs. `days` are those whose sums were compared."""
 
     rows: int = 0
     files: int = 0
@@ -232,7 +232,6 @@ class _Sums:
 
     def compare(self) -> None:
         days = [_Day(*row) for row in self._connection.execute(sql.DETAIL_BY_DAY).fetchall()]
-        self._proof.days = len(days)
         self._proof.rows = sum(it.hot + it.sealed for it in days)
         gone = [it.day for it in days if it.removed]
         if gone:
@@ -246,7 +245,9 @@ class _Sums:
                 "sums of days whose files differ: their single rows cannot be read"
             )
         left_out = {*gone, *self._proof.bad_days}
-        for slice_ in _slices([it for it in days if it.day not in left_out]):
+        compared = [it for it in days if it.day not in left_out]
+        self._proof.days = len(compared)
+        for slice_ in _slices(compared):
             self._compare(slice_, left_out)
         self._compare_months()
         self._count_rows(days)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,12 @@ def test_sums_are_not_made_of_rows_that_are_not_all_there(
     """Without being told to keep them it changes nothing, and says how to go on."""
     shutil.copytree(partly_sealed, tmp_path, symlinks=True, dirs_exist_ok=True)
     file = min(tmp_path.rglob("*.parquet"))
+    whole = ran(tmp_path, "--verify").output
+    [days] = re.findall(r"single rows with [\d,]+ sums of (\d+) days, and these with", whole)
     file.unlink()
+    without = ran(tmp_path, "--verify").output
+    assert "put 1 file of sealed days back from a backup first; then `costs rebuild" in without
+    assert f" sums of {int(days) - 1} day" in without
     before = (tmp_path / "ledger" / "ledger.duckdb").read_bytes()
     refused = ran(tmp_path, "--yes")
     assert isinstance(refused.exception, AnalyticsError)
