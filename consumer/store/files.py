@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import sys
 import time
 from pathlib import Path
@@ -106,12 +107,12 @@ def tighten(paths: Iterable[Path]) -> None:
     """Take from files and folders of ours what others may do with them.
 
     Earlier versions made them with the rights that the process gives by default. What belongs to
-    another user stays as it is.
+    another user stays as it is, and what a link leads to.
     """
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            mode = path.stat().st_mode
-            if mode & _OF_OTHERS:
+            mode = path.lstat().st_mode
+            if mode & _OF_OTHERS and not stat.S_ISLNK(mode):
                 path.chmod(mode & 0o7777 & ~_OF_OTHERS)
 
 
@@ -178,9 +179,13 @@ def write_private(path: Path, data: bytes, *, synced: bool = False) -> None:
     """Replace a file by a rename, so that a reader sees the old one or the new one.
 
     With `synced` the new one is on the disk when this returns. Where it cannot be written, nothing of it stays.
+    A link in place of the draft is removed, not followed.
     """
     draft = path.with_name(path.name + ".tmp")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+    if draft.is_symlink():
+        draft.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(draft, flags, PRIVATE)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), PRIVATE)

@@ -590,6 +590,21 @@ class TestPrivacy:
         Ledger.open(tmp_path, rate).close()
         assert open_to_others(tmp_path) == [tmp_path]
 
+    def test_links_are_not_followed(self, tmp_path: Path) -> None:
+        """Whoever may write in the data directory has no file elsewhere emptied, or its rights changed."""
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.write_text("kept")
+        elsewhere.chmod(0o644)
+        data_dir = tmp_path / "data"
+        with Ledger.open(data_dir, rate) as ledger:
+            book(ledger, 1)
+        for name in ("ledger.json.tmp", "ledger/notes"):
+            (data_dir / name).symlink_to(elsewhere)
+        with Ledger.open(data_dir, rate) as ledger:
+            book(ledger, 2)
+        assert elsewhere.read_text() == "kept"
+        assert elsewhere.stat().st_mode & 0o777 == 0o644
+
 
 def open_to_others(folder: Path) -> list[Path]:
     """Return what somebody else may read or write, links not followed."""
