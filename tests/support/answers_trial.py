@@ -135,14 +135,13 @@ class Round:
         async with stream.jetstream(self.broker.url) as js:
             self.witness.stream_goes()
             await js.delete_stream(STREAM)
-        deadline = asyncio.timeout(RECOVERED_S)
-        async with deadline, stream.jetstream(self.broker.url) as js:
-            while True:
-                with contextlib.suppress(Exception):
-                    created = (await js.stream_info(STREAM)).created
-                    assert created is not None
-                    break
-                await asyncio.sleep(0.05)
+            async with asyncio.timeout(RECOVERED_S):
+                while True:
+                    with contextlib.suppress(Exception):
+                        created = (await js.stream_info(STREAM)).created
+                        assert created is not None
+                        break
+                    await asyncio.sleep(0.05)
         self.witness.stream_is_anew(created)
 
     async def _until_told(

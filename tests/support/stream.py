@@ -21,14 +21,25 @@ from voicecosts.producer.subjects import STREAM, STREAM_SUBJECTS, subject
 
 @contextlib.asynccontextmanager
 async def jetstream(url: str, **options: Any) -> AsyncIterator[JetStreamContext]:
-    """A client of a broker's JetStream, for the time of a block; a lost connection stays lost."""
+    """A client of a broker's JetStream, for the time of a block; a lost connection stays lost.
+
+    A server hangs up on who takes longer than two seconds to say who it is, as on a busy machine: that is tried again.
+    """
 
     async def ignore(error: Exception) -> None:
         pass
 
     client = LenientClient()
     try:
-        await client.connect(url, error_cb=ignore, allow_reconnect=False, **options)
+        for tries_left in reversed(range(5)):
+            try:
+                await client.connect(url, error_cb=ignore, allow_reconnect=False, **options)
+                break
+            except ConnectionResetError:
+                if not tries_left:
+                    raise
+                client.cut_off()
+                client = LenientClient()
         yield client.jetstream(timeout=10)
     finally:
         with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
