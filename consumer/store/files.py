@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import signal
-import stat
 import sys
 import time
 from pathlib import Path
@@ -111,8 +110,8 @@ def tighten(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            mode = path.lstat().st_mode
-            if mode & _OF_OTHERS and not stat.S_ISLNK(mode):
+            mode = path.stat().st_mode
+            if mode & _OF_OTHERS and not path.is_symlink():
                 path.chmod(mode & 0o7777 & ~_OF_OTHERS)
 
 
