@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing as ending
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -265,20 +265,17 @@ def reported(
     outbox: Outbox | None,
 ) -> tuple[Report, Generator[Row]]:
     """Return the answer of a snapshot without its rows, and its rows, which are to be closed."""
-    moment, since = as_of(connection, snapshot), question.period.since
-    if Group.TURN in (
-        *question.by,
-        *question.selection.named,
-    ):  # a row is not dated before its call
-        earliest = date.min if since is None else since.date() - timedelta(days=1)
-        check_sealed(connection, snapshot, "day >= ?", [earliest])
+    moment = as_of(connection, snapshot)
+    is_of_turns = Group.TURN in (*question.by, *question.selection.named)
+    if is_of_turns:
+        check_sealed(connection, snapshot)  # whatever the period is: DuckDB opens them all
     with meanwhile(connection, snapshot, question.selection, moment=moment, outbox=outbox) as found:
         measured = _with_rest(connection, snapshot, question)
         total = measured.total
         corrected = tuple(_corrections(connection, snapshot, question.selection))
         parts = tuple(left_out(connection, snapshot, question.selection, total))
         removed = tuple(say_removed(connection, snapshot, question.period))
-        if Group.TURN in (*question.by, *question.selection.named):
+        if is_of_turns:
             removed = tuple(f"{it}; {NOT_KNOWN}" for it in removed)
         gone = (*say_erased(connection, snapshot, question.period), *removed)
         empty = tuple(say_unseen_labels(connection, snapshot, question.by))

@@ -15,7 +15,6 @@ from voicecosts.analytics.errors import SealedDamaged
 from voicecosts.analytics.snapshot.connection import SEALED, read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from voicecosts.analytics.snapshot.connection import Connection
@@ -29,16 +28,11 @@ _sound: Final[dict[str, tuple[str, int, int, int]]] = {}
 """The files that were as they should be: checksum, inode, size and time of the last change, by path."""
 
 
-def check_sealed(
-    connection: Connection,
-    snapshot: Snapshot,
-    which: str = "TRUE",
-    parameters: Sequence[object] = (),
-) -> None:
-    """Compare the files of some days (a condition on `day`) that are beside a snapshot with their checksums.
+def check_sealed(connection: Connection, snapshot: Snapshot, which: str = "TRUE") -> None:
+    """Compare the files of some days (`which`: a condition on `day`, of our own words) that are beside a snapshot with their checksums.
 
-    One that is not there, or cannot be opened, is left to whoever reads it. Where no folder `sealed` is beside the snapshot, rows are read from
-    where the ledger wrote them, and nothing is compared.
+    One that is not there, or cannot be opened, is left to whoever reads it. Where no folder `sealed` is beside the
+    snapshot, rows are read from where the ledger wrote them, and nothing is compared.
 
     Raises:
         SealedDamaged: A file is not what the ledger wrote.
@@ -47,7 +41,7 @@ def check_sealed(
     if (snapshot.schema or 0) < FIRST_SCHEMA or not (folder / SEALED).is_dir():
         return
     statement = _FILES.format(which=which)
-    for name, sha256 in read(connection, snapshot.path, statement, parameters, row=tuple[str, str]):
+    for name, sha256 in read(connection, snapshot.path, statement, row=tuple[str, str]):
         with suppress(OSError):
             if not _is_sound(folder / name, sha256):
                 raise SealedDamaged(snapshot.path, folder / name)

@@ -183,7 +183,7 @@ def _restrict(connection: Connection, snapshot: Snapshot, spill: Path | None) ->
 
 
 def _check(connection: Connection, snapshot: Snapshot, text: str) -> set[str]:
-    """Return what a text asks of; raise `BadSql` unless it is one SELECT with functions that only read."""
+    """Return the names of what a text reads; raise `BadSql` unless it is one SELECT with functions that only read."""
     with _told(snapshot, text):
         [(answer,)] = connection.execute(_PARSED, [text]).fetchall()
     try:

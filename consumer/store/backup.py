@@ -77,9 +77,8 @@ class Kept(Struct, frozen=True):
 class Manifest(Struct, frozen=True, kw_only=True):
     """What a backup holds, in its file `backup.json`.
 
-    `sequence` is the highest place in the stream, the last one where there were several, that is booked in it, 0 where
-    nothing came from it;
-    `as_of` is until when it holds all that was sent to the ledger. `lacks` are files of sealed days
+    `sequence` is the highest place that is booked in it of the stream that the ledger reads now, 0 where nothing came
+    from it; `as_of` is until when it holds all that was sent to the ledger. `lacks` are files of sealed days
     that were gone or damaged when it was made: their sums are in it, their single rows are not.
     """
 

@@ -78,7 +78,10 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Proof(Struct, kw_only=True):
-    """What was compared, what was not and why, and what differs. `days` are those whose sums were compared."""
+    """What was compared, what was not and why, and what differs.
+
+    `days` is how many had their sums compared.
+    """
 
     rows: int = 0
     files: int = 0
