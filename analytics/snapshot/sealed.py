@@ -29,10 +29,11 @@ _sound: Final[dict[str, tuple[str, int, int, int]]] = {}
 
 
 def check_sealed(connection: Connection, snapshot: Snapshot, which: str = "TRUE") -> None:
-    """Compare the files of some days (`which`: a condition on `day`, of our own words) that are beside a snapshot with their checksums.
+    """Compare the files of sealed days that are beside a snapshot with their checksums.
 
-    One that is not there, or cannot be opened, is left to whoever reads it. Where no folder `sealed` is beside the
-    snapshot, rows are read from where the ledger wrote them, and nothing is compared.
+    `which` is a condition on `day` in our own words. A file that is not there, or cannot be opened, is left to whoever
+    reads it. Where no folder `sealed` is beside the snapshot, rows are read from where the ledger wrote them, and nothing
+    is compared.
 
     Raises:
         SealedDamaged: A file is not what the ledger wrote.
