@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from voicecosts.analytics.answers.completeness import as_of, but_states, tell
+from voicecosts.analytics.answers.detail import check_turns
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.losses import count_gaps, lost_in
 from voicecosts.analytics.answers.report import (
@@ -198,6 +199,7 @@ def answer(
         named = question.selection.named
         if schema_of(connection, snapshot) < max(FIRST_SCHEMA, first_schema(named)):
             raise NotALedger(snapshot.path, _TOO_OLD)
+        check_turns(connection, snapshot, named)
         moment = as_of(connection, snapshot)
         with but_states(connection, snapshot, question.selection, outbox=outbox) as lacking:
             of_them, given = look_at(

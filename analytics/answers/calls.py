@@ -25,6 +25,7 @@ from voicecosts.analytics.answers.completeness import (
     tell,
 )
 from voicecosts.analytics.answers.costs import TOO_OLD, by_corrected, row_of
+from voicecosts.analytics.answers.detail import check_turns
 from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.report import CURRENCY, Completeness, Outbox, Row
 from voicecosts.analytics.answers.states import (
@@ -347,6 +348,7 @@ def answer(
     connection, snapshot = open_newest(data_dir, spill=spill)
     with closing(connection):
         schema = check(connection, snapshot, question.selection.named)
+        check_turns(connection, snapshot, question.selection.named)
         moment = as_of(connection, snapshot)
         found, keys = _choose(connection, snapshot, question, schema, moment)
         these = of_calls(keys)

@@ -23,7 +23,7 @@ from voicecosts.analytics.answers.completeness import (
     nothing_found,
     tell,
 )
-from voicecosts.analytics.answers.detail import say_removed
+from voicecosts.analytics.answers.detail import check_turns, say_removed
 from voicecosts.analytics.answers.erased import say_erased
 from voicecosts.analytics.answers.layers import left_out
 from voicecosts.analytics.answers.report import (
@@ -76,7 +76,6 @@ from voicecosts.analytics.question.times import Moment, Period, period
 from voicecosts.analytics.question.turns import NOT_KNOWN
 from voicecosts.analytics.question.zones import UTC_NAME
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read, stream
-from voicecosts.analytics.snapshot.sealed import check_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -266,9 +265,8 @@ def reported(
 ) -> tuple[Report, Generator[Row]]:
     """Return the answer of a snapshot without its rows, and its rows, which are to be closed."""
     moment = as_of(connection, snapshot)
-    is_of_turns = Group.TURN in (*question.by, *question.selection.named)
-    if is_of_turns:
-        check_sealed(connection, snapshot)  # whatever the period is: DuckDB opens them all
+    columns = (*question.by, *question.selection.named)
+    is_of_turns = check_turns(connection, snapshot, columns)
     with meanwhile(connection, snapshot, question.selection, moment=moment, outbox=outbox) as found:
         measured = _with_rest(connection, snapshot, question)
         total = measured.total

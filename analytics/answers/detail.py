@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,10 +11,13 @@ from msgspec import Struct
 
 from voicecosts.analytics.answers.states import schema_of
 from voicecosts.analytics.numbers import counted
+from voicecosts.analytics.question.columns import Group
 from voicecosts.analytics.question.relation import FIRST_FORGETTING_SCHEMA
 from voicecosts.analytics.snapshot.connection import closing, open_newest, read
+from voicecosts.analytics.snapshot.sealed import check_sealed
 
 if TYPE_CHECKING:
+    from voicecosts.analytics.question.columns import Column
     from voicecosts.analytics.question.times import Period
     from voicecosts.analytics.snapshot.connection import Connection
     from voicecosts.analytics.snapshot.files import Snapshot
@@ -77,6 +80,18 @@ def removed(found: Sequence[Day]) -> Amount:
         0,
         sum(it.removed_bytes for it in chosen),
     )
+
+
+def check_turns(connection: Connection, snapshot: Snapshot, columns: Iterable[Column]) -> bool:
+    """Return whether turns are among the columns of a question; then it reads single rows of all days, whatever its period is.
+
+    Raises:
+        SealedDamaged: A file with such rows is not what the ledger wrote.
+    """
+    is_of_turns = Group.TURN in columns
+    if is_of_turns:
+        check_sealed(connection, snapshot)
+    return is_of_turns
 
 
 def say_removed(connection: Connection, snapshot: Snapshot, period: Period) -> Iterator[str]:

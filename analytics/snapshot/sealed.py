@@ -23,17 +23,21 @@ if TYPE_CHECKING:
 FIRST_SCHEMA: Final = 13
 """Ledgers before it have no sealed days."""
 
-_FILES: Final = "SELECT file, sha256 FROM sealed_files WHERE {which} ORDER BY file"
-_sound: Final[dict[str, tuple[str, int, int, int]]] = {}
-"""The files that were as they should be: checksum, inode, size and time of the last change, by path."""
+_FILES: Final = "SELECT file, sha256 FROM sealed_files"
+_SHOWS_COLUMNS: Final = (
+    "file IN (SELECT arg_min(file, (day, first_place)) FROM sealed_files GROUP BY version)"
+)
+_sound: Final[dict[str, tuple[str, int, int, int, int]]] = {}
+"""The files that were as they should be: checksum, inode, size and times of the last changes, by path."""
 
 
-def check_sealed(connection: Connection, snapshot: Snapshot, which: str = "TRUE") -> None:
+def check_sealed(connection: Connection, snapshot: Snapshot, which: str | None = None) -> None:
     """Compare the files of sealed days that are beside a snapshot with their checksums.
 
-    `which` is a condition on `day` in our own words. A file that is not there, or cannot be opened, is left to whoever
-    reads it. Where no folder `sealed` is beside the snapshot, rows are read from where the ledger wrote them, and nothing
-    is compared.
+    With `which`, a condition on `day` in our own words, only those that DuckDB opens for it: those of these days, and the
+    first of each version, which shows the columns. (Below a folder with `=` in its name it opens all.) A file that is
+    not there, or may not be opened, is left to whoever reads it. Where no folder `sealed` is beside the snapshot, rows
+    are read from where the ledger wrote them, and nothing is compared.
 
     Raises:
         SealedDamaged: A file is not what the ledger wrote.
@@ -41,19 +45,24 @@ def check_sealed(connection: Connection, snapshot: Snapshot, which: str = "TRUE"
     folder = snapshot.path.parent
     if (snapshot.schema or 0) < FIRST_SCHEMA or not (folder / SEALED).is_dir():
         return
-    statement = _FILES.format(which=which)
+    if which is not None and "=" not in str(folder):
+        statement = f"{_FILES} WHERE {which} OR {_SHOWS_COLUMNS} ORDER BY file"
+    else:
+        statement = f"{_FILES} ORDER BY file"
     for name, sha256 in read(connection, snapshot.path, statement, row=tuple[str, str]):
-        with suppress(OSError):
+        with suppress(FileNotFoundError, PermissionError):
             if not _is_sound(folder / name, sha256):
                 raise SealedDamaged(snapshot.path, folder / name)
 
 
 def _is_sound(path: Path, sha256: str) -> bool:
+    stat = path.stat()
+    if not path.is_file():  # to open a pipe would wait for whoever writes to it
+        return False
+    seen = (sha256, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    if _sound.get(str(path)) == seen:
+        return True
     with path.open("rb") as file:
-        stat = path.stat()
-        seen = (sha256, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if _sound.get(str(path)) == seen:
-            return True
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             return False
     _sound[str(path)] = seen

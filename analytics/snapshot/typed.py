@@ -62,6 +62,7 @@ _NEAR: Final = 0.7
 """How much of two names is the same where one may be meant by the other."""
 _PARSED: Final = "SELECT json_serialize_sql(?::VARCHAR)"
 _PATTERN: Final = re.compile(r"[*?[]")
+_PLAIN: Final = re.compile(r"\w*")
 _WITH_ZONE: Final = "WITH TIME ZONE"
 _NOT_A_SELECT: Final = "not implemented"
 _ADVICE: Final = re.compile(
@@ -97,7 +98,7 @@ def run(connection: Connection, snapshot: Snapshot, text: str, *, spill: Path | 
     """
     _restrict(connection, snapshot, spill)
     names = _check(connection, snapshot, text)
-    if not OF_ROWS.isdisjoint(names):
+    if any(name in OF_ROWS or not _PLAIN.fullmatch(name) for name in names):  # else it is a file
         check_sealed(connection, snapshot)
     pool = ThreadPoolExecutor(1)
     with _told(snapshot, text):

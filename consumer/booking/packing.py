@@ -161,11 +161,12 @@ def unpack(key: SessionKey, packed: bytes, prices: PricesUsed) -> SessionState |
     work = zlib.decompressobj(wbits=-15, zdict=_WORDS)
     try:
         made = _decoder.decode(work.decompress(packed[len(_FORM) :]))
-    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
+        meters = {each.meter(key.session_id): each.state(prices) for each in made.meters}
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return None
     return SessionState(
         None if made.whose is None else Identity(key.project, key.session_id, *made.whose),
-        {each.meter(key.session_id): each.state(prices) for each in made.meters},
+        meters,
         made.started,
         made.ended,
         set(made.noted),

@@ -110,8 +110,10 @@ def tighten(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError):
+            if path.is_symlink():
+                continue
             mode = path.stat().st_mode
-            if mode & _OF_OTHERS and not path.is_symlink():
+            if mode & _OF_OTHERS:
                 path.chmod(mode & 0o7777 & ~_OF_OTHERS)
 
 

@@ -192,6 +192,15 @@ def test_turns_of_a_file_that_has_rotted_are_not_told(asked: Path, tmp_path: Pat
     later = date.fromisoformat(file.parent.name.removeprefix("day=")) + timedelta(days=2)
     with pytest.raises(SealedDamaged):  # DuckDB would open it for this too
         ask(folder, "turn", since=str(later))
+    for other in (calls, audit):
+        with pytest.raises(SealedDamaged):
+            other(where="turn=speech_1", data_dir=folder, now=NOW)
+        assert other(data_dir=folder, now=NOW)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(SealedDamaged):
+        ask(folder, "turn")
+    file.rmdir()
     file.write_bytes(good)
     assert ask(folder, "turn").rows == whole.rows
 

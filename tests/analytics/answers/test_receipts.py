@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -210,6 +211,24 @@ def test_a_call_of_which_only_the_id_is_known_has_a_receipt(tmp_path: Path) -> N
     assert receipt.call == listed
     assert (listed.session, listed.agent, listed.state) == (ACME, None, "abandoned")
     assert (receipt.total.cost, receipt.parts, receipt.turns) == (0, (), ())
+
+
+def test_the_turns_of_a_call_need_the_file_that_shows_the_columns(
+    asked: Path, tmp_path: Path
+) -> None:
+    """DuckDB takes them from the first file, of whatever day; the sums of the call stay as they are."""
+    folder = Path(shutil.copytree(asked, tmp_path / "copy", symlinks=True))
+    ids = [str(it.session) for it in calls(data_dir=folder, now=NOW).calls]
+    whole = [call(it, data_dir=folder, now=NOW) for it in ids]
+    first = min(folder.glob("sealed/usage/*/*.parquet"))
+    first.write_bytes(first.read_bytes()[:-9] + bytes(9))
+    for before, receipt in zip(
+        whole, (call(it, data_dir=folder, now=NOW) for it in ids), strict=True
+    ):
+        assert (receipt.total, receipt.parts) == (before.total, before.parts)
+        if before.turns:
+            assert f"{first.name} has changed since" in (receipt.detail_missing or "")
+    assert any(it.turns for it in whole)
 
 
 @pytest.mark.slow

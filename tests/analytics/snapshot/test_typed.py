@@ -198,6 +198,7 @@ def test_rows_of_a_file_that_has_rotted_are_not_read(partly_sealed: Path, tmp_pa
         "SELECT sum(cost) FROM usage",
         "-- all\nFROM waste_of_requests",
         "WITH rows AS (FROM usage) SELECT count(cost) FROM rows;",
+        f"SELECT sum(cost) FROM (FROM '{file}')",  # noqa: S608 - our own file
     ):
         with pytest.raises(SealedDamaged, match=f"{file.name} has changed since"):
             ask(folder, text)

@@ -600,6 +600,7 @@ class TestPrivacy:
             book(ledger, 1)
         for name in ("ledger.json.tmp", "ledger/notes"):
             (data_dir / name).symlink_to(elsewhere)
+        (data_dir / "ledger" / "loop").symlink_to("loop")
         with Ledger.open(data_dir, rate) as ledger:
             book(ledger, 2)
         assert elsewhere.read_text() == "kept"
