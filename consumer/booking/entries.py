@@ -378,9 +378,10 @@ class Entries:
         refusals: list[Refusal] = []
         doubts: list[Doubt] = []
         read = readings(delivery, event)
+        rate = rate_beside(self._rate, session.meters)
         for reading in read:
             state = session.meters.get(reading.meter, _UNSEEN)
-            result = self._result(reading, state, session, again)
+            result = self._result(reading, state, session, rate, again)
             if isinstance(result, Refusal):
                 refusals.append(result)
                 doubts.append(Doubt(result.reason, worst_case(reading, self._rate), reading.meter))
@@ -410,7 +411,12 @@ class Entries:
         return Refusal(reason, "; ".join(each.detail for each in refusals))
 
     def _result(
-        self, reading: Reading, state: MeterState, session: SessionState, again: Reason | None
+        self,
+        reading: Reading,
+        state: MeterState,
+        session: SessionState,
+        rate: Rate,
+        again: Reason | None,
     ) -> tuple[Booking | None, MeterState] | Refusal:
         """Return what a reading adds to a meter of a session, or why it is refused."""
         if state is _UNSEEN and len(session.meters) >= MAX_METERS:
@@ -420,7 +426,7 @@ class Entries:
         return book(
             reading,
             state,
-            rate_beside(self._rate, session.meters),
+            rate,
             labels=session.labels,
             prices=self._prices,
             months=self._months,

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 
 def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
-    """Return how a meter is rated beside the other meters of its session, as they are then."""
+    """Return how meters are rated beside the other meters of their session, as they are then.
+
+    While it is used, a meter changes only after it was rated by it, and a meter that is new is billed by the book that
+    it was given. So a call's book is looked for until it is decided, and what charges the call again after connected
+    time was rated: an end of many meters does not go through all of them for each.
+    """
+    decided: str | UnsetType = UNSET
+    charged: bool | None = None
 
     def rated(
         meter: Meter,
@@ -40,6 +47,9 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
         relabelled: bool = False,
         book: str | UnsetType = UNSET,
     ) -> Rated:
+        nonlocal decided, charged
+        if terms is None and book is UNSET:
+            book = decided = kept_book(meters) if decided is UNSET else decided
         found = rate(
             meter,
             totals,
@@ -48,11 +58,17 @@ def rate_beside(rate: Rate, meters: Mapping[Meter, MeterState]) -> Rate:
             scope=scope,
             terms=terms,
             relabelled=relabelled,
-            book=kept_book(meters) if terms is None and book is UNSET else book,
+            book=book,
         )
-        if found.terms is None or not found.terms.is_included or is_charged(meters):
+        if meter.modality == CALL_TIME:
+            charged = None
+        if found.terms is None or not found.terms.is_included:
             return found
-        return uncharged(found)
+        if meter.modality == CALL_TIME:  # it is booked after this, and may then charge the call
+            return found if is_charged(meters) else uncharged(found)
+        if charged is None:
+            charged = is_charged(meters)
+        return found if charged else uncharged(found)
 
     return rated
 

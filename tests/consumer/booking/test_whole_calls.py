@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import ItemsView, Iterable
 from decimal import Decimal
 from itertools import permutations
 from typing import Any, Final
@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.events import PROJECT, ended, final, message, reading, session_id, started
 from voicecosts.consumer.booking.decode import read as decoded
+from voicecosts.consumer.booking.difference import MeterState
 from voicecosts.consumer.booking.entries import Entries
 from voicecosts.consumer.booking.months import ALL_OPEN
 from voicecosts.consumer.booking.operations import Rerate
@@ -21,7 +22,7 @@ from voicecosts.consumer.pricing import ListPrices, Rate, rate_by
 from voicecosts.consumer.pricing.own import read
 from voicecosts.consumer.pricing.rating import UNCHARGED
 from voicecosts.consumer.pricing.terms import FORMER
-from voicecosts.producer.events import Event
+from voicecosts.producer.events import Event, Meter
 
 MILLION: Final = 1_000_000
 KEY: Final = SessionKey(PROJECT, session_id(1))
@@ -225,3 +226,36 @@ def test_time_of_which_nothing_was_counted_charges_nothing() -> None:
     assert reasons["agent-session"] == (
         "prices.toml line 1 charges the whole call, and nothing that it charges was counted"
     )
+
+
+class Looked(dict[Meter, MeterState]):
+    """Meters of a session that count how often all of them are gone through."""
+
+    times = 0
+
+    def items(self) -> ItemsView[Meter, MeterState]:
+        """Return all, as a dict does."""
+        self.times += 1
+        return super().items()
+
+
+@pytest.mark.parametrize(("book", "each"), [(BY_THE_MINUTE, 0), (MARKUP, None), ("", None)])
+def test_an_end_of_many_meters_does_not_go_through_them_for_each(
+    book: str, each: int | None
+) -> None:
+    """A thousand meters in an end, as one project may send them, would be a million steps."""
+    session = SessionState(meters=Looked())
+    names = [f"m{number}" for number in range(200)]
+    models = [final(model=model, input_tokens=MILLION) for model in names]
+    times = [
+        final(agent_label=label, session_us=length, **TIME)
+        for label, length in (("a", 0), ("b", 60 * MILLION), ("c", 0))
+    ]
+    delivery, _ = decoded(message(1, ended(1, *models, *times), number=1))
+    assert delivery is not None
+    entries = Entries({KEY: session}, priced(book), PricesUsed())
+    entries.add(delivery)
+    billed = {row.billed for row in entries.bookings if row.meter.model in names}
+    assert {amount if amount is None else Decimal(amount) for amount in billed} == {each}
+    assert len(session.meters) == 203
+    assert session.meters.times < 12  # type: ignore[attr-defined]
