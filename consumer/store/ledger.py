@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
@@ -31,7 +30,6 @@ from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
 from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.errors import (
     AnotherStream,
-    InvalidConfig,
     LedgerClosed,
     LedgerMoved,
     OperationRefused,
@@ -42,7 +40,6 @@ from voicecosts.consumer.store.clock import Clock, Pacing, micros
 from voicecosts.consumer.store.database import close, open_database, rewrite_open
 from voicecosts.consumer.store.erasing import Erasing, SealedUnreadable
 from voicecosts.consumer.store.faults import is_damage, translated
-from voicecosts.consumer.store.files import WriterLock, make_folder, tighten
 from voicecosts.consumer.store.folding import (
     LOG_BYTES,
     SETTLE_AFTER_US,
@@ -67,11 +64,16 @@ from voicecosts.consumer.store.letters import (
     write_letters,
 )
 from voicecosts.consumer.store.load import load_sessions, load_settled
+from voicecosts.consumer.store.opening import (
+    last_at_work_us,
+    load_state,
+    publish_first,
+    take_lock,
+)
 from voicecosts.consumer.store.operations import Now, Operations, Slice
 from voicecosts.consumer.store.overlap import Beside, Worked, Written
 from voicecosts.consumer.store.payloads import MAX_BYTES
 from voicecosts.consumer.store.places import Places
-from voicecosts.consumer.store.rebuilding import finish_swap
 from voicecosts.consumer.store.removal import Removal
 from voicecosts.consumer.store.requests import (
     Action,
@@ -92,6 +94,7 @@ from voicecosts.producer.events import ProducerReport
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from voicecosts.consumer.booking.decode import Delivery
@@ -101,6 +104,7 @@ if TYPE_CHECKING:
     from voicecosts.consumer.booking.progress import Progress, Room, Seen
     from voicecosts.consumer.booking.sessions import SessionState
     from voicecosts.consumer.pricing import Rate
+    from voicecosts.consumer.store.files import WriterLock
     from voicecosts.consumer.store.letters import Open
     from voicecosts.consumer.store.payloads import Payloads
     from voicecosts.consumer.store.price_file import PriceFile
@@ -173,7 +177,7 @@ class Ledger:
             self._folding,
             self._removal,
             clock.ticks,
-            last_us=_last_at_work_us(layout, clock),
+            last_us=last_at_work_us(layout, clock),
         )
         self._retention.follow(operations.retain)
         self._erasing = Erasing(
@@ -228,12 +232,12 @@ class Ledger:
         clock = clock or Clock()
         layout = Layout(data_dir)
         with contextlib.ExitStack() as undo:
-            lock = _lock(layout)
+            lock = take_lock(layout)
             undo.callback(lock.release)
             now_us = micros(clock.now())
             connection = open_database(layout, now_us)
             undo.callback(close, connection)
-            sequence, number, until = _load_state(connection, layout)
+            sequence, number, until = load_state(connection, layout)
             with translated(layout.ledger):
                 remove_unrecorded(connection, layout)
                 streams = load_streams(connection)
@@ -308,7 +312,7 @@ class Ledger:
                 ledger.work_off()
             if not embedded:
                 ledger._begun = streams.progress
-                _publish_first(snapshots, sequence)
+                publish_first(snapshots, sequence)
             undo.pop_all()
         if not (embedded or snapshots.changed):
             ledger._kept = streams.progress
@@ -1243,72 +1247,3 @@ def _is_read(entries: Entries, letter: Open, made: Read) -> bool:
     if is_refused:
         del entries.dead_letters[before:]
     return not is_refused
-
-
-def _load_state(connection: duckdb.DuckDBPyConnection, layout: Layout) -> tuple[int, int, datetime]:
-    """Return the highest sequence applied, the highest snapshot number ever used, and `as_of`.
-
-    While nothing is booked only the heartbeat moves on. It is believed where it speaks of the
-    snapshot that this file published last: else the file is a restored one, and holds less.
-    """
-    with translated(layout.ledger):
-        row = connection.execute(sql.LOAD_STATE).fetchone()
-    sequence, number, as_of = (0, 0, datetime(1970, 1, 1)) if row is None else row  # noqa: DTZ001
-    until = as_of.replace(tzinfo=UTC)
-    last = read_heartbeat(layout.heartbeat)
-    if last is not None and last.snapshot == number and (last.embedded or last.answered_at):
-        until = max(until, last.moment)
-    return sequence, max(number, *layout.snapshots(), 0), until
-
-
-def _last_at_work_us(layout: Layout, clock: Clock) -> int:
-    """Return when the last heartbeat was written; now where there is none."""
-    with contextlib.suppress(OSError):
-        return layout.heartbeat.stat().st_mtime_ns // 1000
-    return micros(clock.now())
-
-
-def _publish_first(snapshots: Snapshots, sequence: int) -> None:
-    """Publish at the start, or warn: what cannot be copied now must not keep anybody from booking.
-
-    A large copy goes on between the bookings, by `publish_if_due`.
-    """
-    try:
-        snapshots.begin(sequence)
-        is_done = snapshots.go_on(PART_S)
-    except SnapshotFailed as error:
-        _log.warning("%s", error)
-        is_done = False
-    if not is_done:
-        snapshots.recall()
-
-
-def _clear(layout: Layout) -> None:
-    """Remove what a killed writer left unfinished, and DuckDB's own folders where they are empty."""
-    for path in layout.leftovers():
-        path.unlink(missing_ok=True)
-    for folder in layout.spill_dirs():
-        with contextlib.suppress(OSError):  # somebody else's files are in it
-            folder.rmdir()
-
-
-def _lock(layout: Layout) -> WriterLock:
-    """Become the one writer of the data directory, and remove what a killed one left unfinished."""
-    if "?" in str(layout.data_dir.absolute()):
-        raise InvalidConfig(
-            [
-                f"{layout.data_dir} has a ? in its path, where DuckDB ends a name: move it to another path"
-            ]
-        )
-    with contextlib.ExitStack() as undo:
-        try:
-            make_folder(layout.ledger_dir)
-            lock = WriterLock.acquire(layout.lock)
-            undo.callback(lock.release)
-            finish_swap(layout)
-            tighten(layout.private())
-            _clear(layout)
-        except OSError as error:
-            raise InvalidConfig([f"{layout.data_dir} cannot be used ({error})"]) from error
-        undo.pop_all()
-        return lock
