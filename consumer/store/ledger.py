@@ -64,6 +64,7 @@ from voicecosts.consumer.store.letters import (
     write_letters,
 )
 from voicecosts.consumer.store.load import load_sessions, load_settled
+from voicecosts.consumer.store.older_copy import lacking_of_copy
 from voicecosts.consumer.store.opening import (
     last_at_work_us,
     load_state,
@@ -1122,71 +1123,23 @@ class Ledger:
         return found
 
     def _note_restored(self, last: Heartbeat | None, now_us: int) -> None:
-        """Note that this file is an older copy than what was published, if it lacks something for it.
-
-        What came from a stream is read again. What came from the outboxes of a host left them when
-        it was booked.
-        """
+        """Note what this file lacks, if it is an older copy than what was published."""
         with translated(self._layout.ledger):
-            own, local = self._connection.execute(sql.LOAD_OWN_SNAPSHOT).fetchone() or (0, False)
-        published = max(last.snapshot if last else 0, *self._layout.snapshots(), 0)
-        if own >= published:
+            lacking = lacking_of_copy(self._connection, self._layout, last, self._operations.last)
+        if lacking is None:
             return
         self._snapshots.changed = True  # the newest snapshot is of another ledger
-        self._note_lost_operations(last, now_us)
-        if not (local or (last is not None and last.embedded)):
-            return
-        if last is not None and last.is_final and not self._is_behind(last.snapshot, published):
-            return
-        gap = Gap(stream_us=None, first=own + 1, last=published, why=Why.RESTORED)
-        _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)
-        gaps = (*self._streams.gaps, Noted(gap=gap, noted_us=now_us))
-        self._note(replace(self._streams, gaps=gaps))
-
-    def _is_behind(self, snapshot: int, published: int) -> bool:
-        """Return whether a snapshot has anything from messages that this file lacks, as far as can be read.
-
-        One that holds all of its ledger's work: what operations did is noted apart.
-        """
-        path = self._layout.snapshot(snapshot)
-        if snapshot != published or not path.is_file():
-            return True
-        try:
-            with contextlib.closing(
-                duckdb.connect(path, read_only=True, config={"threads": 1})
-            ) as other:
-                booked = other.execute(sql.BOOKED_FROM_MESSAGES).fetchone()
-        except duckdb.Error:  # damaged, or of another version
-            return True
-        with translated(self._layout.ledger):
-            return booked != self._connection.execute(sql.BOOKED_FROM_MESSAGES).fetchone()
-
-    def _note_lost_operations(self, last: Heartbeat | None, now_us: int) -> None:
-        """Note that this older copy lacks operations: nothing does them again but who asked for them."""
-        told = last.operations if last is not None else 0
-        if told <= self._operations.last:
-            return
-        self._operations.lost = self._snapshots.operations = told
-        self._operations.is_lost_told = False
-        gap = Gap(
-            stream_us=None, first=self._operations.last + 1, last=told, why=Why.OPERATIONS_LOST
-        )
-        _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)
-        self._note(
-            replace(self._streams, gaps=(*self._streams.gaps, Noted(gap=gap, noted_us=now_us)))
-        )
+        for gap in lacking:
+            _log.warning("an older copy of the ledger was put in its place: it lacks %s", gap)
+            if gap.why is Why.OPERATIONS_LOST:
+                self._operations.lost = self._snapshots.operations = gap.last or 0
+                self._operations.is_lost_told = False
+        noted = (Noted(gap=gap, noted_us=now_us) for gap in lacking)
+        self._note(replace(self._streams, gaps=(*self._streams.gaps, *noted)))
 
     def _acknowledge(self, now_us: int) -> None:
         """Have the note of lost operations end, or stand again, as the operations in force say."""
-        upto = self._operations.acknowledged
-        gaps = tuple(
-            replace(
-                each, filled_us=(each.filled_us or now_us) if (each.gap.last or 0) <= upto else None
-            )
-            if each.gap.why is Why.OPERATIONS_LOST
-            else each
-            for each in self._streams.gaps
-        )
+        gaps = self._streams.acknowledged(self._operations.acknowledged, now_us)
         self._note(replace(self._streams, gaps=gaps))
 
     def _note(self, streams: Streams) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from voicecosts.consumer.booking.progress import Gap, Mark, Progress, Range, Why, fill
 from voicecosts.consumer.store import sql
@@ -47,6 +48,18 @@ class Streams(Struct, frozen=True, kw_only=True):
             missing, filled = fill(each.gap, ranges)
             noted += [Noted(gap=gap, noted_us=each.noted_us) for gap in missing]
             noted += [Noted(gap=gap, noted_us=each.noted_us, filled_us=now_us) for gap in filled]
+        return tuple(noted)
+
+    def acknowledged(self, upto: int, now_us: int) -> tuple[Noted, ...]:
+        """Return the gaps when somebody knows of the operations up to a number, and of no later one, that were lost."""
+        noted: list[Noted] = []
+        for each in self.gaps:
+            if each.gap.why is Why.OPERATIONS_LOST:
+                is_known = (each.gap.last or 0) <= upto
+                filled_us = (each.filled_us or now_us) if is_known else None
+                noted.append(replace(each, filled_us=filled_us))
+            else:
+                noted.append(each)
         return tuple(noted)
 
 
