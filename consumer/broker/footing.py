@@ -126,7 +126,8 @@ class Footing:
             StreamClaimed: Another ledger reads it.
             LedgerBehind: Something is missing, and cannot be read again.
         """
-        standing = await ensure(ask, declaration(self._config))
+        was_read = self._books.progress.stream_us is not None
+        standing = await ensure(ask, declaration(self._config), was_read=was_read)
         self._say("declaration", "; ".join(standing.remarks))
         if standing.denied:
             self._say(
