@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,30 +12,13 @@ from voicecosts.analytics.snapshot.connection import load
 
 
 @contextmanager
-def without_pandas() -> Iterator[None]:
-    """Have imports of pandas fail at once in the block.
-
-    For every value of a statement DuckDB tries two of them, which takes 0.1 ms where there is none, and far longer
-    once where there is; and what Ctrl-C raises in them is lost.
-    """
-    if "pandas" in sys.modules:
-        yield
-        return
-    sys.modules["pandas"] = None  # type: ignore[assignment]  # what Python means by "is not there"
-    try:
-        yield
-    finally:
-        sys.modules.pop("pandas", None)
-
-
-@contextmanager
 def spilling() -> Iterator[Path | None]:
     """Yield a folder for what needs more memory than an answer may use; None where there can be none.
 
     Ctrl-C, SIGTERM and SIGHUP end the block as `stopping` says, and leave nothing in it: it can be half of a disk. They
     wait until DuckDB is loaded, which says something else or ends the process when it is disturbed.
     """
-    with stopping(), without_pandas():
+    with stopping():
         folder: TemporaryDirectory[str] | None = None
         try:
             with undisturbed():

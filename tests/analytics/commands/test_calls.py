@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.analytics.conftest import Costs
@@ -53,22 +50,3 @@ def test_a_receipt_is_written_in_every_form(costs: Costs, tmp_path: Path) -> Non
         assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
         assert said in wrong.stderr
         assert wrong.stderr.rstrip("\n").isprintable()
-
-
-def test_pandas_is_not_loaded_for_the_values_of_a_statement(tmp_path: Path) -> None:
-    """DuckDB tries to for each: loading it takes longer than the answer, and Ctrl-C in it is lost."""
-    write_calls(tmp_path / "data")
-    asked = tmp_path / "asked"
-    (tmp_path / "pandas.py").write_text(f"open({str(asked)!r}, 'w').close()\n", encoding="utf-8")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    ran = subprocess.run(
-        [sys.executable, "-m", "voicecosts", "calls", "--data-dir", str(tmp_path / "data")],
-        env={**os.environ, "PYTHONPATH": path},
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "cost USD" in ran.stdout
-    assert not asked.exists()

@@ -7,7 +7,6 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import typer
@@ -122,15 +121,3 @@ def test_a_signal_waits_until_an_answer_can_begin(
         pytest.fail("it has begun")
     assert loaded == (["duckdb"] if moment == "duckdb" else [])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_pandas_is_there_again_after_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs later in the process may need it; where it is loaded, it stays."""
-    monkeypatch.delitem(sys.modules, "pandas", raising=False)
-    with spilling():
-        assert sys.modules["pandas"] is None
-    assert "pandas" not in sys.modules
-    loaded = ModuleType("pandas")
-    monkeypatch.setitem(sys.modules, "pandas", loaded)
-    with spilling():
-        assert sys.modules["pandas"] is loaded
