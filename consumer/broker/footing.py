@@ -33,6 +33,7 @@ from voicecosts.consumer.broker.stream import (
     ACK_WAIT_S,
     DURABLE,
     Standing,
+    StreamGone,
     consumer_info,
     declaration,
     ensure,
@@ -56,6 +57,11 @@ LEASES: Final = 3
 
 PATIENCE: Final = 1.5
 """How many times the acknowledgement's deadline a missing message may be on its way."""
+
+REMOVED_AFTER_S: Final = 2.0
+"""How long a stream that is gone is not made again. nats-server says so before it has removed the files, and a new
+stream of that name in the same moment may find some of them, and then stores nothing until the server is started
+again (2.15.1: once in thirty times)."""
 
 READINGS: Final = 3
 """A message that was not offered in so many readings cannot be read, where nobody may ask for it."""
@@ -110,6 +116,7 @@ class Footing:
         self._own = Claim.of(books.ledger_id, config.data_dir)
         self._is_claimed = False
         self._next_look = 0.0
+        self._gone_since: float | None = None
         self._hole_since: float | None = None
         self._read_from: int | None = None  # the floor from which it was read again, so many times
         self._readings = 0
@@ -123,11 +130,11 @@ class Footing:
 
         Raises:
             StreamDrift: The stream is not what the ledger declares.
+            StreamGone: It was read and is gone, since less than `REMOVED_AFTER_S`.
             StreamClaimed: Another ledger reads it.
             LedgerBehind: Something is missing, and cannot be read again.
         """
-        was_read = self._books.progress.stream_us is not None
-        standing = await ensure(ask, declaration(self._config), was_read=was_read)
+        standing = await self._ensured(ask)
         self._say("declaration", "; ".join(standing.remarks))
         if standing.denied:
             self._say(
@@ -192,6 +199,21 @@ class Footing:
         found = claim_of(info.config.metadata)
         if found is not None and found.run == self._own.run:
             await self._write(ask, info, replace(self._own, renewed=now, released=True))
+
+    async def _ensured(self, ask: Api) -> Standing:
+        """Create or check stream and consumer; one that was read is made again some time after it was missed."""
+        now = self._clock()
+        was_read = self._books.progress.stream_us is not None
+        is_removed = self._gone_since is not None and now >= self._gone_since + REMOVED_AFTER_S
+        try:
+            standing = await ensure(
+                ask, declaration(self._config), creates=is_removed or not was_read
+            )
+        except StreamGone:
+            self._gone_since = now if self._gone_since is None else self._gone_since
+            raise
+        self._gone_since = None
+        return standing
 
     async def _claim(self, ask: Api, info: api.ConsumerInfo, now: datetime) -> bool:
         """Claim the consumer; return whether that took it from a ledger that may be at work."""

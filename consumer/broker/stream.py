@@ -7,13 +7,13 @@ worked around. Only more room is no danger.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import enum
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+import nats.errors
 from msgspec import Struct
 from nats.js import api
 from nats.js.errors import APIError, BadRequestError, NotFoundError
@@ -41,11 +41,6 @@ message is refused with an error; above `max_payload` the server would close the
 ACK_WAIT_S: Final = 60.0
 MAX_ACK_PENDING: Final = 2000
 """Two groups of a fetch: with less than one group a fetch would stall and then repeat."""
-
-REMOVED_AFTER_S: Final = 2.0
-"""How long a stream that is gone is not made again. nats-server says so before it has removed the files, and a new
-stream of that name in the same moment may find some of them, and then stores nothing until the server is started
-again (2.15.1: once in thirty times)."""
 
 _NAME_IN_USE = 10058
 _OPTIONS = {"num_replicas": "--replicas"}
@@ -107,6 +102,13 @@ def consumer_config() -> api.ConsumerConfig:
     )
 
 
+class StreamGone(nats.errors.Error):
+    """There is no stream, and it is not to be made yet."""
+
+    def __str__(self) -> str:
+        return f"the stream {STREAM} is gone, and is made again in some seconds"
+
+
 class StreamInfo(Struct, frozen=True, kw_only=True):
     """What the server says of the stream. `deleted` are single messages that it has no more."""
 
@@ -142,15 +144,16 @@ class Standing(Struct, frozen=True, kw_only=True):
     remarks: tuple[str, ...] = ()
 
 
-async def ensure(ask: Api, declared: Declaration, *, was_read: bool = False) -> Standing:
+async def ensure(ask: Api, declared: Declaration, *, creates: bool = True) -> Standing:
     """Create what is missing, compare what is there, and return how both stand.
 
-    A stream that `was_read` before, and may have been deleted just now, is made again after `REMOVED_AFTER_S`. One whose `max_bytes` is below `declared` is made larger; one that is above is used as it
+    A stream whose `max_bytes` is below `declared` is made larger; one that is above is used as it
     is. `remarks` says what of it could not be done. What these credentials may not ask is used
     unchecked, and the first pull shows whether it may be pulled from.
 
     Raises:
         StreamDrift: The server has something else than `declared`.
+        StreamGone: There is no stream, and `creates` is not set.
         APIError: The server refuses to create what is missing; `ServiceUnavailableError` when it
             has no JetStream (yet).
         TimeoutError: It does not answer.
@@ -162,7 +165,7 @@ async def ensure(ask: Api, declared: Declaration, *, was_read: bool = False) -> 
     consumer: api.ConsumerInfo | None = None
     now = datetime.now(UTC)
     try:
-        stream = await _or_create_stream(ask, wanted, after_s=REMOVED_AFTER_S if was_read else 0)
+        stream = await _or_create_stream(ask, wanted, creates=creates)
         remarks += await _enlarge(ask, wanted, stream)
         _compare("stream", STREAM, wanted, stream.config)
         now = stream.now
@@ -218,11 +221,12 @@ async def write_consumer(ask: Api, config: api.ConsumerConfig) -> tuple[api.Cons
     return _consumer(await ask.ask(f"CONSUMER.DURABLE.CREATE.{STREAM}.{DURABLE}", request))
 
 
-async def _or_create_stream(ask: Api, wanted: api.StreamConfig, *, after_s: float) -> StreamInfo:
+async def _or_create_stream(ask: Api, wanted: api.StreamConfig, *, creates: bool) -> StreamInfo:
     try:
         return await stream_info(ask)
     except NotFoundError:
-        await asyncio.sleep(after_s)
+        if not creates:
+            raise StreamGone from None
         try:
             return _stream(await ask.ask(f"STREAM.CREATE.{STREAM}", wanted.as_dict()))
         except BadRequestError as error:

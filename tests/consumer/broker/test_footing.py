@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 from msgspec.structs import replace
+from nats.js.errors import NotFoundError
 
 from tests.support.books import MemoryBooks
 from tests.support.broker import Broker
@@ -21,7 +22,7 @@ from voicecosts.consumer.booking.progress import Gap, Mark, Progress, Why
 from voicecosts.consumer.broker.claim import KEY
 from voicecosts.consumer.broker.connection import Group, Waits
 from voicecosts.consumer.broker.feed import Feed
-from voicecosts.consumer.broker.footing import PATIENCE
+from voicecosts.consumer.broker.footing import PATIENCE, REMOVED_AFTER_S
 from voicecosts.consumer.broker.requests import Api
 from voicecosts.consumer.broker.room import find_cut
 from voicecosts.consumer.broker.stream import ACK_WAIT_S, DURABLE, stream_info
@@ -149,6 +150,28 @@ class TestGaps:
             assert await booked_to(feed, books, 3) == [b"11", b"12", b"13"]
         assert [(gap.first, gap.last) for gap in books.gaps] == [(3, 5), (6, None)]
         assert {gap.why for gap in books.gaps} == {Why.STREAM_GONE}
+
+    async def test_a_stream_that_is_gone_is_made_again_when_its_files_are_gone(
+        self, broker: Broker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A server that still removes them would damage the new one; to stop, nobody waits for that."""
+        books, stop, moments = MemoryBooks(), asyncio.Event(), [0.0]
+        feed = Feed(config_of(broker), books, stop, waits=QUICK, clock=lambda: moments[0])
+        await feed.open()
+        async with jetstream(broker.url) as js:
+            first = await stream_info(Api(js._nc))
+            await js.delete_stream(STREAM)
+            while "is gone, and is made again" not in caplog.text:
+                await feed.next_group()
+            for now in (REMOVED_AFTER_S / 2, REMOVED_AFTER_S * 0.99):
+                moments[0] = now
+                await feed.next_group()
+                with pytest.raises(NotFoundError):
+                    await stream_info(Api(js._nc))
+            moments[0] = REMOVED_AFTER_S
+            await feed.next_group()
+            assert (await stream_info(Api(js._nc))).created_us > first.created_us
+        await feed.close()
 
     async def test_waiting_is_not_zero_while_something_is_missing(self, broker: Broker) -> None:
         """Nobody is told that nothing waits while a message below the newest has not come."""

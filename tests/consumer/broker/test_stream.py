@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -133,23 +132,6 @@ class TestEnsure:
         async with jetstream(broker.url) as faster:
             with pytest.raises(StreamDrift, match=r"max_age=3600\.0"):
                 await ensure(Slow(faster._nc), DECLARED)
-
-    async def test_a_stream_that_is_gone_is_made_again_after_its_files(
-        self, broker: Broker
-    ) -> None:
-        """A server that still removes them would damage the new stream."""
-        moments: dict[str, float] = {}
-
-        class Watched(Api):
-            async def ask(self, method: str, request: dict[str, Any] | None = None) -> Any:
-                moments[method.rpartition(".")[0]] = time.monotonic()
-                return await super().ask(method, request)
-
-        async with jetstream(broker.url) as js:
-            await ensured(js)
-            await js.delete_stream(STREAM)
-            await ensure(Watched(js._nc), DECLARED, was_read=True)
-            assert moments["STREAM.CREATE"] - moments["STREAM.INFO"] >= stream.REMOVED_AFTER_S
 
     async def test_credentials_that_may_only_pull_are_enough(self, broker: Broker) -> None:
         """Where a bootstrap role owns the stream, the ledger takes it as it is."""
