@@ -154,9 +154,14 @@ def pack(session: SessionState, prices: PricesUsed) -> bytes:
     return _FORM + work.compress(packed) + work.flush()
 
 
+def is_of_this_version(packed: bytes) -> bool:
+    """Return whether a session was packed as this version does."""
+    return packed.startswith(_FORM)
+
+
 def unpack(key: SessionKey, packed: bytes, prices: PricesUsed) -> SessionState | None:
     """Return the session that was packed, a copy of its own; `None` where another version packed it, or it is spoiled."""
-    if not packed.startswith(_FORM):
+    if not is_of_this_version(packed):
         return None
     work = zlib.decompressobj(wbits=-15, zdict=_WORDS)
     try:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from voicecosts.consumer.booking.difference import MeterState
-from voicecosts.consumer.booking.packing import unpack
+from voicecosts.consumer.booking.packing import is_of_this_version, unpack
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.consumer.errors import LedgerNewer, RebuildFailed
@@ -414,9 +414,26 @@ class _Calls:
             self._connection.execute("DROP TABLE temp.pending_sessions")
         kept = {SessionKey(project, session_id): packed for project, session_id, packed in settled}
         for key, state in load_sessions(self._connection, kept, self._prices).items():
-            packed = unpack(key, kept[key], self._prices) if kept[key] is not None else None
-            if packed is not None:
-                self._proof.add(_meters_differ(key, state.meters, packed.meters))
+            packed = kept[key]
+            if packed is None or not is_of_this_version(packed):
+                continue  # it is derived from rows when it is needed
+            found = unpack(key, packed, self._prices)
+            self._proof.add(
+                [_unreadable(key)]
+                if found is None
+                else _meters_differ(key, state.meters, found.meters)
+            )
+
+
+def _unreadable(key: SessionKey) -> Difference:
+    return Difference(
+        what="calls",
+        quantity="kept for booking",
+        expected="what its rows add up to",
+        found="nothing that can be read",
+        project=key.project,
+        session_id=key.session_id,
+    )
 
 
 def _meters_differ(

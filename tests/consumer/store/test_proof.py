@@ -128,6 +128,12 @@ DAMAGES = {
         "calls",
         "kept cost",
     ),
+    "what a call stands at, spoiled": (
+        "UPDATE settled_sessions SET kept = unhex(left(hex(kept), 20))",
+        _OF_CALL,
+        "calls",
+        "kept for booking",
+    ),
     "which readings came": ("DELETE FROM session_readings", "", "calls", "reading that came"),
     "whose a call is": ("DELETE FROM session_identities", "", "calls", "agent_id"),
     "the view of single rows": (
