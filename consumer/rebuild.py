@@ -16,7 +16,7 @@ from nats.js.errors import APIError
 from voicecosts.consumer.broker.replay import asking, stored
 from voicecosts.consumer.broker.requests import Denied
 from voicecosts.consumer.broker.stream import stream_info
-from voicecosts.consumer.errors import BrokerError, LedgerInUse, LedgerMissing
+from voicecosts.consumer.errors import BrokerError, InvalidConfig, LedgerInUse, LedgerMissing
 from voicecosts.consumer.store.faults import translated
 from voicecosts.consumer.store.files import WriterLock, make_folder
 from voicecosts.consumer.store.lacking import Told
@@ -58,6 +58,7 @@ async def verify(data_dir: Path, config: LedgerConfig | None) -> Verified:
     Raises:
         LedgerMissing: There is none.
         LedgerDamaged: It cannot be read at all.
+        InvalidConfig: The directory cannot be written.
     """
     layout = Layout(data_dir)
     with _standing(layout) as (path, is_running), translated(path), reading(path, layout) as books:
@@ -74,7 +75,7 @@ def _standing(layout: Layout) -> Iterator[tuple[Path, bool]]:
         found = [*reversed(layout.snapshots().values()), layout.verified]
         raise LedgerMissing(layout.ledger, next((it for it in found if it.is_file()), None))
     try:
-        lock = WriterLock.acquire(layout.lock)
+        lock = _lock(layout)
     except LedgerInUse:
         yield layout.current.resolve(), True
         return
@@ -82,6 +83,15 @@ def _standing(layout: Layout) -> Iterator[tuple[Path, bool]]:
         yield layout.ledger, False
     finally:
         lock.release()
+
+
+def _lock(layout: Layout) -> WriterLock:
+    """Become the one writer of a data directory; raises `LedgerInUse` or `InvalidConfig`."""
+    try:
+        make_folder(layout.ledger_dir)
+        return WriterLock.acquire(layout.lock)
+    except OSError as error:
+        raise InvalidConfig([f"{layout.data_dir} cannot be used ({error})"]) from error
 
 
 @contextlib.contextmanager
@@ -92,10 +102,10 @@ def rebuilding(data_dir: Path) -> Iterator[tuple[Found, Rebuilding]]:
         LedgerInUse: A ledger runs.
         LedgerDamaged: Nothing of it can be read.
         LedgerMissing: There is nothing to be read.
+        InvalidConfig: The directory cannot be written.
     """
     layout = Layout(data_dir)
-    make_folder(layout.ledger_dir)
-    lock = WriterLock.acquire(layout.lock)
+    lock = _lock(layout)
     try:
         finish_swap(layout)
         now = now_us()

@@ -24,7 +24,7 @@ from tests.support.waiting import until
 from voicecosts.analytics.commands import rebuild
 from voicecosts.analytics.errors import AnalyticsError, BadQuestion
 from voicecosts.consumer.config import LedgerConfig
-from voicecosts.consumer.errors import LedgerInUse
+from voicecosts.consumer.errors import InvalidConfig, LedgerInUse
 from voicecosts.consumer.store.layout import Layout
 
 NEWEST = "(SELECT max(place) FROM bookings)"
@@ -186,3 +186,16 @@ def test_sums_are_not_made_of_rows_that_are_not_all_there(
     )
     assert Path(told["kept"]).is_file()
     assert isinstance(ran(tmp_path, "--json").exception, BadQuestion)
+
+
+def test_a_directory_that_cannot_be_locked_is_named(partly_sealed: Path, tmp_path: Path) -> None:
+    """As one that is mounted read-only, or with a link in place of the lock, which is not followed."""
+    data_dir = Path(shutil.copytree(partly_sealed, tmp_path / "data", symlinks=True))
+    lock = Layout(data_dir).lock
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(tmp_path / "elsewhere")
+    for words in (["--verify"], ["--yes"]):
+        done = ran(data_dir, *words)
+        assert isinstance(done.exception, InvalidConfig)
+        assert f"{data_dir} cannot be used" in str(done.exception)
+    assert not (tmp_path / "elsewhere").exists()
