@@ -8,10 +8,9 @@ not read all of them each time.
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from voicecosts.analytics.errors import SealedDamaged
+from voicecosts.analytics.errors import SealedDamaged, SealedMissing
 from voicecosts.analytics.snapshot.connection import SEALED, read
 
 if TYPE_CHECKING:
@@ -31,16 +30,23 @@ _sound: Final[dict[str, tuple[str, int, int, int, int]]] = {}
 """The files that were as they should be: checksum, inode, size and times of the last changes, by path."""
 
 
-def check_sealed(connection: Connection, snapshot: Snapshot, which: str | None = None) -> None:
+def check_sealed(
+    connection: Connection,
+    snapshot: Snapshot,
+    which: str | None = None,
+    *,
+    all_there: bool = False,
+) -> None:
     """Compare the files of sealed days that are beside a snapshot with their checksums.
 
     With `which`, a condition on `day` in our own words, only those that DuckDB opens for it: those of these days, and the
     first of each version, which shows the columns. (Below a folder with `=` in its name it opens all.) A file that is
-    not there, or may not be opened, is left to whoever reads it. Where no folder `sealed` is beside the snapshot, rows
+    not there, or may not be opened, is left to whoever reads it; with `all_there` one that is not there is told. Where no folder `sealed` is beside the snapshot, rows
     are read from where the ledger wrote them, and nothing is compared.
 
     Raises:
         SealedDamaged: A file is not what the ledger wrote.
+        SealedMissing: A file is not there, and `all_there` is set.
     """
     folder = snapshot.path.parent
     if (snapshot.schema or 0) < FIRST_SCHEMA or not (folder / SEALED).is_dir():
@@ -50,8 +56,15 @@ def check_sealed(connection: Connection, snapshot: Snapshot, which: str | None =
     else:
         statement = f"{_FILES} ORDER BY file"
     for name, sha256 in read(connection, snapshot.path, statement, row=tuple[str, str]):
-        with suppress(FileNotFoundError, PermissionError):
-            if not _is_sound(folder / name, sha256):
+        try:
+            is_sound = _is_sound(folder / name, sha256)
+        except FileNotFoundError:
+            if all_there:
+                raise SealedMissing(snapshot.path, str(folder / name)) from None
+        except PermissionError:
+            pass
+        else:
+            if not is_sound:
                 raise SealedDamaged(snapshot.path, folder / name)
 
 

@@ -99,7 +99,8 @@ def run(connection: Connection, snapshot: Snapshot, text: str, *, spill: Path | 
     _restrict(connection, snapshot, spill)
     names = _check(connection, snapshot, text)
     if any(name in OF_ROWS or not _PLAIN.fullmatch(name) for name in names):  # else it is a file
-        check_sealed(connection, snapshot)
+        # to a view, one that is not there is a file that may not be read
+        check_sealed(connection, snapshot, all_there=not OF_ROWS.isdisjoint(names))
     pool = ThreadPoolExecutor(1)
     with _told(snapshot, text):
         _execute(pool, connection, snapshot, text)

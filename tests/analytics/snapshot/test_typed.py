@@ -210,6 +210,17 @@ def test_rows_of_a_file_that_has_rotted_are_not_read(partly_sealed: Path, tmp_pa
     )
 
 
+def test_one_file_that_is_not_there_is_named(partly_sealed: Path, tmp_path: Path) -> None:
+    """Whatever days are asked for: DuckDB opens each file of the view, and may not open one that is not there."""
+    folder = Path(shutil.copytree(partly_sealed, tmp_path / "copy", symlinks=True))
+    file, *others = sorted(folder.glob("sealed/usage/*/*.parquet"))
+    file.unlink()
+    for text in ("FROM usage LIMIT 1", "SELECT sum(cost) FROM usage WHERE day > '2030-01-01'"):
+        with pytest.raises(SealedMissing, match=f"{file.name} is not there"):
+            ask(folder, text)
+    assert ask(folder, f"SELECT count(*) > 0 FROM '{others[0]}'")[1] == [(True,)]  # noqa: S608 - our own file
+
+
 def test_every_view_of_single_rows_is_known(partly_sealed: Path) -> None:
     """So that none reads a file that was not looked at."""
     connection, _ = open_newest(partly_sealed)
