@@ -24,6 +24,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 _STEP: Final = timedelta(days=1)
 _HOUR_S: Final = 3600
+_USUAL: Final = (2020, 2040)
 
 Change = tuple[int, int]
 """From which second since 1970 on a zone is how many seconds ahead of UTC."""
@@ -100,11 +101,29 @@ def _of_midnights(found: Sequence[Change]) -> tuple[list[Change], list[Change]]:
 
 
 def _piecewise(us: str, pieces: Sequence[Change], of: Callable[[int], str]) -> str:
-    """Return the SQL of what holds at a time: by halves, so that a row is compared with a few moments only."""
+    """Return the SQL of what holds at a time.
+
+    Nearly all calls began in `_USUAL` years. For them a row is compared with a few moments only, by halves; for others with
+    a list of all moments. As cases, those of 130 years take longer to plan than most ledgers to read.
+    """
+    if len(pieces) == 1:
+        return of(pieces[0][1])
+    first, last = (_seconds(datetime(year, 1, 1, tzinfo=UTC)) for year in _USUAL)
+    before = [value for second, value in pieces if second <= first][-1]
+    usual = [(first, before), *(it for it in pieces if first < it[0] < last)]
+    moments = ", ".join(str(second * 1_000_000) for second, _ in pieces[1:])
+    values = ", ".join(of(value) for _, value in pieces)
+    return (
+        f"CASE WHEN {us} >= {first * 1_000_000} AND {us} < {last * 1_000_000} THEN {_by_halves(us, usual, of)} "
+        f"ELSE [{values}][len([it FOR it IN [{moments}] IF it <= {us}]) + 1] END"
+    )
+
+
+def _by_halves(us: str, pieces: Sequence[Change], of: Callable[[int], str]) -> str:
     if len(pieces) == 1:
         return of(pieces[0][1])
     half = len(pieces) // 2
-    before, after = (_piecewise(us, it, of) for it in (pieces[:half], pieces[half:]))
+    before, after = (_by_halves(us, it, of) for it in (pieces[:half], pieces[half:]))
     return f"CASE WHEN {us} < {pieces[half][0] * 1_000_000} THEN {before} ELSE {after} END"
 
 

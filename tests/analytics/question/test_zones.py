@@ -74,7 +74,7 @@ def test_the_first_moment_of_a_day_is_the_same_in_sql_and_in_python(name: str) -
     local, offset = first_moment("day", name)
     sql = (
         f"SELECT day, {local}, {offset} FROM ("  # noqa: S608 - our own text
-        "SELECT unnest(range(DATE '1972-01-02', DATE '2040-01-01', INTERVAL 1 DAY))::DATE AS day)"
+        "SELECT unnest(range(DATE '1972-01-02', DATE '2044-01-01', INTERVAL 1 DAY))::DATE AS day)"
     )
     with duckdb.connect() as connection:
         found = connection.execute(sql).fetchall()
