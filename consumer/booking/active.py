@@ -9,7 +9,7 @@ To keep a session costs the same however many there are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from voicecosts.consumer.booking.packing import pack, unpack
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from voicecosts.consumer.booking.prices import PricesUsed
     from voicecosts.consumer.booking.sessions import SessionKey, SessionState
+
+_T = TypeVar("_T")
 
 CACHED_SESSIONS: Final = 10_000
 """Sessions that are objects, at most: about 55 MB at four meters each."""
@@ -38,6 +40,7 @@ _AROUND_BYTES: Final = 480
 class _Packed(NamedTuple):
     session: bytes
     heard: float
+    meters: int
 
     @property
     def size(self) -> int:
@@ -91,6 +94,16 @@ class ActiveSessions:
                 unknown.append(key)
         return known, unknown
 
+    def sizes(self, keys: Iterable[SessionKey]) -> dict[SessionKey, int]:
+        """Return how many meters are to be unpacked for copies of the sessions in memory, by those sessions."""
+        found: dict[SessionKey, int] = {}
+        for key in keys:
+            if key in self._recent:
+                found[key] = 0
+            elif (packed := self._packed.get(key)) is not None:
+                found[key] = packed.meters
+        return found
+
     def packed(self, key: SessionKey) -> bytes | None:
         """Return a session packed, or `None` if it is not in memory."""
         if (recent := self._recent.get(key)) is not None:
@@ -108,11 +121,16 @@ class ActiveSessions:
             key, (session, heard) = self._recent.popitem(last=False)
             self._meters -= session.size
             if self._most_bytes:
-                self._packed[key] = packed = _Packed(pack(session, self._prices), heard)
+                self._packed[key] = packed = _Packed(
+                    pack(session, self._prices), heard, session.size
+                )
                 self._bytes += packed.size
-        while self._bytes > self._most_bytes or _is_quiet(self._packed, now):
+        quiet = now - QUIET_S
+        while self._bytes > self._most_bytes or (
+            self._packed and _first(self._packed).heard < quiet
+        ):
             self._bytes -= self._packed.popitem(last=False)[1].size
-        while _is_quiet(self._recent, now):
+        while self._recent and _first(self._recent)[1] < quiet:
             self._meters -= self._recent.popitem(last=False)[1][0].size
 
     def _unpacked(self, key: SessionKey) -> SessionState | None:
@@ -128,10 +146,6 @@ class ActiveSessions:
                 self._bytes -= packed.size
 
 
-def _is_quiet(
-    sessions: OrderedDict[SessionKey, tuple[SessionState, float]]
-    | OrderedDict[SessionKey, _Packed],
-    now: float,
-) -> bool:
-    """Whether nothing came for so long for the longest unused one."""
-    return bool(sessions) and next(iter(sessions.values()))[1] < now - QUIET_S
+def _first(sessions: OrderedDict[SessionKey, _T]) -> _T:
+    """Return the one that was unused for longest."""
+    return next(iter(sessions.values()))

@@ -1,8 +1,8 @@
 """Messages as pieces that are booked in one transaction each: none decodes to more than a bound.
 
 A few bytes of a message may become a row of some kilobytes, so what a group of messages needs in
-memory is not known before it is decoded. A message is decoded when its piece is made, and is never
-divided.
+memory is not known before it is decoded. A message is decoded when its piece is made. It is divided only where its
+sessions do not fit in memory together; what comes again after a death between its parts adds nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from voicecosts.consumer.booking.decode import Delivery, read
 from voicecosts.consumer.booking.message import DeadLetter, Message
+from voicecosts.consumer.booking.sessions import SessionKey
 from voicecosts.producer.events import MeterReading, ProducerReport, SessionEnded, SessionStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from voicecosts.producer.events import Event
 
@@ -52,6 +53,41 @@ def pieces(messages: Iterable[Message], *, max_weight: int = MAX_WEIGHT) -> Iter
         piece.reads.append(decoded)
     if piece.messages:
         yield replace(piece, is_last=True)
+
+
+def sessions_of(piece: Piece) -> list[SessionKey]:
+    """Return the sessions that a piece speaks of, in the order in which it names them first."""
+    every = (
+        (event.project, event.session_id)
+        for delivery, _ in piece.reads
+        if delivery is not None
+        for _, event in delivery.events
+        if not isinstance(event, ProducerReport)
+    )
+    return [SessionKey(*key) for key in dict.fromkeys(every)]
+
+
+def divided(piece: Piece, known: Collection[SessionKey]) -> tuple[Piece, Piece]:
+    """Return a piece up to the first event of a session that is not among `known`, which is in it, and the rest.
+
+    A message that is divided is one of the rest: only then all of it is booked.
+    """
+    for at, (delivery, letters) in enumerate(piece.reads):
+        if delivery is None:
+            continue
+        for place, (_, event) in enumerate(delivery.events):
+            if isinstance(event, ProducerReport):
+                continue
+            if SessionKey(event.project, event.session_id) in known:
+                continue
+            head = replace(delivery, events=delivery.events[:place])
+            tail = replace(delivery, events=delivery.events[place:])
+            before, after = piece.reads[:at], piece.reads[at + 1 :]
+            return (
+                Piece(piece.messages[:at], [*before, (head, [])]),
+                Piece(piece.messages[at:], [(tail, letters), *after], is_last=piece.is_last),
+            )
+    raise ValueError("it speaks of no other session")
 
 
 def _weight(decoded: Read) -> int:

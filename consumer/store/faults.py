@@ -31,6 +31,8 @@ _DAMAGED = (
     "Could not read enough bytes",
     "Failure while replaying WAL",
 )
+_NO_MEMORY = "Could not allocate"
+"""What DuckDB's Python package says where Python has no memory for a row of an answer, as a RuntimeError."""
 _FULL = ("No space left", "Disk quota exceeded", "File too large")
 
 
@@ -42,6 +44,10 @@ def translated(path: Path) -> Iterator[None]:
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         problem = _first_line(str(error)) or "no more can be allocated"
         raise LedgerOutOfMemory(path, problem) from error
+    except RuntimeError as error:
+        if _NO_MEMORY not in str(error):
+            raise
+        raise LedgerOutOfMemory(path, _first_line(str(error))) from error
     except (duckdb.Error, OSError) as error:
         raise _translate(path, str(error)) from error
 

@@ -18,13 +18,13 @@ from msgspec.structs import replace
 
 from voicecosts.consumer.booking.active import CACHED_SESSIONS, PACKED_BYTES, ActiveSessions
 from voicecosts.consumer.booking.decode import read, reader, set_aside
-from voicecosts.consumer.booking.entries import Entries
+from voicecosts.consumer.booking.entries import MAX_METERS, Entries
 from voicecosts.consumer.booking.letters import READ_AGAIN
 from voicecosts.consumer.booking.message import WHOLE_MESSAGE, Applied, Reason
 from voicecosts.consumer.booking.months import Months
 from voicecosts.consumer.booking.operations import Erase
 from voicecosts.consumer.booking.packing import pack
-from voicecosts.consumer.booking.pieces import MAX_WEIGHT, Piece, pieces
+from voicecosts.consumer.booking.pieces import MAX_WEIGHT, Piece, divided, pieces, sessions_of
 from voicecosts.consumer.booking.prices import PricesUsed
 from voicecosts.consumer.booking.progress import Gap, Mark, Why, news, runs
 from voicecosts.consumer.booking.sessions import SessionKey
@@ -63,7 +63,7 @@ from voicecosts.consumer.store.letters import (
     open_payloads,
     write_letters,
 )
-from voicecosts.consumer.store.load import load_sessions, load_settled
+from voicecosts.consumer.store.load import load_sessions, load_settled, load_sizes
 from voicecosts.consumer.store.older_copy import lacking_of_copy
 from voicecosts.consumer.store.opening import (
     last_at_work_us,
@@ -91,7 +91,6 @@ from voicecosts.consumer.store.sealing import Sealing, remove_unrecorded
 from voicecosts.consumer.store.snapshots import PART_S, Snapshots
 from voicecosts.consumer.store.streams import Noted, load_streams, write_streams
 from voicecosts.consumer.store.write import write_entries, write_state
-from voicecosts.producer.events import ProducerReport
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -112,6 +111,13 @@ if TYPE_CHECKING:
     from voicecosts.consumer.store.requests import Asked
     from voicecosts.consumer.store.streams import Streams
 
+
+LOADED_METERS: Final = 50_000
+"""Meters of sessions that are read from the file or unpacked for one transaction, about: a reading of a call brings all
+of its meters, at 1 kB each."""
+
+_FEW: Final = LOADED_METERS // MAX_METERS
+"""So many sessions never have more."""
 
 SEALING_S: Final = 1.0
 """How long days are sealed when a ledger is opened to book what waits: the next opening goes on."""
@@ -361,13 +367,14 @@ class Ledger:
         before: Worked | None = None  # what is being written
         with translated(self._layout.ledger), Beside(self._connection) as beside:
             every = pieces(messages, max_weight=self._piece_weight)
+            rest: Piece | None = None
             while True:
                 worked: Worked | None = None
                 try:
                     # 1. Nothing is written here, and nothing changes that is kept.
-                    piece = next(every, None)
+                    piece = next(every, None) if rest is None else rest
                     if piece is not None:
-                        worked = self._worked_out(piece, before, beside)
+                        worked, rest = self._worked_out(piece, before, beside)
                 finally:
                     # 2. The one before is on disk, and memory takes over what it says. If we die or
                     #    fail before that, it comes again, and everything after it.
@@ -377,7 +384,7 @@ class Ledger:
                 # 3. In the background, if there is something that can be worked out meanwhile.
                 if piece is None or worked is None:
                     return applied
-                if piece.is_last:
+                if piece.is_last and rest is None:
                     return applied + self._commit(worked)
                 beside.write(partial(self._write_and_work, beside), worked)
                 before = worked
@@ -407,7 +414,8 @@ class Ledger:
             LedgerClosed: A write failed before, or the ledger is closed.
         """
         self._require_open()
-        return self._commit(self._worked_out(Piece([message], [(None, [set_aside(message)])])))
+        worked, _ = self._worked_out(Piece([message], [(None, [set_aside(message)])]))
+        return self._commit(worked)
 
     def reconcile(self, seen: Seen) -> tuple[Gap, ...]:
         """Compare the books with the stream that is there, note what is missing, and return it.
@@ -894,21 +902,29 @@ class Ledger:
 
     def _worked_out(
         self, piece: Piece, before: Worked | None = None, beside: Beside | None = None
-    ) -> Worked:
-        """Return what a piece comes to after the one before it, which may not be written yet."""
-        deliveries = [delivery for delivery, _ in piece.reads if delivery is not None]
-        entries = self._entries(self._sessions(deliveries, before, beside))
+    ) -> tuple[Worked, Piece | None]:
+        """Return what a piece comes to after the one before it, which may not be written yet, and what is left of it.
+
+        Something is left where its sessions have more meters than are loaded at once.
+        """
+        rest: Piece | None = None
+        keys = sessions_of(piece)
+        fitting = self._fitting(keys, before, beside)
+        if len(fitting) < len(keys):
+            piece, rest = divided(piece, set(fitting))
+        entries = self._entries(self._sessions_of(fitting, before, beside))
         for delivery, letters in piece.reads:
             if delivery is not None:
                 entries.add(delivery)
             entries.refuse(letters, delivery)
-        return replace(
+        worked = replace(
             self._of(entries),
             sequences=[message.sequence for message in piece.messages],
             newest=Mark.newest((it.sequence, it.stored_us) for it in piece.messages),
             messages=len(piece.messages),
-            events=sum(len(delivery.events) for delivery in deliveries),
+            events=sum(len(delivery.events) for delivery, _ in piece.reads if delivery is not None),
         )
+        return worked, rest
 
     def _of(self, entries: Entries, requeued: Sequence[str] = ()) -> Worked:
         return Worked(
@@ -923,20 +939,28 @@ class Ledger:
         months = Months(self._operations.closed, self._clock.now().date())
         return Entries(sessions, self._rate, self._prices, months, self._operations.erased)
 
-    def _sessions(
-        self,
-        deliveries: Sequence[Delivery],
-        before: Worked | None = None,
-        beside: Beside | None = None,
-    ) -> dict[SessionKey, SessionState]:
+    def _sessions(self, deliveries: Sequence[Delivery]) -> dict[SessionKey, SessionState]:
         """Return copies of the sessions that some messages speak of."""
-        wanted = {
-            (event.project, event.session_id)
-            for delivery in deliveries
-            for _, event in delivery.events
-            if not isinstance(event, ProducerReport)
-        }
-        return self._sessions_of([SessionKey(*key) for key in wanted], before, beside)
+        return self._sessions_of(sessions_of(Piece([], [(each, []) for each in deliveries])))
+
+    def _fitting(
+        self, keys: list[SessionKey], before: Worked | None, beside: Beside | None
+    ) -> list[SessionKey]:
+        """Return the first of some sessions: as many as have `LOADED_METERS` together, which are not objects yet."""
+        if len(keys) <= _FEW:
+            return keys
+        ahead = {} if before is None else before.entries.sessions
+        sizes = self._active.sizes(key for key in keys if key not in ahead)
+        unknown = [key for key in keys if key not in ahead and key not in sizes]
+        if len(unknown) > _FEW:
+            with self._reading(beside) as connection:
+                sizes |= load_sizes(connection, unknown)
+        total = 0
+        for count, key in enumerate(keys):
+            total += sizes.get(key, 0)
+            if total > LOADED_METERS and count:
+                return keys[:count]
+        return keys
 
     def _sessions_of(
         self,
@@ -949,20 +973,24 @@ class Ledger:
         known, unknown = self._active.copies(key for key in keys if key not in ahead)
         known |= {key: ahead[key].copy() for key in keys if key in ahead}
         if unknown:
-            # What may be written meanwhile is not rolled back for it.
-            with (
-                self._stopping(rolls_back=False),
-                translated(self._layout.ledger),
-                nullcontext() if beside is None else beside.reading,
-            ):
-                known |= self._found(unknown, None if beside is None else beside.connection)
+            with self._reading(beside) as connection:
+                known |= self._found(unknown, connection)
         return known
 
+    @contextlib.contextmanager
+    def _reading(self, beside: Beside | None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection that has what is committed. What may be written meanwhile is not rolled back for it."""
+        with (
+            self._stopping(rolls_back=False),
+            translated(self._layout.ledger),
+            nullcontext() if beside is None else beside.reading,
+        ):
+            yield self._connection if beside is None else beside.connection
+
     def _found(
-        self, keys: Collection[SessionKey], connection: duckdb.DuckDBPyConnection | None = None
+        self, keys: Collection[SessionKey], connection: duckdb.DuckDBPyConnection
     ) -> dict[SessionKey, SessionState]:
         """Find what the file has of sessions: of those that are settled, and from the rows of others."""
-        connection = self._connection if connection is None else connection
         settled = load_settled(
             connection,
             keys,

@@ -25,7 +25,7 @@ from voicecosts.consumer.store import sql
 from voicecosts.producer.events import QUANTITIES, Meter, Quantities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import duckdb
 
@@ -40,6 +40,8 @@ MIN_GAP_MS: Final = 6 * 3_600_000
 FEW: Final = 50
 """So many ids DuckDB compares one by one with the lowest and highest of each group of rows (its setting
 `dynamic_or_filter_threshold`), so one range of them skips what several would, and is planned once."""
+
+_AT_ONCE: Final = 2_000
 
 _labels: Final = msgspec.json.Decoder(dict[str, str])
 
@@ -67,12 +69,25 @@ def load_sessions(
     # No row of a session is booked before it has an identity: a new one has nothing to be added up.
     known = {key.session_id for key, session in loaded.items() if session.identity is not None}
     for ids in ranges(known):
-        for project, *row in connection.execute(sql.LOAD_METERS, _values(ids)).fetchall():
+        for project, *row in _each(connection.execute(sql.LOAD_METERS, _values(ids))):
             meter = Meter(*row[:8])
             session = loaded.get(SessionKey(project, meter.session_id))
             if session is not None:
                 session.meters[meter] = _meter_state(row[8:], prices)
                 session.counted = True
+    return loaded
+
+
+def load_sizes(
+    connection: duckdb.DuckDBPyConnection, keys: Iterable[SessionKey]
+) -> dict[SessionKey, int]:
+    """Return how many rows are to be added up for those of `keys` that have any: at least one for each meter."""
+    loaded: dict[SessionKey, int] = {}
+    for ids in ranges({key.session_id for key in keys}):
+        for project, session_id, rows in connection.execute(
+            sql.LOAD_SIZES, _values(ids)
+        ).fetchall():
+            loaded[SessionKey(project, session_id)] = rows
     return loaded
 
 
@@ -174,6 +189,12 @@ def ranges(session_ids: Iterable[str]) -> list[list[str]]:
     wide = sorted((gap for gap in gaps if gap[0] > MIN_GAP_MS), reverse=True)
     cuts = [0, *sorted(place for _, place in wide[: MAX_RANGES - 1]), len(ids)]
     return [ids[start:end] for start, end in pairwise(cuts)]
+
+
+def _each(found: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of an answer, some at a time: as values of Python they take ten times the memory."""
+    while rows := found.fetchmany(_AT_ONCE):
+        yield from rows
 
 
 def _values(ids: list[str]) -> dict[str, str]:

@@ -28,6 +28,13 @@ FIND_DEAD_LETTERS: Final = _read("find_dead_letters")
 LOAD_METERS: Final = _read("load_meters")
 LOAD_SESSIONS: Final = _read("load_sessions")
 LOAD_SETTLED: Final = _read("load_settled")
+LOAD_SIZES: Final = """
+SELECT project, session_id::VARCHAR, count(*)
+FROM session_usage
+WHERE session_id BETWEEN $first_id::UUID AND $last_id::UUID
+    AND session_id IN (SELECT unnest(string_split($ids, chr(10)))::UUID)
+GROUP BY project, session_id
+"""
 LOAD_REPORTED: Final = _read("load_reported")
 LOAD_REPRICED: Final = _read("load_repriced")
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from tests.support.events import SUBJECT, ended, final, message, reading, report, started
+from tests.support.events import (
+    SUBJECT,
+    ended,
+    final,
+    message,
+    reading,
+    report,
+    session_id,
+    started,
+)
 from voicecosts.consumer.booking.message import Message
-from voicecosts.consumer.booking.pieces import pieces
+from voicecosts.consumer.booking.pieces import divided, pieces, sessions_of
+from voicecosts.consumer.booking.sessions import SessionKey
 
 
 def sequences(*messages: Message, max_weight: int) -> list[list[int]]:
@@ -42,3 +52,28 @@ def test_everything_that_becomes_rows_weighs() -> None:
 def test_no_message_is_no_piece() -> None:
     """Nothing given, nothing to book."""
     assert sequences(max_weight=50) == []
+
+
+def test_a_piece_is_divided_before_the_first_event_of_another_session() -> None:
+    """Everything is in one of both, in its order; a message that is divided is booked with the rest."""
+    given = [
+        message(1, reading(1), number=1),
+        message(2, reading(2), reading(1, of=2), reading(3), number=2),
+        Message(SUBJECT, 3, b"\xc1"),
+    ]
+    [piece] = pieces(given)
+    keys = sessions_of(piece)
+    assert keys == [SessionKey("prod", session_id(1)), SessionKey("prod", session_id(2))]
+    first, rest = divided(piece, keys[:1])
+    assert [each.sequence for each in first.messages] == [1]
+    assert [each.sequence for each in rest.messages] == [2, 3]
+    assert (first.is_last, rest.is_last) == (False, True)
+    events = [
+        [
+            None if delivery is None else [place for place, _ in delivery.events]
+            for delivery, _ in each.reads
+        ]
+        for each in (first, rest)
+    ]
+    assert events == [[[0], [0]], [[1, 2], None]]
+    assert [len(letters) for _, letters in (*first.reads, *rest.reads)] == [0, 0, 0, 1]

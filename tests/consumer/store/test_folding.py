@@ -186,7 +186,8 @@ def test_no_answer_depends_on_what_is_folded_and_settled(
     assert folded._connection.execute("SELECT count(*) FROM folded_usage").fetchone() != (0,)
     keys = [SessionKey("prod", session_id(of)) for of in range(6)]
     known = known_of(plain._sessions_of(keys))
-    assert known_of(folded._found(keys)) == known  # as they were kept, where they are settled
+    found = folded._found(keys, folded._connection)
+    assert known_of(found) == known  # as they were kept, where they are settled
     assert known_of(load_sessions(folded._connection, keys, folded._prices)) == known
     one, other = answers(plain), answers(folded)
     plain.close()

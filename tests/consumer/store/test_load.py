@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+from typing import Any, Final
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.events import message, reading, session_id
 from tests.support.oracle import booked, expected, rate
+from voicecosts.consumer.booking.active import ActiveSessions
+from voicecosts.consumer.booking.sessions import SessionKey, SessionState
+from voicecosts.consumer.errors import LedgerOutOfMemory
+from voicecosts.consumer.store import ledger as ledgers
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.load import FEW, MAX_RANGES, ranges
+from voicecosts.consumer.store.overlap import Worked, Written
 
 HOUR_MS = 3_600_000
 
@@ -62,3 +70,85 @@ def test_sessions_from_many_days_are_all_found_again(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, rate) as ledger:
         assert ledger.apply([message(2, *second)]).bookings == 60
     assert booked(tmp_path / "costs.duckdb") == expected([*first, *second])
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have few meters loaded at once; how many were, each time, without those of calls that were objects."""
+    monkeypatch.setattr(ledgers, "LOADED_METERS", 7)
+    monkeypatch.setattr(ledgers, "_FEW", 2)
+    loaded: list[int] = []
+    found, unpacked = Ledger._found, ActiveSessions._unpacked
+
+    def counted(self: Ledger, *given: Any) -> dict[SessionKey, SessionState]:
+        known = found(self, *given)
+        loaded[-1] += sum(each.size for each in known.values())
+        return known
+
+    def counted_too(self: ActiveSessions, key: SessionKey) -> SessionState | None:
+        known = unpacked(self, key)
+        loaded[-1] += 0 if known is None else known.size
+        return known
+
+    def begun(self: Ledger, *given: Any) -> dict[SessionKey, SessionState]:
+        loaded.append(0)
+        return sessions_of(self, *given)
+
+    sessions_of = Ledger._sessions_of
+    monkeypatch.setattr(Ledger, "_found", counted)
+    monkeypatch.setattr(ActiveSessions, "_unpacked", counted_too)
+    monkeypatch.setattr(Ledger, "_sessions_of", begun)
+    return loaded
+
+
+MODELS: Final = ("a", "b", "c")
+CALLS: Final = range(1, 10)
+BEFORE: Final = [reading(1, of=of, model=model, input_tokens=5) for of in CALLS for model in MODELS]
+LATER: Final = [
+    reading(number, of=of, model="a", input_tokens=9 * number) for number in (2, 3) for of in CALLS
+]
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_one_message_does_not_load_any_number_of_meters(
+    tmp_path: Path, bounded: list[int], *, is_packed: bool
+) -> None:
+    """A reading for each of many calls with many meters: it is booked in parts, and acknowledged when all is booked."""
+    with Ledger.open(tmp_path, rate, cached_sessions=0) as ledger:
+        ledger.apply([message(1, *BEFORE)])
+        if is_packed:
+            bounded.clear()
+            assert ledger.apply([message(2, *LATER), message(3, *LATER)]).messages == 2
+    if not is_packed:
+        with Ledger.open(tmp_path, rate) as ledger:
+            bounded.clear()
+            assert ledger.apply([message(2, *LATER), message(3, *LATER)]).messages == 2
+    assert len(bounded) > 4
+    assert max(bounded) <= 7
+    assert sum(bounded) >= len(BEFORE)
+    assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])
+
+
+def test_a_death_between_the_parts_of_a_message_costs_nothing(
+    tmp_path: Path, bounded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was booked of it is booked, it is not said to be, and all of it comes again."""
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply([message(1, *BEFORE)])
+    with Ledger.open(tmp_path, rate) as ledger:
+        write, parts = Ledger._write, count()
+
+        def dying(self: Ledger, worked: Worked) -> Written:
+            if next(parts) == 2:
+                raise MemoryError
+            return write(self, worked)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "_write", dying)
+            with pytest.raises(LedgerOutOfMemory):
+                ledger.apply([message(2, *LATER)])
+        assert ledger.progress.floor == 1
+    with Ledger.open(tmp_path, rate) as ledger:
+        assert 0 < ledger.apply([message(2, *LATER)]).bookings < len(LATER)
+        assert ledger.progress.floor == 2
+    assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])

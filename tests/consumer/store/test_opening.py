@@ -26,6 +26,7 @@ from voicecosts.consumer.errors import (
     LedgerInUse,
     LedgerMissing,
     LedgerNewer,
+    LedgerOutOfMemory,
 )
 from voicecosts.consumer.store import sql
 from voicecosts.consumer.store.faults import translated
@@ -254,6 +255,13 @@ class TestDamage:
             file.rename(elsewhere / file.name)
         Ledger.open(filled, rate).close()
         assert booked(filled / "costs.duckdb") == {}
+
+    def test_a_row_for_which_there_is_no_memory_is_told_as_that(self, tmp_path: Path) -> None:
+        """DuckDB's package has an error of its own for it; other errors of that kind are mistakes of ours."""
+        with pytest.raises(LedgerOutOfMemory), translated(tmp_path):
+            raise RuntimeError("Could not allocate tuple object!")
+        with pytest.raises(RuntimeError, match="another"), translated(tmp_path):
+            raise RuntimeError("another")
 
     def test_every_error_of_duckdb_is_translated(self, tmp_path: Path) -> None:
         """No foreign exception leaves the store, whichever the library raises."""
