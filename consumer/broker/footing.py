@@ -61,7 +61,7 @@ PATIENCE: Final = 1.5
 REMOVED_AFTER_S: Final = 2.0
 """How long a stream that is gone is not made again. nats-server says so before it has removed the files, and a new
 stream of that name in the same moment may find some of them, and then stores nothing until the server is started
-again (2.15.1: once in thirty times)."""
+again (seen with 2.15.1 on a busy machine)."""
 
 READINGS: Final = 3
 """A message that was not offered in so many readings cannot be read, where nobody may ask for it."""
