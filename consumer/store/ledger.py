@@ -97,7 +97,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from voicecosts.consumer.booking.decode import Delivery
     from voicecosts.consumer.booking.message import Message
     from voicecosts.consumer.booking.operations import Operation, Work
     from voicecosts.consumer.booking.pieces import Read
@@ -399,12 +398,18 @@ class Ledger:
         self._require_open()
         with self._stopping(), translated(self._layout.ledger):
             lacking = Told(self._connection, self._streams.progress).lacking(messages)
-        entries = self._entries(self._sessions(lacking))
-        for delivery in lacking:
-            entries.add(delivery)
-        entries.notes.clear()
-        entries.dead_letters.clear()
-        return self._commit(self._of(entries)).bookings
+        rows = 0
+        rest: Piece | None = Piece([], [(delivery, []) for delivery in lacking])
+        while rest is not None:
+            part, sessions, rest = self._loaded(rest)
+            entries = self._entries(sessions)
+            for delivery, _ in part.reads:
+                if delivery is not None:
+                    entries.add(delivery)
+            entries.notes.clear()
+            entries.dead_letters.clear()
+            rows += self._commit(self._of(entries)).bookings
+        return rows
 
     def set_aside(self, message: Message) -> Applied:
         """Keep a message as a dead letter without reading it: the ledger does not survive that.
@@ -907,12 +912,8 @@ class Ledger:
 
         Something is left where its sessions have more meters than are loaded at once.
         """
-        rest: Piece | None = None
-        keys = sessions_of(piece)
-        fitting = self._fitting(keys, before, beside)
-        if len(fitting) < len(keys):
-            piece, rest = divided(piece, set(fitting))
-        entries = self._entries(self._sessions_of(fitting, before, beside))
+        piece, sessions, rest = self._loaded(piece, before, beside)
+        entries = self._entries(sessions)
         for delivery, letters in piece.reads:
             if delivery is not None:
                 entries.add(delivery)
@@ -939,12 +940,22 @@ class Ledger:
         months = Months(self._operations.closed, self._clock.now().date())
         return Entries(sessions, self._rate, self._prices, months, self._operations.erased)
 
-    def _sessions(self, deliveries: Sequence[Delivery]) -> dict[SessionKey, SessionState]:
-        """Return copies of the sessions that some messages speak of."""
-        return self._sessions_of(sessions_of(Piece([], [(each, []) for each in deliveries])))
+    def _loaded(
+        self, piece: Piece, before: Worked | None = None, beside: Beside | None = None
+    ) -> tuple[Piece, dict[SessionKey, SessionState], Piece | None]:
+        """Return as much of a piece as its sessions fit in memory, copies of these, and the rest, if there is any."""
+        rest: Piece | None = None
+        keys = sessions_of(piece)
+        fitting = self._fitting(keys, before, beside)
+        if len(fitting) < len(keys):
+            piece, rest = divided(piece, set(fitting))
+        return piece, self._sessions_of(fitting, before, beside), rest
 
     def _fitting(
-        self, keys: list[SessionKey], before: Worked | None, beside: Beside | None
+        self,
+        keys: list[SessionKey],
+        before: Worked | None = None,
+        beside: Beside | None = None,
     ) -> list[SessionKey]:
         """Return the first of some sessions: as many as have `LOADED_METERS` together, which are not objects yet."""
         if len(keys) <= _FEW:
@@ -1036,12 +1047,17 @@ class Ledger:
             )
 
     def _requeue(self, letters: list[Open]) -> int:
-        """Book what can be read of some letters in one transaction; return how many are done with."""
+        """Book what can be read of some letters; return how many are done with.
+
+        It is one transaction where their sessions fit in memory together. A letter is never divided.
+        """
         found = [(letter, letter.message(self._layout.dead_letters)) for letter in letters]
         reads = [(letter, read(message)) for letter, message in found if message is not None]
-        entries = self._entries(
-            self._sessions([delivery for _, (delivery, _) in reads if delivery is not None])
-        )
+        keys = sessions_of(Piece([], [made for _, made in reads]))
+        if len(letters) > 1 and len(self._fitting(keys)) < len(keys):
+            half = len(letters) // 2
+            return self._requeue(letters[:half]) + self._requeue(letters[half:])
+        entries = self._entries(self._sessions_of(keys))
         done = [letter.id for letter, made in reads if _is_read(entries, letter, made)]
         self._commit(self._of(entries, requeued=done))
         return len(done)

@@ -19,6 +19,7 @@ from voicecosts.consumer.store import ledger as ledgers
 from voicecosts.consumer.store.ledger import Ledger
 from voicecosts.consumer.store.load import FEW, MAX_RANGES, ranges
 from voicecosts.consumer.store.overlap import Worked, Written
+from voicecosts.consumer.store.requests import Action, Request
 
 HOUR_MS = 3_600_000
 
@@ -127,6 +128,26 @@ def test_one_message_does_not_load_any_number_of_meters(
     assert max(bounded) <= 7
     assert sum(bounded) >= len(BEFORE)
     assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])
+
+
+def test_letters_and_what_is_filled_again_load_no_more_either(
+    tmp_path: Path, bounded: list[int]
+) -> None:
+    """What was refused for calls with many meters is read once more; rows that are gone come from the stream again."""
+    back = [reading(2, of=of, model="a", input_tokens=1) for of in CALLS]
+    with Ledger.open(tmp_path, rate, cached_sessions=0, cached_bytes=0) as ledger:
+        ledger.apply([message(1, *BEFORE), message(2, *back)])
+        bounded.clear()
+        outcome = ledger.do(Request(action=Action.REQUEUE, reasons=("backwards",)))
+        assert (outcome.letters, outcome.left) == (len(CALLS), len(CALLS))
+        assert len(bounded) > 1
+        assert max(bounded) <= 7
+        ledger._connection.execute("DELETE FROM bookings WHERE model <> 'b'")
+        bounded.clear()
+        assert ledger.refill([message(1, *BEFORE), message(2, *back)]) == 2 * len(CALLS)
+        assert len(bounded) > 1
+        assert max(bounded) <= 7
+    assert booked(tmp_path / "costs.duckdb") == expected(BEFORE)
 
 
 def test_a_death_between_the_parts_of_a_message_costs_nothing(
