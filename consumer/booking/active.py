@@ -95,11 +95,11 @@ class ActiveSessions:
         return known, unknown
 
     def sizes(self, keys: Iterable[SessionKey]) -> dict[SessionKey, int]:
-        """Return how many meters are to be unpacked for copies of the sessions in memory, by those sessions."""
+        """Return how many meters each of the sessions in memory has."""
         found: dict[SessionKey, int] = {}
         for key in keys:
-            if key in self._recent:
-                found[key] = 0
+            if (recent := self._recent.get(key)) is not None:
+                found[key] = recent[0].size
             elif (packed := self._packed.get(key)) is not None:
                 found[key] = packed.meters
         return found

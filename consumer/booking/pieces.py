@@ -30,7 +30,10 @@ Read = tuple[Delivery | None, list[DeadLetter]]
 
 
 class Piece(Struct, frozen=True):
-    """Messages in their order, and what each one holds; `is_last` of all."""
+    """Messages in their order, and what each one holds; `is_last` of all.
+
+    The first part of a divided piece holds, of messages that are not among its own, what is read of them.
+    """
 
     messages: list[Message]
     reads: list[Read]
@@ -67,27 +70,31 @@ def sessions_of(piece: Piece) -> list[SessionKey]:
     return [SessionKey(*key) for key in dict.fromkeys(every)]
 
 
-def divided(piece: Piece, known: Collection[SessionKey]) -> tuple[Piece, Piece]:
-    """Return a piece up to the first event of a session that is not among `known`, which is in it, and the rest.
+def divided(piece: Piece, sessions: Collection[SessionKey]) -> tuple[Piece, Piece]:
+    """Return what of a piece is about some sessions, or about none, and the rest: all events of a session are together.
 
     A message that is divided is one of the rest: only then all of it is booked.
     """
-    for at, (delivery, letters) in enumerate(piece.reads):
-        if delivery is None:
+    first, rest = Piece([], []), Piece([], [], is_last=piece.is_last)
+    for message, (delivery, letters) in zip(piece.messages, piece.reads, strict=True):
+        events = [] if delivery is None else delivery.events
+        mine = [each for each in events if _is_about(each[1], sessions)]
+        if delivery is None or len(mine) == len(events):
+            first.messages.append(message)
+            first.reads.append((delivery, letters))
             continue
-        for place, (_, event) in enumerate(delivery.events):
-            if isinstance(event, ProducerReport):
-                continue
-            if SessionKey(event.project, event.session_id) in known:
-                continue
-            head = replace(delivery, events=delivery.events[:place])
-            tail = replace(delivery, events=delivery.events[place:])
-            before, after = piece.reads[:at], piece.reads[at + 1 :]
-            return (
-                Piece(piece.messages[:at], [*before, (head, [])]),
-                Piece(piece.messages[at:], [(tail, letters), *after], is_last=piece.is_last),
-            )
-    raise ValueError("it speaks of no other session")
+        others = [each for each in events if not _is_about(each[1], sessions)]
+        if mine:
+            first.reads.append((replace(delivery, events=mine), []))
+        rest.messages.append(message)
+        rest.reads.append((replace(delivery, events=others), letters))
+    return first, rest
+
+
+def _is_about(event: Event, sessions: Collection[SessionKey]) -> bool:
+    if isinstance(event, ProducerReport):
+        return True
+    return SessionKey(event.project, event.session_id) in sessions
 
 
 def _weight(decoded: Read) -> int:

@@ -112,8 +112,7 @@ if TYPE_CHECKING:
 
 
 LOADED_METERS: Final = 50_000
-"""Meters of sessions that are read from the file or unpacked for one transaction, about: a reading of a call brings all
-of its meters, at 1 kB each."""
+"""Meters of the sessions of one transaction, about: a reading of a call brings all of its meters, at 1 kB each."""
 
 _FEW: Final = LOADED_METERS // MAX_METERS
 """So many sessions never have more."""
@@ -399,7 +398,7 @@ class Ledger:
         with self._stopping(), translated(self._layout.ledger):
             lacking = Told(self._connection, self._streams.progress).lacking(messages)
         rows = 0
-        rest: Piece | None = Piece([], [(delivery, []) for delivery in lacking])
+        rest: Piece | None = Piece([it.message for it in lacking], [(it, []) for it in lacking])
         while rest is not None:
             part, sessions, rest = self._loaded(rest)
             entries = self._entries(sessions)
@@ -957,12 +956,13 @@ class Ledger:
         before: Worked | None = None,
         beside: Beside | None = None,
     ) -> list[SessionKey]:
-        """Return the first of some sessions: as many as have `LOADED_METERS` together, which are not objects yet."""
+        """Return the first of some sessions: as many as have `LOADED_METERS` together."""
         if len(keys) <= _FEW:
             return keys
         ahead = {} if before is None else before.entries.sessions
-        sizes = self._active.sizes(key for key in keys if key not in ahead)
-        unknown = [key for key in keys if key not in ahead and key not in sizes]
+        sizes = {key: ahead[key].size for key in keys if key in ahead}
+        sizes |= self._active.sizes(key for key in keys if key not in ahead)
+        unknown = [key for key in keys if key not in sizes]
         if len(unknown) > _FEW:
             with self._reading(beside) as connection:
                 sizes |= load_sizes(connection, unknown)
@@ -1049,18 +1049,31 @@ class Ledger:
     def _requeue(self, letters: list[Open]) -> int:
         """Book what can be read of some letters; return how many are done with.
 
-        It is one transaction where their sessions fit in memory together. A letter is never divided.
+        It is one transaction where their sessions fit in memory together. If we die between two, a letter of
+        which some is booked is read again, and that adds nothing.
         """
         found = [(letter, letter.message(self._layout.dead_letters)) for letter in letters]
         reads = [(letter, read(message)) for letter, message in found if message is not None]
-        keys = sessions_of(Piece([], [made for _, made in reads]))
-        if len(letters) > 1 and len(self._fitting(keys)) < len(keys):
+        piece = Piece([message for _, message in found if message], [made for _, made in reads])
+        keys = sessions_of(piece)
+        if len(self._fitting(keys)) == len(keys):
+            entries = self._entries(self._sessions_of(keys))
+            done = [letter.id for letter, made in reads if _is_read(entries, letter, made)]
+            self._commit(self._of(entries, requeued=done))
+            return len(done)
+        if len(letters) > 1:
             half = len(letters) // 2
             return self._requeue(letters[:half]) + self._requeue(letters[half:])
-        entries = self._entries(self._sessions_of(keys))
-        done = [letter.id for letter, made in reads if _is_read(entries, letter, made)]
-        self._commit(self._of(entries, requeued=done))
-        return len(done)
+        rest: Piece | None = piece
+        is_done = True
+        while rest is not None:
+            part, sessions, rest = self._loaded(rest)
+            entries = self._entries(sessions)
+            for made in part.reads:
+                is_done = _is_read(entries, letters[0], made) and is_done
+            is_over = is_done and rest is None
+            self._commit(self._of(entries, requeued=[letters[0].id] if is_over else ()))
+        return int(is_done)
 
     def _purge(self, letters: list[Open]) -> None:
         now_us = micros(self._clock.now())

@@ -54,26 +54,31 @@ def test_no_message_is_no_piece() -> None:
     assert sequences(max_weight=50) == []
 
 
-def test_a_piece_is_divided_before_the_first_event_of_another_session() -> None:
-    """Everything is in one of both, in its order; a message that is divided is booked with the rest."""
+def test_a_piece_is_divided_by_sessions() -> None:
+    """Everything is in one of both, a session's events together in their order; a divided message is of the rest."""
     given = [
         message(1, reading(1), number=1),
         message(2, reading(2), reading(1, of=2), reading(3), number=2),
-        Message(SUBJECT, 3, b"\xc1"),
+        message(3, report(1), number=3),
+        Message(SUBJECT, 4, b"\xc1"),
+        message(5, reading(2, of=2), number=5),
+        message(6, reading(4), number=6),
     ]
     [piece] = pieces(given)
     keys = sessions_of(piece)
     assert keys == [SessionKey("prod", session_id(1)), SessionKey("prod", session_id(2))]
     first, rest = divided(piece, keys[:1])
-    assert [each.sequence for each in first.messages] == [1]
-    assert [each.sequence for each in rest.messages] == [2, 3]
+    assert [each.sequence for each in first.messages] == [1, 3, 4, 6]
+    assert [each.sequence for each in rest.messages] == [2, 5]
     assert (first.is_last, rest.is_last) == (False, True)
-    events = [
+    numbers = [
         [
-            None if delivery is None else [place for place, _ in delivery.events]
+            [getattr(event, "number", None) for _, event in delivery.events] if delivery else None
             for delivery, _ in each.reads
         ]
         for each in (first, rest)
     ]
-    assert events == [[[0], [0]], [[1, 2], None]]
-    assert [len(letters) for _, letters in (*first.reads, *rest.reads)] == [0, 0, 0, 1]
+    assert numbers == [[[1], [2, 3], [1], None, [4]], [[1], [2]]]
+    places = [place for delivery, _ in rest.reads if delivery for place, _ in delivery.events]
+    assert places == [1, 0]
+    assert [len(letters) for _, letters in (*first.reads, *rest.reads)] == [0, 0, 0, 1, 0, 0, 0]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests.support.events import message, reading, session_id
 from tests.support.oracle import booked, expected, rate
-from voicecosts.consumer.booking.active import ActiveSessions
 from voicecosts.consumer.booking.sessions import SessionKey, SessionState
 from voicecosts.consumer.errors import LedgerOutOfMemory
 from voicecosts.consumer.store import ledger as ledgers
@@ -75,30 +74,18 @@ def test_sessions_from_many_days_are_all_found_again(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Have few meters loaded at once; how many were, each time, without those of calls that were objects."""
+    """Have a transaction's sessions few meters together; how many they had, each time."""
     monkeypatch.setattr(ledgers, "LOADED_METERS", 7)
     monkeypatch.setattr(ledgers, "_FEW", 2)
     loaded: list[int] = []
-    found, unpacked = Ledger._found, ActiveSessions._unpacked
+    sessions_of = Ledger._sessions_of
 
     def counted(self: Ledger, *given: Any) -> dict[SessionKey, SessionState]:
-        known = found(self, *given)
-        loaded[-1] += sum(each.size for each in known.values())
+        known = sessions_of(self, *given)
+        loaded.append(sum(each.size for each in known.values()))
         return known
 
-    def counted_too(self: ActiveSessions, key: SessionKey) -> SessionState | None:
-        known = unpacked(self, key)
-        loaded[-1] += 0 if known is None else known.size
-        return known
-
-    def begun(self: Ledger, *given: Any) -> dict[SessionKey, SessionState]:
-        loaded.append(0)
-        return sessions_of(self, *given)
-
-    sessions_of = Ledger._sessions_of
-    monkeypatch.setattr(Ledger, "_found", counted)
-    monkeypatch.setattr(ActiveSessions, "_unpacked", counted_too)
-    monkeypatch.setattr(Ledger, "_sessions_of", begun)
+    monkeypatch.setattr(Ledger, "_sessions_of", counted)
     return loaded
 
 
@@ -110,23 +97,25 @@ LATER: Final = [
 ]
 
 
-@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("weight", [5, 10_000])
+@pytest.mark.parametrize(
+    "cached", [{}, {"cached_sessions": 0}, {"cached_sessions": 0, "cached_bytes": 0}]
+)
 def test_one_message_does_not_load_any_number_of_meters(
-    tmp_path: Path, bounded: list[int], *, is_packed: bool
+    tmp_path: Path, bounded: list[int], cached: dict[str, int], weight: int
 ) -> None:
-    """A reading for each of many calls with many meters: it is booked in parts, and acknowledged when all is booked."""
-    with Ledger.open(tmp_path, rate, cached_sessions=0) as ledger:
+    """A reading for each of many calls with many meters is booked in parts, wherever the calls are kept.
+
+    It is acknowledged when all of it is booked; the sessions that are written at that moment count too.
+    """
+    with Ledger.open(tmp_path, rate, piece_weight=weight, **cached) as ledger:  # type: ignore[arg-type]
         ledger.apply([message(1, *BEFORE)])
-        if is_packed:
-            bounded.clear()
-            assert ledger.apply([message(2, *LATER), message(3, *LATER)]).messages == 2
-    if not is_packed:
-        with Ledger.open(tmp_path, rate) as ledger:
-            bounded.clear()
-            assert ledger.apply([message(2, *LATER), message(3, *LATER)]).messages == 2
+        bounded.clear()
+        applied = ledger.apply([message(2, *LATER), message(3, *LATER)])
+        assert (applied.messages, applied.events) == (2, 2 * len(LATER))
+        assert ledger.progress.floor == 3
     assert len(bounded) > 4
     assert max(bounded) <= 7
-    assert sum(bounded) >= len(BEFORE)
     assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])
 
 
@@ -147,7 +136,13 @@ def test_letters_and_what_is_filled_again_load_no_more_either(
         assert ledger.refill([message(1, *BEFORE), message(2, *back)]) == 2 * len(CALLS)
         assert len(bounded) > 1
         assert max(bounded) <= 7
-    assert booked(tmp_path / "costs.duckdb") == expected(BEFORE)
+        ledger.set_aside(message(3, *LATER))
+        bounded.clear()
+        outcome = ledger.do(Request(action=Action.REQUEUE, reasons=("deadly",)))
+        assert (outcome.letters, outcome.left) == (1, 0)
+        assert len(bounded) > 2
+        assert max(bounded) <= 7
+    assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])
 
 
 def test_a_death_between_the_parts_of_a_message_costs_nothing(

@@ -1,4 +1,4 @@
-"""Tests of `costs` as a whole: what all commands have in common."""
+"""Packages that commands do without, although DuckDB would load them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.processes import CostsProcess
 from tests.support.some_calls import write_calls
-from voicecosts.analytics.commands.app import _without_pandas
+from voicecosts.analytics.commands.imports import without_pandas
 
 
 def answers(folder: Path) -> CostsProcess:
@@ -27,7 +27,9 @@ def books(folder: Path) -> CostsProcess:
 
 
 @pytest.mark.parametrize("command", [answers, books])
-def test_no_command_loads_pandas(tmp_path: Path, command: Callable[[Path], CostsProcess]) -> None:
+def test_neither_an_answer_nor_a_ledger_loads_pandas(
+    tmp_path: Path, command: Callable[[Path], CostsProcess]
+) -> None:
     """DuckDB tries to for each value of a statement: it takes longer than an answer, and Ctrl-C in it is lost."""
     asked = tmp_path / "asked"
     (tmp_path / "pandas.py").write_text(f"open({str(asked)!r}, 'w').close()\n", encoding="utf-8")
@@ -43,10 +45,10 @@ def test_no_command_loads_pandas(tmp_path: Path, command: Callable[[Path], Costs
 def test_pandas_is_there_again_after_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs later in the process may need it; where it is loaded, it stays."""
     monkeypatch.delitem(sys.modules, "pandas", raising=False)
-    with _without_pandas():
+    with without_pandas():
         assert sys.modules["pandas"] is None
     assert "pandas" not in sys.modules
     loaded = ModuleType("pandas")
     monkeypatch.setitem(sys.modules, "pandas", loaded)
-    with _without_pandas():
+    with without_pandas():
         assert sys.modules["pandas"] is loaded
