@@ -83,7 +83,7 @@ def removed(found: Sequence[Day]) -> Amount:
 
 
 def check_turns(connection: Connection, snapshot: Snapshot, columns: Iterable[Column]) -> bool:
-    """Return whether turns are among the columns of a question; then it reads single rows of all days, whatever its period is.
+    """Return whether turns are among the columns of a question: then it reads single rows of all days.
 
     Raises:
         SealedDamaged: A file with such rows is not what the ledger wrote.

@@ -40,9 +40,9 @@ def check_sealed(
     """Compare the files of sealed days that are beside a snapshot with their checksums.
 
     With `which`, a condition on `day` in our own words, only those that DuckDB opens for it: those of these days, and the
-    first of each version, which shows the columns. (Below a folder with `=` in its name it opens all.) A file that is
-    not there, or may not be opened, is left to whoever reads it; with `all_there` one that is not there is told. Where no folder `sealed` is beside the snapshot, rows
-    are read from where the ledger wrote them, and nothing is compared.
+    first of each version, which shows the columns. (Below a folder with `=` in its name it opens all.) A file that may not
+    be opened is left to whoever reads it, and so is one that is not there, unless `all_there` is set. Where no folder
+    `sealed` is beside the snapshot, rows are read from where the ledger wrote them, and nothing is compared.
 
     Raises:
         SealedDamaged: A file is not what the ledger wrote.

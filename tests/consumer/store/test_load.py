@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -145,6 +146,18 @@ def test_letters_and_what_is_filled_again_load_no_more_either(
     assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])
 
 
+def dying_in_the_third() -> Callable[[Ledger, Worked], Written]:
+    """Return what writes two parts, and has no memory for the third."""
+    write, parts = Ledger._write, count()
+
+    def dying(self: Ledger, worked: Worked) -> Written:
+        if next(parts) == 2:
+            raise MemoryError
+        return write(self, worked)
+
+    return dying
+
+
 def test_a_death_between_the_parts_of_a_message_costs_nothing(
     tmp_path: Path, bounded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,19 +165,30 @@ def test_a_death_between_the_parts_of_a_message_costs_nothing(
     with Ledger.open(tmp_path, rate) as ledger:
         ledger.apply([message(1, *BEFORE)])
     with Ledger.open(tmp_path, rate) as ledger:
-        write, parts = Ledger._write, count()
-
-        def dying(self: Ledger, worked: Worked) -> Written:
-            if next(parts) == 2:
-                raise MemoryError
-            return write(self, worked)
-
         with monkeypatch.context() as patch:
-            patch.setattr(Ledger, "_write", dying)
+            patch.setattr(Ledger, "_write", dying_in_the_third())
             with pytest.raises(LedgerOutOfMemory):
                 ledger.apply([message(2, *LATER)])
         assert ledger.progress.floor == 1
     with Ledger.open(tmp_path, rate) as ledger:
         assert 0 < ledger.apply([message(2, *LATER)]).bookings < len(LATER)
         assert ledger.progress.floor == 2
+    assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])
+
+
+def test_a_death_between_the_parts_of_a_letter_costs_nothing(
+    tmp_path: Path, bounded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays a letter until all of it is booked, and is read again as a whole."""
+    with Ledger.open(tmp_path, rate) as ledger:
+        ledger.apply([message(1, *BEFORE)])
+        ledger.set_aside(message(2, *LATER))
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "_write", dying_in_the_third())
+            with pytest.raises(MemoryError):
+                ledger.do(Request(action=Action.REQUEUE, reasons=("deadly",)))
+    with Ledger.open(tmp_path, rate) as ledger:
+        outcome = ledger.do(Request(action=Action.REQUEUE, reasons=("deadly",)))
+        assert (outcome.letters, outcome.left) == (1, 0)
+        assert ledger.do(Request(action=Action.FIND, reasons=("deadly",))).letters == 0
     assert booked(tmp_path / "costs.duckdb") == expected([*BEFORE, *LATER])
